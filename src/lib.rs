@@ -1,0 +1,3 @@
+//! mmapctl: bytes of files and of memory, in place, through memory mappings.
+
+pub mod quantity;

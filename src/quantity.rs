@@ -1,0 +1,411 @@
+//! The number grammar: every count, place, range and size a user types is read here.
+//!
+//! ```text
+//! NUM    = decimal | 0x… | 0b… | 0o…            one '_' allowed between two digits
+//! QTY    = NUM | DECIMAL UNIT
+//! UNIT   = B | K M G T (also k m g t, KiB…: powers of 1024) | kB KB MB GB TB (powers of 1000) | p page pages
+//! OFFSET = ["-"] QTY {("+"|"-") QTY} | "end" {("+"|"-") QTY}        "-N" is "end-N"
+//! RANGE  = [OFFSET] ".." [OFFSET] | [OFFSET] "..+" QTY              half-open
+//! SIZE   = QTY | "+" QTY | "-" QTY                                  grow, shrink
+//! ```
+//!
+//! Prefixes are lower case because `0B` is zero bytes. Whatever two tools read in two ways (`020`, `1b`, `3P`) is refused
+//! rather than guessed: a wrong guess here writes to the wrong place of a file.
+//!
+//! The readers (`read`, `scan`) answer yes or no; what to say of a text they refused is left to `advice`.
+
+mod advice;
+mod argv;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::fmt::{self, Display, Formatter};
+use std::str::FromStr;
+
+use advice::{Kind, refusal};
+pub use argv::join_negative_values;
+pub use units::human;
+use units::{Unit, unit};
+
+/// Why a text is not a quantity, and what to type instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong, quoting the offending piece; one line, no full stop.
+    pub message: String,
+    /// What to type instead; empty when there is nothing to suggest.
+    pub tip: String,
+}
+
+impl Display for Refusal {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+fn refuse<T>(message: impl Into<String>, tip: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal {
+        message: message.into(),
+        tip: tip.into(),
+    })
+}
+
+// ---- what is public --------------------------------------------------------------------------------------------------
+
+/// A QTY: an amount in bytes, or in pages whose size is known only later. Prints as it could be typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Qty {
+    /// That many bytes, `0..=u64::MAX`.
+    Bytes(u64),
+    /// That many pages, `0..=u64::MAX`; [`Qty::bytes`] checks the product.
+    Pages(u64),
+}
+
+impl Qty {
+    /// The amount in bytes, with pages of `page` bytes. Refused above `u64::MAX`.
+    pub fn bytes(self, page: u64) -> Result<u64, Refusal> {
+        match self {
+            Qty::Bytes(n) => Ok(n),
+            Qty::Pages(n) => n.checked_mul(page).ok_or_else(|| Refusal {
+                message: format!("{self} is more than 64 bits can count, at {page} bytes a page"),
+                tip: format!("write at most {}p", u64::MAX / page.max(1)),
+            }),
+        }
+    }
+
+    fn read(text: &str) -> Option<Qty> {
+        let (n, unit) = scan(text)?;
+        unit.unwrap_or(Unit::Bytes(1)).times(n)
+    }
+}
+
+impl FromStr for Qty {
+    type Err = Refusal;
+    fn from_str(text: &str) -> Result<Qty, Refusal> {
+        Qty::read(text).ok_or_else(|| refusal(Kind::Quantity, text))
+    }
+}
+
+impl Display for Qty {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Qty::Bytes(n @ 0..10) => write!(f, "{n}"),
+            Qty::Bytes(n) => write!(f, "{n:#x}"),
+            Qty::Pages(n) => write!(f, "{n}p"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    Plus,
+    Minus,
+}
+
+/// An OFFSET: a place counted from the start or from the end, as a sum of signed quantities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offset {
+    from_end: bool,
+    /// Counted from the start, the first term is always a plus: a leading minus means "from the end".
+    terms: Vec<(Sign, Qty)>,
+}
+
+impl Offset {
+    /// The place in bytes from the start, for a file of `len` bytes and pages of `page` bytes: `0..=len`.
+    /// Refused before the start and past the end; the end itself is allowed.
+    pub fn resolve(&self, len: u64, page: u64) -> Result<u64, Refusal> {
+        let at = self.place(len, page)?;
+        if at > len {
+            return refuse(
+                format!("offset {} lies past the end, at {}", self.named(at.into()), extent(len)),
+                format!("write at most {len:#x}, or count back from the end: end-N"),
+            );
+        }
+        Ok(at)
+    }
+
+    /// The place, be it past the end. Every term fits 64 bits, so no text that fits memory overflows the sum.
+    fn place(&self, len: u64, page: u64) -> Result<u64, Refusal> {
+        let mut at = if self.from_end { i128::from(len) } else { 0 };
+        for (sign, qty) in &self.terms {
+            let bytes = i128::from(qty.bytes(page)?);
+            at += if *sign == Sign::Plus { bytes } else { -bytes };
+        }
+        u64::try_from(at).or_else(|_| {
+            let (side, tip) = match at {
+                ..0 => ("before the start", "write 0 for the start".to_owned()),
+                _ => ("past what 64 bits can count", format!("write at most {len:#x}")),
+            };
+            refuse(
+                format!("offset {} lies {side}; the end is at {}", self.named(at), extent(len)),
+                tip,
+            )
+        })
+    }
+
+    fn read(text: &str) -> Option<Offset> {
+        let (from_end, first, mut rest) = match text.strip_prefix("end") {
+            Some(rest) => (true, "", rest),
+            None if text.starts_with('-') => (true, "", text),
+            None => {
+                let (first, rest) = split_at_sign(text);
+                (false, first, rest)
+            }
+        };
+        let mut terms = Vec::new();
+        if !from_end {
+            terms.push((Sign::Plus, Qty::read(first)?));
+        }
+        while let Some(sign) = rest.chars().next() {
+            let sign = match sign {
+                '+' => Sign::Plus,
+                '-' => Sign::Minus,
+                _ => return None,
+            };
+            let (term, next) = split_at_sign(&rest[1..]);
+            terms.push((sign, Qty::read(term)?));
+            rest = next;
+        }
+        Some(Offset { from_end, terms })
+    }
+
+    fn named(&self, at: i128) -> String {
+        let hex = format!("{}{:#x}", if at < 0 { "-" } else { "" }, at.unsigned_abs());
+        if self.from_end || self.terms.len() > 1 {
+            format!("{self} ({hex})")
+        } else {
+            hex
+        }
+    }
+}
+
+/// A length as messages give it: to compare with offsets, and to read.
+fn extent(len: u64) -> String {
+    format!("{len:#x} ({})", human(len))
+}
+
+impl From<u64> for Offset {
+    fn from(bytes: u64) -> Offset {
+        Offset {
+            from_end: false,
+            terms: vec![(Sign::Plus, Qty::Bytes(bytes))],
+        }
+    }
+}
+
+impl FromStr for Offset {
+    type Err = Refusal;
+    fn from_str(text: &str) -> Result<Offset, Refusal> {
+        Offset::read(text).ok_or_else(|| refusal(Kind::Offset, text))
+    }
+}
+
+impl Display for Offset {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.from_end {
+            f.write_str("end")?;
+        }
+        for (i, (sign, qty)) in self.terms.iter().enumerate() {
+            match sign {
+                Sign::Plus if i == 0 && !self.from_end => write!(f, "{qty}")?,
+                Sign::Plus => write!(f, "+{qty}")?,
+                Sign::Minus => write!(f, "-{qty}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Until {
+    End,
+    At(Offset),
+    Length(Qty),
+}
+
+/// A RANGE: from one place up to, and without, another; or a place and a length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    start: Option<Offset>,
+    until: Until,
+}
+
+impl Range {
+    /// What `--offset A --length L` mean: `A..+L`; without a length `A..`, without an offset `..+L`.
+    pub fn new(start: Option<Offset>, len: Option<Qty>) -> Range {
+        Range {
+            start,
+            until: len.map_or(Until::End, Until::Length),
+        }
+    }
+
+    /// Start and end in bytes, half-open, for a file of `len` bytes and pages of `page` bytes.
+    ///
+    /// `start <= end` and `start <= len` hold; the end may lie past `len`, and the caller clips or refuses it.
+    /// Refused: a start outside the file, an end before the start, an end above `u64::MAX`.
+    pub fn resolve(&self, len: u64, page: u64) -> Result<(u64, u64), Refusal> {
+        let start = self.start.as_ref().map_or(Ok(0), |offset| offset.resolve(len, page))?;
+        let end = match &self.until {
+            Until::End => len,
+            Until::At(offset) => offset.place(len, page)?,
+            Until::Length(qty) => start.checked_add(qty.bytes(page)?).ok_or_else(|| Refusal {
+                message: format!("range {self} ends past what 64 bits can count"),
+                tip: format!("write {start:#x}.. to reach the end"),
+            })?,
+        };
+        if end < start {
+            return refuse(
+                format!("range {self} ends at {end:#x}, before its start at {start:#x}"),
+                format!("write {end:#x}..{start:#x}, or {start:#x}..+{end:#x} for a length of {end:#x}"),
+            );
+        }
+        Ok((start, end))
+    }
+
+    fn read(text: &str) -> Option<Range> {
+        let (left, right) = text.split_once("..")?;
+        let start = match left {
+            "" => None,
+            place => Some(Offset::read(place)?),
+        };
+        let until = match (right, right.strip_prefix('+')) {
+            ("", _) => Until::End,
+            (_, Some(length)) => Until::Length(Qty::read(length)?),
+            (place, None) => Until::At(Offset::read(place)?),
+        };
+        Some(Range { start, until })
+    }
+}
+
+impl FromStr for Range {
+    type Err = Refusal;
+    fn from_str(text: &str) -> Result<Range, Refusal> {
+        Range::read(text).ok_or_else(|| refusal(Kind::Range, text))
+    }
+}
+
+impl Display for Range {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(start) = &self.start {
+            write!(f, "{start}")?;
+        }
+        match &self.until {
+            Until::End => f.write_str(".."),
+            Until::At(offset) => write!(f, "..{offset}"),
+            Until::Length(qty) => write!(f, "..+{qty}"),
+        }
+    }
+}
+
+/// A SIZE, as `remap --size` takes it: a new length, or a change of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// `QTY`: exactly this long.
+    To(Qty),
+    /// `+QTY`: longer by this.
+    Grow(Qty),
+    /// `-QTY`: shorter by this.
+    Shrink(Qty),
+}
+
+impl Size {
+    /// The new length in bytes, from `len` bytes now and pages of `page` bytes: `0..=i64::MAX`, as off_t allows.
+    /// Refused: shrinking below 0, growing above `i64::MAX`.
+    pub fn resolve(self, len: u64, page: u64) -> Result<u64, Refusal> {
+        let new = match self {
+            Size::To(qty) => Some(qty.bytes(page)?),
+            Size::Grow(qty) => len.checked_add(qty.bytes(page)?),
+            Size::Shrink(qty) => Some(len.checked_sub(qty.bytes(page)?).ok_or_else(|| Refusal {
+                message: format!("cannot shrink by {qty}; the length is {}", extent(len)),
+                tip: "write 0 to make it empty".to_owned(),
+            })?),
+        };
+        new.filter(|new| i64::try_from(*new).is_ok()).ok_or_else(|| Refusal {
+            message: format!(
+                "size {self} is larger than a file can be; the length is {}",
+                extent(len)
+            ),
+            tip: format!("write at most {:#x}", i64::MAX),
+        })
+    }
+
+    fn read(text: &str) -> Option<Size> {
+        match (text.strip_prefix('+'), text.strip_prefix('-')) {
+            (Some(more), _) => Qty::read(more).map(Size::Grow),
+            (_, Some(less)) => Qty::read(less).map(Size::Shrink),
+            _ => Qty::read(text).map(Size::To),
+        }
+    }
+}
+
+impl FromStr for Size {
+    type Err = Refusal;
+    fn from_str(text: &str) -> Result<Size, Refusal> {
+        Size::read(text).ok_or_else(|| refusal(Kind::Size, text))
+    }
+}
+
+impl Display for Size {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Size::To(qty) => write!(f, "{qty}"),
+            Size::Grow(qty) => write!(f, "+{qty}"),
+            Size::Shrink(qty) => write!(f, "-{qty}"),
+        }
+    }
+}
+
+/// Any non-negative plain number NUM, `0..=u64::MAX`, for values and lists. A sign or a unit is refused.
+pub fn number(text: &str) -> Result<u64, Refusal> {
+    plain(text).ok_or_else(|| refusal(Kind::Number, text))
+}
+
+// ---- reading one number: the only path from digits to a value ---------------------------------------------------------
+
+const SIGNS: [char; 2] = ['+', '-'];
+const PREFIXES: [(&str, u32); 3] = [("0x", 16), ("0o", 8), ("0b", 2)];
+fn plain(text: &str) -> Option<u64> {
+    match scan(text)? {
+        (n, None) => Some(n),
+        _ => None,
+    }
+}
+
+/// NUM, or DECIMAL UNIT; no sign, no blanks.
+fn scan(text: &str) -> Option<(u64, Option<Unit>)> {
+    for (prefix, radix) in PREFIXES {
+        if let Some(num) = text.strip_prefix(prefix) {
+            return Some((digits(num, radix)?, None));
+        }
+    }
+    let (num, tail) = split_digits(text, 10);
+    let padded = num.len() > 1 && num.starts_with('0');
+    let unit = unit(tail);
+    if padded || (unit.is_none() && !tail.is_empty()) {
+        return None;
+    }
+    Some((digits(num, 10)?, unit))
+}
+
+/// Digits of `radix` with an underscore between any two; none if 64 bits are not enough.
+fn digits(num: &str, radix: u32) -> Option<u64> {
+    if num.split('_').any(str::is_empty) {
+        return None;
+    }
+    num.chars().filter(|c| *c != '_').try_fold(0u64, |n, c| {
+        n.checked_mul(radix.into())?.checked_add(c.to_digit(radix)?.into())
+    })
+}
+
+fn split_digits(text: &str, radix: u32) -> (&str, &str) {
+    text.split_at(
+        text.find(|c: char| !c.is_digit(radix) && c != '_')
+            .unwrap_or(text.len()),
+    )
+}
+
+fn split_at_sign(text: &str) -> (&str, &str) {
+    text.split_at(text.find(SIGNS).unwrap_or(text.len()))
+}

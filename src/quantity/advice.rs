@@ -1,0 +1,279 @@
+//! Explains what the grammar refused: what is wrong with the text, and what to type instead.
+//!
+//! First a slip of the hand is mended, and what the grammar then accepts is offered. Else the part that is wrong is
+//! looked for, down to one number. The grammar never calls back: 100,000 signs are refused without deep recursion.
+
+use super::units::{UNITS, Unit, unit};
+use super::{Offset, PREFIXES, Qty, Range, Refusal, SIGNS, Size, digits, plain, split_digits};
+
+const EXAMPLES: &str = "write a number such as 4096, 0x1000, 4K or 3p (pages)";
+const RANGES: &str = "write START..END, START..+LENGTH, or .. for everything";
+const ENDS: &str = "write end, or end-N such as end-4, as an offset; leave a length out to reach the end";
+const UNIT_LIST: &str = "units are B; K M G T (powers of 1024); kB MB GB TB (powers of 1000); p (pages)";
+const UNIT_AFTER_PREFIX: &str = "has a unit, and units follow decimal numbers only";
+
+/// What a text was meant to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Number,
+    Quantity,
+    Offset,
+    Range,
+    Size,
+}
+
+impl Kind {
+    fn admits(self, text: &str) -> bool {
+        match self {
+            Kind::Number => plain(text).is_some(),
+            Kind::Quantity => Qty::read(text).is_some(),
+            Kind::Offset => Offset::read(text).is_some(),
+            Kind::Range => Range::read(text).is_some(),
+            Kind::Size => Size::read(text).is_some(),
+        }
+    }
+}
+
+/// Why `text`, which the grammar does not admit, is refused.
+pub(super) fn refusal(kind: Kind, text: &str) -> Refusal {
+    if text.is_empty() {
+        return wrong(text, "is empty", if kind == Kind::Range { RANGES } else { EXAMPLES });
+    }
+    let squeezed: String = text.split_whitespace().collect();
+    if squeezed != text {
+        let admitted = kind.admits(&squeezed).then(|| format!("write {squeezed}"));
+        let tip = admitted.unwrap_or_else(|| refusal(kind, &squeezed).tip);
+        return wrong(text, "has a blank in it", tip);
+    }
+    for (what, mend) in SLIPS {
+        let mended = mend(text);
+        if kind.admits(&mended) {
+            return wrong(text, what, format!("write {mended}"));
+        }
+    }
+    explain(kind, text)
+}
+
+type Slip = (&'static str, fn(&str) -> String);
+
+/// What is said of a text, if this makes the grammar accept it.
+#[rustfmt::skip]
+const SLIPS: [Slip; 9] = [
+    ("has capitals where small letters belong", |text| {
+        text.replace("0X", "0x").replace("0O", "0o").replace("0B", "0b").replace("END", "end")
+    }),
+    ("has a '_' that is not between two digits", |text| text.replace('_', "")),
+    ("has a ',' in it", |text| {
+        // Not `1,5`, which may be a fraction.
+        let thousands = |group: &str| group.bytes().take_while(u8::is_ascii_digit).count() == 3;
+        if text.split(',').skip(1).all(thousands) { text.replace(',', "") } else { String::new() }
+    }),
+    ("has three dots", |text| text.replace("...", "..")),
+    ("includes its end, as ranges here do not", |text| text.replacen("..=", "..", 1) + "+1"),
+    ("is not a range", |text| if text.starts_with('+') { format!("..{text}") } else { String::new() }),
+    ("has no number after its sign, such as 16", |text| {
+        if text.ends_with(SIGNS) { format!("{text}16") } else { String::new() }
+    }),
+    ("has two signs in a row", |text| text.replace("++", "+").replace("+-", "-").replace("-+", "-").replace("--", "-")),
+    ("has a sign where none belongs", |text| text.trim_start_matches(SIGNS).to_owned()),
+];
+
+// ---- which part is wrong ---------------------------------------------------------------------------------------------
+
+fn explain(kind: Kind, text: &str) -> Refusal {
+    let after_end = text.strip_prefix("end").filter(|rest| rest.starts_with(SIGNS));
+    let mut terms = after_end.unwrap_or(text).split(SIGNS).filter(|term| !term.is_empty());
+    let (what, tip) = if let Some(tip) = pair(text) {
+        ("holds a ':', which no number does", tip)
+    } else if kind == Kind::Range {
+        return range(text);
+    } else if Kind::Range.admits(text) {
+        ("is a range where one number belongs", format!("write --range {text}"))
+    } else if let Some(term) = terms.find(|term| !Kind::Quantity.admits(term)) {
+        return number(term);
+    } else {
+        match Qty::read(text) {
+            Some(Qty::Bytes(n)) => ("has a unit where a plain number belongs", format!("write {n}")),
+            _ => ("is not one plain amount", "write one amount in bytes".to_owned()),
+        }
+    };
+    wrong(text, what, tip)
+}
+
+fn range(text: &str) -> Refusal {
+    let Some((left, right)) = text.split_once("..") else {
+        return not_a_range(text);
+    };
+    match right.strip_prefix('+') {
+        _ if right.contains("..") => wrong(text, "has more than one '..'", RANGES),
+        _ if !left.is_empty() && !Kind::Offset.admits(left) => refusal(Kind::Offset, left),
+        Some(length) => refusal(Kind::Quantity, length),
+        None => refusal(Kind::Offset, right),
+    }
+}
+
+fn not_a_range(text: &str) -> Refusal {
+    let bytes = |text: &str| Qty::read(text).and_then(|qty| qty.bytes(4096).ok());
+    if let Some((left, right)) = text.split_once('-')
+        && let (Some(left), Some(right)) = (likely(left), likely(right))
+        && bytes(&left) < bytes(&right)
+    {
+        let tip = format!("write {left}..{right} (the end is not included)");
+        return wrong(text, "is not a range", tip);
+    }
+    if !Kind::Offset.admits(text) {
+        return refusal(Kind::Offset, text);
+    }
+    let tip = format!("write {text}..+LEN, {text}.. to go on to the end, or ..{text} to stop there");
+    wrong(text, "is not a range", tip)
+}
+
+/// `0x40:16`, as other tools write a place and a length, and `00000040:`, as dumps print an address.
+fn pair(text: &str) -> Option<String> {
+    match text.split_once(':')? {
+        (left, "") => Some(format!("write {}", likely(left)?)),
+        (left, right) => Some(format!("write {}..+{} as a range", likely(left)?, likely(right)?)),
+    }
+}
+
+/// The text itself if it is an amount, or hex digits with the prefix they lack.
+fn likely(text: &str) -> Option<String> {
+    let amount = Kind::Quantity.admits(text).then(|| text.to_owned());
+    amount.or_else(|| as_hex(text))
+}
+
+/// `00007f40` as `0x7f40`.
+fn as_hex(text: &str) -> Option<String> {
+    u64::from_str_radix(text, 16).ok().map(|n| format!("{n:#x}"))
+}
+
+// ---- what is wrong with one number -----------------------------------------------------------------------------------
+
+/// The first that applies; the order matters: `01b` is looked at as hex before its unit is.
+fn number(text: &str) -> Refusal {
+    if let Some((prefix, radix)) = PREFIXES.into_iter().find(|(prefix, _)| text.starts_with(prefix)) {
+        return prefixed(text, &text[prefix.len()..], radix);
+    }
+    let (num, tail) = split_digits(text, 10);
+    let counted = tail.is_empty() || unit(tail).is_some();
+    let (what, tip) = if counted && let Some(refusal) = leading_zero(text, num, tail) {
+        return refusal;
+    } else if counted && well_spaced(num) {
+        return too_large(text);
+    } else if let Some(hex) = as_hex(text) {
+        ("is not decimal", format!("write {}{hex} for hex", not_hex(text)))
+    } else if text.matches('.').count() == 1 {
+        let tip = fraction(text).map_or(EXAMPLES.to_owned(), |bytes| format!("write {bytes}"));
+        ("is not a whole number", tip)
+    } else if text.starts_with("end") {
+        ("is not an amount", ENDS.to_owned())
+    } else if !num.is_empty() && tail.starts_with(char::is_alphabetic) {
+        ("has an unknown unit", known_unit(num, tail) + UNIT_LIST)
+    } else {
+        ("is not a number", EXAMPLES.to_owned())
+    };
+    wrong(text, what, tip)
+}
+
+fn prefixed(text: &str, body: &str, radix: u32) -> Refusal {
+    let (num, tail) = split_digits(body, radix);
+    let tip = match radix {
+        16 => "hex digits are 0-9 and a-f, as in 0x40",
+        8 => "octal digits are 0-7, as in 0o17",
+        _ => "binary digits are 0 and 1, as in 0b101; 0B is zero bytes",
+    };
+    let (what, tip) = match digits(num, radix).zip(unit(tail)).map(|(n, unit)| (n, unit.times(n))) {
+        Some((n, Some(Qty::Bytes(bytes)))) => (UNIT_AFTER_PREFIX, format!("write {n}{tail} or {bytes:#x}")),
+        Some((n, Some(Qty::Pages(_)))) => (UNIT_AFTER_PREFIX, format!("write {n}{tail}")),
+        Some((_, None)) => return too_large(text),
+        None if tail.is_empty() && well_spaced(num) => return too_large(text),
+        // A dump's `0b12` may well begin with its 0b.
+        None => match as_hex(text) {
+            Some(hex) => ("is not a binary number", format!("write {hex} if it is hex; {tip}")),
+            None => ("is not a number after its prefix", tip.to_owned()),
+        },
+    };
+    wrong(text, what, tip)
+}
+
+fn leading_zero(text: &str, num: &str, tail: &str) -> Option<Refusal> {
+    let padded = num.strip_prefix('0')?.replace('_', "");
+    let n: u64 = padded.parse().ok()?;
+    unit(tail).map_or(Some(Qty::Bytes(n)), |unit| unit.times(n))?;
+    let octal = plain(&format!("0o{n}")).map_or(String::new(), |_| format!(", 0o{n} for octal"));
+    let (what, tip) = match padded.len() {
+        _ if n == 0 || !tail.is_empty() => ("has zeros to spare", format!("write {n}{tail}")),
+        // hexdump pads an address to seven digits, and others to more.
+        6.. => (
+            "looks like a dump's",
+            format!("write 0x{n} for hex, or {n} for decimal"),
+        ),
+        _ => {
+            let tip = format!("write {n} for decimal{octal} or 0x{n} for hex");
+            ("starts with 0, which tools read as decimal, octal or hex", tip)
+        }
+    };
+    Some(wrong(text, what, tip))
+}
+
+fn too_large(text: &str) -> Refusal {
+    let tip = format!("write at most {:#x}", u64::MAX);
+    wrong(text, "is more than 64 bits can count", tip)
+}
+
+/// Whether what is wrong with these digits can only be that they are many.
+fn well_spaced(num: &str) -> bool {
+    !num.split('_').any(str::is_empty)
+}
+
+/// What hex digits without a prefix may mean instead: `1b` disk blocks, as in `dd`, and `1e3` a power of ten.
+fn not_hex(text: &str) -> String {
+    let times = |base: &str, factor: u64| base.parse::<u64>().ok()?.checked_mul(factor);
+    if let Some(n) = text.strip_suffix('b')
+        && let Some(bytes) = times(n, 512)
+    {
+        format!("{}B for bytes, {bytes} for disk blocks of 512 bytes, or ", bytes / 512)
+    } else if let Some((base, exponent)) = text.split_once(['e', 'E'])
+        && let Some(power) = exponent.parse().ok().and_then(|n| 10u64.checked_pow(n))
+        && let Some(value) = times(base, power)
+    {
+        format!("{value} for decimal, or ")
+    } else {
+        String::new()
+    }
+}
+
+/// `1.5K` in bytes, if it is whole.
+fn fraction(text: &str) -> Option<u128> {
+    let (whole, rest) = text.split_once('.')?;
+    let (part, tail) = split_digits(rest, 10);
+    let Unit::Bytes(each) = unit(tail)? else { return None };
+    let scale = 10u128.checked_pow(part.len().try_into().ok()?)?;
+    let value: u128 = format!("0{whole}{part}").parse().ok()?;
+    let value = value.checked_mul(each.into())?;
+    Some(value / scale).filter(|bytes| value % scale == 0 && *bytes <= u64::MAX.into())
+}
+
+/// The unit that was meant, but for its capitals; `human` writes `17 bytes`.
+fn known_unit(num: &str, tail: &str) -> String {
+    let name = if matches!(tail, "byte" | "bytes") { "B" } else { tail };
+    let Some((known, _)) = UNITS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
+        return String::new();
+    };
+    let candidate = format!("{num}{known}");
+    match digits(num, 10).and_then(|n| n.checked_mul(1024)) {
+        Some(t) if tail == "P" => format!("write {candidate} for pages or {t}T for pebibytes; "),
+        _ if Kind::Quantity.admits(&candidate) => format!("write {candidate}; "),
+        _ => String::new(),
+    }
+}
+
+/// Refuses `text`, in quotes, without control characters (scripts come from anywhere) and cut to what fits a line.
+fn wrong(text: &str, what: &str, tip: impl Into<String>) -> Refusal {
+    let cut = text.char_indices().nth(48).map_or(text.len(), |(at, _)| at);
+    let dots = if cut < text.len() { "…" } else { "" };
+    Refusal {
+        message: format!("'{}{dots}' {what}", text[..cut].escape_debug()),
+        tip: tip.into(),
+    }
+}
