@@ -1,3 +1,4 @@
 //! mmapctl: bytes of files and of memory, in place, through memory mappings.
 
+pub mod mapping;
 pub mod quantity;

@@ -1,0 +1,389 @@
+//! What is mapped: a file, or anonymous memory. Opening it, its facts, its lock, its length and its blocks.
+//!
+//! A memfd will be a third way to make a [`Backing`]; nothing above this file asks which it is.
+
+use super::error::{Cause, Error, Refusal, Result};
+use super::span::Span;
+use super::trace::traced;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statfs::{self, FsType, fstatfs};
+use nix::unistd::{Whence, lseek64};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The memory behind a mapping, open and with its facts as they were at open.
+#[derive(Debug)]
+pub struct Backing {
+    file: Option<File>,
+    facts: Facts,
+}
+
+/// What a file was when it was opened. Lengths are in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The kind of object.
+    pub kind: Kind,
+    /// Length: of the file, of the device, or of the anonymous memory asked for.
+    pub len: u64,
+    /// The page size of a mapping of it: the system's, or the huge page of a hugetlbfs.
+    pub page: u64,
+    /// Whether it was opened for writing, without which a flush through it proves nothing.
+    pub writable: bool,
+    /// `st_mode`; 0 for anonymous memory.
+    pub mode: u32,
+    /// Whether cachestat(2) speaks for it. On overlayfs the page cache belongs to the layer below.
+    pub counts_cache: bool,
+}
+
+impl Facts {
+    /// Whether there are bytes beyond the mapping: a file's or a device's.
+    pub fn is_file(&self) -> bool {
+        matches!(self.kind, Kind::Regular | Kind::BlockDevice)
+    }
+}
+
+/// The kinds of object that can be mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    Regular,
+    /// A block device.
+    BlockDevice,
+    /// `/dev/zero`, whose mappings are anonymous memory.
+    Zero,
+    /// MAP_ANONYMOUS: no file at all.
+    Anonymous,
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// O_RDONLY.
+    Read,
+    /// O_RDWR: a shared mapping that stores needs both.
+    Write,
+    /// O_RDWR where that is allowed, else O_RDONLY; see [`Facts::writable`].
+    WriteIfAllowed,
+}
+
+/// Space that a file occupies on its file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// `st_size`, bytes.
+    pub len: u64,
+    /// `st_blocks`, in bytes.
+    pub allocated: u64,
+}
+
+impl Backing {
+    /// open(2), never with O_CREAT or O_TRUNC and never waiting for a FIFO's other end. Where another process
+    /// holds a lease on the file, tries again for `patience`.
+    ///
+    /// # Errors
+    /// What open says; [`Cause::Unmappable`] for what has no pages (folders, FIFOs, sockets, character devices,
+    /// files of /proc, /sys and cgroups).
+    pub fn open(path: &Path, access: Access, patience: Duration) -> Result<Backing> {
+        let open = |write: bool| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(write).custom_flags(libc::O_NONBLOCK);
+            // With O_NONBLOCK a leased file is EWOULDBLOCK at once; the lease's holder has been told to let go.
+            patiently(patience, || match options.open(path) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+                other => Some(other),
+            })
+        };
+        let refused = |errno| matches!(errno, Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY);
+        // Opening a file of overlayfs for writing copies it up to the upper layer.
+        let access = match access {
+            Access::WriteIfAllowed if is_overlay(path) => Access::Read,
+            access => access,
+        };
+        let (opened, writable) = match access {
+            Access::Read => (open(false), false),
+            Access::Write => (open(true), true),
+            Access::WriteIfAllowed => match open(true) {
+                Some(Err(error)) if refused(errno_of(&error)) => (open(false), false),
+                other => (other, true),
+            },
+        };
+        let file = match opened {
+            None => return Err(Error::new("open it", None, Cause::Locked)),
+            Some(Err(error)) => return Err(unopened(path, &error)),
+            Some(Ok(file)) => file,
+        };
+        Backing::new(file, writable)
+    }
+
+    fn new(mut file: File, writable: bool) -> Result<Backing> {
+        let failed = |error: std::io::Error| Error::io("look at it", &error);
+        let meta = file.metadata().map_err(failed)?;
+        let kind = meta.file_type();
+        let unmappable = |kind| Err(Error::new("map it", None, Cause::Unmappable(kind)));
+        let (kind, len) = if kind.is_file() {
+            (Kind::Regular, meta.len())
+        } else if kind.is_block_device() {
+            // st_size of a device is 0; its end is where seeking ends.
+            (Kind::BlockDevice, file.seek(SeekFrom::End(0)).map_err(failed)?)
+        } else if kind.is_char_device() && meta.rdev() == nix::sys::stat::makedev(1, 5) {
+            (Kind::Zero, 0)
+        } else if kind.is_dir() {
+            return unmappable("a directory");
+        } else if kind.is_fifo() {
+            return unmappable("a FIFO");
+        } else if kind.is_socket() {
+            return unmappable("a socket");
+        } else {
+            return unmappable("a character device");
+        };
+        let fs = fstatfs(&file).map_err(|errno| Error::sys("look at its file system", None, errno))?;
+        if kind == Kind::Regular && len == 0 && PSEUDO.contains(&fs.filesystem_type()) {
+            return unmappable("a file of the kernel's without a length");
+        }
+        let page = match fs.filesystem_type() {
+            statfs::HUGETLBFS_MAGIC => fs.block_size() as u64,
+            _ => super::page_size(),
+        };
+        let facts = Facts {
+            kind,
+            len,
+            page,
+            writable,
+            mode: meta.mode(),
+            counts_cache: fs.filesystem_type() != statfs::OVERLAYFS_SUPER_MAGIC && kind != Kind::Zero,
+        };
+        Ok(Backing {
+            file: Some(file),
+            facts,
+        })
+    }
+
+    /// Anonymous memory of `len` bytes; it exists once a [`super::Region`] maps it.
+    pub fn anonymous(len: u64) -> Backing {
+        Backing {
+            file: None,
+            facts: Facts {
+                kind: Kind::Anonymous,
+                len,
+                page: super::page_size(),
+                writable: true,
+                mode: 0,
+                counts_cache: false,
+            },
+        }
+    }
+
+    /// `/dev/zero` has no length of its own: gives it one.
+    pub fn with_len(mut self, len: u64) -> Backing {
+        self.facts.len = len;
+        self
+    }
+
+    /// The facts as of open (and of the last [`Backing::set_len`]).
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The descriptor; `None` for anonymous memory.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The file, for calls that only files have.
+    pub(super) fn file(&self, action: &'static str) -> Result<&File> {
+        let none = || Error::new(action, None, Cause::Protection("anonymous memory has no file"));
+        self.file.as_ref().ok_or_else(none)
+    }
+
+    /// Holds the file against writers that ask: an exclusive flock(2), waited for up to `patience`, kept until
+    /// the backing is dropped. The length is then looked at anew, for the other may have changed it.
+    ///
+    /// # Errors
+    /// [`Cause::Locked`] when another process keeps it for longer. A file system without locks gives none and
+    /// is no error: the lock is advice.
+    pub fn lock(&mut self, patience: Duration) -> Result<()> {
+        let file = self.file("lock it")?;
+        let outcome = patiently(patience, || match file.try_lock() {
+            Err(TryLockError::WouldBlock) => None,
+            Ok(()) => Some(Ok(())),
+            Err(TryLockError::Error(error)) => Some(Err(error)),
+        });
+        match outcome {
+            None => Err(Error::new("lock it", None, Cause::Locked)),
+            Some(Err(error)) if errno_of(&error) == Errno::EINTR => Err(Error::io("lock it", &error)),
+            Some(_) => {
+                self.facts.len = self.usage()?.len;
+                Ok(())
+            }
+        }
+    }
+
+    /// The safety rule that speaks against storing into this file, if any.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let mode = self.facts.mode;
+        let set_gid = mode & libc::S_ISGID != 0 && mode & libc::S_IXGRP != 0;
+        match self.facts.kind {
+            Kind::BlockDevice => Some(self.busy_device()),
+            Kind::Regular if mode & libc::S_ISUID != 0 || set_gid => Some(Refusal::SetId),
+            Kind::Regular if mode & 0o222 == 0 => Some(Refusal::ReadOnlyMode),
+            _ => None,
+        }
+    }
+
+    /// Only an exclusive open tells whether a device is mounted: O_EXCL without O_CREAT, see open(2).
+    fn busy_device(&self) -> Refusal {
+        let path = format!(
+            "/proc/self/fd/{}",
+            self.file.as_ref().map_or(-1, |file| file.as_raw_fd())
+        );
+        let probe = OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(path);
+        match probe {
+            Err(error) if errno_of(&error) == Errno::EBUSY => Refusal::BusyBlockDevice,
+            _ => Refusal::BlockDevice,
+        }
+    }
+
+    /// Length and blocks as they are now.
+    pub fn usage(&self) -> Result<Usage> {
+        let failed = |error: std::io::Error| Error::io("look at it", &error);
+        let meta = self.file("look at it")?.metadata().map_err(failed)?;
+        Ok(Usage {
+            len: if self.facts.kind == Kind::Regular {
+                meta.len()
+            } else {
+                self.facts.len
+            },
+            allocated: meta.blocks() * 512,
+        })
+    }
+
+    /// The next stretch of data at or behind `from`, within `span`: lseek(2) with SEEK_DATA and SEEK_HOLE.
+    /// `None` when there are only holes. A file system that does not know its holes has none.
+    pub fn next_data(&self, from: u64, span: Span) -> Result<Option<Span>> {
+        let rest = span.from(from);
+        let Some(fd) = self.fd().filter(|_| self.facts.kind == Kind::Regular) else {
+            return Ok(Some(rest).filter(|rest| !rest.is_empty()));
+        };
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let failed = |errno| Err(Error::sys("look for holes in", Some(rest), errno));
+        let seek = |at: u64, whence| lseek64(fd, at as i64, whence);
+        let start = match seek(rest.start(), Whence::SeekData) {
+            Ok(at) => at as u64,
+            Err(Errno::ENXIO) => return Ok(None),
+            Err(Errno::EINVAL | Errno::EOPNOTSUPP) => return Ok(Some(rest)),
+            Err(errno) => return failed(errno),
+        };
+        let end = match seek(start, Whence::SeekHole) {
+            Ok(at) => at as u64,
+            Err(Errno::ENXIO) => return Ok(None), // truncated between the two calls
+            Err(errno) => return failed(errno),
+        };
+        let data = Span::new(start, end.max(start)).unwrap_or(rest);
+        Ok(Some(data.intersect(span)).filter(|data| !data.is_empty()))
+    }
+
+    /// ftruncate(2). The caller has unmapped what a shrinking would take away.
+    pub fn set_len(&mut self, len: u64) -> Result<()> {
+        let file = self.file("set its length")?;
+        let fd = file.as_raw_fd();
+        let result = traced(file.set_len(len).map(|()| 0).map_err(|error| errno_of(&error)), || {
+            format!("ftruncate({fd}, {len})")
+        });
+        result.map_err(|errno| Error::sys("set its length", None, errno))?;
+        self.facts.len = len;
+        Ok(())
+    }
+
+    /// Gives every byte of `span` a block, so that no later store can fail for want of one; contents and length
+    /// stay. fallocate(2) with FALLOC_FL_KEEP_SIZE.
+    pub fn allocate(&self, span: Span) -> Result<()> {
+        self.fallocate("allocate", FallocateFlags::FALLOC_FL_KEEP_SIZE, span)
+    }
+
+    /// Zeroes `span` and keeps its blocks: FALLOC_FL_ZERO_RANGE.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP where the file system cannot (tmpfs, hugetlbfs, btrfs's older kernels).
+    pub fn zero_range(&self, span: Span) -> Result<()> {
+        let flags = FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        self.fallocate("zero", flags, span)
+    }
+
+    /// Zeroes `span` and frees the blocks that lie in it whole: FALLOC_FL_PUNCH_HOLE.
+    pub fn punch(&self, span: Span) -> Result<()> {
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        self.fallocate("punch a hole in", flags, span)
+    }
+
+    fn fallocate(&self, action: &'static str, flags: FallocateFlags, span: Span) -> Result<()> {
+        let file = self.file(action)?;
+        let result = traced(
+            fallocate(file, flags, span.start() as i64, span.len() as i64).map(|()| 0),
+            || {
+                let flags: Vec<_> = flags.iter_names().map(|(name, _)| name).collect();
+                format!(
+                    "fallocate({}, {}, {}, {})",
+                    file.as_raw_fd(),
+                    flags.join("|"),
+                    span.start(),
+                    span.len()
+                )
+            },
+        );
+        let cause = |errno| match errno {
+            Errno::ENOSPC | Errno::EDQUOT => Cause::Full(errno),
+            errno => Cause::Sys(errno),
+        };
+        result
+            .map(drop)
+            .map_err(|errno| Error::new(action, Some(span), cause(errno)))
+    }
+}
+
+/// File systems whose files have a length of 0 and contents all the same.
+const PSEUDO: [FsType; 5] = [
+    statfs::PROC_SUPER_MAGIC,
+    statfs::CGROUP_SUPER_MAGIC,
+    statfs::CGROUP2_SUPER_MAGIC,
+    statfs::DEBUGFS_MAGIC,
+    statfs::TRACEFS_MAGIC,
+];
+
+fn is_overlay(path: &Path) -> bool {
+    statfs::statfs(path).is_ok_and(|fs| fs.filesystem_type() == statfs::OVERLAYFS_SUPER_MAGIC)
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// open's errno, said as the kind of object where that is what it means.
+fn unopened(path: &Path, error: &std::io::Error) -> Error {
+    match errno_of(error) {
+        Errno::EISDIR => Error::new("map it", None, Cause::Unmappable("a directory")),
+        Errno::ENXIO if std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) => {
+            Error::new("map it", None, Cause::Unmappable("a socket"))
+        }
+        errno => Error::sys("open it", None, errno),
+    }
+}
+
+/// Asks until there is an answer or `patience` is over; the pauses grow from 1 to 50 ms.
+fn patiently<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let begin = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(answer) = ask() {
+            return Some(answer);
+        }
+        let left = patience.checked_sub(begin.elapsed())?;
+        std::thread::sleep(pause.min(left));
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}

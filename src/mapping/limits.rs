@@ -1,0 +1,235 @@
+//! Why the kernel said ENOMEM: the limits on address space, committed and locked memory, by name and value.
+
+use nix::sys::resource::{Resource, getrlimit};
+use std::fmt;
+use std::fs;
+
+/// A limit that stood in the way. All amounts are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// RLIMIT_AS, the size of the address space, see setrlimit(2).
+    AddressSpace {
+        /// The limit's value.
+        limit: u64,
+        /// What the process would have needed.
+        needed: u64,
+    },
+    /// Strict overcommit accounting, `vm.overcommit_memory = 2`, see proc_sys_vm(5).
+    CommitLimit {
+        /// CommitLimit of /proc/meminfo.
+        limit: u64,
+        /// Committed_AS of /proc/meminfo.
+        committed: u64,
+        /// What the mapping asked for.
+        wanted: u64,
+    },
+    /// The heuristic of `vm.overcommit_memory = 0`: one mapping over all of memory and swap is refused.
+    Heuristic {
+        /// MemTotal and SwapTotal together.
+        memory: u64,
+        /// What the mapping asked for.
+        wanted: u64,
+    },
+    /// `vm.max_map_count`, the number of kernel mappings of a process.
+    MapCount {
+        /// The sysctl's value.
+        limit: u64,
+    },
+    /// RLIMIT_MEMLOCK, the memory that a process without CAP_IPC_LOCK may lock.
+    LockedMemory {
+        /// The limit's value.
+        limit: u64,
+        /// What was to be locked.
+        wanted: u64,
+    },
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limit::AddressSpace { limit, needed } => write!(
+                f,
+                "the address space limit RLIMIT_AS is {limit} bytes, and {needed} are needed"
+            ),
+            Limit::CommitLimit {
+                limit,
+                committed,
+                wanted,
+            } => write!(
+                f,
+                "strict overcommit (vm.overcommit_memory = 2) refuses {wanted} bytes: CommitLimit is {limit}, of which {committed} are committed"
+            ),
+            Limit::Heuristic { memory, wanted } => write!(
+                f,
+                "{wanted} bytes are more than memory and swap together ({memory} bytes), which vm.overcommit_memory = 0 refuses"
+            ),
+            Limit::MapCount { limit } => {
+                write!(f, "the process has reached vm.max_map_count, {limit} kernel mappings")
+            }
+            Limit::LockedMemory { limit, wanted } => write!(
+                f,
+                "the locked memory limit RLIMIT_MEMLOCK is {limit} bytes, and {wanted} were to be locked"
+            ),
+        }
+    }
+}
+
+/// What the limits were measured against, so that the reasoning is a pure function of it.
+#[derive(Debug, Clone, Default)]
+struct State {
+    address_space: u64,
+    address_space_limit: u64,
+    overcommit: u64,
+    commit_limit: u64,
+    committed: u64,
+    memory: u64,
+    map_count: u64,
+    map_count_limit: u64,
+}
+
+/// The limit that explains ENOMEM from an mmap of `len` bytes; `charged` says whether the mapping counts
+/// as committed memory (private and writable, or shared and anonymous, and not MAP_NORESERVE).
+pub(super) fn behind_mmap(len: u64, charged: bool) -> Option<Limit> {
+    State::read().explain(len, charged)
+}
+
+/// The limit that explains a failed mlock of `len` bytes, for a process that lacks CAP_IPC_LOCK.
+pub(super) fn behind_mlock(len: u64) -> Option<Limit> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
+    (limit < len).then_some(Limit::LockedMemory { limit, wanted: len })
+}
+
+impl State {
+    fn read() -> State {
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let kib = |key: &str| {
+            let line = meminfo
+                .lines()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+            let number = line.and_then(|text| text.trim().split(' ').next()?.parse::<u64>().ok());
+            number.unwrap_or(0) * 1024
+        };
+        let number = |path: &str| {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            text.split_whitespace()
+                .next()
+                .and_then(|word| word.parse::<u64>().ok())
+                .unwrap_or(0)
+        };
+        State {
+            address_space: number("/proc/self/statm") * super::page_size(),
+            address_space_limit: getrlimit(Resource::RLIMIT_AS).map_or(u64::MAX, |(soft, _)| soft),
+            overcommit: number("/proc/sys/vm/overcommit_memory"),
+            commit_limit: kib("CommitLimit"),
+            committed: kib("Committed_AS"),
+            memory: kib("MemTotal") + kib("SwapTotal"),
+            map_count: fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count() as u64),
+            map_count_limit: number("/proc/sys/vm/max_map_count"),
+        }
+    }
+
+    fn explain(&self, len: u64, charged: bool) -> Option<Limit> {
+        let needed = self.address_space.saturating_add(len);
+        if needed > self.address_space_limit {
+            return Some(Limit::AddressSpace {
+                limit: self.address_space_limit,
+                needed,
+            });
+        }
+        // Mode 2 charges MAP_NORESERVE mappings as well, so `charged` is asked of the other modes only.
+        if self.overcommit == 2 && self.committed.saturating_add(len) > self.commit_limit {
+            return Some(Limit::CommitLimit {
+                limit: self.commit_limit,
+                committed: self.committed,
+                wanted: len,
+            });
+        }
+        if self.overcommit == 0 && charged && len > self.memory {
+            return Some(Limit::Heuristic {
+                memory: self.memory,
+                wanted: len,
+            });
+        }
+        // The kernel refuses at the limit, and unmapping the middle of a mapping takes one more.
+        if self.map_count_limit > 0 && self.map_count + 2 >= self.map_count_limit {
+            return Some(Limit::MapCount {
+                limit: self.map_count_limit,
+            });
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: u64 = 1 << 40;
+
+    fn roomy() -> State {
+        State {
+            address_space: 1 << 20,
+            address_space_limit: u64::MAX,
+            overcommit: 1,
+            commit_limit: 12 << 30,
+            committed: 1 << 30,
+            memory: 24 << 30,
+            map_count: 30,
+            map_count_limit: 65_530,
+        }
+    }
+
+    #[test]
+    fn nothing_in_the_way_explains_nothing() {
+        assert_eq!(roomy().explain(T, true), None);
+    }
+
+    #[test]
+    fn a_small_address_space_is_named_first() {
+        let state = State {
+            address_space_limit: 1 << 30,
+            overcommit: 2,
+            ..roomy()
+        };
+        let limit = state.explain(T, true).unwrap();
+        assert!(matches!(limit, Limit::AddressSpace { limit: 0x4000_0000, .. }));
+        assert!(limit.to_string().contains("RLIMIT_AS is 1073741824 bytes"));
+    }
+
+    #[test]
+    fn strict_overcommit_is_explained_with_its_commit_limit_even_for_noreserve() {
+        let state = State {
+            overcommit: 2,
+            ..roomy()
+        };
+        for charged in [true, false] {
+            let text = state.explain(T, charged).unwrap().to_string();
+            assert!(text.contains("CommitLimit is 12884901888"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_heuristic_refuses_only_what_is_charged() {
+        let state = State {
+            overcommit: 0,
+            ..roomy()
+        };
+        assert!(matches!(state.explain(T, true), Some(Limit::Heuristic { .. })));
+        assert_eq!(state.explain(T, false), None);
+    }
+
+    #[test]
+    fn the_number_of_kernel_mappings_is_the_last_suspect() {
+        let state = State {
+            map_count: 65_529,
+            ..roomy()
+        };
+        assert_eq!(state.explain(4096, true), Some(Limit::MapCount { limit: 65_530 }));
+    }
+
+    #[test]
+    fn this_machine_can_be_read() {
+        let state = State::read();
+        assert!(state.memory > 0 && state.address_space > 0 && state.map_count > 0);
+    }
+}

@@ -1,0 +1,51 @@
+//! The core: mappings of files and of anonymous memory, without a signal, a lost byte or a false promise.
+//!
+//! It uses std, nix, memmap2 and libc alone, and knows nothing of command lines or reports. Its invariants:
+//!
+//! 1. No Rust reference to a mapped byte exists, and outside `register.rs` none is dereferenced: in by `preadv`
+//!    from a file (a memfd, for what is not large) that holds the payload, 1,024 pieces a call, where a short
+//!    count is an exact prefix; out by `process_vm_readv`, or by `write` straight from the mapping.
+//! 2. Offsets are file offsets everywhere outside `region.rs`.
+//! 3. A range is checked against the length seen at open before anything is mapped. memmap2 checks too little to
+//!    rely on.
+//! 4. Grow: set the length, allocate, then map. Shrink: unmap, then set the length.
+//! 5. Bytes are called durable only after a successful flush covering them, through a descriptor opened for
+//!    writing (msync through a read-only one returns 0 and flushes nothing; fdatasync is used there).
+//! 6. A failed flush is final: the kernel marks the pages clean, so trying again proves nothing. Store again, or
+//!    say exit code 3.
+//! 7. `unsafe` lives in `region.rs` (and in `register.rs`, the room kept for exact-width device access), denied
+//!    elsewhere by lint; each block states its contract.
+
+mod backing;
+mod error;
+mod limits;
+mod region;
+mod residency;
+mod shape;
+mod span;
+mod trace;
+mod transfer;
+
+pub use backing::{Access, Backing, Facts, Kind, Usage};
+pub use error::{Cause, Error, Refusal, Result};
+pub use limits::Limit;
+pub use region::{Region, memfd_with};
+pub use residency::{Cell, Residency, survey, unwritten};
+pub use shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Shape, Visibility, WINDOW};
+pub use span::Span;
+pub use trace::trace_to;
+pub use transfer::WriteOut;
+
+/// A signal asked to stop; its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interrupted(pub i32);
+
+/// The one arrow back: hears after each piece of work how many bytes are done, and may ask to stop. Progress
+/// bars, Ctrl-C and fault tests all hang on it.
+pub type Step<'a> = dyn FnMut(u64) -> std::result::Result<(), Interrupted> + 'a;
+
+/// The system's page size in bytes.
+pub fn page_size() -> u64 {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    size.ok().flatten().map_or(4096, |size| size as u64)
+}

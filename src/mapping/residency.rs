@@ -1,0 +1,298 @@
+//! What the kernel says of a mapping: pages resident, dirty, in writeback, huge, locked, copied; and holes.
+
+use super::backing::Kind;
+use super::error::Result;
+use super::region::Region;
+use super::shape::Visibility;
+use super::span::Span;
+
+/// How a region lives in memory. Counts are of pages of `page` bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Residency {
+    /// Bytes a page.
+    pub page: u64,
+    /// Pages in the region.
+    pub pages: u64,
+    /// Pages in memory: of the file's page cache, or of the anonymous mapping.
+    pub resident: u64,
+    /// Pages changed and not yet written back; `None` where that has no meaning or can't be known.
+    pub dirty: Option<u64>,
+    /// Pages being written back now.
+    pub writeback: Option<u64>,
+    /// Pages of a private file mapping that a store has copied; `None` for other mappings.
+    pub copied: Option<u64>,
+    /// Bytes mapped by huge pages.
+    pub huge: u64,
+    /// Pages that mlock keeps in memory.
+    pub locked: u64,
+    /// Bytes of the file that have no block; `None` where the file system does not say.
+    pub holes: Option<u64>,
+    /// The region in order, cut into as many cells as asked for, or fewer.
+    pub cells: Vec<Cell>,
+}
+
+/// What stands out in one cell of the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cell {
+    /// Some page was copied by a store into a private mapping.
+    Copied,
+    /// Some page is dirty or in writeback.
+    Dirty,
+    /// Every page is resident.
+    Resident,
+    /// Some pages are.
+    Partly,
+    /// None is.
+    Absent,
+    /// None is, and the file has no block there.
+    Hole,
+}
+
+/// How many stretches of data are looked at before the holes count as unknown: a bound on the time it takes.
+const MOST_EXTENTS: usize = 1 << 16;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    resident: u64,
+    dirty: u64,
+    writeback: u64,
+    copied: u64,
+}
+
+/// Looks at `region` and sorts it into at most `cells` cells.
+///
+/// Sources: cachestat(2) for what belongs to a file, mincore(2) where that says nothing (overlayfs, an older
+/// kernel); the PAGEMAP_SCAN ioctl for anonymous and private pages; /proc/self/smaps for huge and locked ones;
+/// lseek(2) for holes.
+pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
+    let page = region.backing().facts().page;
+    let span = region.span();
+    let spans = span.cells(cells.max(1), page);
+    let mut tallies = vec![Tally::default(); spans.len()];
+    let anonymous = matches!(region.backing().facts().kind, Kind::Anonymous | Kind::Zero);
+
+    let counted = !anonymous && count_cache(region, &spans, &mut tallies);
+    let scanned = if anonymous {
+        scan(
+            region,
+            &spans,
+            |_| true,
+            |tally, pages| tally.resident += pages,
+            &mut tallies,
+        )?
+    } else {
+        counted
+    };
+    if !scanned {
+        for (tally, cell) in tallies.iter_mut().zip(&spans) {
+            tally.resident = region.mincore(*cell)?;
+        }
+    }
+    let private_file = !anonymous && region.shape().visibility == Visibility::Private;
+    let copies_known = private_file
+        && scan(
+            region,
+            &spans,
+            |categories| !categories.is_file(),
+            |tally, pages| tally.copied += pages,
+            &mut tallies,
+        )?;
+
+    let (holes, is_hole) = holes(region, &spans)?;
+    let (huge, locked) = smaps(region)?;
+    let pages = |cell: &Span| cell.pages(page).len() / page;
+    let picture = tallies
+        .iter()
+        .zip(&spans)
+        .zip(is_hole)
+        .map(|((tally, span), hole)| match tally {
+            _ if tally.copied > 0 => Cell::Copied,
+            _ if tally.dirty + tally.writeback > 0 => Cell::Dirty,
+            _ if tally.resident >= pages(span) => Cell::Resident,
+            _ if tally.resident > 0 => Cell::Partly,
+            _ if hole => Cell::Hole,
+            _ => Cell::Absent,
+        });
+    let sum = |part: fn(&Tally) -> u64| tallies.iter().map(part).sum::<u64>();
+    let pages_total = pages(&span);
+    Ok(Residency {
+        page,
+        pages: pages_total,
+        resident: sum(|tally| tally.resident).min(pages_total),
+        dirty: counted.then(|| sum(|tally| tally.dirty)),
+        writeback: counted.then(|| sum(|tally| tally.writeback)),
+        copied: copies_known.then(|| sum(|tally| tally.copied)),
+        huge,
+        locked: locked.min(pages_total),
+        holes,
+        cells: picture.collect(),
+    })
+}
+
+/// Dirty and in-writeback pages of a range, together; `None` where the kernel does not say.
+pub fn unwritten(region: &Region, span: Span) -> Option<u64> {
+    if !region.backing().facts().counts_cache {
+        return None;
+    }
+    // A length of 0 would mean "to the end of the file".
+    if span.is_empty() {
+        return Some(0);
+    }
+    let stat = region.cachestat(span.pages(region.backing().facts().page))?;
+    Some(stat.dirty + stat.writeback)
+}
+
+/// False where cachestat has nothing to say of this file.
+fn count_cache(region: &Region, spans: &[Span], tallies: &mut [Tally]) -> bool {
+    let facts = region.backing().facts();
+    if !facts.counts_cache {
+        return false;
+    }
+    let unit = facts.page / super::page_size();
+    for (tally, span) in tallies.iter_mut().zip(spans) {
+        let Some(stat) = region.cachestat(*span) else {
+            return false;
+        };
+        *tally = Tally {
+            // A folio that reaches over the cell's edge counts whole.
+            resident: (stat.cached / unit).min(span.pages(facts.page).len() / facts.page),
+            dirty: stat.dirty / unit,
+            writeback: stat.writeback / unit,
+            copied: 0,
+        };
+    }
+    true
+}
+
+/// Adds the pages of each run that PAGEMAP_SCAN reports and `wanted` takes to the cells that it lies in.
+fn scan(
+    region: &mut Region,
+    spans: &[Span],
+    wanted: impl Fn(super::region::Categories) -> bool,
+    mut add: impl FnMut(&mut Tally, u64),
+    tallies: &mut [Tally],
+) -> Result<bool> {
+    let page = region.backing().facts().page;
+    region.scan(|run, categories| {
+        if !wanted(categories) {
+            return;
+        }
+        let first = spans.partition_point(|cell| cell.end() <= run.start());
+        for (cell, tally) in spans[first..].iter().zip(&mut tallies[first..]) {
+            let part = cell.pages(page).intersect(run);
+            if part.is_empty() {
+                break;
+            }
+            add(tally, part.len() / page);
+        }
+    })
+}
+
+/// Bytes in holes, and for each cell whether it is nothing else.
+fn holes(region: &Region, spans: &[Span]) -> Result<(Option<u64>, Vec<bool>)> {
+    let span = region.span();
+    let mut is_hole = vec![true; spans.len()];
+    if region.backing().facts().kind != Kind::Regular {
+        return Ok((None, vec![false; spans.len()]));
+    }
+    let mut data = 0;
+    let mut at = span.start();
+    for _ in 0..MOST_EXTENTS {
+        let Some(extent) = region.backing().next_data(at, span)? else {
+            return Ok((Some(span.len() - data), is_hole));
+        };
+        data += extent.len();
+        at = extent.end();
+        let first = spans.partition_point(|cell| cell.end() <= extent.start());
+        for (cell, hole) in spans[first..].iter().zip(&mut is_hole[first..]) {
+            if cell.start() >= extent.end() {
+                break;
+            }
+            *hole = false;
+        }
+    }
+    Ok((None, vec![false; spans.len()]))
+}
+
+/// Bytes in huge pages, and pages locked, by /proc/self/smaps.
+fn smaps(region: &mut Region) -> Result<(u64, u64)> {
+    let (base, len) = region.establish()?;
+    let page = region.backing().facts().page;
+    let text = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    Ok(read_smaps(&text, base as u64, base as u64 + len, page))
+}
+
+/// The part of [`smaps`] that only reads text.
+fn read_smaps(text: &str, from: u64, to: u64, page: u64) -> (u64, u64) {
+    const HUGE: [&str; 5] = [
+        "AnonHugePages",
+        "ShmemPmdMapped",
+        "FilePmdMapped",
+        "Shared_Hugetlb",
+        "Private_Hugetlb",
+    ];
+    let (mut huge, mut locked) = (0, 0);
+    let (mut ours, mut present) = (false, 0);
+    for line in text.lines() {
+        let Some((key, value)) = line.split_once(':') else {
+            continue;
+        };
+        // Only the head line of a mapping has its address range before the first colon.
+        if let Some((start, end)) = key.split(' ').next().and_then(|range| range.split_once('-')) {
+            let bound = |text| u64::from_str_radix(text, 16).unwrap_or(0);
+            ours = bound(start) < to && from < bound(end);
+            present = 0;
+            continue;
+        }
+        if !ours {
+            continue;
+        }
+        let bytes = || {
+            value
+                .trim()
+                .trim_end_matches(" kB")
+                .parse::<u64>()
+                .map_or(0, |kib| kib * 1024)
+        };
+        match key {
+            "Rss" => present += bytes(),
+            _ if HUGE.contains(&key) => {
+                huge += bytes();
+                // Rss leaves hugetlb pages out.
+                if key.ends_with("_Hugetlb") {
+                    present += bytes();
+                }
+            }
+            "VmFlags" if value.split_whitespace().any(|flag| flag == "lo") => locked += present / page,
+            _ => {}
+        }
+    }
+    (huge, locked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smaps_gives_huge_and_locked_of_our_mapping_only() {
+        let text = "\
+7f0000000000-7f0000400000 rw-s 00000000 fe:00 12 /tmp/f: odd name
+Rss:                4096 kB
+FilePmdMapped:      2048 kB
+VmFlags: rd wr sh mr mw me ms lo sd
+7f0000400000-7f0000500000 rw-p 00000000 00:00 0
+Rss:                1024 kB
+AnonHugePages:      1024 kB
+VmFlags: rd wr mr mw me ac lo sd
+";
+        let (huge, locked) = read_smaps(text, 0x7f00_0000_0000, 0x7f00_0040_0000, 4096);
+        assert_eq!((huge, locked), (2 << 20, 1024));
+    }
+
+    #[test]
+    fn a_mapping_without_the_lock_flag_has_no_locked_pages() {
+        let text = "1000-3000 r--s 0 00:00 0\nRss: 8 kB\nVmFlags: rd sh\n";
+        assert_eq!(read_smaps(text, 0x1000, 0x3000, 4096), (0, 0));
+    }
+}

@@ -1,0 +1,163 @@
+//! The words for how memory is mapped and what is asked of it: visibility, protection, populating, locking, advice.
+
+use super::span::Span;
+use nix::sys::mman::ProtFlags;
+
+/// The size of a sliding window, in bytes: large enough that mapping it costs nothing beside copying it, small
+/// enough that a file of any size keeps the process under 16 MiB.
+pub const WINDOW: u64 = 8 << 20;
+
+/// Who sees a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// MAP_SHARED: the file, and everybody who maps it.
+    Shared,
+    /// MAP_PRIVATE: this mapping alone; a stored page becomes a copy.
+    Private,
+}
+
+/// The rights of a mapping, see mmap(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prot {
+    /// PROT_NONE: reserved address space.
+    None,
+    /// PROT_READ.
+    Read,
+    /// PROT_READ and PROT_WRITE.
+    ReadWrite,
+    /// PROT_READ and PROT_EXEC.
+    ReadExec,
+    /// All three.
+    ReadWriteExec,
+}
+
+impl Prot {
+    /// Whether pages can be stored into.
+    pub fn writes(self) -> bool {
+        matches!(self, Prot::ReadWrite | Prot::ReadWriteExec)
+    }
+
+    pub(super) fn flags(self) -> ProtFlags {
+        match self {
+            Prot::None => ProtFlags::PROT_NONE,
+            Prot::Read => ProtFlags::PROT_READ,
+            Prot::ReadWrite => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            Prot::ReadExec => ProtFlags::PROT_READ | ProtFlags::PROT_EXEC,
+            Prot::ReadWriteExec => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE | ProtFlags::PROT_EXEC,
+        }
+    }
+}
+
+/// How a region is mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Shared or private.
+    pub visibility: Visibility,
+    /// Read, write, execute.
+    pub prot: Prot,
+    /// MAP_NORESERVE: take no swap space, or no huge pages, in advance.
+    pub noreserve: bool,
+    /// `Some(n)`: only the window of `n` bytes in use is mapped, and slides. `None`: the whole range, at one address.
+    pub window: Option<u64>,
+}
+
+impl Shape {
+    /// What a verb on a file uses: shared, and a window that slides, so that memory stays flat.
+    pub fn sliding(prot: Prot) -> Shape {
+        Shape {
+            visibility: Visibility::Shared,
+            prot,
+            noreserve: false,
+            window: Some(WINDOW),
+        }
+    }
+
+    /// The whole range at one address.
+    pub fn whole(visibility: Visibility, prot: Prot) -> Shape {
+        Shape {
+            visibility,
+            prot,
+            noreserve: false,
+            window: None,
+        }
+    }
+}
+
+/// One stretch of bytes to store: `len` bytes at file offset `at`, which stand at `from` in the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// File offset.
+    pub at: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// Offset in the payload.
+    pub from: u64,
+}
+
+impl Piece {
+    /// The file range it covers.
+    pub fn span(&self) -> Span {
+        Span::at(self.at, self.len).unwrap_or(Span::first(0))
+    }
+}
+
+/// How a flush was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// msync(MS_SYNC) on the range.
+    Msync,
+    /// fdatasync: the whole file, because only a descriptor opened for reading was to be had.
+    Fdatasync,
+}
+
+/// Which faults [`super::Region::populate`] takes in advance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Populate {
+    /// MADV_POPULATE_READ: pages are present.
+    Read,
+    /// MADV_POPULATE_WRITE: pages are present, writable, and have their blocks.
+    Write,
+}
+
+/// What [`super::Region::lock`] locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// Every page, brought in now: mlock(2).
+    Now,
+    /// Each page when it is first touched: mlock2(2) with MLOCK_ONFAULT.
+    OnFault,
+}
+
+/// A piece of advice for madvise(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advice {
+    /// Its name in lower case, as madvise(2) has it behind `MADV_`.
+    pub name: &'static str,
+    pub(super) value: libc::c_int,
+}
+
+/// All advice that does not destroy a file's contents (MADV_REMOVE does, and is `zero --punch`).
+pub const ADVICE: [Advice; 17] = {
+    const fn of(name: &'static str, value: libc::c_int) -> Advice {
+        Advice { name, value }
+    }
+    [
+        of("normal", libc::MADV_NORMAL),
+        of("random", libc::MADV_RANDOM),
+        of("sequential", libc::MADV_SEQUENTIAL),
+        of("willneed", libc::MADV_WILLNEED),
+        of("dontneed", libc::MADV_DONTNEED),
+        of("free", libc::MADV_FREE),
+        of("cold", libc::MADV_COLD),
+        of("pageout", libc::MADV_PAGEOUT),
+        of("hugepage", libc::MADV_HUGEPAGE),
+        of("nohugepage", libc::MADV_NOHUGEPAGE),
+        of("collapse", libc::MADV_COLLAPSE),
+        of("mergeable", libc::MADV_MERGEABLE),
+        of("unmergeable", libc::MADV_UNMERGEABLE),
+        of("dontdump", libc::MADV_DONTDUMP),
+        of("dodump", libc::MADV_DODUMP),
+        of("dontfork", libc::MADV_DONTFORK),
+        of("dofork", libc::MADV_DOFORK),
+    ]
+};

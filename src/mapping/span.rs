@@ -1,0 +1,183 @@
+//! Byte ranges of a file and the page arithmetic on them. Pure: no system call, no mapping.
+
+use std::fmt;
+
+/// A half-open byte range of a file, `start..end`, in file offsets. `start <= end` always holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Span {
+    start: u64,
+    end: u64,
+}
+
+impl Span {
+    /// The range `start..end`; `None` when it runs backwards.
+    pub fn new(start: u64, end: u64) -> Option<Span> {
+        (start <= end).then_some(Span { start, end })
+    }
+
+    /// The `len` bytes from `start`; `None` when their end is past `u64::MAX`.
+    pub fn at(start: u64, len: u64) -> Option<Span> {
+        let end = start.checked_add(len)?;
+        Some(Span { start, end })
+    }
+
+    /// The first `len` bytes of a file.
+    pub fn first(len: u64) -> Span {
+        Span { start: 0, end: len }
+    }
+
+    /// File offset of the first byte.
+    pub fn start(self) -> u64 {
+        self.start
+    }
+
+    /// File offset behind the last byte.
+    pub fn end(self) -> u64 {
+        self.end
+    }
+
+    /// Length in bytes.
+    pub fn len(self) -> u64 {
+        self.end - self.start
+    }
+
+    /// True for a range without bytes.
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether every byte of `other` lies in this range.
+    pub fn contains(self, other: Span) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+
+    /// The bytes that both ranges have; empty (at an arbitrary place) when there are none.
+    pub fn intersect(self, other: Span) -> Span {
+        let start = self.start.max(other.start);
+        Span {
+            start,
+            end: self.end.min(other.end).max(start),
+        }
+    }
+
+    /// The smallest range that holds both.
+    pub fn join(self, other: Span) -> Span {
+        Span {
+            start: self.start.min(other.start),
+            end: self.end.max(other.end),
+        }
+    }
+
+    /// The range from `start` on, without what lies before it.
+    pub fn from(self, start: u64) -> Span {
+        Span {
+            start: start.clamp(self.start, self.end),
+            end: self.end,
+        }
+    }
+
+    /// Rounded outward to multiples of `page`, a power of two: what the kernel maps for this range.
+    ///
+    /// ```text
+    ///        start          end
+    ///   |------[=============]----|---
+    ///   ^ page boundary           ^ page boundary
+    /// ```
+    pub fn pages(self, page: u64) -> Span {
+        let mask = page - 1;
+        Span {
+            start: self.start & !mask,
+            // A file ends at i64::MAX at the latest, so only nonsense saturates.
+            end: self.end.saturating_add(mask) & !mask,
+        }
+    }
+
+    /// The range cut at multiples of `step` (not zero), in order; the first and last piece may be short.
+    pub fn windows(self, step: u64) -> impl Iterator<Item = Span> {
+        let mut at = self.start;
+        std::iter::from_fn(move || {
+            if at >= self.end {
+                return None;
+            }
+            let boundary = (at / step + 1).saturating_mul(step);
+            let piece = Span {
+                start: at,
+                end: boundary.min(self.end),
+            };
+            at = piece.end;
+            Some(piece)
+        })
+    }
+
+    /// The range cut into `count` pieces (not zero) of whole pages, as even as they come; fewer when
+    /// there are fewer pages.
+    pub fn cells(self, count: u64, page: u64) -> Vec<Span> {
+        let pages = self.pages(page);
+        let total = pages.len() / page;
+        let count = count.min(total);
+        (0..count)
+            .map(|i| {
+                let bound =
+                    |i: u64| pages.start + (u128::from(total) * u128::from(i) / u128::from(count)) as u64 * page;
+                Span {
+                    start: bound(i),
+                    end: bound(i + 1),
+                }
+                .intersect(self)
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}..{:#x}", self.start, self.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn span(start: u64, end: u64) -> Span {
+        Span::new(start, end).unwrap()
+    }
+
+    #[test]
+    fn pages_round_outward() {
+        assert_eq!(span(1, 4095).pages(4096), span(0, 4096));
+        assert_eq!(span(4096, 8192).pages(4096), span(4096, 8192));
+        assert_eq!(span(4097, 8193).pages(4096), span(4096, 12288));
+        assert_eq!(span(5, 5).pages(4096), span(0, 4096));
+    }
+
+    #[test]
+    fn windows_cut_at_multiples_and_cover_the_range() {
+        let pieces: Vec<Span> = span(5, 25).windows(10).collect();
+        assert_eq!(pieces, [span(5, 10), span(10, 20), span(20, 25)]);
+        assert_eq!(span(7, 7).windows(10).count(), 0);
+        assert_eq!(span(u64::MAX - 3, u64::MAX).windows(1 << 20).count(), 1);
+    }
+
+    #[test]
+    fn a_range_that_runs_backwards_or_past_u64_is_no_span() {
+        assert_eq!(Span::new(2, 1), None);
+        assert_eq!(Span::at(u64::MAX, 2), None);
+    }
+
+    proptest! {
+        #[test]
+        fn cells_cover_the_range_once_and_in_order(start in 0..1u64 << 40, len in 1..1u64 << 40, count in 1..200u64) {
+            let whole = span(start, start + len);
+            let cells = whole.cells(count, 4096);
+            prop_assert!(cells.len() as u64 <= count);
+            prop_assert_eq!(cells[0].start(), start);
+            prop_assert_eq!(cells[cells.len() - 1].end(), start + len);
+            for pair in cells.windows(2) {
+                prop_assert_eq!(pair[0].end(), pair[1].start());
+                prop_assert_eq!(pair[0].end() % 4096, 0);
+            }
+        }
+    }
+}

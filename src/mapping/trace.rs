@@ -1,0 +1,37 @@
+//! `-v`: each mapping system call as it is made, written the way strace writes it.
+
+use nix::errno::Errno;
+use std::fmt;
+use std::sync::OnceLock;
+
+static SINK: OnceLock<fn(&str)> = OnceLock::new();
+
+/// From now on, hands every mapping system call to `sink` as one line without its newline. Once a process:
+/// later calls change nothing.
+pub fn trace_to(sink: fn(&str)) {
+    // A second caller would be the same program asking again; the first answer stands.
+    let _ = SINK.set(sink);
+}
+
+/// Passes `result` through; when tracing, writes `call() = result` first.
+pub(super) fn traced<T: fmt::Display>(result: Result<T, Errno>, call: impl FnOnce() -> String) -> Result<T, Errno> {
+    if let Some(sink) = SINK.get() {
+        match &result {
+            Ok(value) => sink(&format!("{} = {value}", call())),
+            Err(errno) => sink(&format!("{} = -1 {errno:?} ({})", call(), errno.desc())),
+        }
+    }
+    result
+}
+
+/// An address, which strace writes in hex and NULL when zero.
+pub(super) struct Address(pub usize);
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("NULL"),
+            address => write!(f, "{address:#x}"),
+        }
+    }
+}

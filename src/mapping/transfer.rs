@@ -1,0 +1,319 @@
+//! Bytes into and out of a region, range by range: what slides the window, populates ahead, batches, and says
+//! at which offset and why it could not go on. No `unsafe` and no address: those are region.rs's.
+
+use super::error::{Cause, Error, Result};
+use super::region::{Region, memfd};
+use super::shape::{Piece, Populate, WINDOW};
+use super::span::Span;
+use super::{Interrupted, Step};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// How much [`Region::read_chunks`] copies at a time, in bytes: it stays in the second-level cache.
+const CHUNK: usize = 256 << 10;
+
+/// The most pieces that one preadv takes: IOV_MAX.
+const PIECES: usize = 1024;
+
+/// Where [`Region::write_to`] failed.
+#[derive(Debug)]
+pub enum WriteOut {
+    /// Reading the mapping.
+    Source(Error),
+    /// Writing to the descriptor.
+    Sink(std::io::Error),
+}
+
+impl From<Error> for WriteOut {
+    fn from(error: Error) -> WriteOut {
+        WriteOut::Source(error)
+    }
+}
+
+impl Region {
+    /// Copies the bytes at file offset `offset` out of the mapping.
+    ///
+    /// # Errors
+    /// What makes a page unreadable, with the offset of the first byte that could not be had; what stands before
+    /// it in `buf` is right.
+    pub fn read(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let whole = self.check("read", Span::at(offset, buf.len() as u64))?;
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            match self.copy_out(at, &mut buf[done..])? {
+                // A short count is an exact prefix: the next round meets the bad page itself.
+                Ok(count) if count > 0 => done += count,
+                Ok(_) | Err(Errno::EFAULT) => return Err(self.fault("read", whole.from(at), Populate::Read)),
+                Err(errno) => return Err(Error::sys("read", Some(whole.from(at)), errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the bytes of `span` to `each`, in order and in pieces of up to 256 KiB, with their file offsets.
+    /// Pages are brought in a window at a time, which is many times faster than page by page.
+    pub fn read_chunks<E: From<Error>>(
+        &mut self,
+        span: Span,
+        mut each: impl FnMut(u64, &[u8]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let span = self.check("read", Some(span))?;
+        let mut buf = vec![0; CHUNK.min(span.len() as usize)];
+        for window in span.windows(self.window_size()) {
+            self.warm(window)?;
+            for chunk in window.windows(CHUNK as u64) {
+                let buf = &mut buf[..chunk.len() as usize];
+                self.read(chunk.start(), buf)?;
+                each(chunk.start(), buf)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Populates for reading when it pays. A page that cannot be had is met again, with its offset, by the copy.
+    fn warm(&mut self, window: Span) -> Result<()> {
+        if window.len() > self.backing().facts().page {
+            let _ = self.madvise(window, libc::MADV_POPULATE_READ)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the bytes of `span` to `sink`, straight from the mapping; waits where the sink does not take more.
+    /// `step` hears how many bytes are done.
+    pub fn write_to(
+        &mut self,
+        sink: BorrowedFd<'_>,
+        span: Span,
+        step: &mut Step<'_>,
+    ) -> std::result::Result<(), WriteOut> {
+        let span = self.check("read", Some(span))?;
+        for window in span.windows(self.window_size()) {
+            self.warm(window)?;
+            let mut rest = window;
+            while !rest.is_empty() {
+                match self.send(sink, rest)? {
+                    Ok(count) if count > 0 => rest = rest.from(rest.start() + count as u64),
+                    Ok(_) | Err(Errno::EFAULT) => {
+                        return Err(self.fault("read", span.from(rest.start()), Populate::Read).into());
+                    }
+                    Err(Errno::EINTR) => {}
+                    Err(Errno::EAGAIN) => wait_for_room(sink).map_err(|errno| WriteOut::Sink(errno.into()))?,
+                    Err(errno) => return Err(WriteOut::Sink(errno.into())),
+                }
+            }
+            // /dev/null takes everything without a look, so a file cut short would go unnoticed.
+            if self.backing().facts().is_file() && self.backing().usage()?.len < window.end() {
+                return Err(self.fault("read", window, Populate::Read).into());
+            }
+            stepped(step, window.end() - span.start(), "read", span.from(window.end()))?;
+        }
+        Ok(())
+    }
+
+    /// Brings in the pages of `span`; `step` hears how many bytes are done.
+    pub fn populate(&mut self, span: Span, how: Populate, step: &mut Step<'_>) -> Result<()> {
+        let span = self.check("populate", Some(span))?;
+        for window in span.windows(self.window_size()) {
+            self.populate_window(window, how)?;
+            stepped(step, window.end() - span.start(), "populate", span.from(window.end()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that every page under `pieces` (ascending) can be stored into: present, writable, with blocks.
+    /// Contents do not change. It is a check, not a promise: a truncation may still come before the store.
+    ///
+    /// # Errors
+    /// [`Cause::Full`], [`Cause::Shrunk`] and what else keeps a page from being written, at its offset.
+    pub fn make_writable(&mut self, pieces: &[Piece], step: &mut Step<'_>) -> Result<()> {
+        let page = self.backing().facts().page;
+        let mut pieces = pieces.iter().peekable();
+        let mut done = 0;
+        while let Some(piece) = pieces.next() {
+            let mut run = piece.span();
+            // Neighbours on the same or the next page go along in one call.
+            while let Some(next) = pieces.next_if(|next| next.at <= run.pages(page).end()) {
+                run = run.join(next.span());
+            }
+            for window in run.windows(self.window_size()) {
+                self.populate_window(window, Populate::Write)?;
+                done += window.len();
+                stepped(step, done, "prepare", run.from(window.end()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn populate_window(&mut self, span: Span, how: Populate) -> Result<()> {
+        let (action, advice) = match how {
+            Populate::Read => ("populate", libc::MADV_POPULATE_READ),
+            Populate::Write => ("prepare", libc::MADV_POPULATE_WRITE),
+        };
+        match self.madvise(span, advice)? {
+            // Linux before 5.14 does not know the advice: then the store itself is the check.
+            Ok(()) | Err(Errno::EINVAL) => Ok(()),
+            Err(Errno::EFAULT) => {
+                // It does not say which page. Those before it are there by now, so asking one by one is quick.
+                for page in span.windows(self.backing().facts().page) {
+                    if self.madvise(page, advice)?.is_err() {
+                        return Err(self.fault(action, span.from(page.start()), how));
+                    }
+                }
+                // Whatever it was has passed, and every page is there.
+                Ok(())
+            }
+            Err(errno) => Err(Error::sys(action, Some(span), errno)),
+        }
+    }
+
+    /// Stores `pieces` in the order given, from `payload`, up to 1,024 of them in a system call while their
+    /// payload is contiguous. `step` hears how many bytes are done.
+    ///
+    /// # Errors
+    /// What makes a page unwritable, at its offset; [`Error::stored`] says how many bytes came before.
+    pub fn store(&mut self, pieces: &[Piece], payload: BorrowedFd<'_>, step: &mut Step<'_>) -> Result<()> {
+        if !self.shape().prot.writes() {
+            return Err(Error::new("store", None, Cause::Protection("the mapping is read-only")));
+        }
+        for piece in pieces {
+            self.check("store", Span::at(piece.at, piece.len))?;
+        }
+        let total: u64 = pieces.iter().map(|piece| piece.len).sum();
+        let mut queue = pieces.iter().copied().filter(|piece| piece.len > 0);
+        let mut rest = queue.next();
+        let mut done = 0;
+        let mut batch = Vec::with_capacity(PIECES.min(pieces.len()));
+        while let Some(first) = rest {
+            let stored = |error| Error { stored: done, ..error };
+            batch.clear();
+            let mut from = first.from;
+            while let Some(piece) = rest.filter(|piece| piece.from == from && batch.len() < PIECES) {
+                // The window must not slide under pieces that are in the batch already.
+                if !batch.is_empty() && !self.is_mapped(piece.at) || from - first.from >= WINDOW {
+                    break;
+                }
+                let len = piece.len.min(self.reach(piece.at).map_err(stored)?).min(WINDOW);
+                batch.push(Piece { len, ..piece });
+                from += len;
+                rest = after(piece, len).or_else(|| queue.next());
+            }
+            match self.copy_in(&batch, payload).map_err(stored)? {
+                Ok(count) if count as u64 == from - first.from => done += count as u64,
+                Err(errno) if errno != Errno::EFAULT => {
+                    return Err(stored(Error::sys("store", Some(first.span()), errno)));
+                }
+                // A short count is an exact prefix; what follows it is the page that could not be had.
+                short => {
+                    done += short.map_or(0, |count| count as u64);
+                    let bad = locate(pieces, done).unwrap_or(first.span());
+                    let error = self.fault("store", bad, Populate::Write);
+                    return Err(Error { stored: done, ..error });
+                }
+            }
+            if let Err(Interrupted(signal)) = step(done)
+                && done < total
+            {
+                let error = Error::new("store", locate(pieces, done), Cause::Interrupted(signal));
+                return Err(Error { stored: done, ..error });
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores zeros over `span`; `step` hears how many bytes are done.
+    pub fn zero(&mut self, span: Span, step: &mut Step<'_>) -> Result<()> {
+        // A memfd that is one hole reads as zeros and takes no memory.
+        let zeros = memfd(c"mmapctl-zeros").map_err(|errno| Error::sys("zero", Some(span), errno))?;
+        zeros.set_len(WINDOW).map_err(|error| Error::io("zero", &error))?;
+        for window in span.windows(WINDOW) {
+            let done = window.start() - span.start();
+            let piece = Piece {
+                at: window.start(),
+                len: window.len(),
+                from: 0,
+            };
+            self.store(&[piece], zeros.as_fd(), &mut |_| Ok(()))
+                .map_err(|error| Error {
+                    stored: done + error.stored,
+                    ..error
+                })?;
+            let done = done + window.len();
+            if let Err(Interrupted(signal)) = step(done)
+                && done < span.len()
+            {
+                let error = Error::new("zero", Some(span.from(window.end())), Cause::Interrupted(signal));
+                return Err(Error { stored: done, ..error });
+            }
+        }
+        Ok(())
+    }
+
+    /// The cause behind EFAULT, which says nothing: looks at the length, the free space, the medium.
+    pub(super) fn fault(&self, action: &'static str, span: Span, how: Populate) -> Error {
+        let error = |cause| Error::new(action, Some(span), cause);
+        let Ok(file) = self.backing().file(action) else {
+            return error(Cause::Sys(Errno::EFAULT));
+        };
+        match self.backing().usage() {
+            Ok(usage) if usage.len < span.end() => {
+                // Cut within the span, between the fault and the question: the first byte gone is the offset.
+                let gone = span.from(usage.len);
+                return Error::new(action, Some(gone), Cause::Shrunk { len: usage.len });
+            }
+            _ => {}
+        }
+        if how == Populate::Write && self.backing().facts().writable {
+            let page = self.backing().facts().page;
+            let first = Span::at(span.start(), 1).unwrap_or(span).pages(page);
+            if let Err(Error {
+                cause: cause @ (Cause::Full(_) | Cause::Sys(Errno::EPERM | Errno::EIO)),
+                ..
+            }) = self.backing().allocate(first.intersect(self.span()))
+            {
+                return error(cause);
+            }
+        }
+        if let Err(errno) = nix::sys::uio::pread(file, &mut [0], span.start() as i64) {
+            return error(Cause::Sys(errno));
+        }
+        // A load of a hole takes a page on tmpfs, and a full one has none to give.
+        if nix::sys::statfs::fstatfs(file).is_ok_and(|fs| fs.blocks_available() == 0) {
+            return error(Cause::Full(Errno::ENOSPC));
+        }
+        error(Cause::Sys(Errno::EFAULT))
+    }
+}
+
+fn wait_for_room(sink: BorrowedFd<'_>) -> nix::Result<()> {
+    match poll(&mut [PollFd::new(sink, PollFlags::POLLOUT)], PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn stepped(step: &mut Step<'_>, done: u64, action: &'static str, rest: Span) -> Result<()> {
+    step(done).map_err(|Interrupted(signal)| Error::new(action, Some(rest), Cause::Interrupted(signal)))
+}
+
+/// What is left of `piece` behind its first `len` bytes.
+fn after(piece: Piece, len: u64) -> Option<Piece> {
+    (len < piece.len).then_some(Piece {
+        at: piece.at + len,
+        len: piece.len - len,
+        from: piece.from + len,
+    })
+}
+
+/// Where the byte that `done` others came before belongs: from there to its piece's end.
+fn locate(pieces: &[Piece], done: u64) -> Option<Span> {
+    let mut before = 0;
+    for piece in pieces {
+        if done < before + piece.len {
+            return Some(piece.span().from(piece.at + (done - before)));
+        }
+        before += piece.len;
+    }
+    None
+}
