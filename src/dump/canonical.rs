@@ -1,0 +1,157 @@
+//! `hexdump -C`, byte for byte as util-linux prints it in the C locale.
+//!
+//! A row equal to the one above becomes `*`, once a run. A short last row is always printed, even
+//! if it begins like the row above: the test for it in util-linux can't succeed.
+
+use super::{Layout, OFFSET, PAIRS, character, offset};
+
+/// Where the cell of byte `index` begins; a line has room for the longest offset.
+const fn cell(index: usize) -> usize {
+    OFFSET + 2 + 3 * index + index / 8
+}
+const BAR: usize = cell(15) + 4;
+const TEXT: usize = BAR + 1;
+const LINE: usize = TEXT + 16 + 2;
+
+const EMPTY: [u8; LINE] = {
+    let mut line = [b' '; LINE];
+    line[BAR] = b'|';
+    line[TEXT + 16] = b'|';
+    line[TEXT + 17] = b'\n';
+    line
+};
+
+/// The layout of `hexdump -C`.
+pub(super) struct Canonical;
+
+/// A full row as a line, and where in it the text begins.
+#[inline]
+fn line_of(at: u64, row: &[u8; 16]) -> ([u8; LINE], usize) {
+    let mut line = EMPTY;
+    let begin = offset(at, &mut line);
+    for (index, byte) in row.iter().enumerate() {
+        line[cell(index)..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
+    }
+    for (index, byte) in row.iter().enumerate() {
+        line[TEXT + index] = character(*byte);
+    }
+    (line, begin)
+}
+
+impl Layout<16> for Canonical {
+    #[inline]
+    fn row(&self, at: u64, row: &[u8; 16], out: &mut Vec<u8>) {
+        let (line, begin) = line_of(at, row);
+        out.extend_from_slice(&line[begin..]);
+    }
+
+    fn short(&self, at: u64, row: &[u8; 16], len: usize, out: &mut Vec<u8>) {
+        let (mut line, begin) = line_of(at, row);
+        line[cell(len)..BAR].fill(b' ');
+        line[TEXT + len..][..2].copy_from_slice(b"|\n");
+        out.extend_from_slice(&line[begin..TEXT + len + 2]);
+    }
+
+    fn repeats(&self, _end: u64, _bytes: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"*\n");
+    }
+
+    fn end(&self, at: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(super::offset_text(at).as_bytes());
+        out.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{BARE, Piece, VERBOSE, assert_is_peer, noise, text, text_of};
+    use super::super::{Format::Canonical, dump};
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_text_is_that_of_hexdump_c() {
+        assert_is_peer(Canonical, BARE, "hexdump", &["-C"], "-n");
+    }
+
+    #[test]
+    fn without_squeezing_the_text_is_that_of_hexdump_c_v() {
+        assert_is_peer(Canonical, VERBOSE, "hexdump", &["-C", "-v"], "-n");
+    }
+
+    #[test]
+    fn runs_short_rows_and_the_closing_offset_look_so() {
+        let data = [vec![0; 48], b"Hello, \x7f\x80\xff\tworld!ab".to_vec()].concat();
+        assert_eq!(
+            text(Canonical, 0, BARE, &data),
+            "\
+00000000  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
+*
+00000030  48 65 6c 6c 6f 2c 20 7f  80 ff 09 77 6f 72 6c 64  |Hello, ....world|
+00000040  21 61 62                                          |!ab|
+00000043
+"
+        );
+    }
+
+    #[test]
+    fn a_short_last_row_is_printed_even_if_it_begins_like_the_row_above() {
+        assert_eq!(
+            text(Canonical, 16, BARE, &[0; 40]),
+            "\
+00000010  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
+*
+00000030  00 00 00 00 00 00 00 00                           |........|
+00000038
+"
+        );
+    }
+
+    #[test]
+    fn offsets_grow_beyond_eight_digits() {
+        assert_eq!(
+            text(Canonical, 0xffff_fff7, BARE, b"0123456789abcdefX"),
+            "\
+fffffff7  30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  |0123456789abcdef|
+100000007  58                                                |X|
+100000008
+"
+        );
+    }
+
+    #[test]
+    fn a_hole_of_any_length_takes_no_time() {
+        assert_eq!(
+            text_of(Canonical, 0, BARE, &[Piece::Data(b"a".to_vec()), Piece::Hole(1 << 62)]),
+            "\
+00000000  61 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |a...............|
+00000010  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
+*
+4000000000000000  00                                                |.|
+4000000000000001
+"
+        );
+    }
+
+    /// What is around a hole: zero bytes that look like it, or others; of any phase.
+    fn around() -> impl Strategy<Value = Vec<u8>> {
+        let zeros = (0_usize..70).prop_map(|len| vec![0; len]);
+        prop_oneof![(0_usize..70).prop_map(noise), zeros]
+    }
+
+    proptest! {
+        #[test]
+        fn a_hole_reads_as_the_zero_bytes_it_stands_for(
+            before in around(),
+            len in 0_usize..500,
+            after in around(),
+        ) {
+            let (mut dump, mut out) = (dump(Canonical, 0, BARE), Vec::new());
+            dump.bytes(&before, &mut out);
+            dump.hole(len as u64, &mut out);
+            dump.bytes(&after, &mut out);
+            dump.finish(&mut out);
+            let data = [before, vec![0; len], after].concat();
+            prop_assert_eq!(String::from_utf8(out).unwrap(), text(Canonical, 0, BARE, &data));
+        }
+    }
+}

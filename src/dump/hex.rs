@@ -1,0 +1,412 @@
+//! The dump for people: bytes coloured by class, and a line that says what was left out.
+//!
+//! Without colour, line drawing and squeezing it is `hexdump -Cv`. Lines that stand for rows begin
+//! with `*`.
+
+use super::{Layout, OFFSET, PAIRS, Style, character, offset, offset_text};
+
+/// Where the cell of byte `index` begins; a line has room for the longest offset.
+const fn cell(index: usize) -> usize {
+    OFFSET + 2 + 3 * index + index / 8
+}
+const BAR: usize = cell(15) + 4;
+const UNICODE_BAR: &[u8] = "│".as_bytes();
+const ASCII_BAR: &[u8] = b"|";
+const LINE: usize = BAR + 2 * UNICODE_BAR.len() + 16 + 1;
+
+/// A colour, as the SGR sequence that switches to it. All are of one length and all set the
+/// foreground alone, so that each replaces the one before it.
+type Ink = [u8; 5];
+const GREY: Ink = *b"\x1b[90m";
+const CYAN: Ink = *b"\x1b[36m";
+const GREEN: Ink = *b"\x1b[32m";
+const MAGENTA: Ink = *b"\x1b[35m";
+const YELLOW: Ink = *b"\x1b[33m";
+const RESET: &[u8] = b"\x1b[0m";
+
+/// hexyl's classes: NUL, printable, white space, other control, not ASCII.
+static INKS: [Ink; 256] = {
+    let mut inks = [YELLOW; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        inks[byte] = match byte as u8 {
+            0 => GREY,
+            b'\t'..=b'\r' | b' ' => GREEN,
+            b'!'..=b'~' => CYAN,
+            _ => MAGENTA,
+        };
+        byte += 1;
+    }
+    inks
+};
+
+/// The longest a coloured line gets: a switch before each cell and each character, and two for the
+/// bars.
+const COLOR_LINE: usize = LINE + (16 + 16 + 3) * size_of::<Ink>() + RESET.len();
+
+/// Our own layout.
+pub(super) struct Hex {
+    color: bool,
+    bar: &'static [u8],
+}
+
+impl Hex {
+    pub(super) fn new(style: Style) -> Self {
+        Hex {
+            color: style.color,
+            bar: if style.unicode { UNICODE_BAR } else { ASCII_BAR },
+        }
+    }
+
+    #[inline]
+    fn bare(&self, at: u64, row: &[u8; 16], len: usize, out: &mut Vec<u8>) {
+        let mut line = [b' '; LINE];
+        let begin = offset(at, &mut line);
+        for (index, byte) in row.iter().enumerate().take(len) {
+            line[cell(index)..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
+        }
+        let text = BAR + self.bar.len();
+        line[BAR..text].copy_from_slice(self.bar);
+        for (index, byte) in row.iter().enumerate() {
+            line[text + index] = character(*byte);
+        }
+        let end = text + len + self.bar.len();
+        line[text + len..end].copy_from_slice(self.bar);
+        line[end] = b'\n';
+        out.extend_from_slice(&line[begin..=end]);
+    }
+
+    #[inline]
+    fn colored(&self, at: u64, row: &[u8; 16], len: usize, out: &mut Vec<u8>) {
+        let mut pen = Pen {
+            line: [b' '; COLOR_LINE],
+            len: 0,
+            ink: [0; 5],
+        };
+        let mut digits = [0; OFFSET];
+        let begin = offset(at, &mut digits);
+        pen.switch(GREY);
+        pen.put(&digits[begin..]);
+        let cells = pen.len + 2;
+        let mut colors = 0;
+        for (index, byte) in row.iter().enumerate().take(len) {
+            // The line is spaces already, so a gap is a step.
+            pen.len = cells + colors + cell(index) - cell(0);
+            let before = pen.len;
+            pen.switch(INKS[usize::from(*byte)]);
+            colors += pen.len - before;
+            let [high, low] = PAIRS[usize::from(*byte)];
+            // As long as a sequence, to cover one that wasn't kept.
+            pen.put(&[high, low, b' ', b' ', b' ']);
+        }
+        pen.len = cells + colors + BAR - cell(0);
+        pen.switch(GREY);
+        pen.put(self.bar);
+        for byte in row.iter().take(len) {
+            pen.switch(INKS[usize::from(*byte)]);
+            pen.put(&[character(*byte)]);
+        }
+        pen.switch(GREY);
+        pen.put(self.bar);
+        pen.put(RESET);
+        pen.put(b"\n");
+        out.extend_from_slice(&pen.line[..pen.len]);
+    }
+
+    /// A line that isn't a row: grey throughout.
+    fn remark(&self, text: &str, out: &mut Vec<u8>) {
+        if self.color {
+            out.extend_from_slice(&GREY);
+        }
+        out.extend_from_slice(text.as_bytes());
+        if self.color {
+            out.extend_from_slice(RESET);
+        }
+        out.push(b'\n');
+    }
+
+    /// A remark that stands for rows from `at` on: its `*` is in the column of offsets, the rest in
+    /// that of the bytes.
+    fn left_out(&self, at: u64, text: &str, out: &mut Vec<u8>) {
+        let width = offset_text(at).len() + 1;
+        self.remark(&format!("{:<width$} {text}", "*"), out);
+    }
+}
+
+/// Writes a coloured line, switching colour only where it changes.
+struct Pen {
+    line: [u8; COLOR_LINE],
+    len: usize,
+    ink: Ink,
+}
+
+impl Pen {
+    #[inline]
+    fn put(&mut self, text: &[u8]) {
+        self.line[self.len..][..text.len()].copy_from_slice(text);
+        self.len += text.len();
+    }
+
+    /// Writes the sequence in any case and keeps it if it is needed: in mixed data a branch would
+    /// be guessed wrong every other byte, which costs more than the store. What is written next
+    /// must cover a sequence that wasn't kept.
+    #[inline]
+    fn switch(&mut self, ink: Ink) {
+        self.line[self.len..][..ink.len()].copy_from_slice(&ink);
+        self.len += ink.len() * usize::from(self.ink != ink);
+        self.ink = ink;
+    }
+}
+
+impl Layout<16> for Hex {
+    const NAMES_HOLES: bool = true;
+
+    #[inline]
+    fn row(&self, at: u64, row: &[u8; 16], out: &mut Vec<u8>) {
+        if self.color {
+            self.colored(at, row, 16, out);
+        } else {
+            self.bare(at, row, 16, out);
+        }
+    }
+
+    fn short(&self, at: u64, row: &[u8; 16], len: usize, out: &mut Vec<u8>) {
+        if self.color {
+            self.colored(at, row, len, out);
+        } else {
+            self.bare(at, row, len, out);
+        }
+    }
+
+    fn repeats(&self, end: u64, bytes: u64, out: &mut Vec<u8>) {
+        let text = format!("{} bytes, each row as the one above", grouped(bytes));
+        self.left_out(end.wrapping_sub(bytes), &text, out);
+    }
+
+    fn hole(&self, from: u64, to: u64, out: &mut Vec<u8>) {
+        self.left_out(
+            from,
+            &format!("hole {from:#x}..{to:#x} ({})", size(to.wrapping_sub(from))),
+            out,
+        );
+    }
+
+    fn end(&self, at: u64, out: &mut Vec<u8>) {
+        self.remark(&offset_text(at), out);
+    }
+}
+
+/// A number in groups of three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A size for reading, in the largest unit that it fills, cut (not rounded) to a tenth; a size
+/// without tenths is exact.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = bytes.max(1).ilog2() / 10;
+    let (whole, rest) = (bytes >> (10 * unit), bytes & ((1 << (10 * unit)) - 1));
+    let name = UNITS[unit as usize];
+    if rest == 0 {
+        format!("{whole} {name}")
+    } else {
+        let tenths = (u128::from(rest) * 10) >> (10 * unit);
+        format!("{whole}.{tenths} {name}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Format::{Canonical, Hex};
+    use super::super::tests::{BARE, Piece, VERBOSE, inputs, pieces, text, text_of};
+    use super::*;
+    use proptest::prelude::*;
+
+    const COLOR: Style = Style { color: true, ..BARE };
+
+    /// The text without its colours; anything but a known sequence stays in.
+    fn stripped(text: &str) -> String {
+        let mut text = text.to_string();
+        for code in ["\x1b[90m", "\x1b[36m", "\x1b[32m", "\x1b[35m", "\x1b[33m", "\x1b[0m"] {
+            text = text.replace(code, "");
+        }
+        text
+    }
+
+    #[test]
+    fn rows_runs_and_the_closing_offset_look_so() {
+        let data = [vec![0xff; 48], b"Hello, \x7f\x80\xff\tworld!ab".to_vec()].concat();
+        assert_eq!(
+            text(Hex, 0x40, Style { unicode: true, ..BARE }, &data),
+            "\
+00000040  ff ff ff ff ff ff ff ff  ff ff ff ff ff ff ff ff  │................│
+*         32 bytes, each row as the one above
+00000070  48 65 6c 6c 6f 2c 20 7f  80 ff 09 77 6f 72 6c 64  │Hello, ....world│
+00000080  21 61 62                                          │!ab│
+00000083
+"
+        );
+    }
+
+    #[test]
+    fn a_hole_is_one_line_and_the_rows_it_shares_are_filled_with_zero_bytes() {
+        let pieces = [
+            Piece::Data(b"0123456789".to_vec()),
+            Piece::Hole(6 + 0x40_0000 + 3),
+            Piece::Data(b"abc".to_vec()),
+            Piece::Hole(10),
+            Piece::Hole(16),
+        ];
+        assert_eq!(
+            text_of(Hex, 0x10_0000 - 16, BARE, &pieces),
+            "\
+000ffff0  30 31 32 33 34 35 36 37  38 39 00 00 00 00 00 00  |0123456789......|
+*         hole 0x100000..0x500000 (4 MiB)
+00500000  00 00 00 61 62 63 00 00  00 00 00 00 00 00 00 00  |...abc..........|
+*         hole 0x500010..0x500020 (16 bytes)
+00500020
+"
+        );
+    }
+
+    #[test]
+    fn a_hole_ends_a_run_and_zero_bytes_after_it_are_data_again() {
+        let pieces = [
+            Piece::Data(vec![0; 64]),
+            Piece::Hole(4096 + 1024),
+            Piece::Data(vec![0; 40]),
+        ];
+        assert_eq!(
+            text_of(Hex, 0xffff_fff0, BARE, &pieces),
+            "\
+fffffff0  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
+*          48 bytes, each row as the one above
+*          hole 0x100000030..0x100001430 (5 KiB)
+100001430  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
+*          16 bytes, each row as the one above
+100001450  00 00 00 00 00 00 00 00                           |........|
+100001458
+"
+        );
+    }
+
+    #[test]
+    fn a_hole_of_any_length_takes_no_time() {
+        assert_eq!(
+            text_of(Hex, 0, BARE, &[Piece::Hole(1 << 62)]),
+            "*         hole 0x0..0x4000000000000000 (4 EiB)\n4000000000000000\n"
+        );
+    }
+
+    #[test]
+    fn colour_changes_only_with_the_class_and_ends_with_the_line() {
+        assert_eq!(
+            text(Hex, 0, COLOR, b"\0ab \n\x01\xff"),
+            "\x1b[90m00000000  00 \x1b[36m61 62 \x1b[32m20 0a \x1b[35m01 \x1b[33mff                              \
+             \x1b[90m|.\x1b[36mab\x1b[32m .\x1b[35m.\x1b[33m.\x1b[90m|\x1b[0m\n\x1b[90m00000007\x1b[0m\n"
+        );
+    }
+
+    #[test]
+    fn a_line_has_room_for_a_change_at_every_byte_and_the_longest_offset() {
+        let style = Style {
+            color: true,
+            squeeze: false,
+            unicode: true,
+        };
+        let text = text(Hex, u64::MAX - 99, style, &b"a\xff".repeat(16));
+        let longest = text.lines().map(str::len).max().unwrap();
+        assert!(
+            (COLOR_LINE - 15..=COLOR_LINE).contains(&(longest + 1)),
+            "{longest} of {COLOR_LINE}"
+        );
+    }
+
+    #[test]
+    fn sizes_and_numbers_read_well() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (16, "16 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (1024 * 1024 - 1, "1023.9 KiB"),
+            ((8 << 30) + 4096, "8.0 GiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (65_536, "65,536"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn bare_and_unsqueezed_it_is_the_canonical_dump() {
+        for data in inputs() {
+            assert_eq!(text(Hex, 3, VERBOSE, &data), text(Canonical, 3, VERBOSE, &data));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn colour_adds_nothing_but_colour(
+            start in any::<u64>(),
+            pieces in pieces(),
+            squeeze in any::<bool>(),
+            unicode in any::<bool>(),
+        ) {
+            let style = Style { color: false, squeeze, unicode };
+            let colored = text_of(Hex, start, Style { color: true, ..style }, &pieces);
+            prop_assert!(colored.lines().all(|line| line.ends_with("\x1b[0m")));
+            prop_assert_eq!(stripped(&colored), text_of(Hex, start, style, &pieces));
+        }
+
+        #[test]
+        fn every_byte_left_out_is_accounted_for(pieces in pieces()) {
+            // Rows count 16 each, remarks what they say: together they make the closing offset's
+            // row.
+            let text = text_of(Hex, 0, BARE, &pieces);
+            let total: u64 = pieces.iter().map(|piece| match piece {
+                Piece::Data(data) => data.len() as u64,
+                Piece::Hole(len) => *len,
+            }).sum();
+            let mut at = 0;
+            for line in text.lines() {
+                if let Some(remark) = line.strip_prefix("*         ") {
+                    at = match remark.strip_prefix("hole 0x") {
+                        Some(range) => {
+                            let (range, _) = range.split_once(' ').unwrap();
+                            let (from, to) = range.split_once("..0x").unwrap();
+                            prop_assert_eq!(u64::from_str_radix(from, 16).unwrap(), at);
+                            u64::from_str_radix(to, 16).unwrap()
+                        }
+                        None => {
+                            let (bytes, _) = remark.split_once(' ').unwrap();
+                            at + bytes.replace(',', "").parse::<u64>().unwrap()
+                        }
+                    };
+                } else {
+                    prop_assert_eq!(u64::from_str_radix(&line[..8], 16).unwrap(), at);
+                    at = total.min(at + 16);
+                }
+            }
+            prop_assert_eq!(at, total);
+        }
+    }
+}

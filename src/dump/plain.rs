@@ -1,0 +1,53 @@
+//! `xxd -p`, byte for byte: digits alone, thirty bytes a line, for other programs.
+
+use super::{Layout, PAIRS};
+
+/// Bytes in a line.
+const BYTES: usize = 30;
+const LINE: usize = 2 * BYTES + 1;
+
+/// The layout of `xxd -p`.
+pub(super) struct Plain;
+
+/// A full row as a line.
+#[inline]
+fn line_of(row: &[u8; BYTES]) -> [u8; LINE] {
+    let mut line = [b'\n'; LINE];
+    for (index, byte) in row.iter().enumerate() {
+        line[2 * index..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
+    }
+    line
+}
+
+impl Layout<BYTES> for Plain {
+    #[inline]
+    fn row(&self, _at: u64, row: &[u8; BYTES], out: &mut Vec<u8>) {
+        out.extend_from_slice(&line_of(row));
+    }
+
+    fn short(&self, _at: u64, row: &[u8; BYTES], len: usize, out: &mut Vec<u8>) {
+        let mut line = line_of(row);
+        line[2 * len] = b'\n';
+        out.extend_from_slice(&line[..=2 * len]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Format::Plain;
+    use super::super::tests::{BARE, assert_is_peer, text};
+
+    #[test]
+    fn the_text_is_that_of_xxd_p() {
+        assert_is_peer(Plain, BARE, "xxd", &["-p"], "-l");
+    }
+
+    #[test]
+    fn lines_hold_thirty_bytes_and_the_last_ends_too() {
+        assert_eq!(text(Plain, 7, BARE, &[0xab; 30]), format!("{}\n", "ab".repeat(30)));
+        assert_eq!(
+            text(Plain, 0, BARE, &[0x0f; 32]),
+            format!("{}\n0f0f\n", "0f".repeat(30))
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! `xxd`, byte for byte, every row: what `xxd -r` and `patch --format xxd` read back.
+
+use super::{Layout, OFFSET, PAIRS, character, offset};
+
+/// Where the cell of byte `index` begins; a line has room for the longest offset.
+const fn cell(index: usize) -> usize {
+    OFFSET + 2 + 2 * index + index / 2
+}
+const TEXT: usize = cell(15) + 4;
+const LINE: usize = TEXT + 16 + 1;
+
+const EMPTY: [u8; LINE] = {
+    let mut line = [b' '; LINE];
+    line[OFFSET] = b':';
+    line[LINE - 1] = b'\n';
+    line
+};
+
+/// The layout of `xxd`.
+pub(super) struct Xxd;
+
+/// A full row as a line, and where in it the text begins.
+#[inline]
+fn line_of(at: u64, row: &[u8; 16]) -> ([u8; LINE], usize) {
+    let mut line = EMPTY;
+    let begin = offset(at, &mut line);
+    for (index, byte) in row.iter().enumerate() {
+        line[cell(index)..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
+    }
+    for (index, byte) in row.iter().enumerate() {
+        line[TEXT + index] = character(*byte);
+    }
+    (line, begin)
+}
+
+impl Layout<16> for Xxd {
+    #[inline]
+    fn row(&self, at: u64, row: &[u8; 16], out: &mut Vec<u8>) {
+        let (line, begin) = line_of(at, row);
+        out.extend_from_slice(&line[begin..]);
+    }
+
+    fn short(&self, at: u64, row: &[u8; 16], len: usize, out: &mut Vec<u8>) {
+        let (mut line, begin) = line_of(at, row);
+        line[cell(len)..TEXT].fill(b' ');
+        line[TEXT + len] = b'\n';
+        out.extend_from_slice(&line[begin..=TEXT + len]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Format::Xxd;
+    use super::super::tests::{BARE, assert_is_peer, text};
+
+    #[test]
+    fn the_text_is_that_of_xxd() {
+        assert_is_peer(Xxd, BARE, "xxd", &[], "-l");
+    }
+
+    #[test]
+    fn rows_and_a_short_last_row_look_so() {
+        assert_eq!(
+            text(Xxd, 0xffff_fff0, BARE, b"\0Hello, \x7f\x80\xff\tworl\0\0d!"),
+            "\
+fffffff0: 0048 656c 6c6f 2c20 7f80 ff09 776f 726c  .Hello, ....worl
+100000000: 0000 6421                                ..d!
+"
+        );
+    }
+
+    #[test]
+    fn repeated_rows_are_all_printed() {
+        assert_eq!(text(Xxd, 0, BARE, &[0; 64]).lines().count(), 4);
+    }
+}
