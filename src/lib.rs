@@ -1,5 +1,36 @@
-//! mmapctl: bytes of files and of memory, in place, through memory mappings.
+//! mmapctl: bytes of files and of memory seen, edited, made durable, zeroed and rearranged in place, through
+//! memory mappings.
+//!
+//! The map of this house; data flows one way through it:
+//!
+//! ```text
+//! argv ─ cli ─▶ cmd::VERB::Args ─▶ mapping::Backing (facts) ─▶ plan, pure ─▶ mapping::Region ─▶ effect
+//!                                                                                               │
+//!                    exit code ◀─ exit ◀─ text or JSON ◀─ report::Report ◀──────────────────────┘
+//! ```
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | [`cli`] | global flags, parsing, the last word on errors |
+//! | [`cmd`] | the only list of verbs; each verb is a file |
+//! | [`mapping`] | the core: mappings, without a signal; its invariants open the file |
+//! | [`edit`] | values, the payload, and stores that are all or nothing |
+//! | [`dump`] | bytes as text, a file a format |
+//! | [`quantity`] | numbers, offsets, ranges and sizes, as users write them |
+//! | [`report`], [`progress`], [`exit`] | what is said: results, waiting, errors |
+//! | [`signals`] | Ctrl-C, held back until the work is at a safe place |
+//!
+//! The one arrow back is [`mapping::Step`], which serves progress, Ctrl-C and fault tests alike.
+//!
+//! This library serves the binary and its tests; its interface is not a promise to other crates.
 
+pub mod cli;
+pub mod cmd;
 pub mod dump;
+pub mod edit;
+pub mod exit;
 pub mod mapping;
+pub mod progress;
 pub mod quantity;
+pub mod report;
+pub mod signals;

@@ -1,0 +1,167 @@
+//! The command line: global flags, parsing, and what happens to an error at the very end.
+
+use crate::cmd::Verb;
+use crate::exit::{Exit, Told};
+use crate::{mapping, quantity, signals};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, ValueEnum};
+use std::error::Error as _;
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+
+/// See, edit, sync, zero and rearrange bytes in place, through memory mappings.
+#[derive(Debug, Parser)]
+#[command(name = "mmapctl", version, max_term_width = 100)]
+#[command(after_help = "Every verb has a manual page of its own: 'man mmapctl-patch', or 'mmapctl patch --help'.")]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Flags that every verb takes, before or behind its name.
+#[derive(Debug, Clone, Args)]
+pub struct Globals {
+    /// Report, and errors, as one JSON object each
+    #[arg(help_heading = "Global options", long, global = true)]
+    pub json: bool,
+    /// No report and no progress bar
+    #[arg(help_heading = "Global options", short, long, global = true)]
+    pub quiet: bool,
+    /// Show each mapping system call on stderr as it is made, the way strace writes it
+    #[arg(help_heading = "Global options", short, long, global = true)]
+    pub verbose: bool,
+    /// Colour the output
+    #[arg(
+        help_heading = "Global options",
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    pub color: When,
+    /// Show progress bars
+    #[arg(
+        help_heading = "Global options",
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    pub progress: When,
+}
+
+/// A choice that `auto` leaves to where the output goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// On a terminal (and for colour, where NO_COLOR is not set)
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl When {
+    /// Whether a stream gets colour: NO_COLOR, CLICOLOR_FORCE and TERM=dumb are heard for `auto`.
+    pub fn color(self, stream: &impl anstream::stream::RawStream) -> bool {
+        match self {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never,
+        }
+    }
+}
+
+/// The definition of the command line, from which help, man pages and completions are made.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs a command line, the program's name first; the result is the process's exit code.
+pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
+    signals::refuse_sigxfsz();
+    let argv = quantity::join_negative_values(argv);
+    let cli = match Cli::try_parse_from(&argv) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&argv, &error) as u8,
+    };
+    if cli.globals.verbose {
+        mapping::trace_to(|line| say(&format!("{line}\n")));
+    }
+    match cli.verb.run(&cli.globals) {
+        Ok(code) => code,
+        Err(error) => tell(&cli.globals, cli.verb.name(), &error) as u8,
+    }
+}
+
+/// Prints an error as the globals want it and gives its exit code, or ends by the signal that it came from.
+pub fn tell(globals: &Globals, verb: &str, error: &anyhow::Error) -> Exit {
+    let told = Told::of(error);
+    if globals.json {
+        say(&told.json(Some(verb)));
+    } else {
+        say(&told.text(globals.color.color(&std::io::stderr())));
+    }
+    if let Some(signal) = told.signal {
+        signals::die_of(signal);
+    }
+    told.exit
+}
+
+/// What clap has to say: help and the version on stdout, mistakes in our own form where we know better.
+fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
+    if !error.use_stderr() {
+        // `mmapctl --help | head -1` is a reader that has seen enough.
+        return match error.print() {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Exit::Trouble,
+            _ => Exit::Done,
+        };
+    }
+    let json = argv.iter().any(|arg| arg == "--json");
+    let refusal = error
+        .source()
+        .and_then(|source| source.downcast_ref::<quantity::Refusal>());
+    let told = match refusal {
+        Some(refusal) => {
+            let message = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::String(option)) => {
+                    // "--offset <OFFSET>" and "[VALUE]..." as one types them.
+                    let name = option.split([' ', '=']).next().unwrap_or(option);
+                    format!("{}: {}", name.trim_matches(['[', ']', '.']), refusal.message)
+                }
+                _ => refusal.message.clone(),
+            };
+            Told::usage(message, Some(refusal.tip.clone()).filter(|tip| !tip.is_empty()))
+        }
+        None if json => Told::usage(first_line(error), Some("see 'mmapctl --help'".into())),
+        None => {
+            // Nothing is left to do about a stderr that cannot be written.
+            let _ = error.print();
+            return Exit::Trouble;
+        }
+    };
+    if json {
+        say(&told.json(None));
+    } else {
+        say(&told.text(std::io::stderr().is_terminal() && When::Auto.color(&std::io::stderr())));
+    }
+    Exit::Trouble
+}
+
+fn first_line(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "no verb given".into();
+    }
+    let text = error.render().to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_start_matches("error: ").to_string()
+}
+
+/// Diagnostics go to stderr; there is nobody to tell when that fails.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,176 @@
+//! `cat`: show or stream a range, raw or as a dump.
+
+use super::Job;
+use super::options::{Where, open_to_read};
+use crate::cli::Globals;
+use crate::dump::{self, Dump, Style};
+use crate::exit::{Exit, Failure, Layer};
+use crate::mapping::{Facts, Prot, Region, Span, WriteOut};
+use crate::progress::Progress;
+use crate::report::{self, Report, describe};
+use clap::ValueEnum;
+use std::io::{ErrorKind, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+/// Options of `cat`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = include_str!("../manual/cat.examples"))]
+pub struct Args {
+    /// The file to show
+    file: PathBuf,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What to show, wherever it comes from.
+#[derive(Debug, clap::Args)]
+struct Options {
+    #[command(flatten)]
+    place: Where,
+    /// How to show the bytes; raw when stdout is not a terminal, hex when it is
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// The same as --format hex
+    #[arg(short = 'x', conflicts_with = "format")]
+    hex: bool,
+    /// Print repeated rows and holes in full
+    #[arg(long)]
+    no_squeeze: bool,
+}
+
+/// How bytes are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The bytes as they are
+    Raw,
+    /// For people: coloured by byte class, holes named
+    Hex,
+    /// As 'hexdump -C'
+    Canonical,
+    /// As 'xxd'; 'xxd -r' reads it
+    Xxd,
+    /// As 'xxd -p'
+    Plain,
+}
+
+pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
+    let job = Job::on(&args.file, globals);
+    let work = || {
+        let backing = open_to_read(&args.file)?;
+        args.options.apply(&mut Region::sliding(backing, Prot::Read)?, job)
+    };
+    work().in_file(&args.file)?;
+    Ok(Exit::Done as u8)
+}
+
+/// What to do, decided before the file is mapped.
+struct Plan {
+    span: Span,
+    /// `None`: raw.
+    dump: Option<(dump::Format, Style)>,
+}
+
+impl Options {
+    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+        let plan = self.plan(region.backing().facts(), job.globals)?;
+        let mut progress = Progress::reading(job.globals, "reading", plan.span.len());
+        match plan.dump {
+            _ if job.globals.json => json(region, plan.span, job, &mut progress),
+            None => raw(region, plan.span, &mut progress),
+            Some((format, style)) => {
+                let mut dump = dump::dump(format, plan.span.start(), style);
+                dumped(region, plan.span, dump.as_mut(), &mut progress)
+            }
+        }
+    }
+
+    fn plan(&self, facts: &Facts, globals: &Globals) -> anyhow::Result<Plan> {
+        let terminal = std::io::stdout().is_terminal();
+        let format = match self.format {
+            _ if self.hex => Format::Hex,
+            Some(format) => format,
+            None if terminal => Format::Hex,
+            None => Format::Raw,
+        };
+        let style = Style {
+            color: format == Format::Hex && globals.color.color(&std::io::stdout()),
+            squeeze: !self.no_squeeze,
+            unicode: report::is_utf8(),
+        };
+        let dump = match format {
+            Format::Raw => None,
+            Format::Hex => Some(dump::Format::Hex),
+            Format::Canonical => Some(dump::Format::Canonical),
+            Format::Xxd => Some(dump::Format::Xxd),
+            Format::Plain => Some(dump::Format::Plain),
+        };
+        Ok(Plan {
+            span: self.place.to_read(facts)?,
+            dump: dump.map(|dump| (dump, style)),
+        })
+    }
+}
+
+fn raw(region: &mut Region, span: Span, progress: &mut Progress) -> anyhow::Result<()> {
+    let written = region.write_to(std::io::stdout().as_fd(), span, &mut |done| progress.step(done));
+    match written {
+        Ok(()) => Ok(()),
+        Err(WriteOut::Source(error)) => Err(error.into()),
+        // A reader that has seen enough.
+        Err(WriteOut::Sink(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(WriteOut::Sink(error)) => {
+            Err(Failure::trouble(format!("cannot write to stdout: {}", describe(&error))).into())
+        }
+    }
+}
+
+/// How much text is gathered before it is written out, in bytes.
+const TEXT: usize = 256 << 10;
+
+fn dumped(region: &mut Region, span: Span, dump: &mut dyn Dump, progress: &mut Progress) -> anyhow::Result<()> {
+    let mut text = Vec::with_capacity(TEXT * 2);
+    let mut at = span.start();
+    while at < span.end() {
+        let data = if dump.names_holes() {
+            region.backing().next_data(at, span)?
+        } else {
+            Some(span.from(at))
+        };
+        let begin = data.map_or(span.end(), Span::start);
+        if begin > at {
+            dump.hole(begin - at, &mut text);
+        }
+        let Some(data) = data else { break };
+        region.read_chunks(data, |chunk, bytes| {
+            dump.bytes(bytes, &mut text);
+            if text.len() >= TEXT {
+                report::out(&text)?;
+                text.clear();
+            }
+            progress.step(chunk + bytes.len() as u64 - span.start())?;
+            anyhow::Ok(())
+        })?;
+        at = data.end();
+    }
+    dump.finish(&mut text);
+    report::out(&text)
+}
+
+/// The report, with the bytes as its last field, streamed so that memory stays flat.
+fn json(region: &mut Region, span: Span, job: Job<'_>, progress: &mut Progress) -> anyhow::Result<()> {
+    let report = Report::new("cat", job.path, false)
+        .field("offset", span.start())
+        .field("length", span.len())
+        .json();
+    let mut text = format!("{},\"hex\":\"", report.trim_end_matches('}')).into_bytes();
+    region.read_chunks(span, |chunk, bytes| {
+        text.extend(const_hex::encode(bytes).as_bytes());
+        report::out(&text)?;
+        text.clear();
+        progress.step(chunk + bytes.len() as u64 - span.start())?;
+        anyhow::Ok(())
+    })?;
+    text.extend(b"\"}\n");
+    report::out(&text)
+}

@@ -1,0 +1,153 @@
+//! Options that several verbs share, and what they mean: a range of the file, and the rules for writers.
+
+use crate::exit::Failure;
+use crate::mapping::{Access, Backing, Cause, Error, Facts, Span};
+use crate::quantity::{Offset, Qty, Range, human};
+use clap::Args;
+use std::path::Path;
+use std::time::Duration;
+
+/// The range of the file that a verb works on.
+#[derive(Debug, Clone, Args)]
+pub struct Where {
+    /// Begin here: 64, 0x40, 4K, 2p, -16 (from the end), end-1M+4
+    #[arg(help_heading = "Range", short, long, value_name = "OFFSET")]
+    pub offset: Option<Offset>,
+    /// This many bytes: 16, 0x10, 4K (1024s), 4kB (1000s), 1p (a page)
+    #[arg(help_heading = "Range", short = 'n', long, value_name = "QTY")]
+    pub length: Option<Qty>,
+    /// The range START..END, half-open, or START..+LENGTH; '..' is the whole file
+    #[arg(help_heading = "Range", short, long, value_name = "RANGE", conflicts_with_all = ["offset", "length"])]
+    pub range: Option<Range>,
+}
+
+impl Where {
+    /// Whether the user said where.
+    pub fn is_given(&self) -> bool {
+        self.offset.is_some() || self.length.is_some() || self.range.is_some()
+    }
+
+    /// Whether the user said how many bytes.
+    pub fn has_end(&self) -> bool {
+        self.length.is_some() || self.range.is_some()
+    }
+
+    fn range(&self) -> Range {
+        match &self.range {
+            Some(range) => range.clone(),
+            None => Range::new(self.offset.clone(), self.length),
+        }
+    }
+
+    /// The range to read: what lies past the end of the file is left out.
+    ///
+    /// # Errors
+    /// A start past the end, or a range that runs backwards.
+    pub fn to_read(&self, facts: &Facts) -> anyhow::Result<Span> {
+        let (start, end) = self.range().resolve(facts.len, facts.page)?;
+        Ok(span(start, end.min(facts.len)))
+    }
+
+    /// The range to write, all of it within the file.
+    ///
+    /// # Errors
+    /// As for reading, and a range that ends past the end of the file.
+    pub fn to_write(&self, facts: &Facts) -> anyhow::Result<Span> {
+        let (start, end) = self.range().resolve(facts.len, facts.page)?;
+        within(span(start, end), facts)
+    }
+}
+
+/// `resolve` gives start <= end, so the fallback is never used.
+fn span(start: u64, end: u64) -> Span {
+    Span::new(start, end).unwrap_or(Span::first(0))
+}
+
+/// A range to write, if it ends within the file.
+pub fn within(span: Span, facts: &Facts) -> anyhow::Result<Span> {
+    if span.end() > facts.len {
+        let len = facts.len;
+        return Err(Error::new("write", Some(span), Cause::PastEnd { len }).into());
+    }
+    Ok(span)
+}
+
+/// Rules for verbs that change a file.
+#[derive(Debug, Clone, Args)]
+pub struct Writer {
+    /// Write to set-user-ID files, read-only modes and block devices all the same
+    #[arg(help_heading = "Safety", long)]
+    pub force: bool,
+    /// How long to wait for other writers' advisory lock (flock): 500ms, 10s, 2m
+    #[arg(help_heading = "Safety", long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub lock_timeout: Duration,
+}
+
+impl Writer {
+    /// Opens `path` for storing through a mapping: never creates it, keeps the safety rules, and holds the lock.
+    pub fn open(&self, path: &Path) -> anyhow::Result<Backing> {
+        let mut backing = Backing::open(path, Access::Write, self.lock_timeout)?;
+        if let Some(refusal) = backing.refusal().filter(|_| !self.force) {
+            return Err(Error::new("write to it", None, Cause::Refused(refusal)).into());
+        }
+        has_length(&backing)?;
+        backing.lock(self.lock_timeout)?;
+        Ok(backing)
+    }
+}
+
+/// Opens `path` for reading.
+pub fn open_to_read(path: &Path) -> anyhow::Result<Backing> {
+    let backing = Backing::open(path, Access::Read, Duration::ZERO)?;
+    has_length(&backing)?;
+    Ok(backing)
+}
+
+/// `/dev/zero` can be mapped, but has no bytes of its own to see or to change.
+fn has_length(backing: &Backing) -> anyhow::Result<()> {
+    if backing.facts().kind == crate::mapping::Kind::Zero {
+        let failure = Failure::trouble("its mappings are fresh anonymous memory, without a length");
+        return Err(failure.tip("'mmapctl map /dev/zero --length 4K' makes one").into());
+    }
+    Ok(())
+}
+
+/// A duration as `500ms`, `10s`, `2m`, `1h`; a number without a unit is seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("write a number and ms, s, m or h, such as 10s".into()),
+    };
+    let number = digits
+        .parse::<f64>()
+        .map_err(|_| "write a number and ms, s, m or h, such as 10s")?;
+    Duration::try_from_secs_f64(number * scale).map_err(|_| "too long, or negative".into())
+}
+
+/// "64 MiB (67108864 bytes)", and the number alone when it says it all.
+pub fn size(bytes: u64) -> String {
+    if bytes < 1024 {
+        human(bytes)
+    } else {
+        format!("{} ({bytes} bytes)", human(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_take_a_unit_or_mean_seconds() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        for bad in ["", "s", "-1s", "1e400", "10 s", "3d", "nan", "€"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

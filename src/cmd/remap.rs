@@ -1,0 +1,79 @@
+//! `remap`: grow or shrink a file, with its blocks.
+
+use super::Job;
+use super::options::{Writer, size};
+use crate::cli::Globals;
+use crate::exit::{Exit, Layer};
+use crate::mapping::{Facts, Prot, Region};
+use crate::quantity::Size;
+use crate::report::Report;
+use crate::signals::Signals;
+use anyhow::Context;
+use std::path::PathBuf;
+
+/// Options of `remap`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = include_str!("../manual/remap.examples"))]
+pub struct Args {
+    /// The file to resize
+    file: PathBuf,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    writer: Writer,
+}
+
+/// What to do to the mapping and its file.
+#[derive(Debug, clap::Args)]
+struct Options {
+    /// The new length: 64K, +1M (longer by), -1M (shorter by)
+    #[arg(long, value_name = "SIZE")]
+    size: Size,
+    /// Do not allocate blocks for the new bytes: they become a hole
+    #[arg(long)]
+    sparse: bool,
+}
+
+pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
+    let job = Job::on(&args.file, globals);
+    let work = || {
+        let backing = args.writer.open(&args.file)?;
+        args.options.apply(&mut Region::sliding(backing, Prot::ReadWrite)?, job)
+    };
+    work().in_file(&args.file)?;
+    Ok(Exit::Done as u8)
+}
+
+impl Options {
+    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+        let before = region.backing().usage()?;
+        let len = self.plan(region.backing().facts())?;
+        // A signal between setting the length and allocating would leave the one without the other.
+        let _signals = Signals::hold(&[])?;
+        if len != before.len {
+            region.resize(len, self.sparse).context("its length was not changed")?;
+        }
+        let after = region.backing().usage()?;
+        let name = job.name();
+        let line = if len == before.len {
+            format!("{name}: the length is {} already", size(len))
+        } else {
+            format!("{name}: length {} before, {} now", size(before.len), size(after.len))
+        };
+        Report::new("remap", job.path, len != before.len)
+            .field("length_before", before.len)
+            .field("length", after.len)
+            .field("allocated_before", before.allocated)
+            .field("allocated_after", after.allocated)
+            .line(line)
+            .fact(
+                "allocated",
+                format!("{} before, {} after", size(before.allocated), size(after.allocated)),
+            )
+            .print(job.globals)
+    }
+
+    fn plan(&self, facts: &Facts) -> anyhow::Result<u64> {
+        Ok(self.size.resolve(facts.len, facts.page)?)
+    }
+}

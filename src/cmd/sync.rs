@@ -1,0 +1,116 @@
+//! `sync`: make a range durable and prove it, by the dirty pages before and after.
+
+use super::Job;
+use super::options::Where;
+use crate::cli::{self, Globals};
+use crate::exit::{Exit, Failure, Layer};
+use crate::mapping::{self, Access, Backing, Cause, Flush, Prot, Region, Shape, Span, Visibility, unwritten};
+use crate::report::Report;
+use nix::errno::Errno;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Options of `sync`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = include_str!("../manual/sync.examples"))]
+pub struct Args {
+    /// The files to make durable
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What to make durable, wherever it comes from.
+#[derive(Debug, clap::Args)]
+struct Options {
+    #[command(flatten)]
+    place: Where,
+    /// Start writing and return at once; nothing is promised
+    #[arg(long = "async", conflicts_with = "invalidate")]
+    start_only: bool,
+    /// Ask other mappings of the range to take the fresh bytes, too (MS_INVALIDATE)
+    #[arg(long)]
+    invalidate: bool,
+}
+
+pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
+    // The others are synced all the same; the gravest code is the process's.
+    let codes = args.files.iter().map(|file| match one(file, &args.options, globals) {
+        Ok(()) => Exit::Done,
+        Err(error) => cli::tell(globals, "sync", &error),
+    });
+    Ok(codes.max().unwrap_or(Exit::Done) as u8)
+}
+
+fn one(file: &Path, options: &Options, globals: &Globals) -> anyhow::Result<()> {
+    let work = || {
+        // msync flushes nothing through a descriptor that was opened for reading only.
+        let backing = Backing::open(file, Access::WriteIfAllowed, Duration::ZERO)?;
+        let prot = if backing.facts().writable {
+            Prot::ReadWrite
+        } else {
+            Prot::Read
+        };
+        let span = Span::first(backing.facts().len);
+        let mut region = Region::new(backing, span, Shape::whole(Visibility::Shared, prot))?;
+        options.apply(&mut region, Job::on(file, globals))
+    };
+    work().in_file(file)
+}
+
+impl Options {
+    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+        let facts = region.backing().facts().clone();
+        let span = self.place.to_read(&facts)?;
+        let before = unwritten(region, span);
+        let method = if self.start_only {
+            proven(region.start_writeback(span))?;
+            "sync_file_range"
+        } else {
+            match proven(region.flush(span, self.invalidate))? {
+                Flush::Msync => "msync",
+                Flush::Fdatasync => "fdatasync",
+            }
+        };
+        let after = unwritten(region, span);
+        let pages = |count: Option<u64>| match count {
+            None => "unknown".to_string(),
+            Some(1) => "1 page".to_string(),
+            Some(count) => format!("{count} pages"),
+        };
+        let state = if self.start_only {
+            "writing was started, nothing is promised"
+        } else {
+            "durable"
+        };
+        let name = job.name();
+        let line = format!(
+            "{name}: {span} {state}; dirty before {}, after {}",
+            pages(before),
+            pages(after)
+        );
+        Report::new("sync", job.path, false)
+            .field("offset", span.start())
+            .field("length", span.len())
+            .field("method", method)
+            .field("durable", !self.start_only)
+            .field("page_size", mapping::page_size())
+            .field("dirty_before", before)
+            .field("dirty_after", after)
+            .line(line)
+            .print(job.globals)
+    }
+}
+
+/// A flush that failed at the device: the file's bytes may be lost, which is more than trouble.
+fn proven<T>(result: mapping::Result<T>) -> anyhow::Result<T> {
+    const LOST: [Errno; 5] = [Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::ENOLINK, Errno::ESTALE];
+    let tip = "the kernel has given up these bytes and counts them as clean: see 'dmesg', write them again, then sync";
+    match result {
+        Err(error) if matches!(error.cause, Cause::Sys(errno) if LOST.contains(&errno)) => {
+            Err(error).or_fail(|| Failure::new(Exit::NotDurable, "not durable").tip(tip))
+        }
+        other => Ok(other?),
+    }
+}

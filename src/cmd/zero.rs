@@ -1,0 +1,230 @@
+//! `zero`: zero a range by the cheapest means that the file system has.
+
+use super::Job;
+use super::options::{Where, Writer, open_to_read, size};
+use crate::cli::Globals;
+use crate::edit::{Spool, or_put_back};
+use crate::exit::{Exit, Failure, Layer};
+use crate::mapping::{self, Cause, Error, Facts, Piece, Prot, Region, Span};
+use crate::progress::Progress;
+use crate::report::Report;
+use anyhow::Context;
+use clap::ValueEnum;
+use nix::errno::Errno;
+use std::path::PathBuf;
+
+/// Options of `zero`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = include_str!("../manual/zero.examples"))]
+pub struct Args {
+    /// The file to zero a range of; it keeps its length
+    file: PathBuf,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    writer: Writer,
+}
+
+/// What to zero and how, wherever it is.
+#[derive(Debug, clap::Args)]
+struct Options {
+    #[command(flatten)]
+    place: Where,
+    /// How: auto tries zero-range, then write
+    #[arg(long, value_name = "METHOD", default_value = "auto", hide_default_value = true)]
+    method: Method,
+    /// Free the blocks; the same as --method punch
+    #[arg(long, conflicts_with = "method")]
+    punch: bool,
+    /// Say what would be zeroed, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Return only when the zeros are on the device (msync)
+    #[arg(long)]
+    sync: bool,
+}
+
+/// The means to zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Method {
+    /// The cheapest that keeps blocks allocated
+    Auto,
+    /// fallocate(FALLOC_FL_ZERO_RANGE): blocks stay, nothing is written
+    ZeroRange,
+    /// fallocate(FALLOC_FL_PUNCH_HOLE): blocks are freed
+    Punch,
+    /// Store zeros through the mapping
+    Write,
+}
+
+impl Method {
+    fn name(self) -> &'static str {
+        match self {
+            Method::Auto => "auto",
+            Method::ZeroRange => "zero-range",
+            Method::Punch => "punch",
+            Method::Write => "write",
+        }
+    }
+}
+
+/// Old bytes up to this many are kept, to be put back when storing zeros fails or is interrupted.
+const KEEP: u64 = 64 << 20;
+
+/// For one call of fallocate, which hardly ever fails half-way, reading more than this first would cost more than
+/// the zeroing.
+const KEEP_FOR_CALL: u64 = 1 << 20;
+
+pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
+    let job = Job::on(&args.file, globals);
+    let work = || {
+        args.options.asked()?;
+        let (backing, prot) = if args.options.dry_run {
+            (open_to_read(&args.file)?, Prot::Read)
+        } else {
+            (args.writer.open(&args.file)?, Prot::ReadWrite)
+        };
+        args.options.apply(&mut Region::sliding(backing, prot)?, job)
+    };
+    work().in_file(&args.file)?;
+    Ok(Exit::Done as u8)
+}
+
+impl Options {
+    /// Refuses, before any file is opened, to guess that the whole of it is meant.
+    fn asked(&self) -> anyhow::Result<()> {
+        if !self.place.is_given() {
+            let failure = Failure::trouble("which range to zero is not said");
+            return Err(failure
+                .tip("add --range 0x1000..+4K, or --range .. for the whole file")
+                .into());
+        }
+        Ok(())
+    }
+
+    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+        let (span, method) = self.plan(region.backing().facts(), region.reaches_file())?;
+        let before = region.backing().usage()?;
+        let mut done_by = method;
+        if !self.dry_run && !span.is_empty() {
+            let mut progress = Progress::writing(job.globals, "zeroing", span.len() * 2)?;
+            done_by = zero(region, span, method, &mut progress)?;
+            if self.sync {
+                let failed = || {
+                    let message = "the range was zeroed, but is not proven durable";
+                    Failure::new(Exit::NotDurable, message).tip("see 'dmesg', then run the same command again")
+                };
+                region.flush(span, false).or_fail(failed)?;
+            }
+        }
+        let after = region.backing().usage()?;
+        let changed = !self.dry_run && !span.is_empty();
+        let line = if self.dry_run {
+            format!("{}: {span} would be zeroed, method {}", job.name(), done_by.name())
+        } else {
+            let durable = if self.sync { ", durable" } else { "" };
+            format!("{}: {span} zeroed by {}{durable}", job.name(), done_by.name())
+        };
+        Report::new("zero", job.path, changed)
+            .field("offset", span.start())
+            .field("length", span.len())
+            .field("method", done_by.name())
+            .field("dry_run", self.dry_run)
+            .field("durable", self.sync)
+            .field("allocated_before", before.allocated)
+            .field("allocated_after", after.allocated)
+            .line(line)
+            .fact(
+                "allocated",
+                format!("{} before, {} after", size(before.allocated), size(after.allocated)),
+            )
+            .print(job.globals)
+    }
+
+    fn plan(&self, facts: &Facts, reaches_file: bool) -> anyhow::Result<(Span, Method)> {
+        let method = match self.method {
+            _ if self.punch => Method::Punch,
+            // The blocks of a private or anonymous mapping are no file's.
+            Method::Auto if !reaches_file => Method::Write,
+            method => method,
+        };
+        Ok((self.place.to_write(facts)?, method))
+    }
+}
+
+/// Zeroes `span` and says by which method it was done.
+fn zero(region: &mut Region, span: Span, method: Method, progress: &mut Progress) -> anyhow::Result<Method> {
+    match method {
+        Method::Write => write(region, span, progress)?,
+        Method::Punch => call(region, span, |region| region.backing().punch(span), Method::Punch)?,
+        Method::ZeroRange => call(
+            region,
+            span,
+            |region| region.backing().zero_range(span),
+            Method::ZeroRange,
+        )?,
+        Method::Auto => {
+            // Blocks for the holes first, so that a full file system is met before anything is zeroed. Where that
+            // or zero-range itself is refused, storing decides: it fails only where there really is no room.
+            let allocated = region.backing().allocate(span);
+            if allocated.and_then(|()| region.backing().zero_range(span)).is_ok() {
+                return Ok(Method::ZeroRange);
+            }
+            write(region, span, progress)?;
+            return Ok(Method::Write);
+        }
+    }
+    Ok(method)
+}
+
+fn write(region: &mut Region, span: Span, progress: &mut Progress) -> anyhow::Result<()> {
+    let all = [whole(span)];
+    region
+        .make_writable(&all, &mut |done| progress.step(done))
+        .context("nothing was written")?;
+    let mut old = kept(region, span, KEEP)?;
+    let stored = region.zero(span, &mut |done| progress.step(span.len() + done));
+    or_put_back(region, &all, old.as_mut(), stored)
+}
+
+/// One call of fallocate that does it all; a failure may still have zeroed a part.
+fn call(
+    region: &mut Region,
+    span: Span,
+    fallocate: impl FnOnce(&Region) -> mapping::Result<()>,
+    method: Method,
+) -> anyhow::Result<()> {
+    let mut old = kept(region, span, KEEP_FOR_CALL)?;
+    let result = fallocate(region).map_err(|error| {
+        let half_way = matches!(error.cause, Cause::Full(_) | Cause::Sys(Errno::EIO | Errno::EINTR));
+        Error {
+            stored: if half_way { span.len() } else { 0 },
+            ..error
+        }
+    });
+    let unsupported = matches!(&result, Err(error) if matches!(error.cause, Cause::Sys(Errno::EOPNOTSUPP)));
+    let outcome = or_put_back(region, &[whole(span)], old.as_mut(), result);
+    if unsupported {
+        let failure = Failure::trouble(format!("the file system has no {}", method.name()));
+        return outcome.or_fail(|| failure.tip("--method write works everywhere; auto picks what works"));
+    }
+    outcome
+}
+
+/// The bytes of `span`, to be put back, unless they are more than `most`.
+fn kept(region: &mut Region, span: Span, most: u64) -> anyhow::Result<Option<Spool>> {
+    if span.len() > most {
+        return Ok(None);
+    }
+    let mut old = Spool::default();
+    region.read_chunks(span, |_, bytes| old.push(bytes))?;
+    Ok(Some(old))
+}
+
+fn whole(span: Span) -> Piece {
+    Piece {
+        at: span.start(),
+        len: span.len(),
+        from: 0,
+    }
+}

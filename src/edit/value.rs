@@ -1,0 +1,467 @@
+//! Values: what a user writes for bytes, as `dead`, `text:V1\n`, `u32le:1,2`, `fill:5a:4K` or `@FILE`.
+
+use super::spool::Spool;
+use crate::exit::{Failure, Layer};
+use crate::quantity::{self, Qty, Refusal};
+use anyhow::Context;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// A VALUE, read and understood; its bytes may still have to come from a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// One byte, that many times.
+    Fill(u8, Qty),
+    /// The contents of a file.
+    File(PathBuf),
+    /// What comes on stdin.
+    Stdin,
+}
+
+/// The kinds, for messages.
+const KINDS: &str = "hex text cstr zero fill, u8 i8, {u,i}{16,32,64}{le,be}, {f32,f64}{le,be}";
+
+impl Value {
+    /// Reads `HEX | KIND:ARG | @PATH | @-`. The argument need not be UTF-8: `text:` takes any bytes, `@` any path.
+    ///
+    /// # Errors
+    /// Whatever could be meant in two ways, with a tip that says how to write each.
+    pub fn parse(argument: &OsStr) -> Result<Value, Refusal> {
+        let bytes = argument.as_bytes();
+        if let Some(path) = bytes.strip_prefix(b"@") {
+            return match path {
+                b"" => refuse("'@' names no file", "write @PATH, or @- for stdin"),
+                b"-" => Ok(Value::Stdin),
+                path => Ok(Value::File(OsStr::from_bytes(path).into())),
+            };
+        }
+        let Some(colon) = bytes.iter().position(|byte| *byte == b':') else {
+            return bare_hex(&argument.to_string_lossy());
+        };
+        let (kind, arg) = (&bytes[..colon], &bytes[colon + 1..]);
+        let text = || String::from_utf8_lossy(arg);
+        match kind {
+            b"hex" => hex(&text()).map(Value::Bytes),
+            b"text" if arg.is_empty() => refuse("an empty text", "write text:WORDS, or zero:1 for a lone NUL"),
+            b"text" => unescape(arg).map(Value::Bytes),
+            b"cstr" => unescape(arg).map(|mut bytes| {
+                bytes.push(0);
+                Value::Bytes(bytes)
+            }),
+            b"zero" => Ok(Value::Fill(0, text().parse()?)),
+            b"fill" => fill(&text()),
+            _ => match Number::of(&String::from_utf8_lossy(kind)) {
+                Ok(number) => number.list(&text()).map(Value::Bytes),
+                Err(refusal) => Err(refusal),
+            },
+        }
+    }
+
+    /// Its length in bytes, where it is known before any file is read. `page` is the size of a page.
+    pub fn len(&self, page: u64) -> Result<Option<u64>, Refusal> {
+        match self {
+            Value::Bytes(bytes) => Ok(Some(bytes.len() as u64)),
+            Value::Fill(_, count) => count.bytes(page).map(Some),
+            Value::File(_) | Value::Stdin => Ok(None),
+        }
+    }
+
+    /// Appends its bytes to `spool`, but of what comes from outside no more than `most`.
+    pub fn spool(&self, spool: &mut Spool, most: u64, page: u64) -> anyhow::Result<()> {
+        match self {
+            Value::Bytes(bytes) => spool.push(bytes),
+            Value::Fill(byte, count) => spool.push_fill(*byte, count.bytes(page)?),
+            Value::File(path) => {
+                let mut read = || {
+                    let mut file = File::open(path)?;
+                    if file.metadata()?.is_dir() {
+                        return Err(Failure::trouble("it is a directory, not bytes").into());
+                    }
+                    spool.push_from(&mut file, most)
+                };
+                read().in_file(path)
+            }
+            Value::Stdin => spool_stdin(spool, most),
+        }
+    }
+}
+
+fn spool_stdin(spool: &mut Spool, most: u64) -> anyhow::Result<()> {
+    let mut stdin = std::io::stdin().lock();
+    if stdin.is_terminal() {
+        // A hint; not being able to print it is no reason to stop.
+        let _ = std::io::stderr().write_all(b"reading bytes from the terminal; end them with Ctrl-D\n");
+    }
+    spool.push_from(&mut stdin, most).context("cannot read stdin")
+}
+
+fn refuse<T>(message: impl Into<String>, tip: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal {
+        message: message.into(),
+        tip: tip.into(),
+    })
+}
+
+/// Hex without `hex:` in front, where a wrong guess would be a wrong byte.
+fn bare_hex(text: &str) -> Result<Value, Refusal> {
+    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        let even = if digits.len() % 2 == 1 { "0" } else { "" };
+        return refuse(
+            format!("'{text}' is a number, and its byte order is not said"),
+            format!("write {even}{digits} for these bytes in file order, or u16le:{text}, u32be:{text}, …"),
+        );
+    }
+    if text.is_empty() {
+        return refuse("an empty value", "write hex bytes such as 9090, or text:WORDS");
+    }
+    if text.chars().all(|c| c.is_ascii_hexdigit() || c.is_ascii_whitespace()) {
+        return hex(text).map(Value::Bytes);
+    }
+    refuse(
+        format!("'{text}' is not a run of hex bytes"),
+        format!("write text:{text} for these characters; kinds of value: {KINDS}, @FILE, @-"),
+    )
+}
+
+/// Pairs of hex digits, in file order; spaces may stand between pairs, as in a dump.
+fn hex(text: &str) -> Result<Vec<u8>, Refusal> {
+    let mut bytes = Vec::with_capacity(text.len() / 2);
+    for word in text.split_ascii_whitespace() {
+        if let Some(bad) = word.chars().find(|c| !c.is_ascii_hexdigit()) {
+            return refuse(
+                format!("'{bad}' in '{text}' is not a hex digit"),
+                "hex bytes are pairs of 0-9 and a-f, such as 7f45",
+            );
+        }
+        let Ok(part) = const_hex::decode(word) else {
+            return refuse(
+                format!("'{word}' has an odd number of hex digits ({})", word.len()),
+                format!("each byte takes two: did you mean 0{word}?"),
+            );
+        };
+        bytes.extend(part);
+    }
+    if bytes.is_empty() {
+        return refuse("a value without bytes", "write hex bytes such as 9090");
+    }
+    Ok(bytes)
+}
+
+fn fill(arg: &str) -> Result<Value, Refusal> {
+    let usage = "write fill:BYTE:COUNT, such as fill:ff:4K";
+    let Some((byte, count)) = arg.split_once(':') else {
+        return refuse(format!("'fill:{arg}' says no count"), usage);
+    };
+    match hex(byte)?.as_slice() {
+        [byte] => Ok(Value::Fill(*byte, count.parse()?)),
+        _ => refuse(format!("'{byte}' is more than one byte"), usage),
+    }
+}
+
+/// Text with the escapes of C and `\xHH`, `\u{HEX}`.
+fn unescape(text: &[u8]) -> Result<Vec<u8>, Refusal> {
+    const ESCAPES: &str = r"known are \n \t \r \0 \a \b \e \f \v \\ \' \x41 and \u{20ac}; write \\ for a backslash";
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'\\' {
+            out.push(*first);
+            continue;
+        }
+        let [escape, tail @ ..] = rest else {
+            return refuse("the text ends in a backslash", ESCAPES);
+        };
+        rest = tail;
+        let simple = b"n\nt\tr\r0\0a\x07b\x08e\x1bf\x0cv\x0b\\\\''\"\"".as_slice();
+        if let Some(pair) = simple.chunks(2).find(|pair| pair[0] == *escape) {
+            out.push(pair[1]);
+            continue;
+        }
+        let wrong = || refuse(format!("'\\{}' is not an escape", *escape as char), ESCAPES);
+        match escape {
+            b'x' => {
+                let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+                let Some(byte) = digits.and_then(|digits| const_hex::decode(digits).ok()) else {
+                    return refuse(r"'\x' takes two hex digits", ESCAPES);
+                };
+                out.extend(byte);
+                rest = &rest[2..];
+            }
+            b'u' => {
+                let close = rest.iter().position(|byte| *byte == b'}');
+                let digits = close.and_then(|close| std::str::from_utf8(rest.get(1..close)?).ok());
+                let code = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+                match (code.and_then(char::from_u32), close) {
+                    (Some(c), Some(close)) if rest[0] == b'{' => {
+                        out.extend(c.to_string().as_bytes());
+                        rest = &rest[close + 1..];
+                    }
+                    _ => return refuse(r"'\u' takes a character's number in braces", ESCAPES),
+                }
+            }
+            _ => return wrong(),
+        }
+    }
+    Ok(out)
+}
+
+/// A numeric kind: how a number becomes bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Number {
+    form: Form,
+    size: usize,
+    big: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Unsigned,
+    Signed,
+    Float,
+}
+
+impl Number {
+    fn of(kind: &str) -> Result<Number, Refusal> {
+        let unknown = || {
+            let tip = format!("kinds of value: {KINDS}, @FILE, @-; for text write text:…");
+            refuse(format!("'{kind}:' is not a kind of value"), tip)
+        };
+        let Some(letter) = kind.chars().next() else {
+            return unknown();
+        };
+        let form = match letter {
+            'u' => Form::Unsigned,
+            'i' => Form::Signed,
+            'f' => Form::Float,
+            _ => return unknown(),
+        };
+        let digits = kind[1..].trim_end_matches(|c: char| !c.is_ascii_digit());
+        let order = &kind[1 + digits.len()..];
+        let size = match (digits, form) {
+            ("8", Form::Unsigned | Form::Signed) => 1,
+            ("16", Form::Unsigned | Form::Signed) => 2,
+            ("32", _) => 4,
+            ("64", _) => 8,
+            _ => return unknown(),
+        };
+        let big = match order {
+            "le" => false,
+            "be" => true,
+            "" if size == 1 => false,
+            "" => {
+                return refuse(
+                    format!("'{kind}:' does not say the byte order"),
+                    format!("write {kind}le: (x86, ARM: lowest byte first) or {kind}be: (network order)"),
+                );
+            }
+            _ => return unknown(),
+        };
+        Ok(Number { form, size, big })
+    }
+
+    /// `1,2,3`.
+    fn list(self, text: &str) -> Result<Vec<u8>, Refusal> {
+        let mut bytes = Vec::new();
+        for item in text.split(',') {
+            bytes.extend(self.encode(item.trim())?);
+        }
+        Ok(bytes)
+    }
+
+    fn encode(self, text: &str) -> Result<Vec<u8>, Refusal> {
+        let bits = match self.form {
+            Form::Float => self.float(text)?,
+            Form::Unsigned | Form::Signed => self.integer(text)?,
+        };
+        let mut bytes = bits.to_le_bytes()[..self.size].to_vec();
+        if self.big {
+            bytes.reverse();
+        }
+        Ok(bytes)
+    }
+
+    fn integer(self, text: &str) -> Result<u64, Refusal> {
+        let (negative, digits) = match text.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, text),
+        };
+        let magnitude = i128::from(quantity::number(digits)?);
+        let value = if negative { -magnitude } else { magnitude };
+        let bits = self.size as u32 * 8;
+        let (least, most) = match self.form {
+            Form::Signed => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
+            _ => (0, (1i128 << bits) - 1),
+        };
+        if value < least || value > most {
+            let fits = [8, 16, 32, 64].into_iter().find(|bits| match value {
+                negative if negative < 0 => negative >= -(1i128 << (bits - 1)),
+                positive => positive < 1i128 << bits,
+            });
+            let letter = if value < 0 { 'i' } else { 'u' };
+            let tip = match fits {
+                Some(8) => format!("write {letter}8:{text}"),
+                Some(bits) => format!("write {letter}{bits}le:{text} or {letter}{bits}be:{text}"),
+                None => "64 bits are the most; write longer numbers as hex bytes".into(),
+            };
+            let kind = if self.form == Form::Signed {
+                "signed"
+            } else {
+                "unsigned"
+            };
+            return refuse(
+                format!("{text} does not fit {bits} {kind} bits, which hold {least} to {most}"),
+                tip,
+            );
+        }
+        Ok(value as u64)
+    }
+
+    fn float(self, text: &str) -> Result<u64, Refusal> {
+        let tip = "write a decimal number such as 1.5 or -2e10, or inf, or nan";
+        let Ok(value) = text.parse::<f64>() else {
+            return refuse(format!("'{text}' is not a floating-point number"), tip);
+        };
+        let bits = match self.size {
+            // Rounded once, from the text: by way of f64 it would be twice.
+            4 => text
+                .parse::<f32>()
+                .map(|single| (single.is_infinite(), single.to_bits().into())),
+            _ => Ok((value.is_infinite(), value.to_bits())),
+        };
+        let named = text
+            .trim_start_matches(['+', '-'])
+            .to_ascii_lowercase()
+            .starts_with("inf");
+        match bits {
+            Ok((true, _)) if !named => refuse(
+                format!("{text} is too large for {} bits", self.size * 8),
+                "write inf if that is meant, or take f64le: or f64be:",
+            ),
+            Ok((_, bits)) => Ok(bits),
+            Err(_) => refuse(format!("'{text}' is not a floating-point number"), tip),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes(text: &str) -> Vec<u8> {
+        match Value::parse(OsStr::new(text)) {
+            Ok(Value::Bytes(bytes)) => bytes,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn refused(text: &str) -> (String, String) {
+        let refusal = Value::parse(OsStr::new(text)).expect_err(text);
+        (refusal.message, refusal.tip)
+    }
+
+    #[test]
+    fn every_kind_gives_its_bytes() {
+        let table: &[(&str, &[u8])] = &[
+            ("dead", &[0xde, 0xad]),
+            ("DE AD be ef", &[0xde, 0xad, 0xbe, 0xef]),
+            ("hex:00ff", &[0, 0xff]),
+            (r"text:V1\n", b"V1\n"),
+            ("text:a:b", b"a:b"),
+            (r"text:\x41\u{20ac}\\", "A€\\".as_bytes()),
+            ("cstr:ab", b"ab\0"),
+            ("cstr:", b"\0"),
+            ("u8:1,2,0xff", &[1, 2, 255]),
+            ("i8:-1,-128,127", &[255, 128, 127]),
+            ("u16le:0x1234", &[0x34, 0x12]),
+            ("u16be:0x1234", &[0x12, 0x34]),
+            ("i16be:-2", &[0xff, 0xfe]),
+            ("u32le:1", &[1, 0, 0, 0]),
+            ("u64be:1_000", &[0, 0, 0, 0, 0, 0, 3, 0xe8]),
+            ("u64le:18446744073709551615", &[255; 8]),
+            ("i64le:-9223372036854775808", &[0, 0, 0, 0, 0, 0, 0, 0x80]),
+            ("f32le:1.5", &[0, 0, 0xc0, 0x3f]),
+            ("f64be:-2", &[0xc0, 0, 0, 0, 0, 0, 0, 0]),
+            ("f32be:inf", &[0x7f, 0x80, 0, 0]),
+        ];
+        for (text, expected) in table {
+            assert_eq!(bytes(text), *expected, "{text}");
+        }
+        assert_eq!(Value::parse(OsStr::new("zero:8")), Ok(Value::Fill(0, Qty::Bytes(8))));
+        assert_eq!(
+            Value::parse(OsStr::new("fill:5a:4K")),
+            Ok(Value::Fill(0x5a, Qty::Bytes(4096)))
+        );
+        assert_eq!(Value::parse(OsStr::new("@-")), Ok(Value::Stdin));
+        assert_eq!(Value::parse(OsStr::new("@a:b")), Ok(Value::File("a:b".into())));
+    }
+
+    #[test]
+    fn what_has_two_meanings_is_refused_with_the_way_to_write_each() {
+        let table = [
+            ("0x1234", "u16le:0x1234"),
+            ("0x123", "write 0123 "),
+            ("u32:1", "u32le: (x86"),
+            ("u8:256", "u16le:256 or u16be:256"),
+            ("u8:-1", "i8:-1"),
+            ("i8:200", "u8:200"),
+            ("abc", "0abc"),
+            ("V1.2", "text:V1.2"),
+            ("", "text:WORDS"),
+            ("hex:", "9090"),
+            ("fill:5a", "fill:BYTE:COUNT"),
+            ("fill:5a5a:2", "fill:BYTE:COUNT"),
+            ("nope:1", "kinds of value"),
+            (r"text:\q", "known are"),
+            (r"text:a\", "known are"),
+            (r"text:\x4", "known are"),
+            (r"text:\u{110000}", "known are"),
+            ("f32le:1e99", "f64le:"),
+            ("f64le:x", "1.5"),
+            ("@", "@PATH"),
+            ("u16le:020", "0x20"),
+            ("u64le:18446744073709551616", ""),
+        ];
+        for (text, tip) in table {
+            let (message, said) = refused(text);
+            assert!(said.contains(tip), "{text}: {message}; tip: {said}");
+        }
+    }
+
+    #[test]
+    fn text_need_not_be_utf8() {
+        let value = Value::parse(OsStr::from_bytes(b"text:\xff\xfe"));
+        assert_eq!(value, Ok(Value::Bytes(vec![0xff, 0xfe])));
+    }
+
+    proptest! {
+        #[test]
+        fn no_argument_panics(argument in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = Value::parse(OsStr::from_bytes(&argument));
+        }
+
+        #[test]
+        fn nothing_that_looks_like_a_value_panics(argument in r"(hex|text|cstr|zero|fill|[uif](8|16|32|64)(le|be)?)?:?[-0-9a-fx,.:\\u{}€ ]{0,20}") {
+            let _ = Value::parse(OsStr::new(&argument));
+        }
+
+        #[test]
+        fn hex_comes_back(bytes in proptest::collection::vec(any::<u8>(), 1..64)) {
+            let text = const_hex::encode(&bytes);
+            prop_assert_eq!(Value::parse(OsStr::new(&text)), Ok(Value::Bytes(bytes)));
+        }
+
+        #[test]
+        fn integers_of_both_orders_are_each_others_mirror(value: u32) {
+            let mut little = match Value::parse(OsStr::new(&format!("u32le:{value}"))) { Ok(Value::Bytes(b)) => b, _ => vec![] };
+            little.reverse();
+            prop_assert_eq!(Value::parse(OsStr::new(&format!("u32be:{value:#x}"))), Ok(Value::Bytes(little)));
+        }
+    }
+}

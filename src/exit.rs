@@ -1,0 +1,343 @@
+//! Exit codes, and how an error becomes one: what is printed for it, and the tip that says what to type.
+
+use crate::mapping::{self, Cause, Interrupted, Limit, Refusal};
+use crate::quantity;
+use crate::report::{describe, shown};
+use nix::errno::Errno;
+use serde_json::{Map, Value, json};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// What the exit code says: above all, whether the file changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// Done, as durable as asked.
+    Done = 0,
+    /// The answer is no: expected bytes differ. The file is untouched.
+    No = 1,
+    /// Usage or trouble. The file is untouched, or put back as it was.
+    Trouble = 2,
+    /// Changed, but not proven durable, or the report could not be written.
+    NotDurable = 3,
+    /// In doubt: a change could not be undone. The message says what to run.
+    InDoubt = 4,
+}
+
+/// An error with an exit code of its own, and the tip that goes with it.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+    tip: Option<String>,
+    source: Option<anyhow::Error>,
+}
+
+impl Failure {
+    /// An error that ends in `exit`; the message goes behind the file's name.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure {
+            exit,
+            message: message.into(),
+            tip: None,
+            source: None,
+        }
+    }
+
+    /// Usage or trouble; the file is untouched.
+    pub fn trouble(message: impl Into<String>) -> Failure {
+        Failure::new(Exit::Trouble, message)
+    }
+
+    /// Says what to type instead.
+    pub fn tip(mut self, tip: impl Into<String>) -> Failure {
+        self.tip = Some(tip.into());
+        self
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source.as_ref() as _)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// The file that an error is about: the verb's layer of the message.
+#[derive(Debug)]
+struct InFile {
+    path: PathBuf,
+    source: anyhow::Error,
+}
+
+impl std::error::Error for InFile {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.source.as_ref())
+    }
+}
+
+impl fmt::Display for InFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&shown(&self.path))
+    }
+}
+
+/// Adds to an error what one layer knows. (anyhow's own contexts cannot be found again in the middle of a chain.)
+pub trait Layer<T> {
+    /// The exit code, and what it means for the file.
+    fn or_fail(self, failure: impl FnOnce() -> Failure) -> anyhow::Result<T>;
+    /// The file.
+    fn in_file(self, path: &Path) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> Layer<T> for Result<T, E> {
+    fn or_fail(self, failure: impl FnOnce() -> Failure) -> anyhow::Result<T> {
+        self.map_err(|error| {
+            let source = Some(error.into());
+            anyhow::Error::from(Failure { source, ..failure() })
+        })
+    }
+
+    fn in_file(self, path: &Path) -> anyhow::Result<T> {
+        self.map_err(|error| {
+            let path = path.to_path_buf();
+            let source = error.into();
+            anyhow::Error::from(InFile { path, source })
+        })
+    }
+}
+
+/// An error, as it is told to the user.
+#[derive(Debug)]
+pub struct Told {
+    /// The process's exit code.
+    pub exit: Exit,
+    /// The signal that the process ends with instead, once this is printed.
+    pub signal: Option<i32>,
+    message: String,
+    tip: Option<String>,
+    path: Option<PathBuf>,
+    offset: Option<u64>,
+}
+
+impl Told {
+    /// Walks the chain of `error` once for all that is known about it.
+    pub fn of(error: &anyhow::Error) -> Told {
+        let mut told = Told {
+            exit: Exit::Trouble,
+            signal: None,
+            message: message(error),
+            tip: None,
+            path: None,
+            offset: None,
+        };
+        // From the outside in: a verb that knows better than the core has spoken first.
+        let mut exit = None;
+        for layer in error.chain() {
+            if let Some(failure) = layer.downcast_ref::<Failure>() {
+                exit = exit.max(Some(failure.exit));
+                told.tip = told.tip.or_else(|| failure.tip.clone());
+            } else if let Some(file) = layer.downcast_ref::<InFile>() {
+                told.path = Some(file.path.clone());
+            } else if let Some(core) = layer.downcast_ref::<mapping::Error>() {
+                told.offset = core.span.map(mapping::Span::start);
+                told.tip = told.tip.or_else(|| tip_for(&core.cause, told.path.as_deref()));
+                if let Cause::Interrupted(signal) = core.cause {
+                    told.signal = Some(signal);
+                }
+            } else if let Some(refusal) = layer.downcast_ref::<quantity::Refusal>() {
+                let tip = Some(refusal.tip.clone()).filter(|tip| !tip.is_empty());
+                told.tip = told.tip.or(tip);
+            } else if let Some(Interrupted(signal)) = layer.downcast_ref::<Interrupted>() {
+                told.signal = Some(*signal);
+            }
+        }
+        told.exit = exit.unwrap_or(Exit::Trouble);
+        // A file left in doubt is worth a code of its own, which a signal's would hide.
+        if told.exit > Exit::Trouble {
+            told.signal = None;
+        }
+        told
+    }
+
+    /// A mistake on the command line.
+    pub fn usage(message: String, tip: Option<String>) -> Told {
+        Told {
+            exit: Exit::Trouble,
+            signal: None,
+            message,
+            tip,
+            path: None,
+            offset: None,
+        }
+    }
+
+    /// Two lines for people.
+    pub fn text(&self, color: bool) -> String {
+        let (red, green, plain) = if color {
+            ("\x1b[1m\x1b[31m", "\x1b[32m", "\x1b[0m")
+        } else {
+            ("", "", "")
+        };
+        let mut text = format!("{red}error:{plain} {}\n", self.message);
+        if let Some(tip) = &self.tip {
+            text += &format!("  {green}tip:{plain} {tip}\n");
+        }
+        text
+    }
+
+    /// One JSON object on a line.
+    pub fn json(&self, verb: Option<&str>) -> String {
+        let mut object = Map::new();
+        object.insert("schema".into(), json!(1));
+        object.insert("verb".into(), json!(verb));
+        if let Some(path) = &self.path {
+            crate::report::insert_path(&mut object, path);
+        }
+        object.insert("error".into(), json!(self.message));
+        object.insert("tip".into(), json!(self.tip));
+        object.insert("offset".into(), json!(self.offset));
+        object.insert("exit".into(), json!(self.exit as u8));
+        format!("{}\n", Value::Object(object))
+    }
+}
+
+/// Each layer of the chain adds one fact; the outermost comes first.
+fn message(error: &anyhow::Error) -> String {
+    let layers = error.chain().map(|layer| match layer.downcast_ref::<std::io::Error>() {
+        Some(io) => describe(io),
+        None => layer.to_string(),
+    });
+    layers.collect::<Vec<_>>().join(": ")
+}
+
+impl std::error::Error for Interrupted {}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Cause::Interrupted(self.0).fmt(f)
+    }
+}
+
+/// What to type, for the causes that the core reports.
+fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
+    let file = path.map_or("FILE".into(), quoted);
+    let tip = match cause {
+        Cause::Sys(Errno::ENOENT) => {
+            "mmapctl never creates a file; make one of zeros with 'truncate -s 64K FILE'".into()
+        }
+        Cause::Sys(Errno::EACCES) => format!("see who may: 'ls -l {file}'"),
+        Cause::Sys(Errno::EPERM) => format!("the file may be immutable or append-only: 'lsattr {file}'"),
+        Cause::Sys(Errno::EROFS) => format!("the file system is mounted read-only: 'findmnt -T {file}'"),
+        Cause::Sys(Errno::ETXTBSY) => {
+            format!("it is a running program or an active swap file; work on a copy and rename it over {file}")
+        }
+        Cause::Sys(Errno::EIO) => "the medium could not be read or written; see 'dmesg'".into(),
+        Cause::Sys(Errno::EBUSY) => "some of its pages are locked in memory (mlock)".into(),
+        Cause::Sys(Errno::EINVAL) if path.is_some_and(on_hugetlbfs) => {
+            "on hugetlbfs, lengths and offsets are multiples of the huge page: 'grep Hugepagesize /proc/meminfo'".into()
+        }
+        Cause::Full(_) => format!("make room: 'df -h {file}'"),
+        Cause::Shrunk { .. } => "another process cut the file short; run again when it is done".into(),
+        Cause::PastEnd { .. } => format!("see its length with 'stat {file}'; grow it with 'mmapctl remap {file} --size +4K'"),
+        Cause::Unmappable("a directory") => "name a file in it".into(),
+        Cause::Unmappable(_) => format!("its bytes come by read(2) alone: 'cat {file}'"),
+        Cause::Refused(Refusal::SetId) => format!("drop the bit with 'chmod ug-s {file}', or add --force"),
+        Cause::Refused(Refusal::ReadOnlyMode) => format!("allow it with 'chmod u+w {file}', or add --force"),
+        Cause::Refused(Refusal::BlockDevice) => "add --force if you are sure that it is the right device".into(),
+        Cause::Refused(Refusal::BusyBlockDevice) => {
+            "unmount it first ('lsblk' shows where it is in use); --force writes all the same, and may destroy a mounted file system".into()
+        }
+        Cause::Locked => format!("'lslocks' and 'fuser -v {file}' show by whom; --lock-timeout 60s waits longer"),
+        Cause::Limit(limit) => remedy(limit),
+        _ => return None,
+    };
+    Some(tip)
+}
+
+fn remedy(limit: &Limit) -> String {
+    match limit {
+        Limit::AddressSpace { .. } => "raise it with 'ulimit -v unlimited'".into(),
+        Limit::CommitLimit { .. } => {
+            "raise vm.overcommit_ratio, add swap, or allow overcommit with 'sysctl vm.overcommit_memory=1'".into()
+        }
+        Limit::Heuristic { .. } => "add --noreserve, or allow it with 'sysctl vm.overcommit_memory=1'".into(),
+        Limit::MapCount { limit } => format!("raise it with 'sysctl vm.max_map_count={}'", limit * 4),
+        Limit::LockedMemory { .. } => "raise it with 'ulimit -l unlimited' (or LimitMEMLOCK= in a systemd unit)".into(),
+    }
+}
+
+fn on_hugetlbfs(path: &Path) -> bool {
+    nix::sys::statfs::statfs(path).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::HUGETLBFS_MAGIC)
+}
+
+/// A path as one types it in a shell.
+pub fn quoted(path: &Path) -> String {
+    let text = shown(path);
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mapping::Span;
+
+    fn told(error: impl Into<anyhow::Error>) -> Told {
+        Told::of(&error.into())
+    }
+
+    #[test]
+    fn a_plain_error_is_trouble() {
+        assert_eq!(told(anyhow::anyhow!("x")).exit, Exit::Trouble);
+    }
+
+    #[test]
+    fn the_answer_no_is_1_and_keeps_its_tip_behind_the_file_name() {
+        let failure = Failure::new(Exit::No, "bytes differ").tip("look");
+        let told = told(Err::<(), _>(failure).in_file(Path::new("a b")).unwrap_err());
+        assert_eq!(told.exit, Exit::No);
+        assert_eq!(told.text(false), "error: a b: bytes differ\n  tip: look\n");
+        assert!(
+            told.json(Some("patch"))
+                .contains(r#""file":"a b","error":"a b: bytes differ","tip":"look""#)
+        );
+    }
+
+    #[test]
+    fn a_failure_to_undo_outranks_what_went_wrong_first() {
+        let core = mapping::Error::sys("store", Span::new(64, 68), Errno::EIO);
+        let error = Err::<(), _>(core)
+            .or_fail(|| Failure::new(Exit::InDoubt, "could not be put back"))
+            .unwrap_err();
+        let told = Told::of(&error);
+        assert_eq!(told.exit, Exit::InDoubt);
+        assert_eq!(told.offset, Some(64));
+        assert_eq!(
+            told.message,
+            "could not be put back: cannot store 0x40..0x44: I/O error (EIO)"
+        );
+    }
+
+    #[test]
+    fn an_interruption_ends_in_its_signal_unless_the_file_is_in_doubt() {
+        let stop = || mapping::Error::new("store", None, Cause::Interrupted(2));
+        assert_eq!(told(stop()).signal, Some(2));
+        let doubt = Err::<(), _>(stop()).or_fail(|| Failure::new(Exit::InDoubt, "half"));
+        assert_eq!(told(doubt.unwrap_err()).signal, None);
+    }
+
+    #[test]
+    fn a_file_name_that_a_shell_would_split_is_quoted_in_tips() {
+        assert_eq!(quoted(Path::new("fw.bin")), "fw.bin");
+        assert_eq!(quoted(Path::new("it's a")), r"'it'\''s a'");
+    }
+}

@@ -1,0 +1,109 @@
+//! Progress bars, and the `step` that feeds them and listens for Ctrl-C.
+
+use crate::cli::{Globals, When};
+use crate::mapping::Interrupted;
+use crate::quantity::human;
+use crate::signals::Signals;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Work shorter than this shows no bar.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The progress of one verb on one file.
+#[derive(Debug)]
+pub struct Progress {
+    total: u64,
+    label: &'static str,
+    begin: Instant,
+    display: Display,
+    signals: Option<Signals>,
+}
+
+#[derive(Debug)]
+enum Display {
+    Nothing,
+    /// A bar, once the work has lasted long enough.
+    Bar(Option<ProgressBar>),
+    /// A line a second, for `--progress always` in a log.
+    Lines(Instant),
+}
+
+impl Progress {
+    /// For work that only reads: Ctrl-C ends the process at once, as nothing needs to be put back.
+    pub fn reading(globals: &Globals, label: &'static str, total: u64) -> Progress {
+        Progress {
+            total,
+            label,
+            begin: Instant::now(),
+            display: Display::of(globals),
+            signals: None,
+        }
+    }
+
+    /// For work that writes: from now on, signals wait until [`Progress::step`] hands them over.
+    pub fn writing(globals: &Globals, label: &'static str, total: u64) -> anyhow::Result<Progress> {
+        let mut progress = Progress::reading(globals, label, total);
+        progress.signals = Some(Signals::hold(&[])?);
+        Ok(progress)
+    }
+
+    /// `done` bytes are done; see [`crate::mapping::Step`].
+    pub fn step(&mut self, done: u64) -> Result<(), Interrupted> {
+        match &mut self.display {
+            Display::Nothing => {}
+            Display::Bar(bar) => {
+                if bar.is_none() && self.begin.elapsed() >= PATIENCE && done < self.total {
+                    *bar = Some(new_bar(self.label, self.total));
+                }
+                if let Some(bar) = bar {
+                    bar.set_position(done);
+                }
+            }
+            Display::Lines(last) => {
+                if last.elapsed() >= Duration::from_secs(1) || done == self.total {
+                    *last = Instant::now();
+                    let percent = (done as f64 * 100.0 / self.total.max(1) as f64) as u64;
+                    let line = format!("{} {percent} % of {}\n", self.label, human(self.total));
+                    // Nobody listening to progress is no reason to stop.
+                    let _ = std::io::stderr().write_all(line.as_bytes());
+                }
+            }
+        }
+        match self.signals.as_ref().and_then(Signals::pending) {
+            Some(signal) => Err(Interrupted(signal as i32)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Display::Bar(Some(bar)) = &self.display {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Display {
+    fn of(globals: &Globals) -> Display {
+        let terminal = std::io::stderr().is_terminal();
+        match globals.progress {
+            When::Never => Display::Nothing,
+            _ if globals.quiet => Display::Nothing,
+            When::Auto if !terminal || globals.json => Display::Nothing,
+            When::Always if !terminal => Display::Lines(Instant::now()),
+            _ => Display::Bar(None),
+        }
+    }
+}
+
+fn new_bar(label: &'static str, total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix} {bar:30} {binary_bytes} of {binary_total_bytes}, {eta} left");
+    let bar = ProgressBar::new(total).with_prefix(label);
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,148 @@
+//! What a verb did, as text and as JSON: built once, in order, from the same facts.
+
+use crate::cli::Globals;
+use crate::exit::{Exit, Failure, Layer};
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Map, Value, json};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// The version of the JSON objects: fields may be added under the same number, never changed or removed.
+const SCHEMA: u64 = 1;
+
+/// A verb's report.
+#[derive(Debug)]
+pub struct Report {
+    object: Map<String, Value>,
+    text: String,
+    changed: bool,
+}
+
+impl Report {
+    /// A report of `verb` about `path`; `changed` says whether bytes of the file are other than before.
+    pub fn new(verb: &str, path: Option<&Path>, changed: bool) -> Report {
+        let mut object = Map::new();
+        object.insert("schema".into(), json!(SCHEMA));
+        object.insert("verb".into(), json!(verb));
+        match path {
+            Some(path) => insert_path(&mut object, path),
+            None => _ = object.insert("file".into(), Value::Null),
+        }
+        object.insert("changed".into(), json!(changed));
+        Report {
+            object,
+            text: String::new(),
+            changed,
+        }
+    }
+
+    /// A field of the JSON object: sizes and offsets as integers, addresses as hex strings.
+    pub fn field(mut self, key: &str, value: impl Into<Value>) -> Report {
+        self.object.insert(key.into(), value.into());
+        self
+    }
+
+    /// A line of the text.
+    pub fn line(mut self, line: impl AsRef<str>) -> Report {
+        self.text += line.as_ref();
+        self.text.push('\n');
+        self
+    }
+
+    /// A labelled line of the text.
+    pub fn fact(self, label: &str, value: impl AsRef<str>) -> Report {
+        let line = format!("  {label:<11} {}", value.as_ref());
+        self.line(line)
+    }
+
+    /// Writes the report to stdout as `globals` want it.
+    ///
+    /// # Errors
+    /// Exit code 3 when the file changed and nobody can be told, 2 when it did not. A reader that has closed the
+    /// pipe has heard enough, and is no error.
+    pub fn print(&self, globals: &Globals) -> anyhow::Result<()> {
+        let text = if globals.json {
+            self.json() + "\n"
+        } else if globals.quiet {
+            return Ok(());
+        } else {
+            self.text.clone()
+        };
+        let (exit, file) = if self.changed {
+            (Exit::NotDurable, "the file was changed")
+        } else {
+            (Exit::Trouble, "nothing was changed")
+        };
+        let unprinted = || Failure::new(exit, format!("the report is lost, and {file}"));
+        out(text.as_bytes()).or_fail(unprinted)
+    }
+
+    /// The JSON object alone.
+    pub fn json(&self) -> String {
+        Value::Object(self.object.clone()).to_string()
+    }
+}
+
+/// Writes `bytes` to stdout, waiting where it does not take more (a terminal or pipe set to O_NONBLOCK).
+///
+/// # Errors
+/// What write(2) says, but EPIPE: a reader that has closed the pipe has seen enough.
+pub fn out(bytes: &[u8]) -> anyhow::Result<()> {
+    let stdout = io::stdout();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match nix::unistd::write(&stdout, rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(Errno::EPIPE) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let mut room = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+                // An interrupted wait is a short one.
+                let _ = poll(&mut room, PollTimeout::NONE);
+            }
+            Err(errno) => return Err(io::Error::from(errno)).context("cannot write to stdout"),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the locale says that text is UTF-8, by the variables and their precedence of setlocale(3).
+pub fn is_utf8() -> bool {
+    let value = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    value.is_some_and(|value| {
+        let value = value.to_ascii_lowercase();
+        value.contains("utf-8") || value.contains("utf8")
+    })
+}
+
+/// An operating system error without Rust's "(os error 28)".
+pub fn describe(error: &io::Error) -> String {
+    match error.raw_os_error().map(nix::errno::Errno::from_raw) {
+        Some(errno) => format!("{} ({errno:?})", errno.desc()),
+        None => error.to_string(),
+    }
+}
+
+/// A path for people: as it is, or escaped where control characters would garble the line.
+pub fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if text.chars().any(char::is_control) {
+        text.escape_debug().to_string()
+    } else {
+        text.into_owned()
+    }
+}
+
+/// `"file"`, and `"path_hex"` with the exact bytes when the name is not UTF-8.
+pub fn insert_path(object: &mut Map<String, Value>, path: &Path) {
+    object.insert("file".into(), json!(path.to_string_lossy()));
+    if path.to_str().is_none() {
+        object.insert("path_hex".into(), json!(const_hex::encode(path.as_os_str().as_bytes())));
+    }
+}

@@ -1,0 +1,89 @@
+//! Ctrl-C and its kind, held back until the work is at a safe place.
+
+use anyhow::Context;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+/// The signals that ask a process to stop.
+const STOPPING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+
+/// Signals that are blocked from when this is made and read here instead. A child started by
+/// [`std::process::Command`] begins with none blocked.
+#[derive(Debug)]
+pub struct Signals(SignalFd);
+
+impl Signals {
+    /// Holds back the signals that ask a process to stop, and `also`.
+    pub fn hold(also: &[Signal]) -> anyhow::Result<Signals> {
+        let mut set: SigSet = STOPPING.into_iter().collect();
+        set.extend(also.iter().copied());
+        set.thread_block().context("cannot hold back signals")?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        SignalFd::with_flags(&set, flags)
+            .map(Signals)
+            .context("cannot wait for signals")
+    }
+
+    /// A signal that has come, if any.
+    pub fn pending(&self) -> Option<Signal> {
+        let info = self.0.read_signal().ok().flatten()?;
+        let signal = Signal::try_from(info.ssi_signo as i32).ok()?;
+        // Blocked signals are queued even when nohup or the shell has them ignored.
+        if is_ignored(signal) {
+            self.pending()
+        } else {
+            Some(signal)
+        }
+    }
+
+    /// Sleeps until a signal comes, or until `limit` is over (`None`).
+    pub fn wait(&self, limit: Option<Duration>) -> Option<Signal> {
+        let begin = Instant::now();
+        loop {
+            if let Some(signal) = self.pending() {
+                return Some(signal);
+            }
+            let timeout = match limit {
+                None => PollTimeout::NONE,
+                Some(limit) => {
+                    let left = limit.checked_sub(begin.elapsed())?;
+                    // Rounded up, or the last millisecond would be spent spinning.
+                    PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+                }
+            };
+            // A failed poll (EINTR) is asked again like an early one.
+            let _ = poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout);
+        }
+    }
+}
+
+/// SIGXFSZ would kill where EFBIG can be told: RLIMIT_FSIZE is then an error like any other.
+pub fn refuse_sigxfsz() {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGXFSZ);
+    // Blocking one's own signal cannot fail.
+    let _ = set.thread_block();
+}
+
+/// Ends the process by `signal`, so that whoever waits for it sees why. Returns only where it is ignored.
+pub fn die_of(signal: i32) {
+    if let Ok(signal) = Signal::try_from(signal) {
+        let mut set = SigSet::empty();
+        set.add(signal);
+        let _ = set.thread_unblock();
+        let _ = raise(signal);
+    }
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    // SIGCHLD is "ignored" by default and wanted all the same.
+    signal != Signal::SIGCHLD && mask >> (signal as u32 - 1) & 1 == 1
+}
