@@ -13,7 +13,7 @@ use std::io::{ErrorKind, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-/// Options of `cat`.
+// Without a doc comment, which clap would take for the verb's description.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/cat.examples"))]
 pub struct Args {
@@ -23,7 +23,7 @@ pub struct Args {
     options: Options,
 }
 
-/// What to show, wherever it comes from.
+// What to show, wherever it comes from.
 #[derive(Debug, clap::Args)]
 struct Options {
     #[command(flatten)]

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-/// Options of `map`.
+// Without a doc comment, which clap would take for the verb's description.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/map.examples"))]
 pub struct Args {
@@ -46,7 +46,7 @@ pub struct Args {
     command: Vec<OsString>,
 }
 
-/// How to map, whatever is mapped.
+// How to map, whatever is mapped.
 #[derive(Debug, clap::Args)]
 struct Options {
     /// Stores reach the file and everybody who maps it (the default for files)

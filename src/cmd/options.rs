@@ -7,28 +7,28 @@ use clap::Args;
 use std::path::Path;
 use std::time::Duration;
 
-/// The range of the file that a verb works on.
+// The range of the file that a verb works on.
 #[derive(Debug, Clone, Args)]
-pub struct Where {
+pub(crate) struct Where {
     /// Begin here: 64, 0x40, 4K, 2p, -16 (from the end), end-1M+4
     #[arg(help_heading = "Range", short, long, value_name = "OFFSET")]
-    pub offset: Option<Offset>,
+    pub(crate) offset: Option<Offset>,
     /// This many bytes: 16, 0x10, 4K (1024s), 4kB (1000s), 1p (a page)
     #[arg(help_heading = "Range", short = 'n', long, value_name = "QTY")]
-    pub length: Option<Qty>,
+    pub(crate) length: Option<Qty>,
     /// The range START..END, half-open, or START..+LENGTH; '..' is the whole file
     #[arg(help_heading = "Range", short, long, value_name = "RANGE", conflicts_with_all = ["offset", "length"])]
-    pub range: Option<Range>,
+    pub(crate) range: Option<Range>,
 }
 
 impl Where {
     /// Whether the user said where.
-    pub fn is_given(&self) -> bool {
+    pub(crate) fn is_given(&self) -> bool {
         self.offset.is_some() || self.length.is_some() || self.range.is_some()
     }
 
     /// Whether the user said how many bytes.
-    pub fn has_end(&self) -> bool {
+    pub(crate) fn has_end(&self) -> bool {
         self.length.is_some() || self.range.is_some()
     }
 
@@ -43,7 +43,7 @@ impl Where {
     ///
     /// # Errors
     /// A start past the end, or a range that runs backwards.
-    pub fn to_read(&self, facts: &Facts) -> anyhow::Result<Span> {
+    pub(crate) fn to_read(&self, facts: &Facts) -> anyhow::Result<Span> {
         let (start, end) = self.range().resolve(facts.len, facts.page)?;
         Ok(span(start, end.min(facts.len)))
     }
@@ -52,7 +52,7 @@ impl Where {
     ///
     /// # Errors
     /// As for reading, and a range that ends past the end of the file.
-    pub fn to_write(&self, facts: &Facts) -> anyhow::Result<Span> {
+    pub(crate) fn to_write(&self, facts: &Facts) -> anyhow::Result<Span> {
         let (start, end) = self.range().resolve(facts.len, facts.page)?;
         within(span(start, end), facts)
     }
@@ -64,7 +64,7 @@ fn span(start: u64, end: u64) -> Span {
 }
 
 /// A range to write, if it ends within the file.
-pub fn within(span: Span, facts: &Facts) -> anyhow::Result<Span> {
+pub(crate) fn within(span: Span, facts: &Facts) -> anyhow::Result<Span> {
     if span.end() > facts.len {
         let len = facts.len;
         return Err(Error::new("write", Some(span), Cause::PastEnd { len }).into());
@@ -72,20 +72,20 @@ pub fn within(span: Span, facts: &Facts) -> anyhow::Result<Span> {
     Ok(span)
 }
 
-/// Rules for verbs that change a file.
+// Rules for verbs that change a file.
 #[derive(Debug, Clone, Args)]
-pub struct Writer {
+pub(crate) struct Writer {
     /// Write to set-user-ID files, read-only modes and block devices all the same
     #[arg(help_heading = "Safety", long)]
-    pub force: bool,
+    pub(crate) force: bool,
     /// How long to wait for other writers' advisory lock (flock): 500ms, 10s, 2m
     #[arg(help_heading = "Safety", long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
-    pub lock_timeout: Duration,
+    pub(crate) lock_timeout: Duration,
 }
 
 impl Writer {
     /// Opens `path` for storing through a mapping: never creates it, keeps the safety rules, and holds the lock.
-    pub fn open(&self, path: &Path) -> anyhow::Result<Backing> {
+    pub(crate) fn open(&self, path: &Path) -> anyhow::Result<Backing> {
         let mut backing = Backing::open(path, Access::Write, self.lock_timeout)?;
         if let Some(refusal) = backing.refusal().filter(|_| !self.force) {
             return Err(Error::new("write to it", None, Cause::Refused(refusal)).into());
@@ -97,7 +97,7 @@ impl Writer {
 }
 
 /// Opens `path` for reading.
-pub fn open_to_read(path: &Path) -> anyhow::Result<Backing> {
+pub(crate) fn open_to_read(path: &Path) -> anyhow::Result<Backing> {
     let backing = Backing::open(path, Access::Read, Duration::ZERO)?;
     has_length(&backing)?;
     Ok(backing)
@@ -113,7 +113,7 @@ fn has_length(backing: &Backing) -> anyhow::Result<()> {
 }
 
 /// A duration as `500ms`, `10s`, `2m`, `1h`; a number without a unit is seconds.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let scale = match &text[digits.len()..] {
         "ms" => 0.001,
@@ -129,7 +129,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// "64 MiB (67108864 bytes)", and the number alone when it says it all.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     if bytes < 1024 {
         human(bytes)
     } else {

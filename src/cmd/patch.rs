@@ -12,7 +12,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Options of `patch`.
+// Without a doc comment, which clap would take for the verb's description.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/patch.examples"))]
 pub struct Args {
@@ -24,7 +24,7 @@ pub struct Args {
     writer: Writer,
 }
 
-/// What to do to the file, wherever it comes from.
+// What to do to the file, wherever it comes from.
 #[derive(Debug, clap::Args)]
 struct Options {
     /// The new bytes, one value after the other: dead, text:V1\n, u32le:1,2, fill:5a:4K, @FILE; without any, stdin

@@ -11,7 +11,7 @@ use crate::signals::Signals;
 use anyhow::Context;
 use std::path::PathBuf;
 
-/// Options of `remap`.
+// Without a doc comment, which clap would take for the verb's description.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/remap.examples"))]
 pub struct Args {
@@ -23,7 +23,7 @@ pub struct Args {
     writer: Writer,
 }
 
-/// What to do to the mapping and its file.
+// What to do to the mapping and its file.
 #[derive(Debug, clap::Args)]
 struct Options {
     /// The new length: 64K, +1M (longer by), -1M (shorter by)

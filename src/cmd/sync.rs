@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Options of `sync`.
+// Without a doc comment, which clap would take for the verb's description.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/sync.examples"))]
 pub struct Args {
@@ -21,7 +21,7 @@ pub struct Args {
     options: Options,
 }
 
-/// What to make durable, wherever it comes from.
+// What to make durable, wherever it comes from.
 #[derive(Debug, clap::Args)]
 struct Options {
     #[command(flatten)]

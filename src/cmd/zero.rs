@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use nix::errno::Errno;
 use std::path::PathBuf;
 
-/// Options of `zero`.
+// Without a doc comment, which clap would take for the verb's description.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/zero.examples"))]
 pub struct Args {
@@ -25,7 +25,7 @@ pub struct Args {
     writer: Writer,
 }
 
-/// What to zero and how, wherever it is.
+// What to zero and how, wherever it is.
 #[derive(Debug, clap::Args)]
 struct Options {
     #[command(flatten)]
