@@ -13,6 +13,8 @@ use std::io::{IsTerminal, Write};
 #[derive(Debug, Parser)]
 #[command(name = "mmapctl", version, max_term_width = 100)]
 #[command(after_help = "Every verb has a manual page of its own: 'man mmapctl-patch', or 'mmapctl patch --help'.")]
+#[command(after_long_help = include_str!("manual/mmapctl.examples"))]
+#[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
 struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -137,7 +139,7 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
             };
             Told::usage(message, Some(refusal.tip.clone()).filter(|tip| !tip.is_empty()))
         }
-        None if json => Told::usage(first_line(error), Some("see 'mmapctl --help'".into())),
+        None if json => Told::usage(first_paragraph(error), Some("see 'mmapctl --help'".into())),
         None => {
             // Nothing is left to do about a stderr that cannot be written.
             let _ = error.print();
@@ -152,13 +154,14 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
     Exit::Trouble
 }
 
-fn first_line(error: &clap::Error) -> String {
+fn first_paragraph(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "no verb given".into();
     }
     let text = error.render().to_string();
-    let line = text.lines().next().unwrap_or_default();
-    line.trim_start_matches("error: ").to_string()
+    let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let paragraph = lines.collect::<Vec<_>>().join(" ");
+    paragraph.trim_start_matches("error: ").to_string()
 }
 
 /// Diagnostics go to stderr; there is nobody to tell when that fails.

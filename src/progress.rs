@@ -55,7 +55,7 @@ impl Progress {
             Display::Nothing => {}
             Display::Bar(bar) => {
                 if bar.is_none() && self.begin.elapsed() >= PATIENCE && done < self.total {
-                    *bar = Some(new_bar(self.label, self.total));
+                    *bar = Some(new_bar(self.label, self.total).with_elapsed(self.begin.elapsed()));
                 }
                 if let Some(bar) = bar {
                     bar.set_position(done);

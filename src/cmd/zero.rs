@@ -119,7 +119,9 @@ impl Options {
         }
         let after = region.backing().usage()?;
         let changed = !self.dry_run && !span.is_empty();
-        let line = if self.dry_run {
+        let line = if span.is_empty() {
+            format!("{}: {span} is empty; nothing to zero", job.name())
+        } else if self.dry_run {
             format!("{}: {span} would be zeroed, method {}", job.name(), done_by.name())
         } else {
             let durable = if self.sync { ", durable" } else { "" };
