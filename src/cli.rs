@@ -59,7 +59,7 @@ pub struct Globals {
 /// A choice that `auto` leaves to where the output goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum When {
-    /// On a terminal (and for colour, where NO_COLOR is not set)
+    /// Where the output is a terminal
     Auto,
     /// Always
     Always,

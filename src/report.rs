@@ -110,6 +110,12 @@ pub fn out(bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// "1 page", "2 pages".
+pub fn plural(count: u64, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
+}
+
 /// Whether the locale says that text is UTF-8, by the variables and their precedence of setlocale(3).
 pub fn is_utf8() -> bool {
     let value = ["LC_ALL", "LC_CTYPE", "LANG"]

@@ -10,7 +10,7 @@ use crate::mapping::{
 };
 use crate::progress::Progress;
 use crate::quantity::human;
-use crate::report::{self, Report};
+use crate::report::{self, Report, plural};
 use crate::signals::Signals;
 use anyhow::Context;
 use clap::ValueEnum;
@@ -149,7 +149,11 @@ impl Args {
             Some(path) => {
                 let backing = Backing::open(path, self.access(), Duration::ZERO)?;
                 match backing.facts().kind {
-                    Kind::Zero => backing.with_len(self.wanted_len(page)?),
+                    // Fresh memory, which is to be stored into unless the user says otherwise.
+                    Kind::Zero => {
+                        let backing = Backing::open(path, Access::WriteIfAllowed, Duration::ZERO)?;
+                        backing.with_len(self.wanted_len(page)?)
+                    }
                     _ => backing,
                 }
             }
@@ -160,12 +164,15 @@ impl Args {
             _ => self.place.to_read(facts)?,
         };
         if span.is_empty() {
-            let message = if facts.len == 0 {
-                "it is empty"
-            } else {
-                "the range is empty"
+            let (message, tip) = match (facts.is_file(), facts.len) {
+                (true, 0) => (
+                    "it is empty",
+                    "'mmapctl remap FILE --size +4K' makes an empty file longer",
+                ),
+                (true, _) => ("the range is empty", "a mapping has at least one byte"),
+                (false, _) => ("a length of 0", "a mapping has at least one page: --length 4K"),
             };
-            let tip = "a mapping has at least one page; 'mmapctl remap FILE --size +4K' makes an empty file longer";
+
             return Err(Failure::trouble(format!("{message}: there is nothing to map"))
                 .tip(tip)
                 .into());
@@ -210,7 +217,11 @@ impl Args {
             Visibility::Shared => "shared",
             Visibility::Private => "private",
         };
-        let pages = |count: u64| format!("{count} of {} pages", seen.pages);
+        let pages = |count: u64| format!("{count} of {}", plural(seen.pages, "page"));
+        let resident = match seen.resident {
+            Some(count) => format!("{} ({} %)", pages(count), percent(count, seen.pages)),
+            None => "unknown: the kernel tells only the owner of a file, or who may write to it".into(),
+        };
         let some = |count: Option<u64>| count.filter(|count| *count > 0);
         let mut report = Report::new("map", job.path, false)
             .field("backing", backing)
@@ -234,12 +245,9 @@ impl Args {
             .fact("mapping", format!("{backing}, {visibility}, {}", letters(shape.prot)))
             .fact(
                 "address",
-                format!("{address:#x}, {} pages of {}", seen.pages, human(seen.page)),
+                format!("{address:#x}, {} of {}", plural(seen.pages, "page"), human(seen.page)),
             )
-            .fact(
-                "resident",
-                format!("{} ({} %)", pages(seen.resident), percent(seen.resident, seen.pages)),
-            );
+            .fact("resident", resident);
         for (label, count) in [
             ("dirty", seen.dirty),
             ("writeback", seen.writeback),
@@ -384,13 +392,14 @@ fn percent(part: u64, whole: u64) -> u64 {
 
 /// The strip of cells, and a legend of those that are in it.
 fn picture(seen: &Residency) -> String {
-    const MARKS: [(Cell, char, char, &str); 6] = [
+    const MARKS: [(Cell, char, char, &str); 7] = [
         (Cell::Resident, '█', '#', "resident"),
         (Cell::Partly, '▒', '+', "partly"),
         (Cell::Dirty, '◆', 'd', "dirty"),
         (Cell::Copied, '◇', 'c', "copied"),
         (Cell::Absent, '·', '.', "absent"),
         (Cell::Hole, '░', '_', "hole"),
+        (Cell::Unknown, '?', '?', "unknown"),
     ];
     let unicode = report::is_utf8();
     let mark = |(_, fancy, plain, _): &(Cell, char, char, &str)| if unicode { *fancy } else { *plain };

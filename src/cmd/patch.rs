@@ -7,7 +7,7 @@ use crate::edit::{Comparison, Edit, Edits, Mismatch, Value};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{Cause, Error, Facts, Prot, Region, Span};
 use crate::progress::Progress;
-use crate::report::{self, Report};
+use crate::report::{self, Report, plural};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde_json::json;
 use std::path::PathBuf;
@@ -124,7 +124,7 @@ impl Options {
             return Ok(());
         }
         if self.place.has_end() {
-            return Err(unequal(place, &format!("{len} bytes or more")).into());
+            return Err(unequal(place, &format!("at least {}", plural(len, "byte"))).into());
         }
         let end = place.start().saturating_add(len);
         let span = Span::new(place.start(), end).unwrap_or(place);
@@ -151,7 +151,7 @@ impl Options {
             return Err(failure.tip("give a VALUE, or send the bytes to stdin").into());
         }
         if self.place.has_end() && len < place.len() {
-            return Err(unequal(place, &format!("{len} bytes")).into());
+            return Err(unequal(place, &plural(len, "byte")).into());
         }
         let span = within(Span::at(place.start(), len).unwrap_or(place), facts)?;
         if let Some(expect) = &self.expect {
@@ -174,18 +174,11 @@ impl Options {
     fn report(&self, span: Span, comparison: &Comparison, job: Job<'_>) -> Report {
         let changed = !comparison.todo.is_empty();
         let name = job.name();
-        let count = |bytes: u64| {
-            if bytes == 1 {
-                "1 byte".into()
-            } else {
-                format!("{bytes} bytes")
-            }
-        };
         let line = match (changed, self.sync) {
             (false, _) => format!("{name}: {span} holds these bytes already; nothing was written"),
             (true, sync) => format!(
                 "{name}: {} of {span} changed{}",
-                count(comparison.differing),
+                plural(comparison.differing, "byte"),
                 if sync { ", durable" } else { "" }
             ),
         };
@@ -199,7 +192,10 @@ impl Options {
 }
 
 fn unequal(place: Span, given: &str) -> Failure {
-    let message = format!("the range {place} takes {} bytes, and there are {given}", place.len());
+    let message = format!(
+        "the range {place} takes {}, and {given} came",
+        plural(place.len(), "byte")
+    );
     Failure::trouble(message)
         .tip("give --offset alone to write as many as there are, or fill:00:LENGTH to clear the rest")
 }

@@ -5,7 +5,7 @@ use super::options::Where;
 use crate::cli::{self, Globals};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Access, Backing, Cause, Flush, Prot, Region, Shape, Span, Visibility, unwritten};
-use crate::report::Report;
+use crate::report::{Report, plural};
 use nix::errno::Errno;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -76,8 +76,7 @@ impl Options {
         let after = unwritten(region, span);
         let pages = |count: Option<u64>| match count {
             None => "unknown".to_string(),
-            Some(1) => "1 page".to_string(),
-            Some(count) => format!("{count} pages"),
+            Some(count) => plural(count, "page"),
         };
         let state = if self.start_only {
             "writing was started, nothing is promised"

@@ -78,7 +78,10 @@ impl Value {
             Value::Fill(byte, count) => spool.push_fill(*byte, count.bytes(page)?),
             Value::File(path) => {
                 let mut read = || {
-                    let mut file = File::open(path)?;
+                    let mut file = File::open(path).or_fail(|| {
+                        let tip = "@PATH stands for the bytes of a file; text:@… for the characters themselves";
+                        Failure::trouble("cannot open it").tip(tip)
+                    })?;
                     if file.metadata()?.is_dir() {
                         return Err(Failure::trouble("it is a directory, not bytes").into());
                     }

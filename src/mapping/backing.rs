@@ -288,6 +288,17 @@ impl Backing {
         Ok(Some(data.intersect(span)).filter(|data| !data.is_empty()))
     }
 
+    /// Whether the kernel tells us which of its pages are in memory: only of files that we own or may write, see
+    /// mincore(2).
+    pub(super) fn tells_residency(&self) -> bool {
+        let Some(file) = &self.file else { return true };
+        let owned = file
+            .metadata()
+            .is_ok_and(|meta| meta.uid() == nix::unistd::geteuid().as_raw());
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        owned || nix::unistd::access(path.as_str(), nix::unistd::AccessFlags::W_OK).is_ok()
+    }
+
     /// ftruncate(2). The caller has unmapped what a shrinking would take away.
     pub fn set_len(&mut self, len: u64) -> Result<()> {
         let file = self.file("set its length")?;

@@ -105,6 +105,7 @@ impl fmt::Display for Cause {
         match self {
             // What strangers read is the description; the name behind it is for searching.
             Cause::Sys(Errno::ENODEV) => write!(f, "it does not support memory mapping (ENODEV)"),
+            Cause::Sys(Errno::EOPNOTSUPP) => write!(f, "the file system does not support it (EOPNOTSUPP)"),
             Cause::Sys(errno) => write!(f, "{} ({errno:?})", errno.desc()),
             Cause::Shrunk { len } => write!(f, "the file was truncated under us; it now ends at {len:#x}"),
             Cause::PastEnd { len } => write!(f, "the file ends at {len:#x} ({len} bytes)"),

@@ -301,20 +301,30 @@ impl Region {
             let why = "changes in it never reach a file";
             return Err(Error::new("flush", Some(span), Cause::Protection(why)));
         }
-        if span.is_empty() {
-            return Ok(Flush::Msync);
-        }
-        let failed = |errno| Error::sys("flush", Some(span), errno);
         let writable = self.backing.facts().writable;
-        if !writable {
-            let file = self.backing.file("flush")?;
-            let result = nix::unistd::fdatasync(file).map(|()| 0);
-            traced(result, || format!("fdatasync({})", file.as_raw_fd())).map_err(failed)?;
+        // An empty range has no page to name, but the file's length may be news.
+        let by_file = !writable || span.is_empty();
+        if by_file {
+            self.flush_length()?;
         }
-        if writable || invalidate {
+        if (writable || invalidate) && !span.is_empty() {
+            let failed = |errno| Error::sys("flush", Some(span), errno);
             self.msync(span, invalidate)?.map_err(failed)?;
         }
-        Ok(if writable { Flush::Msync } else { Flush::Fdatasync })
+        Ok(if by_file { Flush::Fdatasync } else { Flush::Msync })
+    }
+
+    /// Writes all dirty pages of the file and its length to the device and waits: fdatasync(2).
+    ///
+    /// # Errors
+    /// Final, as those of [`Region::flush`].
+    pub fn flush_length(&mut self) -> Result<()> {
+        let file = self.backing.file("flush")?;
+        let result = nix::unistd::fdatasync(file).map(|()| 0);
+        let failed = |errno| Error::sys("flush", Some(self.span), errno);
+        traced(result, || format!("fdatasync({})", file.as_raw_fd()))
+            .map(drop)
+            .map_err(failed)
     }
 
     /// One msync(2) for the range, whatever the window: no page is touched, so its size costs nothing, and each

@@ -13,8 +13,9 @@ pub struct Residency {
     pub page: u64,
     /// Pages in the region.
     pub pages: u64,
-    /// Pages in memory: of the file's page cache, or of the anonymous mapping.
-    pub resident: u64,
+    /// Pages in memory: of the file's page cache, or of the anonymous mapping; `None` where the kernel does not
+    /// tell, because the file is neither ours nor writable for us.
+    pub resident: Option<u64>,
     /// Pages changed and not yet written back; `None` where that has no meaning or can't be known.
     pub dirty: Option<u64>,
     /// Pages being written back now.
@@ -46,6 +47,8 @@ pub enum Cell {
     Absent,
     /// None is, and the file has no block there.
     Hole,
+    /// The kernel does not tell.
+    Unknown,
 }
 
 /// How many stretches of data are looked at before the holes count as unknown: a bound on the time it takes.
@@ -83,7 +86,9 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
     } else {
         counted
     };
-    if !scanned {
+    // For a file that we neither own nor may write, mincore says that every page is resident.
+    let known = scanned || anonymous || region.backing().tells_residency();
+    if !scanned && known {
         for (tally, cell) in tallies.iter_mut().zip(&spans) {
             tally.resident = region.mincore(*cell)?;
         }
@@ -111,6 +116,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
             _ if tally.resident >= pages(span) => Cell::Resident,
             _ if tally.resident > 0 => Cell::Partly,
             _ if hole => Cell::Hole,
+            _ if !known => Cell::Unknown,
             _ => Cell::Absent,
         });
     let sum = |part: fn(&Tally) -> u64| tallies.iter().map(part).sum::<u64>();
@@ -118,7 +124,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
     Ok(Residency {
         page,
         pages: pages_total,
-        resident: sum(|tally| tally.resident).min(pages_total),
+        resident: known.then(|| sum(|tally| tally.resident).min(pages_total)),
         dirty: counted.then(|| sum(|tally| tally.dirty)),
         writeback: counted.then(|| sum(|tally| tally.writeback)),
         copied: copies_known.then(|| sum(|tally| tally.copied)),

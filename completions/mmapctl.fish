@@ -1,0 +1,187 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_mmapctl_global_optspecs
+    string join \n json q/quiet v/verbose color= progress= h/help V/version
+end
+
+function __fish_mmapctl_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_mmapctl_global_optspecs) -- $cmd 2>/dev/null
+    or begin
+        set -e cmd[-1]
+        argparse -s (__fish_mmapctl_global_optspecs) -- $cmd 2>/dev/null
+    end
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_mmapctl_using_subcommand
+    set -l cmd (__fish_mmapctl_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -l progress -d 'Show progress bars' -r -f -a "auto\t'Where the output is a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -l json -d 'Report, and errors, as one JSON object each'
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -s q -l quiet -d 'No report and no progress bar'
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -s V -l version -d 'Print version'
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -f -a "map" -d 'Make a mapping, show how it lives in memory, hold it, run a command beside it'
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -f -a "cat" -d 'Show or stream a range of a file: raw, or as a dump'
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -f -a "patch" -d 'Edit bytes in place: checked, and all or nothing'
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -f -a "sync" -d 'Make a range of a file durable, and prove it'
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -f -a "zero" -d 'Zero a range by the cheapest means that the file system has'
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -f -a "remap" -d 'Grow or shrink a file, with its blocks'
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l progress -d 'Show progress bars' -r -f -a "auto\t'Where the output is a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s o -l offset -d 'Begin here: 64, 0x40, 4K, 2p, -16 (from the end), end-1M+4' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s n -l length -d 'This many bytes: 16, 0x10, 4K (1024s), 4kB (1000s), 1p (a page)' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s r -l range -d 'The range START..END, half-open, or START..+LENGTH; \'..\' is the whole file' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l prot -d 'Rights of the mapping [default: r for shared files, else rw]' -r -f -a "r\t'Read'
+rw\t'Read and write'
+rx\t'Read and execute'
+rwx\t'Read, write and execute'
+none\t'No access: reserved address space'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l lock -d 'Lock the pages in memory: now, or each when it is first touched' -r -f -a "now\t'All of them, before anything else happens'
+on-fault\t'Each page when it is first touched'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l advise -d 'Advise the kernel, see madvise(2); may be given again' -r -f -a "normal\t''
+random\t''
+sequential\t''
+willneed\t''
+dontneed\t''
+free\t''
+cold\t''
+pageout\t''
+hugepage\t''
+nohugepage\t''
+collapse\t''
+mergeable\t''
+unmergeable\t''
+dontdump\t''
+dodump\t''
+dontfork\t''
+dofork\t''"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l hold -d 'Keep the mapping until SIGTERM or Ctrl-C, or for a while: --hold=10s' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l json -d 'Report, and errors, as one JSON object each'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s q -l quiet -d 'No report and no progress bar'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l anonymous -d 'Map anonymous memory, --length bytes of it'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l shared -d 'Stores reach the file and everybody who maps it (the default for files)'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l private -d 'Stores stay in this mapping, as copies of its pages (the default for anonymous memory)'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l populate -d 'Bring in every page now'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l noreserve -d 'Take no swap space in advance (MAP_NORESERVE)'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l progress -d 'Show progress bars' -r -f -a "auto\t'Where the output is a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s o -l offset -d 'Begin here: 64, 0x40, 4K, 2p, -16 (from the end), end-1M+4' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s n -l length -d 'This many bytes: 16, 0x10, 4K (1024s), 4kB (1000s), 1p (a page)' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s r -l range -d 'The range START..END, half-open, or START..+LENGTH; \'..\' is the whole file' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s f -l format -d 'How to show the bytes; raw when stdout is not a terminal, hex when it is' -r -f -a "raw\t'The bytes as they are'
+hex\t'For people: coloured by byte class, holes named'
+canonical\t'As \'hexdump -C\''
+xxd\t'As \'xxd\'; \'xxd -r\' reads it'
+plain\t'As \'xxd -p\''"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l json -d 'Report, and errors, as one JSON object each'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s q -l quiet -d 'No report and no progress bar'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s x -d 'The same as --format hex'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l no-squeeze -d 'Print repeated rows and holes in full'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l progress -d 'Show progress bars' -r -f -a "auto\t'Where the output is a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -s o -l offset -d 'Begin here: 64, 0x40, 4K, 2p, -16 (from the end), end-1M+4' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -s n -l length -d 'This many bytes: 16, 0x10, 4K (1024s), 4kB (1000s), 1p (a page)' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -s r -l range -d 'The range START..END, half-open, or START..+LENGTH; \'..\' is the whole file' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l expect -d 'Write only if these bytes stand there now (or the new ones already do), else exit with 1' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l lock-timeout -d 'How long to wait for other writers\' advisory lock (flock): 500ms, 10s, 2m' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l json -d 'Report, and errors, as one JSON object each'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -s q -l quiet -d 'No report and no progress bar'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l dry-run -d 'Check everything, write nothing, and print the edit script that would be applied'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l sync -d 'Return only when the new bytes are on the device (msync)'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l force -d 'Write to set-user-ID files, read-only modes and block devices all the same'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -l progress -d 'Show progress bars' -r -f -a "auto\t'Where the output is a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -s o -l offset -d 'Begin here: 64, 0x40, 4K, 2p, -16 (from the end), end-1M+4' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -s n -l length -d 'This many bytes: 16, 0x10, 4K (1024s), 4kB (1000s), 1p (a page)' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -s r -l range -d 'The range START..END, half-open, or START..+LENGTH; \'..\' is the whole file' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -l json -d 'Report, and errors, as one JSON object each'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -s q -l quiet -d 'No report and no progress bar'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -l async -d 'Start writing and return at once; nothing is promised'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -l invalidate -d 'Ask other mappings of the range to take the fresh bytes, too (MS_INVALIDATE)'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l progress -d 'Show progress bars' -r -f -a "auto\t'Where the output is a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -s o -l offset -d 'Begin here: 64, 0x40, 4K, 2p, -16 (from the end), end-1M+4' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -s n -l length -d 'This many bytes: 16, 0x10, 4K (1024s), 4kB (1000s), 1p (a page)' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -s r -l range -d 'The range START..END, half-open, or START..+LENGTH; \'..\' is the whole file' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l method -d 'How: auto tries zero-range, then write' -r -f -a "auto\t'The cheapest that keeps blocks allocated'
+zero-range\t'fallocate(FALLOC_FL_ZERO_RANGE): blocks stay, nothing is written'
+punch\t'fallocate(FALLOC_FL_PUNCH_HOLE): blocks are freed'
+write\t'Store zeros through the mapping'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l lock-timeout -d 'How long to wait for other writers\' advisory lock (flock): 500ms, 10s, 2m' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l json -d 'Report, and errors, as one JSON object each'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -s q -l quiet -d 'No report and no progress bar'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l punch -d 'Free the blocks; the same as --method punch'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l dry-run -d 'Say what would be zeroed, and write nothing'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l sync -d 'Return only when the zeros are on the device (msync)'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l force -d 'Write to set-user-ID files, read-only modes and block devices all the same'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l progress -d 'Show progress bars' -r -f -a "auto\t'Where the output is a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l size -d 'The new length: 64K, +1M (longer by), -1M (shorter by)' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l lock-timeout -d 'How long to wait for other writers\' advisory lock (flock): 500ms, 10s, 2m' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l json -d 'Report, and errors, as one JSON object each'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -s q -l quiet -d 'No report and no progress bar'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l sparse -d 'Do not allocate blocks for the new bytes: they become a hole'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l force -d 'Write to set-user-ID files, read-only modes and block devices all the same'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "map" -d 'Make a mapping, show how it lives in memory, hold it, run a command beside it'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "cat" -d 'Show or stream a range of a file: raw, or as a dump'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "patch" -d 'Edit bytes in place: checked, and all or nothing'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "sync" -d 'Make a range of a file durable, and prove it'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "zero" -d 'Zero a range by the cheapest means that the file system has'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "remap" -d 'Grow or shrink a file, with its blocks'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -1,0 +1,202 @@
+//! What README and the manual show is run, and must come out as shown.
+
+mod common;
+
+use common::{BINARY, file, scratch, sparse};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+const README: &str = include_str!("../README.md");
+
+/// The examples of `--help` and the man pages.
+const EXAMPLES: [(&str, &str); 7] = [
+    ("mmapctl", include_str!("../src/manual/mmapctl.examples")),
+    ("map", include_str!("../src/manual/map.examples")),
+    ("cat", include_str!("../src/manual/cat.examples")),
+    ("patch", include_str!("../src/manual/patch.examples")),
+    ("sync", include_str!("../src/manual/sync.examples")),
+    ("zero", include_str!("../src/manual/zero.examples")),
+    ("remap", include_str!("../src/manual/remap.examples")),
+];
+
+/// A command line of a transcript, and what is shown below it.
+struct Step {
+    command: String,
+    shown: Option<String>,
+}
+
+/// Lines that begin with `$ ` are commands; those that follow are what they print. Nothing shown is nothing promised.
+fn steps<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for line in lines {
+        match (line.strip_prefix("$ "), steps.last_mut()) {
+            (Some(command), _) => steps.push(Step {
+                command: command.into(),
+                shown: None,
+            }),
+            (None, Some(step)) => *step.shown.get_or_insert_default() += &format!("{line}\n"),
+            (None, None) => panic!("output before the first command: {line}"),
+        }
+    }
+    steps
+}
+
+/// Runs a command line with bash, this build of mmapctl first on PATH; stdout and stderr in one, and success.
+fn bash(dir: &Path, line: &str) -> (String, bool) {
+    let build = Path::new(BINARY).parent().expect("a folder").to_path_buf();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths([build].into_iter().chain(std::env::split_paths(&path))).expect("a PATH");
+    let output = Command::new("bash")
+        .args(["-c", &format!("exec 2>&1; {line}")])
+        .current_dir(dir)
+        .env("PATH", path)
+        .env("LC_ALL", "C")
+        .env_remove("NO_COLOR")
+        .env_remove("CLICOLOR_FORCE")
+        .output()
+        .expect("bash runs");
+    (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        output.status.success(),
+    )
+}
+
+/// Whether `text` is what is shown, where `...` stands for anything within a line, and for any lines on its own.
+fn matches(shown: &str, text: &str) -> bool {
+    let lines = shown.lines().map(|line| {
+        if line.trim() == "..." {
+            "...".into()
+        } else {
+            format!("{line}\n")
+        }
+    });
+    let shown: String = lines.collect();
+    let parts: Vec<_> = shown.split("...").collect();
+    let [first, middle @ .., last] = parts.as_slice() else {
+        return shown == text;
+    };
+    let Some(mut rest) = text.strip_prefix(first).and_then(|rest| rest.strip_suffix(last)) else {
+        return false;
+    };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+fn run(dir: &Path, what: &str, steps: &[Step]) {
+    for Step { command, shown } in steps {
+        let (text, success) = bash(dir, command);
+        match shown {
+            Some(shown) => assert!(
+                matches(shown, &text),
+                "{what}\n$ {command}\nshown:\n{shown}\nprinted:\n{text}"
+            ),
+            None => assert!(success, "{what}\n$ {command}\n{text}"),
+        }
+    }
+}
+
+#[test]
+fn what_readme_shows_is_what_happens() {
+    let blocks: Vec<_> = README.split("```console\n").skip(1).collect();
+    assert!(!blocks.is_empty(), "README has a transcript");
+    for block in blocks {
+        let (block, _) = block.split_once("```").expect("a block ends");
+        run(scratch().path(), "README", &steps(block.lines()));
+    }
+}
+
+#[test]
+fn every_example_of_the_manual_runs_and_prints_what_it_shows() {
+    for (name, text) in EXAMPLES {
+        let dir = scratch();
+        let mut fw = vec![0; 64 << 10];
+        if name == "mmapctl" {
+            fw[0x40..0x42].copy_from_slice(b"\x74\x05");
+        }
+        file(dir.path(), "fw.bin", &fw);
+        file(dir.path(), "logo.bin", &common::noise(1000));
+        let disk = sparse(dir.path(), "disk.img", 1 << 20);
+        let disk = fs::OpenOptions::new().write(true).open(disk).expect("it is there");
+        std::os::unix::fs::FileExt::write_all_at(&disk, b"data", 512 << 10).expect("room");
+        drop(disk);
+        let lines = text.lines().filter_map(|line| line.strip_prefix("    "));
+        let steps = steps(lines);
+        assert!(steps.len() > 2, "{name} has examples");
+        run(dir.path(), name, &steps);
+    }
+}
+
+#[test]
+fn three_dots_stand_for_anything_and_nothing_else_is_forgiven() {
+    for (shown, text, same) in [
+        ("a\n", "a\n", true),
+        ("a\n", "a\nb\n", false),
+        ("a ...\n", "a 1 2\n", true),
+        ("a ...\n", "b 1\n", false),
+        ("a ... c\n", "a b c\n", true),
+        ("a ... c\n", "a b c d\n", false),
+        ("a\n...\n", "a\nb\nc\n", true),
+        ("a\n...\n", "a\n", true),
+        ("a\n...\nz\n", "a\nb\nz\n", true),
+        ("...\n", "a\nb\n", true),
+        ("a\n  ...\nz\n", "a\n  b\n  c\nz\n", true),
+        ("x...y...\n", "x1y2\n", true),
+        ("x...y...\n", "x1z2\n", false),
+    ] {
+        assert_eq!(matches(shown, text), same, "{shown:?} against {text:?}");
+    }
+}
+
+/// The two commands under "Two commands".
+fn setup() -> Vec<&'static str> {
+    let (_, section) = README.split_once("\n## Two commands\n").expect("the section");
+    let (section, _) = section.split_once("\n## ").expect("the next section");
+    let blocks = section.split("```sh\n").skip(1);
+    blocks
+        .filter_map(|block| block.split_once("\n```"))
+        .map(|(command, _)| command)
+        .collect()
+}
+
+#[test]
+fn a_newcomer_types_two_commands_of_one_line_each() {
+    let setup = setup();
+    assert_eq!(setup.len(), 2);
+    assert!(setup.iter().all(|command| !command.contains('\n')));
+    assert!(setup[0].starts_with("cargo install --locked --path . && "));
+    assert_eq!(setup[1], "cargo test --locked");
+}
+
+#[test]
+fn what_follows_the_installation_in_the_first_command_works() {
+    let commands = setup()[0]
+        .strip_prefix("cargo install --locked --path . && ")
+        .expect("it installs first");
+    // This build stands for the installed one.
+    let cargo_home = scratch();
+    fs::create_dir(cargo_home.path().join("bin")).expect("a folder");
+    std::os::unix::fs::symlink(BINARY, cargo_home.path().join("bin/mmapctl")).expect("a link");
+    let dir = scratch();
+    let line = format!(
+        "export CARGO_HOME='{}' TMPDIR='{}' PATH=/usr/bin:/bin; {commands}",
+        cargo_home.path().display(),
+        dir.path().display()
+    );
+    let (text, success) = bash(dir.path(), &line);
+    assert!(success, "{text}");
+    assert!(text.contains("5 bytes of 0x40..0x45 changed\n"), "{text}");
+    assert!(text.contains("\n00000040  48 65 6c 6c 6f 00 "), "{text}");
+}
+
+#[test]
+fn the_checks_run_the_tests_as_readme_says() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/run");
+    let script = fs::read_to_string(script).expect(".ci/run");
+    assert!(script.contains(setup()[1]), "{} in .ci/run", setup()[1]);
+}
