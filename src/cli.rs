@@ -2,7 +2,7 @@
 
 use crate::cmd::Verb;
 use crate::exit::{Exit, Told};
-use crate::{mapping, quantity, signals};
+use crate::{mapping, quantity, report, signals};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, ValueEnum};
 use std::error::Error as _;
@@ -96,6 +96,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     }
     match cli.verb.run(&cli.globals) {
         Ok(code) => code,
+        Err(error) if error.chain().any(|layer| layer.is::<report::ReaderGone>()) => Exit::Done as u8,
         Err(error) => tell(&cli.globals, cli.verb.name(), &error) as u8,
     }
 }

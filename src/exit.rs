@@ -142,7 +142,8 @@ impl Told {
                 exit = exit.max(Some(failure.exit));
                 told.tip = told.tip.or_else(|| failure.tip.clone());
             } else if let Some(file) = layer.downcast_ref::<InFile>() {
-                told.path = Some(file.path.clone());
+                // The outermost is the verb's; a script or an @FILE may be named further in.
+                told.path = told.path.or_else(|| Some(file.path.clone()));
             } else if let Some(core) = layer.downcast_ref::<mapping::Error>() {
                 told.offset = core.span.map(mapping::Span::start);
                 told.tip = told.tip.or_else(|| tip_for(&core.cause, told.path.as_deref()));
@@ -237,12 +238,15 @@ fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
             format!("it is a running program or an active swap file; work on a copy and rename it over {file}")
         }
         Cause::Sys(Errno::EIO) => "the medium could not be read or written; see 'dmesg'".into(),
+        Cause::Sys(Errno::EFBIG) => {
+            "the limit is RLIMIT_FSIZE ('ulimit -f'), or the file system's own".into()
+        }
         Cause::Sys(Errno::EBUSY) => "some of its pages are locked in memory (mlock)".into(),
         Cause::Sys(Errno::EINVAL) if path.is_some_and(on_hugetlbfs) => {
             "on hugetlbfs, lengths and offsets are multiples of the huge page: 'grep Hugepagesize /proc/meminfo'".into()
         }
         Cause::Full(_) => format!("make room: 'df -h {file}'"),
-        Cause::Shrunk { .. } => "another process cut the file short; run again when it is done".into(),
+        Cause::Shrunk { .. } | Cause::Vanished => "another process cut the file short; run again when it is done".into(),
         Cause::PastEnd { .. } => format!("see its length with 'stat {file}'; grow it with 'mmapctl remap {file} --size +4K'"),
         Cause::Unmappable("a directory") => "name a file in it".into(),
         Cause::Unmappable(_) => format!("its bytes come by read(2) alone: 'cat {file}'"),

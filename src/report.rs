@@ -78,7 +78,10 @@ impl Report {
             (Exit::Trouble, "nothing was changed")
         };
         let unprinted = || Failure::new(exit, format!("the report is lost, and {file}"));
-        out(text.as_bytes()).or_fail(unprinted)
+        match out(text.as_bytes()) {
+            Err(error) if !error.is::<ReaderGone>() => Err(error).or_fail(unprinted),
+            _ => Ok(()),
+        }
     }
 
     /// The JSON object alone.
@@ -87,17 +90,29 @@ impl Report {
     }
 }
 
+/// The reader of stdout has closed the pipe: it has seen enough, and there is nothing more to do.
+#[derive(Debug)]
+pub struct ReaderGone;
+
+impl std::error::Error for ReaderGone {}
+
+impl std::fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the reader of stdout has closed it")
+    }
+}
+
 /// Writes `bytes` to stdout, waiting where it does not take more (a terminal or pipe set to O_NONBLOCK).
 ///
 /// # Errors
-/// What write(2) says, but EPIPE: a reader that has closed the pipe has seen enough.
+/// What write(2) says; [`ReaderGone`] for EPIPE.
 pub fn out(bytes: &[u8]) -> anyhow::Result<()> {
     let stdout = io::stdout();
     let mut rest = bytes;
     while !rest.is_empty() {
         match nix::unistd::write(&stdout, rest) {
             Ok(count) => rest = &rest[count..],
-            Err(Errno::EPIPE) => return Ok(()),
+            Err(Errno::EPIPE) => return Err(ReaderGone.into()),
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => {
                 let mut room = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];

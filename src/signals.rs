@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -10,26 +10,43 @@ use std::time::{Duration, Instant};
 /// The signals that ask a process to stop.
 const STOPPING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
-/// Signals that are blocked from when this is made and read here instead. A child started by
-/// [`std::process::Command`] begins with none blocked.
+/// Signals that are blocked from when this is made and read here instead.
 #[derive(Debug)]
-pub struct Signals(SignalFd);
+pub struct Signals {
+    queue: SignalFd,
+    /// What was blocked before.
+    mask_before: SigSet,
+}
 
 impl Signals {
     /// Holds back the signals that ask a process to stop, and `also`.
     pub fn hold(also: &[Signal]) -> anyhow::Result<Signals> {
         let mut set: SigSet = STOPPING.into_iter().collect();
         set.extend(also.iter().copied());
-        set.thread_block().context("cannot hold back signals")?;
+        let mask_before = set
+            .thread_swap_mask(SigmaskHow::SIG_BLOCK)
+            .context("cannot hold back signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        SignalFd::with_flags(&set, flags)
-            .map(Signals)
-            .context("cannot wait for signals")
+        let queue = SignalFd::with_flags(&set, flags).context("cannot wait for signals")?;
+        Ok(Signals { queue, mask_before })
+    }
+
+    /// Runs `spawn` with the signals as they were before, because a child inherits what is blocked. One that comes in
+    /// this moment ends the process as if it had come before.
+    pub fn released<T>(&self, spawn: impl FnOnce() -> T) -> anyhow::Result<T> {
+        let mut mask = self.mask_before;
+        mask.remove(Signal::SIGXFSZ);
+        let held = mask
+            .thread_swap_mask(SigmaskHow::SIG_SETMASK)
+            .context("cannot release signals")?;
+        let result = spawn();
+        held.thread_set_mask().context("cannot hold back signals")?;
+        Ok(result)
     }
 
     /// A signal that has come, if any.
     pub fn pending(&self) -> Option<Signal> {
-        let info = self.0.read_signal().ok().flatten()?;
+        let info = self.queue.read_signal().ok().flatten()?;
         let signal = Signal::try_from(info.ssi_signo as i32).ok()?;
         // Blocked signals are queued even when nohup or the shell has them ignored.
         if is_ignored(signal) {
@@ -55,7 +72,7 @@ impl Signals {
                 }
             };
             // A failed poll (EINTR) is asked again like an early one.
-            let _ = poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout);
+            let _ = poll(&mut [PollFd::new(self.queue.as_fd(), PollFlags::POLLIN)], timeout);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::options::{Where, open_to_read};
 use crate::cli::Globals;
 use crate::dump::{self, Dump, Style};
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{Facts, Prot, Region, Span, WriteOut};
+use crate::mapping::{Cause, Error, Facts, Prot, Region, Span, WriteOut};
 use crate::progress::Progress;
 use crate::report::{self, Report, describe};
 use clap::ValueEnum;
@@ -152,6 +152,11 @@ fn dumped(region: &mut Region, span: Span, dump: &mut dyn Dump, progress: &mut P
             anyhow::Ok(())
         })?;
         at = data.end();
+    }
+    // What was cut off meanwhile looks like a hole at the end.
+    let len = region.backing().usage()?.len;
+    if len < span.end() {
+        return Err(Error::new("read", Some(span.from(len)), Cause::Shrunk { len }).into());
     }
     dump.finish(&mut text);
     report::out(&text)

@@ -283,7 +283,7 @@ impl Args {
         if let Some(path) = self.file.as_ref().filter(|_| region.backing().facts().is_file()) {
             command.env("MMAPCTL_PATH", std::path::absolute(path).unwrap_or(path.clone()));
         }
-        match command.spawn() {
+        match signals.released(|| command.spawn())? {
             Ok(child) => wait_for(child, signals),
             Err(error) => {
                 // The codes that env(1) and the shells give.

@@ -1,7 +1,7 @@
 //! Options that several verbs share, and what they mean: a range of the file, and the rules for writers.
 
-use crate::exit::Failure;
-use crate::mapping::{Access, Backing, Cause, Error, Facts, Span};
+use crate::exit::{Exit, Failure, Layer};
+use crate::mapping::{Access, Backing, Cause, Error, Facts, Region, Span, Usage};
 use crate::quantity::{Offset, Qty, Range, human};
 use clap::Args;
 use std::path::Path;
@@ -103,8 +103,17 @@ pub(crate) fn open_to_read(path: &Path) -> anyhow::Result<Backing> {
     Ok(backing)
 }
 
+/// What a file takes up after the work; when that cannot be told any more, a change stays one.
+pub(crate) fn usage_after(region: &Region, changed: bool) -> anyhow::Result<Usage> {
+    let usage = region.backing().usage();
+    if !changed {
+        return Ok(usage?);
+    }
+    usage.or_fail(|| Failure::new(Exit::NotDurable, "the file was changed, and the report is lost"))
+}
+
 /// `/dev/zero` can be mapped, but has no bytes of its own to see or to change.
-fn has_length(backing: &Backing) -> anyhow::Result<()> {
+pub(crate) fn has_length(backing: &Backing) -> anyhow::Result<()> {
     if backing.facts().kind == crate::mapping::Kind::Zero {
         let failure = Failure::trouble("its mappings are fresh anonymous memory, without a length");
         return Err(failure.tip("'mmapctl map /dev/zero --length 4K' makes one").into());

@@ -1,10 +1,10 @@
 //! `remap`: grow or shrink a file, with its blocks.
 
 use super::Job;
-use super::options::{Writer, size};
+use super::options::{Writer, size, usage_after};
 use crate::cli::Globals;
-use crate::exit::{Exit, Layer};
-use crate::mapping::{Facts, Prot, Region};
+use crate::exit::{Exit, Failure, Layer};
+use crate::mapping::{self, Facts, Prot, Region};
 use crate::quantity::Size;
 use crate::report::Report;
 use crate::signals::Signals;
@@ -51,9 +51,11 @@ impl Options {
         // A signal between setting the length and allocating would leave the one without the other.
         let _signals = Signals::hold(&[])?;
         if len != before.len {
-            region.resize(len, self.sparse).context("its length was not changed")?;
+            region
+                .resize(len, self.sparse)
+                .or_else(|error| unchanged(region, before.len, error))?;
         }
-        let after = region.backing().usage()?;
+        let after = usage_after(region, len != before.len)?;
         let name = job.name();
         let line = if len == before.len {
             format!("{name}: the length is {} already", size(len))
@@ -76,4 +78,13 @@ impl Options {
     fn plan(&self, facts: &Facts) -> anyhow::Result<u64> {
         Ok(self.size.resolve(facts.len, facts.page)?)
     }
+}
+
+/// A resize that failed has set the old length again, unless that failed, too.
+fn unchanged(region: &Region, before: u64, error: mapping::Error) -> anyhow::Result<()> {
+    if region.backing().usage().is_ok_and(|now| now.len == before) {
+        return Err(error).context("its length was not changed");
+    }
+    let tip = format!("look at its length with 'stat', and set it with --size {before}");
+    Err(error).or_fail(|| Failure::new(Exit::InDoubt, "in doubt: its length may have changed").tip(tip))
 }

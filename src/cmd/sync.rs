@@ -1,7 +1,7 @@
 //! `sync`: make a range durable and prove it, by the dirty pages before and after.
 
 use super::Job;
-use super::options::Where;
+use super::options::{Where, has_length};
 use crate::cli::{self, Globals};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Access, Backing, Cause, Flush, Prot, Region, Shape, Span, Visibility, unwritten};
@@ -47,6 +47,7 @@ fn one(file: &Path, options: &Options, globals: &Globals) -> anyhow::Result<()> 
     let work = || {
         // msync flushes nothing through a descriptor that was opened for reading only.
         let backing = Backing::open(file, Access::WriteIfAllowed, Duration::ZERO)?;
+        has_length(&backing)?;
         let prot = if backing.facts().writable {
             Prot::ReadWrite
         } else {
@@ -107,7 +108,8 @@ fn proven<T>(result: mapping::Result<T>) -> anyhow::Result<T> {
     const LOST: [Errno; 5] = [Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::ENOLINK, Errno::ESTALE];
     let tip = "the kernel has given up these bytes and counts them as clean: see 'dmesg', write them again, then sync";
     match result {
-        Err(error) if matches!(error.cause, Cause::Sys(errno) if LOST.contains(&errno)) => {
+        // Not so when it never came to a flush: opening or mapping failed.
+        Err(error) if error.is_of_flush() && matches!(error.cause, Cause::Sys(errno) if LOST.contains(&errno)) => {
             Err(error).or_fail(|| Failure::new(Exit::NotDurable, "not durable").tip(tip))
         }
         other => Ok(other?),

@@ -1,7 +1,7 @@
 //! `zero`: zero a range by the cheapest means that the file system has.
 
 use super::Job;
-use super::options::{Where, Writer, open_to_read, size};
+use super::options::{Where, Writer, open_to_read, size, usage_after};
 use crate::cli::Globals;
 use crate::edit::{Spool, or_put_back};
 use crate::exit::{Exit, Failure, Layer};
@@ -117,8 +117,8 @@ impl Options {
                 region.flush(span, false).or_fail(failed)?;
             }
         }
-        let after = region.backing().usage()?;
         let changed = !self.dry_run && !span.is_empty();
+        let after = usage_after(region, changed)?;
         let line = if span.is_empty() {
             format!("{}: {span} is empty; nothing to zero", job.name())
         } else if self.dry_run {
@@ -167,10 +167,17 @@ fn zero(region: &mut Region, span: Span, method: Method, progress: &mut Progress
         )?,
         Method::Auto => {
             // Blocks for the holes first, so that a full file system is met before anything is zeroed. Where that
-            // or zero-range itself is refused, storing decides: it fails only where there really is no room.
-            let allocated = region.backing().allocate(span);
-            if allocated.and_then(|()| region.backing().zero_range(span)).is_ok() {
-                return Ok(Method::ZeroRange);
+            // or zero-range is refused, storing decides: it fails only where there really is no room.
+            if region.backing().allocate(span).is_ok() {
+                let zeroed = call(
+                    region,
+                    span,
+                    |region| region.backing().zero_range(span),
+                    Method::ZeroRange,
+                );
+                if !zeroed.as_ref().is_err_and(is_unsupported) {
+                    return zeroed.map(|()| Method::ZeroRange);
+                }
             }
             write(region, span, progress)?;
             return Ok(Method::Write);
@@ -204,13 +211,23 @@ fn call(
             ..error
         }
     });
-    let unsupported = matches!(&result, Err(error) if matches!(error.cause, Cause::Sys(Errno::EOPNOTSUPP)));
     let outcome = or_put_back(region, &[whole(span)], old.as_mut(), result);
-    if unsupported {
+    if outcome.as_ref().is_err_and(is_unsupported) {
         let failure = Failure::trouble(format!("the file system has no {}", method.name()));
         return outcome.or_fail(|| failure.tip("--method write works everywhere; auto picks what works"));
     }
     outcome
+}
+
+/// Whether the file system refused the call as such, with nothing done.
+fn is_unsupported(error: &anyhow::Error) -> bool {
+    let refused = |error: &Error| {
+        matches!(
+            error.cause,
+            Cause::Sys(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL)
+        )
+    };
+    error.chain().any(|layer| layer.downcast_ref().is_some_and(refused))
 }
 
 /// The bytes of `span`, to be put back, unless they are more than `most`.
@@ -220,6 +237,8 @@ fn kept(region: &mut Region, span: Span, most: u64) -> anyhow::Result<Option<Spo
     }
     let mut old = Spool::default();
     region.read_chunks(span, |_, bytes| old.push(bytes))?;
+    // Putting back must need nothing that could run out by then, such as descriptors.
+    old.fd()?;
     Ok(Some(old))
 }
 

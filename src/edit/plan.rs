@@ -122,6 +122,8 @@ impl Edits {
         step: &mut Step<'_>,
     ) -> anyhow::Result<()> {
         let todo = &comparison.todo;
+        // Putting back must need nothing that could run out by then, such as descriptors.
+        comparison.old.fd()?;
         let payload = self.new.fd()?;
         let stored = region
             .make_writable(todo, step)

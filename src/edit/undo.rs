@@ -45,7 +45,7 @@ fn put_back(region: &mut Region, pieces: &[Piece], old: &mut Spool) -> anyhow::R
         Ok(()) => Ok(()),
         // Pieces ascend, so all that still exists is back; what the file has lost was not ours to keep.
         Err(mapping::Error {
-            cause: Cause::Shrunk { .. },
+            cause: Cause::Shrunk { .. } | Cause::Vanished,
             ..
         }) => Ok(()),
         Err(error) => Err(error.into()),

@@ -83,7 +83,8 @@ impl Value {
                         Failure::trouble("cannot open it").tip(tip)
                     })?;
                     if file.metadata()?.is_dir() {
-                        return Err(Failure::trouble("it is a directory, not bytes").into());
+                        let failure = Failure::trouble("it is a directory, not bytes");
+                        return Err(failure.tip("@PATH stands for the bytes of a file").into());
                     }
                     spool.push_from(&mut file, most)
                 };

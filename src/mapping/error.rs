@@ -28,6 +28,8 @@ pub enum Cause {
         /// Length now, in bytes.
         len: u64,
     },
+    /// A page was gone and is there again: the file was shorter for a moment, and what stood there is lost.
+    Vanished,
     /// The range lies past the end of the file.
     PastEnd {
         /// Length at open, in bytes.
@@ -62,6 +64,9 @@ pub enum Refusal {
     BusyBlockDevice,
 }
 
+/// The action of an error that leaves durability in doubt.
+pub(super) const FLUSH: &str = "flush";
+
 /// The core's results.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -74,6 +79,11 @@ impl Error {
             cause,
             stored: 0,
         }
+    }
+
+    /// Whether it was a flush that failed, after which nothing about the device is certain.
+    pub fn is_of_flush(&self) -> bool {
+        self.action == FLUSH
     }
 
     /// A failed system call.
@@ -108,6 +118,7 @@ impl fmt::Display for Cause {
             Cause::Sys(Errno::EOPNOTSUPP) => write!(f, "the file system does not support it (EOPNOTSUPP)"),
             Cause::Sys(errno) => write!(f, "{} ({errno:?})", errno.desc()),
             Cause::Shrunk { len } => write!(f, "the file was truncated under us; it now ends at {len:#x}"),
+            Cause::Vanished => write!(f, "the file was truncated under us, and made longer again"),
             Cause::PastEnd { len } => write!(f, "the file ends at {len:#x} ({len} bytes)"),
             Cause::Full(Errno::EDQUOT) => write!(f, "no room: the disk quota is used up (EDQUOT)"),
             Cause::Full(errno) => write!(f, "no room: the file system is full ({errno:?})"),

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::backing::{Backing, Kind};
-use super::error::{Cause, Error, Result};
+use super::error::{Cause, Error, FLUSH, Result};
 use super::limits;
 use super::shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Shape, Visibility, WINDOW};
 use super::span::Span;
@@ -308,7 +308,7 @@ impl Region {
             self.flush_length()?;
         }
         if (writable || invalidate) && !span.is_empty() {
-            let failed = |errno| Error::sys("flush", Some(span), errno);
+            let failed = |errno| Error::sys(FLUSH, Some(span), errno);
             self.msync(span, invalidate)?.map_err(failed)?;
         }
         Ok(if by_file { Flush::Fdatasync } else { Flush::Msync })
@@ -321,7 +321,7 @@ impl Region {
     pub fn flush_length(&mut self) -> Result<()> {
         let file = self.backing.file("flush")?;
         let result = nix::unistd::fdatasync(file).map(|()| 0);
-        let failed = |errno| Error::sys("flush", Some(self.span), errno);
+        let failed = |errno| Error::sys(FLUSH, Some(self.span), errno);
         traced(result, || format!("fdatasync({})", file.as_raw_fd()))
             .map(drop)
             .map_err(failed)
@@ -380,13 +380,20 @@ impl Region {
     /// [`Cause::Limit`] with RLIMIT_MEMLOCK; [`Cause::Shrunk`] when pages at the end are gone.
     pub fn lock(&mut self, how: Lock) -> Result<()> {
         let (base, len) = self.establish()?;
-        let (flags, name) = match how {
-            Lock::Now => (0, "0"),
-            Lock::OnFault => (libc::MLOCK_ONFAULT as libc::c_uint, "MLOCK_ONFAULT"),
+        let address = base as *const c_void;
+        let (result, call) = match how {
+            // SAFETY: the range is mapped; locking changes no byte of it.
+            Lock::Now => (
+                unsafe { libc::mlock(address, len as usize) },
+                format!("mlock({base:#x}, {len})"),
+            ),
+            Lock::OnFault => (
+                // SAFETY: as above.
+                unsafe { libc::mlock2(address, len as usize, libc::MLOCK_ONFAULT as libc::c_uint) },
+                format!("mlock2({base:#x}, {len}, MLOCK_ONFAULT)"),
+            ),
         };
-        // SAFETY: the range is mapped; locking changes no byte of it.
-        let result = Errno::result(unsafe { libc::mlock2(base as *const c_void, len as usize, flags) });
-        let cause = match traced(result, || format!("mlock2({base:#x}, {len}, {name})")) {
+        let cause = match traced(Errno::result(result), || call) {
             Ok(_) => return Ok(()),
             Err(errno @ (Errno::ENOMEM | Errno::EPERM | Errno::EAGAIN)) => match self.backing.usage() {
                 Ok(usage) if usage.len < self.span.end() => Cause::Shrunk { len: usage.len },

@@ -157,8 +157,14 @@ impl Region {
             Err(Errno::EFAULT) => {
                 // It does not say which page. Those before it are there by now, so asking one by one is quick.
                 for page in span.windows(self.backing().facts().page) {
-                    if self.madvise(page, advice)?.is_err() {
-                        return Err(self.fault(action, span.from(page.start()), how));
+                    if self.madvise(page, advice)?.is_ok() {
+                        continue;
+                    }
+                    let error = self.fault(action, span.from(page.start()), how);
+                    // Looking for the cause has asked for the page's blocks, and that may have mended it: xfs keeps
+                    // blocks back from faults that it gives to fallocate.
+                    if error.cause != Cause::Vanished || self.madvise(page, advice)?.is_err() {
+                        return Err(error);
                     }
                 }
                 // Whatever it was has passed, and every page is there.
@@ -282,7 +288,8 @@ impl Region {
         if nix::sys::statfs::fstatfs(file).is_ok_and(|fs| fs.blocks_available() == 0) {
             return error(Cause::Full(Errno::ENOSPC));
         }
-        error(Cause::Sys(Errno::EFAULT))
+        // All is well now, so the page must have been past the end for a moment.
+        error(Cause::Vanished)
     }
 }
 

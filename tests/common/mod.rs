@@ -184,6 +184,27 @@ impl Mount {
         Mount::new(test, &["-o", "loop", image.to_str()?])
     }
 
+    /// The file system that an image already holds, by way of a loop device.
+    pub fn loopback(test: &str, image: &Path) -> Option<Mount> {
+        Mount::new(test, &["-o", "loop", image.to_str()?])
+    }
+
+    /// An overlayfs, of which cachestat(2) knows nothing, on folders of a tmpfs.
+    pub fn overlay(test: &str) -> Option<Mount> {
+        let store = Mount::tmpfs(test, "16m")?;
+        let part = |name: &str| {
+            let path = store.path().join(name);
+            fs::create_dir(&path).expect("a folder of an overlay");
+            path.to_str().map(String::from)
+        };
+        let (lower, upper, work) = (part("lower")?, part("upper")?, part("work")?);
+        let folders = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        // The tmpfs stays, unnamed, while the overlay uses it.
+        let mount = Mount::new(test, &["-t", "overlay", "-o", &folders, "overlay"]);
+        let _ = Command::new("umount").arg("-l").arg(store.path()).output();
+        mount
+    }
+
     fn allowed(test: &str) -> bool {
         if !is_root() {
             skip(test, "mounting a file system takes root");
@@ -227,6 +248,133 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.path()).output();
+        // A child that another test is just starting may hold a descriptor on it for a moment.
+        let unmounted = eventually(|| {
+            let tried = Command::new("umount").arg(self.path()).output();
+            tried.is_ok_and(|output| output.status.success())
+        });
+        if !unmounted {
+            let _ = Command::new("umount").arg("-l").arg(self.path()).output();
+        }
     }
+}
+
+/// The one JSON object that `text` is: a report's or an error's.
+pub fn json(text: &[u8]) -> serde_json::Value {
+    let text = std::str::from_utf8(text).expect("JSON is UTF-8");
+    assert_eq!(text.matches('\n').count(), 1, "one object, on one line: {text}");
+    let value: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!(value["schema"], 1, "{text}");
+    value
+}
+
+/// Runs a command line with `--json`, which must end with 0, and gives its report.
+pub fn report(dir: &Path, line: &str) -> serde_json::Value {
+    let output = mmapctl(dir, &format!("{line} --json").split(' ').collect::<Vec<_>>())
+        .output()
+        .expect("mmapctl runs");
+    assert_eq!(output.status.code(), Some(0), "{line}: {}", told(&output));
+    assert!(output.stderr.is_empty(), "{line}: {}", told(&output));
+    json(&output.stdout)
+}
+
+/// The kind of file system that a folder is on.
+pub fn file_system(dir: &Path) -> nix::sys::statfs::FsType {
+    nix::sys::statfs::statfs(dir)
+        .expect("statfs of a scratch folder")
+        .filesystem_type()
+}
+
+/// Whether a folder's file system keeps count of dirty pages and writes them by the range: ext4 or xfs.
+pub fn is_disk(dir: &Path) -> bool {
+    use nix::sys::statfs::{EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC};
+    [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC].contains(&file_system(dir))
+}
+
+/// A scratch folder on a tmpfs, without mounting one; `None`, with a visible skip, where there is none.
+pub fn tmpfs_scratch(test: &str) -> Option<TempDir> {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).ok()?;
+    if file_system(folder.path()) == nix::sys::statfs::TMPFS_MAGIC {
+        return Some(folder);
+    }
+    skip(test, "there is no tmpfs to write to");
+    None
+}
+
+/// mmapctl under a resource limit, as `ulimit` of sh sets it: "-v 50000".
+pub fn limited(dir: &Path, limit: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .current_dir(dir)
+        .args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\""), BINARY])
+        .args(args)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Turns `command` into one of an ordinary user, if we are root; `None`, with a visible skip, where that user
+/// cannot reach the binary.
+pub fn as_ordinary_user(test: &str, mut command: Command) -> Option<Command> {
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    if !is_root() {
+        return Some(command);
+    }
+    let probe = Command::new(BINARY).arg("--version").uid(NOBODY).gid(NOBODY).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        skip(test, "nobody but root can run the binary where it lies");
+        return None;
+    }
+    command.uid(NOBODY).gid(NOBODY);
+    Some(command)
+}
+
+/// Asks every few milliseconds until the answer is yes, for ten seconds at the most.
+pub fn eventually(mut ask: impl FnMut() -> bool) -> bool {
+    let begin = std::time::Instant::now();
+    while begin.elapsed().as_secs() < 10 {
+        if ask() {
+            return true;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    false
+}
+
+/// Runs a command line that must be refused: exit 2, soon, in words for people and with a tip, nothing on stdout.
+/// Gives what was said.
+pub fn refused(dir: &Path, line: &str, input: &[u8]) -> String {
+    // The bar is a second on an idle machine; tests run many at a time.
+    let soon = std::time::Duration::from_secs(5);
+    let mut command = mmapctl(dir, &line.split(' ').collect::<Vec<_>>());
+    let output = command.write_stdin(input).timeout(soon).output().expect("mmapctl runs");
+    check_refusal(line, &output)
+}
+
+/// As [`refused`], and the file `f` of `dir` is not moved by it.
+pub fn refused_without_touching(dir: &Path, line: &str, input: &[u8]) -> String {
+    let before = State::of(&dir.join("f"));
+    let text = refused(dir, line, input);
+    assert!(State::of(&dir.join("f")) == before, "{line}: it touched the file");
+    text
+}
+
+/// Whether an outcome is a refusal, see [`refused`].
+pub fn check_refusal(line: &str, output: &Output) -> String {
+    let text = told(output);
+    assert_eq!(output.status.code(), Some(2), "{line}\n{text}");
+    assert!(output.stdout.is_empty(), "{line}\n{text}");
+    assert!(text.starts_with("! error: "), "{line}\n{text}");
+    assert!(text.contains("\n!   tip: "), "no tip: {line}\n{text}");
+    for word in ["Os {", "panicked", "os error"] {
+        assert!(!text.contains(word), "{line}\n{text}");
+    }
+    text
+}
+
+/// The system's page size in bytes.
+pub fn page_size() -> u64 {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    size.ok().flatten().expect("a page size") as u64
 }

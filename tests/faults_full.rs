@@ -1,0 +1,506 @@
+//! Faults of file systems, which take root to bring about: no room, huge pages, a device that fails to write.
+
+mod common;
+#[path = "common/faults.rs"]
+mod faults;
+
+use common::{Mount, State, as_ordinary_user, has, is_root, mmapctl, noise, peer, run, skip, sparse, spawnable};
+use faults::{code, stderr, words};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn outcome(dir: &Path, line: &str) -> Output {
+    mmapctl(dir, &words(line)).output().expect("mmapctl runs")
+}
+
+/// Runs `line`, which has to end with 2 and say that there is no room, and leave the file alone.
+fn finds_no_room(mount: &Mount, line: &str) {
+    let path = mount.path().join("f");
+    let before = fs::read(&path).ok();
+    let len = fs::metadata(&path).unwrap().len();
+    let output = outcome(mount.path(), line);
+    let told = stderr(&output);
+    assert_eq!(code(&output), 2, "{line}: {told}");
+    assert!(told.contains("no room"), "{line}: {told}");
+    // Met before the first store, not put back after it.
+    assert!(!told.contains("put back"), "{line}: {told}");
+    assert_eq!(fs::metadata(&path).unwrap().len(), len, "{line}: another length");
+    // A hole can't be read from a full tmpfs, by nobody, but through read(2).
+    assert!(fs::read(&path).ok() == before, "{line}: other bytes");
+}
+
+/// 64 KiB of data, then a hole of as much.
+fn half_a_hole(mount: &Mount) -> PathBuf {
+    let path = sparse(mount.path(), "f", 128 << 10);
+    let writer = OpenOptions::new().write(true).open(&path).unwrap();
+    writer.write_all_at(&noise(64 << 10), 0).unwrap();
+    writer.sync_all().unwrap();
+    path
+}
+
+#[test]
+fn on_a_full_tmpfs_a_store_into_a_hole_is_refused_and_the_rest_works() {
+    let test = "on_a_full_tmpfs_a_store_into_a_hole_is_refused_and_the_rest_works";
+    let Some(mount) = Mount::tmpfs(test, "2m") else { return };
+    let path = half_a_hole(&mount);
+    mount.fill();
+    finds_no_room(&mount, "patch f -o 100K dead");
+    finds_no_room(&mount, "patch f -o 0 fill:77:128K");
+    finds_no_room(&mount, "zero f --range 96K..112K --method write");
+    finds_no_room(&mount, "zero f --range .. --method write");
+    finds_no_room(&mount, "zero f --range ..");
+    finds_no_room(&mount, "remap f --size +1M");
+    for line in ["cat f", "cat f -f plain", "cat f -o 64K -f xxd", "map f --populate"] {
+        let output = outcome(mount.path(), line);
+        let told = stderr(&output);
+        assert_eq!(code(&output), 2, "{line}: {told}");
+        assert!(told.contains("no room") && told.contains("0x10000"), "{line}: {told}");
+    }
+    // What has its pages works.
+    assert_eq!(
+        run(mount.path(), "patch f -o 0x10 fill:77:60K"),
+        "f: 61190 bytes of 0x10..0xf010 changed\nexit 0"
+    );
+    assert_eq!(code(&outcome(mount.path(), "zero f --range 1K..2K --method write")), 0);
+    let output = outcome(mount.path(), "zero f --range 4K..8K --punch");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let bytes = fs::read(&path).unwrap();
+    assert!(bytes[16..1024].iter().all(|byte| *byte == 0x77));
+    assert!(bytes[4096..8192].iter().all(|byte| *byte == 0));
+    // The page that the punch gave back is room for one.
+    assert_eq!(
+        run(mount.path(), "patch f -o 100K dead"),
+        "f: 2 bytes of 0x19000..0x19002 changed\nexit 0"
+    );
+}
+
+#[test]
+fn a_store_that_finds_no_room_at_a_later_window_leaves_everything_as_it_was() {
+    let test = "a_store_that_finds_no_room_at_a_later_window_leaves_everything_as_it_was";
+    // On tmpfs reading a hole takes room, on ext4 only storing does.
+    for mount in [Mount::tmpfs(test, "24m"), Mount::image(test, "mkfs.ext4 -q", 24)]
+        .into_iter()
+        .flatten()
+    {
+        finds_no_room_later(&mount);
+    }
+}
+
+fn finds_no_room_later(mount: &Mount) {
+    let path = sparse(mount.path(), "f", 30 << 20);
+    OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .write_all_at(&noise(3 << 20), 1 << 20)
+        .unwrap();
+    let bytes = fs::read(&path).unwrap();
+    for line in [
+        "patch f -o 4097 fill:77:29M",
+        "zero f --range 4097..29M --method write",
+        "patch f -o 4097 fill:00:29M",
+    ] {
+        let output = outcome(mount.path(), line);
+        let told = stderr(&output);
+        assert_eq!(code(&output), 2, "{line}: {told}");
+        assert!(told.contains("no room") && !told.contains("put back"), "{line}: {told}");
+        let at = told
+            .split("0x")
+            .nth(1)
+            .and_then(|rest| u64::from_str_radix(rest.split("..").next()?, 16).ok());
+        assert!(at.is_some_and(|at| at > 8 << 20), "{line}: not where it failed: {told}");
+        assert!(fs::read(&path).unwrap() == bytes, "{line}: other bytes");
+        // The pages that were made for it are holes again for the next.
+        fs::write(&path, &bytes[..4 << 20]).unwrap();
+        OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(30 << 20)
+            .unwrap();
+    }
+}
+
+/// xfs keeps a few blocks back from write, which fallocate gets.
+fn take_the_rest(file: &File) {
+    let flags = nix::fcntl::FallocateFlags::empty();
+    let mut at = 0;
+    while nix::fcntl::fallocate(file, flags, at, 4096).is_ok() {
+        at += 4096;
+    }
+}
+
+/// On a full file system with blocks: a hole takes nothing, allocated pages do, and a file does not grow.
+fn a_full(test: &str, mkfs: &str, mib: u64) {
+    let Some(mount) = Mount::image(test, mkfs, mib) else {
+        return;
+    };
+    half_a_hole(&mount);
+    let rest = File::create(mount.path().join("rest")).unwrap();
+    mount.fill();
+    take_the_rest(&rest);
+    finds_no_room(&mount, "patch f -o 100K dead");
+    finds_no_room(&mount, "patch f -o 100K dead --sync");
+    finds_no_room(&mount, "patch f -o 60K fill:77:8K");
+    finds_no_room(&mount, "zero f --range 96K..112K --method write");
+    finds_no_room(&mount, "remap f --size +1M");
+    assert_eq!(
+        run(mount.path(), "patch f -o 0x10 dead --sync"),
+        "f: 2 bytes of 0x10..0x12 changed, durable\nexit 0"
+    );
+    assert_eq!(
+        code(&outcome(mount.path(), "cat f -f canonical")),
+        0,
+        "a hole costs nothing to read"
+    );
+    let output = outcome(mount.path(), "zero f --range 4K..8K --punch");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+}
+
+#[test]
+fn on_a_full_ext4_a_store_into_a_hole_is_refused() {
+    a_full("on_a_full_ext4_a_store_into_a_hole_is_refused", "mkfs.ext4 -q", 16);
+}
+
+#[test]
+fn on_a_full_ext4_with_blocks_smaller_than_pages_a_store_into_a_hole_is_refused() {
+    let test = "on_a_full_ext4_with_blocks_smaller_than_pages_a_store_into_a_hole_is_refused";
+    a_full(test, "mkfs.ext4 -q -b 1024", 16);
+    // A page of which only the first block is there.
+    let Some(mount) = Mount::image(test, "mkfs.ext4 -q -b 1024", 16) else {
+        return;
+    };
+    let path = mount.path().join("f");
+    fs::write(&path, noise(1024)).unwrap();
+    let writer = OpenOptions::new().write(true).open(&path).unwrap();
+    writer.set_len(8192).unwrap();
+    writer.sync_all().unwrap();
+    mount.fill();
+    finds_no_room(&mount, "patch f -o 2048 dead");
+    finds_no_room(&mount, "patch f -o 1022 deadbeef");
+}
+
+#[test]
+fn on_a_full_xfs_a_store_into_a_hole_is_refused() {
+    a_full("on_a_full_xfs_a_store_into_a_hole_is_refused", "mkfs.xfs -q", 300);
+}
+
+#[test]
+fn on_an_xfs_with_its_last_blocks_kept_back_a_store_works_or_finds_no_room() {
+    let test = "on_an_xfs_with_its_last_blocks_kept_back_a_store_works_or_finds_no_room";
+    let Some(mount) = Mount::image(test, "mkfs.xfs -q", 300) else {
+        return;
+    };
+    let path = half_a_hole(&mount);
+    mount.fill();
+    // A store finds no room, and fallocate finds some.
+    let before = fs::read(&path).unwrap();
+    let output = outcome(mount.path(), "patch f -o 100K dead");
+    let told = stderr(&output);
+    if code(&output) == 0 {
+        assert_eq!(fs::read(&path).unwrap()[100 << 10..][..2], [0xde, 0xad]);
+    } else {
+        assert!(code(&output) == 2 && told.contains("no room"), "{told}");
+        assert!(fs::read(&path).unwrap() == before, "exit 2 and other bytes");
+    }
+}
+
+#[test]
+fn on_a_full_btrfs_exit_code_and_bytes_agree() {
+    let test = "on_a_full_btrfs_exit_code_and_bytes_agree";
+    let Some(mount) = Mount::image(test, "mkfs.btrfs -q", 110) else {
+        return;
+    };
+    let path = half_a_hole(&mount);
+    mount.fill();
+    let len = fs::metadata(&path).unwrap().len();
+    // Copy on write: any store may find no room, and its free space is a matter of opinion.
+    for line in [
+        "patch f -o 100K dead",
+        "patch f -o 0x10 dead",
+        "patch f -o 8K fill:77:100K",
+    ] {
+        let before = fs::read(&path).unwrap();
+        let output = outcome(mount.path(), line);
+        let same = fs::read(&path).unwrap() == before;
+        match code(&output) {
+            0 => assert!(!same, "{line}: exit 0, and nothing has changed"),
+            2 => assert!(same, "{line}: exit 2, and bytes have changed"),
+            other => panic!("{line}: {other}: {}", stderr(&output)),
+        }
+    }
+    let output = outcome(mount.path(), "remap f --size +64M");
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert_eq!(fs::metadata(&path).unwrap().len(), len);
+}
+
+// ---- a device that fails to write ----
+
+/// An ext4 on an image on a full tmpfs, with the blocks of its file "f" punched out of the image: writing "f" back
+/// fails. `None`, with a visible skip, where it cannot be had.
+struct Broken {
+    // Unmounted in this order.
+    device: Mount,
+    _store: Mount,
+}
+
+impl Broken {
+    fn new(test: &str) -> Option<Broken> {
+        if !has(test, "mkfs.ext4") {
+            return None;
+        }
+        let store = Mount::tmpfs(test, "16m")?;
+        let image = sparse(store.path(), "image", 12 << 20);
+        // Without a journal, whose blocks would fail first.
+        let made = Command::new("mkfs.ext4")
+            .args(["-q", "-b", "4096", "-O", "^has_journal"])
+            .arg(&image)
+            .output();
+        assert!(made.unwrap().status.success(), "mkfs.ext4 on a tmpfs");
+        let device = Mount::loopback(test, &image)?;
+        // A pattern to find the blocks by.
+        let pattern = noise(64 << 10);
+        let path = device.path().join("f");
+        fs::write(&path, &pattern).unwrap();
+        File::open(&path).unwrap().sync_all().unwrap();
+        peer(device.path(), "sync", &["-f", "."]);
+        let stored = fs::read(&image).unwrap();
+        let blocks: Vec<_> = (0..stored.len())
+            .step_by(4096)
+            .filter(|at| pattern.chunks(4096).any(|block| stored[*at..].starts_with(block)))
+            .collect();
+        assert_eq!(blocks.len(), 16, "the file's blocks in the image");
+        let mut filler = File::create(store.path().join("filler")).unwrap();
+        while std::io::Write::write_all(&mut filler, &[0xaa; 4096]).is_ok() {}
+        for at in blocks {
+            // A hole for each block, and at once something else in the room that it leaves.
+            let image = OpenOptions::new().write(true).open(&image).unwrap();
+            let flags =
+                nix::fcntl::FallocateFlags::FALLOC_FL_PUNCH_HOLE | nix::fcntl::FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            nix::fcntl::fallocate(&image, flags, at as i64, 4096).unwrap();
+        }
+        while std::io::Write::write_all(&mut filler, &[0xaa; 4096]).is_ok() {}
+        Some(Broken { device, _store: store })
+    }
+}
+
+#[test]
+fn a_patch_that_the_device_does_not_take_is_changed_but_not_durable() {
+    let test = "a_patch_that_the_device_does_not_take_is_changed_but_not_durable";
+    let Some(broken) = Broken::new(test) else { return };
+    let dir = broken.device.path();
+    let output = outcome(dir, "patch f -o 0x40 deadbeef --sync");
+    let told = stderr(&output);
+    assert_eq!(code(&output), 3, "{told}");
+    assert!(
+        told.contains("not proven durable") && told.contains("cannot flush"),
+        "{told}"
+    );
+    assert!(
+        told.contains("  tip: ") && told.contains("again"),
+        "what to do is not said: {told}"
+    );
+    assert_eq!(fs::read(dir.join("f")).unwrap()[0x40..0x44], [0xde, 0xad, 0xbe, 0xef]);
+}
+
+#[test]
+fn zeros_that_the_device_does_not_take_are_not_durable() {
+    let test = "zeros_that_the_device_does_not_take_are_not_durable";
+    let Some(broken) = Broken::new(test) else { return };
+    let output = outcome(broken.device.path(), "zero f --range ..4K --method write --sync");
+    let told = stderr(&output);
+    assert_eq!(code(&output), 3, "{told}");
+    assert!(
+        told.contains("not proven durable") && told.contains("  tip: "),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_sync_that_the_device_does_not_take_is_3_and_says_what_to_do() {
+    let test = "a_sync_that_the_device_does_not_take_is_3_and_says_what_to_do";
+    let Some(broken) = Broken::new(test) else { return };
+    let path = broken.device.path().join("f");
+    OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .write_all_at(b"new", 0)
+        .unwrap();
+    let output = outcome(broken.device.path(), "sync f");
+    let told = stderr(&output);
+    assert_eq!(code(&output), 3, "{told}");
+    assert!(told.contains("not durable") && told.contains("cannot flush"), "{told}");
+    assert!(told.contains("write them again"), "what to do is not said: {told}");
+}
+
+#[test]
+fn a_readers_sync_that_the_device_does_not_take_is_3() {
+    let test = "a_readers_sync_that_the_device_does_not_take_is_3";
+    let Some(broken) = Broken::new(test) else { return };
+    let path = broken.device.path().join("f");
+    OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .write_all_at(b"new", 0)
+        .unwrap();
+    // Who may not open it for writing has fdatasync do it.
+    let command = spawnable(broken.device.path(), &["sync", "f"]);
+    let Some(mut command) = as_ordinary_user(test, command) else {
+        return;
+    };
+    let output = command.output().unwrap();
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+}
+
+// ---- huge pages ----
+
+/// Eight huge pages of 2 MiB for one test at a time, and as many as before when it ends.
+struct Pool {
+    before: String,
+    _lock: File,
+}
+
+const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+
+impl Pool {
+    fn new(test: &str) -> Option<Pool> {
+        if !is_root() {
+            skip(test, "reserving huge pages takes root");
+            return None;
+        }
+        let lock = File::create(std::env::temp_dir().join("mmapctl-tests-hugepages.lock")).ok();
+        let Some(lock) = lock.filter(|lock| lock.lock().is_ok()) else {
+            skip(test, "no lock for the huge pages");
+            return None;
+        };
+        let Ok(before) = fs::read_to_string(POOL) else {
+            skip(test, "this kernel has no huge pages of 2 MiB");
+            return None;
+        };
+        let wanted = before.trim().parse::<u64>().unwrap_or(0) + 8;
+        let set = fs::write(POOL, wanted.to_string());
+        let pool = Pool { before, _lock: lock };
+        let got = fs::read_to_string(POOL).unwrap_or_default();
+        if set.is_err() || got.trim() != wanted.to_string() {
+            skip(test, "there is no memory in one piece for huge pages");
+            return None;
+        }
+        Some(pool)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let _ = fs::write(POOL, self.before.trim());
+    }
+}
+
+#[test]
+fn a_file_of_huge_pages_is_patched_zeroed_shown_mapped_and_resized() {
+    let test = "a_file_of_huge_pages_is_patched_zeroed_shown_mapped_and_resized";
+    let Some(_pool) = Pool::new(test) else { return };
+    let Some(mount) = Mount::hugetlbfs(test) else { return };
+    let dir = mount.path();
+    let path = sparse(dir, "f", 4 << 20);
+    // What the others get.
+    let line = "if=/dev/zero of=f bs=4 count=1 conv=notrunc";
+    let mut dd = Command::new("dd");
+    let dd = dd
+        .current_dir(dir)
+        .args(words(line))
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap();
+    assert!(
+        !dd.status.success() && stderr(&dd).contains("Invalid argument"),
+        "{}",
+        stderr(&dd)
+    );
+
+    assert_eq!(
+        run(dir, "patch f -o 0x1ffffe deadbeef --sync"),
+        "f: 4 bytes of 0x1ffffe..0x200002 changed, durable\nexit 0"
+    );
+    let expected = [0xde, 0xad, 0xbe, 0xef];
+    let output = outcome(dir, "cat f -o 0x1ffffe -n 4");
+    assert_eq!((code(&output), output.stdout.as_slice()), (0, expected.as_slice()));
+    assert_eq!(fs::read(&path).unwrap()[0x1ffffe..0x200002], expected);
+    assert_eq!(
+        run(dir, "patch f -o 0x1ffffe --expect 00 11").lines().last(),
+        Some("exit 1")
+    );
+
+    let zeroed = run(dir, "zero f -o 0x1fffff -n 2");
+    assert!(
+        zeroed.starts_with("f: 0x1fffff..0x200001 zeroed by write\n"),
+        "{zeroed}"
+    );
+    assert_eq!(fs::read(&path).unwrap()[0x1ffffe..0x200002], [0xde, 0, 0, 0xef]);
+    let zeroed = run(dir, "zero f --range .. --json");
+    assert!(
+        zeroed.contains("\"method\":\"") && zeroed.ends_with("exit 0"),
+        "{zeroed}"
+    );
+    assert!(fs::read(&path).unwrap().iter().all(|byte| *byte == 0));
+
+    let map = run(dir, "map f --populate --lock --json");
+    for part in [
+        "\"page_size\":2097152",
+        "\"pages\":2",
+        "\"resident\":2",
+        "\"huge_bytes\":4194304",
+    ] {
+        assert!(map.contains(part), "{part} in {map}");
+    }
+    assert!(run(dir, "cat f -f canonical -o 2M -n 32").ends_with("exit 0"));
+    assert!(run(dir, "sync f").ends_with("exit 0"));
+
+    let output = outcome(dir, "remap f --size +1M");
+    let told = stderr(&output);
+    assert_eq!(code(&output), 2, "{told}");
+    assert!(told.contains("  tip: ") && told.contains("huge page"), "{told}");
+    assert_eq!(fs::metadata(&path).unwrap().len(), 4 << 20);
+    assert!(run(dir, "remap f --size +2M").ends_with("exit 0"));
+    assert_eq!(fs::metadata(&path).unwrap().len(), 6 << 20);
+    assert_eq!(fs::metadata(&path).unwrap().blocks() * 512, 6 << 20, "with its pages");
+    assert!(run(dir, "remap f --size 2M").ends_with("exit 0"));
+    assert_eq!(fs::metadata(&path).unwrap().len(), 2 << 20);
+}
+
+#[test]
+fn a_pool_without_huge_pages_left_is_trouble_and_no_signal() {
+    let test = "a_pool_without_huge_pages_left_is_trouble_and_no_signal";
+    let Some(_pool) = Pool::new(test) else { return };
+    let Some(mount) = Mount::hugetlbfs(test) else { return };
+    let dir = mount.path();
+    sparse(dir, "f", 256 << 20);
+    let before = State::of(&sparse(dir, "small", 2 << 20));
+    for line in [
+        "patch f -o 0 fill:77:64M",
+        "patch f -o 200M dead",
+        "map f --populate",
+        "map f --populate --noreserve",
+    ] {
+        let output = outcome(dir, line);
+        let told = stderr(&output);
+        match code(&output) {
+            // A few pages in one window are there for it.
+            0 => assert!(line.contains("dead"), "{line}: exit 0"),
+            2 => assert!(
+                told.contains("ENOMEM") || told.contains("huge page") || told.contains("no room"),
+                "{line}: {told}"
+            ),
+            other => panic!("{line}: {other}: {told}"),
+        }
+    }
+    assert_eq!(State::of(&dir.join("small")), before);
+    // Not one byte of the patch that did not fit.
+    assert_eq!(run(dir, "remap f --size 16M --sparse").lines().last(), Some("exit 0"));
+    let output = outcome(dir, "cat f -n 8M");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(output.stdout.iter().all(|byte| *byte == 0), "bytes of a refused patch");
+}

@@ -1,0 +1,103 @@
+//! Memory stays flat: no verb needs more than 16 MiB, however long the file. (This process waits for no other
+//! children, and stays small itself: a child counts what its parent had when it was started.)
+
+mod common;
+
+use common::{noise, scratch, skip, sparse, spawnable};
+use nix::sys::resource::{UsageWho, getrusage};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Mutex;
+
+const LIMIT_KIB: i64 = 16 << 10;
+
+/// One child at a time, as the peak is of all of them together.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// The largest peak of any child so far, in KiB.
+fn peak() -> i64 {
+    getrusage(UsageWho::RUSAGE_CHILDREN).expect("getrusage").max_rss()
+}
+
+/// Runs mmapctl, which has to end with 0 and to stay under the limit.
+fn stays_small(dir: &Path, line: &str, input: Option<&str>) {
+    let words: Vec<_> = line.split(' ').collect();
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let before = peak();
+    let mut command = spawnable(dir, &words);
+    if let Some(input) = input {
+        command.stdin(File::open(dir.join(input)).unwrap());
+    }
+    let output = command.stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{line}: {}: {told}", output.status);
+    let after = peak();
+    assert!(after > 0);
+    // What an earlier one has used up says nothing of this one.
+    assert!(after < LIMIT_KIB || after == before, "{line}: {after} KiB at its peak");
+}
+
+#[test]
+fn a_sparse_file_of_a_tib_takes_no_memory() {
+    let dir = scratch();
+    let made = File::create(dir.path().join("f")).and_then(|file| file.set_len(1 << 40));
+    if let Err(error) = made {
+        return skip(
+            "a_sparse_file_of_a_tib_takes_no_memory",
+            &format!("a file of 1 TiB: {error}"),
+        );
+    }
+    for line in [
+        "cat f -o end-16 -x",
+        "cat f -x",
+        "cat f -f hex -n 512G",
+        "patch f -o 512G ff",
+        "patch f -o 512G 00 --sync --expect ff",
+        "sync f",
+        "sync f --async",
+        "zero f --range end-1M..",
+        "zero f --range 512G..+1M --method write",
+        "zero f --range .. --punch",
+        "map f",
+        "map f --json",
+        "remap f --size 2T --sparse",
+        "remap f --size 1T",
+    ] {
+        stays_small(dir.path(), line, None);
+    }
+}
+
+#[test]
+fn a_long_file_is_shown_and_patched_in_little_memory() {
+    let dir = scratch();
+    let path = sparse(dir.path(), "f", 256 << 20);
+    let writer = OpenOptions::new().write(true).open(path).unwrap();
+    for at in [0, 1, 9, 10, 100, 254] {
+        writer.write_all_at(&noise(1 << 20), at << 20).unwrap();
+    }
+    for line in [
+        "cat f",
+        "cat f -f canonical",
+        "cat f -x",
+        "cat f -f plain -n 16M",
+        "cat f --json -n 16M",
+        "sync f",
+    ] {
+        stays_small(dir.path(), line, None);
+    }
+    let path = sparse(dir.path(), "payload", 40 << 20);
+    OpenOptions::new()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .write_all_at(&noise(1 << 20), 0)
+        .unwrap();
+    stays_small(dir.path(), "patch f -o 1000 --sync", Some("payload"));
+    stays_small(dir.path(), "patch f -o 50M fill:77:30M", None);
+    stays_small(dir.path(), "patch f -o 50M @payload", None);
+    stays_small(dir.path(), "patch f -o 50M fill:77:2M --dry-run", None);
+    stays_small(dir.path(), "zero f --range 1M..60M --method write", None);
+    stays_small(dir.path(), "zero f --range 60M..200M --method write", None);
+}

@@ -1,0 +1,313 @@
+//! `map --hold` and `map -- COMMAND`: what goes on while a mapping stands.
+
+mod common;
+
+use common::{eventually, file, json, mmapctl, noise, report, run, scratch, spawnable, told};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// A process of which the first line has been read.
+struct Held {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+    first_line: String,
+}
+
+impl Held {
+    fn new(dir: &Path, args: &[&str]) -> Held {
+        let mut child = spawnable(dir, args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut first_line = String::new();
+        lines.read_line(&mut first_line).unwrap();
+        Held {
+            child,
+            lines,
+            first_line,
+        }
+    }
+
+    /// Its exit code after the signal; `None` where the signal killed it.
+    fn end_by(&mut self, signal: Signal) -> Option<i32> {
+        assert!(self.child.try_wait().unwrap().is_none(), "it ended by itself");
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+        assert!(
+            eventually(|| self.child.try_wait().unwrap().is_some()),
+            "it goes on after {signal}"
+        );
+        self.child.wait().unwrap().code()
+    }
+
+    /// utime and stime, in ticks.
+    fn ticks(&self) -> Vec<u64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields = stat.rsplit_once(") ").unwrap().1.split(' ');
+        fields.skip(11).take(2).map(|field| field.parse().unwrap()).collect()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Already gone, unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+// ---- a command beside it -------------------------------------------------------------------------------------------
+
+#[test]
+fn a_command_s_exit_code_is_ours() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(100));
+    fs::write(dir.path().join("script"), "#!/bin/sh\n").unwrap();
+    for (command, code) in [
+        (&["true"][..], 0),
+        (&["sh", "-c", "exit 7"], 7),
+        (&["sh", "-c", "kill -9 $$"], 137),
+        (&["sh", "-c", "kill -13 $$"], 141),
+        (&["sh", "-c", "kill -15 $$"], 143),
+        (&["no-such-command-anywhere"], 127),
+        (&["./missing"], 127),
+        (&["./script"], 126),
+        (&["."], 126),
+    ] {
+        let output = mmapctl(dir.path(), &[&["map", "f", "--"], command].concat())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code), "{command:?}: {}", told(&output));
+        assert!(
+            output.stdout.is_empty(),
+            "the report would be in the way: {}",
+            told(&output)
+        );
+        assert_eq!(
+            code == 126 || code == 127,
+            told(&output).contains("! error: cannot run '"),
+            "{}",
+            told(&output)
+        );
+        assert!(!told(&output).contains("os error"), "{}", told(&output));
+    }
+}
+
+#[test]
+fn a_command_begins_with_no_signal_held_back() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(100));
+    let mask = ["grep", "SigBlk", "/proc/self/status"];
+    let ours = common::peer(dir.path(), mask[0], &mask[1..]);
+    let output = mmapctl(dir.path(), &[&["map", "f", "--"], &mask[..]].concat())
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&ours));
+}
+
+#[test]
+fn a_command_finds_the_mapping_in_its_environment() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(10_000));
+    let show = "echo \"$MMAPCTL_PATH $MMAPCTL_SIZE\"; test \"$MMAPCTL_PID\" = $PPID && cat \"$MMAPCTL_PATH\" | wc -c";
+    let output = mmapctl(dir.path(), &["map", "f", "--", "sh", "-c", show])
+        .output()
+        .unwrap();
+    let path = std::path::absolute(dir.path().join("f")).unwrap();
+    assert_eq!(told(&output), format!("{} 10000\n10000\nexit 0", path.display()));
+    let (mut at, mut command) = (
+        vec!["map", "f", "-r", "1..5", "--"],
+        vec!["sh", "-c", "echo $MMAPCTL_SIZE"],
+    );
+    at.append(&mut command);
+    assert_eq!(told(&mmapctl(dir.path(), &at).output().unwrap()), "4\nexit 0");
+    // Anonymous memory has no path, and an outer one must not shine through.
+    let output = mmapctl(
+        dir.path(),
+        &[
+            "map",
+            "--anonymous",
+            "-n",
+            "1p",
+            "--",
+            "sh",
+            "-c",
+            "echo \"<$MMAPCTL_PATH>\"",
+        ],
+    )
+    .env("MMAPCTL_PATH", "outer")
+    .output()
+    .unwrap();
+    assert_eq!(told(&output), "<>\nexit 0");
+}
+
+#[test]
+fn a_command_runs_while_the_mapping_stands() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(10_000));
+    let show = "grep -c \" ..-s .*/f$\" /proc/$MMAPCTL_PID/maps";
+    let output = mmapctl(dir.path(), &["map", "f", "--", "sh", "-c", show])
+        .output()
+        .unwrap();
+    assert_eq!(told(&output), "1\nexit 0");
+}
+
+#[test]
+fn a_command_sees_its_own_stdin_and_the_report_comes_first_in_json() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(10_000));
+    let mut command = mmapctl(dir.path(), &["map", "f", "--", "cat"]);
+    assert_eq!(
+        told(&command.write_stdin("through\n").output().unwrap()),
+        "through\nexit 0"
+    );
+    let told = report(dir.path(), "map f --populate --lock=on-fault");
+    assert_eq!(told["resident"], told["pages"]);
+    let output = mmapctl(dir.path(), &["map", "f", "--populate", "--json", "--", "true"])
+        .output()
+        .unwrap();
+    let told = json(&output.stdout);
+    assert_eq!((&told["resident"], output.status.code()), (&told["pages"], Some(0)));
+    let output = mmapctl(dir.path(), &["map", "f", "--json", "--", "echo", "after"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.starts_with("{\"schema\":1,") && text.ends_with("}\nafter\n"),
+        "{text}"
+    );
+    // --json behind the bar is the command's.
+    let output = mmapctl(dir.path(), &["map", "f", "--", "echo", "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(common::told(&output), "--json\nexit 0");
+}
+
+#[test]
+fn a_term_signal_is_handed_to_the_command() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(100));
+    let script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut held = Held::new(dir.path(), &["map", "f", "--", "sh", "-c", script]);
+    assert_eq!(held.first_line, "ready\n");
+    // The command may be ready before mmapctl has come back from starting it, with its signals released.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(held.end_by(Signal::SIGTERM), Some(5));
+}
+
+// ---- holding it ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn the_mapping_is_the_one_that_the_kernel_lists() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(40_000));
+    for (options, rights) in [
+        (&["--prot", "rw"][..], "rw-s"),
+        (&["--private"], "rw-p"),
+        (&[], "r--s"),
+        (&["--prot", "none"], "---s"),
+    ] {
+        let mut held = Held::new(dir.path(), &[&["map", "f", "--hold", "--json"], options].concat());
+        let told = json(held.first_line.as_bytes());
+        let start = u64::from_str_radix(told["address"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+        let head = format!(
+            "{start:x}-{:x} {rights} 00000000",
+            start + told["mapped"].as_u64().unwrap()
+        );
+        let maps = fs::read_to_string(format!("/proc/{}/maps", held.child.id())).unwrap();
+        assert!(
+            maps.lines().any(|line| line.starts_with(&head) && line.ends_with("/f")),
+            "{head}\n{maps}"
+        );
+        assert_eq!(told["pid"], held.child.id());
+        assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
+    }
+}
+
+#[test]
+fn a_held_mapping_ends_on_a_signal_with_0() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(10_000));
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut held = Held::new(dir.path(), &["map", "f", "--hold", "--json"]);
+        assert_eq!(json(held.first_line.as_bytes())["pid"], held.child.id());
+        assert_eq!(held.end_by(signal), Some(0), "{signal}");
+    }
+    let mut held = Held::new(dir.path(), &["map", "f", "--hold"]);
+    let pid = held.child.id();
+    let mut line = String::new();
+    while !line.contains("held") {
+        line.clear();
+        assert!(
+            held.lines.read_line(&mut line).unwrap() > 0,
+            "it never says that it holds"
+        );
+    }
+    assert_eq!(
+        line,
+        format!("  held        by process {pid}, until SIGTERM or Ctrl-C\n")
+    );
+    assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
+}
+
+#[test]
+fn a_signal_during_preparation_is_not_lost() {
+    let dir = scratch();
+    // It has to be gone soon, whenever the signal comes: by the signal before it is held back, with 0 after.
+    for delay in 0..20 {
+        let mut child = spawnable(
+            dir.path(),
+            &["map", "--anonymous", "-n", "1M", "--populate", "--hold", "-q"],
+        )
+        .spawn()
+        .unwrap();
+        std::thread::sleep(Duration::from_micros(delay * 300));
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+        if !eventually(|| child.try_wait().unwrap().is_some()) {
+            child.kill().unwrap();
+            panic!("the signal after {delay} × 300 µs was lost");
+        }
+        let status = child.wait().unwrap();
+        let by = std::os::unix::process::ExitStatusExt::signal(&status);
+        assert!(status.code() == Some(0) || by == Some(15), "{status}");
+    }
+}
+
+#[test]
+fn holding_takes_no_time_of_the_processor() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(10_000));
+    let mut held = Held::new(dir.path(), &["map", "f", "--hold", "--json"]);
+    std::thread::sleep(Duration::from_millis(200)); // from the report to the wait
+    let before = held.ticks();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(held.ticks(), before);
+    assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
+}
+
+#[test]
+fn a_mapping_held_for_a_while_ends_by_itself() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(10_000));
+    let begin = Instant::now();
+    let told = run(dir.path(), "map f --hold=200ms");
+    assert!(told.ends_with("exit 0"), "{told}");
+    assert!(begin.elapsed() >= Duration::from_millis(200), "{:?}", begin.elapsed());
+    assert!(run(dir.path(), "map f --hold=soon").ends_with("exit 2"));
+    let clash = mmapctl(dir.path(), &["map", "f", "--hold", "--", "true"])
+        .output()
+        .unwrap();
+    assert_eq!(clash.status.code(), Some(2));
+}
+
+#[test]
+fn a_held_mapping_survives_its_file_s_truncation() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &noise(100_000));
+    let mut held = Held::new(dir.path(), &["map", "f", "--populate", "--hold", "--json"]);
+    fs::File::options().write(true).open(path).unwrap().set_len(0).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
+}

@@ -1,0 +1,213 @@
+//! What `patch` refuses: soon, in words, with a tip, and without touching the file.
+
+mod common;
+
+use common::{State, check_refusal, eventually, file, is_root, noise, refused, refused_without_touching, run, scratch};
+use common::{skip, spawnable};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+#[test]
+fn places_past_the_end_and_numbers_with_two_meanings_are_refused() {
+    let dir = scratch();
+    file(dir.path(), "f", &[0; 64]);
+    for line in [
+        "patch f -o 64 00",
+        "patch f -o 63 0000",
+        "patch f -o 65 00",
+        "patch f -o 0x7fffffffffffffff 00",
+        "patch f -o 0xffffffffffffffff 00",
+        "patch f -o -65 00",
+        "patch f -o end+1 00",
+        "patch f -r 0..65 zero:65",
+        "patch f -r 60..+5 zero:5",
+        "patch f -r 65.. 00",
+        "patch f -r 8..4 00",
+        "patch f -o 0 zero:65",
+        "patch f -o 0 zero:1T",
+        "patch f -o 0 zero:0xffffffffffffffff zero:0xffffffffffffffff",
+        "patch f -o 0 abc",
+        "patch f -o 0 0x1234",
+        "patch f -o 0 u32:1",
+        "patch f -o 0 u8:256",
+        "patch f -o 0 V1.2",
+        "patch f -o 020 00",
+        "patch f -o 00000010 00",
+        "patch f -o 0x10K 00",
+        "patch f -o 1b 00",
+        "patch f -o 1.5K 00",
+        "patch f -o 1e1 00",
+        "patch f -r 0x0:16 00",
+        "patch f -r 0x0-0x10 00",
+        "patch f 00",
+        "patch f -o 0 --expect abc 00",
+    ] {
+        refused_without_touching(dir.path(), line, b"");
+    }
+}
+
+#[test]
+fn a_place_past_the_end_is_refused_with_the_length_and_a_way_on() {
+    let dir = scratch();
+    file(dir.path(), "f", &[0; 64]);
+    assert_eq!(
+        refused(dir.path(), "patch f -o 62 aabbcc", b""),
+        "! error: f: cannot write 0x3e..0x41: the file ends at 0x40 (64 bytes)\n\
+         !   tip: see its length with 'stat f'; grow it with 'mmapctl remap f --size +4K'\n\
+         exit 2"
+    );
+}
+
+#[test]
+fn what_cannot_be_mapped_or_is_not_there_is_refused_soon() {
+    let dir = scratch();
+    fs::create_dir(dir.path().join("folder")).unwrap();
+    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+    fs::write(dir.path().join("empty"), "").unwrap();
+    std::os::unix::fs::symlink("nowhere", dir.path().join("dangling")).unwrap();
+    for (name, words) in [
+        ("folder", "it is a directory"),
+        ("fifo", "it is a FIFO"),
+        ("socket", "it is a socket"),
+        ("missing", "No such file or directory"),
+        ("dangling", "No such file or directory"),
+        ("missing/f", "No such file or directory"),
+        ("empty", "the file ends at 0x0"),
+        ("/dev/null", "it is a character device"),
+        ("/dev/zero", "/dev/zero: "),
+        ("/proc/version", "/proc/version: "),
+    ] {
+        let text = refused(dir.path(), &format!("patch {name} -o 0 00"), b"");
+        assert!(text.contains(words), "{name}: {text}");
+    }
+    assert!(!dir.path().join("missing").exists() && !dir.path().join("nowhere").exists());
+    assert_eq!(fs::metadata(dir.path().join("empty")).unwrap().len(), 0);
+}
+
+#[test]
+fn input_that_is_empty_or_too_long_is_refused() {
+    let dir = scratch();
+    file(dir.path(), "f", &[9; 64]);
+    fs::write(dir.path().join("empty"), "").unwrap();
+    refused_without_touching(dir.path(), "patch f -o 0", b"");
+    refused_without_touching(dir.path(), "patch f -o 0 @-", b"");
+    refused_without_touching(dir.path(), "patch f -o 0 @empty", b"");
+    refused_without_touching(dir.path(), "patch f -o 60", b"12345");
+    refused_without_touching(dir.path(), "patch f -o 60 @f", b"");
+    refused_without_touching(dir.path(), "patch f -o 0 @/dev/zero", b"");
+}
+
+#[test]
+fn an_endless_input_is_refused_as_soon_as_it_is_too_long() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &noise(1 << 20));
+    let before = State::of(&path);
+    let mut command = spawnable(dir.path(), &["patch", "f", "-o", "0"]);
+    let mut child = command
+        .stdin(File::open("/dev/zero").unwrap())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    if !eventually(|| child.try_wait().unwrap().is_some()) {
+        child.kill().unwrap();
+        panic!("it reads on and on");
+    }
+    check_refusal("patch f -o 0 < /dev/zero", &child.wait_with_output().unwrap());
+    assert_eq!(State::of(&path), before);
+}
+
+#[test]
+fn a_folder_or_nothing_behind_an_at_sign_is_refused_with_a_tip() {
+    let dir = scratch();
+    file(dir.path(), "f", &[9; 64]);
+    fs::create_dir(dir.path().join("folder")).unwrap();
+    let text = refused_without_touching(dir.path(), "patch f -o 0 @folder", b"");
+    assert!(text.contains("folder: "), "{text}");
+    let text = refused_without_touching(dir.path(), "patch f -o 0 @missing", b"");
+    assert!(text.contains("missing: cannot open it: No such file"), "{text}");
+}
+
+#[test]
+fn a_read_only_file_is_refused_even_to_root_unless_forced() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[0; 8]);
+    fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
+    refused_without_touching(dir.path(), "patch f -o 0 01", b"");
+    if is_root() {
+        assert_eq!(
+            run(dir.path(), "patch f -o 0 01 --force"),
+            "f: 1 byte of 0x0..0x1 changed\nexit 0"
+        );
+        assert_eq!(fs::read(path).unwrap()[0], 1);
+    } else {
+        // --force is not sudo.
+        refused_without_touching(dir.path(), "patch f -o 0 01 --force", b"");
+    }
+}
+
+#[test]
+fn a_set_uid_file_is_refused_unless_forced() {
+    let dir = scratch();
+    for mode in [0o4755, 0o2755] {
+        let path = file(dir.path(), "f", &[0; 8]);
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        if fs::metadata(&path).unwrap().permissions().mode() & 0o6000 == 0 {
+            skip("a_set_uid_file_is_refused_unless_forced", "the bit does not stick here");
+            continue;
+        }
+        let text = refused_without_touching(dir.path(), "patch f -o 0 01", b"");
+        assert!(text.contains("set-user-ID"), "{text}");
+        assert_eq!(
+            run(dir.path(), "patch f -o 0 01 --force"),
+            "f: 1 byte of 0x0..0x1 changed\nexit 0"
+        );
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn a_symlink_to_a_file_is_followed() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[0; 8]);
+    std::os::unix::fs::symlink("f", dir.path().join("link")).unwrap();
+    assert_eq!(
+        run(dir.path(), "patch link -o 0 01"),
+        "link: 1 byte of 0x0..0x1 changed\nexit 0"
+    );
+    assert_eq!(fs::read(path).unwrap()[0], 1);
+    assert!(dir.path().join("link").is_symlink());
+}
+
+#[test]
+fn a_lock_held_by_another_process_is_refused_after_the_timeout() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[0; 8]);
+    let holder = File::open(&path).unwrap();
+    holder.lock().unwrap();
+    let begin = Instant::now();
+    let text = refused_without_touching(dir.path(), "patch f -o 0 01 --lock-timeout 100ms", b"");
+    assert!(begin.elapsed() >= Duration::from_millis(100), "{:?}", begin.elapsed());
+    assert!(text.contains("another process holds a lock"), "{text}");
+}
+
+#[test]
+fn a_lock_released_in_time_is_waited_for() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[0; 8]);
+    let holder = File::open(&path).unwrap();
+    holder.lock().unwrap();
+    let mut child = spawnable(dir.path(), &["patch", "f", "-o", "0", "01", "-q"])
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "it did not wait");
+    assert_eq!(fs::read(&path).unwrap(), [0; 8]);
+    holder.unlock().unwrap();
+    assert!(eventually(|| child.try_wait().unwrap().is_some()), "it waits on");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(fs::read(&path).unwrap()[0], 1);
+}

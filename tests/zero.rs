@@ -1,0 +1,306 @@
+//! `zero`, as its users see it.
+
+mod common;
+
+use common::{State, file, is_disk, json, mmapctl, noise, refused_without_touching, report, run, scratch, skip};
+use common::{check_refusal, tmpfs_scratch, told};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Ranges that end inside pages, at pages, and across them, of a file of 100,001 bytes.
+const RANGES: [(usize, usize); 9] = [
+    (0, 1),
+    (1, 2),
+    (4095, 4097),
+    (4096, 8192),
+    (5000, 5001),
+    (4097, 8191),
+    (3, 70_000),
+    (99_999, 100_001),
+    (0, 100_001),
+];
+
+/// Zeroes each range of a fresh file by `options` and looks at every byte; the method that the report names must be
+/// among `methods`. False where the file system has no such method.
+fn zeroes_exactly(dir: &Path, options: &str, methods: &[&str]) -> bool {
+    for (from, to) in RANGES {
+        let mut expected = noise(100_001);
+        let path = file(dir, "f", &expected);
+        let before = State::of(&path);
+        let line = format!("zero f -r {from}..{to} {options} --json");
+        let output = mmapctl(dir, &line.split(' ').collect::<Vec<_>>()).output().unwrap();
+        if output.status.code() == Some(2) && told(&output).contains("the file system has no ") {
+            assert_eq!(State::of(&path), before, "{line}");
+            return false;
+        }
+        assert_eq!(output.status.code(), Some(0), "{line}: {}", told(&output));
+        let report = json(&output.stdout);
+        assert!(
+            methods.contains(&report["method"].as_str().unwrap()),
+            "{line}: {report}"
+        );
+        assert_eq!(
+            (&report["changed"], &report["offset"]),
+            (&true.into(), &from.into()),
+            "{line}: {report}"
+        );
+        expected[from..to].fill(0);
+        assert!(
+            fs::read(&path).unwrap() == expected,
+            "{line}: other bytes than those of the range changed"
+        );
+    }
+    true
+}
+
+#[test]
+fn auto_zeroes_the_range_and_nothing_else() {
+    let dir = scratch();
+    assert!(zeroes_exactly(dir.path(), "--method auto", &["zero-range", "write"]));
+    assert!(zeroes_exactly(dir.path(), "-v", &["zero-range", "write"]));
+}
+
+#[test]
+fn storing_zeros_zeroes_the_range_and_nothing_else() {
+    let dir = scratch();
+    assert!(zeroes_exactly(dir.path(), "--method write", &["write"]));
+    assert!(zeroes_exactly(dir.path(), "--method write --sync", &["write"]));
+}
+
+#[test]
+fn zero_range_zeroes_the_range_and_nothing_else() {
+    let dir = scratch();
+    if !zeroes_exactly(dir.path(), "--method zero-range", &["zero-range"]) {
+        assert!(!is_disk(dir.path()), "ext4 and xfs have it");
+        skip(
+            "zero_range_zeroes_the_range_and_nothing_else",
+            "this file system has no zero-range",
+        );
+    }
+}
+
+#[test]
+fn punching_zeroes_the_range_and_nothing_else() {
+    let dir = scratch();
+    if !zeroes_exactly(dir.path(), "--method punch", &["punch"]) || !zeroes_exactly(dir.path(), "--punch", &["punch"]) {
+        assert!(!is_disk(dir.path()), "ext4 and xfs have it");
+        skip(
+            "punching_zeroes_the_range_and_nothing_else",
+            "this file system punches no holes",
+        );
+    }
+}
+
+#[test]
+fn a_range_of_several_windows_is_zeroed_to_the_byte() {
+    let dir = scratch();
+    let block = noise(1 << 20);
+    let all: Vec<u8> = block.iter().copied().cycle().take(20 << 20).collect();
+    let (from, to) = ((8 << 20) - 3, (16 << 20) + 5);
+    for method in ["write", "auto"] {
+        let path = file(dir.path(), "f", &all);
+        report(dir.path(), &format!("zero f -r {from}..{to} --method {method}"));
+        let bytes = fs::read(&path).unwrap();
+        assert!(bytes[..from] == all[..from] && bytes[to..] == all[to..], "{method}");
+        assert!(bytes[from..to].iter().all(|byte| *byte == 0), "{method}");
+    }
+}
+
+#[test]
+fn auto_falls_back_to_storing_on_tmpfs() {
+    let Some(dir) = tmpfs_scratch("auto_falls_back_to_storing_on_tmpfs") else {
+        return;
+    };
+    assert!(zeroes_exactly(dir.path(), "--method auto", &["write"]));
+    let path = file(dir.path(), "f", &[1; 9000]);
+    assert_eq!(
+        run(dir.path(), "zero f -r 1..+4K").lines().next(),
+        Some("f: 0x1..0x1001 zeroed by write")
+    );
+    assert_eq!(fs::read(path).unwrap().iter().filter(|byte| **byte == 0).count(), 4096);
+}
+
+#[test]
+fn zero_range_is_refused_on_tmpfs_with_the_way_on() {
+    let Some(dir) = tmpfs_scratch("zero_range_is_refused_on_tmpfs_with_the_way_on") else {
+        return;
+    };
+    file(dir.path(), "f", &noise(9000));
+    let text = refused_without_touching(dir.path(), "zero f -r .. --method zero-range", b"");
+    assert!(text.contains("the file system has no zero-range"), "{text}");
+    assert!(text.contains("--method write"), "{text}");
+}
+
+#[test]
+fn punching_frees_blocks_and_the_others_keep_them() {
+    let dir = scratch();
+    let blocks = |path: &Path| fs::metadata(path).unwrap().blocks() * 512;
+    for (options, frees) in [
+        ("--punch", true),
+        ("--method write", false),
+        ("--method auto", false),
+        ("", false),
+    ] {
+        let path = file(dir.path(), "f", &noise(1 << 20));
+        fs::File::open(&path).unwrap().sync_all().unwrap(); // delayed allocation gives the blocks now
+        let full = blocks(&path);
+        let line = format!("zero f -r 64K..+512K {options}");
+        let told = report(dir.path(), line.trim_end());
+        assert_eq!(told["allocated_before"], full, "{line}: {told}");
+        assert_eq!(told["allocated_after"], blocks(&path), "{line}: {told}");
+        if frees {
+            assert!(blocks(&path) <= full - (512 << 10), "{line}: {told}");
+        } else {
+            assert!(blocks(&path) >= full, "{line}: {told}");
+        }
+        assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 20, "{line}");
+    }
+}
+
+#[test]
+fn auto_gives_blocks_to_the_holes_of_the_range() {
+    let dir = scratch();
+    let path = common::sparse(dir.path(), "f", 4 << 20);
+    report(dir.path(), "zero f -r 1M..2M --sync");
+    let allocated = fs::metadata(&path).unwrap().blocks() * 512;
+    assert!(((1 << 20)..=(2 << 20)).contains(&allocated), "{allocated}");
+    assert!(fs::read(&path).unwrap() == vec![0; 4 << 20]);
+}
+
+#[test]
+fn a_range_has_to_be_said() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(100));
+    assert_eq!(
+        refused_without_touching(dir.path(), "zero f", b""),
+        "! error: f: which range to zero is not said\n\
+         !   tip: add --range 0x1000..+4K, or --range .. for the whole file\n\
+         exit 2"
+    );
+    refused_without_touching(dir.path(), "zero f --punch", b"");
+    report(dir.path(), "zero f --range ..");
+    assert_eq!(fs::read(dir.path().join("f")).unwrap(), [0; 100]);
+}
+
+#[test]
+fn a_range_past_the_end_is_refused_by_every_method() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(10_000));
+    for method in ["auto", "zero-range", "punch", "write"] {
+        for place in [
+            "-r 0..10001",
+            "-o 9999 -n 2",
+            "-o 10001",
+            "-r 10000..+1",
+            "-o -10001",
+            "-r ..1T",
+            "-o 020",
+        ] {
+            refused_without_touching(dir.path(), &format!("zero f {place} --method {method}"), b"");
+        }
+    }
+    refused_without_touching(dir.path(), "zero f -n 10001 --dry-run", b"");
+}
+
+#[test]
+fn negative_places_need_no_quotes() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[1; 32]);
+    assert_eq!(
+        run(dir.path(), "zero f -o -16 -n 8 --method write").lines().next(),
+        Some("f: 0x10..0x18 zeroed by write")
+    );
+    assert_eq!(
+        run(dir.path(), "zero f --range -4.. --method write").lines().next(),
+        Some("f: 0x1c..0x20 zeroed by write")
+    );
+    let zeros: Vec<_> = (0..32).filter(|at| fs::read(&path).unwrap()[*at] == 0).collect();
+    assert_eq!(zeros, [16, 17, 18, 19, 20, 21, 22, 23, 28, 29, 30, 31]);
+}
+
+#[test]
+fn a_dry_run_touches_nothing() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &noise(10_000));
+    fs::File::open(&path).unwrap().sync_all().unwrap();
+    let before = State::of(&path);
+    for method in ["auto", "zero-range", "punch", "write"] {
+        let told = run(dir.path(), &format!("zero f -r 1..+2 --method {method} --dry-run"));
+        assert!(
+            told.starts_with(&format!("f: 0x1..0x3 would be zeroed, method {method}\n")),
+            "{told}"
+        );
+        assert!(told.ends_with("exit 0"), "{told}");
+        let told = report(dir.path(), &format!("zero f -r .. --method {method} --dry-run"));
+        assert_eq!(
+            (&told["changed"], &told["dry_run"]),
+            (&false.into(), &true.into()),
+            "{told}"
+        );
+    }
+    assert_eq!(State::of(&path), before);
+}
+
+#[test]
+fn an_empty_range_changes_nothing() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &noise(100));
+    file(dir.path(), "empty", b"");
+    let before = State::of(&path);
+    for line in [
+        "zero f -n 0",
+        "zero f -o end",
+        "zero f -r 5..5 --punch",
+        "zero empty -r ..",
+    ] {
+        assert_eq!(report(dir.path(), line)["changed"], false, "{line}");
+    }
+    assert_eq!(State::of(&path), before);
+}
+
+#[test]
+fn sync_is_told_apart() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(10_000));
+    for method in ["auto", "write"] {
+        let told = run(dir.path(), &format!("zero f -r 1..9999 --method {method} --sync"));
+        assert!(told.lines().next().unwrap().ends_with(", durable"), "{told}");
+    }
+    assert_eq!(report(dir.path(), "zero f -n 1 --sync")["durable"], true);
+    assert_eq!(report(dir.path(), "zero f -n 1")["durable"], false);
+}
+
+#[test]
+fn the_safety_rules_of_writers_hold() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = scratch();
+    let path = file(dir.path(), "f", &noise(100));
+    for mode in [0o444, 0o4755] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        refused_without_touching(dir.path(), "zero f -r ..", b"");
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let holder = fs::File::open(&path).unwrap();
+    holder.lock().unwrap();
+    refused_without_touching(dir.path(), "zero f -r .. --lock-timeout 50ms", b"");
+    holder.unlock().unwrap();
+    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for name in [".", "fifo", "missing", "/dev/null", "/dev/zero", "/proc/version"] {
+        let output = mmapctl(dir.path(), &["zero", name, "-n", "1"]).output().unwrap();
+        check_refusal(name, &output);
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_3_after_a_change() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[1; 100]);
+    for (options, code) in [(&["-n", "2"][..], 3), (&["-n", "0"], 2), (&["-n", "2", "--dry-run"], 2)] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = common::spawnable(dir.path(), &["zero", "f", "--method", "write"]);
+        let output = command.args(options).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", told(&output));
+    }
+    assert_eq!(fs::read(path).unwrap()[..3], [0, 0, 1]);
+}
