@@ -87,7 +87,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__cat)
-            opts="-q -v -o -n -r -f -x -h --json --quiet --verbose --color --progress --offset --length --range --format --no-squeeze --help"
+            opts="-q -v -o -n -r -f -x -h --json --quiet --verbose --color --progress --offset --length --range --format --no-squeeze --ignore-journal --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -253,7 +253,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__map)
-            opts="-q -v -o -n -r -h --json --quiet --verbose --color --progress --anonymous --offset --length --range --shared --private --prot --populate --lock --noreserve --advise --hold --help"
+            opts="-q -v -o -n -r -h --json --quiet --verbose --color --progress --anonymous --offset --length --range --shared --private --prot --populate --lock --noreserve --advise --ignore-journal --hold --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -315,7 +315,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__patch)
-            opts="-q -v -o -n -r -h --json --quiet --verbose --color --progress --offset --length --range --expect --dry-run --sync --force --lock-timeout --help"
+            opts="-q -v -o -n -r -e -h --json --quiet --verbose --color --progress --offset --length --range --find --all --nth --edit --script --format --reverse --diff --expect --strict --grow --dry-run --undo --sync --atomic --force --lock-timeout --journal --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -353,11 +353,47 @@ _mmapctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --find)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --nth)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --edit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -e)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --script)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "script xxd" -- "${cur}"))
+                    return 0
+                    ;;
+                --diff)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --expect)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --undo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --journal)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -369,7 +405,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__remap)
-            opts="-q -v -h --json --quiet --verbose --color --progress --size --sparse --force --lock-timeout --help"
+            opts="-q -v -h --json --quiet --verbose --color --progress --size --sparse --force --lock-timeout --journal --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -388,6 +424,10 @@ _mmapctl() {
                     return 0
                     ;;
                 --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --journal)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -445,7 +485,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__zero)
-            opts="-q -v -o -n -r -h --json --quiet --verbose --color --progress --offset --length --range --method --punch --dry-run --sync --force --lock-timeout --help"
+            opts="-q -v -o -n -r -h --json --quiet --verbose --color --progress --offset --length --range --method --punch --dry-run --sync --force --lock-timeout --journal --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -488,6 +528,10 @@ _mmapctl() {
                     return 0
                     ;;
                 --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --journal)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -88,6 +88,7 @@ complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l shared -d 'Store
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l private -d 'Stores stay in this mapping, as copies of its pages (the default for anonymous memory)'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l populate -d 'Bring in every page now'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l noreserve -d 'Take no swap space in advance (MAP_NORESERVE)'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l ignore-journal -d 'Read a file that waits for the recovery of an atomic patch all the same'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'
 always\t'Always'
@@ -108,6 +109,7 @@ complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s q -l quiet -d 'N
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s x -d 'The same as --format hex'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l no-squeeze -d 'Print repeated rows and holes in full'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l ignore-journal -d 'Read a file that waits for the recovery of an atomic patch all the same'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'
 always\t'Always'
@@ -118,13 +120,27 @@ never\t'Never'"
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -s o -l offset -d 'Begin here: 64, 0x40, 4K, 2p, -16 (from the end), end-1M+4' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -s n -l length -d 'This many bytes: 16, 0x10, 4K (1024s), 4kB (1000s), 1p (a page)' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -s r -l range -d 'The range START..END, half-open, or START..+LENGTH; \'..\' is the whole file' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l find -d 'Write where these bytes stand, which must be in one place: 7405, 74??eb, text:V1' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l nth -d 'Write in the N-th place that --find finds, counted from 1' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -s e -l edit -d 'An edit as a line of a script: \'0x40: 7405 -> 9090\'; may be given again' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l script -d 'Read edits from a script (- for stdin), see mmapctl-patch-script(5)' -r -F
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l format -d 'The format of the script' -r -f -a "script\t'As mmapctl-patch-script(5) says'
+xxd\t'A dump of xxd, read strictly'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l diff -d 'Print the script that turns FILE into OTHER, which has the same length; write nothing' -r -F
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l expect -d 'Write only if these bytes stand there now (or the new ones already do), else exit with 1' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l undo -d 'Before anything is written, write the script that undoes it to this new file' -r -F
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l lock-timeout -d 'How long to wait for other writers\' advisory lock (flock): 500ms, 10s, 2m' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l journal -d 'The recovery journal of --atomic is at this path, not beside the file' -r -F
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l json -d 'Report, and errors, as one JSON object each'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -s q -l quiet -d 'No report and no progress bar'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l all -d 'Write in all places that --find finds'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l reverse -d 'Apply --edit and --script backwards: old bytes in place of new ones'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l strict -d 'Exit with 1 where the old bytes are not there, even if the new ones are, or nothing would change'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l grow -d 'Let edits reach past the end, and the file grow by them'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l dry-run -d 'Check everything, write nothing, and print the edit script that would be applied'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l sync -d 'Return only when the new bytes are on the device (msync)'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l atomic -d 'Old or new as a whole even if the power fails on the way (a recovery journal beside the file); implies --sync'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l force -d 'Write to set-user-ID files, read-only modes and block devices all the same'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'
@@ -156,6 +172,7 @@ zero-range\t'fallocate(FALLOC_FL_ZERO_RANGE): blocks stay, nothing is written'
 punch\t'fallocate(FALLOC_FL_PUNCH_HOLE): blocks are freed'
 write\t'Store zeros through the mapping'"
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l lock-timeout -d 'How long to wait for other writers\' advisory lock (flock): 500ms, 10s, 2m' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l journal -d 'The recovery journal of --atomic is at this path, not beside the file' -r -F
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l json -d 'Report, and errors, as one JSON object each'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -s q -l quiet -d 'No report and no progress bar'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
@@ -172,6 +189,7 @@ always\t'Always'
 never\t'Never'"
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l size -d 'The new length: 64K, +1M (longer by), -1M (shorter by)' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l lock-timeout -d 'How long to wait for other writers\' advisory lock (flock): 500ms, 10s, 2m' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l journal -d 'The recovery journal of --atomic is at this path, not beside the file' -r -F
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l json -d 'Report, and errors, as one JSON object each'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -s q -l quiet -d 'No report and no progress bar'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'

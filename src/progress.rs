@@ -11,6 +11,12 @@ use std::time::{Duration, Instant};
 /// Work shorter than this shows no bar.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// So many steps look for a signal each.
+const FEW: u64 = 64;
+
+/// How much may be done after that before a signal is heard, in bytes.
+const ASK_AGAIN: u64 = 256 << 10;
+
 /// The progress of one verb on one file.
 #[derive(Debug)]
 pub struct Progress {
@@ -19,6 +25,10 @@ pub struct Progress {
     begin: Instant,
     display: Display,
     signals: Option<Signals>,
+    /// How often it has been stepped.
+    steps: u64,
+    /// How much was done when it was last looked whether a signal has come.
+    asked: u64,
 }
 
 #[derive(Debug)]
@@ -39,6 +49,8 @@ impl Progress {
             begin: Instant::now(),
             display: Display::of(globals),
             signals: None,
+            steps: 0,
+            asked: 0,
         }
     }
 
@@ -71,6 +83,12 @@ impl Progress {
                 }
             }
         }
+        // Asking costs a system call, which many small steps would feel.
+        self.steps += 1;
+        if self.signals.is_none() || (self.steps > FEW && done.abs_diff(self.asked) < ASK_AGAIN) {
+            return Ok(());
+        }
+        self.asked = done;
         match self.signals.as_ref().and_then(Signals::pending) {
             Some(signal) => Err(Interrupted(signal as i32)),
             None => Ok(()),

@@ -127,7 +127,10 @@ impl Offset {
     }
 
     /// The place, be it past the end. Every term fits 64 bits, so no text that fits memory overflows the sum.
-    fn place(&self, len: u64, page: u64) -> Result<u64, Refusal> {
+    ///
+    /// # Errors
+    /// Refused before the start, and above `u64::MAX`.
+    pub fn place(&self, len: u64, page: u64) -> Result<u64, Refusal> {
         let mut at = if self.from_end { i128::from(len) } else { 0 };
         for (sign, qty) in &self.terms {
             let bytes = i128::from(qty.bytes(page)?);

@@ -6,7 +6,7 @@ use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Map, Value, json};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -123,6 +123,14 @@ pub fn out(bytes: &[u8]) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A remark on stderr, for people.
+pub fn note(globals: &Globals, text: &str) {
+    if !globals.quiet && !globals.json {
+        // Nobody listening is no reason to stop.
+        let _ = io::stderr().write_all(format!("note: {text}\n").as_bytes());
+    }
 }
 
 /// "1 page", "2 pages".

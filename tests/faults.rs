@@ -250,7 +250,7 @@ fn a_raw_cat_to_dev_null_which_never_looks_notices_the_cut() {
     let dir = scratch();
     let path = sparse(dir.path(), "f", 128 << 20);
     // The first of sixteen windows.
-    let output = watched(dir.path(), Some("exec >/dev/null"), "cat f", "madvise(", 1, |_| {
+    let output = watched(dir.path(), Some("exec >/dev/null"), "cat f", "mmap(", 1, |_| {
         OpenOptions::new()
             .write(true)
             .open(&path)

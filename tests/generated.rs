@@ -39,6 +39,14 @@ const MANUAL: [(&str, &str, &str); 7] = {
     ]
 };
 
+/// Pages of file formats: the name, what it is, its text and its examples.
+const FORMATS: [(&str, &str, &str, &str); 1] = [(
+    "mmapctl-patch-script",
+    "edits of a file, to be checked, applied and undone",
+    include_str!("../src/manual/patch-script.manual"),
+    include_str!("../src/manual/patch-script.examples"),
+)];
+
 const SHELLS: [(Shell, &str); 3] = [
     (Shell::Bash, "completions/mmapctl.bash"),
     (Shell::Zsh, "completions/_mmapctl"),
@@ -73,6 +81,34 @@ fn commands() -> Vec<(String, Command)> {
 
 // ---- man pages -------------------------------------------------------------------------------------------------------
 
+/// Every page: its path, and its text as it should be.
+fn pages() -> Vec<(String, String)> {
+    let pages = commands().into_iter().map(|(name, command)| {
+        let page = man_page(&name, &command);
+        (format!("man/{name}.1"), page)
+    });
+    let formats = FORMATS.map(|(name, about, manual, examples)| {
+        let page = format_page(name, about, manual, examples);
+        (format!("man/{name}.5"), page)
+    });
+    pages.chain(formats).collect()
+}
+
+/// What every page opens with.
+const SOURCE: &str = "Written by tests/generated.rs from src/cli.rs, src/cmd and src/manual: edit those.";
+
+fn format_page(name: &str, about: &str, manual: &str, examples: &str) -> String {
+    let (title, version) = (name.to_uppercase(), env!("CARGO_PKG_VERSION"));
+    let examples = roff::examples(examples);
+    format!(
+        ".\\\" {SOURCE}\n.TH {title} 5 {DATE} \"mmapctl {version}\" mmapctl\n.nh\n.ad l\n\
+         .SH NAME\n{} \\- {}\n{}",
+        name.replace('-', "\\-"),
+        roff::inline(about),
+        roff::page(manual, &[("EXAMPLES", &examples)])
+    )
+}
+
 fn man_page(name: &str, command: &Command) -> String {
     let (_, manual, examples) = MANUAL
         .into_iter()
@@ -99,7 +135,7 @@ fn man_page(name: &str, command: &Command) -> String {
     // Neither hyphenated nor stretched: options and paths would suffer.
     let head = head.replace(".SH NAME", ".nh\n.ad l\n.SH NAME");
     format!(
-        ".\\\" Written by tests/generated.rs from src/cli.rs, src/cmd and src/manual: edit those.\n{head}{}{}",
+        ".\\\" {SOURCE}\n{head}{}{}",
         synopsis(command),
         roff::page(manual, &made)
     )
@@ -205,10 +241,7 @@ fn readme() -> String {
 
 /// Every generated file, with its text as it should be.
 fn generated() -> Vec<(PathBuf, String)> {
-    let pages = commands().into_iter().map(|(name, command)| {
-        let page = man_page(&name, &command);
-        (root().join(format!("man/{name}.1")), page)
-    });
+    let pages = pages().into_iter().map(|(path, page)| (root().join(path), page));
     let scripts = SHELLS.map(|(shell, path)| (root().join(path), completions(shell)));
     let mut files: Vec<_> = pages.chain(scripts).collect();
     files.push((root().join("README.md"), readme()));
@@ -316,6 +349,26 @@ fn every_page_has_the_sections_of_a_manual_in_order() {
         assert!(places.iter().all(Option::is_some), "{name}: {places:?}");
         assert!(places.is_sorted(), "{name}: {places:?}");
     }
+    for (path, page) in pages() {
+        let wanted = ["NAME", "DESCRIPTION", "EXAMPLES", "\"SEE ALSO\""];
+        let places = wanted.map(|heading| page.find(&format!("\n.SH {heading}\n")));
+        assert!(places.iter().all(Option::is_some), "{path}: {places:?}");
+        assert!(places.is_sorted(), "{path}: {places:?}");
+    }
+}
+
+#[test]
+fn every_page_that_a_page_names_is_there() {
+    let pages = pages();
+    for (path, page) in &pages {
+        for named in page.split("\\fB").filter(|part| part.starts_with("mmapctl")) {
+            let Some((name, section)) = named.split_once("\\fR(") else {
+                continue;
+            };
+            let named = format!("man/{}.{}", name.replace("\\-", "-"), &section[..1]);
+            assert!(pages.iter().any(|(path, _)| *path == named), "{path} names {named}");
+        }
+    }
 }
 
 #[test]
@@ -324,8 +377,7 @@ fn mandoc_finds_nothing_to_say_of_the_man_pages() {
     if !has(test, "mandoc") {
         return;
     }
-    for (name, _) in commands() {
-        let page = format!("man/{name}.1");
+    for (page, _) in pages() {
         let output = std::process::Command::new("mandoc")
             .current_dir(root())
             .args(["-T", "lint", "-W", "warning", &page])
@@ -342,17 +394,13 @@ fn no_line_of_a_man_page_is_wider_than_a_terminal() {
     if !has(test, "mandoc") {
         return;
     }
-    for (name, _) in commands() {
-        let text = peer(
-            root(),
-            "mandoc",
-            &["-T", "ascii", "-O", "width=78", &format!("man/{name}.1")],
-        );
+    for (page, _) in pages() {
+        let text = peer(root(), "mandoc", &["-T", "ascii", "-O", "width=78", &page]);
         // Bold is a letter struck over itself.
         let text = String::from_utf8_lossy(&text).into_owned();
         for line in text.lines() {
             let width = line.chars().count() - 2 * line.matches('\u{8}').count();
-            assert!(width <= 80, "man/{name}.1: {line}");
+            assert!(width <= 80, "{page}: {line}");
         }
     }
 }

@@ -10,11 +10,12 @@ use std::process::Command;
 const README: &str = include_str!("../README.md");
 
 /// The examples of `--help` and the man pages.
-const EXAMPLES: [(&str, &str); 7] = [
+const EXAMPLES: [(&str, &str); 8] = [
     ("mmapctl", include_str!("../src/manual/mmapctl.examples")),
     ("map", include_str!("../src/manual/map.examples")),
     ("cat", include_str!("../src/manual/cat.examples")),
     ("patch", include_str!("../src/manual/patch.examples")),
+    ("patch-script", include_str!("../src/manual/patch-script.examples")),
     ("sync", include_str!("../src/manual/sync.examples")),
     ("zero", include_str!("../src/manual/zero.examples")),
     ("remap", include_str!("../src/manual/remap.examples")),
@@ -46,7 +47,9 @@ fn steps<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Step> {
 fn bash(dir: &Path, line: &str) -> (String, bool) {
     let build = Path::new(BINARY).parent().expect("a folder").to_path_buf();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths([build].into_iter().chain(std::env::split_paths(&path))).expect("a PATH");
+    // mkfs is not on everybody's PATH.
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    let path = std::env::join_paths([build].into_iter().chain(folders)).expect("a PATH");
     let output = Command::new("bash")
         .args(["-c", &format!("exec 2>&1; {line}")])
         .current_dir(dir)
@@ -108,6 +111,43 @@ fn what_readme_shows_is_what_happens() {
     for block in blocks {
         let (block, _) = block.split_once("```").expect("a block ends");
         run(scratch().path(), "README", &steps(block.lines()));
+    }
+}
+
+/// The recipes: what each is for, its commands, and what they print.
+fn recipes() -> Vec<(&'static str, &'static str, &'static str)> {
+    let (_, section) = README.split_once("\n## Recipes\n").expect("the section");
+    let (section, _) = section.split_once("\n## ").expect("the next section");
+    let recipes = section.split("\n### ").skip(1);
+    let parts = recipes.map(|recipe| {
+        let (title, rest) = recipe.split_once('\n')?;
+        let (_, rest) = rest.split_once("```sh\n")?;
+        let (commands, rest) = rest.split_once("```\n")?;
+        let (_, rest) = rest.split_once("```text\n")?;
+        let (printed, _) = rest.split_once("```")?;
+        Some((title, commands, printed))
+    });
+    parts
+        .map(|parts| parts.expect("commands, then what they print"))
+        .collect()
+}
+
+#[test]
+fn every_recipe_can_be_pasted_and_prints_what_is_shown_below_it() {
+    let recipes = recipes();
+    let (_, has_ext4) = bash(scratch().path(), "command -v mkfs.ext4");
+    assert!(recipes.len() >= 5, "README has recipes");
+    for (title, commands, shown) in recipes {
+        // The magic of ext4 where it belongs, for want of the rest of the file system.
+        let made = "mmapctl patch disk.img --quiet -o 0x438 u16le:0xef53";
+        let commands = if has_ext4 {
+            commands.to_string()
+        } else {
+            commands.replace("mkfs.ext4 -q -F disk.img", made)
+        };
+        let (text, success) = bash(scratch().path(), &format!("set -e; {commands}"));
+        assert!(success, "{title}\n{commands}\n{text}");
+        assert_eq!(text, shown, "{title}\n{commands}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! `cat`: show or stream a range, raw or as a dump.
 
 use super::Job;
-use super::options::{Where, open_to_read};
+use super::options::{Reader, Where};
 use crate::cli::Globals;
 use crate::dump::{self, Dump, Style};
 use crate::exit::{Exit, Failure, Layer};
@@ -21,6 +21,8 @@ pub struct Args {
     file: PathBuf,
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    reader: Reader,
 }
 
 // What to show, wherever it comes from.
@@ -57,7 +59,7 @@ enum Format {
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let job = Job::on(&args.file, globals);
     let work = || {
-        let backing = open_to_read(&args.file)?;
+        let backing = args.reader.open(&args.file)?;
         args.options.apply(&mut Region::sliding(backing, Prot::Read)?, job)
     };
     work().in_file(&args.file)?;

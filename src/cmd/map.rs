@@ -1,7 +1,7 @@
 //! `map`: make a mapping, show how it lives in memory, hold it, run a command beside it.
 
 use super::Job;
-use super::options::{Where, duration, size};
+use super::options::{Reader, Where, duration, size};
 use crate::cli::{self, Globals};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{
@@ -38,6 +38,8 @@ pub struct Args {
     place: Where,
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    reader: Reader,
     /// Keep the mapping until SIGTERM or Ctrl-C, or for a while: --hold=10s
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, value_parser = duration, conflicts_with = "command")]
     hold: Option<Option<Duration>>,
@@ -148,6 +150,7 @@ impl Args {
             None => Backing::anonymous(self.wanted_len(page)?),
             Some(path) => {
                 let backing = Backing::open(path, self.access(), Duration::ZERO)?;
+                self.reader.check(&backing)?;
                 match backing.facts().kind {
                     // Fresh memory, which is to be stored into unless the user says otherwise.
                     Kind::Zero => {

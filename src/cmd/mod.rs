@@ -22,7 +22,7 @@ macro_rules! verbs {
         /// What to do, with its options.
         #[derive(Debug)]
         pub(crate) enum Verb {
-            $($variant($module::Args),)*
+            $($variant(Box<$module::Args>),)*
         }
 
         impl Verb {
@@ -45,7 +45,7 @@ macro_rules! verbs {
             fn from_arg_matches(matches: &ArgMatches) -> Result<Verb, clap::Error> {
                 match matches.subcommand() {
                     $(Some((stringify!($module), matches)) => {
-                        $module::Args::from_arg_matches(matches).map(Verb::$variant)
+                        $module::Args::from_arg_matches(matches).map(|args| Verb::$variant(Box::new(args)))
                     })*
                     _ => Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand)),
                 }

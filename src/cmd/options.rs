@@ -1,10 +1,15 @@
 //! Options that several verbs share, and what they mean: a range of the file, and the rules for writers.
 
+use crate::cli::Globals;
+use crate::edit::{Place, Recovery, recover};
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{Access, Backing, Cause, Error, Facts, Region, Span, Usage};
+use crate::mapping::{Access, Backing, Cause, Error, Facts, Prot, Region, Span, Usage};
 use crate::quantity::{Offset, Qty, Range, human};
+use crate::report;
+use anyhow::Context;
 use clap::Args;
-use std::path::Path;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 // The range of the file that a verb works on.
@@ -58,6 +63,14 @@ impl Where {
     }
 }
 
+impl Where {
+    /// The range to write where the file may grow: it begins at its end at the latest.
+    pub(crate) fn to_grow(&self, facts: &Facts) -> anyhow::Result<Span> {
+        let (start, end) = self.range().resolve(facts.len, facts.page)?;
+        Ok(span(start, end))
+    }
+}
+
 /// `resolve` gives start <= end, so the fallback is never used.
 fn span(start: u64, end: u64) -> Span {
     Span::new(start, end).unwrap_or(Span::first(0))
@@ -81,26 +94,109 @@ pub(crate) struct Writer {
     /// How long to wait for other writers' advisory lock (flock): 500ms, 10s, 2m
     #[arg(help_heading = "Safety", long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) lock_timeout: Duration,
+    /// The recovery journal of --atomic is at this path, not beside the file
+    #[arg(help_heading = "Safety", long, value_name = "PATH")]
+    pub(crate) journal: Option<PathBuf>,
 }
 
 impl Writer {
-    /// Opens `path` for storing through a mapping: never creates it, keeps the safety rules, and holds the lock.
-    pub(crate) fn open(&self, path: &Path) -> anyhow::Result<Backing> {
+    /// Opens `path` for storing through a mapping: never creates it, keeps the safety rules, holds the lock, and puts
+    /// the file back as it was if an atomic patch was cut short.
+    pub(crate) fn open(&self, path: &Path, globals: &Globals) -> anyhow::Result<Region> {
         let mut backing = Backing::open(path, Access::Write, self.lock_timeout)?;
         if let Some(refusal) = backing.refusal().filter(|_| !self.force) {
             return Err(Error::new("write to it", None, Cause::Refused(refusal)).into());
         }
         has_length(&backing)?;
         backing.lock(self.lock_timeout)?;
-        Ok(backing)
+        // A journal of another atomic patch's may be beside the file even where this one's goes elsewhere.
+        let places = [Place::beside(&backing)?, self.journal.as_deref().map(Place::at)];
+        let mut region = Region::sliding(backing, Prot::ReadWrite)?;
+        for place in places.into_iter().flatten() {
+            if recover(&mut region, &place)? == Recovery::PutBack {
+                let note = "an atomic patch had been cut short; the file was put back as it was before it";
+                report::note(globals, &format!("{}: {note}", report::shown(path)));
+            }
+        }
+        Ok(region)
+    }
+
+    /// Where the file's journal is; `None` where there can be none.
+    pub(crate) fn place(&self, backing: &Backing) -> Option<Place> {
+        match &self.journal {
+            Some(path) => Some(Place::at(path)),
+            // An error was told when the file was opened.
+            None => Place::beside(backing).ok().flatten(),
+        }
     }
 }
 
-/// Opens `path` for reading.
-pub(crate) fn open_to_read(path: &Path) -> anyhow::Result<Backing> {
-    let backing = Backing::open(path, Access::Read, Duration::ZERO)?;
-    has_length(&backing)?;
-    Ok(backing)
+// Rules for verbs that only read.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Reader {
+    /// Read a file that waits for the recovery of an atomic patch all the same
+    #[arg(help_heading = "Safety", long)]
+    pub(crate) ignore_journal: bool,
+}
+
+impl Reader {
+    /// Opens `path` for reading.
+    ///
+    /// # Errors
+    /// A file that an atomic patch has left half-written, unless told to ignore that.
+    pub(crate) fn open(&self, path: &Path) -> anyhow::Result<Backing> {
+        let backing = Backing::open(path, Access::Read, Duration::ZERO)?;
+        has_length(&backing)?;
+        self.check(&backing)?;
+        Ok(backing)
+    }
+
+    /// As [`Reader::open`], for a file that is open.
+    pub(crate) fn check(&self, backing: &Backing) -> anyhow::Result<()> {
+        if self.ignore_journal {
+            return Ok(());
+        }
+        match waiting(backing)? {
+            Some(place) => Err(recovery_needed(&place, Exit::Trouble).into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The journal beside a file, if one is there and the patch that made it is gone.
+pub(crate) fn waits_for_recovery(backing: &Backing) -> Option<Place> {
+    waiting(backing).ok().flatten()
+}
+
+fn waiting(backing: &Backing) -> anyhow::Result<Option<Place>> {
+    let Some(place) = Place::beside(backing)?.filter(Place::is_taken) else {
+        return Ok(None);
+    };
+    // Looked at again under the lock: a patch that was at work a moment ago has taken its journal away by now.
+    let Some(file) = backing.fd().and_then(|fd| fd.try_clone_to_owned().ok()).map(File::from) else {
+        return Ok(Some(place));
+    };
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Ok(None),
+        // A file system without locks has no patches at work that could be told from dead ones.
+        Err(TryLockError::Error(_)) => Ok(Some(place)),
+        Ok(()) => {
+            let taken = place.is_taken();
+            // Given back at once: readers hold no lock.
+            file.unlock().context("cannot unlock it")?;
+            Ok(taken.then_some(place))
+        }
+    }
+}
+
+/// What to say of it.
+pub(crate) fn recovery_needed(place: &Place, exit: Exit) -> Failure {
+    let message = format!(
+        "recovery needed: an atomic patch was cut short, and left '{}'",
+        report::shown(place.path())
+    );
+    let tip = "any verb that writes puts the file back: 'mmapctl patch FILE --script /dev/null'; cat and map show it as it is with --ignore-journal";
+    Failure::new(exit, message).tip(tip)
 }
 
 /// What a file takes up after the work; when that cannot be told any more, a change stays one.

@@ -1,22 +1,30 @@
 //! `patch`: edit bytes in place. Checked before anything is written, all or nothing after.
 
+mod gather;
+
 use super::Job;
-use super::options::{Where, Writer, open_to_read, within};
+use super::options::{Reader, Where, Writer};
 use crate::cli::Globals;
-use crate::edit::{Comparison, Edit, Edits, Mismatch, Value};
-use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{Cause, Error, Facts, Prot, Region, Span};
+use crate::edit::{
+    Comparison, Durability, Edits, Mismatch, Origin, Place, ScriptWriter, Value, diff, each_edit, pattern, write_undo,
+};
+use crate::exit::{Exit, Failure, Layer, Told, quoted};
+use crate::mapping::{Prot, Region};
 use crate::progress::Progress;
 use crate::report::{self, Report, plural};
+use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde_json::json;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 // Without a doc comment, which clap would take for the verb's description.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/patch.examples"))]
 pub struct Args {
-    /// The file to edit; it keeps its length
+    /// The file to edit; it keeps its length, unless --grow or a script says otherwise
     file: PathBuf,
     #[command(flatten)]
     options: Options,
@@ -27,20 +35,72 @@ pub struct Args {
 // What to do to the file, wherever it comes from.
 #[derive(Debug, clap::Args)]
 struct Options {
-    /// The new bytes, one value after the other: dead, text:V1\n, u32le:1,2, fill:5a:4K, @FILE; without any, stdin
+    /// The new bytes, one value after the other: dead, text:V1\n, u32le:1,2, u8:4/7, fill:5a:4K, crc32le:..end-4, @FILE;
+    /// without any, stdin
     #[arg(value_name = "VALUE", value_parser = value())]
     values: Vec<Value>,
     #[command(flatten)]
     place: Where,
+    /// Write where these bytes stand, which must be in one place: 7405, 74??eb, text:V1
+    #[arg(long, value_name = "VALUE", value_parser = OsStringValueParser::new().try_map(|text| pattern(&text)), conflicts_with_all = ["expect", "length"])]
+    find: Option<crate::edit::Masked>,
+    /// Write in all places that --find finds
+    #[arg(long, requires = "find")]
+    all: bool,
+    /// Write in the N-th place that --find finds, counted from 1
+    #[arg(long, value_name = "N", requires = "find", conflicts_with = "all", value_parser = clap::value_parser!(u64).range(1..))]
+    nth: Option<u64>,
+    /// An edit as a line of a script: '0x40: 7405 -> 9090'; may be given again
+    #[arg(short, long, value_name = "EDIT", allow_hyphen_values = true)]
+    edit: Vec<OsString>,
+    /// Read edits from a script (- for stdin), see mmapctl-patch-script(5)
+    #[arg(long, value_name = "PATH")]
+    script: Option<PathBuf>,
+    /// The format of the script
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        requires = "script",
+        default_value = "script",
+        hide_default_value = true
+    )]
+    format: ScriptFormat,
+    /// Apply --edit and --script backwards: old bytes in place of new ones
+    #[arg(long)]
+    reverse: bool,
+    /// Print the script that turns FILE into OTHER, which has the same length; write nothing
+    #[arg(long, value_name = "OTHER", conflicts_with_all = ["values", "find", "edit", "script", "offset", "length", "range"])]
+    diff: Option<PathBuf>,
     /// Write only if these bytes stand there now (or the new ones already do), else exit with 1
     #[arg(long, value_name = "VALUE", value_parser = value())]
     expect: Option<Value>,
+    /// Exit with 1 where the old bytes are not there, even if the new ones are, or nothing would change
+    #[arg(long)]
+    strict: bool,
+    /// Let edits reach past the end, and the file grow by them
+    #[arg(long)]
+    grow: bool,
     /// Check everything, write nothing, and print the edit script that would be applied
     #[arg(long)]
     dry_run: bool,
+    /// Before anything is written, write the script that undoes it to this new file
+    #[arg(long, value_name = "PATH", conflicts_with = "dry_run")]
+    undo: Option<PathBuf>,
     /// Return only when the new bytes are on the device (msync)
     #[arg(long)]
     sync: bool,
+    /// Old or new as a whole even if the power fails on the way (a recovery journal beside the file); implies --sync
+    #[arg(long)]
+    atomic: bool,
+}
+
+/// How a script is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ScriptFormat {
+    /// As mmapctl-patch-script(5) says
+    Script,
+    /// A dump of xxd, read strictly
+    Xxd,
 }
 
 fn value() -> impl TypedValueParser<Value = Value> {
@@ -49,32 +109,32 @@ fn value() -> impl TypedValueParser<Value = Value> {
 
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let job = Job::on(&args.file, globals);
-    let work = || {
-        args.options.asked()?;
-        let (backing, prot) = if args.options.dry_run {
-            (open_to_read(&args.file)?, Prot::Read)
-        } else {
-            (args.writer.open(&args.file)?, Prot::ReadWrite)
-        };
-        args.options.apply(&mut Region::sliding(backing, prot)?, job)
+    let options = &args.options;
+    let work = || -> anyhow::Result<()> {
+        options.asked()?;
+        if options.dry_run || options.diff.is_some() {
+            let mut region = Region::sliding(Reader::default().open(&args.file)?, Prot::Read)?;
+            return match &options.diff {
+                Some(other) => print_diff(&mut region, other, job),
+                None => options.apply(&mut region, None, job),
+            };
+        }
+        let mut region = args.writer.open(&args.file, globals)?;
+        let place = args.writer.place(region.backing()).filter(|_| options.atomic);
+        if options.atomic && place.is_none() {
+            let failure = Failure::trouble("a device has no folder for the recovery journal of --atomic");
+            return Err(failure.tip("say where it goes: --journal PATH").into());
+        }
+        options.apply(&mut region, place.as_ref(), job)
     };
     work().in_file(&args.file)?;
     Ok(Exit::Done as u8)
 }
 
 impl Options {
-    /// Refuses, before any file is opened, what cannot be meant.
-    fn asked(&self) -> anyhow::Result<()> {
-        if !self.place.is_given() {
-            let failure = Failure::trouble("where to write is not said");
-            return Err(failure.tip("add --offset, such as --offset 0x40").into());
-        }
-        Ok(())
-    }
-
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
-        let place = self.plan(region.backing().facts())?;
-        let mut edits = self.gather(place, region.backing().facts())?;
+    /// Compares, and stores unless told otherwise; atomically when `place` says where the journal goes.
+    fn apply(&self, region: &mut Region, place: Option<&Place>, job: Job<'_>) -> anyhow::Result<()> {
+        let mut edits = self.gather(region, job)?;
         let total = edits.new.len();
         // Comparing, making room and storing go over the bytes once each.
         let mut progress = if self.dry_run {
@@ -82,195 +142,212 @@ impl Options {
         } else {
             Progress::writing(job.globals, "patching", total * 3)?
         };
-        let mut comparison = edits.compare(region, &mut |done| progress.step(done))?;
+        let mut comparison = edits.compare(region, self.strict, &mut |done| progress.step(done))?;
         if !comparison.mismatches.is_empty() {
-            return Err(mismatch(&comparison.mismatches, edits.list.len(), job).into());
+            return Err(self.mismatch(&comparison.mismatches, edits.list.len(), job).into());
+        }
+        let changes = !comparison.todo.is_empty() || edits.len_after != region.span().end();
+        if self.strict && !changes {
+            let failure = Failure::new(Exit::No, "the edits have been applied already; nothing was written");
+            return Err(failure.tip("without --strict this is success").into());
         }
         if self.dry_run {
-            return script(&edits, &comparison, region.backing().facts(), job);
+            return print_script(&mut edits, &mut comparison, region.span().end(), job);
         }
-        if !comparison.todo.is_empty() {
+        let undo = self.undo.as_deref();
+        if let Some(path) = undo {
+            save_undo(path, &mut edits, &mut comparison, region.span().end())?;
+        }
+        let durability = match place {
+            Some(place) => Durability::Atomic(place),
+            None if self.sync => Durability::Synced,
+            None => Durability::Cached,
+        };
+        if changes {
             let mut done = total;
             let mut last = 0;
-            edits.store(region, &mut comparison, &mut |part| {
+            let stored = edits.store(region, &mut comparison, durability, &mut |part| {
                 done += if part >= last { part - last } else { part };
                 last = part;
                 progress.step(done)
-            })?;
-        }
-        let span = edits.span();
-        let changed = !comparison.todo.is_empty();
-        if self.sync {
-            region.flush(span, false).or_fail(|| not_durable(changed))?;
+            });
+            if let Err(error) = stored {
+                return Err(without_undo(error, undo));
+            }
+        } else if self.sync || self.atomic {
+            let span = edits.span();
+            region.flush(span, false)?;
         }
         drop(progress);
-        self.report(span, &comparison, job).print(job.globals)
+        self.report(&edits, &comparison, changes, job).print(job.globals)
     }
 
-    /// Where the bytes go: a range to fill exactly, or all that is left behind an offset.
-    fn plan(&self, facts: &Facts) -> anyhow::Result<Span> {
-        let place = self.place.to_write(facts)?;
-        let known = self.values.iter().try_fold(0u64, |sum, value| {
-            let len = value.len(facts.page)?.unwrap_or(0);
-            anyhow::Ok(sum.saturating_add(len))
-        })?;
-        self.fits(place, known)?;
-        Ok(place)
-    }
-
-    /// Whether `len` new bytes are not too many.
-    fn fits(&self, place: Span, len: u64) -> anyhow::Result<()> {
-        if len <= place.len() {
-            return Ok(());
-        }
-        if self.place.has_end() {
-            return Err(unequal(place, &format!("at least {}", plural(len, "byte"))).into());
-        }
-        let end = place.start().saturating_add(len);
-        let span = Span::new(place.start(), end).unwrap_or(place);
-        Err(Error::new("write", Some(span), Cause::PastEnd { len: place.end() }).into())
-    }
-
-    /// Reads the bytes from where they come, no more of them than there is room for.
-    fn gather(&self, place: Span, facts: &Facts) -> anyhow::Result<Edits> {
-        let mut edits = Edits::default();
-        let stdin = [Value::Stdin];
-        let values = if self.values.is_empty() {
-            &stdin
+    fn report(&self, edits: &Edits, comparison: &Comparison, changes: bool, job: Job<'_>) -> Report {
+        let (name, span) = (job.name(), edits.span());
+        let durable = self.sync || self.atomic;
+        let count = edits.list.len();
+        let within = if count == 1 {
+            format!("of {span}")
         } else {
-            self.values.as_slice()
+            format!("by {} in {span}", plural(count as u64, "edit"))
         };
-        for value in values {
-            let most = place.len() - edits.new.len() + 1;
-            value.spool(&mut edits.new, most, facts.page)?;
-            self.fits(place, edits.new.len())?;
-        }
-        let len = edits.new.len();
-        if len == 0 {
-            let failure = Failure::trouble("there are no bytes to write: the input is empty");
-            return Err(failure.tip("give a VALUE, or send the bytes to stdin").into());
-        }
-        if self.place.has_end() && len < place.len() {
-            return Err(unequal(place, &plural(len, "byte")).into());
-        }
-        let span = within(Span::at(place.start(), len).unwrap_or(place), facts)?;
-        if let Some(expect) = &self.expect {
-            expect.spool(&mut edits.expected, len + 1, facts.page)?;
-            let expected = edits.expected.len();
-            if expected != len {
-                let than = if expected > len { "more" } else { "fewer" };
-                let failure = Failure::trouble(format!("--expect has {than} bytes than the {len} to write"));
-                return Err(failure.tip("give both the same length").into());
-            }
-        }
-        edits.list.push(Edit {
-            span,
-            from: 0,
-            expects: self.expect.is_some().then_some(0),
-        });
-        Ok(edits)
-    }
-
-    fn report(&self, span: Span, comparison: &Comparison, job: Job<'_>) -> Report {
-        let changed = !comparison.todo.is_empty();
-        let name = job.name();
-        let line = match (changed, self.sync) {
+        let line = match (changes, count) {
+            (false, 0) => format!("{name}: no edits; nothing was written"),
             (false, _) => format!("{name}: {span} holds these bytes already; nothing was written"),
-            (true, sync) => format!(
-                "{name}: {} of {span} changed{}",
+            (true, _) => format!(
+                "{name}: {} {within} changed{}",
                 plural(comparison.differing, "byte"),
-                if sync { ", durable" } else { "" }
+                if durable { ", durable" } else { "" }
             ),
         };
-        Report::new("patch", job.path, changed)
+        let offsets: Vec<u64> = edits
+            .list
+            .iter()
+            .take(MOST_OFFSETS)
+            .map(|edit| edit.span.start())
+            .collect();
+        Report::new("patch", job.path, changes)
             .field("offset", span.start())
             .field("length", span.len())
+            .field("edits", count)
+            .field("offsets", offsets)
             .field("bytes_changed", comparison.differing)
-            .field("durable", self.sync)
+            .field("size", edits.len_after)
+            .field("durable", durable)
+            .field("atomic", self.atomic)
+            .field(
+                "undo",
+                self.undo.as_ref().map(|path| path.to_string_lossy().into_owned()),
+            )
             .line(line)
     }
+
+    fn mismatch(&self, mismatches: &[Mismatch], edits: usize, job: Job<'_>) -> Failure {
+        let script = |origin: Origin| match (origin, self.script.as_deref()) {
+            (Origin::Line(_), Some(path)) => format!("{}: ", report::shown(path)),
+            _ => String::new(),
+        };
+        let one = |one: &Mismatch| {
+            let (found, expected) = (const_hex::encode(&one.found), const_hex::encode(&one.expected));
+            format!("bytes at {:#x} are {found}, expected {expected}", one.offset)
+        };
+        let message = match mismatches {
+            [only] if edits == 1 => format!("{}; nothing was written", one(only)),
+            [only] => format!(
+                "{} (1 of {edits} edits: {}); nothing was written",
+                one(only),
+                only.origin
+            ),
+            several => {
+                let mut message = format!("{} of {edits} edits do not match; nothing was written", several.len());
+                for mismatch in several {
+                    message += &format!("\n  {}{}: {}", script(mismatch.origin), mismatch.origin, one(mismatch));
+                }
+                message
+            }
+        };
+        let around = mismatches[0].offset;
+        let tip = format!(
+            "see what is there with 'mmapctl cat {} --range {around:#x}..+16 -x'",
+            job.file()
+        );
+        Failure::new(Exit::No, message).tip(tip)
+    }
 }
 
-fn unequal(place: Span, given: &str) -> Failure {
-    let message = format!(
-        "the range {place} takes {}, and {given} came",
-        plural(place.len(), "byte")
-    );
-    Failure::trouble(message)
-        .tip("give --offset alone to write as many as there are, or fill:00:LENGTH to clear the rest")
-}
+/// The most offsets that a JSON report lists; the script has them all.
+const MOST_OFFSETS: usize = 1000;
 
-fn not_durable(changed: bool) -> Failure {
-    let state = if changed {
-        "the file was changed, but is"
-    } else {
-        "the file is"
+/// `--undo`: the reverse script, durable with its name before the first store.
+fn save_undo(path: &Path, edits: &mut Edits, comparison: &mut Comparison, len: u64) -> anyhow::Result<()> {
+    let failed = || {
+        let message = format!(
+            "nothing was written: cannot make the undo script '{}'",
+            report::shown(path)
+        );
+        Failure::trouble(message).tip("--undo takes a file that is not there yet")
     };
-    let message = format!("{state} not proven durable");
-    let tip = "the device may have lost data: see 'dmesg', write the bytes again and sync again";
-    Failure::new(Exit::NotDurable, message).tip(tip)
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .or_fail(failed)?;
+    let write = || -> anyhow::Result<()> {
+        let mut out = BufWriter::new(file);
+        write_undo(edits, comparison, len, |text| Ok(out.write_all(text)?))?;
+        out.into_inner().map_err(|error| error.into_error())?.sync_all()?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Ok(File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?)
+    };
+    write()
+        .inspect_err(|_| {
+            // A half-written script would be worse than none.
+            let _ = std::fs::remove_file(path);
+        })
+        .or_fail(failed)
 }
 
-fn mismatch(mismatches: &[Mismatch], edits: usize, job: Job<'_>) -> Failure {
-    let lines = mismatches.iter().map(|one| {
-        let (found, expected) = (const_hex::encode(&one.found), const_hex::encode(&one.expected));
-        format!("bytes at {:#x} are {found}, expected {expected}", one.offset)
-    });
-    let mut message = lines.collect::<Vec<_>>().join("\n       ");
-    if edits > 1 {
-        message += &format!(" ({} of {edits} edits)", mismatches.len());
+/// A patch that left the file as it was needs no undo script; one that changed it, or may have, does.
+fn without_undo(error: anyhow::Error, undo: Option<&Path>) -> anyhow::Error {
+    if let Some(path) = undo.filter(|_| Told::of(&error).exit <= Exit::Trouble) {
+        // It says no more than what stands in the file.
+        let _ = std::fs::remove_file(path);
     }
-    message += "; nothing was written";
-    let around = mismatches[0].offset;
-    let tip = format!(
-        "see what is there with 'mmapctl cat {} --range {around:#x}..+16 -x'",
-        job.file()
-    );
-    Failure::new(Exit::No, message).tip(tip)
+    error
 }
 
-/// `--dry-run`: the edit script that would be applied, a line for each 32 bytes that differ.
-fn script(edits: &Edits, comparison: &Comparison, facts: &Facts, job: Job<'_>) -> anyhow::Result<()> {
-    const LINE: u64 = 32;
-    let mut script = format!("# mmapctl-patch 1\nsize {:#x}\n", facts.len);
-    let mut objects = Vec::new();
-    for piece in &comparison.todo {
-        for line in piece.span().windows(LINE) {
-            let from = piece.from + (line.start() - piece.at);
-            let (mut old, mut new) = ([0; LINE as usize], [0; LINE as usize]);
-            let (old, new) = (&mut old[..line.len() as usize], &mut new[..line.len() as usize]);
-            comparison.old.read_at(from, old)?;
-            edits.new.read_at(from, new)?;
-            if old == new {
-                continue;
-            }
-            let (old, new) = (const_hex::encode(old), const_hex::encode(new));
-            if job.globals.json {
-                objects.push(json!({"offset": line.start(), "old": old, "new": new}));
-                continue;
-            }
-            script += &format!("{:#x}: {old} -> {new}\n", line.start());
-            if script.len() > 1 << 16 {
-                report::out(script.as_bytes())?;
-                script.clear();
-            }
-        }
+/// `--dry-run`: the edit script that would be applied.
+fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, job: Job<'_>) -> anyhow::Result<()> {
+    let after = edits.len_after;
+    if !job.globals.json {
+        let mut script = ScriptWriter::new(len, after, report::out);
+        each_edit(edits, comparison, after.max(len), |at, old, new| {
+            // What is cut off needs no line: the size says it.
+            if at < after { script.edit(at, old, new) } else { Ok(()) }
+        })?;
+        return script.finish();
     }
-    if job.globals.json {
-        let report = Report::new("patch", job.path, false)
-            .field("dry_run", true)
-            .field("size", facts.len)
-            .field("bytes_changed", comparison.differing)
-            .field("edits", objects);
-        return report.print(job.globals);
-    }
-    report::out(script.as_bytes())
+    let mut lines = Vec::new();
+    each_edit(edits, comparison, after, |at, old, new| {
+        lines.push(json!({"offset": at, "old": const_hex::encode(old), "new": const_hex::encode(new)}));
+        Ok(())
+    })?;
+    Report::new("patch", job.path, false)
+        .field("dry_run", true)
+        .field("size", len)
+        .field("size_after", after)
+        .field("bytes_changed", comparison.differing)
+        .field("edits", lines)
+        .print(job.globals)
 }
 
-impl Edits {
-    /// The range from the first edit to the last.
-    fn span(&self) -> Span {
-        let spans = self.list.iter().map(|edit| edit.span);
-        spans.reduce(Span::join).unwrap_or(Span::first(0))
+/// `--diff`: the script that turns the file into `other`.
+fn print_diff(region: &mut Region, other: &Path, job: Job<'_>) -> anyhow::Result<()> {
+    let opened = Reader::default()
+        .open(other)
+        .and_then(|backing| Ok(Region::sliding(backing, Prot::Read)?));
+    let mut theirs = opened.in_file(other)?;
+    let mut progress = Progress::reading(job.globals, "comparing", region.span().len());
+    let mut script = Vec::new();
+    let json = job.globals.json;
+    let differing = diff(
+        region,
+        &mut theirs,
+        |text| {
+            if json {
+                script.extend_from_slice(text);
+                return Ok(());
+            }
+            report::out(text)
+        },
+        &mut |done| progress.step(done),
+    )?;
+    if json {
+        return Report::new("patch", job.path, false)
+            .field("other", other.to_string_lossy())
+            .field("bytes_differing", differing)
+            .field("script", String::from_utf8_lossy(&script))
+            .print(job.globals);
     }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use super::Job;
 use super::options::{Writer, size, usage_after};
 use crate::cli::Globals;
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{self, Facts, Prot, Region};
+use crate::mapping::{self, Facts, Region};
 use crate::quantity::Size;
 use crate::report::Report;
 use crate::signals::Signals;
@@ -36,10 +36,7 @@ struct Options {
 
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let job = Job::on(&args.file, globals);
-    let work = || {
-        let backing = args.writer.open(&args.file)?;
-        args.options.apply(&mut Region::sliding(backing, Prot::ReadWrite)?, job)
-    };
+    let work = || args.options.apply(&mut args.writer.open(&args.file, globals)?, job);
     work().in_file(&args.file)?;
     Ok(Exit::Done as u8)
 }

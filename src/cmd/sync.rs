@@ -1,7 +1,7 @@
 //! `sync`: make a range durable and prove it, by the dirty pages before and after.
 
 use super::Job;
-use super::options::{Where, has_length};
+use super::options::{Where, has_length, recovery_needed, waits_for_recovery};
 use crate::cli::{self, Globals};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Access, Backing, Cause, Flush, Prot, Region, Shape, Span, Visibility, unwritten};
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
 }
 
 fn one(file: &Path, options: &Options, globals: &Globals) -> anyhow::Result<()> {
-    let work = || {
+    let work = || -> anyhow::Result<()> {
         // msync flushes nothing through a descriptor that was opened for reading only.
         let backing = Backing::open(file, Access::WriteIfAllowed, Duration::ZERO)?;
         has_length(&backing)?;
@@ -53,9 +53,15 @@ fn one(file: &Path, options: &Options, globals: &Globals) -> anyhow::Result<()> 
         } else {
             Prot::Read
         };
+        let waits = waits_for_recovery(&backing);
         let span = Span::first(backing.facts().len);
         let mut region = Region::new(backing, span, Shape::whole(Visibility::Shared, prot))?;
-        options.apply(&mut region, Job::on(file, globals))
+        options.apply(&mut region, Job::on(file, globals))?;
+        match waits {
+            // What is durable now is half a patch.
+            Some(place) => Err(recovery_needed(&place, Exit::InDoubt).into()),
+            None => Ok(()),
+        }
     };
     work().in_file(file)
 }

@@ -1,9 +1,9 @@
 //! `zero`: zero a range by the cheapest means that the file system has.
 
 use super::Job;
-use super::options::{Where, Writer, open_to_read, size, usage_after};
+use super::options::{Reader, Where, Writer, size, usage_after};
 use crate::cli::Globals;
-use crate::edit::{Spool, or_put_back};
+use crate::edit::{Before, Spool, or_put_back};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Cause, Error, Facts, Piece, Prot, Region, Span};
 use crate::progress::Progress;
@@ -79,12 +79,12 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let job = Job::on(&args.file, globals);
     let work = || {
         args.options.asked()?;
-        let (backing, prot) = if args.options.dry_run {
-            (open_to_read(&args.file)?, Prot::Read)
+        let mut region = if args.options.dry_run {
+            Region::sliding(Reader::default().open(&args.file)?, Prot::Read)?
         } else {
-            (args.writer.open(&args.file)?, Prot::ReadWrite)
+            args.writer.open(&args.file, globals)?
         };
-        args.options.apply(&mut Region::sliding(backing, prot)?, job)
+        args.options.apply(&mut region, job)
     };
     work().in_file(&args.file)?;
     Ok(Exit::Done as u8)
@@ -193,7 +193,8 @@ fn write(region: &mut Region, span: Span, progress: &mut Progress) -> anyhow::Re
         .context("nothing was written")?;
     let mut old = kept(region, span, KEEP)?;
     let stored = region.zero(span, &mut |done| progress.step(span.len() + done));
-    or_put_back(region, &all, old.as_mut(), stored)
+    let before = before(region, &all, old.as_mut());
+    or_put_back(region, before, stored.map_err(Into::into))
 }
 
 /// One call of fallocate that does it all; a failure may still have zeroed a part.
@@ -211,7 +212,9 @@ fn call(
             ..error
         }
     });
-    let outcome = or_put_back(region, &[whole(span)], old.as_mut(), result);
+    let all = [whole(span)];
+    let before = before(region, &all, old.as_mut());
+    let outcome = or_put_back(region, before, result.map_err(Into::into));
     if outcome.as_ref().is_err_and(is_unsupported) {
         let failure = Failure::trouble(format!("the file system has no {}", method.name()));
         return outcome.or_fail(|| failure.tip("--method write works everywhere; auto picks what works"));
@@ -240,6 +243,15 @@ fn kept(region: &mut Region, span: Span, most: u64) -> anyhow::Result<Option<Spo
     // Putting back must need nothing that could run out by then, such as descriptors.
     old.fd()?;
     Ok(Some(old))
+}
+
+fn before<'a>(region: &Region, pieces: &'a [Piece], old: Option<&'a mut Spool>) -> Before<'a> {
+    Before {
+        pieces,
+        old,
+        len: region.span().end(),
+        flush: false,
+    }
 }
 
 fn whole(span: Span) -> Piece {

@@ -1,11 +1,27 @@
 //! Edits: what bytes go where, what must stand there before, and how they get in all or not at all.
 
+mod builder;
+mod diff;
+mod find;
+mod journal;
+mod number;
 mod plan;
+mod script;
 mod spool;
+mod sums;
 mod undo;
 mod value;
+mod write;
+mod xxd;
 
-pub use plan::{Comparison, Edit, Edits, Mismatch};
+pub use builder::{Builder, Source};
+pub use diff::diff;
+pub use find::{Find, find};
+pub use journal::{Place, Recovery, recover};
+pub use plan::{Comparison, Durability, Edit, Edits, Extra, Mismatch, Origin};
+pub use script::{read_edit, read_script};
 pub use spool::Spool;
-pub use undo::or_put_back;
-pub use value::Value;
+pub use undo::{Before, or_put_back};
+pub use value::{Masked, Value, pattern, take_stdin};
+pub use write::{ScriptWriter, each_edit, write_undo};
+pub use xxd::read_xxd;

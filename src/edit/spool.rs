@@ -3,31 +3,41 @@
 use crate::mapping::memfd_with;
 use anyhow::Context;
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
-/// Up to this many bytes stay in memory, so that the process does too.
-const IN_MEMORY: usize = 1 << 20;
+/// Up to this many bytes stay in the process's memory.
+const IN_MEMORY: usize = 256 << 10;
+
+/// Up to this many stay in a memfd, which is quicker than a file; beyond, they can be paged out to one.
+const IN_MEMFD: u64 = 16 << 20;
+
+/// How much of the file part is read at a time.
+const BLOCK: usize = 128 << 10;
 
 /// A growing sequence of bytes.
 #[derive(Debug, Default)]
 pub struct Spool {
-    bytes: Vec<u8>,
-    /// Holds everything once the bytes were too many, or a descriptor was asked for.
+    /// The first part, once the bytes were too many, or a descriptor was asked for.
     file: Option<File>,
-    len: u64,
+    /// Length of the part in the file.
+    filed: u64,
+    /// What follows it.
+    tail: Vec<u8>,
+    /// A block of the file part and where it begins: reads mostly go forward in small steps.
+    block: (u64, Vec<u8>),
 }
 
 impl Spool {
     /// Its length in bytes.
     pub fn len(&self) -> u64 {
-        self.len
+        self.filed + self.tail.len() as u64
     }
 
     /// True while it has no bytes.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Appends `bytes`.
@@ -35,21 +45,24 @@ impl Spool {
     /// # Errors
     /// A full or broken temporary directory, once the bytes do not stay in memory.
     pub fn push(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        if self.file.is_none() && self.bytes.len() + bytes.len() > IN_MEMORY {
-            // A machine without a writable temporary directory still has memory.
-            let file = tempfile::tempfile().or_else(|_| memfd_with(c"mmapctl-spool", b""));
-            let mut file = file.context("cannot make a temporary file")?;
-            file.write_all(&self.bytes).context("cannot write a temporary file")?;
-            self.bytes = Vec::new();
-            self.file = Some(file);
+        if !self.tail.is_empty() && self.tail.len() + bytes.len() > IN_MEMORY {
+            self.file_tail()?;
         }
-        match &mut self.file {
-            Some(file) => file
-                .write_all_at(bytes, self.len)
-                .context("cannot write a temporary file")?,
-            None => self.bytes.extend_from_slice(bytes),
-        }
-        self.len += bytes.len() as u64;
+        self.tail.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn file_tail(&mut self) -> anyhow::Result<()> {
+        let file = match self.file.take() {
+            Some(file) if self.filed <= IN_MEMFD && self.len() > IN_MEMFD => moved_to_disk(file)?,
+            Some(file) => file,
+            None => memfd_with(c"mmapctl-spool", b"").context("cannot make a memfd")?,
+        };
+        let file = self.file.insert(file);
+        file.write_all_at(&self.tail, self.filed)
+            .context("cannot write a temporary file")?;
+        self.filed += self.tail.len() as u64;
+        self.tail.clear();
         Ok(())
     }
 
@@ -84,25 +97,99 @@ impl Spool {
         Ok(())
     }
 
-    /// Copies the bytes from `from` on into `buf`, all of which must be there.
-    pub fn read_at(&self, from: u64, buf: &mut [u8]) -> anyhow::Result<()> {
-        if let Some(file) = &self.file {
-            return file.read_exact_at(buf, from).context("cannot read a temporary file");
+    /// The `len` bytes from `from` on, all of which must be there: where they stand, or copied into `scratch`.
+    pub fn slice<'a>(&'a mut self, from: u64, len: usize, scratch: &'a mut Vec<u8>) -> anyhow::Result<&'a [u8]> {
+        if let Some(at) = from.checked_sub(self.filed) {
+            let bytes = self.tail.get(at as usize..at as usize + len);
+            return bytes.context("the payload is shorter than its edits");
         }
-        let end = from as usize + buf.len();
-        let bytes = self.bytes.get(from as usize..end);
-        buf.copy_from_slice(bytes.context("the payload is shorter than its edits")?);
+        if from + len as u64 <= self.filed && len <= BLOCK {
+            let block = self.filed_at(from, len)?;
+            if block.len() >= len {
+                // Asked again, for the borrow of the first call would reach to the end.
+                return Ok(&self.filed_at(from, len)?[..len]);
+            }
+        }
+        scratch.resize(len, 0);
+        self.read_at(from, scratch)?;
+        Ok(scratch)
+    }
+
+    /// Copies the bytes from `from` on into `buf`, all of which must be there.
+    pub fn read_at(&mut self, from: u64, buf: &mut [u8]) -> anyhow::Result<()> {
+        let mut from = from;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let source = if from < self.filed {
+                self.filed_at(from, rest.len())?
+            } else {
+                let at = (from - self.filed) as usize;
+                self.tail.get(at..).unwrap_or_default()
+            };
+            if source.is_empty() {
+                anyhow::bail!("the payload is shorter than its edits");
+            }
+            let count = source.len().min(rest.len());
+            rest[..count].copy_from_slice(&source[..count]);
+            rest = &mut rest[count..];
+            from += count as u64;
+        }
+        Ok(())
+    }
+
+    /// What the file part has from `from` on, a block of it.
+    fn filed_at(&mut self, from: u64, wanted: usize) -> anyhow::Result<&[u8]> {
+        let (start, block) = &mut self.block;
+        let held = *start..*start + block.len() as u64;
+        if !held.contains(&from) {
+            let len = wanted.clamp(1, BLOCK).max(BLOCK.min((self.filed - from) as usize));
+            block.resize(len.min((self.filed - from) as usize), 0);
+            *start = from;
+            let file = self.file.as_ref().context("the payload has no file")?;
+            if let Err(error) = file.read_exact_at(block, from) {
+                block.clear();
+                return Err(error).context("cannot read a temporary file");
+            }
+        }
+        Ok(&block[(from - *start) as usize..])
+    }
+
+    /// Writes over bytes that are there already.
+    pub fn overwrite(&mut self, from: u64, bytes: &[u8]) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            from + bytes.len() as u64 <= self.len(),
+            "the payload is shorter than its edits"
+        );
+        let filed = (self.filed.saturating_sub(from) as usize).min(bytes.len());
+        if let Some(file) = self.file.as_ref().filter(|_| filed > 0) {
+            file.write_all_at(&bytes[..filed], from)
+                .context("cannot write a temporary file")?;
+            self.block.1.clear();
+        }
+        let into_tail = (from + filed as u64).saturating_sub(self.filed) as usize;
+        let rest = &bytes[filed..];
+        self.tail[into_tail..into_tail + rest.len()].copy_from_slice(rest);
         Ok(())
     }
 
     /// A descriptor that gives the bytes at their offsets: what the core stores from.
     pub fn fd(&mut self) -> anyhow::Result<BorrowedFd<'_>> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => memfd_with(c"mmapctl-payload", &self.bytes).context("cannot make a memfd")?,
-        };
-        Ok(File::as_fd(self.file.insert(file)))
+        if self.file.is_none() || !self.tail.is_empty() {
+            self.file_tail()?;
+        }
+        Ok(self.file.as_ref().context("the payload has no file")?.as_fd())
     }
+}
+
+/// The contents of a memfd in an unlinked file. A machine without a writable temporary directory keeps the memfd.
+fn moved_to_disk(memfd: File) -> anyhow::Result<File> {
+    let Ok(mut file) = tempfile::tempfile() else {
+        return Ok(memfd);
+    };
+    let mut source = &memfd;
+    source.rewind().context("cannot read a memfd")?;
+    std::io::copy(&mut source, &mut file).context("cannot write a temporary file")?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -122,10 +209,14 @@ mod tests {
             assert_eq!(back, all[all.len() - 50..]);
         }
         assert_eq!(spool.len(), all.len() as u64);
-        assert!(spool.bytes.is_empty(), "4 MB do not stay in memory");
+        assert!(spool.tail.len() <= IN_MEMORY, "4 MB do not stay in memory");
         let mut back = vec![0; all.len()];
         spool.read_at(0, &mut back).unwrap();
         assert!(back == all);
+        for from in (0..all.len() - 7).step_by(999) {
+            spool.read_at(from as u64, &mut back[..7]).unwrap();
+            assert_eq!(back[..7], all[from..from + 7]);
+        }
     }
 
     #[test]
@@ -137,6 +228,22 @@ mod tests {
         let mut back = [0; 6];
         nix::sys::uio::pread(spool.fd().unwrap(), &mut back, 0).unwrap();
         assert_eq!(&back, b"abcdef");
+    }
+
+    #[test]
+    fn bytes_can_be_written_over_in_the_file_in_memory_and_across() {
+        let mut spool = Spool::default();
+        spool.push(b"abcd").unwrap();
+        spool.fd().unwrap();
+        spool.push(b"efgh").unwrap();
+        let mut back = [0; 8];
+        spool.read_at(0, &mut back).unwrap();
+        spool.overwrite(2, b"CDEF").unwrap();
+        spool.overwrite(0, b"A").unwrap();
+        spool.overwrite(7, b"H").unwrap();
+        spool.read_at(0, &mut back).unwrap();
+        assert_eq!(&back, b"AbCDEFgH");
+        assert!(spool.overwrite(7, b"xx").is_err());
     }
 
     #[test]

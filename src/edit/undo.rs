@@ -1,34 +1,66 @@
-//! All or nothing: after a store that failed half-way, the old bytes go back.
+//! All or nothing: after a store that failed half-way, the old bytes and the old length come back.
 
 use super::spool::Spool;
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Cause, Piece, Region};
 
-/// Passes success through. After a failure, puts back what [`mapping::Region::store`] had stored of `pieces`
-/// before it, from `old`, where the bytes stand in the same places as in the payload.
+/// What a file was before a store began.
+pub struct Before<'a> {
+    /// What was to be stored, in the order of storing.
+    pub pieces: &'a [Piece],
+    /// The old bytes, in the same places as the new ones have in the payload; `None` when they were too many to keep.
+    pub old: Option<&'a mut Spool>,
+    /// The length, in bytes.
+    pub len: u64,
+    /// Whether the old bytes must be on the device again.
+    pub flush: bool,
+}
+
+/// A store that ended early.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Why.
+    pub error: anyhow::Error,
+    /// How many bytes of the pieces were stored, counted from the first on.
+    pub stored: u64,
+}
+
+impl Stopped {
+    /// Before anything was stored.
+    pub fn early(error: anyhow::Error) -> Stopped {
+        Stopped { error, stored: 0 }
+    }
+}
+
+impl From<mapping::Error> for Stopped {
+    fn from(error: mapping::Error) -> Stopped {
+        let stored = error.stored;
+        Stopped {
+            error: error.into(),
+            stored,
+        }
+    }
+}
+
+/// Passes success through. After a failure, puts back what was stored before it.
 ///
 /// # Errors
 /// The failure, with what became of the file said in front: nothing was written, or it was put back as it was
-/// (exit code 2), or, when that failed too or `old` was not kept, that it is in doubt (exit code 4).
-pub fn or_put_back(
-    region: &mut Region,
-    pieces: &[Piece],
-    old: Option<&mut Spool>,
-    result: mapping::Result<()>,
-) -> anyhow::Result<()> {
-    let Err(error) = result else {
+/// (exit code 2), or, when that failed too or the old bytes were not kept, that it is in doubt (exit code 4).
+pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), Stopped>) -> anyhow::Result<()> {
+    let Err(Stopped { error, stored }) = result else {
         return Ok(());
     };
-    if error.stored == 0 {
-        return Err(anyhow::Error::from(error).context("nothing was written"));
+    if stored == 0 && region.span().end() == before.len {
+        return Err(error.context("nothing was written"));
     }
-    let changed = prefix(pieces, error.stored);
-    let undone = match old {
-        Some(old) => put_back(region, &changed, old),
+    let changed = prefix(before.pieces, stored);
+    let undone = match before.old {
+        Some(old) => put_back(region, &changed, old, before.len, before.flush),
         None => Err(Failure::trouble("the old bytes were too many to keep").into()),
     };
     match undone {
-        Ok(()) => Err(anyhow::Error::from(error).context("the file was put back as it was")),
+        Ok(()) => Err(error.context("the file was put back as it was")),
         Err(trouble) => {
             let ranges = changed.iter().map(|piece| piece.span().to_string()).take(4);
             let ranges = ranges.collect::<Vec<_>>().join(", ");
@@ -40,16 +72,30 @@ pub fn or_put_back(
     }
 }
 
-fn put_back(region: &mut Region, pieces: &[Piece], old: &mut Spool) -> anyhow::Result<()> {
-    match region.store(pieces, old.fd()?, &mut |_| Ok(())) {
-        Ok(()) => Ok(()),
+fn put_back(region: &mut Region, pieces: &[Piece], old: &mut Spool, len: u64, flush: bool) -> anyhow::Result<()> {
+    if region.span().end() < len {
+        region.resize(len, true)?;
+    }
+    let pieces: Vec<Piece> = pieces.iter().filter_map(|piece| piece.before(len)).collect();
+    match region.store(&pieces, old.fd()?, &mut |_| Ok(())) {
         // Pieces ascend, so all that still exists is back; what the file has lost was not ours to keep.
-        Err(mapping::Error {
+        Ok(())
+        | Err(mapping::Error {
             cause: Cause::Shrunk { .. } | Cause::Vanished,
             ..
-        }) => Ok(()),
-        Err(error) => Err(error.into()),
+        }) => {}
+        Err(error) => return Err(error.into()),
     }
+    if region.span().end() > len {
+        region.resize(len, true)?;
+    }
+    if flush {
+        if let (Some(first), Some(last)) = (pieces.first(), pieces.last()) {
+            region.flush(first.span().join(last.span()).intersect(region.span()), false)?;
+        }
+        region.flush_length()?;
+    }
+    Ok(())
 }
 
 /// The pieces that make up the first `stored` bytes.

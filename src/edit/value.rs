@@ -1,30 +1,57 @@
 //! Values: what a user writes for bytes, as `dead`, `text:V1\n`, `u32le:1,2`, `fill:5a:4K` or `@FILE`.
 
+use super::number::Number;
 use super::spool::Spool;
 use crate::exit::{Failure, Layer};
-use crate::quantity::{self, Qty, Refusal};
+use crate::quantity::{Qty, Range, Refusal};
 use anyhow::Context;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A VALUE, read and understood; its bytes may still have to come from a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     /// These bytes.
     Bytes(Vec<u8>),
+    /// These bits of these bytes; the others stay as they are.
+    Masked(Masked),
     /// One byte, that many times.
     Fill(u8, Qty),
+    /// The CRC-32 (IEEE 802.3, as zlib, gzip and PNG have it) of a range of the file, once all other edits are in.
+    Sum(Sum),
     /// The contents of a file.
     File(PathBuf),
     /// What comes on stdin.
     Stdin,
 }
 
+/// Bytes of which only some bits count: those that are set in a mask of the same length.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Masked {
+    /// The bytes; bits outside the mask are 0.
+    pub bytes: Vec<u8>,
+    /// The mask.
+    pub mask: Vec<u8>,
+}
+
+/// A checksum that takes four bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sum {
+    /// Of these bytes.
+    pub range: Range,
+    /// Highest byte first.
+    pub big: bool,
+}
+
+/// The length of a [`Sum`] in bytes.
+pub const SUM_LEN: u64 = 4;
+
 /// The kinds, for messages.
-const KINDS: &str = "hex text cstr zero fill, u8 i8, {u,i}{16,32,64}{le,be}, {f32,f64}{le,be}";
+pub(super) const KINDS: &str = "hex text cstr zero fill, u8 i8, {u,i}{16,32,64}{le,be}, {f32,f64}{le,be}, crc32{le,be}";
 
 impl Value {
     /// Reads `HEX | KIND:ARG | @PATH | @-`. The argument need not be UTF-8: `text:` takes any bytes, `@` any path.
@@ -55,10 +82,15 @@ impl Value {
             }),
             b"zero" => Ok(Value::Fill(0, text().parse()?)),
             b"fill" => fill(&text()),
-            _ => match Number::of(&String::from_utf8_lossy(kind)) {
-                Ok(number) => number.list(&text()).map(Value::Bytes),
-                Err(refusal) => Err(refusal),
-            },
+            b"crc32le" | b"crc32be" => sum(&text(), kind == b"crc32be"),
+            _ => {
+                let list = Number::of(&String::from_utf8_lossy(kind))?.list(&text())?;
+                Ok(if list.mask.iter().all(|bits| *bits == 0xff) {
+                    Value::Bytes(list.bytes)
+                } else {
+                    Value::Masked(list)
+                })
+            }
         }
     }
 
@@ -66,15 +98,18 @@ impl Value {
     pub fn len(&self, page: u64) -> Result<Option<u64>, Refusal> {
         match self {
             Value::Bytes(bytes) => Ok(Some(bytes.len() as u64)),
+            Value::Masked(masked) => Ok(Some(masked.bytes.len() as u64)),
             Value::Fill(_, count) => count.bytes(page).map(Some),
+            Value::Sum(_) => Ok(Some(SUM_LEN)),
             Value::File(_) | Value::Stdin => Ok(None),
         }
     }
 
-    /// Appends its bytes to `spool`, but of what comes from outside no more than `most`.
+    /// Appends its bytes to `spool` (for a sum, which is not known yet, zeros), but of what comes from outside no more than `most`.
     pub fn spool(&self, spool: &mut Spool, most: u64, page: u64) -> anyhow::Result<()> {
         match self {
-            Value::Bytes(bytes) => spool.push(bytes),
+            Value::Bytes(bytes) | Value::Masked(Masked { bytes, .. }) => spool.push(bytes),
+            Value::Sum(_) => spool.push_fill(0, SUM_LEN),
             Value::Fill(byte, count) => spool.push_fill(*byte, count.bytes(page)?),
             Value::File(path) => {
                 let mut read = || {
@@ -95,7 +130,23 @@ impl Value {
     }
 }
 
+/// Claims stdin for one reader; it can be read but once.
+///
+/// # Errors
+/// Where someone has it already. Locking it again would wait for ever, and what is left of it is the wrong bytes.
+pub fn take_stdin() -> anyhow::Result<()> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        let failure = Failure::trouble("stdin is asked for twice");
+        return Err(failure
+            .tip("put one of the two into a file: @PATH, --script PATH")
+            .into());
+    }
+    Ok(())
+}
+
 fn spool_stdin(spool: &mut Spool, most: u64) -> anyhow::Result<()> {
+    take_stdin()?;
     let mut stdin = std::io::stdin().lock();
     if stdin.is_terminal() {
         // A hint; not being able to print it is no reason to stop.
@@ -104,7 +155,7 @@ fn spool_stdin(spool: &mut Spool, most: u64) -> anyhow::Result<()> {
     spool.push_from(&mut stdin, most).context("cannot read stdin")
 }
 
-fn refuse<T>(message: impl Into<String>, tip: impl Into<String>) -> Result<T, Refusal> {
+pub(super) fn refuse<T>(message: impl Into<String>, tip: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal {
         message: message.into(),
         tip: tip.into(),
@@ -126,11 +177,63 @@ fn bare_hex(text: &str) -> Result<Value, Refusal> {
     if text.chars().all(|c| c.is_ascii_hexdigit() || c.is_ascii_whitespace()) {
         return hex(text).map(Value::Bytes);
     }
+    if text.chars().all(|c| c.is_ascii_hexdigit() || c == '?') {
+        return refuse(
+            format!("'{text}' has wildcards, which only --find takes"),
+            "to change some bits of a number, write VALUE/MASK: u8:0x40/0xf0",
+        );
+    }
     refuse(
         format!("'{text}' is not a run of hex bytes"),
         format!("write text:{text} for these characters; kinds of value: {KINDS}, @FILE, @-"),
     )
 }
+
+/// What `--find` looks for: any VALUE whose bytes are known, and hex in which `?` stands for any digit (`74??eb`).
+pub fn pattern(argument: &OsStr) -> Result<Masked, Refusal> {
+    let text = argument.to_string_lossy();
+    let digits = text.strip_prefix("hex:").unwrap_or(&text);
+    if digits.contains('?') && digits.chars().all(|c| c == '?' || c.is_ascii_hexdigit() || c == ' ') {
+        // Each digit twice: as it is with ? for 0, and as a mask.
+        let bytes = hex(&digits.replace('?', "0"))?;
+        let mask = hex(&digits.replace(|c: char| c.is_ascii_hexdigit(), "f").replace('?', "0"))?;
+        if mask.iter().all(|bits| *bits == 0) {
+            return refuse(
+                format!("'{text}' is nothing but wildcards"),
+                "give at least one digit to look for",
+            );
+        }
+        return Ok(Masked { bytes, mask });
+    }
+    match Value::parse(argument)? {
+        Value::Bytes(bytes) => Ok(Masked {
+            mask: vec![0xff; bytes.len()],
+            bytes,
+        }),
+        Value::Masked(masked) if masked.mask.iter().all(|bits| *bits == 0) => refuse(
+            format!("'{text}' compares no bit, and so stands everywhere"),
+            "give a mask with at least one bit to look for",
+        ),
+        Value::Masked(masked) => Ok(masked),
+        Value::Fill(byte, count) => {
+            let len = count.bytes(crate::mapping::page_size())?.min(MOST_PATTERN + 1) as usize;
+            if len as u64 > MOST_PATTERN || len == 0 {
+                return refuse("a pattern of that length", "look for 1 byte to 64K");
+            }
+            Ok(Masked {
+                bytes: vec![byte; len],
+                mask: vec![0xff; len],
+            })
+        }
+        Value::Sum(_) | Value::File(_) | Value::Stdin => refuse(
+            format!("'{text}' is not something to look for"),
+            "write the bytes themselves: hex, text:…, u32le:…",
+        ),
+    }
+}
+
+/// The longest run of a byte to look for.
+const MOST_PATTERN: u64 = 64 << 10;
 
 /// Pairs of hex digits, in file order; spaces may stand between pairs, as in a dump.
 fn hex(text: &str) -> Result<Vec<u8>, Refusal> {
@@ -154,6 +257,14 @@ fn hex(text: &str) -> Result<Vec<u8>, Refusal> {
         return refuse("a value without bytes", "write hex bytes such as 9090");
     }
     Ok(bytes)
+}
+
+fn sum(arg: &str, big: bool) -> Result<Value, Refusal> {
+    if arg.is_empty() {
+        return refuse("a checksum of nothing", "say of which bytes: crc32le:0..end-4");
+    }
+    let range = arg.parse()?;
+    Ok(Value::Sum(Sum { range, big }))
 }
 
 fn fill(arg: &str) -> Result<Value, Refusal> {
@@ -213,144 +324,6 @@ fn unescape(text: &[u8]) -> Result<Vec<u8>, Refusal> {
         }
     }
     Ok(out)
-}
-
-/// A numeric kind: how a number becomes bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Number {
-    form: Form,
-    size: usize,
-    big: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Unsigned,
-    Signed,
-    Float,
-}
-
-impl Number {
-    fn of(kind: &str) -> Result<Number, Refusal> {
-        let unknown = || {
-            let tip = format!("kinds of value: {KINDS}, @FILE, @-; for text write text:…");
-            refuse(format!("'{kind}:' is not a kind of value"), tip)
-        };
-        let Some(letter) = kind.chars().next() else {
-            return unknown();
-        };
-        let form = match letter {
-            'u' => Form::Unsigned,
-            'i' => Form::Signed,
-            'f' => Form::Float,
-            _ => return unknown(),
-        };
-        let digits = kind[1..].trim_end_matches(|c: char| !c.is_ascii_digit());
-        let order = &kind[1 + digits.len()..];
-        let size = match (digits, form) {
-            ("8", Form::Unsigned | Form::Signed) => 1,
-            ("16", Form::Unsigned | Form::Signed) => 2,
-            ("32", _) => 4,
-            ("64", _) => 8,
-            _ => return unknown(),
-        };
-        let big = match order {
-            "le" => false,
-            "be" => true,
-            "" if size == 1 => false,
-            "" => {
-                return refuse(
-                    format!("'{kind}:' does not say the byte order"),
-                    format!("write {kind}le: (x86, ARM: lowest byte first) or {kind}be: (network order)"),
-                );
-            }
-            _ => return unknown(),
-        };
-        Ok(Number { form, size, big })
-    }
-
-    /// `1,2,3`.
-    fn list(self, text: &str) -> Result<Vec<u8>, Refusal> {
-        let mut bytes = Vec::new();
-        for item in text.split(',') {
-            bytes.extend(self.encode(item.trim())?);
-        }
-        Ok(bytes)
-    }
-
-    fn encode(self, text: &str) -> Result<Vec<u8>, Refusal> {
-        let bits = match self.form {
-            Form::Float => self.float(text)?,
-            Form::Unsigned | Form::Signed => self.integer(text)?,
-        };
-        let mut bytes = bits.to_le_bytes()[..self.size].to_vec();
-        if self.big {
-            bytes.reverse();
-        }
-        Ok(bytes)
-    }
-
-    fn integer(self, text: &str) -> Result<u64, Refusal> {
-        let (negative, digits) = match text.strip_prefix('-') {
-            Some(digits) => (true, digits),
-            None => (false, text),
-        };
-        let magnitude = i128::from(quantity::number(digits)?);
-        let value = if negative { -magnitude } else { magnitude };
-        let bits = self.size as u32 * 8;
-        let (least, most) = match self.form {
-            Form::Signed => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
-            _ => (0, (1i128 << bits) - 1),
-        };
-        if value < least || value > most {
-            let fits = [8, 16, 32, 64].into_iter().find(|bits| match value {
-                negative if negative < 0 => negative >= -(1i128 << (bits - 1)),
-                positive => positive < 1i128 << bits,
-            });
-            let letter = if value < 0 { 'i' } else { 'u' };
-            let tip = match fits {
-                Some(8) => format!("write {letter}8:{text}"),
-                Some(bits) => format!("write {letter}{bits}le:{text} or {letter}{bits}be:{text}"),
-                None => "64 bits are the most; write longer numbers as hex bytes".into(),
-            };
-            let kind = if self.form == Form::Signed {
-                "signed"
-            } else {
-                "unsigned"
-            };
-            return refuse(
-                format!("{text} does not fit {bits} {kind} bits, which hold {least} to {most}"),
-                tip,
-            );
-        }
-        Ok(value as u64)
-    }
-
-    fn float(self, text: &str) -> Result<u64, Refusal> {
-        let tip = "write a decimal number such as 1.5 or -2e10, or inf, or nan";
-        let Ok(value) = text.parse::<f64>() else {
-            return refuse(format!("'{text}' is not a floating-point number"), tip);
-        };
-        let bits = match self.size {
-            // Rounded once, from the text: by way of f64 it would be twice.
-            4 => text
-                .parse::<f32>()
-                .map(|single| (single.is_infinite(), single.to_bits().into())),
-            _ => Ok((value.is_infinite(), value.to_bits())),
-        };
-        let named = text
-            .trim_start_matches(['+', '-'])
-            .to_ascii_lowercase()
-            .starts_with("inf");
-        match bits {
-            Ok((true, _)) if !named => refuse(
-                format!("{text} is too large for {} bits", self.size * 8),
-                "write inf if that is meant, or take f64le: or f64be:",
-            ),
-            Ok((_, bits)) => Ok(bits),
-            Err(_) => refuse(format!("'{text}' is not a floating-point number"), tip),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -430,11 +403,42 @@ mod tests {
             ("f64le:x", "1.5"),
             ("@", "@PATH"),
             ("u16le:020", "0x20"),
+            ("u8:8/7", "0x0/0x7"),
+            ("u8:1/256", "u16le:256"),
+            ("f32le:1/2", "u32"),
+            ("crc32le:", "0..end-4"),
+            ("crc32le:0x40:16", "0x40..+16"),
+            ("74??", "--find"),
             ("u64le:18446744073709551616", ""),
         ];
         for (text, tip) in table {
             let (message, said) = refused(text);
-            assert!(said.contains(tip), "{text}: {message}; tip: {said}");
+            assert!(
+                said.contains(tip) || message.contains(tip),
+                "{text}: {message}; tip: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_mask_says_which_bits_count() {
+        let masked = |bytes: &[u8], mask: &[u8]| Masked {
+            bytes: bytes.to_vec(),
+            mask: mask.to_vec(),
+        };
+        let value = Value::parse(OsStr::new("u16le:0x4/0x7,0x1234"));
+        assert_eq!(
+            value,
+            Ok(Value::Masked(masked(&[4, 0, 0x34, 0x12], &[7, 0, 0xff, 0xff])))
+        );
+        assert_eq!(bytes("u16be:0x4/0xffff"), [0, 4], "a full mask is none");
+        assert_eq!(
+            pattern(OsStr::new("74 ?? e?")),
+            Ok(masked(&[0x74, 0, 0xe0], &[0xff, 0, 0xf0]))
+        );
+        assert_eq!(pattern(OsStr::new("text:ab")), Ok(masked(b"ab", &[0xff; 2])));
+        for bad in ["??", "7?e", "u8:0/0", "@f", "crc32le:..", "zero:1M", "zero:0"] {
+            assert!(pattern(OsStr::new(bad)).is_err(), "{bad}");
         }
     }
 
@@ -451,7 +455,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_that_looks_like_a_value_panics(argument in r"(hex|text|cstr|zero|fill|[uif](8|16|32|64)(le|be)?)?:?[-0-9a-fx,.:\\u{}€ ]{0,20}") {
+        fn nothing_that_looks_like_a_value_panics(argument in r"(hex|text|cstr|zero|fill|crc32(le|be)|[uif](8|16|32|64)(le|be)?)?:?[-0-9a-fx,./?:\\u{}€ ]{0,20}") {
             let _ = Value::parse(OsStr::new(&argument));
         }
 

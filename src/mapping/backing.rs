@@ -222,6 +222,17 @@ impl Backing {
         }
     }
 
+    /// Whether another process holds the lock of [`Backing::lock`] right now.
+    pub fn is_locked(&self) -> bool {
+        let Some(file) = &self.file else { return false };
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(_)) => false,
+            // Given back at once: readers hold no lock.
+            Ok(()) => file.unlock().is_err(),
+        }
+    }
+
     /// The safety rule that speaks against storing into this file, if any.
     pub fn refusal(&self) -> Option<Refusal> {
         let mode = self.facts.mode;
@@ -247,10 +258,24 @@ impl Backing {
         }
     }
 
+    /// The inode number, by which a journal knows its file.
+    pub fn inode(&self) -> Result<u64> {
+        self.metadata().map(|meta| meta.ino())
+    }
+
+    /// The user that owns the file.
+    pub fn owner(&self) -> Result<u32> {
+        self.metadata().map(|meta| meta.uid())
+    }
+
+    fn metadata(&self) -> Result<std::fs::Metadata> {
+        let failed = |error: std::io::Error| Error::io("look at it", &error);
+        self.file("look at it")?.metadata().map_err(failed)
+    }
+
     /// Length and blocks as they are now.
     pub fn usage(&self) -> Result<Usage> {
-        let failed = |error: std::io::Error| Error::io("look at it", &error);
-        let meta = self.file("look at it")?.metadata().map_err(failed)?;
+        let meta = self.metadata()?;
         Ok(Usage {
             len: if self.facts.kind == Kind::Regular {
                 meta.len()

@@ -95,6 +95,12 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// The part of it that lies before file offset `end`; `None` when nothing does.
+    pub fn before(&self, end: u64) -> Option<Piece> {
+        let len = self.len.min(end.saturating_sub(self.at));
+        (len > 0).then_some(Piece { len, ..*self })
+    }
+
     /// The file range it covers.
     pub fn span(&self) -> Span {
         Span::at(self.at, self.len).unwrap_or(Span::first(0))

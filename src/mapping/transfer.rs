@@ -53,7 +53,8 @@ impl Region {
     }
 
     /// Hands the bytes of `span` to `each`, in order and in pieces of up to 256 KiB, with their file offsets.
-    /// Pages are brought in a window at a time, which is many times faster than page by page.
+    /// Nothing is populated ahead: the copy takes the faults itself, sixteen pages at a time, which is quicker than
+    /// going over the page tables twice.
     pub fn read_chunks<E: From<Error>>(
         &mut self,
         span: Span,
@@ -62,20 +63,11 @@ impl Region {
         let span = self.check("read", Some(span))?;
         let mut buf = vec![0; CHUNK.min(span.len() as usize)];
         for window in span.windows(self.window_size()) {
-            self.warm(window)?;
             for chunk in window.windows(CHUNK as u64) {
                 let buf = &mut buf[..chunk.len() as usize];
                 self.read(chunk.start(), buf)?;
                 each(chunk.start(), buf)?;
             }
-        }
-        Ok(())
-    }
-
-    /// Populates for reading when it pays. A page that cannot be had is met again, with its offset, by the copy.
-    fn warm(&mut self, window: Span) -> Result<()> {
-        if window.len() > self.backing().facts().page {
-            let _ = self.madvise(window, libc::MADV_POPULATE_READ)?;
         }
         Ok(())
     }
@@ -90,7 +82,6 @@ impl Region {
     ) -> std::result::Result<(), WriteOut> {
         let span = self.check("read", Some(span))?;
         for window in span.windows(self.window_size()) {
-            self.warm(window)?;
             let mut rest = window;
             while !rest.is_empty() {
                 match self.send(sink, rest)? {
@@ -133,8 +124,8 @@ impl Region {
         let mut done = 0;
         while let Some(piece) = pieces.next() {
             let mut run = piece.span();
-            // Neighbours on the same or the next page go along in one call.
-            while let Some(next) = pieces.next_if(|next| next.at <= run.pages(page).end()) {
+            // Neighbours on the same or the next page go along in one call; no page between them is touched for nothing.
+            while let Some(next) = pieces.next_if(|next| next.at / page * page <= run.pages(page).end()) {
                 run = run.join(next.span());
             }
             for window in run.windows(self.window_size()) {

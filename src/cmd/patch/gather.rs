@@ -1,0 +1,148 @@
+//! From the options of `patch` to its edits: where, and what bytes.
+
+use super::{Options, ScriptFormat, quoted};
+use crate::cmd::Job;
+use crate::edit::{Builder, Edits, Find, Masked, Origin, Value, find, read_edit, read_script, read_xxd, take_stdin};
+use crate::exit::{Failure, Layer};
+use crate::mapping::Region;
+use crate::progress::Progress;
+use anyhow::Context;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+impl Options {
+    /// Refuses, before any file is opened, what cannot be meant.
+    pub(super) fn asked(&self) -> anyhow::Result<()> {
+        let wrong = |message: &str, tip: &str| Err(Failure::trouble(message).tip(tip).into());
+        let placed = self.place.is_given() || self.find.is_some();
+        let scripted = !self.edit.is_empty() || self.script.is_some();
+        if self.diff.is_some() {
+            let writes = self.sync || self.atomic || self.undo.is_some() || self.grow || self.reverse || self.strict;
+            if writes || self.expect.is_some() {
+                return wrong(
+                    "--diff prints a script and writes nothing",
+                    "save its script, and give these options when it is applied: --script PATH",
+                );
+            }
+            return Ok(());
+        }
+        if !placed && (!scripted || !self.values.is_empty() || self.expect.is_some()) {
+            return wrong("where to write is not said", "add --offset, such as --offset 0x40");
+        }
+        if self.reverse && (placed || !scripted) {
+            return wrong(
+                "--reverse is for --edit and --script",
+                "give the old bytes in place of the new ones",
+            );
+        }
+        let stdin = |values: &[Value]| values.iter().filter(|value| **value == Value::Stdin).count();
+        let from_stdin = usize::from(placed && self.values.is_empty())
+            + stdin(&self.values)
+            + stdin(self.expect.as_slice())
+            + usize::from(self.script.as_deref() == Some(Path::new("-")));
+        if from_stdin > 1 {
+            return wrong(
+                "stdin is asked for twice",
+                "put one of the two into a file: @PATH, --script PATH",
+            );
+        }
+        Ok(())
+    }
+
+    /// Reads all edits, from all that was given.
+    pub(super) fn gather(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<Edits> {
+        let mut builder = Builder::new(region.backing().facts(), self.grow, self.reverse);
+        match &self.find {
+            Some(pattern) => self.found(pattern, region, &mut builder, job)?,
+            None if self.place.is_given() => self.placed(region, &mut builder)?,
+            None => {}
+        }
+        for (number, text) in (1..).zip(&self.edit) {
+            read_edit(text, number, &mut builder)?;
+        }
+        if let Some(path) = &self.script {
+            self.scripted(path, &mut builder)?;
+        }
+        builder.finish()
+    }
+
+    /// The values at the place that the options name.
+    fn placed(&self, region: &Region, builder: &mut Builder) -> anyhow::Result<()> {
+        let facts = region.backing().facts();
+        let place = if self.grow {
+            self.place.to_grow(facts)?
+        } else {
+            self.place.to_write(facts)?
+        };
+        let exact = self.place.has_end().then_some(place);
+        let stdin = [Value::Stdin];
+        let values = if self.values.is_empty() {
+            &stdin
+        } else {
+            self.values.as_slice()
+        };
+        let expect = self.expect.as_ref().map(std::slice::from_ref);
+        builder.add(place.start(), exact, expect, values, Origin::Arguments)
+    }
+
+    /// The values wherever `pattern` stands.
+    fn found(&self, pattern: &Masked, region: &mut Region, builder: &mut Builder, job: Job<'_>) -> anyhow::Result<()> {
+        let which = match self.nth {
+            Some(nth) => Find::Nth(nth),
+            None if self.all => Find::All,
+            None => Find::Only,
+        };
+        let span = self.place.to_read(region.backing().facts())?;
+        let mut progress = Progress::reading(job.globals, "searching", span.len());
+        let places = find(region, span, pattern, which, &mut |done| progress.step(done))?;
+        // stdin comes once, however many places there are.
+        let mut bytes = Vec::new();
+        let values = if self.values.is_empty() || self.values.contains(&Value::Stdin) {
+            take_stdin()?;
+            let mut stdin = std::io::stdin().lock().take(MOST_FOR_ALL + 1);
+            stdin.read_to_end(&mut bytes).context("cannot read stdin")?;
+            if bytes.len() as u64 > MOST_FOR_ALL {
+                let failure = Failure::trouble("there are more than 16 MiB on stdin");
+                return Err(failure.tip("put them into a file, and give @PATH").into());
+            }
+            let read = |value: &Value| match value {
+                Value::Stdin => Value::Bytes(bytes.clone()),
+                other => other.clone(),
+            };
+            let given = if self.values.is_empty() {
+                &[Value::Stdin]
+            } else {
+                self.values.as_slice()
+            };
+            given.iter().map(read).collect()
+        } else {
+            self.values.clone()
+        };
+        for at in places {
+            builder.add(at, None, None, &values, Origin::Arguments)?;
+        }
+        Ok(())
+    }
+
+    fn scripted(&self, path: &Path, builder: &mut Builder) -> anyhow::Result<()> {
+        let source: Box<dyn Read> = if path == Path::new("-") {
+            take_stdin()?;
+            Box::new(std::io::stdin().lock())
+        } else {
+            let failed = || {
+                Failure::trouble("cannot open it").tip(format!("--script - reads stdin; see 'ls -l {}'", quoted(path)))
+            };
+            Box::new(File::open(path).or_fail(failed).in_file(path)?)
+        };
+        let mut source = BufReader::with_capacity(256 << 10, source);
+        let read = match self.format {
+            ScriptFormat::Script => read_script(&mut source, builder),
+            ScriptFormat::Xxd => read_xxd(&mut source, builder),
+        };
+        read.in_file(path)
+    }
+}
+
+/// The most that is read from stdin to be written in several places, in bytes.
+const MOST_FOR_ALL: u64 = 16 << 20;

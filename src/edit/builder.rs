@@ -1,0 +1,471 @@
+//! From what users write to [`Edits`]: places resolved, bytes gathered, order and bounds checked.
+
+use super::plan::{Edit, Edits, Extra, Origin};
+use super::spool::Spool;
+use super::sums::SumOf;
+use super::value::Value;
+use crate::exit::Failure;
+use crate::mapping::{Cause, Error, Facts, Span};
+use crate::quantity::{Offset, Qty};
+use crate::report::plural;
+use std::str::FromStr;
+
+/// Gathers edits in the order in which they are written.
+#[derive(Debug)]
+pub struct Builder {
+    edits: Edits,
+    /// The file's length and page size, in bytes.
+    len: u64,
+    page: u64,
+    grow: bool,
+    /// Old and new change places.
+    reverse: bool,
+    ascending: bool,
+    /// Where the edit before ended.
+    previous: Option<u64>,
+}
+
+/// Where an edit goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// At an offset.
+    At(Offset),
+    /// So many bytes behind the end of the edit before.
+    Behind(Qty),
+}
+
+impl FromStr for Source {
+    type Err = crate::quantity::Refusal;
+
+    fn from_str(text: &str) -> Result<Source, Self::Err> {
+        match text.strip_prefix('+') {
+            Some(distance) => distance.parse().map(Source::Behind),
+            None => text.parse().map(Source::At),
+        }
+    }
+}
+
+impl Builder {
+    /// Edits of a file with these facts; with `grow`, they may reach past its end; with `reverse`, each is undone.
+    pub fn new(facts: &Facts, grow: bool, reverse: bool) -> Builder {
+        Builder {
+            edits: Edits {
+                len_after: facts.len,
+                ..Edits::default()
+            },
+            len: facts.len,
+            page: facts.page,
+            grow,
+            reverse,
+            ascending: true,
+            previous: None,
+        }
+    }
+
+    /// The most bytes that can be written at `at`; one more is too many.
+    pub fn room(&self, at: u64) -> u64 {
+        if self.grow {
+            (i64::MAX as u64).saturating_sub(at)
+        } else {
+            self.len.saturating_sub(at)
+        }
+    }
+
+    /// How many of the `len` bytes at `at` are left when reversing a growth cuts off what it added: all of them where
+    /// nothing is cut.
+    fn left_of(&self, at: u64, len: usize) -> usize {
+        if self.reverse && self.edits.len_after < self.len {
+            len.min(self.edits.len_after.saturating_sub(at) as usize)
+        } else {
+            len
+        }
+    }
+
+    /// Resolves a place.
+    pub fn place(&self, source: &Source) -> anyhow::Result<u64> {
+        match source {
+            Source::At(offset) if self.grow => Ok(offset.place(self.len, self.page)?),
+            Source::At(offset) => Ok(offset.resolve(self.len, self.page)?),
+            Source::Behind(distance) => {
+                let Some(previous) = self.previous else {
+                    let failure = Failure::trouble("there is no edit before that '+' could count from");
+                    return Err(failure.tip("begin with an offset, such as 0x40").into());
+                };
+                let distance = distance.bytes(self.page)?;
+                previous
+                    .checked_add(distance)
+                    .ok_or_else(|| past_end(previous, distance, self.len).into())
+            }
+        }
+    }
+
+    /// Adds an edit whose bytes are at hand.
+    ///
+    /// # Errors
+    /// As for [`Builder::add`].
+    pub fn add_bytes(&mut self, at: u64, old: Option<&[u8]>, new: &[u8], origin: Origin) -> anyhow::Result<()> {
+        let (old, new) = match (old, self.reverse) {
+            (Some(old), true) => (Some(new), old),
+            (None, true) => return Err(one_way("an edit without old bytes").into()),
+            (old, false) => (old, new),
+        };
+        if let Some(old) = old
+            && old.len() != new.len()
+        {
+            return Err(unequal(old.len() as u64, new.len() as u64).into());
+        }
+        let left = self.left_of(at, new.len());
+        let (old, new) = (old.map(|old| &old[..left]), &new[..left]);
+        if left == 0 && self.left_of(at, 1) == 0 {
+            return Ok(());
+        }
+        let expects = old.map(|_| self.edits.expected.len());
+        self.edits.expected.push(old.unwrap_or_default())?;
+        let from = self.edits.new.len();
+        self.edits.new.push(new)?;
+        self.list(at, from, expects, None, origin)
+    }
+
+    /// Adds an edit at `at`: `new` values one after the other, where `old` must stand before, if anything; when a range
+    /// is given as `exact`, they must fill it.
+    ///
+    /// # Errors
+    /// A range that reaches past the end, old and new bytes of different length, an empty value.
+    pub fn add(
+        &mut self,
+        at: u64,
+        exact: Option<Span>,
+        old: Option<&[Value]>,
+        new: &[Value],
+        origin: Origin,
+    ) -> anyhow::Result<()> {
+        let (old, new) = match (old, self.reverse) {
+            (Some(old), true) => (Some(new), old),
+            (None, true) => return Err(one_way("an edit without old bytes").into()),
+            (old, false) => (old, new),
+        };
+        // Reversing a growth: what it wrote behind the old end goes with the end, and what reaches over it is cut there.
+        if let Some(old) = old.filter(|_| self.left_of(at, usize::MAX) < usize::MAX) {
+            let flat = |values: &[Value]| -> anyhow::Result<Vec<u8>> {
+                let bytes = values.iter().map(|value| match value {
+                    Value::Bytes(bytes) => Ok(bytes.as_slice()),
+                    _ => Err(one_way(
+                        "an edit of other than plain bytes, in a script that grows the file,",
+                    )),
+                });
+                Ok(bytes.collect::<Result<Vec<_>, _>>()?.concat())
+            };
+            let (old, new) = (flat(old)?, flat(new)?);
+            self.reverse = false;
+            let left = new.len().min(self.edits.len_after.saturating_sub(at) as usize);
+            let added = match (old.len() == new.len(), left) {
+                (false, _) => Err(unequal(old.len() as u64, new.len() as u64).into()),
+                (true, 0) => Ok(()),
+                (true, left) => self.add_bytes(at, Some(&old[..left]), &new[..left], origin),
+            };
+            self.reverse = true;
+            return added;
+        }
+        let expects = self.edits.expected.len();
+        let from = self.edits.new.len();
+        let room = exact.map_or(self.room(at), Span::len);
+        let too_many = |len: u64, end: u64| -> anyhow::Error {
+            match exact {
+                Some(place) => unfilled(place, &format!("at least {}", plural(len, "byte"))).into(),
+                None => past_end(at, len, end).into(),
+            }
+        };
+        // What is too long is not read at all, and what comes from outside no further than there is room for.
+        let mut known = 0u64;
+        for value in new {
+            known = known.saturating_add(value.len(self.page)?.unwrap_or(0));
+        }
+        if known > room {
+            return Err(too_many(known, self.len));
+        }
+        let mut parts: Vec<(u64, Option<Extra>)> = Vec::new();
+        for value in new {
+            let into = self.edits.new.len() - from;
+            value.spool(&mut self.edits.new, (room - into).saturating_add(1), self.page)?;
+            let len = self.edits.new.len() - from;
+            if len > room {
+                return Err(too_many(len, self.len));
+            }
+            parts.push((into, self.extra(value, Span::at(at + into, len - into))?));
+        }
+        let len = self.edits.new.len() - from;
+        if let Some(place) = exact.filter(|place| len > 0 && len != place.len()) {
+            return Err(unfilled(place, &plural(len, "byte")).into());
+        }
+        let mut old_masks = None;
+        if let Some(old) = old {
+            let mut masks = Vec::new();
+            for value in old {
+                let begin = self.edits.expected.len();
+                value.spool(&mut self.edits.expected, len + 1, self.page)?;
+                mask_of(value, self.edits.expected.len() - begin, &mut masks);
+                if matches!(value, Value::Sum(_)) {
+                    let failure = Failure::trouble("a checksum can be written, but not expected");
+                    return Err(failure.tip("expect the bytes themselves").into());
+                }
+            }
+            let expected = self.edits.expected.len() - expects;
+            if expected != len {
+                return Err(unequal(expected, len).into());
+            }
+            old_masks = masks.iter().any(|bits| *bits != 0xff).then_some(masks);
+        }
+        // One edit where nothing is special; else one a value.
+        if old_masks.is_none() && parts.iter().all(|(_, extra)| extra.is_none()) {
+            parts.truncate(1);
+        }
+        let ends: Vec<u64> = parts.iter().skip(1).map(|part| part.0).chain([len]).collect();
+        for ((into, extra), end) in parts.into_iter().zip(ends) {
+            let compared = || {
+                old_masks
+                    .as_ref()
+                    .map(|masks| masks[into as usize..end as usize].to_vec())
+            };
+            let extra = match extra {
+                Some(Extra::Masks { new, .. }) => Some(Extra::Masks { new, old: compared() }),
+                None if old_masks.is_some() => Some(Extra::Masks {
+                    new: None,
+                    old: compared(),
+                }),
+                extra => extra,
+            };
+            let expects = old.map(|_| expects + into);
+            self.list_until(at + into, from + into, end - into, expects, extra, origin)?;
+        }
+        Ok(())
+    }
+
+    fn extra(&self, value: &Value, place: Option<Span>) -> anyhow::Result<Option<Extra>> {
+        match value {
+            Value::Masked(masked) => Ok(Some(Extra::Masks {
+                new: Some(masked.mask.clone()),
+                old: None,
+            })),
+            Value::Sum(sum) => {
+                let (start, end) = sum.range.resolve(self.len, self.page)?;
+                let range = Span::new(start, end).unwrap_or(Span::first(0));
+                if !self.grow && end > self.len {
+                    return Err(Error::new("sum", Some(range), Cause::PastEnd { len: self.len }).into());
+                }
+                if place.is_some_and(|place| !place.intersect(range).is_empty()) {
+                    let failure = Failure::trouble(format!(
+                        "the checksum would stand within the bytes {range} that it sums"
+                    ));
+                    return Err(failure
+                        .tip("leave its four bytes out of the range: crc32le:0..end-4")
+                        .into());
+                }
+                Ok(Some(Extra::Sum(SumOf { range, big: sum.big })))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn list(
+        &mut self,
+        at: u64,
+        from: u64,
+        expects: Option<u64>,
+        extra: Option<Extra>,
+        origin: Origin,
+    ) -> anyhow::Result<()> {
+        let len = self.edits.new.len() - from;
+        self.list_until(at, from, len, expects, extra, origin)
+    }
+
+    fn list_until(
+        &mut self,
+        at: u64,
+        from: u64,
+        len: u64,
+        expects: Option<u64>,
+        extra: Option<Extra>,
+        origin: Origin,
+    ) -> anyhow::Result<()> {
+        if len == 0 {
+            let failure = Failure::trouble("there are no bytes to write: the input is empty");
+            return Err(failure.tip("give a VALUE, or send the bytes to stdin").into());
+        }
+        if len > self.room(at) {
+            return Err(past_end(at, len, self.len).into());
+        }
+        let Some(span) = Span::at(at, len) else {
+            return Err(past_end(at, len, self.len).into());
+        };
+        self.ascending &= self.edits.list.last().is_none_or(|last| last.span.end() <= at);
+        self.previous = Some(span.end());
+        let extra = match extra {
+            None => 0,
+            Some(extra) => {
+                self.edits.extras.push(extra);
+                self.edits.extras.len() as u32
+            }
+        };
+        self.edits.list.push(Edit::new(span, from, expects, extra, origin));
+        Ok(())
+    }
+
+    /// Sets the file's length, from `before`, which it must have now (or already the new one).
+    ///
+    /// # Errors
+    /// Another length, which is an answer and not a mistake.
+    pub fn resize(&mut self, before: u64, after: Option<u64>, origin: Origin) -> anyhow::Result<()> {
+        let (before, after) = match after {
+            Some(after) if self.reverse && after < before => return Err(one_way("what a script cuts off").into()),
+            Some(after) if self.reverse => (after, Some(before)),
+            after => (before, after),
+        };
+        if self.len != before && Some(self.len) != after {
+            let message = format!(
+                "it has {:#x} bytes, and {origin} expects {before:#x}; nothing was written",
+                self.len
+            );
+            return Err(Failure::new(crate::exit::Exit::No, message)
+                .tip("the script was made for another file, or another version of it")
+                .into());
+        }
+        if self.edits.len_after != self.len && Some(self.edits.len_after) != after {
+            let failure = Failure::trouble("a line before sets another length");
+            return Err(failure.tip("give one size line").into());
+        }
+        let Some(after) = after.filter(|after| *after != self.len) else {
+            return Ok(());
+        };
+        if after > i64::MAX as u64 {
+            let failure = Failure::trouble(format!("{after:#x} is more than any file can have"));
+            return Err(failure.tip("64-bit file offsets end at 0x7fffffffffffffff").into());
+        }
+        self.edits.len_after = after;
+        if let Some(cut) = Span::new(after, self.len) {
+            if cut.len() > MOST_CUT {
+                let failure = Failure::trouble(format!(
+                    "{} are too many to cut off in a script",
+                    plural(cut.len(), "byte")
+                ));
+                return Err(failure
+                    .tip(format!("'mmapctl remap FILE --size {after:#x}' cuts them off for good"))
+                    .into());
+            }
+            // What is cut off is an edit like any other: kept, put back if need be, and written into undo scripts.
+            let from = self.edits.new.len();
+            let previous = self.previous;
+            self.edits.new.push_fill(0, cut.len())?;
+            self.list(after, from, None, None, origin)?;
+            // A '+' counts from what the user wrote, not from this.
+            self.previous = previous;
+        } else {
+            self.grow = true;
+        }
+        Ok(())
+    }
+
+    /// The edits, in ascending order.
+    ///
+    /// # Errors
+    /// Edits that overlap, or that leave a gap behind the end of the file.
+    pub fn finish(mut self) -> anyhow::Result<Edits> {
+        if !self.ascending {
+            self.sort()?;
+        }
+        let list = &self.edits.list;
+        if let Some(pair) = list.windows(2).find(|pair| pair[1].span.start() < pair[0].span.end()) {
+            let both = pair[0].span.intersect(pair[1].span);
+            let message = format!(
+                "two edits write to {both}: {} and {}",
+                pair[0].origin(),
+                pair[1].origin()
+            );
+            return Err(Failure::trouble(message)
+                .tip("leave one of them out, or make them one")
+                .into());
+        }
+        // A checksum of what is cut off would be one of nothing.
+        let cut = |extra: &Extra| match extra {
+            Extra::Sum(sum) => Some(sum.range).filter(|range| range.end() > self.edits.len_after),
+            Extra::Masks { .. } => None,
+        };
+        if let Some(range) = self
+            .edits
+            .extras
+            .iter()
+            .find_map(cut)
+            .filter(|_| self.edits.len_after < self.len)
+        {
+            let failure = Failure::trouble(format!("the checksum's range {range} reaches into what is cut off"));
+            return Err(failure.tip("sum what remains").into());
+        }
+        let mut end = self.edits.len_after.max(self.len);
+        for edit in list {
+            if edit.span.start() > end {
+                return Err(past_end(edit.span.start(), edit.span.len(), end).into());
+            }
+            end = end.max(edit.span.end());
+        }
+        if end > self.len {
+            self.edits.len_after = self.edits.len_after.max(end);
+        }
+        Ok(self.edits)
+    }
+
+    /// Puts the edits in ascending order, and their new bytes with them.
+    fn sort(&mut self) -> anyhow::Result<()> {
+        self.edits.list.sort_by_key(|edit| edit.span.start());
+        let mut sorted = Spool::default();
+        let mut bytes = Vec::new();
+        for edit in &mut self.edits.list {
+            let from = sorted.len();
+            for part in Span::at(edit.from, edit.span.len())
+                .unwrap_or(Span::first(0))
+                .windows(1 << 16)
+            {
+                bytes.resize(part.len() as usize, 0);
+                self.edits.new.read_at(part.start(), &mut bytes)?;
+                sorted.push(&bytes)?;
+            }
+            edit.from = from;
+        }
+        self.edits.new = sorted;
+        Ok(())
+    }
+}
+
+/// Appends the mask of `value`, which has `len` bytes.
+fn mask_of(value: &Value, len: u64, masks: &mut Vec<u8>) {
+    match value {
+        Value::Masked(masked) => masks.extend(&masked.mask),
+        _ => masks.resize(masks.len() + len as usize, 0xff),
+    }
+}
+
+/// The most bytes that a script cuts off: they are kept, so that all or nothing holds, and so does --undo.
+pub(super) const MOST_CUT: u64 = 64 << 20;
+
+fn one_way(what: &str) -> Failure {
+    let tip = "only OFFSET: OLD -> NEW can; apply the script that --undo wrote instead";
+    Failure::trouble(format!("{what} cannot be reversed")).tip(tip)
+}
+
+fn past_end(at: u64, len: u64, end: u64) -> Error {
+    let span = Span::at(at, len).unwrap_or(Span::new(at, u64::MAX).unwrap_or(Span::first(0)));
+    Error::new("write", Some(span), Cause::PastEnd { len: end })
+}
+
+fn unfilled(place: Span, given: &str) -> Failure {
+    let message = format!(
+        "the range {place} takes {}, and {given} came",
+        plural(place.len(), "byte")
+    );
+    Failure::trouble(message)
+        .tip("give --offset alone to write as many as there are, or fill:00:LENGTH to clear the rest")
+}
+
+fn unequal(old: u64, new: u64) -> Failure {
+    let bytes = |count| plural(count, "byte");
+    let message = format!("{} expected, where {} will be written", bytes(old), bytes(new));
+    Failure::trouble(message).tip("give both the same length")
+}

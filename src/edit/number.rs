@@ -1,0 +1,183 @@
+//! Numbers as values: `u16le:1,2`, `i8:-1`, `f32be:1.5`, and with a mask `u16le:0x4/0x7`.
+
+use super::value::{KINDS, Masked, refuse};
+use crate::quantity::{self, Refusal};
+
+/// A numeric kind: how a number becomes bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Number {
+    form: Form,
+    size: usize,
+    big: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Unsigned,
+    Signed,
+    Float,
+}
+
+impl Number {
+    /// The kind of that name.
+    pub(super) fn of(kind: &str) -> Result<Number, Refusal> {
+        let unknown = || {
+            let tip = format!("kinds of value: {KINDS}, @FILE, @-; for text write text:…");
+            refuse(format!("'{kind}:' is not a kind of value"), tip)
+        };
+        if kind == "crc32" {
+            return refuse(
+                "'crc32:' does not say the byte order",
+                "write crc32le: (gzip, ZIP: lowest byte first) or crc32be: (PNG: highest byte first)",
+            );
+        }
+        let Some(letter) = kind.chars().next() else {
+            return unknown();
+        };
+        let form = match letter {
+            'u' => Form::Unsigned,
+            'i' => Form::Signed,
+            'f' => Form::Float,
+            _ => return unknown(),
+        };
+        let digits = kind[1..].trim_end_matches(|c: char| !c.is_ascii_digit());
+        let order = &kind[1 + digits.len()..];
+        let size = match (digits, form) {
+            ("8", Form::Unsigned | Form::Signed) => 1,
+            ("16", Form::Unsigned | Form::Signed) => 2,
+            ("32", _) => 4,
+            ("64", _) => 8,
+            _ => return unknown(),
+        };
+        let big = match order {
+            "le" => false,
+            "be" => true,
+            "" if size == 1 => false,
+            "" => {
+                return refuse(
+                    format!("'{kind}:' does not say the byte order"),
+                    format!("write {kind}le: (x86, ARM: lowest byte first) or {kind}be: (network order)"),
+                );
+            }
+            _ => return unknown(),
+        };
+        Ok(Number { form, size, big })
+    }
+
+    /// `1,2,3`, each maybe with a mask: `4/7`.
+    pub(super) fn list(self, text: &str) -> Result<Masked, Refusal> {
+        let mut all = Masked::default();
+        for item in text.split(',') {
+            let item = item.trim();
+            let (value, mask) = match item.split_once('/') {
+                Some((value, mask)) => (value.trim(), Some(mask.trim())),
+                None => (item, None),
+            };
+            let bits = match self.form {
+                Form::Float => self.float(value)?,
+                Form::Unsigned | Form::Signed => self.integer(value)?,
+            };
+            let mask = mask.map(|mask| self.mask(item, bits, mask)).transpose()?;
+            all.bytes.extend(self.in_order(bits));
+            all.mask.extend(self.in_order(mask.unwrap_or(u64::MAX)));
+        }
+        Ok(all)
+    }
+
+    fn in_order(self, bits: u64) -> Vec<u8> {
+        let mut bytes = bits.to_le_bytes()[..self.size].to_vec();
+        if self.big {
+            bytes.reverse();
+        }
+        bytes
+    }
+
+    /// The bits that a value may change; it sets none of the others.
+    fn mask(self, item: &str, value: u64, text: &str) -> Result<u64, Refusal> {
+        if self.form == Form::Float {
+            return refuse(
+                format!("'{item}': a floating-point number has no mask"),
+                "take the u32 or u64 of the same bytes",
+            );
+        }
+        let unsigned = Number {
+            form: Form::Unsigned,
+            ..self
+        };
+        let mask = unsigned.integer(text)?;
+        let width = u64::MAX >> (64 - self.size * 8);
+        let outside = value & width & !mask;
+        if outside != 0 {
+            return refuse(
+                format!("'{item}' sets bits outside its mask ({outside:#x})"),
+                format!(
+                    "write VALUE/MASK with the value in place: {:#x}/{mask:#x}",
+                    value & mask
+                ),
+            );
+        }
+        Ok(mask)
+    }
+
+    fn integer(self, text: &str) -> Result<u64, Refusal> {
+        let (negative, digits) = match text.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, text),
+        };
+        let magnitude = i128::from(quantity::number(digits)?);
+        let value = if negative { -magnitude } else { magnitude };
+        let bits = self.size as u32 * 8;
+        let (least, most) = match self.form {
+            Form::Signed => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
+            _ => (0, (1i128 << bits) - 1),
+        };
+        if value < least || value > most {
+            let fits = [8, 16, 32, 64].into_iter().find(|bits| match value {
+                negative if negative < 0 => negative >= -(1i128 << (bits - 1)),
+                positive => positive < 1i128 << bits,
+            });
+            let letter = if value < 0 { 'i' } else { 'u' };
+            let tip = match fits {
+                Some(8) => format!("write {letter}8:{text}"),
+                Some(bits) => format!("write {letter}{bits}le:{text} or {letter}{bits}be:{text}"),
+                None => "64 bits are the most; write longer numbers as hex bytes".into(),
+            };
+            let kind = if self.form == Form::Signed {
+                "signed"
+            } else {
+                "unsigned"
+            };
+            return refuse(
+                format!("{text} does not fit {bits} {kind} bits, which hold {least} to {most}"),
+                tip,
+            );
+        }
+        Ok(value as u64)
+    }
+
+    fn float(self, text: &str) -> Result<u64, Refusal> {
+        let tip = "write a decimal number such as 1.5 or -2e10, or inf, or nan";
+        let Ok(value) = text.parse::<f64>() else {
+            return refuse(format!("'{text}' is not a floating-point number"), tip);
+        };
+        let bits = match self.size {
+            // Rounded once, from the text: by way of f64 it would be twice.
+            4 => text
+                .parse::<f32>()
+                .map(|single| (single.is_infinite(), single.to_bits().into())),
+            _ => Ok((value.is_infinite(), value.to_bits())),
+        };
+        let named = text
+            .trim_start_matches(['+', '-'])
+            .to_ascii_lowercase()
+            .starts_with("inf");
+        match bits {
+            Ok((true, _)) if !named => refuse(
+                format!("{text} is too large for {} bits", self.size * 8),
+                "write inf if that is meant, or take f64le: or f64be:",
+            ),
+            Ok((_, bits)) => Ok(bits),
+            Err(_) => refuse(format!("'{text}' is not a floating-point number"), tip),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Edit scripts written: what `--dry-run`, `--undo` and `--diff` print.
+
+use super::plan::{Comparison, Edits};
+use super::script::HEADER;
+
+/// The most bytes on either side of a line.
+const LINE: u64 = 32;
+
+/// How much text is gathered before it goes out, in bytes.
+const TEXT: usize = 64 << 10;
+
+/// Writes a script, line by line, to a sink that takes text in large pieces.
+pub struct ScriptWriter<S: FnMut(&[u8]) -> anyhow::Result<()>> {
+    text: Vec<u8>,
+    sink: S,
+}
+
+impl<S: FnMut(&[u8]) -> anyhow::Result<()>> ScriptWriter<S> {
+    /// Begins a script for a file of `len` bytes that has `len_after` when it is applied.
+    pub fn new(len: u64, len_after: u64, sink: S) -> ScriptWriter<S> {
+        let mut text = format!("{HEADER}\nsize {len:#x}").into_bytes();
+        if len_after != len {
+            text.extend(format!(" -> {len_after:#x}").into_bytes());
+        }
+        text.push(b'\n');
+        ScriptWriter { text, sink }
+    }
+
+    /// One line: `old` becomes `new` at `at`; both have the same length.
+    pub fn edit(&mut self, at: u64, old: &[u8], new: &[u8]) -> anyhow::Result<()> {
+        push_number(&mut self.text, at);
+        self.text.extend_from_slice(b": ");
+        push_hex(&mut self.text, old);
+        self.text.extend_from_slice(b" -> ");
+        push_hex(&mut self.text, new);
+        self.text.push(b'\n');
+        if self.text.len() >= TEXT {
+            (self.sink)(&self.text)?;
+            self.text.clear();
+        }
+        Ok(())
+    }
+
+    /// Writes out what is left.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        (self.sink)(&self.text)
+    }
+}
+
+/// Hands the edits of a comparison to `each` in lines of up to 32 bytes that differ: offset, old, new. Leaves out what
+/// lies at `end` or behind it.
+pub fn each_edit(
+    edits: &mut Edits,
+    comparison: &mut Comparison,
+    end: u64,
+    mut each: impl FnMut(u64, &[u8], &[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let (mut old, mut new) = ([0; LINE as usize], [0; LINE as usize]);
+    for piece in comparison.todo.iter().filter_map(|piece| piece.before(end)) {
+        for line in piece.span().windows(LINE) {
+            let from = piece.from + (line.start() - piece.at);
+            let (old, new) = (&mut old[..line.len() as usize], &mut new[..line.len() as usize]);
+            comparison.old.read_at(from, old)?;
+            edits.new.read_at(from, new)?;
+            if old != new {
+                each(line.start(), old, new)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes the script that turns a file of `len` bytes back once `edits` are in.
+pub fn write_undo(
+    edits: &mut Edits,
+    comparison: &mut Comparison,
+    len: u64,
+    sink: impl FnMut(&[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut script = ScriptWriter::new(edits.len_after, len, sink);
+    // What was added is cut off again, whatever it holds; what was cut off comes back into a file of zeros.
+    each_edit(edits, comparison, len, |at, old, new| script.edit(at, new, old))?;
+    script.finish()
+}
+
+fn push_number(text: &mut Vec<u8>, number: u64) {
+    text.extend_from_slice(b"0x");
+    let digits = (64 - number.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        text.push(b"0123456789abcdef"[(number >> (digit * 4)) as usize & 15]);
+    }
+}
+
+fn push_hex(text: &mut Vec<u8>, bytes: &[u8]) {
+    for byte in bytes {
+        text.push(b"0123456789abcdef"[(byte >> 4) as usize]);
+        text.push(b"0123456789abcdef"[(byte & 15) as usize]);
+    }
+}
