@@ -1,0 +1,370 @@
+//! Errors injected into every system call of an atomic patch and of a recovery: the exit code, the bytes and the journal
+//! always agree. And arbitrary bytes in the journal's place.
+//!
+//! `MMAPCTL_CRASHES=all` tries every call; else a sample of them is taken, another in every run.
+
+mod common;
+#[path = "common/faults.rs"]
+mod faults;
+#[path = "common/torn.rs"]
+mod torn;
+
+use common::{file, run, scratch};
+use faults::{Chance, code, stderr, strace_works, straced};
+use mmapctl::edit::{Place, Recovery, recover};
+use mmapctl::mapping::{Access, Backing, Prot, Region};
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+use torn::{beside, old, torn, torn_with};
+
+const RECOVER: &str = "patch f --script /dev/null";
+
+/// Calls that nothing in the program asks of, or that cannot fail: memory of its own, the end, signals, random seeds.
+const OTHERS: [&str; 12] = [
+    "brk",
+    "munmap",
+    "exit_group",
+    "sigaltstack",
+    "rt_sigprocmask",
+    "getrandom",
+    "getpid",
+    "mremap",
+    "fcntl",
+    "close",
+    "ioctl",
+    "prlimit64",
+];
+
+/// The system calls of `line` from the opening of "f" on, by name and number, and what strace said of them.
+fn calls(dir: &Path, line: &str) -> Vec<(String, u32, String)> {
+    let output = straced(dir, &["-y"], line);
+    assert_eq!(code(&output), 0, "{line}: {}", stderr(&output));
+    let log = fs::read_to_string(dir.join("strace.log")).unwrap();
+    let (mut counts, mut found, mut begun) = (HashMap::new(), Vec::new(), false);
+    for line in log.lines() {
+        let Some((name, arguments)) = line
+            .split_once(' ')
+            .and_then(|(_, call)| call.trim_start().split_once('('))
+        else {
+            continue;
+        };
+        let count = counts.entry(name.to_string()).or_insert(0);
+        *count += 1;
+        begun |= name == "openat" && arguments.contains("\"f\"");
+        if begun && !OTHERS.contains(&name) && !arguments.contains("MAP_ANONYMOUS") && !name.starts_with("+++") {
+            found.push((name.to_string(), *count, arguments.to_string()));
+        }
+    }
+    found
+}
+
+/// Every fault of a sample of the calls, with what the call was to do.
+fn faults_of(dir: &Path, line: &str) -> Vec<(String, String)> {
+    let all = std::env::var("MMAPCTL_CRASHES").is_ok_and(|wish| wish == "all");
+    let step = if all { 1 } else { 3 };
+    let mut faults = Vec::new();
+    for (name, nth, doing) in calls(dir, line) {
+        for fault in ["EIO", "ENOSPC", "EINTR"] {
+            faults.push((format!("{name}:error={fault}:when={nth}"), doing.clone()));
+            // What is interrupted is tried again, for ever if need be.
+            if fault != "EINTR" {
+                faults.push((format!("{name}:error={fault}:when={nth}+"), doing.clone()));
+            }
+        }
+    }
+    let first = Chance::new().below(step as u64) as usize;
+    faults.into_iter().skip(first).step_by(step).collect()
+}
+
+/// Runs `line` on what is in `dir`, with a fault.
+fn injected(dir: &Path, fault: &str, line: &str) -> Output {
+    let output = straced(dir, &["-e", &format!("inject={fault}")], line);
+    let told = stderr(&output);
+    assert_eq!(output.status.signal(), None, "{fault}: {line}: {told}");
+    assert!(
+        !told.contains("panicked") && code(&output) <= 4,
+        "{fault}: {line}: {}: {told}",
+        code(&output)
+    );
+    output
+}
+
+/// A message of exit code 4 names the journal, and the command that recovers.
+fn says_what_to_run(fault: &str, told: &str, place: &Path, option: &str) {
+    let name = place.file_name().unwrap().to_str().unwrap();
+    assert!(told.contains("in doubt") && told.contains(name), "{fault}: {told}");
+    assert!(
+        told.contains(&format!("'mmapctl patch FILE --script /dev/null{option}'")),
+        "{fault}: {told}"
+    );
+}
+
+fn patched_with_faults(place: &Path, dir: &Path, script: &str, new: &[u8]) {
+    let option = if place == beside(dir) {
+        String::new()
+    } else {
+        format!(" --journal {}", place.display())
+    };
+    let line = format!("patch f --atomic --script s{option}");
+    file(dir, "f", &old());
+    file(dir, "s", format!("# mmapctl-patch 1\n{script}").as_bytes());
+    let mut seen = HashMap::new();
+    for (fault, doing) in faults_of(dir, &line) {
+        file(dir, "f", &old());
+        let output = injected(dir, &fault, &line);
+        let (bytes, told) = (fs::read(dir.join("f")).unwrap(), stderr(&output));
+        let (is_old, is_new, left) = (bytes == old(), bytes == new, place.exists());
+        let story = format!(
+            "{fault} in {doing}: exit {}, old: {is_old}, new: {is_new}, journal: {left}: {told}",
+            code(&output)
+        );
+        *seen.entry(code(&output)).or_insert(0) += 1;
+        match code(&output) {
+            0 | 3 => assert!(is_new && !left, "{story}"),
+            2 => assert!(is_old && !left, "{story}"),
+            4 => says_what_to_run(&fault, &told, place, &option),
+            _ => panic!("{story}"),
+        }
+        let after = run(dir, &format!("{RECOVER}{option}"));
+        let bytes = fs::read(dir.join("f")).unwrap();
+        assert!(after.ends_with("exit 0") && !place.exists(), "{story}, then {after}");
+        assert!(bytes == old() || bytes == new, "{story}, then neither old nor new");
+    }
+    assert!(seen.contains_key(&0) && seen.contains_key(&2), "{seen:?}");
+}
+
+fn new() -> Vec<u8> {
+    torn::new()
+}
+
+const KEPT: &str = "100: -> fill:ee:4\n5000: -> fill:ee:4\n15000: -> fill:ee:4\n";
+
+#[test]
+fn whatever_call_of_an_atomic_patch_fails_code_bytes_and_journal_agree() {
+    if strace_works("whatever_call_of_an_atomic_patch_fails_code_bytes_and_journal_agree") {
+        let dir = scratch();
+        patched_with_faults(&beside(dir.path()), dir.path(), KEPT, &new());
+    }
+}
+
+#[test]
+fn whatever_call_of_an_atomic_patch_that_grows_or_shrinks_a_file_fails_they_agree() {
+    if strace_works("whatever_call_of_an_atomic_patch_that_grows_or_shrinks_a_file_fails_they_agree") {
+        let dir = scratch();
+        let mut grown = new();
+        grown.resize(50_000, 0);
+        let script = format!("size 20000 -> 50000\n{KEPT}");
+        patched_with_faults(&beside(dir.path()), dir.path(), &script, &grown);
+        let script = "size 20000 -> 9000\n100: -> fill:ee:4\n5000: -> fill:ee:4\n";
+        patched_with_faults(&beside(dir.path()), dir.path(), script, &new()[..9_000]);
+    }
+}
+
+#[test]
+fn with_a_named_journal_they_agree_too_and_the_message_names_the_option() {
+    if strace_works("with_a_named_journal_they_agree_too_and_the_message_names_the_option") {
+        let (dir, elsewhere) = (scratch(), scratch());
+        patched_with_faults(&elsewhere.path().join("j"), dir.path(), KEPT, &new());
+    }
+}
+
+#[test]
+fn whatever_call_of_a_recovery_fails_code_bytes_and_journal_agree() {
+    if !strace_works("whatever_call_of_a_recovery_fails_code_bytes_and_journal_agree") {
+        return;
+    }
+    let dir = scratch();
+    let place = beside(dir.path());
+    torn(dir.path());
+    let mut seen = HashMap::new();
+    for (fault, doing) in faults_of(dir.path(), RECOVER) {
+        let path = torn(dir.path());
+        let (half, record) = (fs::read(&path).unwrap(), fs::read(&place).unwrap());
+        let output = injected(dir.path(), &fault, RECOVER);
+        let (bytes, told) = (fs::read(&path).unwrap(), stderr(&output));
+        let left = fs::read(&place).ok();
+        let story = format!(
+            "{fault} in {doing}: exit {}, journal: {}: {told}",
+            code(&output),
+            left.is_some()
+        );
+        *seen.entry(code(&output)).or_insert(0) += 1;
+        match code(&output) {
+            0 => assert!(bytes == old() && left.is_none(), "{story}"),
+            // Nothing was touched, or all was put back.
+            2 if left.is_some() => assert!(bytes == half && left == Some(record), "{story}"),
+            2 => assert!(bytes == old(), "{story}"),
+            4 => says_what_to_run(&fault, &told, &place, ""),
+            _ => panic!("{story}"),
+        }
+        assert!(run(dir.path(), RECOVER).ends_with("exit 0"), "{story}");
+        assert!(
+            fs::read(&path).unwrap() == old() && !place.exists(),
+            "{story}, and no second recovery mends it"
+        );
+    }
+    assert!([0, 2, 4].iter().all(|code| seen.contains_key(code)), "{seen:?}");
+}
+
+#[test]
+fn a_recovery_that_cannot_end_names_the_option_of_a_named_journal() {
+    let test = "a_recovery_that_cannot_end_names_the_option_of_a_named_journal";
+    if !strace_works(test) {
+        return;
+    }
+    let dir = scratch();
+    let place = dir.path().join("a b");
+    torn_with(dir.path(), &place);
+    fs::rename(&place, dir.path().join("j")).unwrap();
+    let output = injected(dir.path(), "msync:error=EIO:when=1+", &format!("{RECOVER} --journal j"));
+    assert_eq!(code(&output), 4);
+    says_what_to_run("msync", &stderr(&output), Path::new("j"), " --journal j");
+}
+
+// ---- arbitrary bytes in the journal's place ----
+
+const SMALL: usize = 300;
+
+/// A journal, more or less: pieces of a right one, wrong numbers, with a right checksum or not.
+fn journals() -> impl Strategy<Value = (Vec<u8>, bool)> {
+    let length = prop_oneof![8 => Just(SMALL as u64), 2 => 0..600u64, 1 => Just(1 << 20), 1 => (1u64 << 62)..];
+    let edit = (0..SMALL as u64 + 20, prop::collection::vec(any::<bool>(), 0..12));
+    let edits = prop::collection::vec(edit, 0..5);
+    let change = prop::option::weighted(0.4, (0..200usize, any::<u8>()));
+    let cut = prop::option::weighted(0.2, 0..200usize);
+    (length.clone(), length, edits, change, cut, any::<bool>(), any::<bool>()).prop_map(
+        |(before, after, mut edits, change, cut, seal, ours)| {
+            edits.sort();
+            let bytes = noise_with(0);
+            let edit = |(at, differs): &(u64, Vec<bool>)| {
+                let old: Vec<u8> = (0..differs.len())
+                    .map(|index| bytes.get(*at as usize + index).copied().unwrap_or(0))
+                    .collect();
+                let new = old
+                    .iter()
+                    .zip(differs)
+                    .map(|(old, differs)| old ^ (u8::from(*differs) * 0x5a))
+                    .collect();
+                // Either side may be the one that the file has.
+                (*at, old, new)
+            };
+            let edits: Vec<_> = edits
+                .iter()
+                .map(edit)
+                .map(|(at, old, new): (u64, Vec<u8>, Vec<u8>)| if ours { (at, old, new) } else { (at, new, old) })
+                .collect();
+            let mut record = torn::journal(0, before, after, &edits);
+            if let Some((at, byte)) = change {
+                let at = at % record.len();
+                record[at] = byte;
+            }
+            if let Some(len) = cut {
+                record.truncate(len);
+            }
+            if seal && record.len() >= 4 {
+                record.truncate(record.len() - 4);
+                record = torn::sealed(record);
+            }
+            (record, seal)
+        },
+    )
+}
+
+fn noise_with(byte: u8) -> Vec<u8> {
+    let mut bytes = common::noise(SMALL);
+    bytes[0] ^= byte;
+    bytes
+}
+
+/// What a journal covers of a file, and the length that it sets: an independent reading. `None` when it is not valid.
+fn covers(record: &[u8], inode: u64) -> Option<(Vec<std::ops::Range<u64>>, u64)> {
+    let (body, sum) = record.split_at_checked(record.len().checked_sub(4)?)?;
+    let number = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
+    if crc32fast::hash(body).to_le_bytes() != sum || !body.starts_with(b"MMAPUNDO") || number(8)? != 1 {
+        return None;
+    }
+    if ![0, inode].contains(&number(16)?) {
+        return None;
+    }
+    let count = number(40)?.min(1000) as usize;
+    let ranges = (0..count)
+        .map(|index| Some(number(48 + index * 16)?..number(48 + index * 16)?.checked_add(number(56 + index * 16)?)?));
+    Some((ranges.collect::<Option<_>>()?, number(24)?))
+}
+
+/// Recovers "f", of `bytes`, from a journal of `record`; gives what it came to, and the bytes then.
+fn recovered(dir: &Path, bytes: &[u8], record: &[u8]) -> (anyhow::Result<Recovery>, Vec<u8>) {
+    let path = file(dir, "f", bytes);
+    fs::write(beside(dir), record).unwrap();
+    let backing = Backing::open(&path, Access::Write, Duration::ZERO).unwrap();
+    let place = Place::beside(&backing).unwrap().unwrap();
+    let mut region = Region::sliding(backing, Prot::ReadWrite).unwrap();
+    let outcome = recover(&mut region, &place);
+    // A journal may well say that the file had a terabyte.
+    let mut after = Vec::new();
+    fs::File::open(path)
+        .unwrap()
+        .take(2 << 20)
+        .read_to_end(&mut after)
+        .unwrap();
+    (outcome, after)
+}
+
+proptest! {
+    #[test]
+    fn an_arbitrary_journal_changes_nothing_outside_of_what_a_valid_one_covers((record, _) in journals()) {
+        let dir = scratch();
+        let before = noise_with(0);
+        let (outcome, after) = recovered(dir.path(), &before, &record);
+        let inode = fs::metadata(dir.path().join("f")).unwrap().ino();
+        match (covers(&record, inode), outcome) {
+            (Some((ranges, len)), Ok(Recovery::PutBack)) => {
+                prop_assert_eq!(fs::metadata(dir.path().join("f")).unwrap().len(), len);
+                for (at, (was, is)) in before.iter().zip(&after).enumerate() {
+                    prop_assert!(was == is || ranges.iter().any(|range| range.contains(&(at as u64))), "byte {}", at);
+                }
+                prop_assert!(!beside(dir.path()).exists());
+            }
+            (_, Ok(outcome)) => {
+                prop_assert!(outcome == Recovery::Unfinished && after == before);
+                prop_assert!(!beside(dir.path()).exists());
+            }
+            (_, Err(error)) => {
+                // A length beyond what the file system has is met when it is to be set.
+                prop_assert!(after == before, "{:#}", error);
+                prop_assert!(beside(dir.path()).exists());
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_journal_at_all_change_nothing(record in prop::collection::vec(any::<u8>(), 0..300), seal: bool) {
+        let dir = scratch();
+        let record = if seal { torn::sealed(record) } else { record };
+        let (outcome, after) = recovered(dir.path(), &noise_with(1), &record);
+        prop_assert!(after == noise_with(1));
+        prop_assert!(matches!(outcome, Ok(Recovery::Unfinished) | Err(_)));
+    }
+}
+
+#[test]
+fn the_arbitrary_journals_are_valid_often_enough_to_prove_something() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let dir = scratch();
+    let mut put_back = 0;
+    for _ in 0..200 {
+        let (record, _) = journals().new_tree(&mut runner).unwrap().current();
+        let (outcome, _) = recovered(dir.path(), &noise_with(0), &record);
+        put_back += u32::from(matches!(outcome, Ok(Recovery::PutBack)));
+        let _ = fs::remove_file(beside(dir.path()));
+    }
+    assert!(put_back > 10, "{put_back} of 200");
+}

@@ -1,0 +1,506 @@
+//! A model of the undo journal's protocol: every state that a power failure or a kill may leave, at every step of a
+//! patch and of its recovery. And mutants of the protocol, of which each must be caught, or the model is blind.
+//!
+//! What may be on the disk: of the journal, until it is synced, any length and each 512-byte sector old, new or
+//! garbage; of the target, until it is flushed, each sector and the length as they ever were since the last flush; of
+//! the folder, until it is synced, each entry there has been. A kill alone leaves all that is written to be seen.
+
+#![allow(dead_code)] // each test binary uses a part
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+/// What a cell of the target holds: the bytes before the patch, after it, after the next one, somebody else's.
+pub type Value = u8;
+pub const OLD: Value = 0;
+pub const NEW: Value = 1;
+pub const NEXT: Value = 2;
+pub const FOREIGN: Value = 9;
+pub const GARBAGE: Value = 77;
+
+/// Two sectors that the patch edits, and the length.
+pub type Target = [Value; 3];
+pub const LENGTH: usize = 2;
+
+/// A sector of a journal on the disk. The first has the head, the second the old bytes, the last the new ones and the
+/// checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Sector {
+    Zeros,
+    Good,
+    Garbage,
+}
+pub const SECTORS: usize = 3;
+
+/// What a journal says: of each cell that the patch changes, the old and the new value.
+pub type Record = [Option<(Value, Value)>; 3];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Journal {
+    says: Record,
+    sectors: Vec<Sector>,
+    synced: bool,
+}
+
+/// A step that may be seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    Create(Record),
+    Write(Sector),
+    FsyncJournal,
+    FsyncFolder,
+    Store(usize, Value),
+    Msync,
+    Unlink,
+}
+
+/// A machine: what processes see, and what the disk may hold.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct World {
+    journals: Vec<Journal>,
+    entry: Option<usize>,
+    entries: Vec<Option<usize>>,
+    target: Target,
+    targets: [Vec<Value>; 3],
+}
+
+impl World {
+    pub fn at_rest(journal: Option<Journal>, target: Target) -> World {
+        let entry = journal.as_ref().map(|_| 0);
+        World {
+            journals: journal.into_iter().collect(),
+            entry,
+            entries: vec![entry],
+            target,
+            targets: target.map(|value| vec![value]),
+        }
+    }
+
+    fn journal(&self) -> Option<&Journal> {
+        self.entry.map(|index| &self.journals[index])
+    }
+
+    pub fn apply(&mut self, op: Op) {
+        match op {
+            Op::Create(says) => {
+                assert!(self.entry.is_none(), "the journal is created exclusively");
+                self.journals.push(Journal {
+                    says,
+                    sectors: Vec::new(),
+                    synced: false,
+                });
+                self.name(Some(self.journals.len() - 1));
+            }
+            Op::Write(sector) => self.journals.last_mut().unwrap().sectors.push(sector),
+            Op::FsyncJournal => self.journals.last_mut().unwrap().synced = true,
+            Op::FsyncFolder => self.entries = vec![self.entry],
+            Op::Store(cell, value) => {
+                self.target[cell] = value;
+                if !self.targets[cell].contains(&value) {
+                    self.targets[cell].push(value);
+                }
+            }
+            Op::Msync => self.targets = self.target.map(|value| vec![value]),
+            Op::Unlink => self.name(None),
+        }
+    }
+
+    fn name(&mut self, entry: Option<usize>) {
+        self.entry = entry;
+        if !self.entries.contains(&entry) {
+            self.entries.push(entry);
+        }
+    }
+
+    /// Every disk that a power failure may leave now.
+    fn after_power_failure(&self) -> Vec<World> {
+        let mut targets = vec![];
+        for first in &self.targets[0] {
+            for second in &self.targets[1] {
+                for length in &self.targets[2] {
+                    targets.push([*first, *second, *length]);
+                }
+            }
+        }
+        let mut worlds = Vec::new();
+        for entry in &self.entries {
+            let journals = match entry.map(|index| &self.journals[index]) {
+                None => vec![None],
+                Some(journal) => journal.on_disk().into_iter().map(Some).collect(),
+            };
+            for journal in journals {
+                worlds.extend(targets.iter().map(|target| World::at_rest(journal.clone(), *target)));
+            }
+        }
+        worlds
+    }
+}
+
+impl Journal {
+    fn on_disk(&self) -> Vec<Journal> {
+        if self.synced {
+            return vec![self.clone()];
+        }
+        let mut longest = vec![Vec::new()];
+        let mut all = longest.clone();
+        for place in 0..SECTORS {
+            let written = self.sectors.get(place).copied();
+            let states = [Sector::Zeros, Sector::Garbage].into_iter().chain(written);
+            let longer = |state| {
+                longest
+                    .iter()
+                    .map(move |shorter| [shorter.as_slice(), &[state]].concat())
+            };
+            longest = states.flat_map(longer).collect();
+            all.extend(longest.clone());
+        }
+        let journal = |sectors| Journal {
+            says: self.says,
+            sectors,
+            synced: true,
+        };
+        all.into_iter().map(journal).collect()
+    }
+
+    /// What recovery takes it to say; `None` when it is invalid.
+    fn read(&self, mutant: Mutant) -> Option<Record> {
+        if self.sectors == [Sector::Good; SECTORS] {
+            return Some(self.says);
+        }
+        let looks_whole = self.sectors.len() == SECTORS && self.sectors[0] == Sector::Good;
+        if mutant != Mutant::NoChecksum || !looks_whole {
+            return None;
+        }
+        let or_garbage = |place: usize, value| match self.sectors[place] {
+            Sector::Good => value,
+            _ => GARBAGE,
+        };
+        Some(
+            self.says
+                .map(|cell| cell.map(|(old, new)| (or_garbage(1, old), or_garbage(2, new)))),
+        )
+    }
+}
+
+/// The protocol as it is, and every way to get it wrong that somebody may think of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    None,
+    NoFsyncOfJournal,
+    NoFsyncOfFolderAfterCreating,
+    NoMsync,
+    NoFsyncOfFolderAfterUnlinking,
+    NoChecksum,
+    StoreBeforeJournal,
+    StoreBeforeFsyncOfJournal,
+    StoreBeforeFsyncOfFolder,
+    FsyncOfFolderBeforeCreating,
+    OldBytesReadAfterStoring,
+    UnlinkBeforeMsync,
+    UnlinkBeforeStoring,
+    LengthAfterUnlinking,
+    RecoveryUnlinksBeforeStoring,
+    RecoveryUnlinksBeforeMsync,
+    RecoveryWithoutMsync,
+    RecoveryWithoutFsyncOfFolder,
+    RecoveryForgetsTheLength,
+    RecoveryStopsAtTheFirstCell,
+    RecoveryKnowsOldBytesOnly,
+    RecoveryKnowsNewBytesOnly,
+    RecoveryOverwritesStrangers,
+    RecoveryRefusesInvalid,
+    RecoveryLeavesTheJournal,
+    RecoveryMissing,
+    NoFsyncOfFolderWhenNothingChanges,
+}
+
+pub const MUTANTS: [Mutant; 26] = [
+    Mutant::NoFsyncOfJournal,
+    Mutant::NoFsyncOfFolderAfterCreating,
+    Mutant::NoMsync,
+    Mutant::NoFsyncOfFolderAfterUnlinking,
+    Mutant::NoChecksum,
+    Mutant::StoreBeforeJournal,
+    Mutant::StoreBeforeFsyncOfJournal,
+    Mutant::StoreBeforeFsyncOfFolder,
+    Mutant::FsyncOfFolderBeforeCreating,
+    Mutant::OldBytesReadAfterStoring,
+    Mutant::UnlinkBeforeMsync,
+    Mutant::UnlinkBeforeStoring,
+    Mutant::LengthAfterUnlinking,
+    Mutant::RecoveryUnlinksBeforeStoring,
+    Mutant::RecoveryUnlinksBeforeMsync,
+    Mutant::RecoveryWithoutMsync,
+    Mutant::RecoveryWithoutFsyncOfFolder,
+    Mutant::RecoveryForgetsTheLength,
+    Mutant::RecoveryStopsAtTheFirstCell,
+    Mutant::RecoveryKnowsOldBytesOnly,
+    Mutant::RecoveryKnowsNewBytesOnly,
+    Mutant::RecoveryOverwritesStrangers,
+    Mutant::RecoveryRefusesInvalid,
+    Mutant::RecoveryLeavesTheJournal,
+    Mutant::RecoveryMissing,
+    Mutant::NoFsyncOfFolderWhenNothingChanges,
+];
+
+/// What becomes of the length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    Kept,
+    Grown,
+    /// Cut off only once the zeros of what goes are durable: a barrier more.
+    Shrunk,
+}
+
+/// What a patch of the target as it is to `new` does, once there is no journal any more.
+pub fn patch(target: Target, new: Target, shape: Shape, mutant: Mutant) -> Vec<Op> {
+    let mut says: Record = [None; 3];
+    for cell in 0..3 {
+        says[cell] = Some((target[cell], new[cell])).filter(|(old, new)| old != new);
+    }
+    if says == [None; 3] {
+        // An earlier patch may have been killed between its last two steps.
+        let folder = (mutant != Mutant::NoFsyncOfFolderWhenNothingChanges).then_some(Op::FsyncFolder);
+        return [Op::Msync].into_iter().chain(folder).collect();
+    }
+    let changed = says.map(|cell| cell.is_some());
+    let store = |cells: &[usize]| -> Vec<Op> {
+        let cells = cells.iter().filter(|cell| changed[**cell]);
+        cells.map(|cell| Op::Store(*cell, new[*cell])).collect()
+    };
+    if mutant == Mutant::OldBytesReadAfterStoring {
+        says[0] = says[0].map(|(_, new)| (new, new));
+    }
+    let write = vec![
+        Op::Create(says),
+        Op::Write(Sector::Good),
+        Op::Write(Sector::Good),
+        Op::Write(Sector::Good),
+    ];
+    let stores = match shape {
+        Shape::Kept => store(&[0, 1]),
+        Shape::Grown => store(&[LENGTH, 0, 1]),
+        Shape::Shrunk => [store(&[0, 1]), vec![Op::Msync], store(&[LENGTH])].concat(),
+    };
+    let (journal, folder, msync, unlink) = (
+        vec![Op::FsyncJournal],
+        vec![Op::FsyncFolder],
+        vec![Op::Msync],
+        vec![Op::Unlink],
+    );
+    let (last, none) = (folder.clone(), vec![]);
+    match mutant {
+        Mutant::NoFsyncOfJournal => [write, folder, stores, msync, unlink, last],
+        Mutant::NoFsyncOfFolderAfterCreating => [write, journal, stores, msync, unlink, last],
+        Mutant::NoMsync => [write, journal, folder, stores, unlink, last],
+        Mutant::NoFsyncOfFolderAfterUnlinking => [write, journal, folder, stores, msync, unlink],
+        Mutant::StoreBeforeJournal => [stores, write, [journal, folder].concat(), msync, unlink, last],
+        Mutant::StoreBeforeFsyncOfJournal => [write, stores, [journal, folder].concat(), msync, unlink, last],
+        Mutant::StoreBeforeFsyncOfFolder => [write, journal, stores, [folder, msync].concat(), unlink, last],
+        Mutant::FsyncOfFolderBeforeCreating => [folder, [write, journal].concat(), stores, msync, unlink, last],
+        Mutant::UnlinkBeforeMsync => [[write, journal, folder].concat(), stores, unlink, last, msync, none],
+        Mutant::UnlinkBeforeStoring => [[write, journal, folder].concat(), unlink, last, stores, msync, none],
+        Mutant::LengthAfterUnlinking if shape == Shape::Grown => {
+            let length = [store(&[LENGTH]), vec![Op::Msync]].concat();
+            let rest = store(&[0, 1]);
+            [[write, journal, folder].concat(), rest, msync, unlink, last, length]
+        }
+        _ => [[write, journal, folder].concat(), stores, msync, unlink, last, none],
+    }
+    .concat()
+}
+
+/// What a run does first about a journal that it finds, or why it refuses to.
+pub fn recovery(world: &World, mutant: Mutant) -> Result<Vec<Op>, String> {
+    let Some(journal) = world.journal().filter(|_| mutant != Mutant::RecoveryMissing) else {
+        return Ok(vec![]);
+    };
+    let Some(says) = journal.read(mutant) else {
+        return match mutant {
+            Mutant::RecoveryRefusesInvalid => Err("an invalid journal is refused".into()),
+            _ => Ok(vec![Op::Unlink, Op::FsyncFolder]),
+        };
+    };
+    for (cell, (have, says)) in world.target.iter().zip(says).enumerate() {
+        let Some((old, new)) = says else { continue };
+        let known = match mutant {
+            Mutant::RecoveryOverwritesStrangers => true,
+            Mutant::RecoveryKnowsOldBytesOnly => *have == old,
+            Mutant::RecoveryKnowsNewBytesOnly => *have == new,
+            _ => *have == old || *have == new,
+        };
+        if !known {
+            return Err(format!("cell {cell} holds {have}, neither {old} nor {new}"));
+        }
+    }
+    let back = says.iter().enumerate().filter_map(|(cell, says)| match mutant {
+        Mutant::RecoveryForgetsTheLength if cell == LENGTH => None,
+        Mutant::RecoveryStopsAtTheFirstCell if cell > 0 => None,
+        _ => says.map(|(old, _)| Op::Store(cell, old)),
+    });
+    let back: Vec<Op> = back.collect();
+    // The length is flushed by a call of its own.
+    let flushes = if says[LENGTH].is_some() { 2 } else { 1 };
+    let (msync, unlink, folder) = (vec![Op::Msync; flushes], vec![Op::Unlink], vec![Op::FsyncFolder]);
+    let steps = match mutant {
+        Mutant::RecoveryUnlinksBeforeStoring => vec![unlink, folder, back, msync],
+        Mutant::RecoveryUnlinksBeforeMsync => vec![back, unlink, folder, msync],
+        Mutant::RecoveryWithoutMsync => vec![back, unlink, folder],
+        Mutant::RecoveryWithoutFsyncOfFolder => vec![back, msync, unlink],
+        Mutant::RecoveryLeavesTheJournal => vec![back, msync],
+        _ => vec![back, msync, unlink, folder],
+    };
+    Ok(steps.concat())
+}
+
+/// What is known of all the worlds seen with one mutant.
+pub struct Model {
+    mutant: Mutant,
+    /// What recovery may end in, from worlds that are done with.
+    ends: HashMap<World, BTreeSet<Target>>,
+    /// Worlds at the end of a recovery, and what each promises to hold.
+    promised: Vec<(World, Target)>,
+    kept: HashSet<World>,
+    states: usize,
+}
+
+impl Model {
+    fn new(mutant: Mutant) -> Model {
+        Model {
+            mutant,
+            ends: HashMap::new(),
+            promised: Vec::new(),
+            kept: HashSet::new(),
+            states: 0,
+        }
+    }
+
+    /// What recovery ends in from `start` on, however often it is killed, or the power fails, on the way.
+    fn settle(&mut self, start: &World) -> Result<BTreeSet<Target>, String> {
+        if let Some(known) = self.ends.get(start) {
+            return Ok(known.clone());
+        }
+        let (mut ends, mut seen, mut queue) = (BTreeSet::new(), HashSet::new(), vec![start.clone()]);
+        while let Some(world) = queue.pop() {
+            if let Some(known) = self.ends.get(&world) {
+                ends.extend(known);
+                continue;
+            }
+            if !seen.insert(world.clone()) {
+                continue;
+            }
+            self.states += 1;
+            assert!(self.states < 200_000, "the model has grown out of hand");
+            let steps = recovery(&world, self.mutant).map_err(|why| format!("wrongly refused: {why}: {world:?}"))?;
+            // A run that finds no journal syncs no folder: after a patch that was killed between its last two steps,
+            // the power's failing may bring the journal back, until the next atomic patch.
+            let promises = !steps.is_empty();
+            let mut now = world;
+            for op in steps {
+                queue.extend(now.after_power_failure());
+                queue.push(now.clone());
+                now.apply(op);
+            }
+            if self.mutant != Mutant::RecoveryMissing && now.journal().is_some() {
+                return Err(format!("the journal outlives its recovery: {now:?}"));
+            }
+            ends.insert(now.target);
+            if promises {
+                let target = now.target;
+                self.promised.push((now, target));
+            }
+        }
+        self.ends.insert(start.clone(), ends.clone());
+        Ok(ends)
+    }
+
+    /// From `world` on, recovery ends in one of `allowed` and in nothing else.
+    fn ends_in(&mut self, world: &World, allowed: &[Target], when: &str) -> Result<(), String> {
+        let ends = self.settle(world)?;
+        match ends.iter().find(|end| !allowed.contains(end)) {
+            Some(end) => Err(format!("{when}: {end:?}, where {allowed:?} is whole, from {world:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Each state that `world` may turn into by a power failure, or by a kill, ends in one of `allowed`.
+    fn survives(&mut self, world: &World, allowed: &[Target], when: &str) -> Result<(), String> {
+        for after in world.after_power_failure() {
+            self.ends_in(&after, allowed, when)?;
+        }
+        self.ends_in(world, allowed, when)
+    }
+
+    /// A run that ended well promises that `world` holds `target`, whatever follows: also when somebody else writes.
+    fn keeps(&mut self, world: &World, target: Target) -> Result<(), String> {
+        if !self.kept.insert(world.clone()) {
+            return Ok(());
+        }
+        self.survives(world, &[target], "what was durable is not")?;
+        let mut after = world.clone();
+        (0..3).for_each(|cell| after.apply(Op::Store(cell, FOREIGN)));
+        after.apply(Op::Msync);
+        self.survives(&after, &[[FOREIGN; 3]], "another program's bytes, durable, are not")
+    }
+
+    /// Runs of patches on `world`, one after the other; each may be killed, and the power may fail, at every step.
+    fn run(&mut self, world: &World, patches: &[(Target, Shape)], whole: &[Target]) -> Result<(), String> {
+        let Some(((new, shape), later)) = patches.split_first() else {
+            return Ok(());
+        };
+        let mut now = world.clone();
+        let steps = recovery(&now, self.mutant).map_err(|why| format!("wrongly refused: {why}"))?;
+        for op in steps {
+            self.survives(&now, whole, "in the recovery before a patch")?;
+            now.apply(op);
+        }
+        if now.journal().is_some() {
+            return Err("the patch cannot make its journal: one is left".into());
+        }
+        let whole = [whole, &[*new]].concat();
+        for op in patch(now.target, *new, *shape, self.mutant) {
+            self.survives(&now, &whole, "torn")?;
+            self.strangers_stay(&now)?;
+            self.run(&now, later, &whole)?;
+            now.apply(op);
+        }
+        if now.target != *new {
+            return Err(format!("patched to {new:?}, it holds {:?}", now.target));
+        }
+        self.promised.push((now.clone(), *new));
+        self.run(&now, later, &[*new])
+    }
+
+    /// Where a valid journal stands and somebody has written since, recovery refuses.
+    fn strangers_stay(&self, world: &World) -> Result<(), String> {
+        let covered = world.journal().and_then(|journal| journal.read(Mutant::None));
+        let mut after = world.clone();
+        after.apply(Op::Store(0, FOREIGN));
+        match covered {
+            Some([Some(_), ..]) if recovery(&after, self.mutant).is_ok() => {
+                Err("another program's bytes are overwritten".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub fn check(mutant: Mutant) -> Result<usize, String> {
+        let mut model = Model::new(mutant);
+        let old = [OLD; 3];
+        let same = |value: Value| [value, value, OLD];
+        for (new, next, shape) in [
+            (same(NEW), same(NEXT), Shape::Kept),
+            ([NEW; 3], [NEXT; 3], Shape::Grown),
+            ([NEW; 3], [NEXT; 3], Shape::Shrunk),
+        ] {
+            let start = World::at_rest(None, old);
+            // Killed or finished, and then another patch; the same again; the way back.
+            for second in [next, new, old] {
+                model.run(&start, &[(new, shape), (second, shape)], &[old])?;
+            }
+        }
+        while let Some((world, target)) = model.promised.pop() {
+            model.keeps(&world, target)?;
+        }
+        Ok(model.states)
+    }
+}

@@ -1,0 +1,75 @@
+//! Files as a crash in an atomic patch leaves them, made by hand: half patched, with their journal.
+#![allow(dead_code)] // each test binary uses a part
+
+use crate::common::{file, noise};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The length of [`torn`]'s file.
+pub const SIZE: usize = 20_000;
+
+/// Edits as a journal has them: offset, old bytes, new bytes.
+pub type Edits = [(u64, Vec<u8>, Vec<u8>)];
+
+/// A journal, as src/edit/journal.rs draws it.
+pub fn journal(inode: u64, before: u64, after: u64, edits: &Edits) -> Vec<u8> {
+    let mut bytes = b"MMAPUNDO".to_vec();
+    for number in [1, inode, before, after, edits.len() as u64] {
+        bytes.extend(number.to_le_bytes());
+    }
+    for (at, old, _) in edits {
+        bytes.extend(at.to_le_bytes());
+        bytes.extend((old.len() as u64).to_le_bytes());
+    }
+    edits.iter().for_each(|(_, old, _)| bytes.extend(old));
+    edits.iter().for_each(|(_, _, new)| bytes.extend(new));
+    sealed(bytes)
+}
+
+/// With the checksum at its end.
+pub fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+    bytes
+}
+
+/// The bytes of [`torn`]'s file before the patch.
+pub fn old() -> Vec<u8> {
+    noise(SIZE)
+}
+
+/// What the patch of [`torn`] was to do.
+pub fn edits() -> Vec<(u64, Vec<u8>, Vec<u8>)> {
+    let old = old();
+    let edit = |at: usize| (at as u64, old[at..at + 4].to_vec(), vec![0xee; 4]);
+    vec![edit(100), edit(5_000), edit(15_000)]
+}
+
+/// What the patch of [`torn`] would have made.
+pub fn new() -> Vec<u8> {
+    let mut bytes = old();
+    for (at, _, new) in edits() {
+        bytes[at as usize..at as usize + 4].copy_from_slice(&new);
+    }
+    bytes
+}
+
+/// Where the journal of "f" is.
+pub fn beside(dir: &Path) -> PathBuf {
+    dir.join(".f.mmapctl-undo")
+}
+
+/// Makes "f" of `dir` half patched, with a journal at `place`. Its inode stays, if it was there.
+pub fn torn_with(dir: &Path, place: &Path) {
+    let mut bytes = new();
+    bytes[5_001..5_004].copy_from_slice(&old()[5_001..5_004]);
+    let path = file(dir, "f", &bytes);
+    let inode = std::fs::metadata(path).expect("it is there").ino();
+    let record = journal(inode, SIZE as u64, SIZE as u64, &edits());
+    std::fs::write(place, record).expect("a journal");
+}
+
+/// The same, with the journal beside it.
+pub fn torn(dir: &Path) -> PathBuf {
+    torn_with(dir, &beside(dir));
+    dir.join("f")
+}

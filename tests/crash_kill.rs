@@ -1,0 +1,339 @@
+//! The real binary, killed before each system call of an atomic patch and of a recovery; and the power cut there, on
+//! file systems that can be made to forget what was not synced. After a recovery the file is old or new as a whole.
+//!
+//! `MMAPCTL_CRASHES=all` stops at every call; else a sample of them is taken, another in every run.
+
+mod common;
+#[path = "common/faults.rs"]
+mod faults;
+
+use common::{Mount, file, has, is_root, noise, run, scratch, skip, sparse};
+use faults::{Chance, code, stderr, strace_works, straced};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const SIZE: usize = 40_000;
+
+/// An edit script, by its name.
+const KEPT: &str = "kept";
+const GROWN: &str = "grown";
+const SHRUNK: &str = "shrunk";
+
+/// "f" as it was, and as the script makes it.
+fn old() -> Vec<u8> {
+    noise(SIZE)
+}
+
+fn new(script: &str) -> Vec<u8> {
+    let mut bytes = old();
+    for at in [100, 9_000, 20_477] {
+        bytes[at..at + 6].fill(0xaa);
+    }
+    match script {
+        GROWN => {
+            bytes.resize(70_000, 0);
+            bytes[60_000..60_006].fill(0xbb);
+        }
+        SHRUNK => bytes.truncate(25_000),
+        _ => {}
+    }
+    bytes
+}
+
+/// "f" and the scripts.
+fn prepare(dir: &Path) {
+    file(dir, "f", &old());
+    let edits = "100: -> fill:aa:6\n9000: -> fill:aa:6\n20477: -> fill:aa:6\n";
+    for (name, text) in [
+        (KEPT, edits.to_string()),
+        (GROWN, format!("size {SIZE} -> 70000\n{edits}60000: -> fill:bb:6\n")),
+        (SHRUNK, format!("size {SIZE} -> 25000\n{edits}")),
+    ] {
+        file(dir, name, format!("# mmapctl-patch 1\n{text}").as_bytes());
+    }
+}
+
+fn patch(script: &str) -> String {
+    format!("patch f --atomic --script {script}")
+}
+
+const RECOVER: &str = "patch f --script /dev/null";
+
+fn journal(dir: &Path) -> PathBuf {
+    dir.join(".f.mmapctl-undo")
+}
+
+/// A system call, and its how-manieth of that name it is.
+type Stop = (String, u32);
+
+/// The system calls of `line` from the opening of "f" on.
+fn stops(dir: &Path, line: &str) -> Vec<Stop> {
+    let output = straced(dir, &[], line);
+    assert_eq!(code(&output), 0, "{line}: {}", stderr(&output));
+    let log = fs::read_to_string(dir.join("strace.log")).unwrap();
+    let mut counts = HashMap::new();
+    let (mut stops, mut begun) = (Vec::new(), false);
+    for line in log.lines() {
+        let Some((_, call)) = line.split_once(' ') else {
+            continue;
+        };
+        let Some((name, arguments)) = call.trim_start().split_once('(') else {
+            continue;
+        };
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            continue;
+        }
+        let count = counts.entry(name.to_string()).or_insert(0);
+        *count += 1;
+        begun |= name == "openat" && arguments.contains("\"f\"");
+        if begun {
+            stops.push((name.to_string(), *count));
+        }
+    }
+    assert!(stops.len() > 15, "{line}: {stops:?}");
+    stops
+}
+
+/// Every `nth` of them, or all.
+fn sample(stops: Vec<Stop>, nth: u64) -> Vec<Stop> {
+    let all = std::env::var("MMAPCTL_CRASHES").is_ok_and(|wish| wish == "all");
+    let nth = if all { 1 } else { nth };
+    let first = Chance::new().below(nth) as usize;
+    stops.into_iter().skip(first).step_by(nth as usize).collect()
+}
+
+/// Runs `line` and kills it before a call. Some calls come more or less often from run to run (looking for a
+/// signal); then it may end well.
+fn kill_at(dir: &Path, stop: &Stop, line: &str) -> bool {
+    let (name, nth) = stop;
+    let output = straced(dir, &["-e", &format!("inject={name}:signal=KILL:when={nth}")], line);
+    let killed = code(&output) == 128 + 9;
+    assert!(
+        killed || code(&output) == 0,
+        "{stop:?}: {}: {}",
+        code(&output),
+        stderr(&output)
+    );
+    killed
+}
+
+/// A recovery makes "f" one of `whole`, leaves no journal, and another one finds nothing to do.
+fn recovers(dir: &Path, whole: &[&Vec<u8>], at: &str) {
+    let path = dir.join("f");
+    let is_whole = || {
+        let bytes = fs::read(&path).unwrap();
+        whole.iter().any(|one| **one == bytes)
+    };
+    if !is_whole() {
+        let text = run(dir, "cat f -n 1");
+        assert!(text.contains("recovery needed"), "{at}: half a patch is shown: {text}");
+    }
+    let first = run(dir, RECOVER);
+    assert!(first.ends_with("exit 0"), "{at}: {first}");
+    assert!(is_whole(), "{at}: neither old nor new: {first}");
+    assert!(!journal(dir).exists(), "{at}: the journal remains: {first}");
+    let state = common::State::of(&path);
+    assert_eq!(run(dir, RECOVER), "f: no edits; nothing was written\nexit 0", "{at}");
+    assert!(
+        common::State::of(&path) == state,
+        "{at}: recovering twice is not recovering once"
+    );
+}
+
+/// Leaves "f" half patched, with its journal, as a crash does, and gives its bytes and the journal's.
+fn tear(dir: &Path, script: &str) -> (Vec<u8>, Vec<u8>) {
+    assert!(kill_at(dir, &("msync".into(), 1), &patch(script)));
+    let path = dir.join("f");
+    let writer = File::options().write(true).open(&path).unwrap();
+    writer.write_all_at(&old()[9_000..9_003], 9_000).unwrap();
+    writer.sync_all().unwrap();
+    assert!(journal(dir).exists());
+    (fs::read(path).unwrap(), fs::read(journal(dir)).unwrap())
+}
+
+#[test]
+fn killed_before_any_system_call_a_patch_leaves_the_file_old_or_new_for_the_next_verb() {
+    let test = "killed_before_any_system_call_a_patch_leaves_the_file_old_or_new_for_the_next_verb";
+    if !strace_works(test) {
+        return;
+    }
+    let dir = scratch();
+    for script in [KEPT, GROWN, SHRUNK] {
+        prepare(dir.path());
+        let (mut killed, mut put_back) = (0, 0);
+        let stops = stops(dir.path(), &patch(script));
+        for stop in sample(stops, 2) {
+            prepare(dir.path());
+            killed += u32::from(kill_at(dir.path(), &stop, &patch(script)));
+            put_back += u32::from(journal(dir.path()).exists());
+            recovers(dir.path(), &[&old(), &new(script)], &format!("{script}: {stop:?}"));
+        }
+        assert!(
+            killed > 10 && put_back > 3,
+            "{script}: {killed} kills, {put_back} journals"
+        );
+    }
+}
+
+#[test]
+fn killed_before_any_system_call_of_its_own_a_recovery_is_done_by_the_next() {
+    let test = "killed_before_any_system_call_of_its_own_a_recovery_is_done_by_the_next";
+    if !strace_works(test) {
+        return;
+    }
+    let dir = scratch();
+    for script in [KEPT, GROWN, SHRUNK] {
+        prepare(dir.path());
+        let (torn, record) = tear(dir.path(), script);
+        let stops = stops(dir.path(), RECOVER);
+        for stop in sample(stops, 2) {
+            file(dir.path(), "f", &torn);
+            fs::write(journal(dir.path()), &record).unwrap();
+            kill_at(dir.path(), &stop, RECOVER);
+            recovers(dir.path(), &[&old()], &format!("{script}: {stop:?}"));
+        }
+    }
+}
+
+/// How the power of a mounted image is cut.
+#[derive(Clone, Copy, PartialEq)]
+enum Cut {
+    /// The file system's shutdown ioctl: what is not on the device by now never gets there.
+    Shutdown,
+    /// The device as it is at this moment, copied.
+    Copy,
+}
+
+/// A machine that can lose power: a file system in an image.
+struct Machine {
+    test: &'static str,
+    _folder: tempfile::TempDir,
+    image: PathBuf,
+    mount: Option<Mount>,
+    cut: Cut,
+}
+
+impl Machine {
+    fn new(test: &'static str, mkfs: &str, mib: u64, cut: Cut) -> Option<Machine> {
+        let tool = mkfs.split(' ').next().unwrap_or_default();
+        let needs = if cut == Cut::Shutdown { "xfs_io" } else { "cp" };
+        if !strace_works(test) || !has(test, tool) || !has(test, needs) {
+            return None;
+        }
+        if !is_root() {
+            skip(test, "mounting a file system takes root");
+            return None;
+        }
+        let folder = scratch();
+        let image = sparse(folder.path(), "image", mib << 20);
+        let made = Command::new(tool).args(mkfs.split(' ').skip(1)).arg(&image).output();
+        if !made.is_ok_and(|output| output.status.success()) {
+            skip(test, &format!("{mkfs} failed"));
+            return None;
+        }
+        let mount = Some(Mount::loopback(test, &image)?);
+        Some(Machine {
+            test,
+            _folder: folder,
+            image,
+            mount,
+            cut,
+        })
+    }
+
+    fn dir(&self) -> &Path {
+        self.mount.as_ref().expect("it is mounted").path()
+    }
+
+    fn sync(&self) {
+        common::peer(self.dir(), "sync", &["-f", "."]);
+    }
+
+    /// The power goes, and comes back.
+    fn lose_power(&mut self) {
+        let next = self.image.with_extension("next");
+        match self.cut {
+            Cut::Shutdown => {
+                let folder = self.dir().to_str().expect("a plain name").to_string();
+                common::peer(Path::new("/"), "xfs_io", &["-x", "-c", "shutdown", &folder]);
+            }
+            Cut::Copy => {
+                let folder = self.image.parent().expect("it lies in a folder");
+                common::peer(folder, "cp", &["--sparse=always", "image", "image.next"]);
+            }
+        }
+        self.mount = None;
+        if self.cut == Cut::Copy {
+            fs::rename(&next, &self.image).unwrap();
+        }
+        self.mount = Mount::loopback(self.test, &self.image);
+        assert!(self.mount.is_some(), "the file system does not come back");
+    }
+
+    /// Cuts the power before each of a sample of the calls, of patches and of recoveries.
+    fn try_all(&mut self, nth: u64) {
+        // Or all that follows would prove nothing.
+        file(self.dir(), "unsynced", b"lost");
+        self.lose_power();
+        let kept = fs::read(self.dir().join("unsynced")).unwrap_or_default();
+        assert!(kept != b"lost", "the power's failing loses nothing");
+        for script in [KEPT, GROWN, SHRUNK] {
+            prepare(self.dir());
+            let found = stops(self.dir(), &patch(script));
+            for stop in sample(found, nth) {
+                let at = format!("{script}: {stop:?}");
+                prepare(self.dir());
+                self.sync();
+                kill_at(self.dir(), &stop, &patch(script));
+                self.lose_power();
+                recovers(self.dir(), &[&old(), &new(script)], &at);
+            }
+            // An exit code of 0 is a promise.
+            prepare(self.dir());
+            self.sync();
+            assert!(run(self.dir(), &patch(script)).ends_with("durable\nexit 0"));
+            self.lose_power();
+            recovers(self.dir(), &[&new(script)], script);
+
+            prepare(self.dir());
+            let (torn, record) = tear(self.dir(), script);
+            let found = stops(self.dir(), RECOVER);
+            for stop in sample(found, nth * 2) {
+                let at = format!("recovery of {script}: {stop:?}");
+                file(self.dir(), "f", &torn);
+                fs::write(journal(self.dir()), &record).unwrap();
+                self.sync();
+                kill_at(self.dir(), &stop, RECOVER);
+                self.lose_power();
+                recovers(self.dir(), &[&old()], &at);
+            }
+        }
+    }
+}
+
+#[test]
+fn on_ext4_the_power_may_fail_at_any_system_call() {
+    let test = "on_ext4_the_power_may_fail_at_any_system_call";
+    if let Some(mut machine) = Machine::new(test, "mkfs.ext4 -q", 16, Cut::Shutdown) {
+        machine.try_all(8);
+    }
+}
+
+#[test]
+fn on_xfs_the_power_may_fail_at_any_system_call() {
+    let test = "on_xfs_the_power_may_fail_at_any_system_call";
+    if let Some(mut machine) = Machine::new(test, "mkfs.xfs -q", 300, Cut::Shutdown) {
+        machine.try_all(8);
+    }
+}
+
+#[test]
+fn on_btrfs_the_power_may_fail_at_any_system_call() {
+    let test = "on_btrfs_the_power_may_fail_at_any_system_call";
+    if let Some(mut machine) = Machine::new(test, "mkfs.btrfs -q", 110, Cut::Copy) {
+        machine.try_all(12);
+    }
+}

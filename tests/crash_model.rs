@@ -1,0 +1,209 @@
+//! The undo journal's protocol: its model's crash states, all of them; the model's mutants; and that the model's steps
+//! are the program's.
+
+mod common;
+#[path = "common/faults.rs"]
+mod faults;
+#[path = "common/journal_model.rs"]
+mod model;
+
+use common::{file, scratch};
+use faults::{code, strace_works, straced};
+use model::*;
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn no_crash_at_any_step_of_a_patch_or_of_its_recovery_leaves_a_file_torn_or_a_journal_refused() {
+    let states = Model::check(Mutant::None).unwrap_or_else(|error| panic!("{error}"));
+    assert!(states > 300, "only {states} states were seen");
+}
+
+#[test]
+fn the_model_catches_every_mutant_of_the_protocol() {
+    let check = |mutant: &Mutant| {
+        let caught = Model::check(*mutant).err();
+        // Shown by --nocapture: whether each is caught for the right reason.
+        caught.is_none()
+    };
+    let escaped: Vec<_> = MUTANTS.into_iter().filter(check).collect();
+    assert!(escaped.is_empty(), "not caught: {escaped:?}");
+}
+
+// ---- the model's order is the program's ----
+
+const CALLS: &str = "trace=openat,write,pwrite64,pwritev,fsync,fdatasync,msync,sync_file_range,syncfs,sync,preadv,\
+                     ftruncate,fallocate,unlink,unlinkat,rename,flock,madvise,process_vm_readv,memfd_create,mmap";
+
+/// The names of a model's steps, stores and writes that follow each other as one.
+fn names(ops: &[Op]) -> Vec<&'static str> {
+    let name = |op: &Op| match op {
+        Op::Create(_) => "create",
+        Op::Write(_) => "write",
+        Op::FsyncJournal => "fsync journal",
+        Op::FsyncFolder => "fsync folder",
+        Op::Store(..) => "store",
+        Op::Msync => "flush",
+        Op::Unlink => "unlink",
+    };
+    merged(ops.iter().map(name).collect())
+}
+
+fn merged(mut names: Vec<&'static str>) -> Vec<&'static str> {
+    names.dedup_by(|a, b| a == b && ["write", "store"].contains(a));
+    names
+}
+
+/// The same of what strace saw mmapctl do. The target is "f" of `dir`.
+fn seen(dir: &Path) -> Vec<&'static str> {
+    let log = fs::read_to_string(dir.join("strace.log")).unwrap();
+    let folder = format!("<{}>)", fs::canonicalize(dir).unwrap().display());
+    let step = |line: &str| {
+        let call = line.split_once(' ')?.1.trim_start();
+        let name = call.split_once('(')?.0;
+        let journal = call.contains(".f.mmapctl-undo");
+        match name {
+            "openat" if journal && call.contains("O_CREAT") => Some("create"),
+            "write" | "pwrite64" | "pwritev" if journal => Some("write"),
+            "fsync" if journal => Some("fsync journal"),
+            "fsync" if call.contains(&folder) => Some("fsync folder"),
+            "preadv" | "ftruncate" => Some("store"),
+            "fallocate" if call.contains("/f>") => Some("store"),
+            "msync" => Some("flush"),
+            "fdatasync" if call.contains("/f>") => Some("flush"),
+            "unlink" | "unlinkat" if journal => Some("unlink"),
+            "fsync" | "fdatasync" | "sync" | "syncfs" | "sync_file_range" | "rename" => Some("something else"),
+            _ => None,
+        }
+    };
+    merged(log.lines().filter_map(step).collect())
+}
+
+/// A file, and patches of it, with the values that the model has for them.
+const PATCHES: [(Shape, Target, &str); 3] = [
+    (Shape::Kept, [NEW, NEW, OLD], "patch f --atomic --script kept"),
+    (Shape::Grown, [NEW; 3], "patch f --atomic --script grown"),
+    (Shape::Shrunk, [NEW; 3], "patch f --atomic --script shrunk"),
+];
+
+fn prepare(dir: &Path) {
+    file(dir, "f", &common::noise(16384));
+    for (name, edits) in [
+        ("kept", "4000: -> aabbcc\n12000: -> ddee"),
+        ("grown", "size 16384 -> 30000\n4000: -> aabbcc\n20000: -> ddee"),
+        ("shrunk", "size 16384 -> 9000\n0x10: -> aabbcc"),
+    ] {
+        file(dir, name, format!("# mmapctl-patch 1\n{edits}\n").as_bytes());
+    }
+}
+
+/// Runs it under strace, which must end well.
+fn traced(dir: &Path, line: &str) {
+    let output = straced(dir, &["-y", "-e", CALLS], line);
+    assert_eq!(code(&output), 0, "{line}: {}", faults::stderr(&output));
+}
+
+#[test]
+fn the_steps_of_the_model_are_those_of_the_program() {
+    let test = "the_steps_of_the_model_are_those_of_the_program";
+    if !strace_works(test) {
+        return;
+    }
+    for (shape, new, line) in PATCHES {
+        let dir = scratch();
+        prepare(dir.path());
+        traced(dir.path(), line);
+        let steps = names(&patch([OLD; 3], new, shape, Mutant::None));
+        assert_eq!(seen(dir.path()), steps, "{line}");
+        if shape != Shape::Shrunk {
+            assert_eq!(
+                steps,
+                [
+                    "create",
+                    "write",
+                    "fsync journal",
+                    "fsync folder",
+                    "store",
+                    "flush",
+                    "unlink",
+                    "fsync folder"
+                ]
+            );
+        }
+    }
+}
+
+#[test]
+fn the_steps_of_the_models_recovery_are_those_of_the_programs() {
+    let test = "the_steps_of_the_models_recovery_are_those_of_the_programs";
+    if !strace_works(test) {
+        return;
+    }
+    for (shape, new, line) in PATCHES {
+        let dir = scratch();
+        prepare(dir.path());
+        let kill = ["-e", "inject=msync:signal=KILL:when=1"];
+        assert_eq!(code(&straced(dir.path(), &kill, line)), 128 + 9);
+        traced(dir.path(), "patch f --script /dev/null");
+        assert!(
+            fs::read(dir.path().join("f")).unwrap() == common::noise(16384),
+            "{line}"
+        );
+        let mut world = World::at_rest(None, [OLD; 3]);
+        for op in patch([OLD; 3], new, shape, Mutant::None) {
+            if op == Op::Msync {
+                break;
+            }
+            world.apply(op);
+        }
+        assert_eq!(
+            seen(dir.path()),
+            names(&recovery(&world, Mutant::None).unwrap()),
+            "{line}"
+        );
+        // An invalid journal is taken away, and that is all.
+        file(dir.path(), ".f.mmapctl-undo", b"MMAPUNDO\x01");
+        traced(dir.path(), "patch f --script /dev/null");
+        assert_eq!(seen(dir.path()), ["unlink", "fsync folder"]);
+    }
+}
+
+/// What a patch does, without the addresses, lengths and numbers in it, and without what concerns the journal.
+fn doings(dir: &Path) -> Vec<String> {
+    let log = fs::read_to_string(dir.join("strace.log")).unwrap();
+    let folder = fs::canonicalize(dir).unwrap().display().to_string();
+    let aside = [".mmapctl-undo", &format!("\"{folder}\""), "fsync("];
+    let calls = log.lines().filter_map(|line| line.split_once(' '));
+    calls
+        .map(|(_, call)| call.trim_start())
+        .filter(|call| !aside.iter().any(|part| call.contains(part)))
+        // Memory of the program's own.
+        .filter(|call| !call.contains("MAP_ANONYMOUS") && !call.contains("<pipe:"))
+        .map(|call| {
+            let (name, rest) = call.split_once('(').unwrap_or((call, ""));
+            let object = rest.split(['<', '>']).nth(1).unwrap_or_default();
+            let asked = ["MADV_", "MAP_SHARED", "MS_SYNC", "LOCK_EX", "O_RDWR"];
+            let asked: Vec<_> = asked.into_iter().filter(|word| rest.contains(word)).collect();
+            format!("{name} {object} {}", asked.join(" "))
+        })
+        .collect()
+}
+
+#[test]
+fn apart_from_the_journal_and_its_three_barriers_an_atomic_patch_does_what_a_synced_one_does() {
+    let test = "apart_from_the_journal_and_its_three_barriers_an_atomic_patch_does_what_a_synced_one_does";
+    if !strace_works(test) {
+        return;
+    }
+    // Without a journal a file is cut short first and flushed then; with one, the other way round.
+    for (_, _, line) in &PATCHES[..2] {
+        let dir = scratch();
+        prepare(dir.path());
+        traced(dir.path(), line);
+        let atomic = doings(dir.path());
+        prepare(dir.path());
+        traced(dir.path(), &line.replace("--atomic", "--sync"));
+        let synced = doings(dir.path());
+        assert_eq!(atomic, synced, "{line}");
+    }
+}
