@@ -166,9 +166,10 @@ fn an_undo_script_that_cannot_be_written_whole_is_not_left_behind() {
     let dir = scratch();
     let path = file(dir.path(), "f", &noise(1 << 20));
     let before = State::of(&path);
-    // The shell's limit is in units of 512 or 1024 bytes; a file of that size is enough for half the script.
-    let line = "patch f -o 0 fill:00:1M --undo u";
-    let mut command = common::limited(dir.path(), "-f 1000", &line.split(' ').collect::<Vec<_>>());
+    // The shell's limit is in units of 512 or 1024 bytes; a file of that size is enough for the payload, which goes
+    // through a memfd, and for half the script.
+    let line = "patch f -o 0 fill:00:256K --undo u";
+    let mut command = common::limited(dir.path(), "-f 600", &line.split(' ').collect::<Vec<_>>());
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     assert!(told(&output).contains("nothing was written: cannot make the undo script 'u'"));
