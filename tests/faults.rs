@@ -248,8 +248,8 @@ fn a_raw_cat_of_a_file_cut_short_ends_at_the_cut_and_names_it() {
 #[test]
 fn a_raw_cat_to_dev_null_which_never_looks_notices_the_cut() {
     let dir = scratch();
-    let path = sparse(dir.path(), "f", 128 << 20);
-    // The first of sixteen windows.
+    let path = sparse(dir.path(), "f", 64 << 30);
+    // The first of thousands of windows, for each goes by in microseconds.
     let output = watched(dir.path(), Some("exec >/dev/null"), "cat f", "mmap(", 1, |_| {
         OpenOptions::new()
             .write(true)
