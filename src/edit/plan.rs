@@ -352,9 +352,8 @@ impl Edits {
             .make_writable(&todo[..within], step)
             .and_then(|()| region.make_writable(edge.as_slice(), step))
             .or_fail(|| Failure::trouble("nothing was written"))?;
-        // Storing and putting back must need nothing that could run out once the journal is made, such as descriptors.
+        // Storing must need nothing that could run out once the journal is made, such as descriptors.
         self.new.fd()?;
-        comparison.old.fd()?;
         let journal = match durability {
             Durability::Atomic(place) => {
                 let old = &mut comparison.old;
@@ -363,6 +362,10 @@ impl Edits {
             _ => None,
         };
         let stored = self.attempt(region, todo, journal.is_some(), step);
+        if stored.is_err() {
+            // Nor must putting back: the payload has served, and its file has all the room that the old bytes take.
+            comparison.old.take_over(&mut self.new);
+        }
         let before = Before {
             pieces: todo,
             old: Some(&mut comparison.old),

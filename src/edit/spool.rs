@@ -172,6 +172,13 @@ impl Spool {
         Ok(())
     }
 
+    /// Uses the file of `other`, whose bytes are lost, for a descriptor of these bytes: none has to be made then.
+    pub fn take_over(&mut self, other: &mut Spool) {
+        if self.file.is_none() {
+            self.file = other.file.take();
+        }
+    }
+
     /// A descriptor that gives the bytes at their offsets: what the core stores from.
     pub fn fd(&mut self) -> anyhow::Result<BorrowedFd<'_>> {
         if self.file.is_none() || !self.tail.is_empty() {
