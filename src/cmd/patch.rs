@@ -120,7 +120,11 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
             };
         }
         let mut region = args.writer.open(&args.file, globals)?;
-        let place = args.writer.place(region.backing()).filter(|_| options.atomic);
+        let place = if options.atomic {
+            args.writer.place(region.backing())
+        } else {
+            None
+        };
         if options.atomic && place.is_none() {
             let failure = Failure::trouble("a device has no folder for the recovery journal of --atomic");
             return Err(failure.tip("say where it goes: --journal PATH").into());
