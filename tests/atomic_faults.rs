@@ -228,6 +228,30 @@ fn a_recovery_that_cannot_end_names_the_option_of_a_named_journal() {
     says_what_to_run("msync", &stderr(&output), Path::new("j"), " --journal j");
 }
 
+#[test]
+fn a_patch_that_was_put_back_is_2_even_if_the_journals_removal_cannot_be_proven() {
+    let test = "a_patch_that_was_put_back_is_2_even_if_the_journals_removal_cannot_be_proven";
+    if !strace_works(test) {
+        return;
+    }
+    let dir = scratch();
+    file(dir.path(), "f", &old());
+    let options = [
+        "-e",
+        "inject=msync:error=EIO:when=1",
+        "-e",
+        "inject=fsync:error=EIO:when=3",
+    ];
+    let output = straced(dir.path(), &options, "patch f --atomic -o 100 dead");
+    let told = stderr(&output);
+    assert_eq!(code(&output), 2, "{told}");
+    assert!(
+        told.contains("put back") && told.contains("not proven durable"),
+        "{told}"
+    );
+    assert!(fs::read(dir.path().join("f")).unwrap() == old() && !beside(dir.path()).exists());
+}
+
 // ---- arbitrary bytes in the journal's place ----
 
 const SMALL: usize = 300;

@@ -168,6 +168,18 @@ fn the_steps_of_the_models_recovery_are_those_of_the_programs() {
     }
 }
 
+#[test]
+fn a_patch_that_changes_nothing_flushes_and_makes_sure_that_no_journal_comes_back() {
+    if strace_works("a_patch_that_changes_nothing_flushes_and_makes_sure_that_no_journal_comes_back") {
+        let dir = scratch();
+        prepare(dir.path());
+        let bytes = const_hex::encode(&common::noise(16384)[..4]);
+        traced(dir.path(), &format!("patch f --atomic -o 0 {bytes}"));
+        let steps = patch([OLD; 3], [OLD; 3], Shape::Kept, Mutant::None);
+        assert_eq!(seen(dir.path()), names(&steps));
+    }
+}
+
 /// What a patch does, without the addresses, lengths and numbers in it, and without what concerns the journal.
 fn doings(dir: &Path) -> Vec<String> {
     let log = fs::read_to_string(dir.join("strace.log")).unwrap();

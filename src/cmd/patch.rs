@@ -180,7 +180,13 @@ impl Options {
             }
         } else if self.sync || self.atomic {
             let span = edits.span();
-            region.flush(span, false)?;
+            region.flush(span, false).or_fail(|| {
+                let tip = "the device may have lost data: see 'dmesg', write the bytes again and sync again";
+                Failure::new(Exit::NotDurable, "the bytes are there, but not proven durable").tip(tip)
+            })?;
+            if let Some(place) = place {
+                place.settle()?;
+            }
         }
         drop(progress);
         self.report(&edits, &comparison, changes, job).print(job.globals)

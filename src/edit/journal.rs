@@ -106,6 +106,15 @@ impl Place {
         self.sync_folder().map_err(Removal::NotDurable)
     }
 
+    /// Makes sure that no journal comes back here: a patch killed right after it took its own away has not.
+    ///
+    /// # Errors
+    /// What keeps the folder from being synced.
+    pub fn settle(&self) -> anyhow::Result<()> {
+        self.sync_folder()
+            .or_fail(|| Failure::trouble("cannot sync the folder of the recovery journal"))
+    }
+
     /// fsync of the folder: the name's coming or going is durable.
     fn sync_folder(&self) -> std::io::Result<()> {
         let folder = match self.path.parent() {

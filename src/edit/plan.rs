@@ -380,7 +380,7 @@ impl Edits {
             }
             (Ok(()), None) => Ok(()),
             // The file is as it was, durably: its journal has nothing to say any more.
-            (Err(error), Some(journal)) if !is_in_doubt(&error) => match journal.end() {
+            (Err(error), Some(journal)) if !is_in_doubt(&error) => match journal.end_put_back() {
                 Ok(()) => Err(error),
                 Err(remains) => Err(remains.context(format!("{error:#}"))),
             },

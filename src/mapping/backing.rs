@@ -222,17 +222,6 @@ impl Backing {
         }
     }
 
-    /// Whether another process holds the lock of [`Backing::lock`] right now.
-    pub fn is_locked(&self) -> bool {
-        let Some(file) = &self.file else { return false };
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => true,
-            Err(TryLockError::Error(_)) => false,
-            // Given back at once: readers hold no lock.
-            Ok(()) => file.unlock().is_err(),
-        }
-    }
-
     /// The safety rule that speaks against storing into this file, if any.
     pub fn refusal(&self) -> Option<Refusal> {
         let mode = self.facts.mode;
