@@ -87,7 +87,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__cat)
-            opts="-q -v -o -n -r -f -x -h --json --quiet --verbose --color --progress --offset --length --range --format --no-squeeze --ignore-journal --help"
+            opts="-q -v -o -n -r -f -x -h --json --quiet --verbose --color --progress --offset --length --range --format --no-squeeze --access --ignore-journal --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -131,6 +131,10 @@ _mmapctl() {
                     ;;
                 -f)
                     COMPREPLY=($(compgen -W "raw hex canonical xxd plain" -- "${cur}"))
+                    return 0
+                    ;;
+                --access)
+                    COMPREPLY=($(compgen -W "1 2 4 8" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -315,7 +319,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__patch)
-            opts="-q -v -o -n -r -e -h --json --quiet --verbose --color --progress --offset --length --range --find --all --nth --edit --script --format --reverse --diff --expect --strict --grow --dry-run --undo --sync --atomic --force --lock-timeout --journal --help"
+            opts="-q -v -o -n -r -e -h --json --quiet --verbose --color --progress --offset --length --range --find --all --nth --edit --script --format --reverse --diff --expect --strict --grow --dry-run --undo --sync --atomic --access --force --lock-timeout --journal --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -387,6 +391,10 @@ _mmapctl() {
                     ;;
                 --undo)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --access)
+                    COMPREPLY=($(compgen -W "1 2 4 8" -- "${cur}"))
                     return 0
                     ;;
                 --lock-timeout)

@@ -104,6 +104,10 @@ hex\t'For people: coloured by byte class, holes named'
 canonical\t'As \'hexdump -C\''
 xxd\t'As \'xxd\'; \'xxd -r\' reads it'
 plain\t'As \'xxd -p\''"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l access -d 'Load units of exactly this many bytes, each once, for the registers of a device' -r -f -a "1\t''
+2\t''
+4\t''
+8\t''"
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l json -d 'Report, and errors, as one JSON object each'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s q -l quiet -d 'No report and no progress bar'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
@@ -129,6 +133,10 @@ xxd\t'A dump of xxd, read strictly'"
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l diff -d 'Print the script that turns FILE into OTHER, which has the same length; write nothing' -r -F
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l expect -d 'Write only if these bytes stand there now (or the new ones already do), else exit with 1' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l undo -d 'Before anything is written, write the script that undoes it to this new file' -r -F
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l access -d 'Store units of exactly this many bytes and read nothing, for the registers of a device' -r -f -a "1\t''
+2\t''
+4\t''
+8\t''"
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l lock-timeout -d 'How long to wait for other writers\' advisory lock (flock): 500ms, 10s, 2m' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l journal -d 'The recovery journal of --atomic is at this path, not beside the file' -r -F
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l json -d 'Report, and errors, as one JSON object each'
@@ -141,7 +149,7 @@ complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l grow -d 'Let e
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l dry-run -d 'Check everything, write nothing, and print the edit script that would be applied'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l sync -d 'Return only when the new bytes are on the device (msync)'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l atomic -d 'Old or new as a whole even if the power fails on the way (a recovery journal beside the file); implies --sync'
-complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l force -d 'Write to set-user-ID files, read-only modes and block devices all the same'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l force -d 'Write to set-user-ID files, read-only modes and devices all the same'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'
 always\t'Always'
@@ -179,7 +187,7 @@ complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -s v -l verbose -d
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l punch -d 'Free the blocks; the same as --method punch'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l dry-run -d 'Say what would be zeroed, and write nothing'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l sync -d 'Return only when the zeros are on the device (msync)'
-complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l force -d 'Write to set-user-ID files, read-only modes and block devices all the same'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -l force -d 'Write to set-user-ID files, read-only modes and devices all the same'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand zero" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'
 always\t'Always'
@@ -194,7 +202,7 @@ complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l json -d 'Repor
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -s q -l quiet -d 'No report and no progress bar'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l sparse -d 'Do not allocate blocks for the new bytes: they become a hole'
-complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l force -d 'Write to set-user-ID files, read-only modes and block devices all the same'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l force -d 'Write to set-user-ID files, read-only modes and devices all the same'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "map" -d 'Make a mapping, show how it lives in memory, hold it, run a command beside it'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "cat" -d 'Show or stream a range of a file: raw, or as a dump'

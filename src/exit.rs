@@ -232,6 +232,13 @@ fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
             "mmapctl never creates a file; make one of zeros with 'truncate -s 64K FILE'".into()
         }
         Cause::Sys(Errno::EACCES) => format!("see who may: 'ls -l {file}'"),
+        Cause::Sys(Errno::ENODEV) => format!("its bytes come by read(2) alone: 'cat {file}'"),
+        Cause::Sys(Errno::EPERM) if path.is_some_and(is_char_device) => {
+            "the kernel keeps that memory to itself (CONFIG_STRICT_DEVMEM, lockdown); a PCI device has files of its own: 'ls /sys/bus/pci/devices/*/resource*'".into()
+        }
+        Cause::Sys(Errno::EINVAL) if path.is_some_and(is_char_device) => {
+            "the driver has nothing to map there; of a UIO device, map N is at offset Np, and 'cat /sys/class/uio/uio*/maps/map*/size' has the lengths".into()
+        }
         Cause::Sys(Errno::EPERM) => format!("the file may be immutable or append-only: 'lsattr {file}'"),
         Cause::Sys(Errno::EROFS) => format!("the file system is mounted read-only: 'findmnt -T {file}'"),
         Cause::Sys(Errno::ETXTBSY) => {
@@ -249,10 +256,14 @@ fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
         Cause::Shrunk { .. } | Cause::Vanished => "another process cut the file short; run again when it is done".into(),
         Cause::PastEnd { .. } => format!("see its length with 'stat {file}'; grow it with 'mmapctl remap {file} --size +4K'"),
         Cause::Unmappable("a directory") => "name a file in it".into(),
+        Cause::Unmappable("a character device") => {
+            format!("its bytes come by read(2): 'cat {file}'; registers that it lets one map, by 'mmapctl cat {file} --range 0x0..+4 --access 4'")
+        }
         Cause::Unmappable(_) => format!("its bytes come by read(2) alone: 'cat {file}'"),
         Cause::Refused(Refusal::SetId) => format!("drop the bit with 'chmod ug-s {file}', or add --force"),
         Cause::Refused(Refusal::ReadOnlyMode) => format!("allow it with 'chmod u+w {file}', or add --force"),
-        Cause::Refused(Refusal::BlockDevice) => "add --force if you are sure that it is the right device".into(),
+        Cause::Bus => "it may be powered down, or gone: see 'dmesg'".into(),
+        Cause::Refused(Refusal::BlockDevice | Refusal::CharDevice) => "add --force if you are sure that it is the right device".into(),
         Cause::Refused(Refusal::BusyBlockDevice) => {
             "unmount it first ('lsblk' shows where it is in use); --force writes all the same, and may destroy a mounted file system".into()
         }
@@ -273,6 +284,11 @@ fn remedy(limit: &Limit) -> String {
         Limit::MapCount { limit } => format!("raise it with 'sysctl vm.max_map_count={}'", limit * 4),
         Limit::LockedMemory { .. } => "raise it with 'ulimit -l unlimited' (or LimitMEMLOCK= in a systemd unit)".into(),
     }
+}
+
+fn is_char_device(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_char_device())
 }
 
 fn on_hugetlbfs(path: &Path) -> bool {

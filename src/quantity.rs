@@ -148,6 +148,11 @@ impl Offset {
         })
     }
 
+    /// Whether it is counted from the end.
+    pub fn is_from_end(&self) -> bool {
+        self.from_end
+    }
+
     fn read(text: &str) -> Option<Offset> {
         let (from_end, first, mut rest) = match text.strip_prefix("end") {
             Some(rest) => (true, "", rest),
@@ -265,6 +270,16 @@ impl Range {
             );
         }
         Ok((start, end))
+    }
+
+    /// Whether either side of it is counted from the end, or is the end itself.
+    pub fn needs_end(&self) -> bool {
+        let until = match &self.until {
+            Until::End => true,
+            Until::At(offset) => offset.is_from_end(),
+            Until::Length(_) => false,
+        };
+        until || self.start.as_ref().is_some_and(Offset::is_from_end)
     }
 
     fn read(text: &str) -> Option<Range> {

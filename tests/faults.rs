@@ -104,6 +104,14 @@ fn race(test: &str, len: u64, sink: Sink, args: impl Fn(u32) -> String, judge: i
                     || told.contains("0x") && told.contains("truncated");
                 assert!(known, "round {round}: neither the offset nor truncation in: {told}");
             }
+            // What was stored unread cannot be put back.
+            4 if args(round).contains("--access") => {
+                cut_short += 1;
+                assert!(
+                    told.contains("stores were made") && told.contains("truncated"),
+                    "round {round}: {told}"
+                );
+            }
             other => panic!("round {round}: exit code or signal {other}: {told}"),
         }
         judge(round, &output, &old, &fs::read(&path).unwrap());
@@ -137,6 +145,25 @@ fn a_file_cut_short_during_a_raw_cat_to_a_pipe_is_an_error_and_no_signal() {
 fn a_file_cut_short_during_a_raw_cat_to_dev_null_is_no_signal() {
     let test = "a_file_cut_short_during_a_raw_cat_to_dev_null_is_no_signal";
     race(test, LEN, Sink::Null, |_| "cat f".into(), |_, _, _, _| {});
+}
+
+#[test]
+fn a_file_cut_short_during_loads_of_registers_is_an_error_and_no_signal() {
+    let test = "a_file_cut_short_during_loads_of_registers_is_an_error_and_no_signal";
+    let args = |round| format!("cat f --access {}", 1 << (round % 4));
+    race(test, SHORT, Sink::Pipe, args, |round, output, old, _| {
+        assert!(are_old_or_cut(&output.stdout, old), "round {round}: other bytes");
+    });
+}
+
+#[test]
+fn a_file_cut_short_during_stores_into_registers_is_an_error_and_no_signal() {
+    let test = "a_file_cut_short_during_stores_into_registers_is_an_error_and_no_signal";
+    let args = |round| format!("patch f -o 0 fill:aa:{SHORT} --access {}", 1 << (round % 4));
+    race(test, SHORT, Sink::Pipe, args, |round, _, old, new| {
+        let known = new.iter().zip(old).all(|(new, old)| [0xaa, *old, 0].contains(new));
+        assert!(known, "round {round}: bytes of no known origin");
+    });
 }
 
 #[test]

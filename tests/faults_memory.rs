@@ -82,6 +82,8 @@ fn a_long_file_is_shown_and_patched_in_little_memory() {
         "cat f -f canonical",
         "cat f -x",
         "cat f -f plain -n 16M",
+        "cat f --access 8",
+        "patch f -o 0 fill:5a:64M --access 8",
         "cat f --json -n 16M",
         "sync f",
     ] {

@@ -1,11 +1,11 @@
 //! `cat`: show or stream a range, raw or as a dump.
 
 use super::Job;
-use super::options::{Reader, Where};
+use super::options::{Reader, Where, units, width};
 use crate::cli::Globals;
 use crate::dump::{self, Dump, Style};
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{Cause, Error, Facts, Prot, Region, Span, WriteOut};
+use crate::mapping::{Access, Cause, Error, Facts, Prot, Region, Span, Width, WriteOut};
 use crate::progress::Progress;
 use crate::report::{self, Report, describe};
 use clap::ValueEnum;
@@ -39,6 +39,9 @@ struct Options {
     /// Print repeated rows and holes in full
     #[arg(long)]
     no_squeeze: bool,
+    /// Load units of exactly this many bytes, each once, for the registers of a device
+    #[arg(long, value_name = "WIDTH", value_parser = width())]
+    access: Option<Width>,
 }
 
 /// How bytes are shown.
@@ -59,7 +62,8 @@ enum Format {
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let job = Job::on(&args.file, globals);
     let work = || {
-        let backing = args.reader.open(&args.file)?;
+        let access = args.options.access.map_or(Access::Read, |_| Access::ReadRegisters);
+        let backing = args.reader.open_for(&args.file, access)?;
         args.options.apply(&mut Region::sliding(backing, Prot::Read)?, job)
     };
     work().in_file(&args.file)?;
@@ -69,6 +73,8 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
 /// What to do, decided before the file is mapped.
 struct Plan {
     span: Span,
+    /// `None`: copied out, in whatever widths that takes.
+    access: Option<Width>,
     /// `None`: raw.
     dump: Option<(dump::Format, Style)>,
 }
@@ -78,11 +84,11 @@ impl Options {
         let plan = self.plan(region.backing().facts(), job.globals)?;
         let mut progress = Progress::reading(job.globals, "reading", plan.span.len());
         match plan.dump {
-            _ if job.globals.json => json(region, plan.span, job, &mut progress),
-            None => raw(region, plan.span, &mut progress),
+            _ if job.globals.json => json(region, &plan, job, &mut progress),
+            None => raw(region, &plan, &mut progress),
             Some((format, style)) => {
                 let mut dump = dump::dump(format, plan.span.start(), style);
-                dumped(region, plan.span, dump.as_mut(), &mut progress)
+                dumped(region, &plan, dump.as_mut(), &mut progress)
             }
         }
     }
@@ -107,14 +113,41 @@ impl Options {
             Format::Xxd => Some(dump::Format::Xxd),
             Format::Plain => Some(dump::Format::Plain),
         };
+        let span = self.place.to_read(facts)?;
+        if let Some(width) = self.access {
+            units(span, width)?;
+        }
         Ok(Plan {
-            span: self.place.to_read(facts)?,
+            span,
+            access: self.access,
             dump: dump.map(|dump| (dump, style)),
         })
     }
 }
 
-fn raw(region: &mut Region, span: Span, progress: &mut Progress) -> anyhow::Result<()> {
+impl Plan {
+    /// Hands the bytes of `span`, a part of the plan's, to `each` in order, with their offsets.
+    fn chunks(
+        &self,
+        region: &mut Region,
+        span: Span,
+        each: impl FnMut(u64, &[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        match self.access {
+            Some(width) => region.load_units(span, width, each),
+            None => region.read_chunks(span, each),
+        }
+    }
+}
+
+fn raw(region: &mut Region, plan: &Plan, progress: &mut Progress) -> anyhow::Result<()> {
+    let span = plan.span;
+    if plan.access.is_some() {
+        return plan.chunks(region, span, |chunk, bytes| {
+            report::out(bytes)?;
+            Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)
+        });
+    }
     let written = region.write_to(std::io::stdout().as_fd(), span, &mut |done| progress.step(done));
     match written {
         Ok(()) => Ok(()),
@@ -130,11 +163,13 @@ fn raw(region: &mut Region, span: Span, progress: &mut Progress) -> anyhow::Resu
 /// How much text is gathered before it is written out, in bytes.
 const TEXT: usize = 256 << 10;
 
-fn dumped(region: &mut Region, span: Span, dump: &mut dyn Dump, progress: &mut Progress) -> anyhow::Result<()> {
+fn dumped(region: &mut Region, plan: &Plan, dump: &mut dyn Dump, progress: &mut Progress) -> anyhow::Result<()> {
+    let span = plan.span;
     let mut text = Vec::with_capacity(TEXT * 2);
     let mut at = span.start();
     while at < span.end() {
-        let data = if dump.names_holes() {
+        // A hole is what a load finds to be zeros, where each byte is to be loaded.
+        let data = if dump.names_holes() && plan.access.is_none() {
             region.backing().next_data(at, span)?
         } else {
             Some(span.from(at))
@@ -144,14 +179,13 @@ fn dumped(region: &mut Region, span: Span, dump: &mut dyn Dump, progress: &mut P
             dump.hole(begin - at, &mut text);
         }
         let Some(data) = data else { break };
-        region.read_chunks(data, |chunk, bytes| {
+        plan.chunks(region, data, |chunk, bytes| {
             dump.bytes(bytes, &mut text);
             if text.len() >= TEXT {
                 report::out(&text)?;
                 text.clear();
             }
-            progress.step(chunk + bytes.len() as u64 - span.start())?;
-            anyhow::Ok(())
+            Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)
         })?;
         at = data.end();
     }
@@ -165,18 +199,21 @@ fn dumped(region: &mut Region, span: Span, dump: &mut dyn Dump, progress: &mut P
 }
 
 /// The report, with the bytes as its last field, streamed so that memory stays flat.
-fn json(region: &mut Region, span: Span, job: Job<'_>, progress: &mut Progress) -> anyhow::Result<()> {
-    let report = Report::new("cat", job.path, false)
+fn json(region: &mut Region, plan: &Plan, job: Job<'_>, progress: &mut Progress) -> anyhow::Result<()> {
+    let span = plan.span;
+    let mut report = Report::new("cat", job.path, false)
         .field("offset", span.start())
-        .field("length", span.len())
-        .json();
+        .field("length", span.len());
+    if let Some(width) = plan.access {
+        report = report.field("access", width.bytes());
+    }
+    let report = report.json();
     let mut text = format!("{},\"hex\":\"", report.trim_end_matches('}')).into_bytes();
-    region.read_chunks(span, |chunk, bytes| {
+    plan.chunks(region, span, |chunk, bytes| {
         text.extend(const_hex::encode(bytes).as_bytes());
         report::out(&text)?;
         text.clear();
-        progress.step(chunk + bytes.len() as u64 - span.start())?;
-        anyhow::Ok(())
+        Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)
     })?;
     text.extend(b"\"}\n");
     report::out(&text)

@@ -213,6 +213,7 @@ impl Args {
         let backing = match facts.kind {
             Kind::Regular => "file",
             Kind::BlockDevice => "block device",
+            Kind::CharDevice => "character device",
             Kind::Zero => "/dev/zero",
             Kind::Anonymous => "anonymous",
         };

@@ -1,13 +1,14 @@
 //! Options that several verbs share, and what they mean: a range of the file, and the rules for writers.
 
 use crate::cli::Globals;
-use crate::edit::{Place, Recovery, recover};
+use crate::edit::{Place, Recovery, no_end, recover};
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{Access, Backing, Cause, Error, Facts, Prot, Region, Span, Usage};
+use crate::mapping::{Access, Backing, Cause, Error, Facts, Prot, Region, Span, Usage, Width};
 use crate::quantity::{Offset, Qty, Range, human};
 use crate::report;
 use anyhow::Context;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,12 +45,25 @@ impl Where {
         }
     }
 
+    /// The range from start to end; `open` when an end that is not said is none that matters.
+    fn resolve(&self, facts: &Facts, open: bool) -> anyhow::Result<(u64, u64)> {
+        let range = self.range();
+        if !facts.has_end() {
+            let from_end = self.offset.as_ref().is_some_and(Offset::is_from_end);
+            let implied = self.range.is_none() && self.length.is_none() && !from_end;
+            if range.needs_end() && !(open && implied) {
+                return Err(no_end().into());
+            }
+        }
+        Ok(range.resolve(facts.len, facts.page)?)
+    }
+
     /// The range to read: what lies past the end of the file is left out.
     ///
     /// # Errors
-    /// A start past the end, or a range that runs backwards.
+    /// A start past the end, a range that runs backwards, or one without an end on a device without a length.
     pub(crate) fn to_read(&self, facts: &Facts) -> anyhow::Result<Span> {
-        let (start, end) = self.range().resolve(facts.len, facts.page)?;
+        let (start, end) = self.resolve(facts, false)?;
         Ok(span(start, end.min(facts.len)))
     }
 
@@ -58,7 +72,7 @@ impl Where {
     /// # Errors
     /// As for reading, and a range that ends past the end of the file.
     pub(crate) fn to_write(&self, facts: &Facts) -> anyhow::Result<Span> {
-        let (start, end) = self.range().resolve(facts.len, facts.page)?;
+        let (start, end) = self.resolve(facts, true)?;
         within(span(start, end), facts)
     }
 }
@@ -88,7 +102,7 @@ pub(crate) fn within(span: Span, facts: &Facts) -> anyhow::Result<Span> {
 // Rules for verbs that change a file.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Writer {
-    /// Write to set-user-ID files, read-only modes and block devices all the same
+    /// Write to set-user-ID files, read-only modes and devices all the same
     #[arg(help_heading = "Safety", long)]
     pub(crate) force: bool,
     /// How long to wait for other writers' advisory lock (flock): 500ms, 10s, 2m
@@ -103,7 +117,12 @@ impl Writer {
     /// Opens `path` for storing through a mapping: never creates it, keeps the safety rules, holds the lock, and puts
     /// the file back as it was if an atomic patch was cut short.
     pub(crate) fn open(&self, path: &Path, globals: &Globals) -> anyhow::Result<Region> {
-        let mut backing = Backing::open(path, Access::Write, self.lock_timeout)?;
+        self.open_for(path, Access::Write, globals)
+    }
+
+    /// As [`Writer::open`], for this kind of access.
+    pub(crate) fn open_for(&self, path: &Path, access: Access, globals: &Globals) -> anyhow::Result<Region> {
+        let mut backing = Backing::open(path, access, self.lock_timeout)?;
         if let Some(refusal) = backing.refusal().filter(|_| !self.force) {
             return Err(Error::new("write to it", None, Cause::Refused(refusal)).into());
         }
@@ -145,7 +164,12 @@ impl Reader {
     /// # Errors
     /// A file that an atomic patch has left half-written, unless told to ignore that.
     pub(crate) fn open(&self, path: &Path) -> anyhow::Result<Backing> {
-        let backing = Backing::open(path, Access::Read, Duration::ZERO)?;
+        self.open_for(path, Access::Read)
+    }
+
+    /// As [`Reader::open`], for this kind of access.
+    pub(crate) fn open_for(&self, path: &Path, access: Access) -> anyhow::Result<Backing> {
+        let backing = Backing::open(path, access, Duration::ZERO)?;
         has_length(&backing)?;
         self.check(&backing)?;
         Ok(backing)
@@ -215,6 +239,52 @@ pub(crate) fn has_length(backing: &Backing) -> anyhow::Result<()> {
         return Err(failure.tip("'mmapctl map /dev/zero --length 4K' makes one").into());
     }
     Ok(())
+}
+
+/// How `--access` is read.
+pub(crate) fn width() -> impl TypedValueParser<Value = Width> {
+    let names = PossibleValuesParser::new(["1", "2", "4", "8"]);
+    names.map(|text| match text.as_str() {
+        "1" => Width::One,
+        "2" => Width::Two,
+        "4" => Width::Four,
+        _ => Width::Eight,
+    })
+}
+
+/// Refuses what is not whole units of `width`, each at a multiple of it, and says what would be.
+pub(crate) fn units(span: Span, width: Width) -> anyhow::Result<()> {
+    if width.divides(span) {
+        return Ok(());
+    }
+    let bytes = width.bytes();
+    let fits = Width::ALL.into_iter().rfind(|width| width.divides(span));
+    let narrower = fits.unwrap_or(Width::One).bytes();
+    let (message, tip) = if span.start().is_multiple_of(bytes) {
+        let (less, more) = (span.len() / bytes * bytes, span.len().next_multiple_of(bytes));
+        let whole = if less > 0 {
+            format!("{less} or {more}")
+        } else {
+            more.to_string()
+        };
+        (
+            format!(
+                "{span} is {}, no whole number of units of {bytes}",
+                report::plural(span.len(), "byte")
+            ),
+            format!("give {whole} bytes, or --access {narrower}"),
+        )
+    } else {
+        let below = span.start() / bytes * bytes;
+        (
+            format!("{span} does not begin at a multiple of {bytes}, and no unaligned access is made"),
+            format!(
+                "begin at {below:#x} or {:#x}, or give --access {narrower}",
+                below.saturating_add(bytes)
+            ),
+        )
+    };
+    Err(Failure::trouble(message).tip(tip).into())
 }
 
 /// A duration as `500ms`, `10s`, `2m`, `1h`; a number without a unit is seconds.

@@ -1,15 +1,16 @@
 //! `patch`: edit bytes in place. Checked before anything is written, all or nothing after.
 
+mod access;
 mod gather;
 
 use super::Job;
-use super::options::{Reader, Where, Writer};
+use super::options::{Reader, Where, Writer, width};
 use crate::cli::Globals;
 use crate::edit::{
     Comparison, Durability, Edits, Mismatch, Origin, Place, ScriptWriter, Value, diff, each_edit, pattern, write_undo,
 };
 use crate::exit::{Exit, Failure, Layer, Told, quoted};
-use crate::mapping::{Prot, Region};
+use crate::mapping::{Access, Prot, Region, Width};
 use crate::progress::Progress;
 use crate::report::{self, Report, plural};
 use clap::ValueEnum;
@@ -92,6 +93,9 @@ struct Options {
     /// Old or new as a whole even if the power fails on the way (a recovery journal beside the file); implies --sync
     #[arg(long)]
     atomic: bool,
+    /// Store units of exactly this many bytes and read nothing, for the registers of a device
+    #[arg(long, value_name = "WIDTH", value_parser = width())]
+    access: Option<Width>,
 }
 
 /// How a script is written.
@@ -113,13 +117,15 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let work = || -> anyhow::Result<()> {
         options.asked()?;
         if options.dry_run || options.diff.is_some() {
-            let mut region = Region::sliding(Reader::default().open(&args.file)?, Prot::Read)?;
+            let access = options.access.map_or(Access::Read, |_| Access::ReadRegisters);
+            let mut region = Region::sliding(Reader::default().open_for(&args.file, access)?, Prot::Read)?;
             return match &options.diff {
                 Some(other) => print_diff(&mut region, other, job),
                 None => options.apply(&mut region, None, job),
             };
         }
-        let mut region = args.writer.open(&args.file, globals)?;
+        let access = options.access.map_or(Access::Write, |_| Access::WriteRegisters);
+        let mut region = args.writer.open_for(&args.file, access, globals)?;
         let place = if options.atomic {
             args.writer.place(region.backing())
         } else {
@@ -139,6 +145,9 @@ impl Options {
     /// Compares, and stores unless told otherwise; atomically when `place` says where the journal goes.
     fn apply(&self, region: &mut Region, place: Option<&Place>, job: Job<'_>) -> anyhow::Result<()> {
         let mut edits = self.gather(region, job)?;
+        if let Some(width) = self.access {
+            return self.store_units(region, &mut edits, width, job);
+        }
         let total = edits.new.len();
         // Comparing, making room and storing go over the bytes once each.
         let mut progress = if self.dry_run {

@@ -18,6 +18,8 @@ pub struct Builder {
     len: u64,
     page: u64,
     grow: bool,
+    /// The file is a device without a length, and `len` stands in for it.
+    endless: bool,
     /// Old and new change places.
     reverse: bool,
     ascending: bool,
@@ -56,6 +58,7 @@ impl Builder {
             len: facts.len,
             page: facts.page,
             grow,
+            endless: !facts.has_end(),
             reverse,
             ascending: true,
             previous: None,
@@ -84,6 +87,7 @@ impl Builder {
     /// Resolves a place.
     pub fn place(&self, source: &Source) -> anyhow::Result<u64> {
         match source {
+            Source::At(offset) if self.endless && offset.is_from_end() => Err(no_end().into()),
             Source::At(offset) if self.grow => Ok(offset.place(self.len, self.page)?),
             Source::At(offset) => Ok(offset.resolve(self.len, self.page)?),
             Source::Behind(distance) => {
@@ -247,6 +251,9 @@ impl Builder {
                 old: None,
             })),
             Value::Sum(sum) => {
+                if self.endless {
+                    return Err(no_end().into());
+                }
                 let (start, end) = sum.range.resolve(self.len, self.page)?;
                 let range = Span::new(start, end).unwrap_or(Span::first(0));
                 if !self.grow && end > self.len {
@@ -315,6 +322,9 @@ impl Builder {
     /// # Errors
     /// Another length, which is an answer and not a mistake.
     pub fn resize(&mut self, before: u64, after: Option<u64>, origin: Origin) -> anyhow::Result<()> {
+        if self.endless {
+            return Err(no_end().into());
+        }
         let (before, after) = match after {
             Some(after) if self.reverse && after < before => return Err(one_way("what a script cuts off").into()),
             Some(after) if self.reverse => (after, Some(before)),
@@ -362,6 +372,12 @@ impl Builder {
             self.grow = true;
         }
         Ok(())
+    }
+
+    /// The edits in the order in which they were added, and be it twice to the same place: what a register does is up
+    /// to the order.
+    pub fn as_written(self) -> Edits {
+        self.edits
     }
 
     /// The edits, in ascending order.
@@ -440,6 +456,12 @@ fn mask_of(value: &Value, len: u64, masks: &mut Vec<u8>) {
         Value::Masked(masked) => masks.extend(&masked.mask),
         _ => masks.resize(masks.len() + len as usize, 0xff),
     }
+}
+
+/// What to say of a place counted from the end of a device, and of a length that it is to have.
+pub(crate) fn no_end() -> Failure {
+    Failure::trouble("a character device has no length, and so no end to count from")
+        .tip("write an offset, and a length where it matters: --range 0x1000..+4")
 }
 
 /// The most bytes that a script cuts off: they are kept, so that all or nothing holds, and so does --undo.

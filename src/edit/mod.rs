@@ -14,6 +14,7 @@ mod value;
 mod write;
 mod xxd;
 
+pub(crate) use builder::no_end;
 pub use builder::{Builder, Source};
 pub use diff::diff;
 pub use find::{Find, find};

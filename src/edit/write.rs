@@ -26,12 +26,33 @@ impl<S: FnMut(&[u8]) -> anyhow::Result<()>> ScriptWriter<S> {
         ScriptWriter { text, sink }
     }
 
+    /// Begins a script of unconditional lines, to be applied with `--access WIDTH`; `len` as in [`ScriptWriter::new`],
+    /// if the file has one.
+    pub fn of_stores(width: u64, len: Option<u64>, sink: S) -> ScriptWriter<S> {
+        let mut text = format!("{HEADER}\n# to be applied with --access {width}\n").into_bytes();
+        if let Some(len) = len {
+            text.extend(format!("size {len:#x}\n").into_bytes());
+        }
+        ScriptWriter { text, sink }
+    }
+
+    /// One unconditional line: `new` at `at`.
+    pub fn store(&mut self, at: u64, new: &[u8]) -> anyhow::Result<()> {
+        push_number(&mut self.text, at);
+        self.text.extend_from_slice(b": -> ");
+        self.end_line(new)
+    }
+
     /// One line: `old` becomes `new` at `at`; both have the same length.
     pub fn edit(&mut self, at: u64, old: &[u8], new: &[u8]) -> anyhow::Result<()> {
         push_number(&mut self.text, at);
         self.text.extend_from_slice(b": ");
         push_hex(&mut self.text, old);
         self.text.extend_from_slice(b" -> ");
+        self.end_line(new)
+    }
+
+    fn end_line(&mut self, new: &[u8]) -> anyhow::Result<()> {
         push_hex(&mut self.text, new);
         self.text.push(b'\n');
         if self.text.len() >= TEXT {

@@ -38,12 +38,20 @@ pub struct Facts {
     pub mode: u32,
     /// Whether cachestat(2) speaks for it. On overlayfs the page cache belongs to the layer below.
     pub counts_cache: bool,
+    /// Whether a mapping of it may be the memory of a device rather than the page cache: a character device, or a
+    /// file of sysfs (the resource files of PCI).
+    pub device_memory: bool,
 }
 
 impl Facts {
     /// Whether there are bytes beyond the mapping: a file's or a device's.
     pub fn is_file(&self) -> bool {
-        matches!(self.kind, Kind::Regular | Kind::BlockDevice)
+        matches!(self.kind, Kind::Regular | Kind::BlockDevice | Kind::CharDevice)
+    }
+
+    /// Whether its length is known, so that a place can be counted from its end.
+    pub fn has_end(&self) -> bool {
+        self.kind != Kind::CharDevice
     }
 }
 
@@ -54,6 +62,8 @@ pub enum Kind {
     Regular,
     /// A block device.
     BlockDevice,
+    /// A character device, opened for its registers; what is behind an offset is up to its driver.
+    CharDevice,
     /// `/dev/zero`, whose mappings are anonymous memory.
     Zero,
     /// MAP_ANONYMOUS: no file at all.
@@ -69,6 +79,16 @@ pub enum Access {
     Write,
     /// O_RDWR where that is allowed, else O_RDONLY; see [`Facts::writable`].
     WriteIfAllowed,
+    /// O_RDONLY for [`super::Region::load_units`]: character devices are welcome.
+    ReadRegisters,
+    /// O_RDWR for [`super::Region::store_units`].
+    WriteRegisters,
+}
+
+impl Access {
+    fn is_to_registers(self) -> bool {
+        matches!(self, Access::ReadRegisters | Access::WriteRegisters)
+    }
 }
 
 /// Space that a file occupies on its file system.
@@ -85,12 +105,18 @@ impl Backing {
     /// holds a lease on the file, tries again for `patience`.
     ///
     /// # Errors
-    /// What open says; [`Cause::Unmappable`] for what has no pages (folders, FIFOs, sockets, character devices,
-    /// files of /proc, /sys and cgroups).
+    /// What open says; [`Cause::Unmappable`] for what has no pages (folders, FIFOs, sockets, files of /proc and
+    /// cgroups), and for character devices unless it is their registers that are wanted.
     pub fn open(path: &Path, access: Access, patience: Duration) -> Result<Backing> {
         let open = |write: bool| {
             let mut options = OpenOptions::new();
-            options.read(true).write(write).custom_flags(libc::O_NONBLOCK);
+            // By O_SYNC /dev/mem knows that a mapping is to go past the caches (devmem2 opens it so, too); to other
+            // files it means nothing here, as nothing is written by write(2).
+            let uncached = if access.is_to_registers() { libc::O_SYNC } else { 0 };
+            options
+                .read(true)
+                .write(write)
+                .custom_flags(libc::O_NONBLOCK | uncached);
             // With O_NONBLOCK a leased file is EWOULDBLOCK at once; the lease's holder has been told to let go.
             patiently(patience, || match options.open(path) {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
@@ -104,8 +130,8 @@ impl Backing {
             access => access,
         };
         let (opened, writable) = match access {
-            Access::Read => (open(false), false),
-            Access::Write => (open(true), true),
+            Access::Read | Access::ReadRegisters => (open(false), false),
+            Access::Write | Access::WriteRegisters => (open(true), true),
             Access::WriteIfAllowed => match open(true) {
                 Some(Err(error)) if refused(errno_of(&error)) => (open(false), false),
                 other => (other, true),
@@ -116,10 +142,10 @@ impl Backing {
             Some(Err(error)) => return Err(unopened(path, &error)),
             Some(Ok(file)) => file,
         };
-        Backing::new(file, writable)
+        Backing::new(file, writable, access.is_to_registers())
     }
 
-    fn new(mut file: File, writable: bool) -> Result<Backing> {
+    fn new(mut file: File, writable: bool, registers: bool) -> Result<Backing> {
         let failed = |error: std::io::Error| Error::io("look at it", &error);
         let meta = file.metadata().map_err(failed)?;
         let kind = meta.file_type();
@@ -129,6 +155,8 @@ impl Backing {
         } else if kind.is_block_device() {
             // st_size of a device is 0; its end is where seeking ends.
             (Kind::BlockDevice, file.seek(SeekFrom::End(0)).map_err(failed)?)
+        } else if kind.is_char_device() && registers {
+            (Kind::CharDevice, ENDLESS)
         } else if kind.is_char_device() && meta.rdev() == nix::sys::stat::makedev(1, 5) {
             (Kind::Zero, 0)
         } else if kind.is_dir() {
@@ -155,6 +183,7 @@ impl Backing {
             writable,
             mode: meta.mode(),
             counts_cache: fs.filesystem_type() != statfs::OVERLAYFS_SUPER_MAGIC && kind != Kind::Zero,
+            device_memory: kind == Kind::CharDevice || fs.filesystem_type() == statfs::SYSFS_MAGIC,
         };
         Ok(Backing {
             file: Some(file),
@@ -173,6 +202,7 @@ impl Backing {
                 writable: true,
                 mode: 0,
                 counts_cache: false,
+                device_memory: false,
             },
         }
     }
@@ -227,6 +257,7 @@ impl Backing {
         let mode = self.facts.mode;
         let set_gid = mode & libc::S_ISGID != 0 && mode & libc::S_IXGRP != 0;
         match self.facts.kind {
+            Kind::CharDevice => Some(Refusal::CharDevice),
             Kind::BlockDevice => Some(self.busy_device()),
             Kind::Regular if mode & libc::S_ISUID != 0 || set_gid => Some(Refusal::SetId),
             Kind::Regular if mode & 0o222 == 0 => Some(Refusal::ReadOnlyMode),
@@ -370,6 +401,9 @@ impl Backing {
             .map_err(|errno| Error::new(action, Some(span), cause(errno)))
     }
 }
+
+/// The length of what has none: a page short of where file offsets end, so that whole pages can be counted.
+const ENDLESS: u64 = (i64::MAX as u64 >> 16) << 16;
 
 /// File systems whose files have a length of 0 and contents all the same.
 const PSEUDO: [FsType; 5] = [

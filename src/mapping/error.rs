@@ -30,6 +30,8 @@ pub enum Cause {
     },
     /// A page was gone and is there again: the file was shorter for a moment, and what stood there is lost.
     Vanished,
+    /// A load or store of device memory was answered with SIGBUS.
+    Bus,
     /// The range lies past the end of the file.
     PastEnd {
         /// Length at open, in bytes.
@@ -58,6 +60,8 @@ pub enum Refusal {
     SetId,
     /// No write permission bit is set, yet we (as root) could open it.
     ReadOnlyMode,
+    /// A character device: its memory may be anything.
+    CharDevice,
     /// A block device.
     BlockDevice,
     /// A block device in use: mounted, swap, or held by another driver.
@@ -119,6 +123,7 @@ impl fmt::Display for Cause {
             Cause::Sys(errno) => write!(f, "{} ({errno:?})", errno.desc()),
             Cause::Shrunk { len } => write!(f, "the file was truncated under us; it now ends at {len:#x}"),
             Cause::Vanished => write!(f, "the file was truncated under us, and made longer again"),
+            Cause::Bus => write!(f, "the device did not answer (SIGBUS)"),
             Cause::PastEnd { len } => write!(f, "the file ends at {len:#x} ({len} bytes)"),
             Cause::Full(Errno::EDQUOT) => write!(f, "no room: the disk quota is used up (EDQUOT)"),
             Cause::Full(errno) => write!(f, "no room: the file system is full ({errno:?})"),
@@ -140,6 +145,7 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Refusal::SetId => "it is set-user-ID or set-group-ID, and a mapped store would leave the bit set",
             Refusal::ReadOnlyMode => "its mode has no write permission bit",
+            Refusal::CharDevice => "it is a character device",
             Refusal::BlockDevice => "it is a block device",
             Refusal::BusyBlockDevice => "it is a block device in use (mounted, or held by another driver)",
         })

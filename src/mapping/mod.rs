@@ -4,7 +4,9 @@
 //!
 //! 1. No Rust reference to a mapped byte exists, and outside `register.rs` none is dereferenced: in by `preadv`
 //!    from a file (a memfd, for what is not large) that holds the payload, 1,024 pieces a call, where a short
-//!    count is an exact prefix; out by `process_vm_readv`, or by `write` straight from the mapping.
+//!    count is an exact prefix; out by `process_vm_readv`, or by `write` straight from the mapping. In
+//!    `register.rs` a load or store is one instruction written by hand, and a SIGBUS of that instruction, and of
+//!    no other, comes back from it as an error.
 //! 2. Offsets are file offsets everywhere outside `region.rs`.
 //! 3. A range is checked against the length seen at open before anything is mapped. memmap2 checks too little to
 //!    rely on.
@@ -13,13 +15,15 @@
 //!    writing (msync through a read-only one returns 0 and flushes nothing; fdatasync is used there).
 //! 6. A failed flush is final: the kernel marks the pages clean, so trying again proves nothing. Store again, or
 //!    say exit code 3.
-//! 7. `unsafe` lives in `region.rs` (and in `register.rs`, the room kept for exact-width device access), denied
-//!    elsewhere by lint; each block states its contract.
+//! 7. `unsafe` lives in `region.rs` and `register.rs`, denied elsewhere by lint; each block states its contract.
+//! 8. Device memory is touched by `register.rs` alone: nobody populates it, reads it to find a cause, or maps pages
+//!    of it that were not asked for.
 
 mod backing;
 mod error;
 mod limits;
 mod region;
+mod register;
 mod residency;
 mod shape;
 mod span;
@@ -30,6 +34,7 @@ pub use backing::{Access, Backing, Facts, Kind, Usage};
 pub use error::{Cause, Error, Refusal, Result};
 pub use limits::Limit;
 pub use region::{Region, memfd_with};
+pub use register::Width;
 pub use residency::{Cell, Residency, survey, unwritten};
 pub use shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Shape, Visibility, WINDOW};
 pub use span::Span;

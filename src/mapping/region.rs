@@ -1,6 +1,6 @@
 //! The mapping itself: making it, and every system call on its addresses.
 //!
-//! One of the two doors for `unsafe`. Nothing here makes a Rust reference to a mapped byte or dereferences one:
+//! One of the two doors for `unsafe` (the other is register.rs). Nothing here makes a Rust reference to a mapped byte or dereferences one:
 //! addresses go to system calls, which answer a missing page with a short count or EFAULT where a load would
 //! raise SIGBUS. Callers speak of file offsets; each call checks them against what is mapped.
 #![allow(unsafe_code)]
@@ -27,7 +27,7 @@ use std::ptr::NonNull;
 #[derive(Debug)]
 pub struct Region {
     // Before the backing, so that a mapping never outlives its descriptor in a trace.
-    window: Option<Window>,
+    pub(super) window: Option<Window>,
     backing: Backing,
     span: Span,
     shape: Shape,
@@ -37,7 +37,7 @@ pub struct Region {
 
 /// What is mapped at the moment.
 #[derive(Debug)]
-struct Window {
+pub(super) struct Window {
     memory: Memory,
     /// The file range behind it, whole pages.
     covers: Span,
@@ -48,7 +48,7 @@ impl Window {
         self.covers.start() <= offset && offset < self.covers.end()
     }
 
-    fn address(&self, offset: u64) -> usize {
+    pub(super) fn address(&self, offset: u64) -> usize {
         self.memory.base() + (offset - self.covers.start()) as usize
     }
 }
@@ -176,7 +176,7 @@ impl Region {
     }
 
     /// The window that has `offset`, mapped anew if the present one does not.
-    fn slide_to(&mut self, offset: u64) -> Result<&Window> {
+    pub(super) fn slide_to(&mut self, offset: u64) -> Result<&Window> {
         let window = match self.window.take() {
             Some(window) if window.has(offset) => window,
             other => {
@@ -196,7 +196,7 @@ impl Region {
     }
 
     /// mmap(2) of the whole pages `covers`.
-    fn map(&self, covers: Span) -> Result<Window> {
+    pub(super) fn map(&self, covers: Span) -> Result<Window> {
         let failed = |cause| Error::new("map", Some(covers), cause);
         let Some(len) = usize::try_from(covers.len()).ok().and_then(NonZeroUsize::new) else {
             return Err(failed(Cause::Sys(Errno::EINVAL)));

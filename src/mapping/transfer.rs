@@ -250,6 +250,9 @@ impl Region {
     /// The cause behind EFAULT, which says nothing: looks at the length, the free space, the medium.
     pub(super) fn fault(&self, action: &'static str, span: Span, how: Populate) -> Error {
         let error = |cause| Error::new(action, Some(span), cause);
+        if self.backing().facts().device_memory {
+            return error(Cause::Bus); // asking by pread would be one more access
+        }
         let Ok(file) = self.backing().file(action) else {
             return error(Cause::Sys(Errno::EFAULT));
         };

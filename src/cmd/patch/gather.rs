@@ -15,6 +15,7 @@ impl Options {
     /// Refuses, before any file is opened, what cannot be meant.
     pub(super) fn asked(&self) -> anyhow::Result<()> {
         let wrong = |message: &str, tip: &str| Err(Failure::trouble(message).tip(tip).into());
+        self.asked_of_registers()?;
         let placed = self.place.is_given() || self.find.is_some();
         let scripted = !self.edit.is_empty() || self.script.is_some();
         if self.diff.is_some() {
@@ -63,6 +64,9 @@ impl Options {
         }
         if let Some(path) = &self.script {
             self.scripted(path, &mut builder)?;
+        }
+        if self.access.is_some() {
+            return Ok(builder.as_written());
         }
         builder.finish()
     }

@@ -1,0 +1,222 @@
+//! `patch --access`: units of one width stored into the registers of a device, of which nothing is read.
+
+use super::Options;
+use crate::cmd::Job;
+use crate::cmd::options::units;
+use crate::edit::{Edit, Edits, Extra, Origin, ScriptWriter};
+use crate::exit::{Exit, Failure, Layer};
+use crate::mapping::{self, Piece, Region, Span, Width};
+use crate::progress::Progress;
+use crate::report::{self, Report, plural};
+use anyhow::Context;
+use serde_json::{Value, json};
+
+impl Options {
+    /// Refuses what cannot be had without reading.
+    pub(super) fn asked_of_registers(&self) -> anyhow::Result<()> {
+        if self.access.is_none() {
+            return Ok(());
+        }
+        let reading = [
+            (self.expect.is_some(), "--expect"),
+            (self.find.is_some(), "--find"),
+            (self.strict, "--strict"),
+            (self.undo.is_some(), "--undo"),
+            (self.reverse, "--reverse"),
+            (self.diff.is_some(), "--diff"),
+            (self.atomic, "--atomic"),
+        ];
+        if let Some((_, option)) = reading.into_iter().find(|(given, _)| *given) {
+            return Err(needs_to_read(option).into());
+        }
+        if self.grow {
+            let failure = Failure::trouble("--access stores into what is there, and --grow is for more");
+            return Err(failure.tip("leave one of the two out").into());
+        }
+        Ok(())
+    }
+
+    /// Stores all edits, in the order in which they are written.
+    pub(super) fn store_units(
+        &self,
+        region: &mut Region,
+        edits: &mut Edits,
+        width: Width,
+        job: Job<'_>,
+    ) -> anyhow::Result<()> {
+        let facts = region.backing().facts().clone();
+        for edit in &edits.list {
+            let checked = of_stores_alone(edits, edit).and_then(|()| units(edit.span, width));
+            match edit.origin() {
+                Origin::Arguments => checked?,
+                origin => checked.with_context(|| origin.to_string())?,
+            }
+        }
+        if edits.len_after != facts.len {
+            let failure = Failure::trouble("--access does not change the length of a file");
+            return Err(failure.tip("take the 'size A -> B' line out of the script").into());
+        }
+        if self.sync && facts.device_memory {
+            let failure = Failure::trouble("a device has no cached pages that --sync could write to it");
+            return Err(failure
+                .tip("leave --sync out: the store goes to the device itself")
+                .into());
+        }
+        let len = Some(facts.len).filter(|_| facts.has_end());
+        if self.dry_run {
+            return print_stores(edits, width, len, job);
+        }
+        let list = edits.list.clone();
+        let total = list.iter().map(|edit| edit.span.len()).sum();
+        let all = list
+            .iter()
+            .map(|edit| edit.span)
+            .reduce(Span::join)
+            .unwrap_or(Span::first(0));
+        let mut progress = Progress::writing(job.globals, "storing", total)?;
+        let mut pieces: Vec<Piece> = list.iter().map(piece).collect();
+        pieces.sort_by_key(|piece| piece.at);
+        region
+            .make_units_writable(&pieces)
+            .or_fail(|| Failure::trouble("nothing was written"))?;
+        let mut before = 0;
+        for edit in &list {
+            let start = edit.span.start();
+            let mut done = before;
+            let stored = region.store_units(edit.span, width, |at, bytes| {
+                done = before + (at - start);
+                progress
+                    .step(done)
+                    .map_err(|signal| interrupted(signal, edit.span.from(at)))?;
+                edits.new.read_at(edit.from + (at - start), bytes)
+            });
+            if let Err(error) = stored {
+                let of_core = error.downcast_ref::<mapping::Error>();
+                let done = of_core.map_or(done, |error| done.max(before + error.stored));
+                return Err(error).or_fail(|| cut_short(done, total, width, all, job));
+            }
+            before += edit.span.len();
+        }
+        if self.sync {
+            region.flush(all, false).or_fail(|| {
+                let tip = "the device may have lost data: see 'dmesg', write the bytes again and sync again";
+                Failure::new(Exit::NotDurable, "the file was changed, but is not proven durable").tip(tip)
+            })?;
+        }
+        drop(progress);
+        let stores = total / width.bytes();
+        let line = format!(
+            "{}: {} of {} in {all}{}",
+            job.name(),
+            plural(stores, "store"),
+            plural(width.bytes(), "byte"),
+            if self.sync { ", durable" } else { "" }
+        );
+        // Whether the bytes are other than before, only reading them would tell.
+        Report::new("patch", job.path, !list.is_empty())
+            .field("offset", all.start())
+            .field("length", all.len())
+            .field("edits", list.len())
+            .field("bytes_changed", Value::Null)
+            .field("access", width.bytes())
+            .field("stores", stores)
+            .field("size", len)
+            .field("durable", self.sync)
+            .field("atomic", false)
+            .line(line)
+            .print(job.globals)
+    }
+}
+
+fn piece(edit: &Edit) -> Piece {
+    Piece {
+        at: edit.span.start(),
+        len: edit.span.len(),
+        from: edit.from,
+    }
+}
+
+fn needs_to_read(what: &str) -> Failure {
+    Failure::trouble(format!(
+        "{what} has to read the bytes that are there, and --access reads nothing"
+    ))
+    .tip("leave one of the two out; 'mmapctl cat FILE --range RANGE --access 4' reads a register")
+}
+
+/// Refuses an edit that depends on what is there.
+fn of_stores_alone(edits: &Edits, edit: &Edit) -> anyhow::Result<()> {
+    if edit.expects().is_some() {
+        let failure = needs_to_read("an edit with old bytes");
+        return Err(failure.tip("write OFFSET: -> NEW, without the old bytes").into());
+    }
+    let extra = edit
+        .extra
+        .checked_sub(1)
+        .and_then(|index| edits.extras.get(index as usize));
+    match extra {
+        None => Ok(()),
+        Some(Extra::Masks { .. }) => {
+            let failure = needs_to_read("a mask");
+            Err(failure
+                .tip("read the register with cat --access, and write all of its bits")
+                .into())
+        }
+        Some(Extra::Sum(_)) => {
+            let failure = needs_to_read("a checksum");
+            Err(failure.tip("write the number itself: u32le:0x1234").into())
+        }
+    }
+}
+
+fn interrupted(mapping::Interrupted(signal): mapping::Interrupted, rest: Span) -> anyhow::Error {
+    mapping::Error::new("store", Some(rest), mapping::Cause::Interrupted(signal)).into()
+}
+
+/// What is stored cannot be taken back without having been read; before that, nothing has happened.
+fn cut_short(done: u64, total: u64, width: Width, all: Span, job: Job<'_>) -> Failure {
+    if done == 0 {
+        return Failure::trouble("nothing was written");
+    }
+    let (made, of) = (done / width.bytes(), plural(total / width.bytes(), "store"));
+    let message = format!("{made} of {of} were made, and cannot be undone, as --access reads nothing");
+    let tip = format!(
+        "see what is there with 'mmapctl cat {} --range {all} --access {}', and do the rest from the offset on",
+        job.file(),
+        width.bytes()
+    );
+    Failure::new(Exit::InDoubt, message).tip(tip)
+}
+
+/// `--dry-run`: what would be stored, as a script.
+fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, job: Job<'_>) -> anyhow::Result<()> {
+    let mut script = ScriptWriter::of_stores(width.bytes(), len, report::out);
+    let mut lines = Vec::new();
+    let mut bytes = Vec::new();
+    for edit in edits.list.clone() {
+        for line in edit.span.windows(LINE) {
+            bytes.resize(line.len() as usize, 0);
+            edits
+                .new
+                .read_at(edit.from + (line.start() - edit.span.start()), &mut bytes)?;
+            if job.globals.json {
+                lines.push(json!({"offset": line.start(), "old": null, "new": const_hex::encode(&bytes)}));
+            } else {
+                script.store(line.start(), &bytes)?;
+            }
+        }
+    }
+    if !job.globals.json {
+        return script.finish();
+    }
+    Report::new("patch", job.path, false)
+        .field("dry_run", true)
+        .field("access", width.bytes())
+        .field("size", len)
+        .field("size_after", len)
+        .field("bytes_changed", Value::Null)
+        .field("edits", lines)
+        .print(job.globals)
+}
+
+/// The most bytes of a line; a multiple of every width.
+const LINE: u64 = 32;

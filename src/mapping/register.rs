@@ -1,0 +1,465 @@
+//! Registers: loads and stores of exactly one width, for device memory that a copy of the kernel's would touch in
+//! widths, and as often, as it likes. The one place that dereferences a mapped byte, and the other door for `unsafe`.
+//!
+//! Each access is one machine instruction, the first of a function that is written by hand: what a compiler makes of
+//! a volatile access is nearly always that, but "nearly" is no register's language (on aarch64 it may choose an
+//! addressing mode that a hypervisor cannot emulate, which is why Linux's own readl is assembly).
+//!
+//! A load or store can raise SIGBUS: the file was cut short, its file system is full, the device is gone. While
+//! accesses are under way a handler is in place that looks where the signal came from. If that is one of these
+//! instructions, it lets the function return "faulted" in its stead:
+//!
+//! ```text
+//!   load4:  mov eax, [rdi]  ── SIGBUS ─▶ handler: is the program counter load4? ─▶ it becomes `faulted`
+//!           xor edx, edx                                                             faulted: mov edx, 1
+//!           ret                                                                               ret
+//! ```
+//!
+//! Nothing is allocated, mapped or unwound for it, so there is nothing that could fail in the handler.
+#![allow(unsafe_code)]
+
+use super::error::{Cause, Error, Result};
+use super::region::Region;
+use super::shape::{Piece, Populate, WINDOW};
+use super::span::Span;
+use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, signal};
+use std::ffi::{c_int, c_void};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The width of one access: what a single load or store moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// 1 byte.
+    One,
+    /// 2 bytes.
+    Two,
+    /// 4 bytes.
+    Four,
+    /// 8 bytes.
+    Eight,
+}
+
+impl Width {
+    /// All of them, ascending.
+    pub const ALL: [Width; 4] = [Width::One, Width::Two, Width::Four, Width::Eight];
+
+    /// In bytes: 1, 2, 4 or 8.
+    pub fn bytes(self) -> u64 {
+        1 << self as u32
+    }
+
+    /// Whether `span` begins at a multiple of the width and is whole units of it.
+    pub fn divides(self, span: Span) -> bool {
+        (span.start() | span.len()).is_multiple_of(self.bytes())
+    }
+}
+
+/// How many bytes pass between two looks at the rest of the world; a multiple of every width.
+const PART: u64 = 4096;
+
+impl Region {
+    /// Loads `span` in units of `width`, each once and ascending, and hands the bytes to `each`, in memory order and
+    /// in pieces of up to 4 KiB, with their file offsets. No page but those of `span` is mapped for it.
+    ///
+    /// # Errors
+    /// EINVAL for a span that is not aligned (see [`Width::divides`]); what makes a page unreadable, at the first
+    /// unit that could not be had; [`Cause::Bus`] where a device does not answer.
+    pub fn load_units<E: From<Error>>(
+        &mut self,
+        span: Span,
+        width: Width,
+        mut each: impl FnMut(u64, &[u8]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let span = self.check_units("read", span, width)?;
+        let mut buf = [0; PART as usize];
+        for part in self.parts(span) {
+            let base = self.map_just(part)?;
+            for chunk in part.windows(PART) {
+                let buf = &mut buf[..chunk.len() as usize];
+                let address = base + (chunk.start() - part.start()) as usize;
+                let done = load_all(address, buf, width).map_err(|errno| Error::sys("read", Some(chunk), errno))?;
+                if done < buf.len() {
+                    return Err(self
+                        .fault("read", span.from(chunk.start() + done as u64), Populate::Read)
+                        .into());
+                }
+                // What is cut off within a page reads as zeros, without a signal.
+                let len = self.len_now()?;
+                if len < chunk.end() {
+                    return Err(Error::new("read", Some(span.from(len)), Cause::Shrunk { len }).into());
+                }
+                each(chunk.start(), buf)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores `span` in units of `width`, each once and ascending, and reads nothing of it. `next` fills in the bytes,
+    /// in memory order, from a file offset on, up to 4 KiB at a time; when it is called, all before it is stored.
+    ///
+    /// # Errors
+    /// As those of [`Region::load_units`]; [`Error::stored`] says how many bytes of `span` came before.
+    pub fn store_units<E: From<Error>>(
+        &mut self,
+        span: Span,
+        width: Width,
+        mut next: impl FnMut(u64, &mut [u8]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        if !self.shape().prot.writes() {
+            return Err(Error::new("store", None, Cause::Protection("the mapping is read-only")).into());
+        }
+        let span = self.check_units("store", span, width)?;
+        let mut buf = [0; PART as usize];
+        for part in self.parts(span) {
+            let stored = |at: u64, error: Error| Error {
+                stored: at - span.start(),
+                ..error
+            };
+            let base = self.map_just(part).map_err(|error| stored(part.start(), error))?;
+            for chunk in part.windows(PART) {
+                let buf = &mut buf[..chunk.len() as usize];
+                next(chunk.start(), buf)?;
+                let address = base + (chunk.start() - part.start()) as usize;
+                let done = store_all(address, buf, width)
+                    .map_err(|errno| stored(chunk.start(), Error::sys("store", Some(chunk), errno)))?;
+                if done < buf.len() {
+                    let at = chunk.start() + done as u64;
+                    return Err(stored(at, self.fault("store", span.from(at), Populate::Write)).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// [`Region::make_writable`], before the first of several stores. Of a device there is nothing to make ready.
+    ///
+    /// # Errors
+    /// As those of [`Region::make_writable`].
+    pub fn make_units_writable(&mut self, pieces: &[Piece]) -> Result<()> {
+        if self.backing().facts().device_memory {
+            return Ok(());
+        }
+        self.make_writable(pieces, &mut |_| Ok(()))
+    }
+
+    fn check_units(&self, action: &'static str, span: Span, width: Width) -> Result<Span> {
+        let span = self.check(action, Some(span))?;
+        if !width.divides(span) {
+            return Err(Error::sys(action, Some(span), Errno::EINVAL));
+        }
+        Ok(span)
+    }
+
+    /// `span` as it is mapped: of the page cache so much at a time that memory stays flat. Of a device in one, as a
+    /// driver may understand the offset as the name of a mapping (UIO does), from which it then goes on.
+    fn parts(&self, span: Span) -> Vec<Span> {
+        if self.backing().facts().has_end() {
+            return span.windows(WINDOW).collect();
+        }
+        vec![span].into_iter().filter(|span| !span.is_empty()).collect()
+    }
+
+    /// The address of `part`, all of which is mapped, and of a file or device nothing beyond its pages.
+    fn map_just(&mut self, part: Span) -> Result<usize> {
+        let page = self.backing().facts().page;
+        if self.shape().window.is_some() {
+            self.window = None; // unmapped before the next one is mapped
+            self.window = Some(self.map(part.pages(page))?);
+        }
+        Ok(self.slide_to(part.start())?.address(part.start()))
+    }
+
+    fn len_now(&self) -> Result<u64> {
+        let facts = self.backing().facts();
+        if facts.is_file() && !facts.device_memory {
+            self.backing().usage().map(|usage| usage.len)
+        } else {
+            Ok(facts.len)
+        }
+    }
+}
+
+/// Loads into `buf`; gives how many bytes came before the first unit that faulted.
+fn load_all(address: usize, buf: &mut [u8], width: Width) -> nix::Result<usize> {
+    let _guard = Guard::new()?;
+    let load = instruction::LOADS[width as usize];
+    let mut done = 0;
+    for unit in buf.chunks_exact_mut(width.bytes() as usize) {
+        // SAFETY: the unit is aligned and lies in our mapping, which may be read; no Rust reference to it exists, and
+        // a page that cannot be had comes back as `faulted`, by the guard.
+        let outcome = unsafe { load(address + done) };
+        if outcome.faulted != 0 {
+            break;
+        }
+        unit.copy_from_slice(&outcome.value.to_ne_bytes()[low(unit.len())]);
+        done += unit.len();
+    }
+    Ok(done)
+}
+
+/// Stores `buf`; gives how many bytes came before the first unit that faulted.
+fn store_all(address: usize, buf: &[u8], width: Width) -> nix::Result<usize> {
+    let _guard = Guard::new()?;
+    let store = instruction::STORES[width as usize];
+    let mut done = 0;
+    for unit in buf.chunks_exact(width.bytes() as usize) {
+        let mut value = [0; 8];
+        value[low(unit.len())].copy_from_slice(unit);
+        // SAFETY: as in load_all, of a mapping that may be written.
+        let outcome = unsafe { store(address + done, u64::from_ne_bytes(value)) };
+        if outcome.faulted != 0 {
+            break;
+        }
+        done += unit.len();
+    }
+    Ok(done)
+}
+
+/// Where the low `len` bytes of a u64 stand in memory.
+fn low(len: usize) -> std::ops::Range<usize> {
+    if cfg!(target_endian = "big") {
+        8 - len..8
+    } else {
+        0..len
+    }
+}
+
+/// While it lives, SIGBUS of an [`instruction`] is an outcome. One at a time in the process, as is the handler.
+struct Guard {
+    action_before: SigAction,
+    mask_before: SigSet,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Guard {
+    fn new() -> nix::Result<Guard> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        if !instruction::KNOWN {
+            return Err(Errno::ENOSYS);
+        }
+        // There is no state behind the lock that a panic could have left half-done.
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let handler = SigHandler::SigAction(on_bus_error);
+        let action = SigAction::new(handler, SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK, SigSet::empty());
+        // SAFETY: the handler calls nothing but signal(2), and touches nothing but its own arguments.
+        let action_before = unsafe { sigaction(Signal::SIGBUS, &action) }?;
+        // Whoever started us may have it blocked, and then the kernel kills rather than asks.
+        let mut bus = SigSet::empty();
+        bus.add(Signal::SIGBUS);
+        let mask_before = bus.thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?;
+        Ok(Guard {
+            action_before,
+            mask_before,
+            _alone: alone,
+        })
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Neither can fail with what the kernel itself gave.
+        let _ = self.mask_before.thread_set_mask();
+        // SAFETY: the action that was there before, as it was.
+        let _ = unsafe { sigaction(Signal::SIGBUS, &self.action_before) };
+    }
+}
+
+extern "C" fn on_bus_error(_: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel gives a handler with SA_SIGINFO both structures, for as long as it runs.
+    let (of_a_fault, counter) = unsafe { ((*info).si_code > 0, instruction::counter(context)) };
+    let ours = |counter: &usize| {
+        let loads = instruction::LOADS.iter().any(|load| *load as usize == *counter);
+        loads || instruction::STORES.iter().any(|store| *store as usize == *counter)
+    };
+    match counter {
+        Some(counter) if of_a_fault && ours(counter) => *counter = instruction::faulted as *const () as usize,
+        // Not our doing: the instruction that it came from runs again, and now dies of it.
+        // SAFETY: the default action, which runs no code of ours.
+        _ => _ = unsafe { signal(Signal::SIGBUS, SigHandler::SigDfl) },
+    }
+}
+
+/// What came of an access: two registers, in which both calling conventions give a structure of this size back.
+#[repr(C)]
+struct Outcome {
+    /// What was loaded, in its low bytes; after a store, nothing.
+    value: u64,
+    /// 0 when the access was made.
+    faulted: u64,
+}
+
+type Load = unsafe extern "C" fn(usize) -> Outcome;
+type Store = unsafe extern "C" fn(usize, u64) -> Outcome;
+
+/// Functions whose first instruction is the access, so that its address is the function's.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod instruction {
+    use super::{Load, Outcome, Store};
+    use std::arch::naked_asm;
+    use std::ffi::c_void;
+
+    pub const KNOWN: bool = true;
+    /// By the width's place in [`super::Width::ALL`].
+    pub const LOADS: [Load; 4] = [load1, load2, load4, load8];
+    pub const STORES: [Store; 4] = [store1, store2, store4, store8];
+
+    macro_rules! access {
+        ($($name:ident($($arg:ident: $type:ty),*): $x86:literal, $arm:literal;)*) => {$(
+            /// # Safety
+            /// `at` is an aligned address of a mapping with the right for the access, and a [`super::Guard`] lives.
+            #[unsafe(naked)]
+            unsafe extern "C" fn $name($($arg: $type),*) -> Outcome {
+                #[cfg(target_arch = "x86_64")]
+                naked_asm!($x86, "xor edx, edx", "ret");
+                #[cfg(target_arch = "aarch64")]
+                naked_asm!($arm, "mov x1, #0", "ret");
+            }
+        )*};
+    }
+
+    access! {
+        load1(at: usize): "movzx eax, byte ptr [rdi]", "ldrb w0, [x0]";
+        load2(at: usize): "movzx eax, word ptr [rdi]", "ldrh w0, [x0]";
+        load4(at: usize): "mov eax, dword ptr [rdi]", "ldr w0, [x0]";
+        load8(at: usize): "mov rax, qword ptr [rdi]", "ldr x0, [x0]";
+        store1(at: usize, value: u64): "mov byte ptr [rdi], sil", "strb w1, [x0]";
+        store2(at: usize, value: u64): "mov word ptr [rdi], si", "strh w1, [x0]";
+        store4(at: usize, value: u64): "mov dword ptr [rdi], esi", "str w1, [x0]";
+        store8(at: usize, value: u64): "mov qword ptr [rdi], rsi", "str x1, [x0]";
+    }
+
+    /// Where the handler sends an access that faulted: back to its caller.
+    ///
+    /// # Safety
+    /// It is not to be called; it stands in for the rest of an access.
+    #[unsafe(naked)]
+    pub unsafe extern "C" fn faulted() -> Outcome {
+        #[cfg(target_arch = "x86_64")]
+        naked_asm!("mov edx, 1", "ret");
+        #[cfg(target_arch = "aarch64")]
+        naked_asm!("mov x1, #1", "ret");
+    }
+
+    /// The program counter in a signal's context.
+    ///
+    /// # Safety
+    /// `context` is what the kernel gave a handler that is still running.
+    pub unsafe fn counter<'a>(context: *mut c_void) -> Option<&'a mut usize> {
+        let context = context.cast::<libc::ucontext_t>();
+        // SAFETY: by the contract it points to a ucontext_t, which nobody else looks at until the handler returns; the
+        // counter is a signed or unsigned word of the size of an address.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            let counter = &raw mut (*context).uc_mcontext.gregs[libc::REG_RIP as usize];
+            #[cfg(target_arch = "aarch64")]
+            let counter = &raw mut (*context).uc_mcontext.pc;
+            counter.cast::<usize>().as_mut()
+        }
+    }
+}
+
+/// Elsewhere there are no registers: [`Guard::new`] says so before anything is accessed.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod instruction {
+    use super::{Load, Outcome, Store};
+    use std::ffi::c_void;
+
+    pub const KNOWN: bool = false;
+    pub const LOADS: [Load; 4] = [load; 4];
+    pub const STORES: [Store; 4] = [store; 4];
+    const FAULTED: Outcome = Outcome { value: 0, faulted: 1 };
+
+    /// # Safety
+    /// It touches nothing.
+    unsafe extern "C" fn load(_: usize) -> Outcome {
+        FAULTED
+    }
+
+    /// # Safety
+    /// It touches nothing.
+    unsafe extern "C" fn store(_: usize, _: u64) -> Outcome {
+        FAULTED
+    }
+
+    /// # Safety
+    /// It touches nothing.
+    pub unsafe extern "C" fn faulted() -> Outcome {
+        FAULTED
+    }
+
+    /// # Safety
+    /// It touches nothing.
+    pub unsafe fn counter<'a>(_: *mut c_void) -> Option<&'a mut usize> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Access, Backing, Prot};
+    use super::*;
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+    use std::time::Duration;
+
+    /// The address of a page that is mapped and cannot be had, with what keeps it mapped.
+    fn lost_page() -> (tempfile::NamedTempFile, Region, usize) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(PART).unwrap();
+        let backing = Backing::open(file.path(), Access::ReadRegisters, Duration::ZERO).unwrap();
+        let mut region = Region::sliding(backing, Prot::Read).unwrap();
+        let address = region.map_just(Span::first(8)).unwrap();
+        file.as_file().set_len(0).unwrap();
+        (file, region, address)
+    }
+
+    /// How a child ends that does `work`.
+    fn end_of(work: impl FnOnce()) -> WaitStatus {
+        // SAFETY: the child calls `work`, which allocates nothing and takes no lock but our own, and ends.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => waitpid(child, None).unwrap(),
+            ForkResult::Child => {
+                work();
+                // SAFETY: it ends the process, and runs nothing of the parent's before that.
+                unsafe { libc::_exit(0) }
+            }
+        }
+    }
+
+    fn bus_error(status: WaitStatus) -> bool {
+        matches!(status, WaitStatus::Signaled(_, Signal::SIGBUS, _))
+    }
+
+    #[test]
+    fn sigbus_of_an_access_is_an_outcome_and_any_other_kills_as_ever() {
+        let (_file, _region, address) = lost_page();
+        let other = || {
+            // SAFETY: the address is mapped; that its page is gone is what the test is about.
+            unsafe { std::ptr::read_volatile(address as *const u8) };
+        };
+        for width in Width::ALL {
+            assert_eq!(load_all(address, &mut [0; 8], width), Ok(0));
+        }
+        // Before, during and after the time of the handler.
+        assert!(bus_error(end_of(other)));
+        assert!(bus_error(end_of(|| {
+            let _guard = Guard::new();
+            other();
+        })));
+        assert!(bus_error(end_of(|| {
+            let _ = load_all(address, &mut [0; 8], Width::Four);
+            other();
+        })));
+    }
+
+    #[test]
+    fn the_functions_are_told_apart_by_their_addresses() {
+        let mut all: Vec<usize> = instruction::LOADS.iter().map(|load| *load as usize).collect();
+        all.extend(instruction::STORES.iter().map(|store| *store as usize));
+        all.push(instruction::faulted as *const () as usize);
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 9);
+    }
+}

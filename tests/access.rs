@@ -1,0 +1,493 @@
+//! `--access`: loads and stores of one width, for registers. What it does to files is seen from outside; SIGBUS is
+//! brought about from within, where the moment can be chosen.
+
+mod common;
+#[path = "common/faults.rs"]
+mod faults;
+
+use common::{Mount, file, json, noise, page_size, refused, refused_without_touching, report, run, scratch, skip};
+use common::{run_with, sparse};
+use faults::{code, send, signals_are_heard, stderr, watched};
+use mmapctl::mapping::{Access, Backing, Cause, Error, Piece, Prot, Region, Span, Width};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+use std::time::Duration;
+
+const WIDTHS: [usize; 4] = [1, 2, 4, 8];
+
+// ---- what is stored and loaded ----
+
+#[test]
+fn a_value_is_stored_in_memory_order_at_every_width_and_touches_nothing_beside_it() {
+    let dir = scratch();
+    let old = noise(3 * page_size() as usize);
+    for width in WIDTHS {
+        let path = file(dir.path(), "f", &old);
+        let at = page_size() as usize - 8; // up to the border of a page, and over it
+        let said = run(
+            dir.path(),
+            &format!("patch f -o {at} 0001020304050607 u64le:0x1122334455667788 --access {width}"),
+        );
+        let (end, stores) = (at + 16, 16 / width);
+        let s = if width == 1 { "" } else { "s" };
+        assert_eq!(
+            said,
+            format!("f: {stores} stores of {width} byte{s} in {at:#x}..{end:#x}\nexit 0")
+        );
+        let mut new = old.clone();
+        new[at..end].copy_from_slice(&[0, 1, 2, 3, 4, 5, 6, 7, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11]);
+        assert!(fs::read(&path).unwrap() == new, "width {width}");
+    }
+}
+
+#[test]
+fn units_are_loaded_as_the_bytes_that_are_there_in_every_format() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(20_000));
+    for range in ["-r 0..20000", "-r 8..16", "-r 4088..12288", "-r 19992..", "-r 16..16"] {
+        for format in ["raw", "hex", "canonical", "xxd", "plain"] {
+            let plain = run(dir.path(), &format!("cat f {range} -f {format}"));
+            for width in WIDTHS {
+                let loaded = run(dir.path(), &format!("cat f {range} -f {format} --access {width}"));
+                assert!(loaded == plain, "{range} {format} {width}");
+            }
+        }
+    }
+    let loaded = report(dir.path(), "cat f -r 8..16 --access 8");
+    assert_eq!(loaded["access"], 8);
+    assert_eq!(loaded["hex"], report(dir.path(), "cat f -r 8..16")["hex"]);
+}
+
+#[test]
+fn what_reaches_past_the_end_is_clipped_when_loaded_and_refused_when_stored() {
+    let dir = scratch();
+    file(dir.path(), "f", &[7; 12]);
+    assert_eq!(
+        run(dir.path(), "cat f -o 8 -n 8 --access 4 -f plain"),
+        "07070707\nexit 0"
+    );
+    let text = refused_without_touching(dir.path(), "patch f -o 8 u64le:1 --access 8", b"");
+    assert!(text.contains("the file ends at 0xc"), "{text}");
+}
+
+#[test]
+fn holes_are_loaded_rather_than_named() {
+    let dir = scratch();
+    sparse(dir.path(), "f", 1 << 20);
+    assert!(run(dir.path(), "cat f -x").contains("hole"));
+    assert!(!run(dir.path(), "cat f -x --access 4").contains("hole"));
+}
+
+#[test]
+fn the_same_store_twice_is_made_twice() {
+    let dir = scratch();
+    file(dir.path(), "f", &[0; 64]);
+    for _ in 0..2 {
+        let report = report(dir.path(), "patch f -o 0x10 u32le:1 --access 4");
+        assert_eq!(report["changed"], true);
+        assert_eq!(report["bytes_changed"], serde_json::Value::Null);
+        assert_eq!(
+            (&report["access"], &report["stores"]),
+            (&serde_json::json!(4), &serde_json::json!(1))
+        );
+    }
+}
+
+#[test]
+fn edits_are_stored_in_the_order_in_which_they_are_written() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[0; 64]);
+    let script = b"0x20: -> u32le:1\n0x10: -> u32le:2\n0x20: -> u32le:3\n+4: -> u32le:4\n";
+    assert_eq!(
+        run_with(dir.path(), "patch f --access 4 --script - --dry-run", script),
+        "# mmapctl-patch 1\n# to be applied with --access 4\nsize 0x40\n0x20: -> 01000000\n0x10: -> 02000000\n\
+         0x20: -> 03000000\n0x28: -> 04000000\nexit 0"
+    );
+    assert_eq!(fs::read(&path).unwrap(), [0; 64]);
+    let dry = run_with(dir.path(), "patch f --access 4 --script - --dry-run", script);
+    let dry = dry.trim_end_matches("exit 0");
+    assert_eq!(
+        run_with(dir.path(), "patch f --access 4 --script -", dry.as_bytes()),
+        "f: 4 stores of 4 bytes in 0x10..0x2c\nexit 0"
+    );
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!((bytes[0x10], bytes[0x20], bytes[0x28]), (2, 3, 4));
+    // A dump of registers goes back in, too.
+    let dump = run(dir.path(), "cat f -r 0x10..0x30 --access 4 -f xxd");
+    fs::write(&path, [0; 64]).unwrap();
+    let dump = dump.trim_end_matches("exit 0");
+    let said = run_with(
+        dir.path(),
+        "patch f --access 4 --script - --format xxd",
+        dump.as_bytes(),
+    );
+    assert!(said.ends_with("exit 0"), "{said}");
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
+fn a_store_can_be_made_durable() {
+    let dir = scratch();
+    file(dir.path(), "f", &[0; 64]);
+    assert_eq!(
+        run(dir.path(), "patch f -o 0x10 u32le:1 --access 4 --sync"),
+        "f: 1 store of 4 bytes in 0x10..0x14, durable\nexit 0"
+    );
+}
+
+// ---- what is refused ----
+
+#[test]
+fn what_is_not_whole_units_is_refused_with_what_would_be() {
+    let dir = scratch();
+    file(dir.path(), "f", &[0; 64]);
+    for (line, message, tip) in [
+        (
+            "patch f -o 0x12 u32le:1 --access 4",
+            "0x12..0x16 does not begin at a multiple of 4",
+            "begin at 0x10 or 0x14, or give --access 2",
+        ),
+        ("patch f -o 0x11 u16le:1 --access 2", "a multiple of 2", "--access 1"),
+        (
+            "patch f -o 0x10 aabbcc --access 2",
+            "is 3 bytes",
+            "give 2 or 4 bytes, or --access 1",
+        ),
+        (
+            "patch f -o 0x10 aabb --access 8",
+            "is 2 bytes",
+            "give 8 bytes, or --access 2",
+        ),
+        (
+            "patch f --access 4 -e 0x10:u32le:1 -e 0x16:u32le:1",
+            "--edit 2: 0x16..0x1a",
+            "begin at 0x14 or 0x18",
+        ),
+        ("cat f -o 4 -n 8 --access 8", "a multiple of 8", "begin at 0x0 or 0x8"),
+        ("cat f -o 8 -n 6 --access 4", "is 6 bytes", "give 4 or 8 bytes"),
+    ] {
+        let text = refused_without_touching(dir.path(), line, b"");
+        assert!(text.contains(message) && text.contains(tip), "{line}\n{text}");
+    }
+    for width in ["0", "3", "16", "4B", "four"] {
+        let line = format!("patch f -o 0 u32le:1 --access {width}");
+        let said = run(dir.path(), &line);
+        assert!(said.ends_with("exit 2") && said.contains("1, 2, 4, 8"), "{said}");
+    }
+}
+
+#[test]
+fn what_would_have_to_read_is_refused() {
+    let dir = scratch();
+    file(dir.path(), "f", &[0; 64]);
+    file(dir.path(), "other", &[1; 64]);
+    let one = "patch f --access 4 -o 0x10 u32le:1";
+    for (line, what) in [
+        (format!("{one} --expect 00000000"), "--expect"),
+        (format!("{one} --strict"), "--strict"),
+        (format!("{one} --undo u"), "--undo"),
+        (format!("{one} --atomic"), "--atomic"),
+        (format!("{one} --grow"), "--grow"),
+        ("patch f --access 4 --find 00000000 u32le:1".into(), "--find"),
+        ("patch f --access 4 --diff other".into(), "--diff"),
+        ("patch f --access 4 --script - --reverse".into(), "--reverse"),
+        ("patch f --access 4 -o 0x10 u32le:1/1".into(), "a mask"),
+        ("patch f --access 4 -o 0x10 crc32le:0..4".into(), "a checksum"),
+    ] {
+        let text = refused_without_touching(dir.path(), &line, b"");
+        assert!(text.contains(what), "{line}\n{text}");
+    }
+    let text = refused_without_touching(
+        dir.path(),
+        "patch f --access 4 --script -",
+        b"0x10: -> u32le:1\n0x20: 00000000 -> u32le:1\n",
+    );
+    assert!(text.contains("line 2: an edit with old bytes"), "{text}");
+    let text = refused_without_touching(dir.path(), "patch f --access 4 --script -", b"size 64 -> 128\n");
+    assert!(text.contains("length"), "{text}");
+    assert!(!dir.path().join("u").exists());
+}
+
+// ---- devices ----
+
+#[test]
+fn a_character_device_takes_force_a_length_and_a_mapping() {
+    let dir = Path::new("/");
+    for (line, message) in [
+        ("patch /dev/null -o 0 00 --access 1", "it is a character device"),
+        (
+            "patch /dev/null -o 0 00 --access 1 --force",
+            "it does not support memory mapping (ENODEV)",
+        ),
+        (
+            "cat /dev/null -n 4 --access 4",
+            "it does not support memory mapping (ENODEV)",
+        ),
+        ("cat /dev/null", "it is a character device"),
+        ("cat /dev/zero", "without a length"),
+        ("cat /dev/zero --access 4", "has no length"),
+        ("cat /dev/zero -o 64 --access 4", "has no length"),
+        ("cat /dev/zero -r 64.. --access 4", "has no length"),
+        ("cat /dev/zero -r 64..end --access 4", "has no length"),
+        ("cat /dev/zero -o -64 -n 4 --access 4", "has no length"),
+        ("patch /dev/zero -o -4 u32le:1 --access 4 --force", "has no length"),
+        ("patch /dev/zero -r 64.. u32le:1 --access 4 --force", "has no length"),
+        ("patch /dev/zero -e end-4:u32le:1 --access 4 --force", "has no length"),
+        ("patch /dev/zero -o 0 crc32le:..4 --access 4 --force", "has no length"),
+        ("patch /dev/zero -o 64 u32le:1 --access 4 --force --sync", "--sync"),
+        ("patch /dev/zero -o 64 u32le:1 --access 4", "it is a character device"),
+        ("cat /dev/zero -o 0x7fffffffffffff00 -n 4 --access 4", "past the end"),
+        ("cat /dev/zero -o 2 -n 4 --access 4", "a multiple of 4"),
+    ] {
+        let text = refused(dir, line, b"");
+        assert!(text.contains(message), "{line}\n{text}");
+    }
+    let text = refused(
+        dir,
+        "patch /dev/zero --script - --access 4 --force",
+        b"size 4\n0: -> 01020304\n",
+    );
+    assert!(text.contains("has no length"), "{text}");
+    // Of all character devices /dev/zero is the one that every machine lets one map.
+    assert_eq!(
+        run(dir, "cat /dev/zero -r 64..+8 --access 4 -f plain"),
+        "0000000000000000\nexit 0"
+    );
+    assert_eq!(
+        run(dir, "patch /dev/zero -o 64 u32le:1,2 --access 4 --force"),
+        "/dev/zero: 2 stores of 4 bytes in 0x40..0x48\nexit 0"
+    );
+    // A shared, writable mapping of it is a file as long as the mapping, so that a page further on does not answer.
+    for line in [
+        "patch /dev/zero -o 1p u32le:1 --access 4 --force",
+        "patch /dev/zero -o 0x10000000000 u32le:1 --access 4 --force",
+    ] {
+        let text = refused(dir, line, b"");
+        assert!(text.contains("the device did not answer (SIGBUS)"), "{line}\n{text}");
+    }
+    assert_eq!(
+        run(dir, "patch /dev/zero -o 64 u32le:1 --access 4 --dry-run"),
+        "# mmapctl-patch 1\n# to be applied with --access 4\n0x40: -> 01000000\nexit 0"
+    );
+}
+
+#[test]
+fn nothing_but_the_pages_of_the_range_is_mapped_and_those_at_once() {
+    let dir = scratch();
+    let page = page_size();
+    sparse(dir.path(), "f", 64 << 20);
+    for (target, line, at, pages, prot) in [
+        (
+            "f",
+            "cat TARGET -o AT -n 16 --access 8 -f plain",
+            5 * page + 8,
+            1,
+            "PROT_READ",
+        ),
+        (
+            "f",
+            "cat TARGET -o AT -n 16 --access 8 -f plain",
+            6 * page - 8,
+            2,
+            "PROT_READ",
+        ),
+        (
+            "/dev/zero",
+            "cat TARGET -o AT -n 16M --access 8 -f plain",
+            0,
+            (16 << 20) / page,
+            "PROT_READ",
+        ),
+        (
+            "/dev/zero",
+            "patch TARGET -o AT fill:00:64K --access 8 --force",
+            0,
+            (64 << 10) / page,
+            "PROT_READ|PROT_WRITE",
+        ),
+    ] {
+        let line = line.replace("TARGET", target).replace("AT", &at.to_string());
+        let said = run(dir.path(), &format!("-v {line}"));
+        let maps: Vec<_> = said.lines().filter(|line| line.starts_with("! mmap(")).collect();
+        let start = match at / page * page {
+            0 => "0".into(),
+            start => format!("{start:#x}"),
+        };
+        let len = pages * page;
+        let wanted = format!("! mmap(NULL, {len}, {prot}, MAP_SHARED, 3, {start}) = 0x");
+        assert!(
+            maps.len() == 1 && maps[0].starts_with(&wanted),
+            "{line}\n{maps:?}\n{wanted}"
+        );
+        assert!(said.contains("! munmap("), "{line}");
+        // A device's pages are not to be touched in advance.
+        assert!(target == "f" || !said.contains("madvise"), "{line}");
+    }
+}
+
+// ---- SIGBUS ----
+
+/// A file of `pages` pages and its region.
+fn region(dir: &Path, pages: u64, access: Access) -> Region {
+    let path = file(dir, "f", &noise((pages * page_size()) as usize));
+    open(&path, access)
+}
+
+fn open(path: &Path, access: Access) -> Region {
+    let backing = Backing::open(path, access, Duration::ZERO).unwrap();
+    let prot = if access == Access::ReadRegisters {
+        Prot::Read
+    } else {
+        Prot::ReadWrite
+    };
+    Region::sliding(backing, prot).unwrap()
+}
+
+fn cut(dir: &Path, len: u64) {
+    let file = OpenOptions::new().write(true).open(dir.join("f")).unwrap();
+    file.set_len(len).unwrap();
+}
+
+#[test]
+fn a_load_of_what_was_cut_off_is_an_error_at_its_offset() {
+    let dir = scratch();
+    let page = page_size();
+    let all = Span::first(3 * page);
+    for width in Width::ALL {
+        let mut region = region(dir.path(), 3, Access::ReadRegisters);
+        let mut seen = 0;
+        let outcome = region.load_units(all, width, |at, bytes| -> Result<(), Error> {
+            assert_eq!(at, seen);
+            seen += bytes.len() as u64;
+            cut(dir.path(), page);
+            Ok(())
+        });
+        let error = outcome.unwrap_err();
+        assert_eq!(error.cause, Cause::Shrunk { len: page }, "{error}");
+        assert_eq!((seen, error.span), (page, Span::new(page, 3 * page)));
+        // And the region is as good as before.
+        region
+            .load_units(Span::first(8), width, |_, _| Ok::<_, Error>(()))
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_store_into_what_was_cut_off_is_an_error_that_says_what_came_before() {
+    let dir = scratch();
+    let page = page_size();
+    for width in Width::ALL {
+        let mut region = region(dir.path(), 3, Access::WriteRegisters);
+        let span = Span::new(8, 3 * page).unwrap();
+        let outcome = region.store_units(span, width, |at, bytes| -> Result<(), Error> {
+            bytes.fill(0x5a);
+            if at == page {
+                cut(dir.path(), page);
+            }
+            Ok(())
+        });
+        let error = outcome.unwrap_err();
+        assert_eq!(error.cause, Cause::Shrunk { len: page }, "{error}");
+        assert_eq!((error.stored, error.span), (page - 8, Span::new(page, 3 * page)));
+        let bytes = fs::read(dir.path().join("f")).unwrap();
+        assert!(bytes[..8] == noise(8) && bytes[8..].iter().all(|byte| *byte == 0x5a));
+        assert_eq!(bytes.len() as u64, page);
+    }
+}
+
+#[test]
+fn zeros_behind_an_end_within_a_page_are_not_taken_for_bytes() {
+    let dir = scratch();
+    let mut region = region(dir.path(), 1, Access::ReadRegisters);
+    cut(dir.path(), 100);
+    let outcome = region.load_units(Span::first(128), Width::Eight, |_, _| Ok::<_, Error>(()));
+    assert_eq!(outcome.unwrap_err().cause, Cause::Shrunk { len: 100 });
+}
+
+#[test]
+fn a_signal_mask_that_blocks_sigbus_is_no_death_and_stays_as_it_was() {
+    let dir = scratch();
+    let mut region = region(dir.path(), 1, Access::WriteRegisters);
+    cut(dir.path(), 0);
+    let mut bus = SigSet::empty();
+    bus.add(Signal::SIGBUS);
+    let before = bus.thread_swap_mask(SigmaskHow::SIG_BLOCK).unwrap();
+    let outcome = region.store_units(Span::first(4), Width::Four, |_, _| Ok::<_, Error>(()));
+    let mask = SigSet::thread_get_mask().unwrap();
+    before.thread_set_mask().unwrap();
+    assert_eq!(outcome.unwrap_err().cause, Cause::Shrunk { len: 0 });
+    assert!(mask.contains(Signal::SIGBUS));
+}
+
+#[test]
+fn a_full_tmpfs_is_a_message_before_the_first_store_and_after_it() {
+    let test = "a_full_tmpfs_is_a_message_before_the_first_store_and_after_it";
+    let Some(mount) = Mount::tmpfs(test, "1m") else { return };
+    let page = page_size();
+    let path = sparse(mount.path(), "f", 4 * page);
+    mount.fill();
+    let said = run(mount.path(), &format!("patch f -o {page} u32le:1 --access 4"));
+    assert!(
+        said.contains("nothing was written") && said.contains("no room"),
+        "{said}"
+    );
+    assert!(said.contains("tip: make room") && said.ends_with("exit 2"), "{said}");
+    let said = run(mount.path(), "cat f -n 16 --access 4 -x");
+    assert!(said.contains("no room") && said.ends_with("exit 2"), "{said}");
+    // The signal itself, without having asked before.
+    let mut region = open(&path, Access::WriteRegisters);
+    let piece = Piece {
+        at: page,
+        len: 4,
+        from: 0,
+    };
+    assert!(region.make_units_writable(&[piece]).is_err());
+    let outcome = region.store_units(piece.span(), Width::Four, |_, _| Ok::<_, Error>(()));
+    let error = outcome.unwrap_err();
+    assert!(matches!(error.cause, Cause::Full(_)), "{error}");
+    assert_eq!((error.stored, error.span), (0, Some(piece.span())));
+}
+
+#[test]
+fn stores_that_are_cut_short_say_how_many_were_made_and_exit_with_4() {
+    let dir = scratch();
+    let path = sparse(dir.path(), "f", 32 << 20);
+    // Mapped 8 MiB at a time to be made writable, and again to be stored into.
+    let line = "patch f -o 0 fill:5a:32M --access 1";
+    let output = watched(dir.path(), None, line, "mmap(", 6, |_| cut(dir.path(), 0));
+    let told = stderr(&output);
+    assert_eq!(code(&output), 4, "{told}");
+    assert!(
+        told.contains(" of 33554432 stores were made, and cannot be undone"),
+        "{told}"
+    );
+    assert!(
+        told.contains("truncated under us") && told.contains("tip: see what is there"),
+        "{told}"
+    );
+    assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+}
+
+#[test]
+fn an_interruption_between_stores_leaves_no_doubt_about_what_was_stored() {
+    let test = "an_interruption_between_stores_leaves_no_doubt_about_what_was_stored";
+    if !signals_are_heard(test) {
+        return;
+    }
+    let dir = scratch();
+    let path = sparse(dir.path(), "f", 32 << 20);
+    let line = "--json patch f -o 0 fill:5a:32M --access 1";
+    let output = watched(dir.path(), None, line, "mmap(", 6, |pid| send(pid, Signal::SIGINT));
+    if code(&output) == 0 {
+        return skip(test, "the signal came too late");
+    }
+    assert_eq!(code(&output), 4, "{}", stderr(&output));
+    let error = stderr(&output)
+        .lines()
+        .last()
+        .map(|line| json(format!("{line}\n").as_bytes()));
+    let at = error.unwrap()["offset"].as_u64().unwrap() as usize;
+    let bytes = fs::read(path).unwrap();
+    assert!(at > 8 << 20 && bytes[..at].iter().all(|byte| *byte == 0x5a) && bytes[at..].iter().all(|byte| *byte == 0));
+}
