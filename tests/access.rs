@@ -8,9 +8,12 @@ mod faults;
 use common::{Mount, file, json, noise, page_size, refused, refused_without_touching, report, run, scratch, skip};
 use common::{run_with, sparse};
 use faults::{code, send, signals_are_heard, stderr, watched};
-use mmapctl::mapping::{Access, Backing, Cause, Error, Piece, Prot, Region, Span, Width};
+use mmapctl::mapping::{
+    Access, Backing, Cause, Error, Piece, Populate, Prot, Region, Shape, Span, Visibility, Width, WriteOut,
+};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use std::fs::{self, OpenOptions};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -326,6 +329,54 @@ fn nothing_but_the_pages_of_the_range_is_mapped_and_those_at_once() {
     }
 }
 
+#[test]
+fn the_memory_of_a_device_is_neither_copied_nor_populated() {
+    let mut region = open(Path::new("/dev/zero"), Access::WriteRegisters);
+    let page = Span::first(page_size());
+    let piece = Piece { at: 0, len: 4, from: 0 };
+    let payload = tempfile::tempfile().unwrap();
+    let outcomes = [
+        region.read(0, &mut [0; 4]),
+        region.read_chunks(page, |_, _| Ok(())),
+        region.populate(page, Populate::Read, &mut |_| Ok(())),
+        region.make_writable(&[piece], &mut |_| Ok(())),
+        region.store(&[piece], payload.as_fd(), &mut |_| Ok(())),
+    ];
+    for outcome in outcomes {
+        assert_eq!(outcome.unwrap_err().cause, Cause::DeviceMemory);
+    }
+    let sent = region.write_to(payload.as_fd(), page, &mut |_| Ok(()));
+    assert!(matches!(sent, Err(WriteOut::Source(error)) if error.cause == Cause::DeviceMemory));
+    region.make_units_writable(&[piece]).unwrap();
+}
+
+#[test]
+fn memory_that_is_mapped_as_a_whole_is_accessed_where_it_is() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[7; 4096]);
+    let private = Backing::open(&path, Access::Read, Duration::ZERO).unwrap();
+    let shape = Shape::whole(Visibility::Private, Prot::ReadWrite);
+    let anonymous = Backing::anonymous(4096);
+    for (backing, before) in [(private, 7), (anonymous, 0)] {
+        let mut region = Region::new(backing, Span::first(4096), shape).unwrap();
+        let first = region.establish().unwrap();
+        let stored = region.store_units(Span::new(8, 16).unwrap(), Width::Eight, |_, bytes| {
+            bytes.copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+            Ok::<_, Error>(())
+        });
+        stored.unwrap();
+        let mut bytes: Vec<u8> = Vec::new();
+        let loaded = region.load_units(Span::first(16), Width::Four, |_, more| {
+            bytes.extend(more);
+            Ok::<_, Error>(())
+        });
+        loaded.unwrap();
+        assert_eq!(bytes, [[before; 8], [1, 2, 3, 4, 5, 6, 7, 8]].concat());
+        assert_eq!(region.establish().unwrap(), first);
+    }
+    assert_eq!(fs::read(path).unwrap(), [7; 4096]);
+}
+
 // ---- SIGBUS ----
 
 /// A file of `pages` pages and its region.
@@ -451,12 +502,16 @@ fn a_full_tmpfs_is_a_message_before_the_first_store_and_after_it() {
 
 #[test]
 fn stores_that_are_cut_short_say_how_many_were_made_and_exit_with_4() {
+    let test = "stores_that_are_cut_short_say_how_many_were_made_and_exit_with_4";
     let dir = scratch();
     let path = sparse(dir.path(), "f", 32 << 20);
     // Mapped 8 MiB at a time to be made writable, and again to be stored into.
     let line = "patch f -o 0 fill:5a:32M --access 1";
     let output = watched(dir.path(), None, line, "mmap(", 6, |_| cut(dir.path(), 0));
     let told = stderr(&output);
+    if code(&output) == 0 {
+        return skip(test, "the truncation came too late");
+    }
     assert_eq!(code(&output), 4, "{told}");
     assert!(
         told.contains(" of 33554432 stores were made, and cannot be undone"),

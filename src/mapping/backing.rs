@@ -310,7 +310,9 @@ impl Backing {
     /// `None` when there are only holes. A file system that does not know its holes has none.
     pub fn next_data(&self, from: u64, span: Span) -> Result<Option<Span>> {
         let rest = span.from(from);
-        let Some(fd) = self.fd().filter(|_| self.facts.kind == Kind::Regular) else {
+        // Sysfs answers ENXIO to SEEK_DATA, as if all were one hole.
+        let tells = self.facts.kind == Kind::Regular && !self.facts.device_memory;
+        let Some(fd) = self.fd().filter(|_| tells) else {
             return Ok(Some(rest).filter(|rest| !rest.is_empty()));
         };
         if rest.is_empty() {

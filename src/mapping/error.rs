@@ -32,6 +32,9 @@ pub enum Cause {
     Vanished,
     /// A load or store of device memory was answered with SIGBUS.
     Bus,
+    /// A copy of the kernel's was asked for of device memory, which only [`super::Region::load_units`] and
+    /// [`super::Region::store_units`] touch.
+    DeviceMemory,
     /// The range lies past the end of the file.
     PastEnd {
         /// Length at open, in bytes.
@@ -124,6 +127,7 @@ impl fmt::Display for Cause {
             Cause::Shrunk { len } => write!(f, "the file was truncated under us; it now ends at {len:#x}"),
             Cause::Vanished => write!(f, "the file was truncated under us, and made longer again"),
             Cause::Bus => write!(f, "the device did not answer (SIGBUS)"),
+            Cause::DeviceMemory => write!(f, "it is the memory of a device, for accesses of one width"),
             Cause::PastEnd { len } => write!(f, "the file ends at {len:#x} ({len} bytes)"),
             Cause::Full(Errno::EDQUOT) => write!(f, "no room: the disk quota is used up (EDQUOT)"),
             Cause::Full(errno) => write!(f, "no room: the file system is full ({errno:?})"),

@@ -16,8 +16,8 @@
 //! 6. A failed flush is final: the kernel marks the pages clean, so trying again proves nothing. Store again, or
 //!    say exit code 3.
 //! 7. `unsafe` lives in `region.rs` and `register.rs`, denied elsewhere by lint; each block states its contract.
-//! 8. Device memory is touched by `register.rs` alone: nobody populates it, reads it to find a cause, or maps pages
-//!    of it that were not asked for.
+//! 8. Device memory is touched by `register.rs` alone: nobody copies or populates it, or reads it to find a cause,
+//!    and for an access no page of it is mapped that was not asked for.
 
 mod backing;
 mod error;

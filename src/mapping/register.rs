@@ -80,9 +80,8 @@ impl Region {
                 let address = base + (chunk.start() - part.start()) as usize;
                 let done = load_all(address, buf, width).map_err(|errno| Error::sys("read", Some(chunk), errno))?;
                 if done < buf.len() {
-                    return Err(self
-                        .fault("read", span.from(chunk.start() + done as u64), Populate::Read)
-                        .into());
+                    let lost = span.from(chunk.start() + done as u64);
+                    return Err(self.signalled("read", lost, Populate::Read).into());
                 }
                 // What is cut off within a page reads as zeros, without a signal.
                 let len = self.len_now()?;
@@ -125,7 +124,7 @@ impl Region {
                     .map_err(|errno| stored(chunk.start(), Error::sys("store", Some(chunk), errno)))?;
                 if done < buf.len() {
                     let at = chunk.start() + done as u64;
-                    return Err(stored(at, self.fault("store", span.from(at), Populate::Write)).into());
+                    return Err(stored(at, self.signalled("store", span.from(at), Populate::Write)).into());
                 }
             }
         }
@@ -168,6 +167,15 @@ impl Region {
             self.window = Some(self.map(part.pages(page))?);
         }
         Ok(self.slide_to(part.start())?.address(part.start()))
+    }
+
+    /// The cause behind a SIGBUS.
+    fn signalled(&self, action: &'static str, span: Span, how: Populate) -> Error {
+        if self.backing().facts().device_memory {
+            // Asking further would be one more access, in a width of the kernel's.
+            return Error::new(action, Some(span), Cause::Bus);
+        }
+        self.fault(action, span, how)
     }
 
     fn len_now(&self) -> Result<u64> {

@@ -39,6 +39,7 @@ impl Region {
     /// it in `buf` is right.
     pub fn read(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let whole = self.check("read", Span::at(offset, buf.len() as u64))?;
+        self.refuse_device_memory("read", whole)?;
         let mut done = 0;
         while done < buf.len() {
             let at = offset + done as u64;
@@ -81,6 +82,7 @@ impl Region {
         step: &mut Step<'_>,
     ) -> std::result::Result<(), WriteOut> {
         let span = self.check("read", Some(span))?;
+        self.refuse_device_memory("read", span)?;
         for window in span.windows(self.window_size()) {
             let mut rest = window;
             while !rest.is_empty() {
@@ -142,6 +144,7 @@ impl Region {
             Populate::Read => ("populate", libc::MADV_POPULATE_READ),
             Populate::Write => ("prepare", libc::MADV_POPULATE_WRITE),
         };
+        self.refuse_device_memory(action, span)?;
         match self.madvise(span, advice)? {
             // Linux before 5.14 does not know the advice: then the store itself is the check.
             Ok(()) | Err(Errno::EINVAL) => Ok(()),
@@ -176,6 +179,9 @@ impl Region {
         }
         for piece in pieces {
             self.check("store", Span::at(piece.at, piece.len))?;
+        }
+        if let Some(first) = pieces.first() {
+            self.refuse_device_memory("store", first.span())?;
         }
         let total: u64 = pieces.iter().map(|piece| piece.len).sum();
         let mut queue = pieces.iter().copied().filter(|piece| piece.len > 0);
@@ -247,12 +253,20 @@ impl Region {
         Ok(())
     }
 
+    /// The kernel's copies of device memory have the widths that suit the kernel, and some are refused with a bare
+    /// EFAULT.
+    fn refuse_device_memory(&mut self, action: &'static str, span: Span) -> Result<()> {
+        if !self.backing().facts().device_memory || span.is_empty() {
+            return Ok(());
+        }
+        // Most files of sysfs cannot be mapped at all, and that is then the error.
+        self.reach(span.start())?;
+        Err(Error::new(action, Some(span), Cause::DeviceMemory))
+    }
+
     /// The cause behind EFAULT, which says nothing: looks at the length, the free space, the medium.
     pub(super) fn fault(&self, action: &'static str, span: Span, how: Populate) -> Error {
         let error = |cause| Error::new(action, Some(span), cause);
-        if self.backing().facts().device_memory {
-            return error(Cause::Bus); // asking by pread would be one more access
-        }
         let Ok(file) = self.backing().file(action) else {
             return error(Cause::Sys(Errno::EFAULT));
         };
