@@ -19,7 +19,7 @@
 
 use super::builder::MOST_CUT;
 use super::spool::Spool;
-use crate::exit::{Exit, Failure, Layer, quoted};
+use crate::exit::{Exit, Failure, Layer, Told, quoted};
 use crate::mapping::{Backing, Kind, Piece, Region, Span};
 use crate::report::shown;
 use anyhow::Context;
@@ -222,11 +222,28 @@ impl Journal {
         Ok(())
     }
 
+    /// Ends the patch that had `outcome`: once the new bytes are durable, or the old ones again, the journal goes.
+    ///
+    /// # Errors
+    /// That of the outcome, and what [`Journal::end`] or [`Journal::end_put_back`] say; a file in doubt keeps its
+    /// journal.
+    pub fn close(self, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
+        match outcome {
+            Ok(()) => self.end(),
+            Err(error) if Told::of(&error).exit == Exit::InDoubt => Err(error).or_fail(|| self.left_behind()),
+            // The file is as it was, durably: its journal has nothing to say any more.
+            Err(error) => match self.end_put_back() {
+                Ok(()) => Err(error),
+                Err(remains) => Err(remains.context(format!("{error:#}"))),
+            },
+        }
+    }
+
     /// The new bytes are durable: the journal goes.
     ///
     /// # Errors
     /// Exit code 4 when it stays, for the next writer would undo the patch; 3 when its going is not durable.
-    pub fn end(self) -> anyhow::Result<()> {
+    fn end(self) -> anyhow::Result<()> {
         match self.place.remove() {
             Ok(()) => Ok(()),
             Err(Removal::Stays(error)) => Err(error).or_fail(|| self.left_behind()),
@@ -243,7 +260,7 @@ impl Journal {
     ///
     /// # Errors
     /// Exit code 4 when it stays; 2 when its going is not durable, for the file is as it was.
-    pub fn end_put_back(self) -> anyhow::Result<()> {
+    fn end_put_back(self) -> anyhow::Result<()> {
         match self.place.remove() {
             Ok(()) => Ok(()),
             Err(Removal::Stays(error)) => Err(error).or_fail(|| self.left_behind()),
@@ -256,7 +273,7 @@ impl Journal {
     }
 
     /// What to say when the journal stays.
-    pub fn left_behind(&self) -> Failure {
+    fn left_behind(&self) -> Failure {
         let message = format!("in doubt: the recovery journal '{}' remains", shown(&self.place.path));
         let tip = format!(
             "the next verb that writes to the file puts it back as it was: '{}'",

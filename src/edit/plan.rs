@@ -354,39 +354,40 @@ impl Edits {
             .or_fail(|| Failure::trouble("nothing was written"))?;
         // Storing must need nothing that could run out once the journal is made, such as descriptors.
         self.new.fd()?;
-        let journal = match durability {
-            Durability::Atomic(place) => {
-                let old = &mut comparison.old;
-                Some(Journal::begin(place, region, self.len_after, todo, old, &mut self.new)?)
-            }
-            _ => None,
-        };
-        let stored = self.attempt(region, todo, journal.is_some(), step);
+        if let Durability::Atomic(place) = durability {
+            let old = &mut comparison.old;
+            let journal = Journal::begin(place, region, self.len_after, todo, old, &mut self.new)?;
+            let outcome = self.all_or_nothing(region, comparison, true, step);
+            return journal.close(outcome);
+        }
+        self.all_or_nothing(region, comparison, false, step)?;
+        if matches!(durability, Durability::Synced) {
+            self.flush(region).or_fail(not_durable)?;
+        }
+        Ok(())
+    }
+
+    /// Stores, and puts back what was stored before a failure; with `durable`, either is on the device then.
+    fn all_or_nothing(
+        &mut self,
+        region: &mut Region,
+        comparison: &mut Comparison,
+        durable: bool,
+        step: &mut Step<'_>,
+    ) -> anyhow::Result<()> {
+        let len = region.span().end();
+        let stored = self.attempt(region, &comparison.todo, durable, step);
         if stored.is_err() {
             // Nor must putting back: the payload has served, and its file has all the room that the old bytes take.
             comparison.old.take_over(&mut self.new);
         }
         let before = Before {
-            pieces: todo,
+            pieces: &comparison.todo,
             old: Some(&mut comparison.old),
-            len: len_before,
-            flush: journal.is_some(),
+            len,
+            flush: durable,
         };
-        match (or_put_back(region, before, stored), journal) {
-            (Ok(()), Some(journal)) => journal.end(),
-            (Ok(()), None) if matches!(durability, Durability::Synced) => {
-                let span = self.span().intersect(region.span());
-                flush(region, span).or_fail(not_durable)
-            }
-            (Ok(()), None) => Ok(()),
-            // The file is as it was, durably: its journal has nothing to say any more.
-            (Err(error), Some(journal)) if !is_in_doubt(&error) => match journal.end_put_back() {
-                Ok(()) => Err(error),
-                Err(remains) => Err(remains.context(format!("{error:#}"))),
-            },
-            (Err(error), Some(journal)) => Err(error).or_fail(|| journal.left_behind()),
-            (Err(error), None) => Err(error),
-        }
+        or_put_back(region, before, stored)
     }
 
     fn attempt(
@@ -409,35 +410,24 @@ impl Edits {
             error: error.into(),
             stored,
         };
-        if durable {
-            let span = self.span().intersect(region.span());
-            flush(region, span).map_err(late)?;
-        }
         if self.len_after < len_before {
             region.resize(self.len_after, true).map_err(late)?;
-            if durable {
-                region.flush_length().map_err(late)?;
-            }
+        }
+        if durable {
+            self.flush(region).map_err(late)?;
         }
         Ok(())
     }
-}
 
-/// Makes a range durable; of an empty one, the length.
-fn flush(region: &mut Region, span: Span) -> crate::mapping::Result<()> {
-    if span.is_empty() {
-        return region.flush_length();
+    /// Makes the edits durable, and the length that they leave, by one barrier.
+    fn flush(&self, region: &mut Region) -> crate::mapping::Result<()> {
+        region.flush(self.span().intersect(region.span()), false).map(drop)
     }
-    region.flush(span, false).map(drop)
 }
 
 fn not_durable() -> Failure {
     let tip = "the device may have lost data: see 'dmesg', write the bytes again and sync again";
     Failure::new(Exit::NotDurable, "the file was changed, but is not proven durable").tip(tip)
-}
-
-fn is_in_doubt(error: &anyhow::Error) -> bool {
-    crate::exit::Told::of(error).exit == Exit::InDoubt
 }
 
 /// The bytes of `span`; zeros for what lies past the end of the region.

@@ -197,6 +197,7 @@ pub enum Mutant {
     OldBytesReadAfterStoring,
     UnlinkBeforeMsync,
     UnlinkBeforeStoring,
+    LengthAfterFlushing,
     LengthAfterUnlinking,
     RecoveryUnlinksBeforeStoring,
     RecoveryUnlinksBeforeMsync,
@@ -213,7 +214,7 @@ pub enum Mutant {
     NoFsyncOfFolderWhenNothingChanges,
 }
 
-pub const MUTANTS: [Mutant; 26] = [
+pub const MUTANTS: [Mutant; 27] = [
     Mutant::NoFsyncOfJournal,
     Mutant::NoFsyncOfFolderAfterCreating,
     Mutant::NoMsync,
@@ -226,6 +227,7 @@ pub const MUTANTS: [Mutant; 26] = [
     Mutant::OldBytesReadAfterStoring,
     Mutant::UnlinkBeforeMsync,
     Mutant::UnlinkBeforeStoring,
+    Mutant::LengthAfterFlushing,
     Mutant::LengthAfterUnlinking,
     Mutant::RecoveryUnlinksBeforeStoring,
     Mutant::RecoveryUnlinksBeforeMsync,
@@ -247,7 +249,6 @@ pub const MUTANTS: [Mutant; 26] = [
 pub enum Shape {
     Kept,
     Grown,
-    /// Cut off only once the zeros of what goes are durable: a barrier more.
     Shrunk,
 }
 
@@ -279,7 +280,7 @@ pub fn patch(target: Target, new: Target, shape: Shape, mutant: Mutant) -> Vec<O
     let stores = match shape {
         Shape::Kept => store(&[0, 1]),
         Shape::Grown => store(&[LENGTH, 0, 1]),
-        Shape::Shrunk => [store(&[0, 1]), vec![Op::Msync], store(&[LENGTH])].concat(),
+        Shape::Shrunk => store(&[0, 1, LENGTH]),
     };
     let (journal, folder, msync, unlink) = (
         vec![Op::FsyncJournal],
@@ -299,7 +300,18 @@ pub fn patch(target: Target, new: Target, shape: Shape, mutant: Mutant) -> Vec<O
         Mutant::FsyncOfFolderBeforeCreating => [folder, [write, journal].concat(), stores, msync, unlink, last],
         Mutant::UnlinkBeforeMsync => [[write, journal, folder].concat(), stores, unlink, last, msync, none],
         Mutant::UnlinkBeforeStoring => [[write, journal, folder].concat(), unlink, last, stores, msync, none],
-        Mutant::LengthAfterUnlinking if shape == Shape::Grown => {
+        Mutant::LengthAfterFlushing if shape == Shape::Shrunk => {
+            let rest = [store(&[0, 1]), msync].concat();
+            [
+                [write, journal, folder].concat(),
+                rest,
+                store(&[LENGTH]),
+                unlink,
+                last,
+                none,
+            ]
+        }
+        Mutant::LengthAfterUnlinking if shape != Shape::Kept => {
             let length = [store(&[LENGTH]), vec![Op::Msync]].concat();
             let rest = store(&[0, 1]);
             [[write, journal, folder].concat(), rest, msync, unlink, last, length]
