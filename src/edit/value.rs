@@ -301,7 +301,8 @@ fn unescape(text: &[u8]) -> Result<Vec<u8>, Refusal> {
         let wrong = || refuse(format!("'\\{}' is not an escape", *escape as char), ESCAPES);
         match escape {
             b'x' => {
-                let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+                // Looked at first: decode takes "0x" for a prefix of no digits.
+                let digits = rest.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
                 let Some(byte) = digits.and_then(|digits| const_hex::decode(digits).ok()) else {
                     return refuse(r"'\x' takes two hex digits", ESCAPES);
                 };
@@ -398,6 +399,8 @@ mod tests {
             (r"text:\q", "known are"),
             (r"text:a\", "known are"),
             (r"text:\x4", "known are"),
+            (r"text:\x0x41", "known are"),
+            (r"text:\x0X", "known are"),
             (r"text:\u{110000}", "known are"),
             ("f32le:1e99", "f64le:"),
             ("f64le:x", "1.5"),
