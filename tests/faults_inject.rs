@@ -625,3 +625,17 @@ fn compare_traces(options: &[&str], line: &str, calls: &str) {
 fn log(dir: &Path) -> String {
     fs::read_to_string(dir.join("strace.log")).expect("strace's log")
 }
+
+#[test]
+fn a_filter_that_interrupts_a_call_for_ever_ends_in_a_message() {
+    if !strace_works("a_filter_that_interrupts_a_call_for_ever_ends_in_a_message") {
+        return;
+    }
+    let line = format!("patch f -o {AT} fill:77:{LEN} --sync");
+    for (call, want) in [("madvise", 2), ("msync", 3)] {
+        let (output, bytes) = inject(&format!("{call}:error=EINTR:when=1+"), false, &line);
+        assert_eq!(code(&output), want, "{call}: {}", stderr(&output));
+        assert!(stderr(&output).contains("(EINTR)"), "{call}: {}", stderr(&output));
+        assert_eq!(bytes[AT] == 0x77, want == 3, "{call}");
+    }
+}

@@ -10,7 +10,7 @@ use super::error::{Cause, Error, FLUSH, Result};
 use super::limits;
 use super::shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Shape, Visibility, WINDOW};
 use super::span::Span;
-use super::trace::{Address, traced};
+use super::trace::{Address, traced, uninterrupted};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -345,15 +345,13 @@ impl Region {
         } else {
             (libc::MS_SYNC, "MS_SYNC")
         };
-        loop {
+        // An interruption is the only failure that may be tried again.
+        let result = uninterrupted(|| {
             // SAFETY: the range is mapped; msync changes no byte of it.
             let result = Errno::result(unsafe { libc::msync(address as *mut c_void, len, flags) });
-            match traced(result, || format!("msync({address:#x}, {len}, {names})")) {
-                // Nothing was decided yet: the only failure that may be tried again.
-                Err(Errno::EINTR) => {}
-                other => return Ok(other.map(drop)),
-            }
-        }
+            traced(result, || format!("msync({address:#x}, {len}, {names})"))
+        });
+        Ok(result.map(drop))
     }
 
     /// Starts writing the dirty pages of `span` and does not wait: sync_file_range(2) with
@@ -420,14 +418,15 @@ impl Region {
             let start = rest.start() / page * page;
             let address = self.slide_to(start)?.address(start);
             let len = (end - start) as usize;
-            // SAFETY: the pages are in our mapping. No advice in use makes its bytes other than what a read of
-            // the file, or of fresh anonymous memory, gives; no Rust reference to them exists.
-            let result = Errno::result(unsafe { libc::madvise(address as *mut c_void, len, advice) });
-            match traced(result, || {
-                format!("madvise({address:#x}, {len}, {})", advice_name(advice))
-            }) {
+            let result = uninterrupted(|| {
+                // SAFETY: the pages are in our mapping. No advice in use makes its bytes other than what a read of
+                // the file, or of fresh anonymous memory, gives; no Rust reference to them exists.
+                let result = Errno::result(unsafe { libc::madvise(address as *mut c_void, len, advice) });
+                let call = || format!("madvise({address:#x}, {len}, {})", advice_name(advice));
+                traced(result, call)
+            });
+            match result {
                 Ok(_) => rest = rest.from(end),
-                Err(Errno::EINTR) => {}
                 Err(errno) => return Ok(Err(errno)),
             }
         }

@@ -24,6 +24,21 @@ pub(super) fn traced<T: fmt::Display>(result: Result<T, Errno>, call: impl FnOnc
     result
 }
 
+/// Makes a call again while a signal interrupts it: nothing is decided then. But no more than a thousand times, for a
+/// filter (seccomp) that answers EINTR to every call would keep the program for ever.
+///
+/// # Errors
+/// What the call says; EINTR when that is all it ever said.
+pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    for _ in 1..1000 {
+        match call() {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+    call()
+}
+
 /// An address, which strace writes in hex and NULL when zero.
 pub(super) struct Address(pub usize);
 
