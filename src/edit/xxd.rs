@@ -1,4 +1,8 @@
 //! xxd dumps as edits, read strictly: where `xxd -r` skips what it does not understand, a line here is an error.
+//!
+//! Whoever edits a dump by hand changes the hex and leaves the characters behind it as they were, so these are not held
+//! against the bytes. They tell one thing all the same: dumps of `xxd -b` and `xxd -e`, whose digits look like hex and
+//! mean other bytes.
 
 use super::builder::Builder;
 use super::plan::Origin;
@@ -6,14 +10,18 @@ use super::script::each_line;
 use crate::exit::Failure;
 use std::io::BufRead;
 
-/// Reads a dump as `xxd` writes it: `00000040: 7405 9090  t...`. The column of characters is not looked at.
+/// Reads a dump as `xxd` writes it: `00000040: 7405 9090  t...`.
+///
+/// # Errors
+/// A line that is none of a dump's; dumps of bits (`xxd -b`) and of turned groups (`xxd -e`).
 pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> anyhow::Result<()> {
     let mut bytes = Vec::new();
+    let mut order = Order::default();
     each_line(source, |number, line| {
         if line.is_empty() {
             return Ok(());
         }
-        let Some(at) = row(line, &mut bytes) else {
+        let Some(row) = row(line, &mut bytes) else {
             let shown = String::from_utf8_lossy(&line[..line.len().min(40)])
                 .escape_debug()
                 .to_string();
@@ -21,12 +29,32 @@ pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> anyhow::Res
             let tip = "a line is OFFSET: HEX, as 'xxd' and 'mmapctl cat -f xxd' print it; two spaces end the hex";
             return Err(failure.tip(tip).into());
         };
-        builder.add_bytes(at, None, &bytes, Origin::Line(number))
-    })
+        if row.is_bits() {
+            let failure = Failure::trouble("these are digits of bits, as 'xxd -b' prints them, and not hex");
+            return Err(failure.tip("dump it again without -b").into());
+        }
+        order.see(&row, &bytes);
+        builder.add_bytes(row.at, None, &bytes, Origin::Line(number))
+    })?;
+    if order.is_turned() {
+        let failure = Failure::trouble("the bytes of each group are turned round, as 'xxd -e' prints them");
+        let tip = "dump it again without -e; if the bytes are right as they stand, take the characters away";
+        return Err(failure.tip(tip).into());
+    }
+    Ok(())
 }
 
-/// Reads one row; its offset, and its bytes into `bytes`.
-fn row(line: &[u8], bytes: &mut Vec<u8>) -> Option<u64> {
+/// One row, taken apart.
+struct Row<'a> {
+    at: u64,
+    /// The groups of digits, with one space between them.
+    hex: &'a [u8],
+    /// What follows them: at least two spaces and the characters, or nothing.
+    tail: &'a [u8],
+}
+
+/// Reads one row, and its bytes into `bytes`.
+fn row<'a>(line: &'a [u8], bytes: &mut Vec<u8>) -> Option<Row<'a>> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     let (digits, rest) = (&line[..colon], line.get(colon + 1..)?);
     if digits.is_empty() || digits.len() > 16 || !digits.iter().all(u8::is_ascii_hexdigit) {
@@ -36,11 +64,86 @@ fn row(line: &[u8], bytes: &mut Vec<u8>) -> Option<u64> {
     let rest = rest.strip_prefix(b" ")?;
     // Two spaces end the hex; a full row may have but one before its characters, never fewer.
     let end = rest.windows(2).position(|pair| pair == b"  ").unwrap_or(rest.len());
+    let (hex, tail) = rest.split_at(end);
     bytes.clear();
-    for group in rest[..end].split(|byte| *byte == b' ') {
-        bytes.extend(const_hex::decode(group).ok().filter(|_| !group.is_empty())?);
+    for group in hex.split(|byte| *byte == b' ') {
+        // Looked at first: decode takes "0x" for a prefix.
+        if group.is_empty() || !group.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        bytes.extend(const_hex::decode(group).ok()?);
     }
-    Some(at)
+    Some(Row { at, hex, tail })
+}
+
+impl<'a> Row<'a> {
+    fn groups(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.hex.split(|byte| *byte == b' ')
+    }
+
+    /// The characters, if there are `count` of them, behind nothing but spaces.
+    fn characters(&self, count: usize) -> Option<&'a [u8]> {
+        let (gap, characters) = self.tail.split_at_checked(self.tail.len().checked_sub(count)?)?;
+        (gap.len() >= 2 && gap.iter().all(|byte| *byte == b' ')).then_some(characters)
+    }
+
+    /// Whether each group is the eight bits of one byte: their characters, one a group, say so. As hex the same
+    /// digits would be four bytes a group, with four characters.
+    fn is_bits(&self) -> bool {
+        let bits = |group: &[u8]| {
+            let bits = group.iter().try_fold(0u8, |byte, digit| match digit {
+                b'0' | b'1' => Some(byte << 1 | (digit - b'0')),
+                _ => None,
+            });
+            bits.filter(|_| group.len() == 8).map(shown)
+        };
+        let Some(said) = self.groups().map(bits).collect::<Option<Vec<u8>>>() else {
+            return false;
+        };
+        self.characters(said.len()) == Some(&said)
+    }
+}
+
+/// The character that xxd prints for a byte.
+fn shown(byte: u8) -> u8 {
+    if byte == b' ' || byte.is_ascii_graphic() {
+        byte
+    } else {
+        b'.'
+    }
+}
+
+/// In which order the bytes of groups stand, by the characters behind them.
+#[derive(Default)]
+struct Order {
+    /// Groups whose characters fit the bytes as they stand, and not when turned round.
+    straight: u64,
+    /// The other way round.
+    turned: u64,
+}
+
+impl Order {
+    fn see(&mut self, row: &Row<'_>, bytes: &[u8]) {
+        // The last row of `xxd -e` has a gap before a group that is not full, and so another count.
+        let Some(characters) = row.characters(bytes.len()) else {
+            return;
+        };
+        let mut from = 0;
+        for group in row.groups() {
+            let part = from..from + group.len() / 2;
+            let (have, said) = (&bytes[part.clone()], &characters[part.clone()]);
+            let fits = have.iter().copied().map(shown).eq(said.iter().copied());
+            let turned = have.iter().rev().copied().map(shown).eq(said.iter().copied());
+            self.straight += u64::from(fits && !turned);
+            self.turned += u64::from(turned && !fits);
+            from = part.end;
+        }
+    }
+
+    /// One group may have been turned by hand. Two, and not one in all of the dump that fits as it stands, have not.
+    fn is_turned(&self) -> bool {
+        self.turned >= 2 && self.straight == 0
+    }
 }
 
 #[cfg(test)]
@@ -50,9 +153,10 @@ mod tests {
     #[test]
     fn rows_are_read_to_the_two_spaces() {
         let mut bytes = Vec::new();
-        assert_eq!(row(b"00000040: 7405 90  t..", &mut bytes), Some(0x40));
+        let at = |line: &'static [u8], bytes: &mut Vec<u8>| row(line, bytes).map(|row| row.at);
+        assert_eq!(at(b"00000040: 7405 90  t..", &mut bytes), Some(0x40));
         assert_eq!(bytes, [0x74, 5, 0x90]);
-        assert_eq!(row(b"100000000: ff", &mut bytes), Some(1 << 32));
+        assert_eq!(at(b"100000000: ff", &mut bytes), Some(1 << 32));
         assert_eq!(bytes, [0xff]);
     }
 
@@ -64,6 +168,8 @@ mod tests {
             "00000040 7405",
             "x0: 74",
             "0: 7",
+            "0: 0x74",
+            "0: 74 0x",
             "0: 74 5",
             "0:74",
             "0: zz",
@@ -72,7 +178,7 @@ mod tests {
             "0:  74",
         ];
         for line in bad {
-            assert_eq!(row(line.as_bytes(), &mut Vec::new()), None, "{line}");
+            assert!(row(line.as_bytes(), &mut Vec::new()).is_none(), "{line}");
         }
     }
 }

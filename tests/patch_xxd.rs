@@ -1,0 +1,135 @@
+//! `patch --format xxd`: dumps that `xxd` prints in other ways than its own, and dumps that were edited by hand.
+
+mod common;
+
+use common::{file, has, noise, peer, refused_without_touching, run_with, scratch};
+use std::fs;
+
+const LINE: &str = "patch f --script - --format xxd";
+
+#[test]
+fn the_bits_of_xxd_b_are_not_taken_for_hex() {
+    let dir = scratch();
+    file(dir.path(), "f", &[0x11; 300]);
+    for dump in [
+        "00000000: 01111111 01000101 01001100 01000110 00000010 00000001  .ELF..\n",
+        "00000000: 00000000 00000000 00000000 00000000 00000000 00000000  ......\n",
+        "00000006: 00000001 01000001                                      .A\n",
+        "00000000: 7405 9090  t...\n00000010: 01111000  x\n",
+        "00000000: 00100000 00100000 00100000 00100000 00100000 00100000        \n",
+    ] {
+        let text = refused_without_touching(dir.path(), LINE, dump.as_bytes());
+        assert!(
+            text.contains("digits of bits, as 'xxd -b' prints them"),
+            "{dump}: {text}"
+        );
+        assert!(text.contains("without -b"), "{dump}: {text}");
+        assert!(
+            text.contains(&format!("line {}", dump.lines().count())),
+            "{dump}: {text}"
+        );
+    }
+}
+
+#[test]
+fn hex_that_has_no_other_digits_than_bits_have_is_hex() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[0x11; 16]);
+    // As `xxd -g4` prints them, edited or not; and with the characters taken away.
+    for dump in [
+        "00000000: 01100110 00010001 10101010 11111111  ................",
+        "00000000: 01100110 00010001 10101010 11111111  abcdefghijklmnop",
+        "00000000: 01100110 00010001 10101010 11111111",
+        "00000000: 01100110 00010001 10101010 11111111  abcd5678",
+    ] {
+        fs::write(&path, [0x22; 16]).unwrap();
+        let told = run_with(dir.path(), LINE, dump.as_bytes());
+        assert!(told.ends_with("exit 0"), "{dump}: {told}");
+        assert_eq!(fs::read(&path).unwrap()[..4], [0x01, 0x10, 0x01, 0x10], "{dump}");
+    }
+}
+
+#[test]
+fn the_turned_groups_of_xxd_e_are_not_taken_as_they_stand() {
+    let dir = scratch();
+    file(dir.path(), "f", &[0x11; 300]);
+    for dump in [
+        "00000000: 464c457f 00010102 00000000 00000000  .ELF............\n00000010: 64636261                             abcd\n",
+        "00000000: 33323130 37363534 62613938 66656463  0123456789abcdef\n",
+        "00000000: 3130 3332 3534 3736 3938 6261 6463 6665  0123456789abcdef\n",
+        // Edited by hand in one place, and with the gap that a last row has.
+        "00000000: ffffffff 37363534 62613938 66656463  0123456789abcdef\n00000010: 33323130     3534                   012345\n",
+    ] {
+        let text = refused_without_touching(dir.path(), LINE, dump.as_bytes());
+        assert!(text.contains("as 'xxd -e' prints them"), "{dump}: {text}");
+        assert!(
+            text.contains("without -e") && text.contains("take the characters away"),
+            "{dump}: {text}"
+        );
+    }
+}
+
+#[test]
+fn what_xxd_prints_is_told_from_what_it_prints_with_b_and_e() {
+    if !has("what_xxd_prints_is_told_from_what_it_prints_with_b_and_e", "xxd") {
+        return;
+    }
+    let dir = scratch();
+    let text: Vec<u8> = b"The quick brown fox jumps over the lazy dog.\n".repeat(7);
+    for (name, bytes) in [("noise", noise(299)), ("text", text)] {
+        file(dir.path(), name, &bytes);
+        for options in [
+            &["-b"][..],
+            &["-b", "-c", "4"],
+            &["-e"],
+            &["-e", "-g", "2"],
+            &["-e", "-g", "8"],
+        ] {
+            let dump = peer(dir.path(), "xxd", &[options, &[name]].concat());
+            file(dir.path(), "f", &[0x11; 400]);
+            refused_without_touching(dir.path(), LINE, &dump);
+        }
+        for options in [
+            &[][..],
+            &["-g", "1"],
+            &["-g", "4"],
+            &["-g", "8"],
+            &["-c", "5"],
+            &["-u"],
+            &["-g", "0"],
+        ] {
+            let dump = peer(dir.path(), "xxd", &[options, &[name]].concat());
+            let path = file(dir.path(), "f", &vec![0x11; bytes.len()]);
+            let told = run_with(dir.path(), LINE, &dump);
+            assert!(told.ends_with("exit 0"), "{options:?}: {told}");
+            assert!(fs::read(path).unwrap() == bytes, "{options:?}");
+        }
+    }
+}
+
+#[test]
+fn a_dump_edited_by_hand_keeps_its_old_characters() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", b"0123456789abcdef");
+    for (dump, want) in [
+        // One byte, a group turned round by hand, all of it.
+        (
+            "00000000: 5858 3233 3435 3637 3839 6162 6364 6566  0123456789abcdef",
+            &b"XX23456789abcdef"[..],
+        ),
+        (
+            "00000000: 33323130 34353637 38396162 63646566  0123456789abcdef",
+            b"3210456789abcdef",
+        ),
+        ("00000000: 33323130  0123", b"3210456789abcdef"),
+        (
+            "00000000: 5a5a 5a5a 5a5a 5a5a 5a5a 5a5a 5a5a 5a5a  0123456789abcdef",
+            b"ZZZZZZZZZZZZZZZZ",
+        ),
+    ] {
+        fs::write(&path, b"0123456789abcdef").unwrap();
+        let told = run_with(dir.path(), LINE, dump.as_bytes());
+        assert!(told.ends_with("exit 0"), "{dump}: {told}");
+        assert_eq!(fs::read(&path).unwrap(), want, "{dump}");
+    }
+}
