@@ -302,11 +302,26 @@ fn what_cannot_be_looked_for_is_refused() {
         "patch f --all 01",
         "patch f --nth 1 01",
         "patch f --find 00 --expect 00 01",
-        "patch f --find 00 --length 4 01",
         "patch f --find 00 --find 01 01",
     ] {
         let before = State::of(&dir.path().join("f"));
         assert!(run(dir.path(), line).ends_with("exit 2"), "{line}");
         assert_eq!(State::of(&dir.path().join("f")), before, "{line}");
     }
+}
+
+#[test]
+fn a_search_is_limited_by_offset_length_and_range_alike() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", b"..XX....XX....XX..");
+    for limits in ["-o 4 -n 8", "-o 4 --length 8", "-r 4..12", "-r 4..+8", "-o 8 -n 2"] {
+        fs::write(&path, b"..XX....XX....XX..").unwrap();
+        let told = run(dir.path(), &format!("patch f --find text:XX text:YY {limits}"));
+        assert_eq!(told, "f: 2 bytes of 0x8..0xa changed\nexit 0", "{limits}");
+    }
+    // A length alone counts from the start; a match that reaches over the end is none.
+    let told = run(dir.path(), "patch f --find text:XX text:YY -n 4");
+    assert_eq!(told, "f: 2 bytes of 0x2..0x4 changed\nexit 0");
+    let told = run(dir.path(), "patch f --find text:XX text:YY -o 12 -n 3");
+    assert!(told.contains("not in 0xc..0xf") && told.ends_with("exit 1"), "{told}");
 }

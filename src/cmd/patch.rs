@@ -43,7 +43,7 @@ struct Options {
     #[command(flatten)]
     place: Where,
     /// Write where these bytes stand, which must be in one place: 7405, 74??eb, text:V1
-    #[arg(long, value_name = "VALUE", value_parser = OsStringValueParser::new().try_map(|text| pattern(&text)), conflicts_with_all = ["expect", "length"])]
+    #[arg(long, value_name = "VALUE", value_parser = OsStringValueParser::new().try_map(|text| pattern(&text)), conflicts_with = "expect")]
     find: Option<crate::edit::Masked>,
     /// Write in all places that --find finds
     #[arg(long, requires = "find")]
