@@ -255,6 +255,16 @@ impl Range {
     /// Refused: a start outside the file, an end before the start, an end above `u64::MAX`.
     pub fn resolve(&self, len: u64, page: u64) -> Result<(u64, u64), Refusal> {
         let start = self.start.as_ref().map_or(Ok(0), |offset| offset.resolve(len, page))?;
+        self.until(start, len, page)
+    }
+
+    /// As [`Range::resolve`], for a file that is about to grow: the start may lie past `len`, too.
+    pub fn place(&self, len: u64, page: u64) -> Result<(u64, u64), Refusal> {
+        let start = self.start.as_ref().map_or(Ok(0), |offset| offset.place(len, page))?;
+        self.until(start, len, page)
+    }
+
+    fn until(&self, start: u64, len: u64, page: u64) -> Result<(u64, u64), Refusal> {
         let end = match &self.until {
             Until::End => len,
             Until::At(offset) => offset.place(len, page)?,

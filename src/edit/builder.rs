@@ -254,7 +254,11 @@ impl Builder {
                 if self.endless {
                     return Err(no_end().into());
                 }
-                let (start, end) = sum.range.resolve(self.len, self.page)?;
+                // What the file grows by can be summed, too; `finish` knows where it ends.
+                let (start, end) = match self.grow {
+                    true => sum.range.place(self.len, self.page)?,
+                    false => sum.range.resolve(self.len, self.page)?,
+                };
                 let range = Span::new(start, end).unwrap_or(Span::first(0));
                 if !self.grow && end > self.len {
                     return Err(Error::new("sum", Some(range), Cause::PastEnd { len: self.len }).into());
@@ -400,21 +404,6 @@ impl Builder {
                 .tip("leave one of them out, or make them one")
                 .into());
         }
-        // A checksum of what is cut off would be one of nothing.
-        let cut = |extra: &Extra| match extra {
-            Extra::Sum(sum) => Some(sum.range).filter(|range| range.end() > self.edits.len_after),
-            Extra::Masks { .. } => None,
-        };
-        if let Some(range) = self
-            .edits
-            .extras
-            .iter()
-            .find_map(cut)
-            .filter(|_| self.edits.len_after < self.len)
-        {
-            let failure = Failure::trouble(format!("the checksum's range {range} reaches into what is cut off"));
-            return Err(failure.tip("sum what remains").into());
-        }
         let mut end = self.edits.len_after.max(self.len);
         for edit in list {
             if edit.span.start() > end {
@@ -425,7 +414,27 @@ impl Builder {
         if end > self.len {
             self.edits.len_after = self.edits.len_after.max(end);
         }
+        self.check_sums()?;
         Ok(self.edits)
+    }
+
+    /// A checksum of what is cut off, or of what the file never gets, would be one of nothing.
+    fn check_sums(&self) -> anyhow::Result<()> {
+        let len = self.edits.len_after;
+        for extra in &self.edits.extras {
+            let Extra::Sum(SumOf { range, .. }) = extra else {
+                continue;
+            };
+            if range.end() > len && len < self.len {
+                let failure = Failure::trouble(format!("the checksum's range {range} reaches into what is cut off"));
+                return Err(failure.tip("sum what remains").into());
+            }
+            if range.end() > len {
+                let failure = Failure::trouble(format!("cannot sum {range}: the file will end at {len:#x}"));
+                return Err(failure.tip(format!("sum no more than 0..{len:#x}")).into());
+            }
+        }
+        Ok(())
     }
 
     /// Puts the edits in ascending order, and their new bytes with them.
