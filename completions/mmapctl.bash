@@ -87,7 +87,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__cat)
-            opts="-q -v -o -n -r -f -x -h --json --quiet --verbose --color --progress --offset --length --range --format --no-squeeze --access --ignore-journal --help"
+            opts="-q -v -o -n -r -f -x -h --json --quiet --verbose --color --progress --offset --length --range --format --no-squeeze --access --ignore-journal --journal --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -135,6 +135,10 @@ _mmapctl() {
                     ;;
                 --access)
                     COMPREPLY=($(compgen -W "1 2 4 8" -- "${cur}"))
+                    return 0
+                    ;;
+                --journal)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)
@@ -257,7 +261,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__map)
-            opts="-q -v -o -n -r -h --json --quiet --verbose --color --progress --anonymous --offset --length --range --shared --private --prot --populate --lock --noreserve --advise --ignore-journal --hold --help"
+            opts="-q -v -o -n -r -h --json --quiet --verbose --color --progress --anonymous --offset --length --range --shared --private --prot --populate --lock --noreserve --advise --ignore-journal --journal --hold --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -305,6 +309,10 @@ _mmapctl() {
                     ;;
                 --advise)
                     COMPREPLY=($(compgen -W "normal random sequential willneed dontneed free cold pageout hugepage nohugepage collapse mergeable unmergeable dontdump dodump dontfork dofork" -- "${cur}"))
+                    return 0
+                    ;;
+                --journal)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --hold)
@@ -447,7 +455,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__sync)
-            opts="-q -v -o -n -r -h --json --quiet --verbose --color --progress --offset --length --range --async --invalidate --help"
+            opts="-q -v -o -n -r -h --json --quiet --verbose --color --progress --offset --length --range --async --invalidate --journal --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -482,6 +490,10 @@ _mmapctl() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --journal)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -79,6 +79,7 @@ dontdump\t''
 dodump\t''
 dontfork\t''
 dofork\t''"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l journal -d 'Look for the recovery journal of --atomic at this path, too' -r -F
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l hold -d 'Keep the mapping until SIGTERM or Ctrl-C, or for a while: --hold=10s' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l json -d 'Report, and errors, as one JSON object each'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s q -l quiet -d 'No report and no progress bar'
@@ -108,6 +109,7 @@ complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l access -d 'Load 
 2\t''
 4\t''
 8\t''"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l journal -d 'Look for the recovery journal of --atomic at this path, too' -r -F
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l json -d 'Report, and errors, as one JSON object each'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s q -l quiet -d 'No report and no progress bar'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
@@ -160,6 +162,7 @@ never\t'Never'"
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -s o -l offset -d 'Begin here: 64, 0x40, 4K, 2p, -16 (from the end), end-1M+4' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -s n -l length -d 'This many bytes: 16, 0x10, 4K (1024s), 4kB (1000s), 1p (a page)' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -s r -l range -d 'The range START..END, half-open, or START..+LENGTH; \'..\' is the whole file' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -l journal -d 'Look for the recovery journal of --atomic at this path, too' -r -F
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -l json -d 'Report, and errors, as one JSON object each'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -s q -l quiet -d 'No report and no progress bar'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand sync" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'

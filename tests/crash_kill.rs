@@ -294,7 +294,8 @@ impl Machine {
             // An exit code of 0 is a promise.
             prepare(self.dir());
             self.sync();
-            assert!(run(self.dir(), &patch(script)).ends_with("durable\nexit 0"));
+            let told = run(self.dir(), &patch(script));
+            assert!(told.contains(", durable\n") && told.ends_with("\nexit 0"), "{told}");
             self.lose_power();
             recovers(self.dir(), &[&new(script)], script);
 

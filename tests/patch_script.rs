@@ -200,7 +200,7 @@ fn a_size_with_an_arrow_grows_and_shrinks_the_file_with_its_edits() {
     let dir = scratch();
     let path = file(dir.path(), "f", b"0123456789");
     let grown = "size 10 -> 16\n8: 3839 -> 6162\n+0: 00000000 -> 63646566\n";
-    assert!(script(dir.path(), grown).ends_with("changed\nexit 0"));
+    assert!(script(dir.path(), grown).ends_with("changed\n  length      0xa before, 0x10 now\nexit 0"));
     assert_eq!(fs::read(&path).unwrap(), b"01234567abcdef\0\0");
     // A second run finds all of it done.
     let before = State::of(&path);

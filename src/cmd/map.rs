@@ -112,6 +112,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let job = Job {
         globals,
         path: args.file.as_deref(),
+        recovered: false,
     };
     let work = || args.run(job);
     match &args.file {

@@ -91,6 +91,8 @@ struct Job<'a> {
     globals: &'a Globals,
     /// `None` for anonymous memory.
     path: Option<&'a Path>,
+    /// Whether an atomic patch had been cut short, and the file was put back first.
+    recovered: bool,
 }
 
 impl<'a> Job<'a> {
@@ -98,6 +100,7 @@ impl<'a> Job<'a> {
         Job {
             globals,
             path: Some(path),
+            recovered: false,
         }
     }
 

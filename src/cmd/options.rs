@@ -115,13 +115,18 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Opens `path` for storing through a mapping: never creates it, keeps the safety rules, holds the lock, and puts
-    /// the file back as it was if an atomic patch was cut short.
-    pub(crate) fn open(&self, path: &Path, globals: &Globals) -> anyhow::Result<Region> {
+    /// the file back as it was if an atomic patch was cut short; says whether it did.
+    pub(crate) fn open(&self, path: &Path, globals: &Globals) -> anyhow::Result<(Region, bool)> {
         self.open_for(path, Access::Write, globals)
     }
 
     /// As [`Writer::open`], for this kind of access.
-    pub(crate) fn open_for(&self, path: &Path, access: Access, globals: &Globals) -> anyhow::Result<Region> {
+    pub(crate) fn open_for(
+        &self,
+        path: &Path,
+        access: Access,
+        globals: &Globals,
+    ) -> anyhow::Result<(Region, bool)> {
         let mut backing = Backing::open(path, access, self.lock_timeout)?;
         if let Some(refusal) = backing.refusal().filter(|_| !self.force) {
             return Err(Error::new("write to it", None, Cause::Refused(refusal)).into());
@@ -131,13 +136,23 @@ impl Writer {
         // A journal of another atomic patch's may be beside the file even where this one's goes elsewhere.
         let places = [Place::beside(&backing)?, self.journal.as_deref().map(Place::at)];
         let mut region = Region::sliding(backing, Prot::ReadWrite)?;
+        let mut recovered = false;
         for place in places.into_iter().flatten() {
             if recover(&mut region, &place)? == Recovery::PutBack {
+                recovered = true;
                 let note = "an atomic patch had been cut short; the file was put back as it was before it";
                 report::note(globals, &format!("{}: {note}", report::shown(path)));
             }
         }
-        Ok(region)
+        Ok((region, recovered))
+    }
+
+    /// The rules for reading the same file, where a dry run writes nothing.
+    pub(crate) fn reader(&self) -> Reader {
+        Reader {
+            ignore_journal: false,
+            journal: self.journal.clone(),
+        }
     }
 
     /// Where the file's journal is; `None` where there can be none.
@@ -156,6 +171,9 @@ pub(crate) struct Reader {
     /// Read a file that waits for the recovery of an atomic patch all the same
     #[arg(help_heading = "Safety", long)]
     pub(crate) ignore_journal: bool,
+    /// Look for the recovery journal of --atomic at this path, too
+    #[arg(help_heading = "Safety", long, value_name = "PATH")]
+    pub(crate) journal: Option<PathBuf>,
 }
 
 impl Reader {
@@ -180,35 +198,43 @@ impl Reader {
         if self.ignore_journal {
             return Ok(());
         }
-        match waiting(backing)? {
+        match waits_for_recovery(backing, self.journal.as_deref())? {
             Some(place) => Err(recovery_needed(&place, Exit::Trouble).into()),
             None => Ok(()),
         }
     }
 }
 
-/// The journal beside a file, if one is there and the patch that made it is gone.
-pub(crate) fn waits_for_recovery(backing: &Backing) -> Option<Place> {
-    waiting(backing).ok().flatten()
+/// The journal of a file, beside it or at `named`, if one is there and the patch that made it is gone.
+///
+/// # Errors
+/// What keeps the kernel from telling.
+pub(crate) fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> anyhow::Result<Option<Place>> {
+    for place in [Place::beside(backing)?, named.map(Place::at)].into_iter().flatten() {
+        if waits(backing, &place)? {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
 }
 
-fn waiting(backing: &Backing) -> anyhow::Result<Option<Place>> {
-    let Some(place) = Place::beside(backing)?.filter(Place::is_taken) else {
-        return Ok(None);
-    };
+fn waits(backing: &Backing, place: &Place) -> anyhow::Result<bool> {
+    if !place.is_taken()? {
+        return Ok(false);
+    }
     // Looked at again under the lock: a patch that was at work a moment ago has taken its journal away by now.
     let Some(file) = backing.fd().and_then(|fd| fd.try_clone_to_owned().ok()).map(File::from) else {
-        return Ok(Some(place));
+        return Ok(true);
     };
     match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(false),
         // A file system without locks has no patches at work that could be told from dead ones.
-        Err(TryLockError::Error(_)) => Ok(Some(place)),
+        Err(TryLockError::Error(_)) => Ok(true),
         Ok(()) => {
             let taken = place.is_taken();
             // Given back at once: readers hold no lock.
             file.unlock().context("cannot unlock it")?;
-            Ok(taken.then_some(place))
+            taken
         }
     }
 }
@@ -219,7 +245,10 @@ pub(crate) fn recovery_needed(place: &Place, exit: Exit) -> Failure {
         "recovery needed: an atomic patch was cut short, and left '{}'",
         report::shown(place.path())
     );
-    let tip = "any verb that writes puts the file back: 'mmapctl patch FILE --script /dev/null'; cat and map show it as it is with --ignore-journal";
+    let tip = format!(
+        "any verb that writes puts the file back: '{}'; cat and map show it as it is with --ignore-journal",
+        place.remedy()
+    );
     Failure::new(exit, message).tip(tip)
 }
 

@@ -118,14 +118,14 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
         options.asked()?;
         if options.dry_run || options.diff.is_some() {
             let access = options.access.map_or(Access::Read, |_| Access::ReadRegisters);
-            let mut region = Region::sliding(Reader::default().open_for(&args.file, access)?, Prot::Read)?;
+            let mut region = Region::sliding(args.writer.reader().open_for(&args.file, access)?, Prot::Read)?;
             return match &options.diff {
                 Some(other) => print_diff(&mut region, other, job),
                 None => options.apply(&mut region, None, job),
             };
         }
         let access = options.access.map_or(Access::Write, |_| Access::WriteRegisters);
-        let mut region = args.writer.open_for(&args.file, access, globals)?;
+        let (mut region, recovered) = args.writer.open_for(&args.file, access, globals)?;
         let place = if options.atomic {
             args.writer.place(region.backing())
         } else {
@@ -135,7 +135,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
             let failure = Failure::trouble("a device has no folder for the recovery journal of --atomic");
             return Err(failure.tip("say where it goes: --journal PATH").into());
         }
-        options.apply(&mut region, place.as_ref(), job)
+        options.apply(&mut region, place.as_ref(), Job { recovered, ..job })
     };
     work().in_file(&args.file)?;
     Ok(Exit::Done as u8)
@@ -159,17 +159,18 @@ impl Options {
         if !comparison.mismatches.is_empty() {
             return Err(self.mismatch(&comparison.mismatches, edits.list.len(), job).into());
         }
-        let changes = !comparison.todo.is_empty() || edits.len_after != region.span().end();
+        let len = region.span().end();
+        let changes = !comparison.todo.is_empty() || edits.len_after != len;
         if self.strict && !changes {
             let failure = Failure::new(Exit::No, "the edits have been applied already; nothing was written");
             return Err(failure.tip("without --strict this is success").into());
         }
         if self.dry_run {
-            return print_script(&mut edits, &mut comparison, region.span().end(), job);
+            return print_script(&mut edits, &mut comparison, len, job);
         }
         let undo = self.undo.as_deref();
         if let Some(path) = undo {
-            save_undo(path, &mut edits, &mut comparison, region.span().end())?;
+            save_undo(path, &mut edits, &mut comparison, len)?;
         }
         let durability = match place {
             Some(place) => Durability::Atomic(place),
@@ -198,26 +199,28 @@ impl Options {
             }
         }
         drop(progress);
-        self.report(&edits, &comparison, changes, job).print(job.globals)
+        self.report(&edits, &comparison, len, job).print(job.globals)
     }
 
-    fn report(&self, edits: &Edits, comparison: &Comparison, changes: bool, job: Job<'_>) -> Report {
+    /// What was done to a file of `len` bytes.
+    fn report(&self, edits: &Edits, comparison: &Comparison, len: u64, job: Job<'_>) -> Report {
         let (name, span) = (job.name(), edits.span());
         let durable = self.sync || self.atomic;
+        let resized = edits.len_after != len;
+        let lengths = format!("{len:#x} before, {:#x} now", edits.len_after);
+        let end = if durable { ", durable" } else { "" };
         let count = edits.list.len();
         let within = if count == 1 {
             format!("of {span}")
         } else {
             format!("by {} in {span}", plural(count as u64, "edit"))
         };
-        let line = match (changes, count) {
-            (false, 0) => format!("{name}: no edits; nothing was written"),
-            (false, _) => format!("{name}: {span} holds these bytes already; nothing was written"),
-            (true, _) => format!(
-                "{name}: {} {within} changed{}",
-                plural(comparison.differing, "byte"),
-                if durable { ", durable" } else { "" }
-            ),
+        let changed = !comparison.todo.is_empty();
+        let line = match (changed, resized, count) {
+            (false, true, _) => format!("{name}: length {lengths}{end}"),
+            (false, false, 0) => format!("{name}: no edits; nothing was written"),
+            (false, false, _) => format!("{name}: {span} holds these bytes already; nothing was written"),
+            (true, _, _) => format!("{name}: {} {within} changed{end}", plural(comparison.differing, "byte")),
         };
         let offsets: Vec<u64> = edits
             .list
@@ -225,12 +228,13 @@ impl Options {
             .take(MOST_OFFSETS)
             .map(|edit| edit.span.start())
             .collect();
-        Report::new("patch", job.path, changes)
+        let report = Report::new("patch", job.path, changed || resized)
             .field("offset", span.start())
             .field("length", span.len())
             .field("edits", count)
             .field("offsets", offsets)
             .field("bytes_changed", comparison.differing)
+            .field("size_before", len)
             .field("size", edits.len_after)
             .field("durable", durable)
             .field("atomic", self.atomic)
@@ -238,7 +242,12 @@ impl Options {
                 "undo",
                 self.undo.as_ref().map(|path| path.to_string_lossy().into_owned()),
             )
-            .line(line)
+            .field("recovered", job.recovered)
+            .line(line);
+        if changed && resized {
+            return report.fact("length", lengths);
+        }
+        report
     }
 
     fn mismatch(&self, mismatches: &[Mismatch], edits: usize, job: Job<'_>) -> Failure {

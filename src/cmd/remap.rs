@@ -36,7 +36,10 @@ struct Options {
 
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let job = Job::on(&args.file, globals);
-    let work = || args.options.apply(&mut args.writer.open(&args.file, globals)?, job);
+    let work = || {
+        let (mut region, recovered) = args.writer.open(&args.file, globals)?;
+        args.options.apply(&mut region, Job { recovered, ..job })
+    };
     work().in_file(&args.file)?;
     Ok(Exit::Done as u8)
 }
@@ -64,6 +67,7 @@ impl Options {
             .field("length", after.len)
             .field("allocated_before", before.allocated)
             .field("allocated_after", after.allocated)
+            .field("recovered", job.recovered)
             .line(line)
             .fact(
                 "allocated",

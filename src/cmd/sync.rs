@@ -19,6 +19,9 @@ pub struct Args {
     files: Vec<PathBuf>,
     #[command(flatten)]
     options: Options,
+    /// Look for the recovery journal of --atomic at this path, too
+    #[arg(help_heading = "Safety", long, value_name = "PATH")]
+    journal: Option<PathBuf>,
 }
 
 // What to make durable, wherever it comes from.
@@ -36,14 +39,14 @@ struct Options {
 
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     // The others are synced all the same; the gravest code is the process's.
-    let codes = args.files.iter().map(|file| match one(file, &args.options, globals) {
+    let codes = args.files.iter().map(|file| match one(file, args, globals) {
         Ok(()) => Exit::Done,
         Err(error) => cli::tell(globals, "sync", &error),
     });
     Ok(codes.max().unwrap_or(Exit::Done) as u8)
 }
 
-fn one(file: &Path, options: &Options, globals: &Globals) -> anyhow::Result<()> {
+fn one(file: &Path, args: &Args, globals: &Globals) -> anyhow::Result<()> {
     let work = || -> anyhow::Result<()> {
         // msync flushes nothing through a descriptor that was opened for reading only.
         let backing = Backing::open(file, Access::WriteIfAllowed, Duration::ZERO)?;
@@ -53,11 +56,11 @@ fn one(file: &Path, options: &Options, globals: &Globals) -> anyhow::Result<()> 
         } else {
             Prot::Read
         };
-        let waits = waits_for_recovery(&backing);
+        let waits = waits_for_recovery(&backing, args.journal.as_deref());
         let span = Span::first(backing.facts().len);
         let mut region = Region::new(backing, span, Shape::whole(Visibility::Shared, prot))?;
-        options.apply(&mut region, Job::on(file, globals))?;
-        match waits {
+        args.options.apply(&mut region, Job::on(file, globals))?;
+        match waits? {
             // What is durable now is half a patch.
             Some(place) => Err(recovery_needed(&place, Exit::InDoubt).into()),
             None => Ok(()),

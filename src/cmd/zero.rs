@@ -1,7 +1,7 @@
 //! `zero`: zero a range by the cheapest means that the file system has.
 
 use super::Job;
-use super::options::{Reader, Where, Writer, size, usage_after};
+use super::options::{Where, Writer, size, usage_after};
 use crate::cli::Globals;
 use crate::edit::{Before, Spool, or_put_back};
 use crate::exit::{Exit, Failure, Layer};
@@ -79,12 +79,13 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let job = Job::on(&args.file, globals);
     let work = || {
         args.options.asked()?;
-        let mut region = if args.options.dry_run {
-            Region::sliding(Reader::default().open(&args.file)?, Prot::Read)?
+        let (mut region, recovered) = if args.options.dry_run {
+            let backing = args.writer.reader().open(&args.file)?;
+            (Region::sliding(backing, Prot::Read)?, false)
         } else {
             args.writer.open(&args.file, globals)?
         };
-        args.options.apply(&mut region, job)
+        args.options.apply(&mut region, Job { recovered, ..job })
     };
     work().in_file(&args.file)?;
     Ok(Exit::Done as u8)
@@ -135,6 +136,7 @@ impl Options {
             .field("durable", self.sync)
             .field("allocated_before", before.allocated)
             .field("allocated_after", after.allocated)
+            .field("recovered", job.recovered)
             .line(line)
             .fact(
                 "allocated",

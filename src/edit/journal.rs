@@ -24,7 +24,7 @@ use crate::mapping::{Backing, Kind, Piece, Region, Span};
 use crate::report::shown;
 use anyhow::Context;
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -32,6 +32,9 @@ use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"MMAPUNDO";
 const VERSION: u64 = 1;
+
+/// The rights that a journal is made with.
+const MODE: u32 = 0o600;
 const HEAD: u64 = 48;
 const TAIL: u64 = 4;
 
@@ -87,12 +90,24 @@ impl Place {
     }
 
     /// Whether something is there.
-    pub fn is_taken(&self) -> bool {
-        std::fs::symlink_metadata(&self.path).is_ok()
+    ///
+    /// # Errors
+    /// What keeps the kernel from telling, of a path that the user named. Beside a file it is taken for a no: whoever
+    /// was given the file without its folder (`cat /dev/stdin < FILE`) may read it.
+    pub fn is_taken(&self) -> anyhow::Result<bool> {
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(_) => Ok(true),
+            Err(error) if self.named && error.kind() != ErrorKind::NotFound => {
+                let message = format!("cannot tell whether the journal '{}' is there", shown(&self.path));
+                let tip = "--journal takes the path that was given to --atomic";
+                Err(error).or_fail(|| Failure::trouble(message).tip(tip))
+            }
+            Err(_) => Ok(false),
+        }
     }
 
     /// What to run for the recovery.
-    fn remedy(&self) -> String {
+    pub fn remedy(&self) -> String {
         let option = match self.named {
             true => format!(" --journal {}", quoted(&self.path)),
             false => String::new(),
@@ -164,7 +179,7 @@ impl Journal {
         options
             .write(true)
             .create_new(true)
-            .mode(0o600)
+            .mode(MODE)
             .custom_flags(libc::O_NOFOLLOW);
         let file = options.open(&place.path).or_fail(failed)?;
         let journal = Journal { place: place.clone() };
@@ -327,8 +342,8 @@ pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
     let record = match Record::read(&file, meta.len()).or_fail(|| refused(place, "it cannot be read"))? {
         Found::Valid(record) => record,
         Found::Strange(why) => return refuse(why),
-        Found::Unfinished { ours } if place.named && !ours => {
-            return refuse("it is no journal of mmapctl's");
+        Found::Unfinished { content } if place.named && !content.is_ours(&meta) => {
+            return Err(not_ours(place, content == Content::Zeros).into());
         }
         // Its barrier was never passed, so no store has happened.
         Found::Unfinished { .. } => {
@@ -366,6 +381,23 @@ fn refused(place: &Place, why: &str) -> Failure {
     let path = shown(&place.path);
     Failure::trouble(format!("recovery needed, and refused: the journal '{path}': {why}")).tip(format!(
         "if the file is right as it is, remove the journal: rm {}",
+        quoted(&place.path)
+    ))
+}
+
+/// What stands under a name of the user's and is no journal: it may be anything, and is not ours to remove.
+fn not_ours(place: &Place, zeros: bool) -> Failure {
+    let path = shown(&place.path);
+    let rest = "--journal takes a path of its own: name another path, where nothing is";
+    if !zeros {
+        return Failure::trouble(format!("'{path}' is there, and is no journal of mmapctl's")).tip(rest);
+    }
+    Failure::trouble(format!(
+        "'{path}' is there and has nothing but zeros: a journal that a power failure kept from the disk, before the \
+         file was touched, or a file of yours"
+    ))
+    .tip(format!(
+        "if it is a journal, remove it: rm {}; if not, name another path",
         quoted(&place.path)
     ))
 }
@@ -423,12 +455,33 @@ impl<W: Write> Summed<W> {
 #[derive(Debug)]
 enum Found {
     Valid(Record),
-    /// Not whole: its writing was cut short. `ours` when it begins as a journal does.
+    /// Not whole: its writing was cut short, or it is none.
     Unfinished {
-        ours: bool,
+        content: Content,
     },
     /// Whole, and not to be understood. To take it for unfinished would be to forget what it says.
     Strange(&'static str),
+}
+
+/// What is in a file that is no whole journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// It begins as a journal does.
+    Begun,
+    /// Nothing.
+    Empty,
+    /// Zeros, which a journal is whose blocks never came to the disk; or anything of the user's.
+    Zeros,
+    /// Something else.
+    Other,
+}
+
+impl Content {
+    /// Whether a file under a name of the user's may go. An empty one has nothing to lose, but its name may mean
+    /// something (a lock, say), so it must have the rights and the one name that a journal is made with.
+    fn is_ours(self, meta: &std::fs::Metadata) -> bool {
+        self == Content::Begun || self == Content::Empty && meta.mode() & 0o7777 == MODE && meta.nlink() == 1
+    }
 }
 
 /// A valid journal, read.
@@ -449,10 +502,14 @@ impl Record {
         let mut source = BufReader::new(file);
         let mut magic = Vec::new();
         source.by_ref().take(MAGIC.len() as u64).read_to_end(&mut magic)?;
-        // Zeros may be a journal whose first block never came to the disk; or anything of the user's.
-        let ours = magic == MAGIC;
         if len < HEAD + TAIL || !is_sound(file, len)? {
-            return Ok(Found::Unfinished { ours });
+            let content = match magic.as_slice() {
+                begun if begun == MAGIC => Content::Begun,
+                [] => Content::Empty,
+                [0, ..] if are_zeros(file)? => Content::Zeros,
+                _ => Content::Other,
+            };
+            return Ok(Found::Unfinished { content });
         }
         source.seek(SeekFrom::Start(MAGIC.len() as u64))?;
         let mut number = || -> std::io::Result<u64> {
@@ -539,6 +596,20 @@ impl Record {
             region.flush_length()?;
         }
         Ok(())
+    }
+}
+
+/// Whether a file has no other bytes.
+fn are_zeros(file: &File) -> std::io::Result<bool> {
+    let mut source = BufReader::with_capacity(BLOCK as usize, file);
+    source.seek(SeekFrom::Start(0))?;
+    loop {
+        let part = source.fill_buf()?;
+        let len = part.len();
+        if len == 0 || part.iter().any(|byte| *byte != 0) {
+            return Ok(len == 0);
+        }
+        source.consume(len);
     }
 }
 
