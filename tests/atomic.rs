@@ -565,7 +565,7 @@ fn no_reader_takes_a_patch_that_has_just_ended_for_one_that_was_cut_short() {
 }
 
 #[test]
-fn two_atomic_patches_at_once_come_one_after_the_other_or_are_refused() {
+fn two_patches_of_which_one_is_atomic_at_least_come_one_after_the_other_or_are_refused() {
     let dir = scratch();
     let path = file(dir.path(), "f", &old());
     let places = [0, 5_000, 12_000, 19_000];
@@ -574,14 +574,16 @@ fn two_atomic_patches_at_once_come_one_after_the_other_or_are_refused() {
         file(dir.path(), name, format!("# mmapctl-patch 1\n{lines}").as_bytes());
     }
     let mut refusals = 0;
-    for round in 0..50 {
+    for round in 0..200 {
         let timeout = if round % 2 == 0 { "10s" } else { "0" };
-        let start = |script: &str| {
-            let args = ["patch", "f", "--atomic", "--script", script, "--lock-timeout", timeout];
+        // Now and then with one that is plain.
+        let others = if round % 5 < 3 { "--atomic" } else { "--sync" };
+        let start = |script: &str, how: &str| {
+            let args = ["patch", "f", how, "--script", script, "--lock-timeout", timeout];
             let mut command = spawnable(dir.path(), &args);
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         };
-        let children = [start("a"), start("b")];
+        let children = [start("a", "--atomic"), start("b", others)];
         let outputs = children.map(|child| child.wait_with_output().unwrap());
         let codes = [code(&outputs[0]), code(&outputs[1])];
         if round % 2 == 0 {

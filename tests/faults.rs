@@ -5,7 +5,7 @@ mod common;
 #[path = "common/faults.rs"]
 mod faults;
 
-use common::{file, is_root, noise, run, scratch, skip, sparse, spawnable};
+use common::{file, into_full, is_root, noise, run, scratch, skip, sparse, spawnable};
 use faults::{Chance, code, races, rounds, send, signals_are_heard, stderr, watched, words};
 use nix::sys::signal::Signal;
 use std::fs::{self, File, OpenOptions};
@@ -58,7 +58,7 @@ fn race(test: &str, len: u64, sink: Sink, args: impl Fn(u32) -> String, judge: i
 
     let mut chance = Chance::new();
     let mut cut_short = 0;
-    for round in rounds(test) {
+    for round in rounds(test, races()) {
         truncated.write_all_at(&old, 0).unwrap();
         let child = once(round);
         let moments: Vec<_> = (0..=chance.below(3))
@@ -465,10 +465,11 @@ fn two_patches_at_once_never_leave_a_mixture() {
     let test = "two_patches_at_once_never_leave_a_mixture";
     let dir = scratch();
     let path = sparse(dir.path(), "f", 10 << 20);
-    for round in rounds(test) {
-        // Over the edge of a window, so that each stores twice.
-        let pair =
-            [round as u8 & 0x7f, round as u8 | 0x80].map(|byte| (byte, format!("patch f -o 7M fill:{byte:02x}:2M")));
+    // Over the edge of a window, so that each stores twice.
+    let (at, len) = ((8 << 20) - (64 << 10), 128 << 10);
+    for round in rounds(test, 2 * races()) {
+        let pair = [round as u8 & 0x7f, round as u8 | 0x80]
+            .map(|byte| (byte, format!("patch f -o {at} fill:{byte:02x}:{len}")));
         let children = pair.each_ref().map(|(_, line)| {
             let mut command = spawnable(dir.path(), &words(line));
             command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
@@ -477,9 +478,9 @@ fn two_patches_at_once_never_leave_a_mixture() {
             let output = child.wait_with_output().unwrap();
             assert_eq!(code(&output), 0, "{}", stderr(&output));
         }
-        let bytes = fs::read(&path).unwrap();
-        let range = &bytes[7 << 20..9 << 20];
-        let uniform = pair.iter().any(|(byte, _)| range == vec![*byte; 2 << 20]);
+        let mut range = vec![0; len];
+        File::open(&path).unwrap().read_exact_at(&mut range, at).unwrap();
+        let uniform = pair.iter().any(|(byte, _)| range == vec![*byte; len]);
         let ends = (range[0], range[range.len() - 1]);
         assert!(
             uniform,
@@ -547,15 +548,11 @@ fn a_full_output_is_trouble_and_says_so() {
     let dir = scratch();
     file(dir.path(), "f", &noise(1 << 20));
     for line in ["cat f", "cat f -f canonical", "sync f", "map f"] {
-        let mut command = spawnable(dir.path(), &words(line));
-        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let output = command.stdout(full).output().unwrap();
+        let output = into_full(dir.path(), &words(line));
         assert_eq!(code(&output), 2, "{line}: {}", stderr(&output));
         assert!(stderr(&output).contains("ENOSPC"), "{line}: {}", stderr(&output));
     }
-    let mut command = spawnable(dir.path(), &words("patch f -o 0 dead"));
-    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let output = command.stdout(full).output().unwrap();
+    let output = into_full(dir.path(), &words("patch f -o 0 dead"));
     assert_eq!(code(&output), 3, "{}", stderr(&output));
     assert_eq!(fs::read(dir.path().join("f")).unwrap()[..2], [0xde, 0xad]);
     assert_eq!(run(dir.path(), "-q patch f -o 0 beef"), "exit 0");

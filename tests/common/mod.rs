@@ -83,6 +83,21 @@ pub fn sparse(dir: &Path, name: &str, len: u64) -> PathBuf {
     path
 }
 
+/// A file that is there, open for writing.
+pub fn writer(path: &Path) -> File {
+    File::options().write(true).open(path).expect("a file to write to")
+}
+
+/// Brings a file to its disk, which gives it its blocks.
+pub fn synced(path: &Path) {
+    File::open(path).and_then(|file| file.sync_all()).expect("a sync");
+}
+
+/// The bytes that a file's blocks have.
+pub fn allocated(path: &Path) -> u64 {
+    fs::metadata(path).expect("the file is there").blocks() * 512
+}
+
 /// `len` bytes that look random and are the same in every run (xorshift).
 pub fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
@@ -301,6 +316,12 @@ pub fn tmpfs_scratch(test: &str) -> Option<TempDir> {
     None
 }
 
+/// mmapctl with a stdout that is always full.
+pub fn into_full(dir: &Path, args: &[&str]) -> Output {
+    let full = writer(Path::new("/dev/full"));
+    spawnable(dir, args).stdout(full).output().expect("mmapctl runs")
+}
+
 /// mmapctl under a resource limit, as `ulimit` of sh sets it: "-v 50000".
 pub fn limited(dir: &Path, limit: &str, args: &[&str]) -> Command {
     let mut command = Command::new("sh");
@@ -358,6 +379,29 @@ pub fn refused_without_touching(dir: &Path, line: &str, input: &[u8]) -> String 
     let text = refused(dir, line, input);
     assert!(State::of(&dir.join("f")) == before, "{line}: it touched the file");
     text
+}
+
+/// Whether a verb that writes keeps the safety rules: `line` has `FILE` where the file stands, and changes any file
+/// that is not empty.
+pub fn keeps_the_safety_rules_of_writers(line: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = scratch();
+    let path = file(dir.path(), "f", &noise(100));
+    let on = |name: &str| line.replace("FILE", name);
+    for mode in [0o444, 0o4755] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("our own file");
+        refused_without_touching(dir.path(), &on("f"), b"");
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("our own file");
+    let holder = File::open(&path).expect("our own file");
+    holder.lock().expect("nobody else has it");
+    refused_without_touching(dir.path(), &(on("f") + " --lock-timeout 50ms"), b"");
+    holder.unlock().expect("it is ours");
+    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    for name in [".", "fifo", "missing", "/dev/null", "/dev/zero", "/proc/version"] {
+        refused(dir.path(), &on(name), b"");
+    }
+    assert!(!dir.path().join("missing").exists());
 }
 
 /// Whether an outcome is a refusal, see [`refused`].
