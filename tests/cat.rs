@@ -3,7 +3,7 @@
 mod common;
 
 use common::{check_refusal, eventually, file, has, json, mmapctl, noise, peer, refused, report, run, scratch, skip};
-use common::{sparse, spawnable, told};
+use common::{into_full, sparse, spawnable, told};
 use std::fs::{self, File, Permissions};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -376,8 +376,7 @@ fn a_full_device_is_an_error() {
         &["cat", "f", "-f", "xxd"],
         &["cat", "f", "--json"],
     ] {
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let output = spawnable(dir.path(), args).stdout(full).output().unwrap();
+        let output = into_full(dir.path(), args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(
             told(&output).contains("cannot write to stdout: No space left on device (ENOSPC)"),

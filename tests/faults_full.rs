@@ -4,10 +4,13 @@ mod common;
 #[path = "common/faults.rs"]
 mod faults;
 
-use common::{Mount, State, as_ordinary_user, has, is_root, mmapctl, noise, peer, run, skip, sparse, spawnable};
+use common::{
+    Mount, State, allocated, as_ordinary_user, has, is_root, mmapctl, noise, peer, run, skip, sparse, spawnable,
+};
+use common::{synced, writer};
 use faults::{code, stderr, words};
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -34,9 +37,9 @@ fn finds_no_room(mount: &Mount, line: &str) {
 /// 64 KiB of data, then a hole of as much.
 fn half_a_hole(mount: &Mount) -> PathBuf {
     let path = sparse(mount.path(), "f", 128 << 10);
-    let writer = OpenOptions::new().write(true).open(&path).unwrap();
-    writer.write_all_at(&noise(64 << 10), 0).unwrap();
-    writer.sync_all().unwrap();
+    let file = writer(&path);
+    file.write_all_at(&noise(64 << 10), 0).unwrap();
+    file.sync_all().unwrap();
     path
 }
 
@@ -90,12 +93,7 @@ fn a_store_that_finds_no_room_at_a_later_window_leaves_everything_as_it_was() {
 
 fn finds_no_room_later(mount: &Mount) {
     let path = sparse(mount.path(), "f", 30 << 20);
-    OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .write_all_at(&noise(3 << 20), 1 << 20)
-        .unwrap();
+    writer(&path).write_all_at(&noise(3 << 20), 1 << 20).unwrap();
     let bytes = fs::read(&path).unwrap();
     for line in [
         "patch f -o 4097 fill:77:29M",
@@ -114,12 +112,7 @@ fn finds_no_room_later(mount: &Mount) {
         assert!(fs::read(&path).unwrap() == bytes, "{line}: other bytes");
         // The pages that were made for it are holes again for the next.
         fs::write(&path, &bytes[..4 << 20]).unwrap();
-        OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_len(30 << 20)
-            .unwrap();
+        writer(&path).set_len(30 << 20).unwrap();
     }
 }
 
@@ -174,9 +167,9 @@ fn on_a_full_ext4_with_blocks_smaller_than_pages_a_store_into_a_hole_is_refused(
     };
     let path = mount.path().join("f");
     fs::write(&path, noise(1024)).unwrap();
-    let writer = OpenOptions::new().write(true).open(&path).unwrap();
-    writer.set_len(8192).unwrap();
-    writer.sync_all().unwrap();
+    let file = writer(&path);
+    file.set_len(8192).unwrap();
+    file.sync_all().unwrap();
     mount.fill();
     finds_no_room(&mount, "patch f -o 2048 dead");
     finds_no_room(&mount, "patch f -o 1022 deadbeef");
@@ -264,7 +257,7 @@ impl Broken {
         let pattern = noise(64 << 10);
         let path = device.path().join("f");
         fs::write(&path, &pattern).unwrap();
-        File::open(&path).unwrap().sync_all().unwrap();
+        synced(&path);
         peer(device.path(), "sync", &["-f", "."]);
         let stored = fs::read(&image).unwrap();
         let blocks: Vec<_> = (0..stored.len())
@@ -276,7 +269,7 @@ impl Broken {
         while std::io::Write::write_all(&mut filler, &[0xaa; 4096]).is_ok() {}
         for at in blocks {
             // A hole for each block, and at once something else in the room that it leaves.
-            let image = OpenOptions::new().write(true).open(&image).unwrap();
+            let image = writer(&image);
             let flags =
                 nix::fcntl::FallocateFlags::FALLOC_FL_PUNCH_HOLE | nix::fcntl::FallocateFlags::FALLOC_FL_KEEP_SIZE;
             nix::fcntl::fallocate(&image, flags, at as i64, 4096).unwrap();
@@ -323,12 +316,7 @@ fn a_sync_that_the_device_does_not_take_is_3_and_says_what_to_do() {
     let test = "a_sync_that_the_device_does_not_take_is_3_and_says_what_to_do";
     let Some(broken) = Broken::new(test) else { return };
     let path = broken.device.path().join("f");
-    OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .write_all_at(b"new", 0)
-        .unwrap();
+    writer(&path).write_all_at(b"new", 0).unwrap();
     let output = outcome(broken.device.path(), "sync f");
     let told = stderr(&output);
     assert_eq!(code(&output), 3, "{told}");
@@ -341,12 +329,7 @@ fn a_readers_sync_that_the_device_does_not_take_is_3() {
     let test = "a_readers_sync_that_the_device_does_not_take_is_3";
     let Some(broken) = Broken::new(test) else { return };
     let path = broken.device.path().join("f");
-    OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .write_all_at(b"new", 0)
-        .unwrap();
+    writer(&path).write_all_at(b"new", 0).unwrap();
     // Who may not open it for writing has fdatasync do it.
     let command = spawnable(broken.device.path(), &["sync", "f"]);
     let Some(mut command) = as_ordinary_user(test, command) else {
@@ -466,7 +449,7 @@ fn a_file_of_huge_pages_is_patched_zeroed_shown_mapped_and_resized() {
     assert_eq!(fs::metadata(&path).unwrap().len(), 4 << 20);
     assert!(run(dir, "remap f --size +2M").ends_with("exit 0"));
     assert_eq!(fs::metadata(&path).unwrap().len(), 6 << 20);
-    assert_eq!(fs::metadata(&path).unwrap().blocks() * 512, 6 << 20, "with its pages");
+    assert_eq!(allocated(&path), 6 << 20, "with its pages");
     assert!(run(dir, "remap f --size 2M").ends_with("exit 0"));
     assert_eq!(fs::metadata(&path).unwrap().len(), 2 << 20);
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{State, file, has, json, mmapctl, noise, peer};
+use common::{State, file, has, into_full, json, mmapctl, noise, peer};
 use common::{refused_without_touching, report, run, run_with, scratch, skip, spawnable, told};
 use predicates::prelude::*;
 use std::fs::{self, File, Permissions};
@@ -409,10 +409,15 @@ fn a_report_that_cannot_be_written_is_3_after_a_change_and_2_without_one() {
     let path = file(dir.path(), "f", &[0; 8]);
     for (json, code) in [(false, 3), (false, 2), (true, 3), (true, 2)] {
         let byte = if json { "02" } else { "01" };
-        let mut command = spawnable(dir.path(), &["patch", "f", "-o", "0", byte]);
-        command.args(json.then_some("--json"));
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let output = command.stdout(full).output().unwrap();
+        let args = [
+            "patch",
+            "f",
+            "-o",
+            "0",
+            byte,
+            if json { "--json" } else { "--color=never" },
+        ];
+        let output = into_full(dir.path(), &args);
         assert_eq!(output.status.code(), Some(code), "{}", told(&output));
         let said = if code == 3 {
             "the file was changed"
@@ -423,11 +428,8 @@ fn a_report_that_cannot_be_written_is_3_after_a_change_and_2_without_one() {
     }
     assert_eq!(fs::read(path).unwrap()[0], 2);
     // A dry run's script is the product, not the report; losing it is trouble all the same.
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    let output = spawnable(dir.path(), &["patch", "f", "-o", "0", "03", "--dry-run"])
-        .stdout(full)
-        .output();
-    assert_eq!(output.unwrap().status.code(), Some(2));
+    let output = into_full(dir.path(), &["patch", "f", "-o", "0", "03", "--dry-run"]);
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]

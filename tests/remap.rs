@@ -3,14 +3,9 @@
 mod common;
 
 use common::{Mount, State, file, limited, noise, refused, refused_without_touching, report, run};
-use common::{scratch, skip, spawnable, told};
+use common::{allocated, into_full, scratch, skip, synced, told};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
-fn allocated(path: &Path) -> u64 {
-    fs::metadata(path).unwrap().blocks() * 512
-}
 
 #[test]
 fn growing_adds_zeros_that_have_blocks() {
@@ -101,7 +96,7 @@ fn the_report_tells_lengths_and_blocks() {
 fn the_same_size_changes_nothing() {
     let dir = scratch();
     let path = file(dir.path(), "f", &noise(5000));
-    fs::File::open(&path).unwrap().sync_all().unwrap();
+    synced(&path);
     let before = State::of(&path);
     assert_eq!(
         run(dir.path(), "remap f --size 5000").lines().next(),
@@ -172,22 +167,7 @@ fn a_size_too_large_for_the_file_system_is_refused_in_words() {
 
 #[test]
 fn the_safety_rules_of_writers_hold() {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(100));
-    for mode in [0o444, 0o4755] {
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        refused_without_touching(dir.path(), "remap f --size +1", b"");
-    }
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    let holder = fs::File::open(&path).unwrap();
-    holder.lock().unwrap();
-    refused_without_touching(dir.path(), "remap f --size 0 --lock-timeout 50ms", b"");
-    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    for name in [".", "fifo", "missing", "/dev/null", "/dev/zero", "/proc/version"] {
-        refused(dir.path(), &format!("remap {name} --size 1"), b"");
-    }
-    assert!(!dir.path().join("missing").exists());
+    common::keeps_the_safety_rules_of_writers("remap FILE --size +1");
 }
 
 #[test]
@@ -211,7 +191,7 @@ fn a_full_ext4_leaves_the_length_as_it_was() {
 fn fill_and_grow(dir: &Path, fill: impl FnOnce()) {
     file(dir, "f", &noise(5000));
     let path = dir.join("f");
-    fs::File::open(&path).unwrap().sync_all().unwrap();
+    synced(&path);
     fill();
     let bytes = fs::read(&path).unwrap();
     let text = refused(dir, "remap f --size +1M", b"");
@@ -256,11 +236,7 @@ fn a_report_that_cannot_be_written_is_3_after_a_change() {
     let dir = scratch();
     let path = file(dir.path(), "f", &[1; 100]);
     for code in [3, 2] {
-        let full = fs::File::options().write(true).open("/dev/full").unwrap();
-        let output = spawnable(dir.path(), &["remap", "f", "--size", "50"])
-            .stdout(full)
-            .output()
-            .unwrap();
+        let output = into_full(dir.path(), &["remap", "f", "--size", "50"]);
         assert_eq!(output.status.code(), Some(code), "{}", told(&output));
     }
     assert_eq!(fs::read(path).unwrap(), [1; 50]);

@@ -3,9 +3,8 @@
 mod common;
 
 use common::{State, file, is_disk, json, mmapctl, noise, refused_without_touching, report, run, scratch, skip};
-use common::{check_refusal, tmpfs_scratch, told};
+use common::{allocated, into_full, synced, tmpfs_scratch, told};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Ranges that end inside pages, at pages, and across them, of a file of 100,001 bytes.
@@ -135,7 +134,6 @@ fn zero_range_is_refused_on_tmpfs_with_the_way_on() {
 #[test]
 fn punching_frees_blocks_and_the_others_keep_them() {
     let dir = scratch();
-    let blocks = |path: &Path| fs::metadata(path).unwrap().blocks() * 512;
     for (options, frees) in [
         ("--punch", true),
         ("--method write", false),
@@ -143,16 +141,16 @@ fn punching_frees_blocks_and_the_others_keep_them() {
         ("", false),
     ] {
         let path = file(dir.path(), "f", &noise(1 << 20));
-        fs::File::open(&path).unwrap().sync_all().unwrap(); // delayed allocation gives the blocks now
-        let full = blocks(&path);
+        synced(&path); // delayed allocation gives the blocks now
+        let full = allocated(&path);
         let line = format!("zero f -r 64K..+512K {options}");
         let told = report(dir.path(), line.trim_end());
         assert_eq!(told["allocated_before"], full, "{line}: {told}");
-        assert_eq!(told["allocated_after"], blocks(&path), "{line}: {told}");
+        assert_eq!(told["allocated_after"], allocated(&path), "{line}: {told}");
         if frees {
-            assert!(blocks(&path) <= full - (512 << 10), "{line}: {told}");
+            assert!(allocated(&path) <= full - (512 << 10), "{line}: {told}");
         } else {
-            assert!(blocks(&path) >= full, "{line}: {told}");
+            assert!(allocated(&path) >= full, "{line}: {told}");
         }
         assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 20, "{line}");
     }
@@ -163,7 +161,7 @@ fn auto_gives_blocks_to_the_holes_of_the_range() {
     let dir = scratch();
     let path = common::sparse(dir.path(), "f", 4 << 20);
     report(dir.path(), "zero f -r 1M..2M --sync");
-    let allocated = fs::metadata(&path).unwrap().blocks() * 512;
+    let allocated = allocated(&path);
     assert!(((1 << 20)..=(2 << 20)).contains(&allocated), "{allocated}");
     assert!(fs::read(&path).unwrap() == vec![0; 4 << 20]);
 }
@@ -223,7 +221,7 @@ fn negative_places_need_no_quotes() {
 fn a_dry_run_touches_nothing() {
     let dir = scratch();
     let path = file(dir.path(), "f", &noise(10_000));
-    fs::File::open(&path).unwrap().sync_all().unwrap();
+    synced(&path);
     let before = State::of(&path);
     for method in ["auto", "zero-range", "punch", "write"] {
         let told = run(dir.path(), &format!("zero f -r 1..+2 --method {method} --dry-run"));
@@ -273,23 +271,7 @@ fn sync_is_told_apart() {
 
 #[test]
 fn the_safety_rules_of_writers_hold() {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(100));
-    for mode in [0o444, 0o4755] {
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        refused_without_touching(dir.path(), "zero f -r ..", b"");
-    }
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    let holder = fs::File::open(&path).unwrap();
-    holder.lock().unwrap();
-    refused_without_touching(dir.path(), "zero f -r .. --lock-timeout 50ms", b"");
-    holder.unlock().unwrap();
-    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    for name in [".", "fifo", "missing", "/dev/null", "/dev/zero", "/proc/version"] {
-        let output = mmapctl(dir.path(), &["zero", name, "-n", "1"]).output().unwrap();
-        check_refusal(name, &output);
-    }
+    common::keeps_the_safety_rules_of_writers("zero FILE -o 0 -n 1");
 }
 
 #[test]
@@ -297,9 +279,8 @@ fn a_report_that_cannot_be_written_is_3_after_a_change() {
     let dir = scratch();
     let path = file(dir.path(), "f", &[1; 100]);
     for (options, code) in [(&["-n", "2"][..], 3), (&["-n", "0"], 2), (&["-n", "2", "--dry-run"], 2)] {
-        let full = fs::File::options().write(true).open("/dev/full").unwrap();
-        let mut command = common::spawnable(dir.path(), &["zero", "f", "--method", "write"]);
-        let output = command.args(options).stdout(full).output().unwrap();
+        let args = [&["zero", "f", "--method", "write"][..], options].concat();
+        let output = into_full(dir.path(), &args);
         assert_eq!(output.status.code(), Some(code), "{}", told(&output));
     }
     assert_eq!(fs::read(path).unwrap()[..3], [0, 0, 1]);
