@@ -1,0 +1,10 @@
+//! Any dump of xxd's: see `xxd` in tests/fuzzed/parsers.rs.
+#![no_main]
+
+#[path = "../folder.rs"]
+mod folder;
+#[allow(dead_code)] // the parsers of the other targets
+#[path = "../../tests/fuzzed/parsers.rs"]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| parsers::xxd(folder::folder(), data));
