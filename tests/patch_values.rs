@@ -235,6 +235,34 @@ fn checksums_of_checksums_are_computed_from_the_inside_out() {
     }
 }
 
+/// Each sums the one before it, or behind it; to look for the next ready one among all of them took a minute.
+#[test]
+fn a_chain_of_thousands_of_checksums_is_computed_link_by_link() {
+    const LINKS: usize = 5000;
+    for backwards in [false, true] {
+        let dir = scratch();
+        let mut expected = noise(LINKS * 8);
+        file(dir.path(), "f", &expected);
+        let mut script = String::new();
+        let mut before = LINKS;
+        for link in 0..LINKS {
+            let at = if backwards { LINKS - 1 - link } else { link };
+            if before < LINKS {
+                script += &format!("{:#x}: -> crc32le:{:#x}..+8\n", at * 8, before * 8);
+                let sum = crc32fast::hash(&expected[before * 8..before * 8 + 8]);
+                expected[at * 8..at * 8 + 4].copy_from_slice(&sum.to_le_bytes());
+            }
+            before = at;
+        }
+        file(dir.path(), "s", script.as_bytes());
+        run(dir.path(), "patch f --script s");
+        assert!(
+            fs::read(dir.path().join("f")).unwrap() == expected,
+            "backwards: {backwards}"
+        );
+    }
+}
+
 #[test]
 fn checksums_that_sum_each_other_or_themselves_are_refused() {
     let dir = scratch();

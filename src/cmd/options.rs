@@ -121,12 +121,7 @@ impl Writer {
     }
 
     /// As [`Writer::open`], for this kind of access.
-    pub(crate) fn open_for(
-        &self,
-        path: &Path,
-        access: Access,
-        globals: &Globals,
-    ) -> anyhow::Result<(Region, bool)> {
+    pub(crate) fn open_for(&self, path: &Path, access: Access, globals: &Globals) -> anyhow::Result<(Region, bool)> {
         let mut backing = Backing::open(path, access, self.lock_timeout)?;
         if let Some(refusal) = backing.refusal().filter(|_| !self.force) {
             return Err(Error::new("write to it", None, Cause::Refused(refusal)).into());

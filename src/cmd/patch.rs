@@ -160,7 +160,7 @@ impl Options {
             return Err(self.mismatch(&comparison.mismatches, edits.list.len(), job).into());
         }
         let len = region.span().end();
-        let changes = !comparison.todo.is_empty() || edits.len_after != len;
+        let changes = !comparison.todo(&edits).is_empty() || edits.len_after != len;
         if self.strict && !changes {
             let failure = Failure::new(Exit::No, "the edits have been applied already; nothing was written");
             return Err(failure.tip("without --strict this is success").into());
@@ -215,19 +215,14 @@ impl Options {
         } else {
             format!("by {} in {span}", plural(count as u64, "edit"))
         };
-        let changed = !comparison.todo.is_empty();
+        let changed = !comparison.todo(edits).is_empty();
         let line = match (changed, resized, count) {
             (false, true, _) => format!("{name}: length {lengths}{end}"),
             (false, false, 0) => format!("{name}: no edits; nothing was written"),
             (false, false, _) => format!("{name}: {span} holds these bytes already; nothing was written"),
             (true, _, _) => format!("{name}: {} {within} changed{end}", plural(comparison.differing, "byte")),
         };
-        let offsets: Vec<u64> = edits
-            .list
-            .iter()
-            .take(MOST_OFFSETS)
-            .map(|edit| edit.span.start())
-            .collect();
+        let offsets: Vec<u64> = edits.list.iter().take(MOST_OFFSETS).map(|edit| edit.at).collect();
         let report = Report::new("patch", job.path, changed || resized)
             .field("offset", span.start())
             .field("length", span.len())

@@ -1,11 +1,11 @@
 //! From what users write to [`Edits`]: places resolved, bytes gathered, order and bounds checked.
 
-use super::plan::{Edit, Edits, Extra, Origin};
+use super::plan::{Edits, Extra, Note, Origin};
 use super::spool::Spool;
 use super::sums::SumOf;
 use super::value::Value;
 use crate::exit::Failure;
-use crate::mapping::{Cause, Error, Facts, Span};
+use crate::mapping::{Cause, Error, Facts, Piece, Span};
 use crate::quantity::{Offset, Qty};
 use crate::report::plural;
 use std::str::FromStr;
@@ -123,11 +123,10 @@ impl Builder {
         if left == 0 && self.left_of(at, 1) == 0 {
             return Ok(());
         }
-        let expects = old.map(|_| self.edits.expected.len());
         self.edits.expected.push(old.unwrap_or_default())?;
         let from = self.edits.new.len();
         self.edits.new.push(new)?;
-        self.list(at, from, expects, None, origin)
+        self.list(at, from, old.is_some(), None, origin)
     }
 
     /// Adds an edit at `at`: `new` values one after the other, where `old` must stand before, if anything; when a range
@@ -238,8 +237,7 @@ impl Builder {
                 }),
                 extra => extra,
             };
-            let expects = old.map(|_| expects + into);
-            self.list_until(at + into, from + into, end - into, expects, extra, origin)?;
+            self.list_until(at + into, from + into, end - into, old.is_some(), extra, origin)?;
         }
         Ok(())
     }
@@ -277,14 +275,7 @@ impl Builder {
         }
     }
 
-    fn list(
-        &mut self,
-        at: u64,
-        from: u64,
-        expects: Option<u64>,
-        extra: Option<Extra>,
-        origin: Origin,
-    ) -> anyhow::Result<()> {
+    fn list(&mut self, at: u64, from: u64, expects: bool, extra: Option<Extra>, origin: Origin) -> anyhow::Result<()> {
         let len = self.edits.new.len() - from;
         self.list_until(at, from, len, expects, extra, origin)
     }
@@ -294,7 +285,7 @@ impl Builder {
         at: u64,
         from: u64,
         len: u64,
-        expects: Option<u64>,
+        expects: bool,
         extra: Option<Extra>,
         origin: Origin,
     ) -> anyhow::Result<()> {
@@ -308,16 +299,17 @@ impl Builder {
         let Some(span) = Span::at(at, len) else {
             return Err(past_end(at, len, self.len).into());
         };
-        self.ascending &= self.edits.list.last().is_none_or(|last| last.span.end() <= at);
+        self.ascending &= self.edits.list.last().is_none_or(|last| last.at + last.len <= at);
         self.previous = Some(span.end());
         let extra = match extra {
             None => 0,
             Some(extra) => {
                 self.edits.extras.push(extra);
-                self.edits.extras.len() as u32
+                self.edits.extras.len()
             }
         };
-        self.edits.list.push(Edit::new(span, from, expects, extra, origin));
+        self.edits.list.push(Piece { at, len, from });
+        self.edits.notes.push(Note::new(expects, extra, origin));
         Ok(())
     }
 
@@ -369,7 +361,7 @@ impl Builder {
             let from = self.edits.new.len();
             let previous = self.previous;
             self.edits.new.push_fill(0, cut.len())?;
-            self.list(after, from, None, None, origin)?;
+            self.list(after, from, false, None, origin)?;
             // A '+' counts from what the user wrote, not from this.
             self.previous = previous;
         } else {
@@ -389,27 +381,19 @@ impl Builder {
     /// # Errors
     /// Edits that overlap, or that leave a gap behind the end of the file.
     pub fn finish(mut self) -> anyhow::Result<Edits> {
+        // Each behind the one before, as scripts mostly come: then none overlap, and a million need not be gone over.
         if !self.ascending {
             self.sort()?;
-        }
-        let list = &self.edits.list;
-        if let Some(pair) = list.windows(2).find(|pair| pair[1].span.start() < pair[0].span.end()) {
-            let both = pair[0].span.intersect(pair[1].span);
-            let message = format!(
-                "two edits write to {both}: {} and {}",
-                pair[0].origin(),
-                pair[1].origin()
-            );
-            return Err(Failure::trouble(message)
-                .tip("leave one of them out, or make them one")
-                .into());
+            self.refuse_overlap()?;
         }
         let mut end = self.edits.len_after.max(self.len);
-        for edit in list {
-            if edit.span.start() > end {
-                return Err(past_end(edit.span.start(), edit.span.len(), end).into());
+        let list = &self.edits.list;
+        let within = list.partition_point(|edit| edit.at + edit.len <= end);
+        for edit in &list[within..] {
+            if edit.at > end {
+                return Err(past_end(edit.at, edit.len, end).into());
             }
-            end = end.max(edit.span.end());
+            end = end.max(edit.at + edit.len);
         }
         if end > self.len {
             self.edits.len_after = self.edits.len_after.max(end);
@@ -437,26 +421,57 @@ impl Builder {
         Ok(())
     }
 
-    /// Puts the edits in ascending order, and their new bytes with them.
+    fn refuse_overlap(&self) -> anyhow::Result<()> {
+        let list = &self.edits.list;
+        let Some(first) = list.windows(2).position(|pair| pair[1].at < pair[0].at + pair[0].len) else {
+            return Ok(());
+        };
+        let both = list[first].span().intersect(list[first + 1].span());
+        let origin = |index: usize| self.edits.notes[index].origin();
+        let message = format!("two edits write to {both}: {} and {}", origin(first), origin(first + 1));
+        Err(Failure::trouble(message)
+            .tip("leave one of them out, or make them one")
+            .into())
+    }
+
+    /// Puts the edits in ascending order, and their bytes with them.
     fn sort(&mut self) -> anyhow::Result<()> {
-        self.edits.list.sort_by_key(|edit| edit.span.start());
-        let mut sorted = Spool::default();
-        let mut bytes = Vec::new();
-        for edit in &mut self.edits.list {
-            let from = sorted.len();
-            for part in Span::at(edit.from, edit.span.len())
-                .unwrap_or(Span::first(0))
-                .windows(1 << 16)
-            {
-                bytes.resize(part.len() as usize, 0);
-                self.edits.new.read_at(part.start(), &mut bytes)?;
-                sorted.push(&bytes)?;
-            }
-            edit.from = from;
+        let edits = &mut self.edits;
+        let mut expects = 0;
+        let mut all = Vec::with_capacity(edits.list.len());
+        for (edit, note) in edits.list.drain(..).zip(edits.notes.drain(..)) {
+            all.push((edit, note, expects));
+            expects += if note.expects() { edit.len } else { 0 };
         }
-        self.edits.new = sorted;
+        all.sort_by_key(|(edit, ..)| edit.at);
+        let (mut new, mut expected) = (Spool::default(), Spool::default());
+        let mut buf = vec![0; 64 << 10];
+        for (edit, note, expects) in all {
+            edits.list.push(Piece {
+                from: new.len(),
+                ..edit
+            });
+            edits.notes.push(note);
+            copy(&mut edits.new, edit.from, edit.len, &mut new, &mut buf)?;
+            if note.expects() {
+                copy(&mut edits.expected, expects, edit.len, &mut expected, &mut buf)?;
+            }
+        }
+        (edits.new, edits.expected) = (new, expected);
         Ok(())
     }
+}
+
+/// Appends the `len` bytes that `source` has at `from`, by way of `buf`.
+fn copy(source: &mut Spool, from: u64, len: u64, to: &mut Spool, buf: &mut [u8]) -> anyhow::Result<()> {
+    let (mut from, end) = (from, from + len);
+    while from < end {
+        let part = buf.len().min((end - from) as usize);
+        source.read_at(from, &mut buf[..part])?;
+        to.push(&buf[..part])?;
+        from += part as u64;
+    }
+    Ok(())
 }
 
 /// Appends the mask of `value`, which has `len` bytes.

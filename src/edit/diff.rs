@@ -39,7 +39,7 @@ pub fn diff(
             let start = done + skipped;
             let len = line_len(&ours[start..], &theirs[start..]);
             let (old, new) = (&ours[start..start + len], &theirs[start..start + len]);
-            differing += super::plan::count_differing(old, new);
+            differing += super::compare::count_differing(old, new);
             script.edit(at + start as u64, old, new)?;
             done = start + len;
         }

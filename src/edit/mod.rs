@@ -1,6 +1,7 @@
 //! Edits: what bytes go where, what must stand there before, and how they get in all or not at all.
 
 mod builder;
+mod compare;
 mod diff;
 mod find;
 mod journal;
@@ -19,7 +20,7 @@ pub use builder::{Builder, Source};
 pub use diff::diff;
 pub use find::{Find, find};
 pub use journal::{Place, Recovery, recover};
-pub use plan::{Comparison, Durability, Edit, Edits, Extra, Mismatch, Origin};
+pub use plan::{Comparison, Durability, Edits, Extra, Mismatch, Note, Origin};
 pub use script::{read_edit, read_script};
 pub use spool::Spool;
 pub use undo::{Before, or_put_back};

@@ -97,24 +97,6 @@ impl Spool {
         Ok(())
     }
 
-    /// The `len` bytes from `from` on, all of which must be there: where they stand, or copied into `scratch`.
-    pub fn slice<'a>(&'a mut self, from: u64, len: usize, scratch: &'a mut Vec<u8>) -> anyhow::Result<&'a [u8]> {
-        if let Some(at) = from.checked_sub(self.filed) {
-            let bytes = self.tail.get(at as usize..at as usize + len);
-            return bytes.context("the payload is shorter than its edits");
-        }
-        if from + len as u64 <= self.filed && len <= BLOCK {
-            let block = self.filed_at(from, len)?;
-            if block.len() >= len {
-                // Asked again, for the borrow of the first call would reach to the end.
-                return Ok(&self.filed_at(from, len)?[..len]);
-            }
-        }
-        scratch.resize(len, 0);
-        self.read_at(from, scratch)?;
-        Ok(scratch)
-    }
-
     /// Copies the bytes from `from` on into `buf`, all of which must be there.
     pub fn read_at(&mut self, from: u64, buf: &mut [u8]) -> anyhow::Result<()> {
         let mut from = from;

@@ -1,9 +1,10 @@
 //! Checksums as values: computed over what the file will hold once every other edit is in.
 
-use super::plan::{Edits, Extra, count_differing, read_or_zeros};
+use super::compare::{count_differing, read_or_zeros};
+use super::plan::{Edits, Extra};
 use super::spool::Spool;
 use crate::exit::Failure;
-use crate::mapping::{Region, Span};
+use crate::mapping::{Piece, Region, Span};
 
 /// A checksum whose range is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,26 +29,13 @@ pub fn compute(
     mut differing: impl FnMut(usize, u64),
     old: &mut Spool,
 ) -> anyhow::Result<()> {
-    let mut waiting: Vec<(usize, SumOf)> = (edits.list.iter().enumerate())
-        .filter(|(_, edit)| edit.extra > 0)
-        .filter_map(|(index, edit)| match edits.extras[edit.extra as usize - 1] {
+    let sums: Vec<(usize, SumOf)> = (edits.notes.iter().enumerate())
+        .filter_map(|(index, note)| match edits.extras[note.extra()?] {
             Extra::Sum(sum) => Some((index, sum)),
             Extra::Masks { .. } => None,
         })
         .collect();
-    while !waiting.is_empty() {
-        let ready = waiting.iter().position(|(_, sum)| {
-            let covers = |(other, _): &(usize, SumOf)| !edits.list[*other].span.intersect(sum.range).is_empty();
-            !waiting.iter().any(covers)
-        });
-        let Some(ready) = ready else {
-            let at = edits.list[waiting[0].0].span.start();
-            let message = format!("the checksum at {at:#x} sums another one that sums it");
-            return Err(Failure::trouble(message)
-                .tip("leave one of the two out of the other's range")
-                .into());
-        };
-        let (index, sum) = waiting.swap_remove(ready);
+    for (index, sum) in in_order(&sums, &edits.list)? {
         let edit = edits.list[index];
         let crc = crc_of(edits, region, sum.range)?;
         let bytes = if sum.big { crc.to_be_bytes() } else { crc.to_le_bytes() };
@@ -59,20 +47,70 @@ pub fn compute(
     Ok(())
 }
 
+/// `sums`, which ascend, in an order in which each comes behind those that it sums. A depth-first search that looks at
+/// each of them once for each sum over it: never more work than summing their bytes will be.
+fn in_order(sums: &[(usize, SumOf)], list: &[Piece]) -> anyhow::Result<Vec<(usize, SumOf)>> {
+    #[derive(Clone, Copy)]
+    enum Seen {
+        Not,
+        /// Its turn comes when those that it sums have had theirs.
+        Waiting,
+        Placed,
+    }
+    let place = |index: usize| list[sums[index].0].span();
+    let summed_by = |index: usize| {
+        let range = sums[index].1.range;
+        let first = sums.partition_point(|(index, _)| list[*index].span().end() <= range.start());
+        (first..sums.len()).take_while(move |other| !place(*other).intersect(range).is_empty())
+    };
+    let mut seen = vec![Seen::Not; sums.len()];
+    let mut order = Vec::with_capacity(sums.len());
+    let mut stack = Vec::new();
+    for first in 0..sums.len() {
+        if matches!(seen[first], Seen::Not) {
+            seen[first] = Seen::Waiting;
+            stack.push((first, summed_by(first)));
+        }
+        while let Some((index, others)) = stack.last_mut() {
+            let Some(other) = others.next() else {
+                seen[*index] = Seen::Placed;
+                order.push(sums[*index]);
+                stack.pop();
+                continue;
+            };
+            match seen[other] {
+                Seen::Placed => {}
+                Seen::Not => {
+                    seen[other] = Seen::Waiting;
+                    stack.push((other, summed_by(other)));
+                }
+                Seen::Waiting => {
+                    let at = place(other).start();
+                    let message = format!("the checksum at {at:#x} sums another one that sums it");
+                    return Err(Failure::trouble(message)
+                        .tip("leave one of the two out of the other's range")
+                        .into());
+                }
+            }
+        }
+    }
+    Ok(order)
+}
+
 fn crc_of(edits: &mut Edits, region: &mut Region, range: Span) -> anyhow::Result<u32> {
     let mut crc = crc32fast::Hasher::new();
     let mut bytes = Vec::new();
     for part in range.windows(CHUNK) {
         read_or_zeros(region, part, &mut bytes)?;
-        let first = edits.list.partition_point(|edit| edit.span.end() <= part.start());
+        let first = edits.list.partition_point(|edit| edit.span().end() <= part.start());
         for index in first..edits.list.len() {
             let edit = edits.list[index];
-            let both = edit.span.intersect(part);
+            let both = edit.span().intersect(part);
             if both.is_empty() {
                 break;
             }
             let into = (both.start() - part.start()) as usize;
-            let from = edit.from + (both.start() - edit.span.start());
+            let from = edit.from + (both.start() - edit.at);
             edits.new.read_at(from, &mut bytes[into..into + both.len() as usize])?;
         }
         crc.update(&bytes);

@@ -158,9 +158,10 @@ impl Region {
         Ok(window.covers.end().min(end).saturating_sub(offset))
     }
 
-    /// Whether `offset` is mapped at this moment.
-    pub(super) fn is_mapped(&self, offset: u64) -> bool {
-        self.window.as_ref().is_some_and(|window| window.has(offset))
+    /// Slides a window of `size` bytes, a multiple of [`WINDOW`], from now on; nothing stays mapped until the next use.
+    pub fn widen(&mut self, size: u64) {
+        self.window = None;
+        self.shape.window = self.shape.window.map(|window| window.max(size));
     }
 
     /// `span`, if it lies within the region.
@@ -255,18 +256,15 @@ impl Region {
     /// One preadv(2) from `payload` into the mapping. The pieces, at most 1,024, lie in the present window, and
     /// their payload is contiguous. A short count is an exact prefix; EFAULT is a first page that cannot be had.
     pub(super) fn copy_in(&mut self, pieces: &[Piece], payload: BorrowedFd<'_>) -> Result<nix::Result<usize>> {
-        let window = self.window.as_ref();
-        let part = |piece: &Piece| {
-            let window = window.filter(|window| window.covers.contains(piece.span()))?;
-            Some(libc::iovec {
-                iov_base: window.address(piece.at) as *mut c_void,
-                iov_len: piece.len as usize,
-            })
-        };
-        let parts: Option<Vec<_>> = pieces.iter().map(part).collect();
-        let (Some(parts), Some(first)) = (parts, pieces.first()) else {
+        let mapped = |window: &&Window| pieces.iter().all(|piece| window.covers.contains(piece.span()));
+        let (Some(window), Some(first)) = (self.window.as_ref().filter(mapped), pieces.first()) else {
             return Err(self.past_end("store", self.span));
         };
+        let part = |piece: &Piece| libc::iovec {
+            iov_base: window.address(piece.at) as *mut c_void,
+            iov_len: piece.len as usize,
+        };
+        let parts: Vec<_> = pieces.iter().map(part).collect();
         // SAFETY: every part lies in the mapping, which is ours; no Rust reference to it exists.
         let count = unsafe {
             libc::preadv(

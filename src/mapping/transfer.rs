@@ -127,7 +127,7 @@ impl Region {
         while let Some(piece) = pieces.next() {
             let mut run = piece.span();
             // Neighbours on the same or the next page go along in one call; no page between them is touched for nothing.
-            while let Some(next) = pieces.next_if(|next| next.at / page * page <= run.pages(page).end()) {
+            while let Some(next) = pieces.next_if(|next| next.at < run.pages(page).end() + page) {
                 run = run.join(next.span());
             }
             for window in run.windows(self.window_size()) {
@@ -177,13 +177,13 @@ impl Region {
         if !self.shape().prot.writes() {
             return Err(Error::new("store", None, Cause::Protection("the mapping is read-only")));
         }
+        let mut total = 0;
         for piece in pieces {
-            self.check("store", Span::at(piece.at, piece.len))?;
+            total += self.check("store", Span::at(piece.at, piece.len))?.len();
         }
         if let Some(first) = pieces.first() {
             self.refuse_device_memory("store", first.span())?;
         }
-        let total: u64 = pieces.iter().map(|piece| piece.len).sum();
         let mut queue = pieces.iter().copied().filter(|piece| piece.len > 0);
         let mut rest = queue.next();
         let mut done = 0;
@@ -192,12 +192,13 @@ impl Region {
             let stored = |error| Error { stored: done, ..error };
             batch.clear();
             let mut from = first.from;
-            while let Some(piece) = rest.filter(|piece| piece.from == from && batch.len() < PIECES) {
-                // The window must not slide under pieces that are in the batch already.
-                if !batch.is_empty() && !self.is_mapped(piece.at) || from - first.from >= WINDOW {
+            // The window must not slide under pieces that are in the batch already.
+            let window = first.at..first.at + self.reach(first.at).map_err(stored)?;
+            while let Some(piece) = rest.filter(|piece| piece.from == from && window.contains(&piece.at)) {
+                if batch.len() == PIECES || from - first.from >= WINDOW {
                     break;
                 }
-                let len = piece.len.min(self.reach(piece.at).map_err(stored)?).min(WINDOW);
+                let len = piece.len.min(window.end - piece.at).min(WINDOW);
                 batch.push(Piece { len, ..piece });
                 from += len;
                 rest = after(piece, len).or_else(|| queue.next());

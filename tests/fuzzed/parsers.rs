@@ -68,8 +68,8 @@ pub fn xxd(dir: &Path, data: &[u8]) {
     check(&edits);
     let mut dump = String::new();
     for edit in edits.list.clone() {
-        let bytes = taken(&mut edits.new, edit.from, edit.span.len());
-        dump += &format!("{:08x}: {}\n", edit.span.start(), const_hex::encode(bytes));
+        let bytes = taken(&mut edits.new, edit.from, edit.len);
+        dump += &format!("{:08x}: {}\n", edit.at, const_hex::encode(bytes));
     }
     let mut again = read(dump.as_bytes()).expect("a dump of what was read can be read");
     assert_eq!(spans(&edits), spans(&again));
@@ -113,31 +113,31 @@ pub fn value(data: &[u8]) {
 /// What [`Edits`] promises.
 fn check(edits: &Edits) {
     let end = edits.len_after.max(LEN as u64);
-    let (mut free, mut from) = (0, 0);
-    for edit in &edits.list {
+    let (mut free, mut from, mut expected) = (0, 0, 0);
+    assert_eq!(edits.list.len(), edits.notes.len());
+    for (edit, note) in edits.list.iter().zip(&edits.notes) {
+        let span = edit.span();
         assert!(
-            !edit.span.is_empty() && edit.span.start() >= free && edit.span.end() <= end,
+            !span.is_empty() && span.start() >= free && span.end() <= end,
             "{edit:?}"
         );
         assert_eq!(edit.from, from, "the new bytes stand in order, without gaps");
-        (free, from) = (edit.span.end(), from + edit.span.len());
-        assert!(
-            edit.expects()
-                .is_none_or(|at| at + edit.span.len() <= edits.expected.len())
-        );
-        let Some(extra) = edit.extra.checked_sub(1) else {
+        (free, from) = (span.end(), from + edit.len);
+        expected += if note.expects() { edit.len } else { 0 };
+        let Some(extra) = note.extra() else {
             continue;
         };
-        match &edits.extras[extra as usize] {
+        match &edits.extras[extra] {
             Extra::Masks { new, old } => {
                 for mask in [new, old].into_iter().flatten() {
-                    assert_eq!(mask.len() as u64, edit.span.len());
+                    assert_eq!(mask.len() as u64, edit.len);
                 }
             }
-            Extra::Sum(sum) => assert!(sum.range.intersect(edit.span).is_empty()),
+            Extra::Sum(sum) => assert!(sum.range.intersect(span).is_empty()),
         }
     }
     assert_eq!(edits.new.len(), from);
+    assert_eq!(edits.expected.len(), expected);
 }
 
 /// The script that `--dry-run` prints, and the file as it will be; `None` where the edits do not match the file.
@@ -148,7 +148,7 @@ fn applied(edits: &mut Edits, region: &mut Region) -> Option<(Vec<u8>, Vec<u8>)>
     if !comparison.mismatches.is_empty() {
         return None;
     }
-    for piece in comparison.todo.clone() {
+    for piece in comparison.todo(edits).to_vec() {
         let bytes = taken(&mut edits.new, piece.from, piece.len);
         image[piece.at as usize..][..bytes.len()].copy_from_slice(&bytes);
     }
@@ -166,7 +166,7 @@ fn applied(edits: &mut Edits, region: &mut Region) -> Option<(Vec<u8>, Vec<u8>)>
 }
 
 fn spans(edits: &Edits) -> Vec<(u64, u64)> {
-    let spans = edits.list.iter().map(|edit| (edit.span.start(), edit.span.len()));
+    let spans = edits.list.iter().map(|edit| (edit.at, edit.len));
     spans.collect()
 }
 

@@ -3,9 +3,9 @@
 use super::Options;
 use crate::cmd::Job;
 use crate::cmd::options::units;
-use crate::edit::{Edit, Edits, Extra, Origin, ScriptWriter};
+use crate::edit::{Edits, Extra, Note, Origin, ScriptWriter};
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{self, Piece, Region, Span, Width};
+use crate::mapping::{self, Region, Span, Width};
 use crate::progress::Progress;
 use crate::report::{self, Report, plural};
 use anyhow::Context;
@@ -45,9 +45,9 @@ impl Options {
         job: Job<'_>,
     ) -> anyhow::Result<()> {
         let facts = region.backing().facts().clone();
-        for edit in &edits.list {
-            let checked = of_stores_alone(edits, edit).and_then(|()| units(edit.span, width));
-            match edit.origin() {
+        for (edit, note) in edits.list.iter().zip(&edits.notes) {
+            let checked = of_stores_alone(edits, *note).and_then(|()| units(edit.span(), width));
+            match note.origin() {
                 Origin::Arguments => checked?,
                 origin => checked.with_context(|| origin.to_string())?,
             }
@@ -67,27 +67,27 @@ impl Options {
             return print_stores(edits, width, len, job);
         }
         let list = edits.list.clone();
-        let total = list.iter().map(|edit| edit.span.len()).sum();
+        let total = list.iter().map(|edit| edit.len).sum();
         let all = list
             .iter()
-            .map(|edit| edit.span)
+            .map(|edit| edit.span())
             .reduce(Span::join)
             .unwrap_or(Span::first(0));
         let mut progress = Progress::writing(job.globals, "storing", total)?;
-        let mut pieces: Vec<Piece> = list.iter().map(piece).collect();
+        let mut pieces = list.clone();
         pieces.sort_by_key(|piece| piece.at);
         region
             .make_units_writable(&pieces)
             .or_fail(|| Failure::trouble("nothing was written"))?;
         let mut before = 0;
         for edit in &list {
-            let start = edit.span.start();
+            let start = edit.at;
             let mut done = before;
-            let stored = region.store_units(edit.span, width, |at, bytes| {
+            let stored = region.store_units(edit.span(), width, |at, bytes| {
                 done = before + (at - start);
                 progress
                     .step(done)
-                    .map_err(|signal| interrupted(signal, edit.span.from(at)))?;
+                    .map_err(|signal| interrupted(signal, edit.span().from(at)))?;
                 edits.new.read_at(edit.from + (at - start), bytes)
             });
             if let Err(error) = stored {
@@ -95,7 +95,7 @@ impl Options {
                 let done = of_core.map_or(done, |error| done.max(before + error.stored));
                 return Err(error).or_fail(|| cut_short(done, total, width, all, job));
             }
-            before += edit.span.len();
+            before += edit.len;
         }
         if self.sync {
             region.flush(all, false).or_fail(|| {
@@ -128,14 +128,6 @@ impl Options {
     }
 }
 
-fn piece(edit: &Edit) -> Piece {
-    Piece {
-        at: edit.span.start(),
-        len: edit.span.len(),
-        from: edit.from,
-    }
-}
-
 fn needs_to_read(what: &str) -> Failure {
     Failure::trouble(format!(
         "{what} has to read the bytes that are there, and --access reads nothing"
@@ -144,16 +136,12 @@ fn needs_to_read(what: &str) -> Failure {
 }
 
 /// Refuses an edit that depends on what is there.
-fn of_stores_alone(edits: &Edits, edit: &Edit) -> anyhow::Result<()> {
-    if edit.expects().is_some() {
+fn of_stores_alone(edits: &Edits, note: Note) -> anyhow::Result<()> {
+    if note.expects() {
         let failure = needs_to_read("an edit with old bytes");
         return Err(failure.tip("write OFFSET: -> NEW, without the old bytes").into());
     }
-    let extra = edit
-        .extra
-        .checked_sub(1)
-        .and_then(|index| edits.extras.get(index as usize));
-    match extra {
+    match note.extra().and_then(|index| edits.extras.get(index)) {
         None => Ok(()),
         Some(Extra::Masks { .. }) => {
             let failure = needs_to_read("a mask");
@@ -193,11 +181,9 @@ fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, job: Job<'_>)
     let mut lines = Vec::new();
     let mut bytes = Vec::new();
     for edit in edits.list.clone() {
-        for line in edit.span.windows(LINE) {
+        for line in edit.span().windows(LINE) {
             bytes.resize(line.len() as usize, 0);
-            edits
-                .new
-                .read_at(edit.from + (line.start() - edit.span.start()), &mut bytes)?;
+            edits.new.read_at(edit.from + (line.start() - edit.at), &mut bytes)?;
             if job.globals.json {
                 lines.push(json!({"offset": line.start(), "old": null, "new": const_hex::encode(&bytes)}));
             } else {

@@ -1,0 +1,263 @@
+//! Edits held against the file: what stands there, what differs, and what is not as expected.
+
+use super::plan::{Comparison, Edits, Extra, Mismatch};
+use super::spool::Spool;
+use super::sums;
+use crate::mapping::{Piece, Region, Span, Step};
+
+/// How many bytes of a mismatch are shown.
+const SHOWN: u64 = 16;
+
+/// Edits closer than this are read together.
+const NEAR: u64 = 4096;
+
+/// The most that is read together, and the step in which a longer edit is read.
+const TOGETHER: u64 = 256 << 10;
+
+/// The bytes of a part of the file and of the edits in it, one after the other; used anew for each part.
+#[derive(Default)]
+struct Part {
+    /// The file's, edit or not.
+    have: Vec<u8>,
+    /// What the edits replace.
+    old: Vec<u8>,
+    /// What they write.
+    new: Vec<u8>,
+    /// What they expect, those that do.
+    expected: Vec<u8>,
+}
+
+/// What is known of one edit, its bytes seen so far.
+#[derive(Default)]
+struct Verdict {
+    differing: u64,
+    unexpected: Option<u64>,
+}
+
+/// An edit that does not stand on what it expects.
+struct Unexpected {
+    /// Its place in the list.
+    index: usize,
+    /// File offset of the first byte that is other than expected.
+    offset: u64,
+    /// Where what the edit expects begins in [`Edits::expected`].
+    expects: u64,
+}
+
+impl Edits {
+    /// Reads what every edit would replace and holds it against what it expects; then computes the checksums, which
+    /// see all the others. A range that holds the new bytes already is as good as one that holds the expected ones,
+    /// unless `strict`: so the same edits twice change nothing. What lies past the end of the file counts as zeros.
+    ///
+    /// # Errors
+    /// What keeps the file or the edits' bytes from being read.
+    pub fn compare(&mut self, region: &mut Region, strict: bool, step: &mut Step<'_>) -> anyhow::Result<Comparison> {
+        let mut all = Comparison::default();
+        let mut bytes = Part::default();
+        let mut differs = vec![false; self.list.len()];
+        // Those of this part, and checksums: whether these are right already is known only at the end.
+        let mut unexpected = Vec::new();
+        let mut doubtful = Vec::new();
+        // Where the bytes that the next edit expects begin.
+        let mut expects = 0;
+        let mut index = 0;
+        while index < self.list.len() {
+            let (count, group) = self.together(index);
+            // Either several edits in one part, or one edit in several.
+            let step_len = if count > 1 { u64::MAX } else { TOGETHER };
+            let mut verdict = Verdict::default();
+            for part in group.windows(step_len) {
+                self.fetch(region, index..index + count, part, expects, &mut bytes)?;
+                // How much of the edits' bytes has been looked at.
+                let (mut seen, mut compared) = (0, 0);
+                for (nth, differs) in differs[index..index + count].iter_mut().enumerate() {
+                    let index = index + nth;
+                    let (edit, note) = (self.list[index], self.notes[index]);
+                    let both = edit.span().intersect(part);
+                    let len = both.len() as usize;
+                    let have = &bytes.have[(both.start() - part.start()) as usize..][..len];
+                    bytes.old.extend_from_slice(have);
+                    let new = &mut bytes.new[seen..seen + len];
+                    seen += len;
+                    let expected = note.expects().then(|| {
+                        compared += len;
+                        &mut bytes.expected[compared - len..compared]
+                    });
+                    self.judge(index, both.start(), have, expected, new, &mut verdict)?;
+                    if both.end() < edit.at + edit.len {
+                        continue;
+                    }
+                    let Verdict {
+                        differing,
+                        unexpected: at,
+                    } = std::mem::take(&mut verdict);
+                    *differs = differing > 0;
+                    all.differing += differing;
+                    if let Some(offset) = at {
+                        let one = Unexpected { index, offset, expects };
+                        if strict || differing > 0 {
+                            unexpected.push(one);
+                        } else if self.sums(index) {
+                            doubtful.push(one);
+                        }
+                    }
+                    if note.expects() {
+                        expects += edit.len;
+                    }
+                }
+                all.old.push(&bytes.old)?;
+                for one in unexpected.drain(..) {
+                    all.mismatches.push(self.mismatch(&one, &mut all.old)?);
+                }
+                step(all.old.len())?;
+            }
+            index += count;
+        }
+        sums::compute(
+            self,
+            region,
+            |index, count| {
+                differs[index] = count > 0;
+                all.differing += count;
+            },
+            &mut all.old,
+        )?;
+        for one in doubtful.iter().filter(|one| differs[one.index]) {
+            all.mismatches.push(self.mismatch(one, &mut all.old)?);
+        }
+        if differs.contains(&false) {
+            let changing = self.list.iter().zip(differs).filter(|(_, differs)| *differs);
+            all.fewer = Some(changing.map(|(edit, _)| *edit).collect());
+        }
+        Ok(all)
+    }
+
+    /// How many edits from `index` on are read together, and the range that holds them.
+    fn together(&self, index: usize) -> (usize, Span) {
+        let mut span = self.list[index].span();
+        let mut count = 1;
+        for edit in &self.list[index + 1..] {
+            let joined = span.join(edit.span());
+            if edit.at > span.end() + NEAR || joined.len() > TOGETHER {
+                break;
+            }
+            span = joined;
+            count += 1;
+        }
+        (count, span)
+    }
+
+    /// Reads the bytes of `part`, and those of the edits `which` that lie in it: all of several, or some of one. What
+    /// they expect begins at `expects`.
+    fn fetch(
+        &mut self,
+        region: &mut Region,
+        which: std::ops::Range<usize>,
+        part: Span,
+        expects: u64,
+        bytes: &mut Part,
+    ) -> anyhow::Result<()> {
+        read_or_zeros(region, part, &mut bytes.have)?;
+        bytes.old.clear();
+        let edits = &self.list[which.clone()];
+        let (into, len) = match edits {
+            [one] => (part.start() - one.at, part.len()),
+            several => (0, several.iter().map(|edit| edit.len).sum()),
+        };
+        let expecting = edits.iter().zip(&self.notes[which]).filter(|(_, note)| note.expects());
+        let expected_len = expecting.map(|(edit, _)| edit.len).sum::<u64>().min(len);
+        bytes.new.resize(len as usize, 0);
+        self.new.read_at(edits[0].from + into, &mut bytes.new)?;
+        bytes.expected.resize(expected_len as usize, 0);
+        self.expected.read_at(expects + into, &mut bytes.expected)
+    }
+
+    /// Looks at a part of the `index`-th edit, of which the file has `have` at `at`, in the light of what is to be
+    /// there and what it expects; fills in the bits that a mask keeps.
+    fn judge(
+        &mut self,
+        index: usize,
+        at: u64,
+        have: &[u8],
+        expected: Option<&mut [u8]>,
+        new: &mut [u8],
+        verdict: &mut Verdict,
+    ) -> anyhow::Result<()> {
+        let edit = self.list[index];
+        let into = (at - edit.at) as usize;
+        let (mask, old_mask) = match self.notes[index].extra().map(|index| &self.extras[index]) {
+            Some(Extra::Masks { new, old }) => (new.as_deref(), old.as_deref()),
+            _ => (None, None),
+        };
+        if let Some(expected) = expected.filter(|_| verdict.unexpected.is_none()) {
+            if let Some(mask) = old_mask {
+                keep_outside(&mask[into..], have, expected);
+            }
+            verdict.unexpected = first_difference(expected, have).map(|index| at + index as u64);
+        }
+        if let Some(mask) = mask {
+            keep_outside(&mask[into..], have, new);
+            self.new.overwrite(edit.from + into as u64, new)?;
+        }
+        // What a checksum will be is not known yet.
+        if !self.sums(index) {
+            verdict.differing += count_differing(new, have);
+        }
+        Ok(())
+    }
+
+    /// Whether the new bytes of the `index`-th edit are a checksum.
+    fn sums(&self, index: usize) -> bool {
+        let extra = self.notes[index].extra().map(|index| &self.extras[index]);
+        matches!(extra, Some(Extra::Sum(_)))
+    }
+
+    fn mismatch(&mut self, one: &Unexpected, old: &mut Spool) -> anyhow::Result<Mismatch> {
+        let Piece { at, len, from } = self.list[one.index];
+        let note = self.notes[one.index];
+        let into = one.offset - at;
+        let shown = (len - into).min(SHOWN) as usize;
+        let (mut found, mut expected) = (vec![0; shown], vec![0; shown]);
+        old.read_at(from + into, &mut found)?;
+        self.expected.read_at(one.expects + into, &mut expected)?;
+        if let Some(Extra::Masks { old: Some(mask), .. }) = note.extra().map(|index| &self.extras[index]) {
+            keep_outside(&mask[into as usize..], &found, &mut expected);
+        }
+        Ok(Mismatch {
+            offset: one.offset,
+            found,
+            expected,
+            origin: note.origin(),
+        })
+    }
+}
+
+/// The bytes of `span`; zeros for what lies past the end of the region.
+pub(super) fn read_or_zeros(region: &mut Region, span: Span, buf: &mut Vec<u8>) -> anyhow::Result<()> {
+    let there = span.intersect(region.span());
+    buf.resize(span.len() as usize, 0);
+    buf[there.len() as usize..].fill(0);
+    if !there.is_empty() {
+        region.read(there.start(), &mut buf[..there.len() as usize])?;
+    }
+    Ok(())
+}
+
+/// Puts the bits of `have` that lie outside `mask` into `bytes`.
+fn keep_outside(mask: &[u8], have: &[u8], bytes: &mut [u8]) {
+    for ((byte, have), mask) in bytes.iter_mut().zip(have).zip(mask) {
+        *byte = (*byte & mask) | (have & !mask);
+    }
+}
+
+/// In how many places two runs of bytes differ.
+pub(super) fn count_differing(a: &[u8], b: &[u8]) -> u64 {
+    a.iter().zip(b).filter(|(a, b)| a != b).count() as u64
+}
+
+fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
+    if a == b {
+        return None;
+    }
+    a.iter().zip(b).position(|(a, b)| a != b)
+}
