@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::BufReader;
+use std::io::{BufReader, Cursor, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -72,12 +72,22 @@ fn patch(path: &Path, gather: impl FnOnce(&mut Builder) -> anyhow::Result<()>) -
 }
 
 /// Text that comes in pieces shorter than most lines, as it may from a pipe.
-fn in_small_pieces(text: &[u8]) -> BufReader<&[u8]> {
-    BufReader::with_capacity(37, text)
+fn in_small_pieces(text: &[u8]) -> BufReader<Trickle> {
+    BufReader::with_capacity(37, Trickle(Cursor::new(text.to_vec())))
+}
+
+/// A source that gives little at a time.
+struct Trickle(Cursor<Vec<u8>>);
+
+impl Read for Trickle {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let len = buf.len().min(37);
+        self.0.read(&mut buf[..len])
+    }
 }
 
 fn apply(path: &Path, script: &[u8]) -> anyhow::Result<Applied> {
-    patch(path, |builder| read_script(&mut in_small_pieces(script), builder))
+    patch(path, |builder| read_script(in_small_pieces(script), builder))
 }
 
 /// Does not even try to read a script that could make it wait for stdin, or read what lies about.
@@ -422,7 +432,7 @@ fn refused_or_reversible(bytes: &[u8], gather: impl FnOnce(&mut Builder) -> anyh
 
 fn script_of_arbitrary(bytes: &[u8], script: &[u8]) {
     if !names_a_file(script) {
-        refused_or_reversible(bytes, |builder| read_script(&mut in_small_pieces(script), builder));
+        refused_or_reversible(bytes, |builder| read_script(in_small_pieces(script), builder));
     }
 }
 

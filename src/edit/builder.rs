@@ -1,5 +1,6 @@
 //! From what users write to [`Edits`]: places resolved, bytes gathered, order and bounds checked.
 
+use super::plain::Plain;
 use super::plan::{Edits, Extra, Note, Origin};
 use super::spool::Spool;
 use super::sums::SumOf;
@@ -127,6 +128,35 @@ impl Builder {
         let from = self.edits.new.len();
         self.edits.new.push(new)?;
         self.list(at, from, old.is_some(), None, origin)
+    }
+
+    /// Adds the edits of a block before which there were `lines` lines. False, with nothing done, when that takes a
+    /// closer look at one of them.
+    pub fn add_plain(&mut self, plain: &Plain, lines: u32) -> anyhow::Result<bool> {
+        let most = if self.grow { i64::MAX as u64 } else { self.len };
+        if plain.end > most || (self.reverse && self.edits.len_after < self.len) {
+            return Ok(false);
+        }
+        let (Some(first), Some(last)) = (plain.list.first(), plain.list.last()) else {
+            return Ok(true);
+        };
+        let (old, new) = match self.reverse {
+            true => (&plain.new, &plain.old),
+            false => (&plain.old, &plain.new),
+        };
+        let edits = &mut self.edits;
+        self.ascending &= plain.ascending && edits.list.last().is_none_or(|last| last.at + last.len <= first.at);
+        self.previous = Some(last.at + last.len);
+        let before = edits.new.len();
+        edits.list.extend(plain.list.iter().map(|edit| Piece {
+            from: before + edit.from,
+            ..*edit
+        }));
+        let note = |line: &u32| Note::new(true, 0, Origin::Line(lines + line));
+        edits.notes.extend(plain.lines.iter().map(note));
+        edits.expected.push(old)?;
+        edits.new.push(new)?;
+        Ok(true)
     }
 
     /// Adds an edit at `at`: `new` values one after the other, where `old` must stand before, if anything; when a range

@@ -1,11 +1,13 @@
 //! Edits: what bytes go where, what must stand there before, and how they get in all or not at all.
 
+mod blocks;
 mod builder;
 mod compare;
 mod diff;
 mod find;
 mod journal;
 mod number;
+mod plain;
 mod plan;
 mod script;
 mod spool;

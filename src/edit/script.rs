@@ -1,25 +1,45 @@
 //! Edit scripts, as mmapctl-patch-script(5) describes them: read a line at a time into a [`Builder`].
 
+use super::blocks::{BLOCK, Block, Blocks};
 use super::builder::{Builder, Source};
+use super::plain::Plain;
 use super::plan::Origin;
 use super::value::Value;
 use crate::exit::Failure;
 use crate::quantity;
 use anyhow::Context;
 use std::ffi::OsStr;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::os::unix::ffi::OsStrExt;
 
 /// The first line of a script; a script may go without it, but not claim another version.
 pub const HEADER: &str = "# mmapctl-patch 1";
 
 /// Reads a whole script. Errors name the line.
-pub fn read_script(source: &mut impl BufRead, builder: &mut Builder) -> anyhow::Result<()> {
-    each_line(source, |number, line| {
-        let origin = Origin::Line(number);
-        if plain(line, builder, origin)? {
-            return Ok(());
+pub fn read_script(source: impl Read + Send + 'static, builder: &mut Builder) -> anyhow::Result<()> {
+    read_blocks(Blocks::new(source, BLOCK), builder)
+}
+
+fn read_blocks(mut blocks: Blocks, builder: &mut Builder) -> anyhow::Result<()> {
+    // How many lines have been read.
+    let mut lines = 0;
+    let mut block = Block::default();
+    while blocks.next(&mut block).context("cannot read the script")? {
+        // The first block begins with the version.
+        let plain = block.is_read || (lines > 0 && block.plain.read(&block.text));
+        if plain && builder.add_plain(&block.plain, lines)? {
+            lines += block.plain.count;
+        } else {
+            lines = read_lines(&block.text, lines, builder)?;
         }
+    }
+    Ok(())
+}
+
+/// Reads the lines of `text` one by one, before which there were `before`; gives how many there are with them.
+fn read_lines(text: &[u8], before: u32, builder: &mut Builder) -> anyhow::Result<u32> {
+    let mut plain = Plain::default();
+    each_line(&mut &text[..], before, |number, line| {
         if number == 1
             && let Some(version) = line.strip_prefix(b"# mmapctl-patch ")
             && version.trim_ascii() != b"1"
@@ -28,7 +48,10 @@ pub fn read_script(source: &mut impl BufRead, builder: &mut Builder) -> anyhow::
             let failure = Failure::trouble(format!("scripts of version '{version}' are unknown"));
             return Err(failure.tip(format!("this mmapctl reads '{HEADER}'")).into());
         }
-        line_of(line, builder, origin)
+        if plain.read(line) && builder.add_plain(&plain, number - 1)? {
+            return Ok(());
+        }
+        line_of(line, builder, Origin::Line(number))
     })
 }
 
@@ -43,13 +66,14 @@ pub fn read_edit(text: &OsStr, number: u32, builder: &mut Builder) -> anyhow::Re
     Ok(())
 }
 
-/// Hands each line of `source` to `each`, with its number, without its end (LF or CRLF) and without the byte order
-/// mark that some editors put in front.
+/// Hands each line of `source` to `each`, with its number, `before` and one for the first, without its end (LF or CRLF)
+/// and without the byte order mark that some editors put in front. Gives the number of the last one.
 pub(super) fn each_line(
     source: &mut impl BufRead,
+    before: u32,
     mut each: impl FnMut(u32, &[u8]) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let mut number = 0;
+) -> anyhow::Result<u32> {
+    let mut number = before;
     // The beginning of a line whose end has not been read yet.
     let mut partial: Vec<u8> = Vec::new();
     loop {
@@ -78,7 +102,7 @@ pub(super) fn each_line(
         number += 1;
         each(number, text_of(&partial, number)).with_context(|| Origin::Line(number).to_string())?;
     }
-    Ok(())
+    Ok(number)
 }
 
 fn text_of(line: &[u8], number: u32) -> &[u8] {
@@ -88,85 +112,6 @@ fn text_of(line: &[u8], number: u32) -> &[u8] {
         _ => text,
     }
 }
-
-/// The line that programs write, `0x40: 7405 -> 9090`, without a detour: a script may have a million of them. False,
-/// with nothing done, for every other line.
-fn plain(line: &[u8], builder: &mut Builder, origin: Origin) -> anyhow::Result<bool> {
-    let Some((at, rest)) = hex_number(line) else {
-        return Ok(false);
-    };
-    let mut bytes = [0u8; 2 * MOST_PLAIN];
-    let Some(rest) = rest.strip_prefix(b": ") else {
-        return Ok(false);
-    };
-    let Some((old, rest)) = hex_bytes(rest, &mut bytes) else {
-        return Ok(false);
-    };
-    let Some(rest) = rest.strip_prefix(b" -> ") else {
-        return Ok(false);
-    };
-    let (before, after) = bytes.split_at_mut(old);
-    match hex_bytes(rest, after) {
-        Some((new, [])) => {
-            builder.add_bytes(at, Some(before), &after[..new], origin)?;
-            Ok(true)
-        }
-        _ => Ok(false),
-    }
-}
-
-/// The most bytes a side of a plain line has.
-const MOST_PLAIN: usize = 64;
-
-fn hex_number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let digits = text.strip_prefix(b"0x")?;
-    let mut value = 0u64;
-    let mut count = 0;
-    while let Some(digit) = digits
-        .get(count)
-        .map(|byte| DIGIT[*byte as usize])
-        .filter(|digit| *digit < 16)
-    {
-        if count == 16 {
-            return None;
-        }
-        value = value << 4 | u64::from(digit);
-        count += 1;
-    }
-    (count > 0).then(|| (value, &digits[count..]))
-}
-
-fn hex_bytes<'a>(text: &'a [u8], out: &mut [u8]) -> Option<(usize, &'a [u8])> {
-    let mut count = 0;
-    let mut rest = text;
-    while let [high, low, tail @ ..] = rest {
-        let (high, low) = (DIGIT[*high as usize], DIGIT[*low as usize]);
-        if high > 15 {
-            break;
-        }
-        // An odd digit, or more than there is room for: not a plain line.
-        if low > 15 || count == out.len() {
-            return None;
-        }
-        out[count] = high << 4 | low;
-        count += 1;
-        rest = tail;
-    }
-    let odd = matches!(rest, [last] if DIGIT[*last as usize] < 16);
-    (count > 0 && !odd).then_some((count, rest))
-}
-
-/// The value of a hex digit, by its character; 255 for what is none.
-const DIGIT: [u8; 256] = {
-    let mut table = [255; 256];
-    let mut value = 0;
-    while value < 16 {
-        table[b"0123456789abcdef"[value] as usize] = value as u8;
-        table[b"0123456789ABCDEF"[value] as usize] = value as u8;
-        value += 1;
-    }
-    table
-};
 
 /// Any line: `PLACE: [OLD...] -> NEW...`, `PLACE: NEW...`, `size N`, `size N -> M`, a comment, or nothing.
 fn line_of(line: &[u8], builder: &mut Builder, origin: Origin) -> anyhow::Result<()> {
@@ -265,7 +210,12 @@ fn words(line: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::{Edits, Note};
+    use super::super::spool::Spool;
     use super::*;
+    use crate::mapping::{Facts, Kind, Piece};
+    use proptest::prelude::*;
+    use std::io::Cursor;
 
     fn split(line: &str) -> Vec<String> {
         let words = words(line.as_bytes()).unwrap();
@@ -285,15 +235,164 @@ mod tests {
         assert_eq!(split("  # nothing"), [""; 0]);
     }
 
+    fn builder(grow: bool, reverse: bool) -> Builder {
+        let facts = Facts {
+            kind: Kind::Regular,
+            len: 0x1000,
+            page: 4096,
+            writable: true,
+            device_memory: false,
+            mode: 0,
+            counts_cache: false,
+        };
+        Builder::new(&facts, grow, reverse)
+    }
+
+    /// All there is to know of edits.
+    type All = (Vec<Piece>, Vec<Note>, Vec<u8>, Vec<u8>, u64);
+
+    /// What a script comes to: its edits, or the message.
+    fn all(read: anyhow::Result<()>, builder: Builder) -> Result<All, String> {
+        let bytes = |mut spool: Spool| {
+            let mut bytes = vec![0; spool.len() as usize];
+            spool.read_at(0, &mut bytes).map(|()| bytes)
+        };
+        let edits = |edits: Edits| -> anyhow::Result<All> {
+            let (new, expected) = (bytes(edits.new)?, bytes(edits.expected)?);
+            Ok((edits.list, edits.notes, new, expected, edits.len_after))
+        };
+        read.and_then(|()| builder.finish())
+            .and_then(edits)
+            .map_err(|error| format!("{error:#}"))
+    }
+
+    /// Reads `text` in blocks of `size` bytes and more, from the fifth on with a second thread.
+    fn in_blocks(text: &[u8], size: usize, grow: bool, reverse: bool) -> Result<All, String> {
+        let mut builder = builder(grow, reverse);
+        let read = read_blocks(Blocks::new(Cursor::new(text.to_vec()), size), &mut builder);
+        all(read, builder)
+    }
+
+    /// Reads `text` a line at a time, and no line as a plain one.
+    fn line_by_line(text: &[u8], grow: bool, reverse: bool) -> Result<All, String> {
+        let mut builder = builder(grow, reverse);
+        let line = |number: u32, line: &[u8]| line_of(line, &mut builder, Origin::Line(number));
+        let read = each_line(&mut &text[..], 0, line).map(drop);
+        all(read, builder)
+    }
+
+    /// Lines with a place to be filled in, and how often each comes: mostly plain ones, few that are wrong.
+    const LINES: [(u32, &str); 14] = [
+        (400, "0xAT: 0102 -> 0304"),
+        (200, "0xAT: 000102030405060708 -> 08070605040302010f"),
+        (100, "0xAT: fF -> Aa"),
+        (40, "# why"),
+        (40, ""),
+        (20, "0xAT: -> 0102"),
+        (20, "0xAT: text:a -> text:\"b # c\""),
+        (20, "+0: 01 -> 02"),
+        (10, "size 0x1000"),
+        (1, "size 0x1000 -> 0xf80"),
+        (1, "0xAT: 01 -> 0203"),
+        (1, "0xfff: 0102 -> 0304"),
+        (1, "0x0: 0102 -> 0304"),
+        (1, "0xAT: 01 -> 0"),
+    ];
+
+    fn line() -> impl Strategy<Value = &'static str> {
+        let of = LINES.map(|(weight, line)| (weight, Just(line).boxed()));
+        proptest::strategy::Union::new_weighted(of.to_vec())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn blocks_and_single_lines_come_to_the_same(
+            lines in proptest::collection::vec((line(), 9..20u64), 0..120),
+            size in 1..400usize,
+            (grow, reverse, crlf, ends) in any::<(bool, bool, bool, bool)>(),
+        ) {
+            let end = if crlf { "\r\n" } else { "\n" };
+            let mut text = String::new();
+            let mut at = 0x20;
+            for (line, step) in lines {
+                at += step;
+                text += &line.replace("AT", &format!("{at:x}"));
+                text += end;
+            }
+            let text = if ends { text.as_str() } else { text.trim_end() };
+            prop_assert_eq!(
+                in_blocks(text.as_bytes(), size, grow, reverse),
+                line_by_line(text.as_bytes(), grow, reverse)
+            );
+        }
+    }
+
     #[test]
-    fn plain_numbers_and_bytes_are_read_as_far_as_they_go() {
-        assert_eq!(hex_number(b"0x40: "), Some((0x40, b": ".as_slice())));
-        assert_eq!(hex_number(b"40: "), None);
-        assert_eq!(hex_number(b"0x: "), None);
-        let mut out = [0; 4];
-        assert_eq!(hex_bytes(b"dead -> ", &mut out), Some((2, b" -> ".as_slice())));
-        assert_eq!(out[..2], [0xde, 0xad]);
-        assert_eq!(hex_bytes(b"dea", &mut out), None);
-        assert_eq!(hex_bytes(b"0011223344", &mut out), None);
+    fn a_bad_line_in_the_seventh_block_is_named_by_its_number() {
+        for (bad, complaint) in [
+            ("0x200: 01 -> 0", "line 130: "),
+            (
+                "0x200: 01 -> 0203",
+                "line 130: 1 byte expected, where 2 bytes will be written",
+            ),
+            ("0x1000: 01 -> 02", "line 130: cannot write 0x1000..0x1001: "),
+            ("nonsense", "line 130: 'nonsense' has no ':'"),
+        ] {
+            let mut lines: Vec<String> = (0..200).map(|line| format!("{:#05x}: 01 -> 02", line * 2)).collect();
+            lines[129] = bad.to_string();
+            // A line has 16 bytes, so twenty of them a block.
+            let error = in_blocks(lines.join("\n").as_bytes(), 320, false, false).unwrap_err();
+            assert!(error.starts_with(complaint), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_looked_for_in_the_first_line_alone() {
+        let read = |text: &str| in_blocks(text.as_bytes(), 8, false, false).map(|all| all.0.len());
+        assert!(read("# mmapctl-patch 2\n").unwrap_err().contains("version '2'"));
+        assert_eq!(read(&"# mmapctl-patch 1\n".repeat(20)), Ok(0));
+        assert_eq!(
+            read(&format!("{}# mmapctl-patch 2\n0x0: 00 -> 01", "\n".repeat(99))),
+            Ok(1)
+        );
+    }
+
+    #[test]
+    fn a_source_that_fails_later_on_fails_the_script() {
+        struct Broken(usize);
+        impl Read for Broken {
+            fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+                self.0 = self.0.checked_sub(1).ok_or(std::io::ErrorKind::PermissionDenied)?;
+                buf[0] = b'\n';
+                Ok(1)
+            }
+        }
+        for count in [0, 1, 5, 500] {
+            let mut builder = builder(false, false);
+            let error = read_blocks(Blocks::new(Broken(count), 10), &mut builder).unwrap_err();
+            assert!(format!("{error:#}").starts_with("cannot read the script: "), "{count}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_script_is_told_while_its_source_still_waits() {
+        struct Endless(Cursor<Vec<u8>>);
+        impl Read for Endless {
+            fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+                match self.0.read(buf)? {
+                    0 => std::thread::park_timeout(std::time::Duration::from_secs(3600)),
+                    count => return Ok(count),
+                }
+                Ok(0)
+            }
+        }
+        // Behind the blocks that are read without the thread, which then waits at the end.
+        let text = "# a line\n".repeat(99) + "nonsense\n" + &"# a line\n".repeat(20);
+        let source = Endless(Cursor::new(text.into_bytes()));
+        let mut builder = builder(false, false);
+        let error = read_blocks(Blocks::new(source, 64), &mut builder).unwrap_err();
+        assert!(format!("{error:#}").starts_with("line 100: "));
     }
 }

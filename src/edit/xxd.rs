@@ -17,7 +17,7 @@ use std::io::BufRead;
 pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> anyhow::Result<()> {
     let mut bytes = Vec::new();
     let mut order = Order::default();
-    each_line(source, |number, line| {
+    each_line(source, 0, |number, line| {
         if line.is_empty() {
             return Ok(());
         }

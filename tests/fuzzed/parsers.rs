@@ -3,7 +3,7 @@
 use mmapctl::edit::{Builder, Edits, Extra, ScriptWriter, Spool, Value, each_edit, pattern, read_script, read_xxd};
 use mmapctl::mapping::{Access, Backing, Prot, Region};
 use std::ffi::OsStr;
-use std::io::BufReader;
+use std::io::{BufReader, Cursor};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -35,8 +35,7 @@ pub fn script(dir: &Path, data: &[u8]) {
     }
     let mut region = region(dir);
     let mut builder = Builder::new(region.backing().facts(), options & 1 != 0, options & 2 != 0);
-    // A small buffer, so that lines lie across its border.
-    if read_script(&mut BufReader::with_capacity(16, text), &mut builder).is_err() {
+    if read_script(Cursor::new(text.to_vec()), &mut builder).is_err() {
         return;
     }
     let Ok(mut edits) = builder.finish() else { return };
@@ -48,7 +47,7 @@ pub fn script(dir: &Path, data: &[u8]) {
         return;
     };
     let mut builder = Builder::new(region.backing().facts(), false, false);
-    read_script(&mut printed.as_slice(), &mut builder).expect("what --dry-run prints can be read");
+    read_script(Cursor::new(printed.clone()), &mut builder).expect("what --dry-run prints can be read");
     let mut again = builder.finish().expect("what --dry-run prints is sound");
     check(&again);
     let (reprinted, same) = applied(&mut again, &mut region).expect("what --dry-run prints matches");

@@ -130,19 +130,18 @@ impl Options {
     }
 
     fn scripted(&self, path: &Path, builder: &mut Builder) -> anyhow::Result<()> {
-        let source: Box<dyn Read> = if path == Path::new("-") {
+        let source: Box<dyn Read + Send> = if path == Path::new("-") {
             take_stdin()?;
-            Box::new(std::io::stdin().lock())
+            Box::new(std::io::stdin())
         } else {
             let failed = || {
                 Failure::trouble("cannot open it").tip(format!("--script - reads stdin; see 'ls -l {}'", quoted(path)))
             };
             Box::new(File::open(path).or_fail(failed).in_file(path)?)
         };
-        let mut source = BufReader::with_capacity(256 << 10, source);
         let read = match self.format {
-            ScriptFormat::Script => read_script(&mut source, builder),
-            ScriptFormat::Xxd => read_xxd(&mut source, builder),
+            ScriptFormat::Script => read_script(source, builder),
+            ScriptFormat::Xxd => read_xxd(&mut BufReader::with_capacity(256 << 10, source), builder),
         };
         read.in_file(path)
     }

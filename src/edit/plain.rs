@@ -1,0 +1,218 @@
+//! The lines that programs write, `0x40: 7405 -> 9090`, read without a detour: a script may have a million of them.
+
+use crate::mapping::Piece;
+
+/// A block of a script that has nothing but plain lines, comments and empty lines.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plain {
+    /// Where its edits go; `from` counts from the block's first new byte.
+    pub list: Vec<Piece>,
+    /// The line of each, from 1 for the block's first.
+    pub lines: Vec<u32>,
+    /// What they expect, all of it.
+    pub old: Vec<u8>,
+    /// What they write.
+    pub new: Vec<u8>,
+    /// How many lines the block has.
+    pub count: u32,
+    /// Each edit begins where the one before ended, or behind it.
+    pub ascending: bool,
+    /// The offset behind the edit that reaches furthest.
+    pub end: u64,
+}
+
+impl Plain {
+    /// Reads `text`, whole lines, in place of what was read before. False when a line is of another kind; what was read
+    /// is then of no use.
+    pub fn read(&mut self, text: &[u8]) -> bool {
+        self.clear();
+        let mut rest = text;
+        let mut previous = 0;
+        while !rest.is_empty() {
+            self.count += 1;
+            let from = self.new.len();
+            let Some((at, behind)) = self.edit(rest) else {
+                // What failed half-way has left bytes behind, and is neither.
+                match without_edit(rest) {
+                    Some(behind) => rest = behind,
+                    None => return false,
+                }
+                continue;
+            };
+            rest = behind;
+            let len = (self.new.len() - from) as u64;
+            let Some(end) = at.checked_add(len).filter(|_| self.new.len() == self.old.len()) else {
+                return false;
+            };
+            self.list.push(Piece {
+                at,
+                len,
+                from: from as u64,
+            });
+            self.lines.push(self.count);
+            self.ascending &= previous <= at;
+            previous = end;
+            self.end = self.end.max(end);
+        }
+        true
+    }
+
+    fn clear(&mut self) {
+        self.list.clear();
+        self.lines.clear();
+        self.old.clear();
+        self.new.clear();
+        self.count = 0;
+        self.ascending = true;
+        self.end = 0;
+    }
+
+    /// Reads the edit that `text` begins with: its offset, and what follows its line.
+    fn edit<'a>(&mut self, text: &'a [u8]) -> Option<(u64, &'a [u8])> {
+        let (at, rest) = hex_number(text)?;
+        let rest = hex_bytes(rest.strip_prefix(b": ")?, &mut self.old)?;
+        let rest = hex_bytes(rest.strip_prefix(b" -> ")?, &mut self.new)?;
+        Some((at, line_end(rest)?))
+    }
+}
+
+/// What follows the end of a line, LF or CRLF, that `text` begins with; the last line of a script may go without.
+fn line_end(text: &[u8]) -> Option<&[u8]> {
+    match text {
+        [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] => Some(rest),
+        [] | [b'\r'] => Some(&[]),
+        _ => None,
+    }
+}
+
+/// What follows a comment or an empty line that `text` begins with.
+fn without_edit(text: &[u8]) -> Option<&[u8]> {
+    if text.first() != Some(&b'#') {
+        return line_end(text);
+    }
+    let end = memchr::memchr(b'\n', text).map_or(text.len(), |end| end + 1);
+    Some(&text[end..])
+}
+
+fn hex_number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.strip_prefix(b"0x")?;
+    let mut value = 0u64;
+    let mut count = 0;
+    while let Some(digit) = digits
+        .get(count)
+        .map(|byte| DIGIT[*byte as usize])
+        .filter(|digit| *digit < 16)
+    {
+        if count == 16 {
+            return None;
+        }
+        value = value << 4 | u64::from(digit);
+        count += 1;
+    }
+    (count > 0).then(|| (value, &digits[count..]))
+}
+
+/// Appends the bytes whose digits `text` begins with, at least one, to `out`; gives what follows them.
+fn hex_bytes<'a>(text: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
+    let before = out.len();
+    let mut rest = text;
+    // Four at a time, as long as it goes.
+    while let Some((digits, tail)) = rest.split_first_chunk::<8>() {
+        let values = digits.map(|digit| DIGIT[digit as usize]);
+        if values.iter().fold(0, |all, value| all | value) > 15 {
+            break;
+        }
+        let [a, b, c, d, e, f, g, h] = values;
+        out.extend_from_slice(&[a << 4 | b, c << 4 | d, e << 4 | f, g << 4 | h]);
+        rest = tail;
+    }
+    while let [high, tail @ ..] = rest {
+        let high = DIGIT[*high as usize];
+        if high > 15 {
+            break;
+        }
+        // An odd digit: not a plain line.
+        let [low, tail @ ..] = tail else { return None };
+        let low = DIGIT[*low as usize];
+        if low > 15 {
+            return None;
+        }
+        out.push(high << 4 | low);
+        rest = tail;
+    }
+    (out.len() > before).then_some(rest)
+}
+
+/// The value of a hex digit, by its character; 255 for what is none.
+const DIGIT: [u8; 256] = {
+    let mut table = [255; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value] as usize] = value as u8;
+        table[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_bytes_are_read_as_far_as_they_go() {
+        assert_eq!(hex_number(b"0x40: "), Some((0x40, b": ".as_slice())));
+        assert_eq!(hex_number(b"40: "), None);
+        assert_eq!(hex_number(b"0x: "), None);
+        assert_eq!(hex_number(b"0x10000000000000000"), None);
+        let mut out = Vec::new();
+        assert_eq!(hex_bytes(b"dead -> ", &mut out), Some(b" -> ".as_slice()));
+        assert_eq!(hex_bytes(b"0123456789AB", &mut out), Some(b"".as_slice()));
+        assert_eq!(out, [0xde, 0xad, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab]);
+        for odd in ["dea", "dead0", "00112233445", "1 2", "", " 12"] {
+            assert_eq!(hex_bytes(odd.as_bytes(), &mut out), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_block_of_plain_lines_comments_and_empty_lines_is_read() {
+        let mut plain = Plain::default();
+        // Twice, for what was read before must leave nothing behind.
+        for _ in 0..2 {
+            assert!(plain.read(b"# one\r\n0x40: 7405 -> 9090\r\n\n\r\n0x10: 01 -> fF"));
+            let pieces = [(0x40, 2, 0), (0x10, 1, 2)].map(|(at, len, from)| Piece { at, len, from });
+            assert_eq!(plain.list, pieces);
+            assert_eq!(plain.lines, [2, 5]);
+            assert_eq!(
+                (&plain.old[..], &plain.new[..]),
+                (&[0x74, 5, 1][..], &[0x90, 0x90, 0xff][..])
+            );
+            assert_eq!((plain.count, plain.ascending, plain.end), (5, false, 0x42));
+        }
+        assert!(plain.read(b""));
+        assert!(plain.list.is_empty() && plain.ascending);
+    }
+
+    #[test]
+    fn a_line_of_another_kind_is_left_to_others() {
+        for line in [
+            "size 0x40",
+            "+0: 01 -> 02",
+            "0x1: -> 02",
+            "0x1: 02",
+            "0x1: 01 -> 0203",
+            "0x1: 01 -> 02 03",
+            "0x1: 01 -> 02 # why",
+            "0x1:01 -> 02",
+            " 0x1: 01 -> 02",
+            "0x1: 01 -> 02\r\r\n",
+            "0xffffffffffffffff: 01 -> 02",
+            "0x1: u8:1 -> 02",
+            " # comment",
+            "x",
+        ] {
+            let text = format!("0x0: 00 -> 01\n{line}\n0x8: 00 -> 01\n");
+            assert!(!Plain::default().read(text.as_bytes()), "{line}");
+        }
+    }
+}
