@@ -261,7 +261,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__map)
-            opts="-q -v -o -n -r -h --json --quiet --verbose --color --progress --anonymous --offset --length --range --shared --private --prot --populate --lock --noreserve --advise --ignore-journal --journal --hold --help"
+            opts="-q -v -o -n -r -c -h --json --quiet --verbose --color --progress --anonymous --memfd --offset --length --range --shared --private --prot --noreserve --huge --address --dax --populate --lock --advise --watch --script --keep-going --force --lock-timeout --journal --ignore-journal --hold --ready-fd --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -273,6 +273,10 @@ _mmapctl() {
                     ;;
                 --progress)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --memfd)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --offset)
@@ -303,6 +307,14 @@ _mmapctl() {
                     COMPREPLY=($(compgen -W "r rw rx rwx none" -- "${cur}"))
                     return 0
                     ;;
+                --huge)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lock)
                     COMPREPLY=($(compgen -W "now on-fault" -- "${cur}"))
                     return 0
@@ -311,11 +323,31 @@ _mmapctl() {
                     COMPREPLY=($(compgen -W "normal random sequential willneed dontneed free cold pageout hugepage nohugepage collapse mergeable unmergeable dontdump dodump dontfork dofork" -- "${cur}"))
                     return 0
                     ;;
+                --watch)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --script)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lock-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --journal)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --hold)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ready-fd)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -421,7 +453,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__remap)
-            opts="-q -v -h --json --quiet --verbose --color --progress --size --sparse --force --lock-timeout --journal --help"
+            opts="-q -v -h --json --quiet --verbose --color --progress --size --sparse --keep-file --no-move --address --dont-unmap --force --lock-timeout --journal --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -436,6 +468,10 @@ _mmapctl() {
                     return 0
                     ;;
                 --size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --address)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

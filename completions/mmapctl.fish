@@ -52,14 +52,17 @@ never\t'Never'"
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l progress -d 'Show progress bars' -r -f -a "auto\t'Where the output is a terminal'
 always\t'Always'
 never\t'Never'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l memfd -d 'Map a new file in memory, --length bytes of it, which other processes can open while the mapping stands' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s o -l offset -d 'Begin here: 64, 0x40, 4K, 2p, -16 (from the end), end-1M+4' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s n -l length -d 'This many bytes: 16, 0x10, 4K (1024s), 4kB (1000s), 1p (a page)' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s r -l range -d 'The range START..END, half-open, or START..+LENGTH; \'..\' is the whole file' -r
-complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l prot -d 'Rights of the mapping [default: r for shared files, else rw]' -r -f -a "r\t'Read'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l prot -d 'Rights of the mapping [default: r for a file mapped shared that nothing is to be stored into, else rw]' -r -f -a "r\t'Read'
 rw\t'Read and write'
 rx\t'Read and execute'
 rwx\t'Read, write and execute'
 none\t'No access: reserved address space'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l huge -d 'Make anonymous memory or a memfd of huge pages, of this size: 2M, 1G [default: Hugepagesize of /proc/meminfo]' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l address -d 'Map at this address, a multiple of the page size, and never over another mapping' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l lock -d 'Lock the pages in memory: now, or each when it is first touched' -r -f -a "now\t'All of them, before anything else happens'
 on-fault\t'Each page when it is first touched'"
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l advise -d 'Advise the kernel, see madvise(2); may be given again' -r -f -a "normal\t''
@@ -79,17 +82,25 @@ dontdump\t''
 dodump\t''
 dontfork\t''
 dofork\t''"
-complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l journal -d 'Look for the recovery journal of --atomic at this path, too' -r -F
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l watch -d 'Show the report again and again, every second or so often, until Ctrl-C' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s c -d 'Run a verb, without FILE, on this mapping; also \'fork VERB\', \'! SHELL COMMAND\', and - to read them from stdin, a line each. May be given again' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l script -d 'Then run the verbs of this file, a line each' -r -F
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l lock-timeout -d 'How long to wait for other writers\' advisory lock (flock): 500ms, 10s, 2m' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l journal -d 'The recovery journal of --atomic is at this path, not beside the file' -r -F
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l hold -d 'Keep the mapping until SIGTERM or Ctrl-C, or for a while: --hold=10s' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l ready-fd -d 'When all is in place, write a line to this file descriptor and close it' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l json -d 'Report, and errors, as one JSON object each'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s q -l quiet -d 'No report and no progress bar'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l anonymous -d 'Map anonymous memory, --length bytes of it'
-complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l shared -d 'Stores reach the file and everybody who maps it (the default for files)'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l shared -d 'Stores reach the file and everybody who maps it (the default, but for anonymous memory)'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l private -d 'Stores stay in this mapping, as copies of its pages (the default for anonymous memory)'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l noreserve -d 'Take no swap space, or no huge pages, in advance (MAP_NORESERVE)'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l dax -d 'Map persistent memory itself, so that stores need no msync (MAP_SYNC)'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l populate -d 'Bring in every page now'
-complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l noreserve -d 'Take no swap space in advance (MAP_NORESERVE)'
-complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l ignore-journal -d 'Read a file that waits for the recovery of an atomic patch all the same'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l keep-going -d 'Go on behind a verb that failed; the first failure\'s exit code is the session\'s'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l force -d 'Write to set-user-ID files, read-only modes and devices all the same'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l ignore-journal -d 'Map a file that waits for the recovery of an atomic patch all the same'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'
 always\t'Always'
@@ -199,12 +210,16 @@ complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l progress -d 'S
 always\t'Always'
 never\t'Never'"
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l size -d 'The new length: 64K, +1M (longer by), -1M (shorter by)' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l address -d 'In a session: move the mapping to this address, never over another mapping (MREMAP_FIXED)' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l lock-timeout -d 'How long to wait for other writers\' advisory lock (flock): 500ms, 10s, 2m' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l journal -d 'The recovery journal of --atomic is at this path, not beside the file' -r -F
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l json -d 'Report, and errors, as one JSON object each'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -s q -l quiet -d 'No report and no progress bar'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l sparse -d 'Do not allocate blocks for the new bytes: they become a hole'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l keep-file -d 'In a session: leave the file as it is, and resize the mapping alone, even past the end of the file'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l no-move -d 'In a session: fail rather than move the mapping to another address'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l dont-unmap -d 'In a session: move the pages, and leave the old mapping standing without them (MREMAP_DONTUNMAP)'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l force -d 'Write to set-user-ID files, read-only modes and devices all the same'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "map" -d 'Make a mapping, show how it lives in memory, hold it, run a command beside it'

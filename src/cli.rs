@@ -1,7 +1,7 @@
 //! The command line: global flags, parsing, and what happens to an error at the very end.
 
 use crate::cmd::Verb;
-use crate::exit::{Exit, Told};
+use crate::exit::{Exit, Failure, Told};
 use crate::{mapping, quantity, report, signals};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, ValueEnum};
@@ -67,6 +67,20 @@ pub enum When {
     Never,
 }
 
+impl Globals {
+    /// These flags, with what `more` asks for beside them.
+    pub fn with(&self, more: &Globals) -> Globals {
+        let later = |first: When, then: When| if then == When::Auto { first } else { then };
+        Globals {
+            json: self.json || more.json,
+            quiet: self.quiet || more.quiet,
+            verbose: self.verbose || more.verbose,
+            color: later(self.color, more.color),
+            progress: later(self.progress, more.progress),
+        }
+    }
+}
+
 impl When {
     /// Whether a stream gets colour: NO_COLOR, CLICOLOR_FORCE and TERM=dumb are heard for `auto`.
     pub fn color(self, stream: &impl anstream::stream::RawStream) -> bool {
@@ -125,21 +139,8 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
         };
     }
     let json = argv.iter().any(|arg| arg == "--json");
-    let refusal = error
-        .source()
-        .and_then(|source| source.downcast_ref::<quantity::Refusal>());
-    let told = match refusal {
-        Some(refusal) => {
-            let message = match error.get(ContextKind::InvalidArg) {
-                Some(ContextValue::String(option)) => {
-                    // "--offset <OFFSET>" and "[VALUE]..." as one types them.
-                    let name = option.split([' ', '=']).next().unwrap_or(option);
-                    format!("{}: {}", name.trim_matches(['[', ']', '.']), refusal.message)
-                }
-                _ => refusal.message.clone(),
-            };
-            Told::usage(message, Some(refusal.tip.clone()).filter(|tip| !tip.is_empty()))
-        }
+    let told = match refusal_of(error) {
+        Some((message, tip)) => Told::usage(message, tip),
         None if json => Told::usage(first_paragraph(error), Some("see 'mmapctl --help'".into())),
         None => {
             // Nothing is left to do about a stderr that cannot be written.
@@ -153,6 +154,32 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
         say(&told.text(std::io::stderr().is_terminal() && When::Auto.color(&std::io::stderr())));
     }
     Exit::Trouble
+}
+
+/// A mistake in a line of a session, as an error like any other.
+pub(crate) fn complaint(error: &clap::Error) -> Failure {
+    let (message, tip) = refusal_of(error).unwrap_or_else(|| {
+        let tip = "verbs are written as for mmapctl itself, without FILE; see 'mmapctl VERB --help'";
+        (first_paragraph(error), Some(tip.into()))
+    });
+    match tip {
+        Some(tip) => Failure::trouble(message).tip(tip),
+        None => Failure::trouble(message),
+    }
+}
+
+/// What our own readers of numbers and values have said, and their tip.
+fn refusal_of(error: &clap::Error) -> Option<(String, Option<String>)> {
+    let refusal = error.source()?.downcast_ref::<quantity::Refusal>()?;
+    let message = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) => {
+            // "--offset <OFFSET>" and "[VALUE]..." as one types them.
+            let name = option.split([' ', '=']).next().unwrap_or(option);
+            format!("{}: {}", name.trim_matches(['[', ']', '.']), refusal.message)
+        }
+        _ => refusal.message.clone(),
+    };
+    Some((message, Some(refusal.tip.clone()).filter(|tip| !tip.is_empty())))
 }
 
 fn first_paragraph(error: &clap::Error) -> String {

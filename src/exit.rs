@@ -255,6 +255,9 @@ fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
         Cause::Full(_) => format!("make room: 'df -h {file}'"),
         Cause::Shrunk { .. } | Cause::Vanished => "another process cut the file short; run again when it is done".into(),
         Cause::PastEnd { .. } => format!("see its length with 'stat {file}'; grow it with 'mmapctl remap {file} --size +4K'"),
+        Cause::NotMapped(_) => "give a range within it, or map more of the file".into(),
+        Cause::AddressTaken(_) => "leave out --address, or see what is where with 'mmapctl map FILE -c \'! cat /proc/$MMAPCTL_PID/maps\''".into(),
+        Cause::NoRoomBehind => "leave out --no-move".into(),
         Cause::Unmappable("a directory") => "name a file in it".into(),
         Cause::Unmappable("a character device") => {
             format!("its bytes come by read(2): 'cat {file}'; registers that it lets one map, by 'mmapctl cat {file} --range 0x0..+4 --access 4'")
@@ -282,6 +285,10 @@ fn remedy(limit: &Limit) -> String {
             "raise vm.overcommit_ratio, add swap, or allow overcommit with 'sysctl vm.overcommit_memory=1'".into()
         }
         Limit::Heuristic { .. } => "add --noreserve, or allow it with 'sysctl vm.overcommit_memory=1'".into(),
+        Limit::HugePages { page, wanted, .. } => format!(
+            "make more: 'echo {wanted} > /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages'",
+            page / 1024
+        ),
         Limit::MapCount { limit } => format!("raise it with 'sysctl vm.max_map_count={}'", limit * 4),
         Limit::LockedMemory { .. } => "raise it with 'ulimit -l unlimited' (or LimitMEMLOCK= in a systemd unit)".into(),
     }

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | [`cli`] | global flags, parsing, the last word on errors |
 //! | [`cmd`] | the only list of verbs; each verb is a file |
+//! | `session` | `map -c`: several verbs on one region |
 //! | [`mapping`] | the core: mappings, without a signal; its invariants open the file |
 //! | [`edit`] | values, the payload, and stores that are all or nothing |
 //! | [`dump`] | bytes as text, a file a format |
@@ -33,4 +34,5 @@ pub mod mapping;
 pub mod progress;
 pub mod quantity;
 pub mod report;
+mod session;
 pub mod signals;

@@ -254,19 +254,27 @@ impl Range {
     /// `start <= end` and `start <= len` hold; the end may lie past `len`, and the caller clips or refuses it.
     /// Refused: a start outside the file, an end before the start, an end above `u64::MAX`.
     pub fn resolve(&self, len: u64, page: u64) -> Result<(u64, u64), Refusal> {
-        let start = self.start.as_ref().map_or(Ok(0), |offset| offset.resolve(len, page))?;
-        self.until(start, len, page)
+        self.resolve_within((0, len), len, page)
+    }
+
+    /// As [`Range::resolve`], where a place left out means the start or the end of `whole`.
+    pub fn resolve_within(&self, whole: (u64, u64), len: u64, page: u64) -> Result<(u64, u64), Refusal> {
+        let start = match &self.start {
+            Some(offset) => offset.resolve(len, page)?,
+            None => whole.0,
+        };
+        self.until(start, whole.1, len, page)
     }
 
     /// As [`Range::resolve`], for a file that is about to grow: the start may lie past `len`, too.
     pub fn place(&self, len: u64, page: u64) -> Result<(u64, u64), Refusal> {
         let start = self.start.as_ref().map_or(Ok(0), |offset| offset.place(len, page))?;
-        self.until(start, len, page)
+        self.until(start, len, len, page)
     }
 
-    fn until(&self, start: u64, len: u64, page: u64) -> Result<(u64, u64), Refusal> {
+    fn until(&self, start: u64, default: u64, len: u64, page: u64) -> Result<(u64, u64), Refusal> {
         let end = match &self.until {
-            Until::End => len,
+            Until::End => default,
             Until::At(offset) => offset.place(len, page)?,
             Until::Length(qty) => start.checked_add(qty.bytes(page)?).ok_or_else(|| Refusal {
                 message: format!("range {self} ends past what 64 bits can count"),

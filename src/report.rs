@@ -6,7 +6,7 @@ use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Map, Value, json};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -82,6 +82,22 @@ impl Report {
             Err(error) if !error.is::<ReaderGone>() => Err(error).or_fail(unprinted),
             _ => Ok(()),
         }
+    }
+
+    /// Writes one report of many: as text on a terminal, over the one before, from the upper left corner on.
+    ///
+    /// # Errors
+    /// What write(2) says, and [`ReaderGone`], behind which there is nobody to go on for.
+    pub fn print_anew(&self, globals: &Globals) -> anyhow::Result<()> {
+        if globals.json {
+            return out((self.json() + "\n").as_bytes());
+        }
+        if !io::stdout().is_terminal() {
+            return out(self.text.as_bytes());
+        }
+        // Each line to its end, and nothing of what stood below.
+        let text = self.text.replace('\n', "\x1b[K\n");
+        out(format!("\x1b[H{text}\x1b[J").as_bytes())
     }
 
     /// The JSON object alone.

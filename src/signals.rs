@@ -34,14 +34,7 @@ impl Signals {
     /// Runs `spawn` with the signals as they were before, because a child inherits what is blocked. One that comes in
     /// this moment ends the process as if it had come before.
     pub fn released<T>(&self, spawn: impl FnOnce() -> T) -> anyhow::Result<T> {
-        let mut mask = self.mask_before;
-        mask.remove(Signal::SIGXFSZ);
-        let held = mask
-            .thread_swap_mask(SigmaskHow::SIG_SETMASK)
-            .context("cannot release signals")?;
-        let result = spawn();
-        held.thread_set_mask().context("cannot hold back signals")?;
-        Ok(result)
+        with_mask(self.mask_before, spawn)
     }
 
     /// A signal that has come, if any.
@@ -75,6 +68,22 @@ impl Signals {
             let _ = poll(&mut [PollFd::new(self.queue.as_fd(), PollFlags::POLLIN)], timeout);
         }
     }
+}
+
+/// Runs `spawn` with the signals as the process itself was started with, because a child inherits what is blocked.
+pub fn for_child<T>(spawn: impl FnOnce() -> T) -> anyhow::Result<T> {
+    let mask = SigSet::thread_get_mask().context("cannot see which signals are held back")?;
+    with_mask(mask, spawn)
+}
+
+fn with_mask<T>(mut mask: SigSet, spawn: impl FnOnce() -> T) -> anyhow::Result<T> {
+    mask.remove(Signal::SIGXFSZ);
+    let held = mask
+        .thread_swap_mask(SigmaskHow::SIG_SETMASK)
+        .context("cannot release signals")?;
+    let result = spawn();
+    held.thread_set_mask().context("cannot hold back signals")?;
+    Ok(result)
 }
 
 /// SIGXFSZ would kill where EFBIG can be told: RLIMIT_FSIZE is then an error like any other.

@@ -356,7 +356,7 @@ fn memory_that_is_mapped_as_a_whole_is_accessed_where_it_is() {
     let path = file(dir.path(), "f", &[7; 4096]);
     let private = Backing::open(&path, Access::Read, Duration::ZERO).unwrap();
     let shape = Shape::whole(Visibility::Private, Prot::ReadWrite);
-    let anonymous = Backing::anonymous(4096);
+    let anonymous = Backing::anonymous(4096, None);
     for (backing, before) in [(private, 7), (anonymous, 0)] {
         let mut region = Region::new(backing, Span::first(4096), shape).unwrap();
         let first = region.establish().unwrap();

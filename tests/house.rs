@@ -138,10 +138,12 @@ fn no_file_is_longer_than_700_lines() {
 
 #[test]
 fn unsafe_code_lives_behind_its_two_doors() {
-    const DOORS: [&str; 2] = ["src/mapping/region.rs", "src/mapping/register.rs"];
+    const DOORS: [&str; 2] = ["src/mapping/region", "src/mapping/register"];
     let rooms = sources("src");
     let found = complaints(&rooms, |source, line| {
-        let out = !DOORS.contains(&source.path.as_str());
+        // The door itself, or a room behind it.
+        let behind = |door: &&str| source.path == format!("{door}.rs") || source.path.starts_with(&format!("{door}/"));
+        let out = !DOORS.iter().any(behind);
         let said = has_word(line, "unsafe") || has_word(line, "unsafe_code");
         (out && said).then(|| "unsafe code outside of its doors".into())
     });

@@ -47,7 +47,7 @@ const MOST: u64 = 8 << 20;
 /// Does to `path` what `mmapctl patch` does, with the edits that `gather` reads.
 fn patch(path: &Path, gather: impl FnOnce(&mut Builder) -> anyhow::Result<()>) -> anyhow::Result<Applied> {
     let mut region = region(path, Prot::ReadWrite);
-    let mut builder = Builder::new(region.backing().facts(), false, false);
+    let mut builder = Builder::new(&region, false, false);
     gather(&mut builder)?;
     let mut edits = builder.finish()?;
     anyhow::ensure!(edits.len_after <= MOST, "a file of that length is not for tests");

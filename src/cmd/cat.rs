@@ -1,11 +1,11 @@
 //! `cat`: show or stream a range, raw or as a dump.
 
-use super::Job;
 use super::options::{Reader, Where, units, width};
+use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::dump::{self, Dump, Style};
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{Access, Cause, Error, Facts, Prot, Region, Span, Width, WriteOut};
+use crate::mapping::{Access, Cause, Error, Prot, Region, Span, Width, WriteOut};
 use crate::progress::Progress;
 use crate::report::{self, Report, describe};
 use clap::ValueEnum;
@@ -27,7 +27,7 @@ pub struct Args {
 
 // What to show, wherever it comes from.
 #[derive(Debug, clap::Args)]
-struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     place: Where,
     /// How to show the bytes; raw when stdout is not a terminal, hex when it is
@@ -79,9 +79,9 @@ struct Plan {
     dump: Option<(dump::Format, Style)>,
 }
 
-impl Options {
+impl OnRegion for Options {
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
-        let plan = self.plan(region.backing().facts(), job.globals)?;
+        let plan = self.plan(region, job.globals)?;
         let mut progress = Progress::reading(job.globals, "reading", plan.span.len());
         match plan.dump {
             _ if job.globals.json => json(region, &plan, job, &mut progress),
@@ -92,8 +92,10 @@ impl Options {
             }
         }
     }
+}
 
-    fn plan(&self, facts: &Facts, globals: &Globals) -> anyhow::Result<Plan> {
+impl Options {
+    fn plan(&self, region: &Region, globals: &Globals) -> anyhow::Result<Plan> {
         let terminal = std::io::stdout().is_terminal();
         let format = match self.format {
             _ if self.hex => Format::Hex,
@@ -113,7 +115,7 @@ impl Options {
             Format::Xxd => Some(dump::Format::Xxd),
             Format::Plain => Some(dump::Format::Plain),
         };
-        let span = self.place.to_read(facts)?;
+        let span = self.place.to_read(region)?;
         if let Some(width) = self.access {
             units(span, width)?;
         }
@@ -170,7 +172,7 @@ fn dumped(region: &mut Region, plan: &Plan, dump: &mut dyn Dump, progress: &mut 
     while at < span.end() {
         // A hole is what a load finds to be zeros, where each byte is to be loaded.
         let data = if dump.names_holes() && plan.access.is_none() {
-            region.backing().next_data(at, span)?
+            region.next_data(at, span)?
         } else {
             Some(span.from(at))
         };
@@ -179,20 +181,25 @@ fn dumped(region: &mut Region, plan: &Plan, dump: &mut dyn Dump, progress: &mut 
             dump.hole(begin - at, &mut text);
         }
         let Some(data) = data else { break };
-        plan.chunks(region, data, |chunk, bytes| {
+        let read = plan.chunks(region, data, |chunk, bytes| {
             dump.bytes(bytes, &mut text);
             if text.len() >= TEXT {
                 report::out(&text)?;
                 text.clear();
             }
             Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)
-        })?;
+        });
+        if read.is_err() {
+            // Up to the page that could not be had.
+            report::out(&text)?;
+            return read;
+        }
         at = data.end();
     }
     // What was cut off meanwhile looks like a hole at the end.
-    let len = region.backing().usage()?.len;
-    if len < span.end() {
-        return Err(Error::new("read", Some(span.from(len)), Cause::Shrunk { len }).into());
+    if let Some(gone) = region.gone(span)? {
+        let len = gone.start();
+        return Err(Error::new("read", Some(gone), Cause::Shrunk { len }).into());
     }
     dump.finish(&mut text);
     report::out(&text)

@@ -1,5 +1,6 @@
-//! The only list of verbs. A verb is a file: its `Args`, a pure plan, and `apply`, which works on a
-//! [`crate::mapping::Region`] and never asks where it came from.
+//! The only list of verbs. A verb is a file: its `Args`, which name files and how to open them; its `Options`, which
+//! say what to do; a pure plan; and `apply`, which works on a [`crate::mapping::Region`] and never asks where it came
+//! from: a file of its own, or a session that several verbs work in.
 
 mod cat;
 mod map;
@@ -10,6 +11,7 @@ mod sync;
 mod zero;
 
 use crate::cli::Globals;
+use crate::mapping::Region;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
 use std::path::Path;
 
@@ -37,6 +39,43 @@ macro_rules! verbs {
             pub(crate) fn run(&self, globals: &Globals) -> anyhow::Result<u8> {
                 match self {
                     $(Verb::$variant(args) => $module::run(args, globals),)*
+                }
+            }
+        }
+
+        /// What to do to a region that is there already: a verb without its file.
+        #[derive(Debug)]
+        pub(crate) enum Deed {
+            $($variant(Box<$module::Options>),)*
+        }
+
+        impl Deed {
+            /// Its name in a session.
+            pub(crate) fn name(&self) -> &'static str {
+                match self {
+                    $(Deed::$variant(_) => stringify!($module),)*
+                }
+            }
+
+            fn options(&self) -> &dyn OnRegion {
+                match self {
+                    $(Deed::$variant(options) => options.as_ref(),)*
+                }
+            }
+
+            /// The verbs as a session reads them.
+            pub(crate) fn augment(command: Command) -> Command {
+                command
+                    $(.subcommand(Command::new(stringify!($module)).about($about).defer($module::Options::augment_args)))*
+            }
+
+            /// What a session's line says.
+            pub(crate) fn from_matches(matches: &ArgMatches) -> Result<Deed, clap::Error> {
+                match matches.subcommand() {
+                    $(Some((stringify!($module), matches)) => {
+                        $module::Options::from_arg_matches(matches).map(|options| Deed::$variant(Box::new(options)))
+                    })*
+                    _ => Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand)),
                 }
             }
         }
@@ -85,14 +124,41 @@ verbs! {
     Remap, remap, "Grow or shrink a file, with its blocks";
 }
 
+impl Deed {
+    /// Does it to `region`, and reports.
+    pub(crate) fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+        self.options().apply(region, job)
+    }
+
+    /// Whether it takes a mapping that stores, and the rules for writers.
+    pub(crate) fn stores(&self) -> bool {
+        self.options().stores()
+    }
+}
+
+/// A verb's options: what to do to a region, wherever that came from.
+trait OnRegion {
+    /// Does it, and reports.
+    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()>;
+
+    /// Whether it takes a mapping that stores, and the rules for writers.
+    fn stores(&self) -> bool {
+        false
+    }
+}
+
 /// What a verb knows beside its region: how to speak, and of which file.
 #[derive(Debug, Clone, Copy)]
-struct Job<'a> {
-    globals: &'a Globals,
-    /// `None` for anonymous memory.
-    path: Option<&'a Path>,
+pub(crate) struct Job<'a> {
+    pub(crate) globals: &'a Globals,
+    /// `None` for memory without a path.
+    pub(crate) path: Option<&'a Path>,
+    /// What memory without a path is called.
+    pub(crate) memory: &'a str,
+    /// Where the user wants the recovery journal of an atomic patch, if not beside the file.
+    pub(crate) journal: Option<&'a Path>,
     /// Whether an atomic patch had been cut short, and the file was put back first.
-    recovered: bool,
+    pub(crate) recovered: bool,
 }
 
 impl<'a> Job<'a> {
@@ -100,7 +166,17 @@ impl<'a> Job<'a> {
         Job {
             globals,
             path: Some(path),
+            memory: "memory",
+            journal: None,
             recovered: false,
+        }
+    }
+
+    /// With the recovery journal where the options for writers say.
+    fn writing(self, writer: &'a options::Writer) -> Job<'a> {
+        Job {
+            journal: writer.journal.as_deref(),
+            ..self
         }
     }
 
@@ -111,6 +187,6 @@ impl<'a> Job<'a> {
 
     /// The file as a report names it.
     fn name(&self) -> String {
-        self.path.map_or("anonymous memory".into(), crate::report::shown)
+        self.path.map_or(self.memory.into(), crate::report::shown)
     }
 }

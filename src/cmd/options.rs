@@ -4,7 +4,7 @@ use crate::cli::Globals;
 use crate::edit::{Place, Recovery, no_end, recover};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{Access, Backing, Cause, Error, Facts, Prot, Region, Span, Usage, Width};
-use crate::quantity::{Offset, Qty, Range, human};
+use crate::quantity::{self, Offset, Qty, Range, Refusal, human};
 use crate::report;
 use anyhow::Context;
 use clap::Args;
@@ -45,58 +45,67 @@ impl Where {
         }
     }
 
-    /// The range from start to end; `open` when an end that is not said is none that matters.
-    fn resolve(&self, facts: &Facts, open: bool) -> anyhow::Result<(u64, u64)> {
+    /// The range from start to end, in which a place left out is the region's own; `open` when an end that is not said
+    /// is none that matters.
+    fn resolve(&self, region: &Region, open: bool) -> anyhow::Result<Span> {
         let range = self.range();
-        if !facts.has_end() {
+        if !region.backing().facts().has_end() {
             let from_end = self.offset.as_ref().is_some_and(Offset::is_from_end);
             let implied = self.range.is_none() && self.length.is_none() && !from_end;
             if range.needs_end() && !(open && implied) {
                 return Err(no_end().into());
             }
         }
-        Ok(range.resolve(facts.len, facts.page)?)
+        let (whole, page) = (region.span(), region.page());
+        let len = region.length().max(whole.end());
+        let (start, end) = range.resolve_within((whole.start(), whole.end()), len, page)?;
+        // It gives start <= end, so the fallback is never used.
+        Ok(Span::new(start, end).unwrap_or(Span::first(0)))
     }
 
-    /// The range to read: what lies past the end of the file is left out.
+    /// The range to map of a file: what lies past its end is left out.
+    pub(crate) fn to_map(&self, facts: &Facts) -> anyhow::Result<Span> {
+        let (start, end) = self.range().resolve(facts.len, facts.page)?;
+        Ok(Span::new(start, end.min(facts.len)).unwrap_or(Span::first(0)))
+    }
+
+    /// The range to read: what lies past the end of the region is left out.
     ///
     /// # Errors
-    /// A start past the end, a range that runs backwards, or one without an end on a device without a length.
-    pub(crate) fn to_read(&self, facts: &Facts) -> anyhow::Result<Span> {
-        let (start, end) = self.resolve(facts, false)?;
-        Ok(span(start, end.min(facts.len)))
+    /// A start past the end or before the region, or a range that runs backwards.
+    pub(crate) fn to_read(&self, region: &Region) -> anyhow::Result<Span> {
+        let (whole, asked) = (region.span(), self.resolve(region, false)?);
+        if asked.start() < whole.start() || asked.start() > whole.end() {
+            return Err(Error::new("read", Some(asked), Cause::NotMapped(whole)).into());
+        }
+        Ok(asked.intersect(Span::first(whole.end())))
     }
 
-    /// The range to write, all of it within the file.
+    /// The range to write, all of it within the file and the region.
     ///
     /// # Errors
     /// As for reading, and a range that ends past the end of the file.
-    pub(crate) fn to_write(&self, facts: &Facts) -> anyhow::Result<Span> {
-        let (start, end) = self.resolve(facts, true)?;
-        within(span(start, end), facts)
+    pub(crate) fn to_write(&self, region: &Region) -> anyhow::Result<Span> {
+        within(self.resolve(region, true)?, region)
     }
-}
 
-impl Where {
     /// The range to write where the file may grow: it begins at its end at the latest.
-    pub(crate) fn to_grow(&self, facts: &Facts) -> anyhow::Result<Span> {
-        let (start, end) = self.range().resolve(facts.len, facts.page)?;
-        Ok(span(start, end))
+    pub(crate) fn to_grow(&self, region: &Region) -> anyhow::Result<Span> {
+        self.resolve(region, false)
     }
 }
 
-/// `resolve` gives start <= end, so the fallback is never used.
-fn span(start: u64, end: u64) -> Span {
-    Span::new(start, end).unwrap_or(Span::first(0))
-}
-
-/// A range to write, if it ends within the file.
-pub(crate) fn within(span: Span, facts: &Facts) -> anyhow::Result<Span> {
-    if span.end() > facts.len {
-        let len = facts.len;
-        return Err(Error::new("write", Some(span), Cause::PastEnd { len }).into());
-    }
-    Ok(span)
+/// A range to write, if all of it can be stored into.
+pub(crate) fn within(span: Span, region: &Region) -> anyhow::Result<Span> {
+    let len = region.length();
+    let cause = if span.end() > len {
+        Cause::PastEnd { len }
+    } else if !region.span().contains(span) {
+        Cause::NotMapped(region.span())
+    } else {
+        return Ok(span);
+    };
+    Err(Error::new("write", Some(span), cause).into())
 }
 
 // Rules for verbs that change a file.
@@ -122,7 +131,18 @@ impl Writer {
 
     /// As [`Writer::open`], for this kind of access.
     pub(crate) fn open_for(&self, path: &Path, access: Access, globals: &Globals) -> anyhow::Result<(Region, bool)> {
-        let mut backing = Backing::open(path, access, self.lock_timeout)?;
+        let backing = Backing::open(path, access, self.lock_timeout)?;
+        let (backing, recovered) = self.admit(backing, path, globals)?;
+        Ok((Region::sliding(backing, Prot::ReadWrite)?, recovered))
+    }
+
+    /// The same for a file that is open for writing.
+    pub(crate) fn admit(
+        &self,
+        mut backing: Backing,
+        path: &Path,
+        globals: &Globals,
+    ) -> anyhow::Result<(Backing, bool)> {
         if let Some(refusal) = backing.refusal().filter(|_| !self.force) {
             return Err(Error::new("write to it", None, Cause::Refused(refusal)).into());
         }
@@ -139,7 +159,7 @@ impl Writer {
                 report::note(globals, &format!("{}: {note}", report::shown(path)));
             }
         }
-        Ok((region, recovered))
+        Ok((region.into_backing(), recovered))
     }
 
     /// The rules for reading the same file, where a dry run writes nothing.
@@ -147,15 +167,6 @@ impl Writer {
         Reader {
             ignore_journal: false,
             journal: self.journal.clone(),
-        }
-    }
-
-    /// Where the file's journal is; `None` where there can be none.
-    pub(crate) fn place(&self, backing: &Backing) -> Option<Place> {
-        match &self.journal {
-            Some(path) => Some(Place::at(path)),
-            // An error was told when the file was opened.
-            None => Place::beside(backing).ok().flatten(),
         }
     }
 }
@@ -309,6 +320,23 @@ pub(crate) fn units(span: Span, width: Width) -> anyhow::Result<()> {
         )
     };
     Err(Failure::trouble(message).tip(tip).into())
+}
+
+/// The time between two looks, which is some.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("some time must pass between two looks, such as 100ms".into()),
+        interval => Ok(interval),
+    }
+}
+
+/// An address in memory, as /proc/PID/maps and the reports have it, with 0x in front.
+pub(crate) fn address(text: &str) -> Result<usize, Refusal> {
+    let address = usize::try_from(quantity::number(text)?).ok();
+    address.filter(|address| *address > 0).ok_or_else(|| Refusal {
+        message: format!("'{text}' is no address that a mapping can have"),
+        tip: "write one such as 0x7f0000000000".into(),
+    })
 }
 
 /// A duration as `500ms`, `10s`, `2m`, `1h`; a number without a unit is seconds.

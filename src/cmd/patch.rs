@@ -3,8 +3,8 @@
 mod access;
 mod gather;
 
-use super::Job;
 use super::options::{Reader, Where, Writer, width};
+use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::edit::{
     Comparison, Durability, Edits, Mismatch, Origin, Place, ScriptWriter, Value, diff, each_edit, pattern, write_undo,
@@ -35,7 +35,7 @@ pub struct Args {
 
 // What to do to the file, wherever it comes from.
 #[derive(Debug, clap::Args)]
-struct Options {
+pub(crate) struct Options {
     /// The new bytes, one value after the other: dead, text:V1\n, u32le:1,2, u8:4/7, fill:5a:4K, crc32le:..end-4, @FILE;
     /// without any, stdin
     #[arg(value_name = "VALUE", value_parser = value())]
@@ -112,38 +112,37 @@ fn value() -> impl TypedValueParser<Value = Value> {
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
-    let job = Job::on(&args.file, globals);
+    let job = Job::on(&args.file, globals).writing(&args.writer);
     let options = &args.options;
     let work = || -> anyhow::Result<()> {
+        // Before the file is opened, and waited for.
         options.asked()?;
-        if options.dry_run || options.diff.is_some() {
-            let access = options.access.map_or(Access::Read, |_| Access::ReadRegisters);
-            let mut region = Region::sliding(args.writer.reader().open_for(&args.file, access)?, Prot::Read)?;
-            return match &options.diff {
-                Some(other) => print_diff(&mut region, other, job),
-                None => options.apply(&mut region, None, job),
-            };
-        }
-        let access = options.access.map_or(Access::Write, |_| Access::WriteRegisters);
-        let (mut region, recovered) = args.writer.open_for(&args.file, access, globals)?;
-        let place = if options.atomic {
-            args.writer.place(region.backing())
+        let (mut region, recovered) = if options.stores() {
+            let access = options.access.map_or(Access::Write, |_| Access::WriteRegisters);
+            args.writer.open_for(&args.file, access, globals)?
         } else {
-            None
+            let access = options.access.map_or(Access::Read, |_| Access::ReadRegisters);
+            let backing = args.writer.reader().open_for(&args.file, access)?;
+            (Region::sliding(backing, Prot::Read)?, false)
         };
-        if options.atomic && place.is_none() {
-            let failure = Failure::trouble("a device has no folder for the recovery journal of --atomic");
-            return Err(failure.tip("say where it goes: --journal PATH").into());
-        }
-        options.apply(&mut region, place.as_ref(), Job { recovered, ..job })
+        options.apply(&mut region, Job { recovered, ..job })
     };
     work().in_file(&args.file)?;
     Ok(Exit::Done as u8)
 }
 
-impl Options {
-    /// Compares, and stores unless told otherwise; atomically when `place` says where the journal goes.
-    fn apply(&self, region: &mut Region, place: Option<&Place>, job: Job<'_>) -> anyhow::Result<()> {
+impl OnRegion for Options {
+    fn stores(&self) -> bool {
+        !self.dry_run && self.diff.is_none()
+    }
+
+    /// Compares, and stores unless told otherwise.
+    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+        self.asked()?;
+        if let Some(other) = &self.diff {
+            return print_diff(region, other, job);
+        }
+        let place = self.durable_in(region, job)?;
         let mut edits = self.gather(region, job)?;
         if let Some(width) = self.access {
             return self.store_units(region, &mut edits, width, job);
@@ -159,7 +158,7 @@ impl Options {
         if !comparison.mismatches.is_empty() {
             return Err(self.mismatch(&comparison.mismatches, edits.list.len(), job).into());
         }
-        let len = region.span().end();
+        let len = region.length();
         let changes = !comparison.todo(&edits).is_empty() || edits.len_after != len;
         if self.strict && !changes {
             let failure = Failure::new(Exit::No, "the edits have been applied already; nothing was written");
@@ -172,7 +171,7 @@ impl Options {
         if let Some(path) = undo {
             save_undo(path, &mut edits, &mut comparison, len)?;
         }
-        let durability = match place {
+        let durability = match &place {
             Some(place) => Durability::Atomic(place),
             None if self.sync => Durability::Synced,
             None => Durability::Cached,
@@ -194,12 +193,37 @@ impl Options {
                 let tip = "the device may have lost data: see 'dmesg', write the bytes again and sync again";
                 Failure::new(Exit::NotDurable, "the bytes are there, but not proven durable").tip(tip)
             })?;
-            if let Some(place) = place {
+            if let Some(place) = &place {
                 place.settle()?;
             }
         }
         drop(progress);
         self.report(&edits, &comparison, len, job).print(job.globals)
+    }
+}
+
+impl Options {
+    /// Where the journal of --atomic goes.
+    ///
+    /// # Errors
+    /// A region whose bytes no flush makes durable, or that a journal could not be told of.
+    fn durable_in(&self, region: &Region, job: Job<'_>) -> anyhow::Result<Option<Place>> {
+        if (self.sync || self.atomic) && !self.dry_run && !region.reaches_file() {
+            let failure =
+                Failure::trouble("changes in this mapping never reach a file, so nothing can make them durable");
+            return Err(failure
+                .tip("leave out --sync and --atomic, or map the file --shared")
+                .into());
+        }
+        if !self.atomic || self.dry_run {
+            return Ok(None);
+        }
+        let place = Place::of(region.backing(), job.journal);
+        if place.is_none() {
+            let failure = Failure::trouble("a device has no folder for the recovery journal of --atomic");
+            return Err(failure.tip("say where it goes: --journal PATH").into());
+        }
+        Ok(place)
     }
 
     /// What was done to a file of `len` bytes.

@@ -1,10 +1,10 @@
-//! `remap`: grow or shrink a file, with its blocks.
+//! `remap`: grow or shrink a file with its blocks, and a live mapping with it.
 
-use super::Job;
-use super::options::{Writer, size, usage_after};
+use super::options::{Writer, address, size, usage_after};
+use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{self, Facts, Region};
+use crate::mapping::{self, Region, Resize};
 use crate::quantity::Size;
 use crate::report::Report;
 use crate::signals::Signals;
@@ -25,18 +25,52 @@ pub struct Args {
 
 // What to do to the mapping and its file.
 #[derive(Debug, clap::Args)]
-struct Options {
+pub(crate) struct Options {
     /// The new length: 64K, +1M (longer by), -1M (shorter by)
     #[arg(long, value_name = "SIZE")]
-    size: Size,
+    size: Option<Size>,
     /// Do not allocate blocks for the new bytes: they become a hole
-    #[arg(long)]
+    #[arg(long, requires = "size")]
     sparse: bool,
+    #[command(flatten)]
+    live: Live,
+}
+
+// What only a mapping that stands can be asked: in a session of 'mmapctl map'.
+#[derive(Debug, clap::Args)]
+struct Live {
+    /// In a session: leave the file as it is, and resize the mapping alone, even past the end of the file
+    #[arg(help_heading = "Live mapping", long, requires = "size")]
+    keep_file: bool,
+    /// In a session: fail rather than move the mapping to another address
+    #[arg(help_heading = "Live mapping", long, requires = "size", conflicts_with_all = ["address", "dont_unmap"])]
+    no_move: bool,
+    /// In a session: move the mapping to this address, never over another mapping (MREMAP_FIXED)
+    #[arg(help_heading = "Live mapping", long, value_name = "ADDR", value_parser = address)]
+    address: Option<usize>,
+    /// In a session: move the pages, and leave the old mapping standing without them (MREMAP_DONTUNMAP)
+    #[arg(help_heading = "Live mapping", long, conflicts_with = "size")]
+    dont_unmap: bool,
+}
+
+impl Live {
+    fn is_given(&self) -> bool {
+        self.keep_file || self.no_move || self.address.is_some() || self.dont_unmap
+    }
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let job = Job::on(&args.file, globals);
     let work = || {
+        args.options.asked()?;
+        if args.options.live.is_given() {
+            let failure = Failure::trouble("no mapping of the file stands that could be moved, or resized alone");
+            let tip = format!(
+                "make one and work on it: mmapctl map {} -c 'remap --size +4K --keep-file'",
+                job.file()
+            );
+            return Err(failure.tip(tip).into());
+        }
         let (mut region, recovered) = args.writer.open(&args.file, globals)?;
         args.options.apply(&mut region, Job { recovered, ..job })
     };
@@ -44,45 +78,91 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     Ok(Exit::Done as u8)
 }
 
-impl Options {
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
-        let before = region.backing().usage()?;
-        let len = self.plan(region.backing().facts())?;
-        // A signal between setting the length and allocating would leave the one without the other.
-        let _signals = Signals::hold(&[])?;
-        if len != before.len {
-            region
-                .resize(len, self.sparse)
-                .or_else(|error| unchanged(region, before.len, error))?;
-        }
-        let after = usage_after(region, len != before.len)?;
-        let name = job.name();
-        let line = if len == before.len {
-            format!("{name}: the length is {} already", size(len))
-        } else {
-            format!("{name}: length {} before, {} now", size(before.len), size(after.len))
-        };
-        Report::new("remap", job.path, len != before.len)
-            .field("length_before", before.len)
-            .field("length", after.len)
-            .field("allocated_before", before.allocated)
-            .field("allocated_after", after.allocated)
-            .field("recovered", job.recovered)
-            .line(line)
-            .fact(
-                "allocated",
-                format!("{} before, {} after", size(before.allocated), size(after.allocated)),
-            )
-            .print(job.globals)
+impl OnRegion for Options {
+    fn stores(&self) -> bool {
+        !self.live.keep_file && self.size.is_some()
     }
 
-    fn plan(&self, facts: &Facts) -> anyhow::Result<u64> {
-        Ok(self.size.resolve(facts.len, facts.page)?)
+    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+        self.asked()?;
+        let how = Resize {
+            sparse: self.sparse,
+            keep_file: self.live.keep_file || self.size.is_none(),
+            no_move: self.live.no_move,
+            address: self.live.address,
+            dont_unmap: self.live.dont_unmap,
+        };
+        let of_file = region.backing().facts().is_file() && !how.keep_file;
+        let usage = |region: &Region| region.backing().usage().ok().filter(|_| of_file);
+        let (before, address) = (usage(region), region.address());
+        let old = if of_file { region.length() } else { region.span().len() };
+        let new = match self.size {
+            Some(size) => size.resolve(old, region.page())?,
+            None => old,
+        };
+        // A signal between setting the length and allocating would leave the one without the other.
+        let _signals = Signals::hold(&[])?;
+        region
+            .remap(new, &how)
+            .or_else(|error| unchanged(region, before.map(|before| before.len), error))?;
+        let changed = of_file && new != old;
+        let name = job.name();
+        let line = if new == old {
+            format!("{name}: the length is {} already", size(new))
+        } else {
+            format!("{name}: length {} before, {} now", size(old), size(new))
+        };
+        let mut report = Report::new("remap", job.path, changed)
+            .field("length_before", old)
+            .field("length", new)
+            .field("recovered", job.recovered)
+            .line(line);
+        if let Some(before) = before {
+            let after = usage_after(region, changed)?;
+            report = report
+                .field("allocated_before", before.allocated)
+                .field("allocated_after", after.allocated)
+                .fact(
+                    "allocated",
+                    format!("{} before, {} after", size(before.allocated), size(after.allocated)),
+                );
+        }
+        if let (Some(from), Some(to)) = (address, region.address()) {
+            let moved = match from == to {
+                true => format!("at {to:#x} as before"),
+                false => format!("moved from {from:#x} to {to:#x}"),
+            };
+            report = report
+                .field("address_before", format!("{from:#x}"))
+                .field("address", format!("{to:#x}"))
+                .fact("mapping", moved);
+            if self.live.dont_unmap {
+                report = report.field("left_at", format!("{from:#x}")).fact(
+                    "left",
+                    format!("a mapping without its pages at {from:#x} (MREMAP_DONTUNMAP)"),
+                );
+            }
+        }
+        report.print(job.globals)
+    }
+}
+
+impl Options {
+    /// Refuses, before any file is opened, what says nothing to do.
+    fn asked(&self) -> anyhow::Result<()> {
+        if self.size.is_none() && self.live.address.is_none() && !self.live.dont_unmap {
+            let failure = Failure::trouble("what to change is not said");
+            return Err(failure.tip("add --size 64K, --size +1M or --size -1M").into());
+        }
+        Ok(())
     }
 }
 
 /// A resize that failed has set the old length again, unless that failed, too.
-fn unchanged(region: &Region, before: u64, error: mapping::Error) -> anyhow::Result<()> {
+fn unchanged(region: &Region, before: Option<u64>, error: mapping::Error) -> anyhow::Result<()> {
+    let Some(before) = before else {
+        return Err(error.into());
+    };
     if region.backing().usage().is_ok_and(|now| now.len == before) {
         return Err(error).context("its length was not changed");
     }

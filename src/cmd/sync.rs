@@ -1,7 +1,7 @@
 //! `sync`: make a range durable and prove it, by the dirty pages before and after.
 
-use super::Job;
 use super::options::{Where, has_length, recovery_needed, waits_for_recovery};
+use super::{Job, OnRegion};
 use crate::cli::{self, Globals};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Access, Backing, Cause, Flush, Prot, Region, Shape, Span, Visibility, unwritten};
@@ -26,7 +26,7 @@ pub struct Args {
 
 // What to make durable, wherever it comes from.
 #[derive(Debug, clap::Args)]
-struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     place: Where,
     /// Start writing and return at once; nothing is promised
@@ -69,10 +69,9 @@ fn one(file: &Path, args: &Args, globals: &Globals) -> anyhow::Result<()> {
     work().in_file(file)
 }
 
-impl Options {
+impl OnRegion for Options {
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
-        let facts = region.backing().facts().clone();
-        let span = self.place.to_read(&facts)?;
+        let span = self.place.to_read(region)?;
         let before = unwritten(region, span);
         let method = if self.start_only {
             proven(region.start_writeback(span))?;

@@ -1,11 +1,11 @@
 //! `zero`: zero a range by the cheapest means that the file system has.
 
-use super::Job;
 use super::options::{Where, Writer, size, usage_after};
+use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::edit::{Before, Spool, or_put_back};
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{self, Cause, Error, Facts, Piece, Prot, Region, Span};
+use crate::mapping::{self, Cause, Error, Piece, Prot, Region, Span};
 use crate::progress::Progress;
 use crate::report::Report;
 use anyhow::Context;
@@ -27,7 +27,7 @@ pub struct Args {
 
 // What to zero and how, wherever it is.
 #[derive(Debug, clap::Args)]
-struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     place: Where,
     /// How: auto tries zero-range, then write
@@ -78,33 +78,29 @@ const KEEP_FOR_CALL: u64 = 1 << 20;
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let job = Job::on(&args.file, globals);
     let work = || {
+        // Before the file is opened, and waited for.
         args.options.asked()?;
-        let (mut region, recovered) = if args.options.dry_run {
+        let (mut region, recovered) = if args.options.stores() {
+            args.writer.open(&args.file, globals)?
+        } else {
             let backing = args.writer.reader().open(&args.file)?;
             (Region::sliding(backing, Prot::Read)?, false)
-        } else {
-            args.writer.open(&args.file, globals)?
         };
+        let job = job.writing(&args.writer);
         args.options.apply(&mut region, Job { recovered, ..job })
     };
     work().in_file(&args.file)?;
     Ok(Exit::Done as u8)
 }
 
-impl Options {
-    /// Refuses, before any file is opened, to guess that the whole of it is meant.
-    fn asked(&self) -> anyhow::Result<()> {
-        if !self.place.is_given() {
-            let failure = Failure::trouble("which range to zero is not said");
-            return Err(failure
-                .tip("add --range 0x1000..+4K, or --range .. for the whole file")
-                .into());
-        }
-        Ok(())
+impl OnRegion for Options {
+    fn stores(&self) -> bool {
+        !self.dry_run
     }
 
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
-        let (span, method) = self.plan(region.backing().facts(), region.reaches_file())?;
+        self.asked()?;
+        let (span, method) = self.plan(region)?;
         let before = region.backing().usage()?;
         let mut done_by = method;
         if !self.dry_run && !span.is_empty() {
@@ -144,15 +140,28 @@ impl Options {
             )
             .print(job.globals)
     }
+}
 
-    fn plan(&self, facts: &Facts, reaches_file: bool) -> anyhow::Result<(Span, Method)> {
+impl Options {
+    /// Refuses, before any file is opened, to guess that the whole of it is meant.
+    fn asked(&self) -> anyhow::Result<()> {
+        if !self.place.is_given() {
+            let failure = Failure::trouble("which range to zero is not said");
+            return Err(failure
+                .tip("add --range 0x1000..+4K, or --range .. for the whole file")
+                .into());
+        }
+        Ok(())
+    }
+
+    fn plan(&self, region: &Region) -> anyhow::Result<(Span, Method)> {
         let method = match self.method {
             _ if self.punch => Method::Punch,
             // The blocks of a private or anonymous mapping are no file's.
-            Method::Auto if !reaches_file => Method::Write,
+            Method::Auto if !region.reaches_file() => Method::Write,
             method => method,
         };
-        Ok((self.place.to_write(facts)?, method))
+        Ok((self.place.to_write(region)?, method))
     }
 }
 
@@ -251,7 +260,7 @@ fn before<'a>(region: &Region, pieces: &'a [Piece], old: Option<&'a mut Spool>) 
     Before {
         pieces,
         old,
-        len: region.span().end(),
+        len: region.length(),
         flush: false,
     }
 }

@@ -6,7 +6,7 @@ use super::spool::Spool;
 use super::sums::SumOf;
 use super::value::Value;
 use crate::exit::Failure;
-use crate::mapping::{Cause, Error, Facts, Piece, Span};
+use crate::mapping::{Cause, Error, Piece, Region, Span};
 use crate::quantity::{Offset, Qty};
 use crate::report::plural;
 use std::str::FromStr;
@@ -18,6 +18,8 @@ pub struct Builder {
     /// The file's length and page size, in bytes.
     len: u64,
     page: u64,
+    /// What is mapped of it.
+    mapped: Span,
     grow: bool,
     /// The file is a device without a length, and `len` stands in for it.
     endless: bool,
@@ -49,17 +51,18 @@ impl FromStr for Source {
 }
 
 impl Builder {
-    /// Edits of a file with these facts; with `grow`, they may reach past its end; with `reverse`, each is undone.
-    pub fn new(facts: &Facts, grow: bool, reverse: bool) -> Builder {
+    /// Edits of a region; with `grow`, they may reach past its end; with `reverse`, each is undone.
+    pub fn new(region: &Region, grow: bool, reverse: bool) -> Builder {
         Builder {
             edits: Edits {
-                len_after: facts.len,
+                len_after: region.length(),
                 ..Edits::default()
             },
-            len: facts.len,
-            page: facts.page,
+            len: region.length(),
+            page: region.page(),
+            mapped: region.span(),
             grow,
-            endless: !facts.has_end(),
+            endless: !region.backing().facts().has_end(),
             reverse,
             ascending: true,
             previous: None,
@@ -329,6 +332,10 @@ impl Builder {
         let Some(span) = Span::at(at, len) else {
             return Err(past_end(at, len, self.len).into());
         };
+        let there = span.intersect(Span::first(self.len));
+        if !there.is_empty() && !self.mapped.contains(there) {
+            return Err(Error::new("write", Some(span), Cause::NotMapped(self.mapped)).into());
+        }
         self.ascending &= self.edits.list.last().is_none_or(|last| last.at + last.len <= at);
         self.previous = Some(span.end());
         let extra = match extra {

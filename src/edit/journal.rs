@@ -78,6 +78,15 @@ impl Place {
         Ok(Some(Place { path, named: false }))
     }
 
+    /// Where the file's journal is: where the user wants it, else beside the file; `None` where there can be none.
+    pub fn of(backing: &Backing, named: Option<&Path>) -> Option<Place> {
+        match named {
+            Some(path) => Some(Place::at(path)),
+            // An error was told when the file was opened.
+            None => Place::beside(backing).ok().flatten(),
+        }
+    }
+
     /// At a path of the user's.
     pub fn at(path: &Path) -> Place {
         let path = path.to_path_buf();
@@ -208,7 +217,7 @@ impl Journal {
         let head = [
             VERSION,
             identity(region)?,
-            region.span().end(),
+            region.length(),
             len_after,
             runs.len() as u64,
         ];
@@ -359,7 +368,7 @@ pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
     if ![identity(region)?, 0].contains(&record.inode) {
         return refuse("it was written for another file");
     }
-    let len = region.span().end();
+    let len = region.length();
     if len != record.before && len != record.after {
         return refuse(&format!(
             "the file has {len:#x} bytes, neither the {:#x} of before nor the {:#x} of after",
@@ -560,7 +569,7 @@ impl Record {
         use std::os::unix::fs::FileExt;
         let (mut old, mut new) = (Vec::new(), Vec::new());
         let mut found = None;
-        let there = region.span().end();
+        let there = region.length();
         for piece in self.old.iter().filter_map(|piece| piece.before(there)) {
             region.read_chunks(piece.span(), |at, have| {
                 let from = piece.from + (at - piece.at);
@@ -581,12 +590,12 @@ impl Record {
 
     /// Stores the old bytes and sets the old length, durably.
     fn put_back(&self, file: &File, region: &mut Region) -> anyhow::Result<()> {
-        if region.span().end() < self.before {
+        if region.length() < self.before {
             region.resize(self.before, true)?;
         }
         let pieces: Vec<Piece> = self.old.iter().filter_map(|piece| piece.before(self.before)).collect();
         region.store(&pieces, file.as_fd(), &mut |_| Ok(()))?;
-        if region.span().end() > self.before {
+        if region.length() > self.before {
             region.resize(self.before, true)?;
         }
         if let (Some(first), Some(last)) = (pieces.first(), pieces.last()) {

@@ -219,7 +219,7 @@ impl Work<'_> {
         if self.todo.len() >= MANY {
             region.widen((self.todo.len() / MANY) as u64 * WINDOW);
         }
-        let len = region.span().end();
+        let len = region.length();
         // Almost always all of them; a million need not be copied.
         let within = self.todo.partition_point(|piece| piece.span().end() <= len);
         let edge = self.todo.get(within).and_then(|piece| piece.before(len));
@@ -234,7 +234,7 @@ impl Work<'_> {
 
     /// Stores, and puts back what was stored before a failure; with `durable`, either is on the device then.
     fn all_or_nothing(&mut self, region: &mut Region, durable: bool, step: &mut Step<'_>) -> anyhow::Result<()> {
-        let len = region.span().end();
+        let len = region.length();
         let stored = self.attempt(region, durable, step);
         if stored.is_err() {
             // Nor must putting back: the payload has served, and its file has all the room that the old bytes take.
@@ -250,7 +250,7 @@ impl Work<'_> {
     }
 
     fn attempt(&mut self, region: &mut Region, durable: bool, step: &mut Step<'_>) -> Result<(), Stopped> {
-        let len_before = region.span().end();
+        let len_before = region.length();
         if self.len_after > len_before {
             region.resize(self.len_after, false)?;
             // Blocks alone do not make a page writable (a copy-on-write file system may want more).

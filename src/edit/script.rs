@@ -213,7 +213,7 @@ mod tests {
     use super::super::plan::{Edits, Note};
     use super::super::spool::Spool;
     use super::*;
-    use crate::mapping::{Facts, Kind, Piece};
+    use crate::mapping::{Backing, Piece, Prot, Region};
     use proptest::prelude::*;
     use std::io::Cursor;
 
@@ -236,16 +236,9 @@ mod tests {
     }
 
     fn builder(grow: bool, reverse: bool) -> Builder {
-        let facts = Facts {
-            kind: Kind::Regular,
-            len: 0x1000,
-            page: 4096,
-            writable: true,
-            device_memory: false,
-            mode: 0,
-            counts_cache: false,
-        };
-        Builder::new(&facts, grow, reverse)
+        // Not mapped until something is read.
+        let region = Region::sliding(Backing::anonymous(0x1000, None), Prot::Read).unwrap();
+        Builder::new(&region, grow, reverse)
     }
 
     /// All there is to know of edits.

@@ -51,7 +51,7 @@ pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), S
     let Err(Stopped { error, stored }) = result else {
         return Ok(());
     };
-    if stored == 0 && region.span().end() == before.len {
+    if stored == 0 && region.length() == before.len {
         return Err(error.context("nothing was written"));
     }
     let changed = prefix(before.pieces, stored);
@@ -73,7 +73,7 @@ pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), S
 }
 
 fn put_back(region: &mut Region, pieces: &[Piece], old: &mut Spool, len: u64, flush: bool) -> anyhow::Result<()> {
-    if region.span().end() < len {
+    if region.length() < len {
         region.resize(len, true)?;
     }
     let pieces: Vec<Piece> = pieces.iter().filter_map(|piece| piece.before(len)).collect();
@@ -86,7 +86,7 @@ fn put_back(region: &mut Region, pieces: &[Piece], old: &mut Spool, len: u64, fl
         }) => {}
         Err(error) => return Err(error.into()),
     }
-    if region.span().end() > len {
+    if region.length() > len {
         region.resize(len, true)?;
     }
     if flush {

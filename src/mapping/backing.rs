@@ -1,14 +1,16 @@
 //! What is mapped: a file, or anonymous memory. Opening it, its facts, its lock, its length and its blocks.
 //!
-//! A memfd will be a third way to make a [`Backing`]; nothing above this file asks which it is.
+//! Nothing above this file asks how a [`Backing`] was made.
 
 use super::error::{Cause, Error, Refusal, Result};
+use super::region::{huge_memfd, memfd};
 use super::span::Span;
 use super::trace::traced;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statfs::{self, FsType, fstatfs};
 use nix::unistd::{Whence, lseek64};
+use std::ffi::CStr;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -46,12 +48,20 @@ pub struct Facts {
 impl Facts {
     /// Whether there are bytes beyond the mapping: a file's or a device's.
     pub fn is_file(&self) -> bool {
-        matches!(self.kind, Kind::Regular | Kind::BlockDevice | Kind::CharDevice)
+        matches!(
+            self.kind,
+            Kind::Regular | Kind::BlockDevice | Kind::CharDevice | Kind::Memfd
+        )
     }
 
     /// Whether its length is known, so that a place can be counted from its end.
     pub fn has_end(&self) -> bool {
         self.kind != Kind::CharDevice
+    }
+
+    /// Whether parts of it may have no blocks. Sysfs answers ENXIO to SEEK_DATA, as if all were one hole.
+    pub fn has_holes(&self) -> bool {
+        matches!(self.kind, Kind::Regular | Kind::Memfd) && !self.device_memory
     }
 }
 
@@ -64,6 +74,8 @@ pub enum Kind {
     BlockDevice,
     /// A character device, opened for its registers; what is behind an offset is up to its driver.
     CharDevice,
+    /// A file in memory that has no name, see memfd_create(2).
+    Memfd,
     /// `/dev/zero`, whose mappings are anonymous memory.
     Zero,
     /// MAP_ANONYMOUS: no file at all.
@@ -191,14 +203,32 @@ impl Backing {
         })
     }
 
-    /// Anonymous memory of `len` bytes; it exists once a [`super::Region`] maps it.
-    pub fn anonymous(len: u64) -> Backing {
+    /// A file in memory of `len` bytes, made of huge pages of `huge` bytes where given: memfd_create(2). `name` is
+    /// what /proc shows.
+    ///
+    /// # Errors
+    /// ENODEV or EINVAL for a size of huge pages that this machine has not; [`Cause::Limit`] on mapping it.
+    pub fn memfd(name: &CStr, len: u64, huge: Option<u64>) -> Result<Backing> {
+        let made = match huge {
+            None => memfd(name),
+            Some(page) => huge_memfd(name, page),
+        };
+        let file = made.map_err(|errno| Error::sys("make a memfd", None, errno))?;
+        let mut backing = Backing::new(file, true, false)?;
+        backing.facts.kind = Kind::Memfd;
+        backing.set_len(len.next_multiple_of(huge.unwrap_or(1)))?;
+        Ok(backing)
+    }
+
+    /// Anonymous memory of `len` bytes, in huge pages of `huge` bytes where given; it exists once a
+    /// [`super::Region`] maps it.
+    pub fn anonymous(len: u64, huge: Option<u64>) -> Backing {
         Backing {
             file: None,
             facts: Facts {
                 kind: Kind::Anonymous,
                 len,
-                page: super::page_size(),
+                page: huge.unwrap_or_else(super::page_size),
                 writable: true,
                 mode: 0,
                 counts_cache: false,
@@ -216,6 +246,19 @@ impl Backing {
     /// The facts as of open (and of the last [`Backing::set_len`]).
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// Looks at the length anew.
+    pub(super) fn refresh(&mut self) -> Result<()> {
+        if self.facts.is_file() {
+            self.facts.len = self.usage()?.len;
+        }
+        Ok(())
+    }
+
+    /// Memory that no file is behind has another length.
+    pub(super) fn set_memory_len(&mut self, len: u64) {
+        self.facts.len = len;
     }
 
     /// The descriptor; `None` for anonymous memory.
@@ -297,7 +340,7 @@ impl Backing {
     pub fn usage(&self) -> Result<Usage> {
         let meta = self.metadata()?;
         Ok(Usage {
-            len: if self.facts.kind == Kind::Regular {
+            len: if matches!(self.facts.kind, Kind::Regular | Kind::Memfd) {
                 meta.len()
             } else {
                 self.facts.len
@@ -310,9 +353,7 @@ impl Backing {
     /// `None` when there are only holes. A file system that does not know its holes has none.
     pub fn next_data(&self, from: u64, span: Span) -> Result<Option<Span>> {
         let rest = span.from(from);
-        // Sysfs answers ENXIO to SEEK_DATA, as if all were one hole.
-        let tells = self.facts.kind == Kind::Regular && !self.facts.device_memory;
-        let Some(fd) = self.fd().filter(|_| tells) else {
+        let Some(fd) = self.fd().filter(|_| self.facts.has_holes()) else {
             return Ok(Some(rest).filter(|rest| !rest.is_empty()));
         };
         if rest.is_empty() {
@@ -415,6 +456,14 @@ const PSEUDO: [FsType; 5] = [
     statfs::DEBUGFS_MAGIC,
     statfs::TRACEFS_MAGIC,
 ];
+
+/// The size of the machine's ordinary huge pages in bytes, `Hugepagesize` of /proc/meminfo; `None` where it has none.
+pub fn huge_page() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("Hugepagesize:"))?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kib * 1024)
+}
 
 fn is_overlay(path: &Path) -> bool {
     statfs::statfs(path).is_ok_and(|fs| fs.filesystem_type() == statfs::OVERLAYFS_SUPER_MAGIC)

@@ -40,6 +40,14 @@ pub enum Cause {
         /// Length at open, in bytes.
         len: u64,
     },
+    /// The range lies outside of what is mapped; that range.
+    NotMapped(Span),
+    /// The process is a child that did not inherit the mapping (MADV_DONTFORK).
+    NotInherited,
+    /// Another mapping is at the address asked for.
+    AddressTaken(usize),
+    /// Another mapping is right behind, and this one may not move.
+    NoRoomBehind,
     /// No room for the blocks that a store needs: ENOSPC or EDQUOT, found by asking the file system.
     Full(Errno),
     /// The file is not of a kind that can be mapped; the kind, as "a FIFO".
@@ -129,6 +137,10 @@ impl fmt::Display for Cause {
             Cause::Bus => write!(f, "the device did not answer (SIGBUS)"),
             Cause::DeviceMemory => write!(f, "it is the memory of a device, for accesses of one width"),
             Cause::PastEnd { len } => write!(f, "the file ends at {len:#x} ({len} bytes)"),
+            Cause::NotMapped(span) => write!(f, "only {span} is mapped"),
+            Cause::NotInherited => write!(f, "the child did not inherit the mapping (MADV_DONTFORK)"),
+            Cause::AddressTaken(address) => write!(f, "there is a mapping at {address:#x} already (EEXIST)"),
+            Cause::NoRoomBehind => write!(f, "another mapping is right behind it, and it may not move (ENOMEM)"),
             Cause::Full(Errno::EDQUOT) => write!(f, "no room: the disk quota is used up (EDQUOT)"),
             Cause::Full(errno) => write!(f, "no room: the file system is full ({errno:?})"),
             Cause::Unmappable(kind) => write!(f, "it is {kind}"),

@@ -35,6 +35,17 @@ pub enum Limit {
         /// The sysctl's value.
         limit: u64,
     },
+    /// The pool of huge pages, `nr_hugepages`, see hugetlbpage.rst of the kernel.
+    HugePages {
+        /// The size of a huge page.
+        page: u64,
+        /// Pages in the pool.
+        total: u64,
+        /// Those that are neither in use nor promised to another mapping.
+        free: u64,
+        /// Pages asked for.
+        wanted: u64,
+    },
     /// RLIMIT_MEMLOCK, the memory that a process without CAP_IPC_LOCK may lock.
     LockedMemory {
         /// The limit's value.
@@ -66,6 +77,16 @@ impl fmt::Display for Limit {
             Limit::MapCount { limit } => {
                 write!(f, "the process has reached vm.max_map_count, {limit} kernel mappings")
             }
+            Limit::HugePages {
+                page,
+                total,
+                free,
+                wanted,
+            } => write!(
+                f,
+                "{wanted} huge pages of {} KiB are wanted, and of the {total} in the pool (nr_hugepages) {free} are free",
+                page / 1024
+            ),
             Limit::LockedMemory { limit, wanted } => write!(
                 f,
                 "the locked memory limit RLIMIT_MEMLOCK is {limit} bytes, and {wanted} were to be locked"
@@ -91,6 +112,33 @@ struct State {
 /// as committed memory (private and writable, or shared and anonymous, and not MAP_NORESERVE).
 pub(super) fn behind_mmap(len: u64, charged: bool) -> Option<Limit> {
     State::read().explain(len, charged)
+}
+
+/// The limit that explains ENOMEM from an mmap of `len` bytes in huge pages of `page` bytes.
+pub(super) fn behind_huge(len: u64, page: u64) -> Option<Limit> {
+    if page <= super::page_size() {
+        return None;
+    }
+    let folder = format!("/sys/kernel/mm/hugepages/hugepages-{}kB", page / 1024);
+    let count = |name: &str| {
+        fs::read_to_string(format!("{folder}/{name}"))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
+    let (total, free, promised) = (
+        count("nr_hugepages")?,
+        count("free_hugepages")?,
+        count("resv_hugepages")?,
+    );
+    let (free, wanted) = (free.saturating_sub(promised), len.div_ceil(page));
+    (wanted > free).then_some(Limit::HugePages {
+        page,
+        total,
+        free,
+        wanted,
+    })
 }
 
 /// The limit that explains a failed mlock of `len` bytes, for a process that lacks CAP_IPC_LOCK.

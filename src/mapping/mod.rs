@@ -15,7 +15,8 @@
 //!    writing (msync through a read-only one returns 0 and flushes nothing; fdatasync is used there).
 //! 6. A failed flush is final: the kernel marks the pages clean, so trying again proves nothing. Store again, or
 //!    say exit code 3.
-//! 7. `unsafe` lives in `region.rs` and `register.rs`, denied elsewhere by lint; each block states its contract.
+//! 7. `unsafe` lives in `region.rs`, with its rooms in `region/`, and in `register.rs`, denied elsewhere by lint; each
+//!    block states its contract.
 //! 8. Device memory is touched by `register.rs` alone: nobody copies or populates it, or reads it to find a cause,
 //!    and for an access no page of it is mapped that was not asked for.
 
@@ -30,13 +31,13 @@ mod span;
 mod trace;
 mod transfer;
 
-pub use backing::{Access, Backing, Facts, Kind, Usage};
+pub use backing::{Access, Backing, Facts, Kind, Usage, huge_page};
 pub use error::{Cause, Error, Refusal, Result};
 pub use limits::Limit;
-pub use region::{Region, memfd_with};
+pub use region::{Region, in_child, memfd_with};
 pub use register::Width;
 pub use residency::{Cell, Residency, survey, unwritten};
-pub use shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Shape, Visibility, WINDOW};
+pub use shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Resize, Shape, Visibility, WINDOW};
 pub use span::Span;
 pub use trace::trace_to;
 pub use transfer::WriteOut;

@@ -26,6 +26,8 @@ pub struct Residency {
     pub huge: u64,
     /// Pages that mlock keeps in memory.
     pub locked: u64,
+    /// Pages behind the one that the file ends in, which nothing can be read from or stored into.
+    pub past_end: u64,
     /// Bytes of the file that have no block; `None` where the file system does not say.
     pub holes: Option<u64>,
     /// The region in order, cut into as many cells as asked for, or fewer.
@@ -47,6 +49,8 @@ pub enum Cell {
     Absent,
     /// None is, and the file has no block there.
     Hole,
+    /// Every page is past the end of the file.
+    PastEnd,
     /// The kernel does not tell.
     Unknown,
 }
@@ -103,6 +107,11 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
             &mut tallies,
         )?;
 
+    // Behind the page that the end is in.
+    let there = match region.backing().facts().is_file() {
+        true => Span::first(region.length()).pages(page).end(),
+        false => span.end(),
+    };
     let (holes, is_hole) = holes(region, &spans)?;
     let (huge, locked) = smaps(region)?;
     let pages = |cell: &Span| cell.pages(page).len() / page;
@@ -115,6 +124,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
             _ if tally.dirty + tally.writeback > 0 => Cell::Dirty,
             _ if tally.resident >= pages(span) => Cell::Resident,
             _ if tally.resident > 0 => Cell::Partly,
+            _ if span.start() >= there => Cell::PastEnd,
             _ if hole => Cell::Hole,
             _ if !known => Cell::Unknown,
             _ => Cell::Absent,
@@ -130,6 +140,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
         copied: copies_known.then(|| sum(|tally| tally.copied)),
         huge,
         locked: locked.min(pages_total),
+        past_end: span.from(there).pages(page).len() / page,
         holes,
         cells: picture.collect(),
     })
@@ -196,9 +207,9 @@ fn scan(
 
 /// Bytes in holes, and for each cell whether it is nothing else.
 fn holes(region: &Region, spans: &[Span]) -> Result<(Option<u64>, Vec<bool>)> {
-    let span = region.span();
+    let span = region.span().intersect(Span::first(region.length()));
     let mut is_hole = vec![true; spans.len()];
-    if region.backing().facts().kind != Kind::Regular {
+    if !region.backing().facts().has_holes() {
         return Ok((None, vec![false; spans.len()]));
     }
     let mut data = 0;

@@ -57,6 +57,11 @@ pub struct Shape {
     pub prot: Prot,
     /// MAP_NORESERVE: take no swap space, or no huge pages, in advance.
     pub noreserve: bool,
+    /// The address to map at, in place of one that the kernel chooses; never over another mapping
+    /// (MAP_FIXED_NOREPLACE).
+    pub address: Option<usize>,
+    /// MAP_SYNC: stores to persistent memory are durable once they left the processor's caches.
+    pub dax: bool,
     /// `Some(n)`: only the window of `n` bytes in use is mapped, and slides. `None`: the whole range, at one address.
     pub window: Option<u64>,
 }
@@ -65,10 +70,8 @@ impl Shape {
     /// What a verb on a file uses: shared, and a window that slides, so that memory stays flat.
     pub fn sliding(prot: Prot) -> Shape {
         Shape {
-            visibility: Visibility::Shared,
-            prot,
-            noreserve: false,
             window: Some(WINDOW),
+            ..Shape::whole(Visibility::Shared, prot)
         }
     }
 
@@ -78,9 +81,26 @@ impl Shape {
             visibility,
             prot,
             noreserve: false,
+            address: None,
+            dax: false,
             window: None,
         }
     }
+}
+
+/// How a region is resized or moved, see mremap(2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Resize {
+    /// Give new bytes of the file no blocks: they become a hole.
+    pub sparse: bool,
+    /// Leave the file alone: only the mapping is resized, and may reach past the file's end.
+    pub keep_file: bool,
+    /// Fail rather than move the mapping (no MREMAP_MAYMOVE).
+    pub no_move: bool,
+    /// Move it here (MREMAP_FIXED), never over another mapping.
+    pub address: Option<usize>,
+    /// Move the pages and leave the old mapping standing (MREMAP_DONTUNMAP).
+    pub dont_unmap: bool,
 }
 
 /// One stretch of bytes to store: `len` bytes at file offset `at`, which stand at `from` in the payload.

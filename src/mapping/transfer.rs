@@ -66,7 +66,13 @@ impl Region {
         for window in span.windows(self.window_size()) {
             for chunk in window.windows(CHUNK as u64) {
                 let buf = &mut buf[..chunk.len() as usize];
-                self.read(chunk.start(), buf)?;
+                if let Err(error) = self.read(chunk.start(), buf) {
+                    // What stands before the bad page is worth having.
+                    let bad = error.span.map_or(chunk.start(), Span::start);
+                    let good = bad.saturating_sub(chunk.start()).min(chunk.len()) as usize;
+                    each(chunk.start(), &buf[..good])?;
+                    return Err(error.into());
+                }
                 each(chunk.start(), buf)?;
             }
         }
@@ -97,12 +103,42 @@ impl Region {
                 }
             }
             // /dev/null takes everything without a look, so a file cut short would go unnoticed.
-            if self.backing().facts().is_file() && self.backing().usage()?.len < window.end() {
-                return Err(self.fault("read", window, Populate::Read).into());
+            if let Some(gone) = self.gone(window)? {
+                return Err(self.fault("read", gone, Populate::Read).into());
             }
             stepped(step, window.end() - span.start(), "read", span.from(window.end()))?;
         }
         Ok(())
+    }
+
+    /// The part of `span` that is past the end of the file: of the file as it was last looked at when that has been
+    /// cut, else behind the page that the end is in, whose tail reads as zeros. `None` when all is there.
+    pub fn gone(&self, span: Span) -> Result<Option<Span>> {
+        if !self.backing().facts().is_file() {
+            return Ok(None);
+        }
+        let (known, now) = (self.length(), self.backing().usage()?.len);
+        let end = if now < known {
+            now
+        } else {
+            Span::first(known).pages(self.page()).end()
+        };
+        Ok(Some(span.from(end)).filter(|gone| !gone.is_empty()))
+    }
+
+    /// The next stretch at or behind `from`, within `span`, that does not merely read as zeros because the file has a
+    /// hole there. `None` when there are only holes.
+    pub fn next_data(&self, from: u64, span: Span) -> Result<Option<Span>> {
+        let rest = span.from(from);
+        // A private page may have been copied over a hole, and behind the end of the file there are no holes.
+        if !self.reaches_file() || rest.start() >= self.length() {
+            return Ok(Some(rest).filter(|rest| !rest.is_empty()));
+        }
+        let within = span.intersect(Span::first(self.length()));
+        match self.backing().next_data(from, within)? {
+            None if within.end() < span.end() => Ok(Some(span.from(within.end()))),
+            data => Ok(data),
+        }
     }
 
     /// Brings in the pages of `span`; `step` hears how many bytes are done.
@@ -179,7 +215,7 @@ impl Region {
         }
         let mut total = 0;
         for piece in pieces {
-            total += self.check("store", Span::at(piece.at, piece.len))?.len();
+            total += self.check_store(Span::at(piece.at, piece.len))?.len();
         }
         if let Some(first) = pieces.first() {
             self.refuse_device_memory("store", first.span())?;
@@ -275,7 +311,17 @@ impl Region {
             Ok(usage) if usage.len < span.end() => {
                 // Cut within the span, between the fault and the question: the first byte gone is the offset.
                 let gone = span.from(usage.len);
-                return Error::new(action, Some(gone), Cause::Shrunk { len: usage.len });
+                let len = usage.len;
+                let known = self.length() <= len;
+                return Error::new(
+                    action,
+                    Some(gone),
+                    if known {
+                        Cause::PastEnd { len }
+                    } else {
+                        Cause::Shrunk { len }
+                    },
+                );
             }
             _ => {}
         }

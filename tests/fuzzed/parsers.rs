@@ -34,7 +34,7 @@ pub fn script(dir: &Path, data: &[u8]) {
         return;
     }
     let mut region = region(dir);
-    let mut builder = Builder::new(region.backing().facts(), options & 1 != 0, options & 2 != 0);
+    let mut builder = Builder::new(&region, options & 1 != 0, options & 2 != 0);
     if read_script(Cursor::new(text.to_vec()), &mut builder).is_err() {
         return;
     }
@@ -46,7 +46,7 @@ pub fn script(dir: &Path, data: &[u8]) {
     let Some((printed, image)) = applied(&mut edits, &mut region) else {
         return;
     };
-    let mut builder = Builder::new(region.backing().facts(), false, false);
+    let mut builder = Builder::new(&region, false, false);
     read_script(Cursor::new(printed.clone()), &mut builder).expect("what --dry-run prints can be read");
     let mut again = builder.finish().expect("what --dry-run prints is sound");
     check(&again);
@@ -59,7 +59,7 @@ pub fn script(dir: &Path, data: &[u8]) {
 pub fn xxd(dir: &Path, data: &[u8]) {
     let region = region(dir);
     let read = |text: &[u8]| {
-        let mut builder = Builder::new(region.backing().facts(), false, false);
+        let mut builder = Builder::new(&region, false, false);
         read_xxd(&mut BufReader::with_capacity(16, text), &mut builder)?;
         builder.finish()
     };

@@ -53,7 +53,7 @@ impl Options {
 
     /// Reads all edits, from all that was given.
     pub(super) fn gather(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<Edits> {
-        let mut builder = Builder::new(region.backing().facts(), self.grow, self.reverse);
+        let mut builder = Builder::new(region, self.grow, self.reverse);
         match &self.find {
             Some(pattern) => self.found(pattern, region, &mut builder, job)?,
             None if self.place.is_given() => self.placed(region, &mut builder)?,
@@ -73,11 +73,10 @@ impl Options {
 
     /// The values at the place that the options name.
     fn placed(&self, region: &Region, builder: &mut Builder) -> anyhow::Result<()> {
-        let facts = region.backing().facts();
         let place = if self.grow {
-            self.place.to_grow(facts)?
+            self.place.to_grow(region)?
         } else {
-            self.place.to_write(facts)?
+            self.place.to_write(region)?
         };
         let exact = self.place.has_end().then_some(place);
         let stdin = [Value::Stdin];
@@ -97,7 +96,7 @@ impl Options {
             None if self.all => Find::All,
             None => Find::Only,
         };
-        let span = self.place.to_read(region.backing().facts())?;
+        let span = self.place.to_read(region)?;
         let mut progress = Progress::reading(job.globals, "searching", span.len());
         let places = find(region, span, pattern, which, &mut |done| progress.step(done))?;
         // stdin comes once, however many places there are.

@@ -1,0 +1,130 @@
+//! How a mapping lives in memory: the report of `map`, and its picture.
+
+use crate::cmd::Job;
+use crate::cmd::options::size;
+use crate::mapping::{Cell, Kind, Prot, Region, Residency, Visibility, survey};
+use crate::quantity::human;
+use crate::report::{self, Report, plural};
+use crate::session::memfd_path;
+use std::os::fd::AsRawFd;
+
+/// Cells of the picture.
+const CELLS: u64 = 64;
+
+/// The report of a region as it is now.
+pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report> {
+    let (address, mapped) = region.establish()?;
+    let kind = region.backing().facts().kind;
+    let shape = region.shape();
+    let span = region.span();
+    let seen = survey(region, CELLS)?;
+    let backing = match kind {
+        Kind::Regular => "file",
+        Kind::BlockDevice => "block device",
+        Kind::CharDevice => "character device",
+        Kind::Memfd => "memfd",
+        Kind::Zero => "/dev/zero",
+        Kind::Anonymous => "anonymous",
+    };
+    let visibility = match shape.visibility {
+        Visibility::Shared => "shared",
+        Visibility::Private => "private",
+    };
+    let pages = |count: u64| format!("{count} of {}", plural(seen.pages, "page"));
+    let resident = match seen.resident {
+        Some(count) => format!("{} ({} %)", pages(count), percent(count, seen.pages)),
+        None => "unknown: the kernel tells only the owner of a file, or who may write to it".into(),
+    };
+    // Where other processes open the same memory.
+    let path = region.backing().fd().filter(|_| kind == Kind::Memfd);
+    let path = path.map(|fd| memfd_path(fd.as_raw_fd()).display().to_string());
+    let mut report = Report::new("map", job.path, false)
+        .field("backing", backing)
+        .field("visibility", visibility)
+        .field("protection", letters(shape.prot))
+        .field("address", format!("{address:#x}"))
+        .field("offset", span.start())
+        .field("length", span.len())
+        .field("mapped", mapped)
+        .field("page_size", seen.page)
+        .field("pages", seen.pages)
+        .field("resident", seen.resident)
+        .field("dirty", seen.dirty)
+        .field("writeback", seen.writeback)
+        .field("copied", seen.copied)
+        .field("huge_bytes", seen.huge)
+        .field("locked", seen.locked)
+        .field("hole_bytes", seen.holes)
+        .field("past_end", seen.past_end)
+        .field("path", path.clone())
+        .field("pid", std::process::id())
+        .line(format!("{}: {span}, {}", job.name(), size(span.len())))
+        .fact("mapping", format!("{backing}, {visibility}, {}", letters(shape.prot)))
+        .fact(
+            "address",
+            format!("{address:#x}, {} of {}", plural(seen.pages, "page"), human(seen.page)),
+        );
+    if let Some(path) = path {
+        report = report.fact("path", path);
+    }
+    report = report.fact("resident", resident);
+    let some = |count: Option<u64>| count.filter(|count| *count > 0);
+    for (label, count) in [
+        ("dirty", seen.dirty),
+        ("writeback", seen.writeback),
+        ("copied", seen.copied),
+        ("locked", Some(seen.locked)),
+        ("past end", Some(seen.past_end)),
+    ] {
+        if let Some(count) = some(count) {
+            report = report.fact(label, pages(count));
+        }
+    }
+    for (label, bytes) in [("huge pages", Some(seen.huge)), ("holes", seen.holes)] {
+        if let Some(bytes) = some(bytes) {
+            report = report.fact(label, size(bytes));
+        }
+    }
+    Ok(report.line(picture(&seen)))
+}
+
+/// As /proc/PID/maps writes them.
+fn letters(prot: Prot) -> &'static str {
+    match prot {
+        Prot::None => "---",
+        Prot::Read => "r--",
+        Prot::ReadWrite => "rw-",
+        Prot::ReadExec => "r-x",
+        Prot::ReadWriteExec => "rwx",
+    }
+}
+
+/// Rounded down, so that 100 means all.
+pub(super) fn percent(part: u64, whole: u64) -> u64 {
+    (u128::from(part) * 100 / u128::from(whole.max(1))) as u64
+}
+
+/// The strip of cells, and a legend of those that are in it.
+fn picture(seen: &Residency) -> String {
+    const MARKS: [(Cell, char, char, &str); 8] = [
+        (Cell::Resident, '█', '#', "resident"),
+        (Cell::Partly, '▒', '+', "partly"),
+        (Cell::Dirty, '◆', 'd', "dirty"),
+        (Cell::Copied, '◇', 'c', "copied"),
+        (Cell::Absent, '·', '.', "absent"),
+        (Cell::Hole, '░', '_', "hole"),
+        (Cell::PastEnd, '×', 'x', "past the end"),
+        (Cell::Unknown, '?', '?', "unknown"),
+    ];
+    let unicode = report::is_utf8();
+    let mark = |(_, fancy, plain, _): &(Cell, char, char, &str)| if unicode { *fancy } else { *plain };
+    let strip = seen.cells.iter().map(|cell| {
+        let found = MARKS.iter().find(|entry| entry.0 == *cell);
+        found.map_or('?', mark)
+    });
+    let strip: String = strip.collect();
+    let present = MARKS.iter().filter(|entry| seen.cells.contains(&entry.0));
+    let legend = present.map(|entry| format!("{} {}", mark(entry), entry.3));
+    let legend = legend.collect::<Vec<_>>().join("  ");
+    format!("  [{strip}]\n  {legend}")
+}

@@ -1,0 +1,180 @@
+//! How to map: the options of `map` that say what mapping is made, and of what.
+
+use crate::cmd::options::{Where, address};
+use crate::exit::{Failure, Layer};
+use crate::mapping::{self, Access, Backing, Cause, Facts, Kind, Prot, Region, Shape, Span, Visibility};
+use crate::quantity::Qty;
+use anyhow::Context;
+use clap::ValueEnum;
+use nix::errno::Errno;
+use std::ffi::CString;
+
+// What mapping to make, whatever it is made of.
+#[derive(Debug, clap::Args)]
+pub(super) struct MapAs {
+    /// Stores reach the file and everybody who maps it (the default, but for anonymous memory)
+    #[arg(long, conflicts_with = "private")]
+    shared: bool,
+    /// Stores stay in this mapping, as copies of its pages (the default for anonymous memory)
+    #[arg(long)]
+    private: bool,
+    /// Rights of the mapping [default: r for a file mapped shared that nothing is to be stored into, else rw]
+    #[arg(long, value_name = "PROT")]
+    prot: Option<Rights>,
+    /// Take no swap space, or no huge pages, in advance (MAP_NORESERVE)
+    #[arg(long)]
+    noreserve: bool,
+    /// Make anonymous memory or a memfd of huge pages, of this size: 2M, 1G [default: Hugepagesize of /proc/meminfo]
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true)]
+    huge: Option<Option<Qty>>,
+    /// Map at this address, a multiple of the page size, and never over another mapping
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    address: Option<usize>,
+    /// Map persistent memory itself, so that stores need no msync (MAP_SYNC)
+    #[arg(long, conflicts_with = "private")]
+    dax: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Rights {
+    /// Read
+    R,
+    /// Read and write
+    Rw,
+    /// Read and execute
+    Rx,
+    /// Read, write and execute
+    Rwx,
+    /// No access: reserved address space
+    None,
+}
+
+impl Rights {
+    fn prot(self) -> Prot {
+        match self {
+            Rights::R => Prot::Read,
+            Rights::Rw => Prot::ReadWrite,
+            Rights::Rx => Prot::ReadExec,
+            Rights::Rwx => Prot::ReadWriteExec,
+            Rights::None => Prot::None,
+        }
+    }
+}
+
+impl MapAs {
+    /// How a backing with these facts is mapped; `stores`: a verb of the session stores into it.
+    pub(super) fn shape(&self, facts: &Facts, stores: bool) -> Shape {
+        let anonymous = facts.kind == Kind::Anonymous;
+        let private = self.private || (anonymous && !self.shared);
+        let named = matches!(facts.kind, Kind::Regular | Kind::BlockDevice);
+        let default = if named && !private && !stores {
+            Rights::R
+        } else {
+            Rights::Rw
+        };
+        let visibility = if private {
+            Visibility::Private
+        } else {
+            Visibility::Shared
+        };
+        Shape {
+            noreserve: self.noreserve,
+            address: self.address,
+            dax: self.dax,
+            ..Shape::whole(visibility, self.prot.unwrap_or(default).prot())
+        }
+    }
+
+    /// Whether a mapping of a file could store into it, which takes a descriptor that may write; everything else gets
+    /// by without.
+    pub(super) fn access(&self, stores: bool) -> Access {
+        let writes = self.prot.map_or(stores, |prot| prot.prot().writes());
+        if writes && !self.private {
+            Access::Write
+        } else {
+            Access::Read
+        }
+    }
+
+    /// Memory that has no file of the user's behind it: anonymous, or with `memfd`, a file without a name.
+    pub(super) fn memory(&self, place: &Where, memfd: Option<&str>) -> anyhow::Result<Backing> {
+        let huge = self.huge_page()?;
+        let len = wanted_len(place, huge.unwrap_or(mapping::page_size()))?;
+        let Some(name) = memfd else {
+            return Ok(Backing::anonymous(len.next_multiple_of(huge.unwrap_or(1)), huge));
+        };
+        let name = CString::new(name).context("the name has a NUL in it")?;
+        let made = Backing::memfd(&name, len, huge);
+        let refused = |error: &mapping::Error| matches!(error.cause, Cause::Sys(Errno::ENODEV | Errno::EINVAL));
+        match made {
+            Err(error) if huge.is_some() && refused(&error) => Err(error).or_fail(no_such_pages),
+            made => Ok(made?),
+        }
+    }
+
+    /// Refuses options that mean nothing for a file.
+    pub(super) fn for_file(&self, facts: &Facts) -> anyhow::Result<()> {
+        if self.huge.is_some() && facts.page == mapping::page_size() {
+            let failure =
+                Failure::trouble("--huge makes memory of huge pages, and a file has the pages of its file system");
+            return Err(failure
+                .tip("use --memfd or --anonymous, a file on hugetlbfs, or --advise hugepage for a file on tmpfs")
+                .into());
+        }
+        Ok(())
+    }
+
+    /// The region; explains what the options have to do with a failure.
+    pub(super) fn region(&self, backing: Backing, span: Span, stores: bool) -> anyhow::Result<Region> {
+        let shape = self.shape(backing.facts(), stores);
+        let page = backing.facts().page;
+        if let Some(address) = self.address.filter(|address| !(*address as u64).is_multiple_of(page)) {
+            let failure = Failure::trouble(format!(
+                "the address {address:#x} is not a multiple of the page size, {page:#x}"
+            ));
+            let near = address as u64 / page * page;
+            return Err(failure.tip(format!("write --address {near:#x}")).into());
+        }
+        let huge = self.huge.is_some();
+        let mut region = Region::new(backing, span, shape)?;
+        let unsupported = |error: &mapping::Error| matches!(error.cause, Cause::Sys(Errno::EOPNOTSUPP | Errno::EINVAL));
+        match region.establish() {
+            Err(error) if self.dax && unsupported(&error) => Err(error).or_fail(|| {
+                let message = "--dax takes a file of persistent memory, on a file system mounted with -o dax";
+                Failure::trouble(message).tip("leave it out: a store is durable after 'mmapctl sync'")
+            }),
+            Err(error) if huge && unsupported(&error) => Err(error).or_fail(no_such_pages),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(region),
+        }
+    }
+
+    /// The size of the huge pages asked for, in bytes.
+    fn huge_page(&self) -> anyhow::Result<Option<u64>> {
+        let wanted = match self.huge {
+            None => return Ok(None),
+            Some(None) => mapping::huge_page(),
+            Some(Some(size)) => Some(size.bytes(mapping::page_size())?),
+        };
+        match wanted {
+            Some(size) if size.is_power_of_two() && size > mapping::page_size() => Ok(Some(size)),
+            _ => Err(no_such_pages().into()),
+        }
+    }
+}
+
+fn no_such_pages() -> Failure {
+    Failure::trouble("this machine has no huge pages of that size")
+        .tip("'ls /sys/kernel/mm/hugepages' shows which it has; write --huge=2M")
+}
+
+/// The length of memory that has none of its own.
+pub(super) fn wanted_len(place: &Where, page: u64) -> anyhow::Result<u64> {
+    match place.length {
+        Some(length) if place.offset.is_none() => Ok(length.bytes(page)?),
+        _ => {
+            let failure = Failure::trouble("how much memory to map is not said");
+            Err(failure.tip("add --length 4K, and no --offset or --range").into())
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! While the mapping stands: holding it, telling that it is there, running a command beside it.
+
+use crate::cli;
+use crate::cmd::Job;
+use crate::cmd::options::duration;
+use crate::exit::{Exit, Failure, Layer};
+use crate::mapping::Region;
+use crate::report;
+use crate::session::Beside;
+use crate::signals::Signals;
+use anyhow::Context;
+use nix::sys::signal::Signal;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::time::Duration;
+
+// What the mapping is kept for.
+#[derive(Debug, clap::Args)]
+pub(super) struct Stand {
+    /// Keep the mapping until SIGTERM or Ctrl-C, or for a while: --hold=10s
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, value_parser = duration, conflicts_with = "command")]
+    pub(super) hold: Option<Option<Duration>>,
+    /// When all is in place, write a line to this file descriptor and close it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..))]
+    ready_fd: Option<i32>,
+    /// Run this command while the mapping stands, and exit with its code
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(super) command: Vec<OsString>,
+}
+
+impl Stand {
+    /// From now on, no request to end is missed; `None` where there is nothing to stay for.
+    pub(super) fn signals(&self) -> anyhow::Result<Option<Signals>> {
+        match (&self.hold, self.command.is_empty()) {
+            (None, true) => Ok(None),
+            _ => Signals::hold(&[Signal::SIGCHLD]).map(Some),
+        }
+    }
+
+    /// Says that all is in place, then holds the mapping or runs the command; gives the exit code.
+    pub(super) fn stay(&self, region: &Region, signals: Option<&Signals>, job: Job<'_>) -> anyhow::Result<u8> {
+        if let Some(fd) = self.ready_fd {
+            tell_fd(fd)?;
+        }
+        if self.hold.is_some() || self.ready_fd.is_some() {
+            let status = format!("STATUS=holding {}, {} bytes\n", job.name(), region.span().len());
+            notify(&format!("READY=1\n{status}"))?;
+        }
+        match (signals, &self.hold) {
+            (Some(signals), Some(limit)) => {
+                signals.wait(*limit);
+                // A manager that has gone does not wait for this.
+                let _ = notify("STOPPING=1\n");
+                Ok(Exit::Done as u8)
+            }
+            (Some(signals), None) => self.run_command(region, signals, job),
+            (None, _) => Ok(Exit::Done as u8),
+        }
+    }
+
+    fn run_command(&self, region: &Region, signals: &Signals, job: Job<'_>) -> anyhow::Result<u8> {
+        match Beside::of(region, job.path).start(&self.command, signals)? {
+            Ok(child) => child.wait_with(signals),
+            Err(error) => {
+                // The codes that env(1) and the shells give.
+                let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
+                let name = report::shown(Path::new(&self.command[0]));
+                let error = anyhow::Error::from(error).context(format!("cannot run '{name}'"));
+                cli::tell(job.globals, "map", &error);
+                Ok(code)
+            }
+        }
+    }
+}
+
+/// A line to a descriptor that the caller has opened for us, as s6 and its kind read it.
+fn tell_fd(fd: i32) -> anyhow::Result<()> {
+    let failed = || {
+        Failure::trouble(format!("cannot write to the file descriptor {fd} of --ready-fd"))
+            .tip("open it in the shell that starts mmapctl: mmapctl map FILE --hold --ready-fd 3 3> ready")
+    };
+    // Opened anew, because a descriptor of unknown origin is nobody's to own.
+    let opened = OpenOptions::new().append(true).open(format!("/proc/self/fd/{fd}"));
+    opened
+        .and_then(|mut file| file.write_all(b"READY=1\n"))
+        .or_fail(failed)?;
+    // A reader that waits for the end of the stream has it now.
+    nix::unistd::close(fd).or_fail(failed)
+}
+
+/// sd_notify(3): one datagram to the socket that a service manager names.
+fn notify(state: &str) -> anyhow::Result<()> {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
+        return Ok(());
+    };
+    let address = match name.as_bytes() {
+        [b'@', abstract_name @ ..] => SocketAddr::from_abstract_name(abstract_name),
+        _ => SocketAddr::from_pathname(&name),
+    };
+    let send = || UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address?);
+    send().context("cannot tell the service manager (NOTIFY_SOCKET)")?;
+    Ok(())
+}

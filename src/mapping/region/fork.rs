@@ -1,0 +1,51 @@
+//! A child process that inherits the mappings: fork(2). Part of the door for `unsafe`.
+#![allow(unsafe_code)]
+
+use super::super::error::{Error, Result};
+use super::super::trace::traced;
+use super::Region;
+use nix::errno::Errno;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+
+impl Region {
+    /// To be called in a forked child: what was not inherited is not to be used, for other memory may be there by now.
+    pub fn look_after_fork(&mut self) {
+        if self.dont_fork {
+            self.gone = true;
+            // Not ours to unmap.
+            std::mem::forget(self.window.take());
+        }
+    }
+}
+
+/// Runs `work` in a forked child, which has every mapping as it stands (shared ones with us, private ones as a copy
+/// that is made on write), and waits for it. Gives the child's exit code: what `work` gave, or 128 and the number of
+/// the signal that ended it.
+///
+/// The caller is the process's only thread: a child has no other, and a lock that one held would stay locked.
+///
+/// # Errors
+/// What fork(2) says.
+pub fn in_child(work: impl FnOnce() -> u8) -> Result<u8> {
+    let failed = |errno| Error::sys("fork", None, errno);
+    // SAFETY: no other thread runs, so that the child may do all that we may; it leaves by _exit and never returns
+    // into what the parent would do next.
+    let child = match unsafe { fork() }.map_err(failed)? {
+        ForkResult::Child => {
+            let code = work();
+            // SAFETY: ends the process without the parent's clean-up.
+            unsafe { libc::_exit(libc::c_int::from(code)) }
+        }
+        ForkResult::Parent { child } => child,
+    };
+    let _ = traced(Ok(child), || "fork()".into());
+    loop {
+        match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, code)) => return Ok(code as u8),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as u8),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! A kernel mapping and the calls that make one: memmap2's where it has a word for what is wanted, mmap(2) itself
+//! where it has none. Part of the door for `unsafe`.
+#![allow(unsafe_code)]
+
+use super::super::shape::{Prot, Shape, Visibility};
+use super::super::trace::{Address, traced};
+use memmap2::{MmapOptions, MmapRaw};
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{self, MapFlags};
+use std::ffi::{CStr, c_void};
+use std::fs::File;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+
+/// A kernel mapping that ends with its owner.
+#[derive(Debug)]
+pub(super) enum Memory {
+    /// What memmap2 can express.
+    Ordinary(MmapRaw),
+    /// The rest: shared anonymous memory, PROT_NONE, huge pages, a chosen address, what mremap(2) has moved.
+    Special(NonNull<c_void>, usize),
+}
+
+/// What to map.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// `None`: anonymous memory.
+    pub file: Option<&'a File>,
+    /// File offset of the first byte, a multiple of the page size.
+    pub offset: u64,
+    /// Bytes.
+    pub len: NonZeroUsize,
+    /// Visibility, rights and the rest.
+    pub shape: Shape,
+    /// The size of the huge pages that anonymous memory is to be made of, in bytes.
+    pub huge: Option<u64>,
+}
+
+impl Memory {
+    /// mmap(2), traced.
+    pub fn map(wanted: &Wanted<'_>) -> nix::Result<Memory> {
+        let made = wanted.map().map(Traced);
+        traced(made, || wanted.to_string()).map(|made| made.0)
+    }
+
+    /// Address space without rights at `address`, which nothing else has; it takes no memory.
+    pub fn reserve(address: Option<usize>, len: NonZeroUsize) -> nix::Result<Memory> {
+        let shape = Shape {
+            noreserve: true,
+            address,
+            ..Shape::whole(Visibility::Private, Prot::None)
+        };
+        Memory::map(&Wanted {
+            file: None,
+            offset: 0,
+            len,
+            shape,
+            huge: None,
+        })
+    }
+
+    pub fn base(&self) -> usize {
+        match self {
+            Memory::Ordinary(raw) => raw.as_ptr() as usize,
+            Memory::Special(base, _) => base.as_ptr() as usize,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Memory::Ordinary(raw) => raw.len(),
+            Memory::Special(_, len) => *len,
+        }
+    }
+
+    /// A mapping that mremap(2) made.
+    pub fn owned(base: NonNull<c_void>, len: usize) -> Memory {
+        Memory::Special(base, len)
+    }
+
+    /// The same mapping after mremap(2) has moved or resized it. The old owner must not unmap what it had.
+    pub fn moved(self, base: NonNull<c_void>, len: usize) -> Memory {
+        std::mem::forget(self);
+        Memory::Special(base, len)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let (base, len) = (self.base(), self.len());
+        let result = match self {
+            // MmapRaw unmaps when it is dropped, right after this.
+            Memory::Ordinary(_) => Ok(()),
+            // SAFETY: base and len are those of our own mmap, and nothing uses them after the owner.
+            Memory::Special(base, len) => unsafe { mman::munmap(*base, *len) },
+        };
+        // munmap of one's own mapping fails only where splitting would pass max_map_count; it is whole here.
+        let _ = traced(result.map(|()| 0), || format!("munmap({base:#x}, {len})"));
+    }
+}
+
+/// The mapping that mmap made; its address is what strace prints.
+struct Traced(Memory);
+
+impl std::fmt::Display for Traced {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Address(self.0.base()).fmt(f)
+    }
+}
+
+impl Wanted<'_> {
+    fn map(&self) -> nix::Result<Memory> {
+        let shape = self.shape;
+        if shape.address.is_some() || shape.dax || self.huge.is_some() {
+            return self.map_special();
+        }
+        let mut options = MmapOptions::new();
+        options.offset(self.offset).len(self.len.get());
+        if shape.noreserve {
+            options.no_reserve_swap();
+        }
+        let ordinary = match (self.file, shape.visibility, shape.prot) {
+            (Some(file), Visibility::Shared, Prot::Read) => options.map_raw_read_only(file),
+            (Some(file), Visibility::Shared, Prot::ReadWrite) => options.map_raw(file),
+            // SAFETY: the contract is about the slices that Mmap and MmapMut lend; they become MmapRaw, which lends
+            // none, before anybody can ask.
+            (Some(file), Visibility::Shared, Prot::ReadExec) => unsafe { options.map_exec(file) }.map(MmapRaw::from),
+            (Some(file), Visibility::Private, Prot::Read) => {
+                // SAFETY: as above.
+                unsafe { options.map_copy_read_only(file) }.map(MmapRaw::from)
+            }
+            // SAFETY: as above.
+            (Some(file), Visibility::Private, Prot::ReadWrite) => unsafe { options.map_copy(file) }.map(MmapRaw::from),
+            (None, Visibility::Private, Prot::ReadWrite) => options.map_anon().map(MmapRaw::from),
+            _ => return self.map_special(),
+        };
+        ordinary
+            .map(Memory::Ordinary)
+            .map_err(|error| error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw))
+    }
+
+    fn map_special(&self) -> nix::Result<Memory> {
+        let (prot, flags) = (self.shape.prot.flags(), self.flags());
+        let address = self.shape.address.and_then(NonZeroUsize::new);
+        let base = match self.file {
+            // SAFETY: a new mapping touches no existing one: the kernel chooses the address, or refuses a taken one
+            // (MAP_FIXED_NOREPLACE).
+            Some(file) => unsafe { mman::mmap(address, self.len, prot, flags, file, self.offset as i64) },
+            // SAFETY: as above.
+            None => unsafe { mman::mmap_anonymous(address, self.len, prot, flags) },
+        }?;
+        let memory = Memory::Special(base, self.len.get());
+        // A kernel before 4.17 takes the address for a hint.
+        match address {
+            Some(address) if memory.base() != address.get() => Err(Errno::EEXIST),
+            _ => Ok(memory),
+        }
+    }
+
+    fn flags(&self) -> MapFlags {
+        let mut flags = match self.shape.visibility {
+            Visibility::Shared if self.shape.dax => MapFlags::MAP_SHARED_VALIDATE | MapFlags::MAP_SYNC,
+            Visibility::Shared => MapFlags::MAP_SHARED,
+            Visibility::Private => MapFlags::MAP_PRIVATE,
+        };
+        flags.set(MapFlags::MAP_ANONYMOUS, self.file.is_none());
+        flags.set(MapFlags::MAP_NORESERVE, self.shape.noreserve);
+        flags.set(MapFlags::MAP_FIXED_NOREPLACE, self.shape.address.is_some());
+        if let Some(huge) = self.huge {
+            // The size is a power of two, and its logarithm stands in the upper bits, see mmap(2).
+            let size = MapFlags::from_bits_retain((huge.trailing_zeros() as libc::c_int) << libc::MAP_HUGE_SHIFT);
+            flags |= MapFlags::MAP_HUGETLB | size;
+        }
+        flags
+    }
+}
+
+/// As strace writes it.
+impl std::fmt::Display for Wanted<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let prot: Vec<_> = match self.shape.prot {
+            Prot::None => vec!["PROT_NONE"],
+            prot => prot.flags().iter_names().map(|(name, _)| name).collect(),
+        };
+        let flags = self.flags();
+        let visibility = match self.shape.visibility {
+            Visibility::Shared if self.shape.dax => "MAP_SHARED_VALIDATE",
+            Visibility::Shared => "MAP_SHARED",
+            Visibility::Private => "MAP_PRIVATE",
+        };
+        // By hand, because some bits have two names and some names have bits of others.
+        let known = [
+            (MapFlags::MAP_SYNC, "MAP_SYNC"),
+            (MapFlags::MAP_ANONYMOUS, "MAP_ANONYMOUS"),
+            (MapFlags::MAP_NORESERVE, "MAP_NORESERVE"),
+            (MapFlags::MAP_FIXED_NOREPLACE, "MAP_FIXED_NOREPLACE"),
+            (MapFlags::MAP_HUGETLB, "MAP_HUGETLB"),
+        ];
+        let known = known.into_iter().filter(|(flag, _)| flags.contains(*flag));
+        let mut names: Vec<String> = vec![visibility.into()];
+        names.extend(known.map(|(_, name)| name.into()));
+        if let Some(huge) = self.huge {
+            names.push(format!("{}<<MAP_HUGE_SHIFT", huge.trailing_zeros()));
+        }
+        let fd = self.file.map_or(-1, |file| file.as_raw_fd());
+        let offset = Address(self.offset as usize).to_string().replace("NULL", "0");
+        let address = Address(self.shape.address.unwrap_or(0));
+        let (prot, names) = (prot.join("|"), names.join("|"));
+        write!(f, "mmap({address}, {}, {prot}, {names}, {fd}, {offset})", self.len)
+    }
+}
+
+/// An anonymous file in memory, closed on exec.
+pub fn memfd(name: &CStr) -> nix::Result<File> {
+    memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from)
+}
+
+/// A memfd that holds `bytes`.
+pub fn memfd_with(name: &CStr, bytes: &[u8]) -> std::io::Result<File> {
+    let mut file = memfd(name)?;
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+/// A memfd of huge pages of `page` bytes, a power of two.
+pub fn huge_memfd(name: &CStr, page: u64) -> nix::Result<File> {
+    let size = MFdFlags::from_bits_retain(page.trailing_zeros() << libc::MAP_HUGE_SHIFT);
+    memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_HUGETLB | size).map(File::from)
+}

@@ -1,0 +1,219 @@
+//! Resizing a region, with its file or without, and moving it: mremap(2). Part of the door for `unsafe`.
+#![allow(unsafe_code)]
+
+use super::super::backing::Kind;
+use super::super::error::{Cause, Error, Result};
+use super::super::shape::{Populate, Resize, Visibility};
+use super::super::span::Span;
+use super::super::trace::{Address, traced};
+use super::memory::Memory;
+use super::{Region, Window};
+use nix::errno::Errno;
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+
+impl Region {
+    /// Sets the length of the file, and with it the end of the region: see [`Region::remap`].
+    ///
+    /// # Errors
+    /// As for [`Region::remap`].
+    pub fn resize(&mut self, len: u64, sparse: bool) -> Result<()> {
+        let how = Resize {
+            sparse,
+            ..Resize::default()
+        };
+        self.remap(len, &how)
+    }
+
+    /// Gives the region another length, in bytes: that of its file, and the mapping ends where the file then does; or,
+    /// with `keep_file`, and for memory that no file is behind, that of the mapping alone.
+    ///
+    /// Growing: sets the file's length, gives the new bytes blocks unless `sparse`, and only then maps; a failure sets
+    /// the old length again. Shrinking: unmaps, then sets the length. A mapping that exists is resized, or moved, by
+    /// mremap(2).
+    ///
+    /// # Errors
+    /// [`Cause::Protection`] where the mapping is such that it cannot be resized, or that the file must not be;
+    /// [`Cause::AddressTaken`]; [`Cause::Limit`]; what ftruncate, fallocate and mremap say.
+    pub fn remap(&mut self, len: u64, how: &Resize) -> Result<()> {
+        let refused = |why| Err(Error::new("resize", None, Cause::Protection(why)));
+        let file = self.backing.facts().is_file();
+        let alone = how.keep_file || !file;
+        if file && !alone && self.shape.visibility == Visibility::Private {
+            return refused("the mapping is private, and its file is not to be changed");
+        }
+        if file && !alone && self.span.end() != self.length() {
+            return refused("the mapping does not end where its file does");
+        }
+        let old = self.span;
+        let end = if alone { old.start().checked_add(len) } else { Some(len) };
+        let Some(new) = end.and_then(|end| Span::new(old.start().min(end), end)) else {
+            return refused("the length is more than a mapping can have");
+        };
+        if alone {
+            if new.is_empty() {
+                return refused("a mapping has at least one page");
+            }
+            if !file && self.shape.visibility == Visibility::Shared && new.len() > old.pages(self.page()).len() {
+                return refused("shared anonymous memory stays as long as it was made");
+            }
+            self.remap_window(new, how)?;
+            self.span = new;
+            if !file {
+                self.backing.set_memory_len(new.end());
+            }
+            return Ok(());
+        }
+        if len < self.length() {
+            self.remap_window(new, how)?;
+            self.span = new;
+            return self.backing.set_len(len).or_else(|error| {
+                // Still of the old length: so is the region again.
+                self.remap_window(old, &Resize::default())?;
+                self.span = old;
+                Err(error)
+            });
+        }
+        let before = self.length();
+        if len == before {
+            return self.remap_window(new, how);
+        }
+        self.backing.set_len(len)?;
+        let grown = self.grow(new, before, how);
+        if let Err(error) = grown {
+            if self.span != old {
+                self.remap_window(old, &Resize::default())?;
+                self.span = old;
+            }
+            self.backing.set_len(before)?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Blocks for what is behind `before`, and a mapping of it.
+    fn grow(&mut self, new: Span, before: u64, how: &Resize) -> Result<()> {
+        let added = new.from(before);
+        let allocated = match how.sparse || added.is_empty() {
+            true => Ok(()),
+            false => self.backing.allocate(added),
+        };
+        // No fallocate here (NFS, some FUSE): a write fault on each page has the same effect.
+        let by_faults = matches!(&allocated, Err(error) if error.cause == Cause::Sys(Errno::EOPNOTSUPP));
+        if !by_faults {
+            allocated?;
+        }
+        self.remap_window(new, how)?;
+        self.span = new;
+        if by_faults {
+            self.populate(added, Populate::Write, &mut |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes what is mapped of `self.span` a mapping of `new`, which begins at the same offset. A window that slides
+    /// is let go, and made anew where it is needed.
+    fn remap_window(&mut self, new: Span, how: &Resize) -> Result<()> {
+        let window = match self.window.take() {
+            Some(window) if self.shape.window.is_none() && !new.is_empty() => window,
+            _ => return Ok(()),
+        };
+        let covers = new.pages(self.page());
+        let (base, old_len) = (window.memory.base(), window.memory.len());
+        let failed = |cause| Error::new("remap", Some(covers), cause);
+        let Some(len) = usize::try_from(covers.len()).ok().and_then(NonZeroUsize::new) else {
+            self.window = Some(window);
+            return Err(failed(Cause::Sys(Errno::EINVAL)));
+        };
+        if len.get() == old_len && how.address.is_none() && !how.dont_unmap {
+            self.window = Some(Window { covers, ..window });
+            return Ok(());
+        }
+        // mremap would unmap whatever is at the address, so it must be ours to begin with.
+        let reserved = match how.address.map(|address| Memory::reserve(Some(address), len)) {
+            None => None,
+            Some(Ok(reserved)) => Some(reserved),
+            Some(Err(errno)) => {
+                self.window = Some(window);
+                let address = how.address.unwrap_or_default();
+                let taken = errno == Errno::EEXIST;
+                return Err(failed(if taken {
+                    Cause::AddressTaken(address)
+                } else {
+                    Cause::Sys(errno)
+                }));
+            }
+        };
+        match mremap(base, old_len, len, how) {
+            Ok(new_base) => {
+                // What was reserved is now the mapping.
+                if let Some(reserved) = reserved {
+                    std::mem::forget(reserved);
+                }
+                let memory = if how.dont_unmap {
+                    self.left.push(window.memory);
+                    Memory::owned(new_base, len.get())
+                } else {
+                    window.memory.moved(new_base, len.get())
+                };
+                self.window = Some(Window { memory, covers });
+                Ok(())
+            }
+            Err(errno) => {
+                self.window = Some(window);
+                let more = (len.get() as u64).saturating_sub(old_len as u64);
+                Err(failed(match errno {
+                    Errno::ENOMEM if how.no_move => Cause::NoRoomBehind,
+                    Errno::ENOMEM => self.out_of_memory(more),
+                    errno => Cause::Sys(errno),
+                }))
+            }
+        }
+    }
+
+    /// The addresses where MREMAP_DONTUNMAP has left mappings behind.
+    pub fn left_at(&self) -> Vec<usize> {
+        self.left.iter().map(Memory::base).collect()
+    }
+
+    /// Whether the memory is anonymous, and only this process and its children have it.
+    pub fn is_memory(&self) -> bool {
+        matches!(self.backing.facts().kind, Kind::Anonymous | Kind::Zero)
+    }
+}
+
+/// mremap(2) of a whole mapping of ours.
+fn mremap(base: usize, old_len: usize, len: NonZeroUsize, how: &Resize) -> nix::Result<NonNull<c_void>> {
+    let mut flags = if how.no_move { 0 } else { libc::MREMAP_MAYMOVE };
+    let mut names = if how.no_move { vec![] } else { vec!["MREMAP_MAYMOVE"] };
+    if how.address.is_some() {
+        flags |= libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        names.push("MREMAP_FIXED");
+    }
+    if how.dont_unmap {
+        flags |= libc::MREMAP_DONTUNMAP;
+        names.push("MREMAP_DONTUNMAP");
+    }
+    // The fifth argument is looked at with MREMAP_DONTUNMAP even where no address is given: it must be NULL then.
+    let address = how.address.unwrap_or(0);
+    // SAFETY: the range is all of a mapping of ours, to which no Rust reference exists; a new address has been
+    // reserved by the caller, so that nothing else is unmapped.
+    let moved = unsafe { libc::mremap(base as *mut c_void, old_len, len.get(), flags, address as *mut c_void) };
+    let result = match moved {
+        libc::MAP_FAILED => Err(Errno::last()),
+        moved => Ok(Address(moved as usize)),
+    };
+    let names = if names.is_empty() {
+        "0".to_string()
+    } else {
+        names.join("|")
+    };
+    let result = traced(result, || {
+        let fifth = how
+            .address
+            .map_or(String::new(), |address| format!(", {}", Address(address)));
+        format!("mremap({}, {old_len}, {len}, {names}{fifth})", Address(base))
+    });
+    result.and_then(|moved| NonNull::new(moved.0 as *mut c_void).ok_or(Errno::EFAULT))
+}

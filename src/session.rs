@@ -1,0 +1,319 @@
+//! `map -c`: several verbs on one region, one after the other, with what they know of each other in the region alone.
+
+mod beside;
+
+use crate::cli::{self, Globals};
+use crate::cmd::{Deed, Job};
+use crate::edit::take_stdin;
+use crate::exit::{Exit, Failure, Layer};
+use crate::mapping::{self, Region};
+use crate::report::{self, ReaderGone};
+use anyhow::Context;
+pub(crate) use beside::{Beside, memfd_path};
+use clap::{Args, FromArgMatches};
+use std::ffi::{OsStr, OsString};
+use std::io::BufRead;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+// The verbs of a session, as they are written.
+#[derive(Debug, Args)]
+pub(crate) struct Script {
+    /// Run a verb, without FILE, on this mapping; also 'fork VERB', '! SHELL COMMAND', and - to read them from stdin, a
+    /// line each. May be given again
+    #[arg(
+        help_heading = "Session",
+        short = 'c',
+        value_name = "VERB",
+        allow_hyphen_values = true
+    )]
+    lines: Vec<OsString>,
+    /// Then run the verbs of this file, a line each
+    #[arg(help_heading = "Session", long, value_name = "PATH")]
+    script: Option<PathBuf>,
+    /// Go on behind a verb that failed; the first failure's exit code is the session's
+    #[arg(help_heading = "Session", long)]
+    keep_going: bool,
+}
+
+/// The verbs of a session, as they are meant.
+#[derive(Debug)]
+pub(crate) struct Session {
+    parts: Vec<Part>,
+    keep_going: bool,
+    reader: LineReader,
+}
+
+#[derive(Debug)]
+enum Part {
+    /// What was read ahead, so that a mistake in the last line is told before the first is run.
+    Steps(Vec<Step>),
+    /// Lines that are run as they come.
+    Stdin,
+}
+
+/// One line.
+#[derive(Debug)]
+struct Step {
+    /// Where it was written: what a message about it begins with.
+    origin: String,
+    globals: Globals,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Verb(Deed),
+    /// A shell command.
+    Shell(OsString),
+    /// The same in a child process.
+    Fork(Box<What>),
+}
+
+impl Script {
+    /// Whether there is any verb.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.script.is_none()
+    }
+
+    /// Reads it all, but for stdin.
+    ///
+    /// # Errors
+    /// What is no verb, or has options that the verb has not.
+    pub(crate) fn read(&self, globals: &Globals) -> anyhow::Result<Session> {
+        let mut reader = LineReader::new(globals);
+        let mut parts = Vec::new();
+        let mut steps = Vec::new();
+        for (number, line) in (1..).zip(&self.lines) {
+            if line == "-" {
+                take_stdin()?;
+                parts.push(Part::Steps(std::mem::take(&mut steps)));
+                parts.push(Part::Stdin);
+                continue;
+            }
+            let origin = format!("-c {number}");
+            let step = reader.read(line, &origin).context(origin)?;
+            steps.extend(step);
+        }
+        if let Some(path) = &self.script {
+            let failed = || Failure::trouble("cannot read it").tip("-c - reads the verbs from stdin");
+            let text = std::fs::read(path).or_fail(failed).in_file(path)?;
+            for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
+                let origin = format!("{}: line {number}", report::shown(path));
+                steps.extend(reader.read(OsStr::from_bytes(line), &origin).context(origin)?);
+            }
+        }
+        parts.push(Part::Steps(steps));
+        Ok(Session {
+            parts,
+            keep_going: self.keep_going,
+            reader,
+        })
+    }
+}
+
+impl Session {
+    /// Whether some verb takes a mapping that stores. Of what comes from stdin that is not known, so it is assumed.
+    pub(crate) fn stores(&self) -> bool {
+        self.parts.iter().any(|part| match part {
+            Part::Steps(steps) => steps.iter().any(|step| step.what.stores()),
+            Part::Stdin => true,
+        })
+    }
+
+    /// Runs the verbs in order until one fails; gives the exit code of the first that did, or 0. What went wrong has
+    /// been told by then.
+    ///
+    /// # Errors
+    /// stdin that cannot be read, and [`ReaderGone`].
+    pub(crate) fn run(&mut self, region: &mut Region, job: Job<'_>) -> anyhow::Result<u8> {
+        let mut first = 0;
+        let parts = std::mem::take(&mut self.parts);
+        let from_stdin = parts.iter().any(|part| matches!(part, Part::Stdin));
+        let surroundings = Surroundings { job, from_stdin };
+        for part in &parts {
+            match part {
+                Part::Steps(steps) => {
+                    for step in steps {
+                        let code = step.run(region, surroundings)?;
+                        first = if first == 0 { code } else { first };
+                        if first != 0 && !self.keep_going {
+                            return Ok(first);
+                        }
+                    }
+                }
+                Part::Stdin => {
+                    for (number, line) in (1..).zip(std::io::stdin().lock().split(b'\n')) {
+                        let line = line.context("cannot read stdin")?;
+                        let origin = format!("stdin: line {number}");
+                        let code = match self.reader.read(OsStr::from_bytes(&line), &origin) {
+                            Ok(None) => 0,
+                            Ok(Some(step)) => step.run(region, surroundings)?,
+                            Err(error) => told(error, &origin, "map", job),
+                        };
+                        first = if first == 0 { code } else { first };
+                        if first != 0 && !self.keep_going {
+                            return Ok(first);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(first)
+    }
+}
+
+/// What a step knows beside the region.
+#[derive(Debug, Clone, Copy)]
+struct Surroundings<'a> {
+    job: Job<'a>,
+    /// The verbs come from stdin, which a command must not read away.
+    from_stdin: bool,
+}
+
+impl Step {
+    /// Runs it and tells what went wrong; gives its exit code.
+    fn run(&self, region: &mut Region, surroundings: Surroundings<'_>) -> anyhow::Result<u8> {
+        let job = Job {
+            globals: &self.globals,
+            ..surroundings.job
+        };
+        match self
+            .what
+            .run(region, Surroundings { job, ..surroundings }, &self.origin)
+        {
+            Ok(code) => Ok(code),
+            Err(error) if error.chain().any(|layer| layer.is::<ReaderGone>()) => Err(error),
+            Err(error) => Ok(told(error, &self.origin, self.what.name(), job)),
+        }
+    }
+}
+
+impl What {
+    fn name(&self) -> &'static str {
+        match self {
+            What::Verb(deed) => deed.name(),
+            What::Shell(_) => "map",
+            What::Fork(what) => what.name(),
+        }
+    }
+
+    fn stores(&self) -> bool {
+        match self {
+            What::Verb(deed) => deed.stores(),
+            What::Shell(_) => false,
+            What::Fork(what) => what.stores(),
+        }
+    }
+
+    fn run(&self, region: &mut Region, surroundings: Surroundings<'_>, origin: &str) -> anyhow::Result<u8> {
+        let job = surroundings.job;
+        match self {
+            What::Verb(deed) => {
+                // What other verbs, commands and processes did to the file is known from here on.
+                region.refresh()?;
+                deed.apply(region, job)?;
+                Ok(Exit::Done as u8)
+            }
+            What::Shell(line) => {
+                let code = Beside::of(region, job.path)
+                    .shell(line, surroundings.from_stdin)?
+                    .wait()?;
+                if code != 0 {
+                    let line = report::shown(Path::new(line));
+                    let error = anyhow::anyhow!("'! {line}' ended with {code}");
+                    told(error, origin, "map", job);
+                }
+                Ok(code)
+            }
+            What::Fork(what) => {
+                let child = || {
+                    region.look_after_fork();
+                    match what.run(region, surroundings, origin) {
+                        Ok(code) => code,
+                        // The parent finds its reader gone by itself.
+                        Err(error) if error.chain().any(|layer| layer.is::<ReaderGone>()) => 0,
+                        Err(error) => told(error, origin, what.name(), job),
+                    }
+                };
+                Ok(mapping::in_child(child)?)
+            }
+        }
+    }
+}
+
+fn told(error: anyhow::Error, origin: &str, verb: &str, job: Job<'_>) -> u8 {
+    let error = error.context(origin.to_string());
+    let error = match job.path {
+        Some(path) => Err::<(), _>(error).in_file(path).err(),
+        None => Some(error.context(job.memory.to_string())),
+    };
+    error.map_or(0, |error| cli::tell(job.globals, verb, &error) as u8)
+}
+
+/// Reads lines; the definition of the verbs is made once for all of them.
+#[derive(Debug)]
+struct LineReader {
+    verbs: clap::Command,
+    globals: Globals,
+}
+
+impl LineReader {
+    fn new(globals: &Globals) -> LineReader {
+        let verbs = clap::Command::new("map -c")
+            .no_binary_name(true)
+            .subcommand_required(true)
+            .disable_help_subcommand(true);
+        LineReader {
+            verbs: Globals::augment_args(Deed::augment(verbs)),
+            globals: globals.clone(),
+        }
+    }
+
+    /// One line; `None` when it is empty, a comment, or a question for help that is answered by now.
+    fn read(&mut self, line: &OsStr, origin: &str) -> anyhow::Result<Option<Step>> {
+        let line = line.as_bytes().trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") {
+            return Ok(None);
+        }
+        let step = |what, globals| Step {
+            origin: origin.to_string(),
+            globals,
+            what,
+        };
+        if let Some(rest) = line.strip_prefix(b"!") {
+            let command = OsStr::from_bytes(rest.trim_ascii()).to_os_string();
+            return Ok(Some(step(What::Shell(command), self.globals.clone())));
+        }
+        if let Some(rest) = line
+            .strip_prefix(b"fork")
+            .filter(|rest| rest.first().is_none_or(|byte| b" \t!".contains(byte)))
+        {
+            let Some(inner) = self.read(OsStr::from_bytes(rest), origin)? else {
+                let failure = Failure::trouble("'fork' says nothing to do in the child");
+                return Err(failure
+                    .tip("write fork VERB, such as fork patch -o 0 text:child")
+                    .into());
+            };
+            return Ok(Some(step(What::Fork(Box::new(inner.what)), inner.globals)));
+        }
+        let line = std::str::from_utf8(line).context("the line is not UTF-8")?;
+        let words = shell_words::split(line)
+            .or_fail(|| Failure::trouble("a quote is not closed").tip("quotes are those of the shell: 'text:a b'"))?;
+        // Argument 0 is passed over, as it would be the program's name.
+        let words = std::iter::once(OsString::new()).chain(words.into_iter().map(OsString::from));
+        let words = crate::quantity::join_negative_values(words).into_iter().skip(1);
+        let read = self.verbs.try_get_matches_from_mut(words).and_then(|matches| {
+            let deed = Deed::from_matches(&matches)?;
+            Ok((deed, Globals::from_arg_matches(&matches)?))
+        });
+        match read {
+            Ok((deed, globals)) => Ok(Some(step(What::Verb(deed), self.globals.with(&globals)))),
+            Err(error) if !error.use_stderr() => {
+                report::out(error.render().to_string().as_bytes())?;
+                Ok(None)
+            }
+            Err(error) => Err(cli::complaint(&error).into()),
+        }
+    }
+}

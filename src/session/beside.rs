@@ -1,0 +1,109 @@
+//! A command that runs while the mapping stands: what it is told of it, and how it ends.
+
+use crate::exit::Exit;
+use crate::mapping::{Kind, Region};
+use crate::signals::{self, Signals};
+use anyhow::Context;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What a command is told of the mapping.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    /// A path that opens the same memory; `None` for anonymous memory, which has none.
+    path: Option<PathBuf>,
+    /// Bytes.
+    size: u64,
+}
+
+impl Beside {
+    pub(crate) fn of(region: &Region, path: Option<&Path>) -> Beside {
+        let path = match (region.backing().facts().kind, region.backing().fd()) {
+            (Kind::Memfd, Some(fd)) => Some(memfd_path(fd.as_raw_fd())),
+            (Kind::Anonymous | Kind::Zero, _) => None,
+            _ => path.map(|path| std::path::absolute(path).unwrap_or(path.to_path_buf())),
+        };
+        Beside {
+            path,
+            size: region.span().len(),
+        }
+    }
+
+    fn command(&self, program: &OsStr) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("MMAPCTL_SIZE", self.size.to_string())
+            .env("MMAPCTL_PID", std::process::id().to_string())
+            .env_remove("MMAPCTL_PATH")
+            // Readiness is ours to tell.
+            .env_remove("NOTIFY_SOCKET");
+        if let Some(path) = &self.path {
+            command.env("MMAPCTL_PATH", path);
+        }
+        command
+    }
+
+    /// Starts a program with its arguments.
+    ///
+    /// # Errors
+    /// What keeps it from being run.
+    pub(crate) fn start(&self, argv: &[OsString], signals: &Signals) -> anyhow::Result<std::io::Result<Child>> {
+        let mut command = self.command(&argv[0]);
+        command.args(&argv[1..]);
+        Ok(signals.released(|| command.spawn())?.map(Child))
+    }
+
+    /// Starts a line of shell; with `no_input`, its stdin is empty.
+    pub(crate) fn shell(&self, line: &OsStr, no_input: bool) -> anyhow::Result<Child> {
+        let mut command = self.command(OsStr::new("/bin/sh"));
+        command.arg("-c").arg(line);
+        if no_input {
+            command.stdin(Stdio::null());
+        }
+        let child = signals::for_child(|| command.spawn())?.context("cannot run '/bin/sh'")?;
+        Ok(Child(child))
+    }
+}
+
+/// The path under which other processes open a memfd of ours.
+pub(crate) fn memfd_path(fd: i32) -> PathBuf {
+    format!("/proc/{}/fd/{fd}", std::process::id()).into()
+}
+
+/// A command that runs. Its exit code is its own, or 128 and the number of the signal that ended it, as a shell has it.
+#[derive(Debug)]
+pub(crate) struct Child(std::process::Child);
+
+impl Child {
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> anyhow::Result<u8> {
+        Ok(code(self.0.wait().context("cannot wait for the command")?))
+    }
+
+    /// Waits for its end, and passes signals on to it meanwhile.
+    pub(crate) fn wait_with(mut self, signals: &Signals) -> anyhow::Result<u8> {
+        loop {
+            if let Some(status) = self.0.try_wait().context("cannot wait for the command")? {
+                return Ok(code(status));
+            }
+            match signals.wait(None) {
+                // The terminal sends these to the command as well; it decides.
+                Some(Signal::SIGINT | Signal::SIGQUIT | Signal::SIGCHLD) | None => {}
+                Some(signal) => {
+                    // A child that has just ended needs no signal.
+                    let _ = kill(Pid::from_raw(self.0.id() as i32), signal);
+                }
+            }
+        }
+    }
+}
+
+fn code(status: std::process::ExitStatus) -> u8 {
+    let killed = status.signal().map(|signal| 128 + signal);
+    killed.or(status.code()).unwrap_or(Exit::Trouble as i32) as u8
+}
