@@ -105,9 +105,8 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(error) => return usage(&argv, &error) as u8,
     };
-    if cli.globals.verbose {
-        mapping::trace_to(|line| say(&format!("{line}\n")));
-    }
+    mapping::trace_to(|line| say(&format!("{line}\n")));
+    mapping::trace(cli.globals.verbose);
     match cli.verb.run(&cli.globals) {
         Ok(code) => code,
         Err(error) if error.chain().any(|layer| layer.is::<report::ReaderGone>()) => Exit::Done as u8,

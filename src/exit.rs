@@ -27,6 +27,7 @@ pub enum Exit {
 #[derive(Debug)]
 pub struct Failure {
     exit: Exit,
+    code: Option<u8>,
     message: String,
     tip: Option<String>,
     source: Option<anyhow::Error>,
@@ -37,6 +38,7 @@ impl Failure {
     pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
         Failure {
             exit,
+            code: None,
             message: message.into(),
             tip: None,
             source: None,
@@ -46,6 +48,12 @@ impl Failure {
     /// Usage or trouble; the file is untouched.
     pub fn trouble(message: impl Into<String>) -> Failure {
         Failure::new(Exit::Trouble, message)
+    }
+
+    /// The process ends with this code, which is a command's or a shell's word for it, and none of ours.
+    pub fn code(mut self, code: u8) -> Failure {
+        self.code = Some(code);
+        self
     }
 
     /// Says what to type instead.
@@ -118,6 +126,8 @@ pub struct Told {
     pub exit: Exit,
     /// The signal that the process ends with instead, once this is printed.
     pub signal: Option<i32>,
+    /// A command's exit code, in place of ours.
+    code: Option<u8>,
     message: String,
     tip: Option<String>,
     path: Option<PathBuf>,
@@ -130,6 +140,7 @@ impl Told {
         let mut told = Told {
             exit: Exit::Trouble,
             signal: None,
+            code: None,
             message: message(error),
             tip: None,
             path: None,
@@ -140,6 +151,7 @@ impl Told {
         for layer in error.chain() {
             if let Some(failure) = layer.downcast_ref::<Failure>() {
                 exit = exit.max(Some(failure.exit));
+                told.code = told.code.or(failure.code);
                 told.tip = told.tip.or_else(|| failure.tip.clone());
             } else if let Some(file) = layer.downcast_ref::<InFile>() {
                 // The outermost is the verb's; a script or an @FILE may be named further in.
@@ -170,6 +182,7 @@ impl Told {
         Told {
             exit: Exit::Trouble,
             signal: None,
+            code: None,
             message,
             tip,
             path: None,
@@ -202,7 +215,7 @@ impl Told {
         object.insert("error".into(), json!(self.message));
         object.insert("tip".into(), json!(self.tip));
         object.insert("offset".into(), json!(self.offset));
-        object.insert("exit".into(), json!(self.exit as u8));
+        object.insert("exit".into(), json!(self.code.unwrap_or(self.exit as u8)));
         format!("{}\n", Value::Object(object))
     }
 }
@@ -256,7 +269,10 @@ fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
         Cause::Shrunk { .. } | Cause::Vanished => "another process cut the file short; run again when it is done".into(),
         Cause::PastEnd { .. } => format!("see its length with 'stat {file}'; grow it with 'mmapctl remap {file} --size +4K'"),
         Cause::NotMapped(_) => "give a range within it, or map more of the file".into(),
-        Cause::AddressTaken(_) => "leave out --address, or see what is where with 'mmapctl map FILE -c \'! cat /proc/$MMAPCTL_PID/maps\''".into(),
+        Cause::AddressTaken(_) => "leave out --address, or see what is where: mmapctl map FILE -c '! cat /proc/$MMAPCTL_PID/maps'".into(),
+        Cause::Unaligned(address, page) => {
+            format!("write --address {:#x}", *address as u64 / page * page)
+        }
         Cause::NoRoomBehind => "leave out --no-move".into(),
         Cause::Unmappable("a directory") => "name a file in it".into(),
         Cause::Unmappable("a character device") => {

@@ -257,7 +257,7 @@ impl Range {
         self.resolve_within((0, len), len, page)
     }
 
-    /// As [`Range::resolve`], where a place left out means the start or the end of `whole`.
+    /// As [`Range::resolve`], where a place left out means the start or the end of `whole`, a part of it.
     pub fn resolve_within(&self, whole: (u64, u64), len: u64, page: u64) -> Result<(u64, u64), Refusal> {
         let start = match &self.start {
             Some(offset) => offset.resolve(len, page)?,
@@ -274,7 +274,8 @@ impl Range {
 
     fn until(&self, start: u64, default: u64, len: u64, page: u64) -> Result<(u64, u64), Refusal> {
         let end = match &self.until {
-            Until::End => default,
+            // Of a part, the end may lie before a start that the file has.
+            Until::End => default.max(start),
             Until::At(offset) => offset.place(len, page)?,
             Until::Length(qty) => start.checked_add(qty.bytes(page)?).ok_or_else(|| Refusal {
                 message: format!("range {self} ends past what 64 bits can count"),

@@ -98,6 +98,7 @@ impl Script {
         if let Some(path) = &self.script {
             let failed = || Failure::trouble("cannot read it").tip("-c - reads the verbs from stdin");
             let text = std::fs::read(path).or_fail(failed).in_file(path)?;
+            let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
             for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
                 let origin = format!("{}: line {number}", report::shown(path));
                 steps.extend(reader.read(OsStr::from_bytes(line), &origin).context(origin)?);
@@ -178,10 +179,12 @@ impl Step {
             globals: &self.globals,
             ..surroundings.job
         };
-        match self
+        mapping::trace(self.globals.verbose);
+        let result = self
             .what
-            .run(region, Surroundings { job, ..surroundings }, &self.origin)
-        {
+            .run(region, Surroundings { job, ..surroundings }, &self.origin);
+        mapping::trace(surroundings.job.globals.verbose);
+        match result {
             Ok(code) => Ok(code),
             Err(error) if error.chain().any(|layer| layer.is::<ReaderGone>()) => Err(error),
             Err(error) => Ok(told(error, &self.origin, self.what.name(), job)),
@@ -221,8 +224,8 @@ impl What {
                     .wait()?;
                 if code != 0 {
                     let line = report::shown(Path::new(line));
-                    let error = anyhow::anyhow!("'! {line}' ended with {code}");
-                    told(error, origin, "map", job);
+                    let failure = Failure::trouble(format!("'! {line}' ended with {code}")).code(code);
+                    told(failure.into(), origin, "map", job);
                 }
                 Ok(code)
             }
@@ -283,6 +286,10 @@ impl LineReader {
         };
         if let Some(rest) = line.strip_prefix(b"!") {
             let command = OsStr::from_bytes(rest.trim_ascii()).to_os_string();
+            if command.is_empty() {
+                let failure = Failure::trouble("'!' says no command to run");
+                return Err(failure.tip("write ! COMMAND, such as ! cmp FILE OTHER").into());
+            }
             return Ok(Some(step(What::Shell(command), self.globals.clone())));
         }
         if let Some(rest) = line

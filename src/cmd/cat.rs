@@ -216,12 +216,17 @@ fn json(region: &mut Region, plan: &Plan, job: Job<'_>, progress: &mut Progress)
     }
     let report = report.json();
     let mut text = format!("{},\"hex\":\"", report.trim_end_matches('}')).into_bytes();
-    plan.chunks(region, span, |chunk, bytes| {
+    let read = plan.chunks(region, span, |chunk, bytes| {
         text.extend(const_hex::encode(bytes).as_bytes());
         report::out(&text)?;
         text.clear();
         Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)
-    })?;
+    });
+    if read.is_err() {
+        // The object breaks off, and the next one of a session begins on a line of its own.
+        report::out(b"\n")?;
+        return read;
+    }
     text.extend(b"\"}\n");
     report::out(&text)
 }

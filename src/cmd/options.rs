@@ -93,6 +93,11 @@ impl Where {
     pub(crate) fn to_grow(&self, region: &Region) -> anyhow::Result<Span> {
         self.resolve(region, false)
     }
+
+    /// Where the range begins.
+    pub(crate) fn start(&self, region: &Region) -> anyhow::Result<u64> {
+        Ok(self.resolve(region, true)?.start())
+    }
 }
 
 /// A range to write, if all of it can be stored into.

@@ -4,7 +4,7 @@ use super::options::{Writer, address, size, usage_after};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{self, Region, Resize};
+use crate::mapping::{self, Region, Resize, Visibility};
 use crate::quantity::Size;
 use crate::report::Report;
 use crate::signals::Signals;
@@ -107,7 +107,9 @@ impl OnRegion for Options {
             .or_else(|error| unchanged(region, before.map(|before| before.len), error))?;
         let changed = of_file && new != old;
         let name = job.name();
-        let line = if new == old {
+        let line = if self.size.is_none() {
+            format!("{name}: moved, {} of it", size(old))
+        } else if new == old {
             format!("{name}: the length is {} already", size(new))
         } else {
             format!("{name}: length {} before, {} now", size(old), size(new))
@@ -137,10 +139,14 @@ impl OnRegion for Options {
                 .field("address", format!("{to:#x}"))
                 .fact("mapping", moved);
             if self.live.dont_unmap {
-                report = report.field("left_at", format!("{from:#x}")).fact(
-                    "left",
-                    format!("a mapping without its pages at {from:#x} (MREMAP_DONTUNMAP)"),
-                );
+                let what = if region.shape().visibility == Visibility::Shared {
+                    "a second mapping of the same pages"
+                } else {
+                    "a mapping without its pages"
+                };
+                report = report
+                    .field("left_at", format!("{from:#x}"))
+                    .fact("left", format!("{what} at {from:#x} (MREMAP_DONTUNMAP)"));
             }
         }
         report.print(job.globals)

@@ -101,7 +101,9 @@ impl OnRegion for Options {
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
         self.asked()?;
         let (span, method) = self.plan(region)?;
-        let before = region.backing().usage()?;
+        // Of a private mapping, and of anonymous memory, no block is a file's.
+        let of_file = region.reaches_file();
+        let before = of_file.then(|| region.backing().usage()).transpose()?;
         let mut done_by = method;
         if !self.dry_run && !span.is_empty() {
             let mut progress = Progress::writing(job.globals, "zeroing", span.len() * 2)?;
@@ -115,7 +117,7 @@ impl OnRegion for Options {
             }
         }
         let changed = !self.dry_run && !span.is_empty();
-        let after = usage_after(region, changed)?;
+        let after = of_file.then(|| usage_after(region, changed)).transpose()?;
         let line = if span.is_empty() {
             format!("{}: {span} is empty; nothing to zero", job.name())
         } else if self.dry_run {
@@ -124,21 +126,23 @@ impl OnRegion for Options {
             let durable = if self.sync { ", durable" } else { "" };
             format!("{}: {span} zeroed by {}{durable}", job.name(), done_by.name())
         };
-        Report::new("zero", job.path, changed)
+        let mut report = Report::new("zero", job.path, changed)
             .field("offset", span.start())
             .field("length", span.len())
             .field("method", done_by.name())
             .field("dry_run", self.dry_run)
             .field("durable", self.sync)
-            .field("allocated_before", before.allocated)
-            .field("allocated_after", after.allocated)
+            .field("allocated_before", before.map(|usage| usage.allocated))
+            .field("allocated_after", after.map(|usage| usage.allocated))
             .field("recovered", job.recovered)
-            .line(line)
-            .fact(
+            .line(line);
+        if let (Some(before), Some(after)) = (before, after) {
+            report = report.fact(
                 "allocated",
                 format!("{} before, {} after", size(before.allocated), size(after.allocated)),
-            )
-            .print(job.globals)
+            );
+        }
+        report.print(job.globals)
     }
 }
 
@@ -161,6 +165,18 @@ impl Options {
             Method::Auto if !region.reaches_file() => Method::Write,
             method => method,
         };
+        if matches!(method, Method::Punch | Method::ZeroRange) && !region.reaches_file() {
+            let message = format!(
+                "{} changes blocks of a file, which this mapping never does",
+                method.name()
+            );
+            let failure = Failure::trouble(message);
+            return Err(failure.tip("--method write stores zeros, and so does auto").into());
+        }
+        if !region.shape().prot.writes() && !self.dry_run {
+            let cause = Cause::Protection("the mapping is read-only");
+            return Err(Error::new("zero", None, cause).into());
+        }
         Ok((self.place.to_write(region)?, method))
     }
 }

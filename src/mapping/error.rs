@@ -46,6 +46,8 @@ pub enum Cause {
     NotInherited,
     /// Another mapping is at the address asked for.
     AddressTaken(usize),
+    /// An address that is not a multiple of the page size; both.
+    Unaligned(usize, u64),
     /// Another mapping is right behind, and this one may not move.
     NoRoomBehind,
     /// No room for the blocks that a store needs: ENOSPC or EDQUOT, found by asking the file system.
@@ -140,6 +142,12 @@ impl fmt::Display for Cause {
             Cause::NotMapped(span) => write!(f, "only {span} is mapped"),
             Cause::NotInherited => write!(f, "the child did not inherit the mapping (MADV_DONTFORK)"),
             Cause::AddressTaken(address) => write!(f, "there is a mapping at {address:#x} already (EEXIST)"),
+            Cause::Unaligned(address, page) => {
+                write!(
+                    f,
+                    "the address {address:#x} is not a multiple of the page size, {page:#x}"
+                )
+            }
             Cause::NoRoomBehind => write!(f, "another mapping is right behind it, and it may not move (ENOMEM)"),
             Cause::Full(Errno::EDQUOT) => write!(f, "no room: the disk quota is used up (EDQUOT)"),
             Cause::Full(errno) => write!(f, "no room: the file system is full ({errno:?})"),

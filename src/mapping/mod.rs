@@ -39,7 +39,7 @@ pub use register::Width;
 pub use residency::{Cell, Residency, survey, unwritten};
 pub use shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Resize, Shape, Visibility, WINDOW};
 pub use span::Span;
-pub use trace::trace_to;
+pub use trace::{trace, trace_to};
 pub use transfer::WriteOut;
 
 /// A signal asked to stop; its number.

@@ -175,8 +175,22 @@ impl Region {
     /// `span`, if it lies within the region.
     pub(super) fn check(&self, action: &'static str, span: Option<Span>) -> Result<Span> {
         match span {
+            _ if self.gone => Err(Error::new(action, span, Cause::NotInherited)),
             Some(span) if self.span.contains(span) => Ok(span),
             _ => Err(self.outside(action, span.unwrap_or(self.span))),
+        }
+    }
+
+    /// `span`, if it lies within the region and can be read.
+    pub(super) fn check_read(&self, span: Option<Span>) -> Result<Span> {
+        let span = self.check("read", span)?;
+        match self.shape.prot {
+            Prot::None => Err(Error::new(
+                "read",
+                Some(span),
+                Cause::Protection("the mapping gives no right to read (PROT_NONE)"),
+            )),
+            _ => Ok(span),
         }
     }
 

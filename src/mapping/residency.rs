@@ -110,7 +110,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
     // Behind the page that the end is in.
     let there = match region.backing().facts().is_file() {
         true => Span::first(region.length()).pages(page).end(),
-        false => span.end(),
+        false => span.pages(page).end(),
     };
     let (holes, is_hole) = holes(region, &spans)?;
     let (huge, locked) = smaps(region)?;
@@ -140,7 +140,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
         copied: copies_known.then(|| sum(|tally| tally.copied)),
         huge,
         locked: locked.min(pages_total),
-        past_end: span.from(there).pages(page).len() / page,
+        past_end: pages(&span).saturating_sub(there.saturating_sub(span.pages(page).start()) / page),
         holes,
         cells: picture.collect(),
     })

@@ -3,19 +3,28 @@
 use nix::errno::Errno;
 use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 static SINK: OnceLock<fn(&str)> = OnceLock::new();
+static ON: AtomicBool = AtomicBool::new(false);
 
-/// From now on, hands every mapping system call to `sink` as one line without its newline. Once a process:
-/// later calls change nothing.
+/// Where every mapping system call goes while [`trace`] is on, as one line without its newline. Once a process: later
+/// calls change nothing.
 pub fn trace_to(sink: fn(&str)) {
     // A second caller would be the same program asking again; the first answer stands.
     let _ = SINK.set(sink);
 }
 
+/// From now on, system calls are traced, or no longer.
+pub fn trace(on: bool) {
+    ON.store(on, Ordering::Relaxed);
+}
+
 /// Passes `result` through; when tracing, writes `call() = result` first.
 pub(super) fn traced<T: fmt::Display>(result: Result<T, Errno>, call: impl FnOnce() -> String) -> Result<T, Errno> {
-    if let Some(sink) = SINK.get() {
+    if ON.load(Ordering::Relaxed)
+        && let Some(sink) = SINK.get()
+    {
         match &result {
             Ok(value) => sink(&format!("{} = {value}", call())),
             Err(errno) => sink(&format!("{} = -1 {errno:?} ({})", call(), errno.desc())),

@@ -38,7 +38,7 @@ impl Region {
     /// What makes a page unreadable, with the offset of the first byte that could not be had; what stands before
     /// it in `buf` is right.
     pub fn read(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let whole = self.check("read", Span::at(offset, buf.len() as u64))?;
+        let whole = self.check_read(Span::at(offset, buf.len() as u64))?;
         self.refuse_device_memory("read", whole)?;
         let mut done = 0;
         while done < buf.len() {
@@ -61,7 +61,7 @@ impl Region {
         span: Span,
         mut each: impl FnMut(u64, &[u8]) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        let span = self.check("read", Some(span))?;
+        let span = self.check_read(Some(span))?;
         let mut buf = vec![0; CHUNK.min(span.len() as usize)];
         for window in span.windows(self.window_size()) {
             for chunk in window.windows(CHUNK as u64) {
@@ -87,13 +87,18 @@ impl Region {
         span: Span,
         step: &mut Step<'_>,
     ) -> std::result::Result<(), WriteOut> {
-        let span = self.check("read", Some(span))?;
+        let span = self.check_read(Some(span))?;
         self.refuse_device_memory("read", span)?;
         for window in span.windows(self.window_size()) {
             let mut rest = window;
+            // A pipe takes a page's worth at a time or nothing, wherever the mapping's pages begin: with EFAULT behind
+            // it, what stands before the bad page is asked for again by itself.
+            let mut by_page = false;
             while !rest.is_empty() {
-                match self.send(sink, rest)? {
+                let part = rest.windows(self.page()).next().filter(|_| by_page).unwrap_or(rest);
+                match self.send(sink, part)? {
                     Ok(count) if count > 0 => rest = rest.from(rest.start() + count as u64),
+                    Ok(_) | Err(Errno::EFAULT) if !by_page => by_page = true,
                     Ok(_) | Err(Errno::EFAULT) => {
                         return Err(self.fault("read", span.from(rest.start()), Populate::Read).into());
                     }

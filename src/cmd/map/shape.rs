@@ -129,11 +129,7 @@ impl MapAs {
         let shape = self.shape(backing.facts(), stores);
         let page = backing.facts().page;
         if let Some(address) = self.address.filter(|address| !(*address as u64).is_multiple_of(page)) {
-            let failure = Failure::trouble(format!(
-                "the address {address:#x} is not a multiple of the page size, {page:#x}"
-            ));
-            let near = address as u64 / page * page;
-            return Err(failure.tip(format!("write --address {near:#x}")).into());
+            return Err(mapping::Error::new("map", Some(span), Cause::Unaligned(address, page)).into());
         }
         let huge = self.huge.is_some();
         let mut region = Region::new(backing, span, shape)?;

@@ -70,8 +70,10 @@ impl Stand {
                 // The codes that env(1) and the shells give.
                 let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
                 let name = report::shown(Path::new(&self.command[0]));
-                let error = anyhow::Error::from(error).context(format!("cannot run '{name}'"));
-                cli::tell(job.globals, "map", &error);
+                let failed = || Failure::trouble(format!("cannot run '{name}'")).code(code);
+                if let Err(error) = Err::<(), _>(error).or_fail(failed) {
+                    cli::tell(job.globals, "map", &error);
+                }
                 Ok(code)
             }
         }

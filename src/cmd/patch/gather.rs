@@ -4,7 +4,7 @@ use super::{Options, ScriptFormat, quoted};
 use crate::cmd::Job;
 use crate::edit::{Builder, Edits, Find, Masked, Origin, Value, find, read_edit, read_script, read_xxd, take_stdin};
 use crate::exit::{Failure, Layer};
-use crate::mapping::Region;
+use crate::mapping::{Region, Span};
 use crate::progress::Progress;
 use anyhow::Context;
 use std::fs::File;
@@ -73,12 +73,13 @@ impl Options {
 
     /// The values at the place that the options name.
     fn placed(&self, region: &Region, builder: &mut Builder) -> anyhow::Result<()> {
-        let place = if self.grow {
-            self.place.to_grow(region)?
-        } else {
-            self.place.to_write(region)?
+        let exact = match (self.place.has_end(), self.grow) {
+            (false, _) => None,
+            (true, false) => Some(self.place.to_write(region)?),
+            (true, true) => Some(self.place.to_grow(region)?),
         };
-        let exact = self.place.has_end().then_some(place);
+        // Without an end, the values say how far it goes, and are held against the file's and the mapping's end.
+        let start = exact.map_or_else(|| self.place.start(region), |place| Ok(place.start()))?;
         let stdin = [Value::Stdin];
         let values = if self.values.is_empty() {
             &stdin
@@ -86,7 +87,7 @@ impl Options {
             self.values.as_slice()
         };
         let expect = self.expect.as_ref().map(std::slice::from_ref);
-        builder.add(place.start(), exact, expect, values, Origin::Arguments)
+        builder.add(start, exact, expect, values, Origin::Arguments)
     }
 
     /// The values wherever `pattern` stands.
@@ -96,7 +97,8 @@ impl Options {
             None if self.all => Find::All,
             None => Find::Only,
         };
-        let span = self.place.to_read(region)?;
+        // Behind the end of a file cut short under its mapping, nothing could be stored.
+        let span = self.place.to_read(region)?.intersect(Span::first(region.length()));
         let mut progress = Progress::reading(job.globals, "searching", span.len());
         let places = find(region, span, pattern, which, &mut |done| progress.step(done))?;
         // stdin comes once, however many places there are.

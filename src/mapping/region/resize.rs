@@ -38,6 +38,9 @@ impl Region {
     /// [`Cause::AddressTaken`]; [`Cause::Limit`]; what ftruncate, fallocate and mremap say.
     pub fn remap(&mut self, len: u64, how: &Resize) -> Result<()> {
         let refused = |why| Err(Error::new("resize", None, Cause::Protection(why)));
+        if self.gone {
+            return Err(Error::new("resize", None, Cause::NotInherited));
+        }
         let file = self.backing.facts().is_file();
         let alone = how.keep_file || !file;
         if file && !alone && self.shape.visibility == Visibility::Private {
@@ -130,6 +133,13 @@ impl Region {
             self.window = Some(Window { covers, ..window });
             return Ok(());
         }
+        if let Some(address) = how
+            .address
+            .filter(|address| !(*address as u64).is_multiple_of(self.page()))
+        {
+            self.window = Some(window);
+            return Err(failed(Cause::Unaligned(address, self.page())));
+        }
         // mremap would unmap whatever is at the address, so it must be ours to begin with.
         let reserved = match how.address.map(|address| Memory::reserve(Some(address), len)) {
             None => None,
@@ -164,8 +174,10 @@ impl Region {
                 self.window = Some(window);
                 let more = (len.get() as u64).saturating_sub(old_len as u64);
                 Err(failed(match errno {
-                    Errno::ENOMEM if how.no_move => Cause::NoRoomBehind,
-                    Errno::ENOMEM => self.out_of_memory(more),
+                    Errno::ENOMEM => match self.out_of_memory(more) {
+                        Cause::Sys(_) if how.no_move => Cause::NoRoomBehind,
+                        cause => cause,
+                    },
                     errno => Cause::Sys(errno),
                 }))
             }

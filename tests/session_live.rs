@@ -1,0 +1,584 @@
+//! A live mapping under a session: files that change beneath it, mremap(2) with and without its file, huge pages.
+
+mod common;
+
+use common::{State, eventually, file, json, mmapctl, noise, page_size, scratch, skip, sparse, told};
+use std::fs;
+use std::path::Path;
+
+/// `map WHAT` with these verbs, each behind a `-c`; see [`common::run`] for the text.
+fn session(dir: &Path, what: &str, verbs: &[&str]) -> String {
+    let verbs = verbs.iter().flat_map(|verb| ["-c", verb]);
+    let args: Vec<_> = ["map"].into_iter().chain(what.split(' ')).chain(verbs).collect();
+    told(&mmapctl(dir, &args).output().expect("mmapctl runs"))
+}
+
+/// The JSON objects of a session that must end with 0.
+fn objects(dir: &Path, what: &str, verbs: &[&str]) -> Vec<serde_json::Value> {
+    let text = session(dir, &format!("{what} --json"), verbs);
+    let stdout = text
+        .strip_suffix("exit 0")
+        .unwrap_or_else(|| panic!("{what} {verbs:?}\n{text}"));
+    stdout
+        .lines()
+        .map(|line| json(format!("{line}\n").as_bytes()))
+        .collect()
+}
+
+fn address(object: &serde_json::Value, field: &str) -> u64 {
+    let text = object[field].as_str().unwrap_or_else(|| panic!("{field} in {object}"));
+    u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap()
+}
+
+// ---- past the end --------------------------------------------------------------------------------------------------
+
+#[test]
+fn under_a_file_cut_short_the_last_page_ends_in_zeros_and_the_next_is_an_error_with_its_offset() {
+    let dir = scratch();
+    let page = page_size();
+    for (what, cut) in [("f", "! truncate -s 5000 f"), ("f --private", "! truncate -s 5000 f")] {
+        file(dir.path(), "f", &[b'a'; 20_000]);
+        let tail = format!("cat -f plain -r 4998..{}", 5004.min(2 * page));
+        let last = format!("cat -f plain -r {}..{}", 2 * page - 1, 2 * page);
+        let behind = format!("cat -r {}..+4", 2 * page);
+        let across = format!("cat -r {}..+4", 2 * page - 2);
+        let told = session(dir.path(), what, &["cat -q -n 0", cut, &tail, &last, &behind]);
+        assert!(
+            told.starts_with("616100000000\n00\n! error: f: -c 5: cannot read "),
+            "{told}"
+        );
+        assert!(told.contains(&format!("cannot read {:#x}..", 2 * page)), "{told}");
+        assert!(
+            told.contains("the file ends at 0x1388 (5000 bytes)") && told.ends_with("exit 2"),
+            "{told}"
+        );
+        for format in ["", "-f plain ", "-x ", "-f canonical ", "--json "] {
+            let told = session(
+                dir.path(),
+                what,
+                &[&format!("{across} {format}").trim_end().replace("  ", " ")],
+            );
+            // Made anew it ends where the file does, so what lies behind is no longer asked of it.
+            assert!(told.contains("lies past the end") && told.ends_with("exit 2"), "{told}");
+            file(dir.path(), "f", &[b'a'; 20_000]);
+            let told = session(dir.path(), what, &[cut, &format!("{across} {format}")]);
+            assert!(
+                told.contains(&format!("cannot read {:#x}..", 2 * page)),
+                "{format}\n{told}"
+            );
+            assert!(told.ends_with("exit 2"), "{format}\n{told}");
+        }
+        // Piped where no page is looked at.
+        file(dir.path(), "f", &[b'a'; 20_000]);
+        let args = ["map", "f", "-c", cut, "-c", "cat"];
+        let mut command = common::spawnable(dir.path(), &args);
+        let output = command.stdout(fs::File::create("/dev/null").unwrap()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", common::told(&output));
+    }
+}
+
+#[test]
+fn nothing_is_stored_behind_the_end_and_what_stands_before_it_can_be() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[b'a'; 20_000]);
+    let page = page_size();
+    let cut = "! truncate -s 5000 f";
+    for verb in [
+        "patch -o 5000 00".to_string(),
+        "patch -o 4999 0000".into(),
+        format!("patch -o {} 00", 2 * page),
+        "patch -r 4990..5001 fill:00:11".into(),
+        "patch --edit '5000: -> 00'".into(),
+        "zero -r 4999..5001".into(),
+        format!("zero -r {}..+1", 2 * page),
+        "zero -r ..".into(),
+    ] {
+        file(dir.path(), "f", &[b'a'; 20_000]);
+        let told = session(dir.path(), "f", &[cut, &verb]);
+        assert!(
+            told.starts_with("! error: f: -c 2: ") && told.contains("0x1388"),
+            "{verb}\n{told}"
+        );
+        assert!(told.ends_with("exit 2"), "{verb}\n{told}");
+        assert!(fs::read(&path).unwrap() == [b'a'; 5000], "{verb}: it touched the file");
+        // Grown again, by whomever, there is nothing but zeros.
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(6000)
+            .unwrap();
+        assert!(
+            fs::read(&path).unwrap()[5000..] == [0; 1000],
+            "{verb}: it left something behind the end"
+        );
+    }
+    file(dir.path(), "f", &[b'a'; 20_000]);
+    let told = session(
+        dir.path(),
+        "f",
+        &[
+            cut,
+            "patch -q -o 4999 62",
+            "patch -q --find 6162 6363",
+            "zero -q -r 1..2",
+            "sync -q",
+        ],
+    );
+    assert_eq!(told, "exit 0");
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!((bytes.len(), bytes[1], &bytes[4996..]), (5000, 0, &b"aacc"[..]));
+}
+
+#[test]
+fn a_page_past_the_end_is_in_the_report_and_a_part_of_one_is_not() {
+    let dir = scratch();
+    file(dir.path(), "f", &[b'a'; 20_000]);
+    let page = page_size();
+    let past = |what: &str, verbs: &[&str]| {
+        let objects = objects(dir.path(), what, &[verbs, &["map"]].concat());
+        let last = objects.last().unwrap();
+        (last["pages"].as_u64().unwrap(), last["past_end"].as_u64().unwrap())
+    };
+    let all = 20_000u64.div_ceil(page);
+    assert_eq!(past("f", &[]), (all, 0));
+    assert_eq!(past("f -r 1..3", &[]), (1, 0));
+    assert_eq!(past(&format!("f -r {}..", all * page - page + 1), &[]), (1, 0));
+    assert_eq!(past("--anonymous -n 4097", &[]).1, 0);
+    assert_eq!(past("f", &["remap --size +1 --keep-file"]), (all, 0));
+    assert_eq!(
+        past("f", &[&format!("remap --size {} --keep-file", all * page + 1)]),
+        (all + 1, 1)
+    );
+    assert_eq!(
+        past(
+            &format!("f -r {}..", page),
+            &[&format!("remap --size {} --keep-file", all * page)]
+        ),
+        (all, 1)
+    );
+    assert_eq!(
+        past("f", &["! truncate -s 5000 f"]),
+        (all, all - 5000u64.div_ceil(page))
+    );
+    // It is 5000 bytes long by now.
+    let all = 5000u64.div_ceil(page);
+    assert_eq!(past("f", &["! truncate -s 0 f"]), (all, all));
+}
+
+#[test]
+fn a_file_made_longer_again_is_there_again() {
+    let dir = scratch();
+    file(dir.path(), "f", &[b'a'; 20_000]);
+    let verbs = [
+        "! truncate -s 0 f; truncate -s 20000 f",
+        "cat -f plain -r 19998..",
+        "patch -q -o 19999 62",
+        "! tail -c1 f",
+    ];
+    assert_eq!(session(dir.path(), "f", &verbs), "0000\nb(no newline)\nexit 0");
+    // What another process adds behind the mapping can be had when the mapping grows.
+    file(dir.path(), "f", &[b'a'; 100]);
+    let verbs = [
+        "! printf more >> f",
+        "cat -n 1 -o 99",
+        "remap -q --size 104 --keep-file",
+        "cat -r 100..",
+    ];
+    assert_eq!(session(dir.path(), "f", &verbs), "amore(no newline)\nexit 0");
+}
+
+// ---- mremap --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_file_and_its_mapping_grow_and_shrink_together_to_odd_sizes() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &noise(5000));
+    let mut wanted = noise(5000);
+    let mut verbs = Vec::new();
+    for size in [
+        5001u64,
+        4097,
+        4096,
+        4095,
+        1,
+        12_345,
+        12_288,
+        70_001,
+        3,
+        8191,
+        1 << 20,
+        20_000,
+    ] {
+        let old = wanted.len();
+        wanted.resize(size as usize, 0);
+        verbs.push(format!("remap -q --size {size}"));
+        if size as usize > old {
+            // Into the first and last of the new bytes.
+            verbs.push(format!(
+                "patch -q --edit '{old}: 00 -> ee' --edit '{}: -> ff'",
+                size - 1
+            ));
+            (wanted[old], wanted[size as usize - 1]) = (0xee, 0xff);
+        }
+    }
+    // 5001 has one new byte, which takes one edit.
+    verbs[1] = "patch -q -o -1 ff".into();
+    let verbs: Vec<_> = verbs.iter().map(String::as_str).collect();
+    assert_eq!(
+        session(dir.path(), "f", &[&verbs[..], &["cat -n 1 -q"]].concat())
+            .lines()
+            .last(),
+        Some("exit 0")
+    );
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(bytes.len(), 20_000);
+    assert!(bytes == wanted, "other bytes");
+}
+
+#[test]
+fn growing_under_a_mapping_gives_blocks_unless_told_otherwise() {
+    let dir = scratch();
+    sparse(dir.path(), "f", 4096);
+    let told = objects(dir.path(), "f", &["remap --size 64K", "remap --size 128K --sparse"]);
+    assert!(told[0]["allocated_after"].as_u64().unwrap() >= 60 << 10, "{}", told[0]);
+    assert_eq!(told[1]["allocated_after"], told[0]["allocated_after"], "{}", told[1]);
+    assert_eq!(
+        (&told[1]["length"], &told[1]["changed"]),
+        (&(128 << 10).into(), &true.into())
+    );
+}
+
+#[test]
+fn keep_file_resizes_the_mapping_alone() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &noise(5000));
+    let before = State::of(&path);
+    let told = objects(
+        dir.path(),
+        "f",
+        &[
+            "remap --size 64K --keep-file",
+            "map",
+            "remap --size 1 --keep-file",
+            "cat",
+        ],
+    );
+    assert_eq!(
+        (&told[0]["length"], &told[0]["changed"]),
+        (&(64 << 10).into(), &false.into())
+    );
+    assert_eq!(told[1]["length"], 64 << 10);
+    assert_eq!(told[3]["hex"], format!("{:02x}", noise(1)[0]));
+    assert!(State::of(&path) == before, "the file moved");
+    for (what, verb, why) in [
+        ("f", "remap --size 0 --keep-file", "a mapping has at least one page"),
+        ("--anonymous -n 4K", "remap --size 0", "a mapping has at least one page"),
+        (
+            "--anonymous --shared -n 4K",
+            "remap --size 8K",
+            "shared anonymous memory stays as long as it was made",
+        ),
+        ("f --private", "remap --size 1", "its file is not to be changed"),
+        ("f", "remap --size 100000T --keep-file", "cannot remap"),
+        ("f", "remap --size 7fffffffffffffff", "--size"),
+    ] {
+        let told = session(dir.path(), what, &[verb]);
+        assert!(
+            told.contains(why) && told.contains("-c 1: ") && told.ends_with("exit 2"),
+            "{verb}\n{told}"
+        );
+    }
+    assert!(State::of(&path) == before, "the file moved");
+    // Within its last page shared anonymous memory has room.
+    assert!(
+        session(
+            dir.path(),
+            "--anonymous --shared -n 1",
+            &["remap --size 4096 -q", "cat -o 4095 -x"]
+        )
+        .ends_with("exit 0")
+    );
+}
+
+#[test]
+fn memory_grows_and_keeps_its_bytes_wherever_it_goes() {
+    let dir = scratch();
+    let there = "0x600000000000";
+    let verbs = [
+        "patch -o 0 text:kept",
+        "remap --size 1M",
+        &format!("remap --size 2M --address {there}"),
+        "cat -n 4",
+        "cat -o 2097151",
+        "remap --size 1 --no-move",
+        "cat",
+    ];
+    let told = objects(dir.path(), "--anonymous -n 4K", &verbs);
+    assert_eq!(address(&told[2], "address"), 0x6000_0000_0000);
+    assert_eq!(told[3]["hex"], "6b657074");
+    assert_eq!(told[4]["hex"], "00");
+    assert_eq!(address(&told[5], "address"), 0x6000_0000_0000);
+    assert_eq!(told[6]["hex"], "6b");
+}
+
+#[test]
+fn an_address_is_never_taken_from_another_mapping() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(5000));
+    // Two mappings of one process cannot be asked for on one command line, but a mapping is at its own address.
+    let there = "0x600000000000";
+    let told = session(
+        dir.path(),
+        &format!("f --address {there}"),
+        &[&format!("remap --address {there}"), "cat -n 0"],
+    );
+    assert!(
+        told.contains(&format!("there is a mapping at {there} already (EEXIST)")),
+        "{told}"
+    );
+    assert!(
+        told.contains("/proc/$MMAPCTL_PID/maps'\n") && told.ends_with("exit 2"),
+        "{told}"
+    );
+    let next = format!("0x{:x}", 0x6000_0000_0000u64 + 2 * page_size());
+    let told = objects(
+        dir.path(),
+        &format!("f --address {there}"),
+        &["map", &format!("remap --address {next}"), "cat -n 4"],
+    );
+    assert_eq!(told[0]["address"], there);
+    assert_eq!(told[1]["address"], next.as_str());
+    for (what, verbs) in [("f --address 0x1001", &[][..]), ("f", &["remap --address 0x1001"])] {
+        let told = session(dir.path(), what, verbs);
+        let why = format!(
+            "the address 0x1001 is not a multiple of the page size, {:#x}",
+            page_size()
+        );
+        assert!(
+            told.contains(&why) && told.contains("tip: write --address 0x1000") && told.ends_with("exit 2"),
+            "{told}"
+        );
+    }
+    for bad in ["0", "4K", "x", "-1"] {
+        let told = session(dir.path(), &format!("f --address {bad}"), &[]);
+        assert!(told.contains("tip: ") && told.ends_with("exit 2"), "{bad}\n{told}");
+    }
+}
+
+#[test]
+fn what_may_not_move_says_what_is_in_the_way() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(5000));
+    // Right behind the mapping stands the page that it is to grow into.
+    let told = session(dir.path(), "f", &["remap --size 1T --sparse --no-move", "cat -n 0"]);
+    assert!(
+        told.contains("its length was not changed") && told.contains("tip: leave out --no-move"),
+        "{told}"
+    );
+    assert!(told.ends_with("exit 2"), "{told}");
+    assert_eq!(fs::metadata(dir.path().join("f")).unwrap().len(), 5000);
+    let told = objects(
+        dir.path(),
+        "f --address 0x600000000000",
+        &["remap --size 1M --no-move --sparse"],
+    );
+    assert_eq!(told[0]["address"], told[0]["address_before"]);
+}
+
+#[test]
+fn pages_that_are_moved_leave_an_old_mapping_behind() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &noise(5000));
+    let before = State::of(&path);
+    for (what, hex) in [("--anonymous -n 8K", "6b657074"), ("f --private", "6b657074")] {
+        let told = objects(
+            dir.path(),
+            what,
+            &["patch -o 0 text:kept", "remap --dont-unmap", "cat -n 4", "map"],
+        );
+        assert_eq!(told[1]["left_at"], told[1]["address_before"]);
+        assert_ne!(told[1]["address"], told[1]["address_before"]);
+        assert_eq!(told[2]["hex"], hex);
+        assert_eq!(told[3]["address"], told[1]["address"]);
+    }
+    assert!(State::of(&path) == before, "the file moved");
+    let told = session(dir.path(), "f", &["remap --dont-unmap"]);
+    assert!(
+        told.contains("a second mapping of the same pages at 0x") && told.ends_with("exit 0"),
+        "{told}"
+    );
+    // The kernel's own list has both.
+    let told = session(
+        dir.path(),
+        "f",
+        &["remap --dont-unmap -q", "! grep -c '/f$' /proc/$MMAPCTL_PID/maps"],
+    );
+    assert_eq!(told, "2\nexit 0");
+    let told = session(dir.path(), "f", &["remap --dont-unmap --size 1"]);
+    assert!(
+        told.contains("cannot be used with") && told.ends_with("exit 2"),
+        "{told}"
+    );
+    let told = session(dir.path(), "f", &["remap -v --address 0x600000000000"]);
+    assert!(
+        told.contains("MREMAP_MAYMOVE|MREMAP_FIXED, 0x600000000000) = 0x600000000000"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_only_a_live_mapping_has_is_refused_of_a_file() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &noise(5000));
+    let before = State::of(&path);
+    for options in [
+        "--size 1 --keep-file",
+        "--size 1 --no-move",
+        "--address 0x600000000000",
+        "--dont-unmap",
+    ] {
+        let told = common::refused(dir.path(), &format!("remap f {options}"), b"");
+        assert!(told.contains("mmapctl map f -c 'remap"), "{told}");
+    }
+    assert!(State::of(&path) == before, "the file moved");
+}
+
+// ---- memfds and huge pages -----------------------------------------------------------------------------------------
+
+#[test]
+fn a_memfd_grows_and_its_reader_sees_it() {
+    let dir = scratch();
+    let verbs = [
+        "remap -q --size 1M",
+        "patch -q -o -4 text:last",
+        "! stat -Lc %s $MMAPCTL_PATH; tail -c4 $MMAPCTL_PATH",
+    ];
+    assert_eq!(
+        session(dir.path(), "--memfd=box -n 4K", &verbs),
+        "1048576\nlast(no newline)\nexit 0"
+    );
+    let told = session(dir.path(), "--memfd=box -n 4K", &["map", "! readlink $MMAPCTL_PATH"]);
+    assert!(
+        told.starts_with("memfd box: 0x0..0x1000, 4 KiB") && told.contains("\n/memfd:box (deleted)\n"),
+        "{told}"
+    );
+    assert!(
+        told.contains("mapping     memfd, shared, rw-") && told.contains("path        /proc/"),
+        "{told}"
+    );
+}
+
+/// Huge pages for a test, taken from the pool's owner while others wait; given back with it.
+struct Pool {
+    _turn: fs::File,
+    before: String,
+}
+
+const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+
+impl Pool {
+    fn of(test: &str, pages: u64) -> Option<Pool> {
+        if !common::is_root() || !Path::new(POOL).exists() {
+            skip(test, "a pool of huge pages takes root and a kernel that has them");
+            return None;
+        }
+        let turn = fs::File::create(std::env::temp_dir().join("mmapctl-tests-hugepages.lock")).ok()?;
+        turn.lock().ok()?;
+        let before = fs::read_to_string(POOL).ok()?;
+        let pool = Pool { _turn: turn, before };
+        let wanted = pool.before.trim().parse::<u64>().ok()? + pages;
+        let got = eventually(|| {
+            let _ = fs::write(POOL, wanted.to_string());
+            fs::read_to_string(POOL).is_ok_and(|now| now.trim() == wanted.to_string())
+        });
+        if !got {
+            skip(test, "there is no memory in one piece for huge pages");
+        }
+        got.then_some(pool)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let _ = fs::write(POOL, &self.before);
+    }
+}
+
+#[test]
+fn memory_of_huge_pages_is_worked_on_like_any_other() {
+    let test = "memory_of_huge_pages_is_worked_on_like_any_other";
+    let Some(_pool) = Pool::of(test, 4) else { return };
+    let dir = scratch();
+    for what in [
+        "--memfd --huge=2M -n 4M",
+        "--anonymous --huge=2M -n 3M",
+        "--anonymous --shared --huge=2M -n 4M",
+    ] {
+        let told = objects(
+            dir.path(),
+            what,
+            &[
+                "patch -o 2M text:huge",
+                "map",
+                "cat -r 2M..+4",
+                "zero -r 2M..+2",
+                "cat -r 2M..+4",
+            ],
+        );
+        assert_eq!(
+            (&told[1]["page_size"], &told[1]["pages"], &told[1]["resident"]),
+            (&(2 << 20).into(), &2.into(), &1.into()),
+            "{what}: {}",
+            told[1]
+        );
+        assert_eq!(told[1]["huge_bytes"], 2 << 20, "{what}: {}", told[1]);
+        assert_eq!(
+            (&told[2]["hex"], &told[4]["hex"]),
+            (&"68756765".into(), &"00006765".into()),
+            "{what}"
+        );
+    }
+    // More than there are is refused by name, or met at the first touch.
+    let told = session(dir.path(), "--memfd --huge=2M -n 1G", &[]);
+    assert!(
+        told.contains("512 huge pages of 2048 KiB are wanted, and of the "),
+        "{told}"
+    );
+    assert!(told.contains("nr_hugepages'") && told.ends_with("exit 2"), "{told}");
+    let told = session(
+        dir.path(),
+        "--anonymous --huge=2M -n 1G --noreserve",
+        &["patch -q -o 0 ff", "zero -r .."],
+    );
+    assert!(told.contains("-c 2: ") && told.ends_with("exit 2"), "{told}");
+}
+
+#[test]
+fn huge_pages_that_the_machine_has_not_are_refused() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(5000));
+    for (what, why) in [
+        (
+            "--anonymous -n 4M --huge=3M",
+            "this machine has no huge pages of that size",
+        ),
+        ("--memfd -n 4M --huge=4K", "this machine has no huge pages of that size"),
+        (
+            "--memfd -n 4M --huge=512G",
+            "this machine has no huge pages of that size",
+        ),
+        (
+            "--anonymous -n 4M --huge=512G",
+            "this machine has no huge pages of that size",
+        ),
+        ("f --huge", "--huge makes memory of huge pages"),
+        ("f --dax", "--dax takes a file of persistent memory"),
+    ] {
+        let told = session(dir.path(), what, &["cat"]);
+        assert!(
+            told.contains(why) && told.contains("\n!   tip: ") && told.ends_with("exit 2"),
+            "{what}\n{told}"
+        );
+    }
+}
