@@ -4,7 +4,7 @@ mod beside;
 
 use crate::cli::{self, Globals};
 use crate::cmd::{Deed, Job};
-use crate::edit::take_stdin;
+use crate::edit::{Place, take_stdin};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Region};
 use crate::report::{self, ReaderGone};
@@ -219,9 +219,16 @@ impl What {
                 Ok(Exit::Done as u8)
             }
             What::Shell(line) => {
-                let code = Beside::of(region, job.path)
-                    .shell(line, surroundings.from_stdin)?
-                    .wait()?;
+                // The command may be a writer, too, and would wait for us.
+                let lent = region.lend_lock()?;
+                let ended = Beside::of(region, job.path)
+                    .shell(line, surroundings.from_stdin)
+                    .and_then(|child| child.wait());
+                if lent {
+                    region.take_lock_back()?;
+                    unless_cut_short(region)?;
+                }
+                let code = ended?;
                 if code != 0 {
                     let line = report::shown(Path::new(line));
                     let failure = Failure::trouble(format!("'! {line}' ended with {code}")).code(code);
@@ -241,6 +248,24 @@ impl What {
                 };
                 Ok(mapping::in_child(child)?)
             }
+        }
+    }
+}
+
+/// Refuses a file that an atomic patch of another process has left half-written.
+fn unless_cut_short(region: &Region) -> anyhow::Result<()> {
+    // Under our lock nobody is at work on it any more.
+    match Place::beside(region.backing())?.filter(Place::is_taken) {
+        None => Ok(()),
+        Some(place) => {
+            let message = format!(
+                "an atomic patch was cut short, and left '{}'",
+                report::shown(place.path())
+            );
+            let failure = Failure::trouble(message);
+            Err(failure
+                .tip("begin anew: a session that stores puts the file back first")
+                .into())
         }
     }
 }

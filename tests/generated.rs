@@ -39,6 +39,13 @@ const MANUAL: [(&str, &str, &str); 7] = {
     ]
 };
 
+/// Pages that explain: the name, what about, and the text, in which commands stand where they belong.
+const TOPICS: [(&str, &str, &str); 1] = [(
+    "mmapctl-mappings",
+    "what a memory mapping is, shown with mmapctl",
+    include_str!("../src/manual/mappings.manual"),
+)];
+
 /// Pages of file formats: the name, what it is, its text and its examples.
 const FORMATS: [(&str, &str, &str, &str); 1] = [(
     "mmapctl-patch-script",
@@ -88,24 +95,28 @@ fn pages() -> Vec<(String, String)> {
         (format!("man/{name}.1"), page)
     });
     let formats = FORMATS.map(|(name, about, manual, examples)| {
-        let page = format_page(name, about, manual, examples);
+        let examples = roff::examples(examples);
+        let page = text_page((name, 5), about, manual, &[("EXAMPLES", &examples)]);
         (format!("man/{name}.5"), page)
     });
-    pages.chain(formats).collect()
+    let topics = TOPICS.map(|(name, about, manual)| {
+        let page = text_page((name, 7), about, manual, &[]);
+        (format!("man/{name}.7"), page)
+    });
+    pages.chain(formats).chain(topics).collect()
 }
 
 /// What every page opens with.
 const SOURCE: &str = "Written by tests/generated.rs from src/cli.rs, src/cmd and src/manual: edit those.";
 
-fn format_page(name: &str, about: &str, manual: &str, examples: &str) -> String {
+fn text_page((name, section): (&str, u8), about: &str, manual: &str, made: &[(&str, &str)]) -> String {
     let (title, version) = (name.to_uppercase(), env!("CARGO_PKG_VERSION"));
-    let examples = roff::examples(examples);
     format!(
-        ".\\\" {SOURCE}\n.TH {title} 5 {DATE} \"mmapctl {version}\" mmapctl\n.nh\n.ad l\n\
+        ".\\\" {SOURCE}\n.TH {title} {section} {DATE} \"mmapctl {version}\" mmapctl\n.nh\n.ad l\n\
          .SH NAME\n{} \\- {}\n{}",
         name.replace('-', "\\-"),
         roff::inline(about),
-        roff::page(manual, &[("EXAMPLES", &examples)])
+        roff::page(manual, made)
     )
 }
 
@@ -350,8 +361,15 @@ fn every_page_has_the_sections_of_a_manual_in_order() {
         assert!(places.is_sorted(), "{name}: {places:?}");
     }
     for (path, page) in pages() {
-        let wanted = ["NAME", "DESCRIPTION", "EXAMPLES", "\"SEE ALSO\""];
-        let places = wanted.map(|heading| page.find(&format!("\n.SH {heading}\n")));
+        let mut wanted = vec!["NAME", "DESCRIPTION", "EXAMPLES", "\"SEE ALSO\""];
+        if path.ends_with(".7") {
+            // Its commands stand in the text.
+            wanted.remove(2);
+        }
+        let places: Vec<_> = wanted
+            .iter()
+            .map(|heading| page.find(&format!("\n.SH {heading}\n")))
+            .collect();
         assert!(places.iter().all(Option::is_some), "{path}: {places:?}");
         assert!(places.is_sorted(), "{path}: {places:?}");
     }

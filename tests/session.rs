@@ -621,7 +621,7 @@ fn each_verb_of_a_session_has_a_json_object_of_its_own() {
         assert_eq!(output.status.code(), Some(code as i32), "{error}");
         assert!(error["error"].as_str().unwrap().starts_with("f: -c 1: "), "{error}");
     }
-    let output = mmapctl(dir.path(), &["map", "f", "--json", "--", "no-such-command-anywhere"])
+    let output = mmapctl(dir.path(), &["map", "f", "--json", "--", "./missing"])
         .output()
         .unwrap();
     assert_eq!(

@@ -444,6 +444,42 @@ fn what_only_a_live_mapping_has_is_refused_of_a_file() {
     assert!(State::of(&path) == before, "the file moved");
 }
 
+// ---- others at work ------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_command_may_write_to_the_file_that_the_session_writes_to() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", b"......");
+    let soon = "--lock-timeout 5s";
+    let ours = |text: &str| format!("patch -q -o 0 text:{text}");
+    let theirs = |at: u8| format!("{} patch -q {soon} f -o {at} text:B", common::BINARY);
+    let begin = std::time::Instant::now();
+    let verbs = [&ours("A"), &format!("! {}", theirs(1)), "patch -q -o 2 text:C", "cat"];
+    assert_eq!(
+        session(dir.path(), "f", &verbs.map(|verb| verb as &str)),
+        "ABC...(no newline)\nexit 0"
+    );
+    let args = ["map", "f", "-c", &ours("X"), "--", "sh", "-c", &theirs(5)];
+    assert_eq!(told(&mmapctl(dir.path(), &args).output().unwrap()), "exit 0");
+    assert!(begin.elapsed().as_secs() < 5, "it waited for a lock");
+    assert_eq!(fs::read(&path).unwrap(), b"XBC..B");
+    // A command that keeps the lock, and one that leaves half a patch.
+    let keep = "! (flock 9; sleep 2) 9<f >&- 2>&- & while flock -n f true; do :; done";
+    let told = session(dir.path(), "f --lock-timeout 50ms", &[&ours("A"), keep, &ours("B")]);
+    assert!(
+        told.contains("-c 2: ") && told.contains("another process holds a lock"),
+        "{told}"
+    );
+    assert!(told.ends_with("exit 2"), "{told}");
+    file(dir.path(), "f", b"......");
+    let told = session(dir.path(), "f", &[&ours("A"), "! echo > .f.mmapctl-undo", &ours("B")]);
+    assert!(
+        told.contains("-c 2: an atomic patch was cut short") && told.ends_with("exit 2"),
+        "{told}"
+    );
+    assert_eq!(fs::read(&path).unwrap(), b"A.....");
+}
+
 // ---- memfds and huge pages -----------------------------------------------------------------------------------------
 
 #[test]

@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 pub struct Backing {
     file: Option<File>,
     facts: Facts,
+    /// The advisory lock is ours, and was worth waiting this long for.
+    held: Option<Duration>,
 }
 
 /// What a file was when it was opened. Lengths are in bytes.
@@ -198,6 +200,7 @@ impl Backing {
             device_memory: kind == Kind::CharDevice || fs.filesystem_type() == statfs::SYSFS_MAGIC,
         };
         Ok(Backing {
+            held: None,
             file: Some(file),
             facts,
         })
@@ -224,6 +227,7 @@ impl Backing {
     /// [`super::Region`] maps it.
     pub fn anonymous(len: u64, huge: Option<u64>) -> Backing {
         Backing {
+            held: None,
             file: None,
             facts: Facts {
                 kind: Kind::Anonymous,
@@ -289,9 +293,29 @@ impl Backing {
             None => Err(Error::new("lock it", None, Cause::Locked)),
             Some(Err(error)) if errno_of(&error) == Errno::EINTR => Err(Error::io("lock it", &error)),
             Some(_) => {
+                self.held = Some(patience);
                 self.facts.len = self.usage()?.len;
                 Ok(())
             }
+        }
+    }
+
+    /// Lets others have the lock, if it is held; says whether it was.
+    pub(super) fn lend_lock(&self) -> Result<bool> {
+        match (&self.file, self.held) {
+            (Some(file), Some(_)) => {
+                file.unlock().map_err(|error| Error::io("unlock it", &error))?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Takes it again, and waits for that as long as for the first time.
+    pub(super) fn take_lock_back(&mut self) -> Result<()> {
+        match self.held {
+            Some(patience) => self.lock(patience),
+            None => Ok(()),
         }
     }
 

@@ -134,6 +134,19 @@ impl Region {
         self.backing.refresh()
     }
 
+    /// Gives up the advisory lock while somebody else is to work on the file; says whether it was held.
+    pub fn lend_lock(&self) -> Result<bool> {
+        self.backing.lend_lock()
+    }
+
+    /// Takes the lock that was lent, and looks at the length anew.
+    ///
+    /// # Errors
+    /// As for [`Backing::lock`].
+    pub fn take_lock_back(&mut self) -> Result<()> {
+        self.backing.take_lock_back()
+    }
+
     /// Whether stores reach a file.
     pub fn reaches_file(&self) -> bool {
         self.backing.facts().is_file() && self.shape.visibility == Visibility::Shared

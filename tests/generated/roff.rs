@@ -101,9 +101,15 @@ fn transcript(lines: &[&str]) -> String {
     if lines.is_empty() {
         return String::new();
     }
-    let lines = lines.iter().map(|line| match line.strip_prefix("$ ") {
-        Some(command) => format!("\\fB$ {}\\fR\n", verbatim(command)),
-        None => verbatim(line) + "\n",
+    // A command goes on behind a backslash at the end of its line.
+    let mut goes_on = false;
+    let lines = lines.iter().map(|line| {
+        let command = goes_on || line.starts_with("$ ");
+        goes_on = command && line.ends_with('\\');
+        match command {
+            true => format!("\\fB{}\\fR\n", verbatim(line)),
+            false => verbatim(line) + "\n",
+        }
     });
     format!(".PP\n.RS 4\n.nf\n{}.fi\n.RE\n", lines.collect::<String>())
 }

@@ -44,6 +44,8 @@ impl Stand {
 
     /// Says that all is in place, then holds the mapping or runs the command; gives the exit code.
     pub(super) fn stay(&self, region: &Region, signals: Option<&Signals>, job: Job<'_>) -> anyhow::Result<u8> {
+        // Nothing is stored from here on, but perhaps by others.
+        region.lend_lock()?;
         if let Some(fd) = self.ready_fd {
             tell_fd(fd)?;
         }
