@@ -11,10 +11,10 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-/// A process of which the first line has been read.
+/// A process of which the first line has been read, if its output comes here.
 struct Held {
     child: Child,
-    lines: BufReader<std::process::ChildStdout>,
+    lines: Option<BufReader<std::process::ChildStdout>>,
     first_line: String,
 }
 
@@ -25,9 +25,17 @@ impl Held {
         let mut first_line = String::new();
         lines.read_line(&mut first_line).unwrap();
         Held {
-            child,
-            lines,
+            lines: Some(lines),
             first_line,
+            child,
+        }
+    }
+
+    fn of(child: Child) -> Held {
+        Held {
+            child,
+            lines: None,
+            first_line: String::new(),
         }
     }
 
@@ -241,7 +249,7 @@ fn a_held_mapping_ends_on_a_signal_with_0() {
     while !line.contains("held") {
         line.clear();
         assert!(
-            held.lines.read_line(&mut line).unwrap() > 0,
+            held.lines.as_mut().unwrap().read_line(&mut line).unwrap() > 0,
             "it never says that it holds"
         );
     }
@@ -310,4 +318,200 @@ fn a_held_mapping_survives_its_file_s_truncation() {
     fs::File::options().write(true).open(path).unwrap().set_len(0).unwrap();
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
+}
+
+// ---- telling others that it is there -------------------------------------------------------------------------------
+
+/// mmapctl as a child of a shell that opens `redirections` for it first; the process's number is mmapctl's.
+fn redirected(dir: &Path, redirections: &str, args: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new("sh");
+    command
+        .current_dir(dir)
+        .args(["-c", &format!("exec \"$0\" \"$@\" {redirections}"), common::BINARY])
+        .args(args)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null());
+    command
+}
+
+/// KiB locked by a process.
+fn locked(pid: u32) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+    line.unwrap().trim().to_string()
+}
+
+fn whole_pages(len: u64) -> String {
+    let page = common::page_size();
+    format!("{} kB", len.div_ceil(page) * page / 1024)
+}
+
+#[test]
+fn a_line_on_the_ready_descriptor_comes_when_the_lock_is_in_place() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(10_000));
+    nix::unistd::mkfifo(&dir.path().join("ready"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let args = ["map", "f", "--lock", "--hold", "-q", "--ready-fd", "7"];
+    let child = redirected(dir.path(), "7> ready", &args).spawn().unwrap();
+    let mut held = Held::of(child);
+    // To the end of the stream, which comes because the descriptor is closed.
+    assert_eq!(fs::read_to_string(dir.path().join("ready")).unwrap(), "READY=1\n");
+    assert_eq!(locked(held.child.id()), whole_pages(10_000));
+    assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
+    // Behind the verbs of a session as well, and without anything to hold.
+    let args = ["map", "f", "-c", "! echo verb >> log", "--ready-fd", "3"];
+    let output = redirected(dir.path(), "3>> log", &args).output().unwrap();
+    assert_eq!(told(&output), "exit 0");
+    assert_eq!(fs::read_to_string(dir.path().join("log")).unwrap(), "verb\nREADY=1\n");
+    let args = ["map", "f", "-q", "-c", "! exit 3", "--hold", "--ready-fd", "3"];
+    let output = redirected(dir.path(), "3> no", &args).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(fs::read_to_string(dir.path().join("no")).unwrap(), "");
+}
+
+#[test]
+fn a_ready_descriptor_that_cannot_be_written_is_an_error() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(100));
+    for (redirections, number) in [("", "99"), ("3< f", "3"), ("3> /dev/full", "3")] {
+        let args = ["map", "f", "--hold=10s", "-q", "--ready-fd", number];
+        let told = told(&redirected(dir.path(), redirections, &args).output().unwrap());
+        assert!(
+            told.contains(&format!("cannot write to the file descriptor {number} of --ready-fd")),
+            "{redirections}: {told}"
+        );
+        assert!(
+            told.contains("tip: open it in the shell") && told.ends_with("exit 2"),
+            "{told}"
+        );
+    }
+    // No more than the descriptor allows, even where the file would allow it.
+    assert_eq!(fs::read(dir.path().join("f")).unwrap(), noise(100));
+    for number in ["2", "-1", "x"] {
+        assert!(run(dir.path(), &format!("map f --hold --ready-fd {number}")).ends_with("exit 2"));
+    }
+}
+
+#[test]
+fn a_service_manager_hears_of_readiness_and_of_the_end() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let dir = scratch();
+    file(dir.path(), "f", &noise(10_000));
+    let path = dir.path().join("socket");
+    let name = format!("mmapctl-test-{}", std::process::id());
+    let sockets = [
+        (UnixDatagram::bind(&path).unwrap(), path.display().to_string()),
+        (
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap(),
+            format!("@{name}"),
+        ),
+    ];
+    for (socket, address) in sockets {
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let hear = || {
+            let mut buf = [0; 1000];
+            let len = socket.recv(&mut buf).expect("a datagram comes");
+            String::from_utf8_lossy(&buf[..len]).into_owned()
+        };
+        let mut command = spawnable(dir.path(), &["map", "f", "--lock", "--hold", "-q"]);
+        let mut held = Held::of(command.env("NOTIFY_SOCKET", &address).spawn().unwrap());
+        assert_eq!(hear(), "READY=1\nSTATUS=holding f, 10000 bytes\n");
+        assert_eq!(locked(held.child.id()), whole_pages(10_000));
+        let before = held.ticks();
+        std::thread::sleep(Duration::from_millis(300));
+        let after = held.ticks();
+        // A tick may still go to what follows the datagram.
+        assert!(
+            after.iter().sum::<u64>() <= before.iter().sum::<u64>() + 1,
+            "{before:?}, {after:?}"
+        );
+        assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
+        assert_eq!(hear(), "STOPPING=1\n");
+        // A limit of time comes to the same; and a command is not to speak for us.
+        let mut command = spawnable(
+            dir.path(),
+            &["map", "f", "--hold=1ms", "-q", "-c", "! echo \"<$NOTIFY_SOCKET>\""],
+        );
+        let output = command.env("NOTIFY_SOCKET", &address).output().unwrap();
+        assert_eq!(told(&output), "<>\nexit 0");
+        assert_eq!(
+            (hear(), hear().as_str()),
+            ("READY=1\nSTATUS=holding f, 10000 bytes\n".into(), "STOPPING=1\n")
+        );
+        // Who only looks holds nothing.
+        let mut command = spawnable(dir.path(), &["map", "f", "-q"]);
+        assert!(command.env("NOTIFY_SOCKET", &address).status().unwrap().success());
+        socket.set_nonblocking(true).unwrap();
+        assert!(socket.recv(&mut [0; 100]).is_err());
+    }
+    let mut command = spawnable(dir.path(), &["map", "f", "--hold=10s", "-q"]);
+    let told = told(&command.env("NOTIFY_SOCKET", "/nowhere").output().unwrap());
+    assert!(
+        told.contains("cannot tell the service manager (NOTIFY_SOCKET)") && told.ends_with("exit 2"),
+        "{told}"
+    );
+}
+
+#[test]
+fn killed_outright_it_leaves_nothing_behind() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(10_000));
+    for what in [
+        &["f", "--lock", "-c", "patch -q -o 0 ff"][..],
+        &["--memfd=box", "-n", "4M", "-c", "patch -q -o 0 ff"],
+    ] {
+        let args = [&["map"], what, &["-c", "map --json", "--hold"]].concat();
+        let mut held = Held::new(dir.path(), &args);
+        let told = json(held.first_line.as_bytes());
+        let path = told["path"].as_str().unwrap_or("f").to_string();
+        let memory = dir.path().join(&path);
+        assert_eq!(fs::read(&memory).unwrap()[0], 0xff);
+        assert_eq!(held.end_by(Signal::SIGKILL), None);
+        assert_eq!(memory.exists(), path == "f", "{path}");
+        let names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(names, ["f"]);
+        assert_eq!(run(dir.path(), "patch f --lock-timeout 50ms -q -o 0 ff"), "exit 0");
+    }
+}
+
+#[test]
+fn two_processes_share_a_memfd_that_a_third_holds() {
+    let dir = scratch();
+    let mut held = Held::new(dir.path(), &["map", "--memfd=board", "-n", "64K", "--hold", "--json"]);
+    let told = json(held.first_line.as_bytes());
+    let path = told["path"].as_str().unwrap();
+    assert_eq!(path.split('/').nth(2), Some(held.child.id().to_string().as_str()));
+    assert_eq!(run(dir.path(), &format!("patch {path} -q -o 0 text:ping")), "exit 0");
+    assert_eq!(
+        run(dir.path(), &format!("patch {path} -q --find text:ping text:pong")),
+        "exit 0"
+    );
+    assert_eq!(run(dir.path(), &format!("cat {path} -n 4")), "pong(no newline)\nexit 0");
+    assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
+    assert!(run(dir.path(), &format!("cat {path} -n 4")).ends_with("exit 2"));
+}
+
+#[test]
+fn a_writer_is_not_kept_waiting_by_a_session_that_only_holds() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(100));
+    let mut held = Held::new(
+        dir.path(),
+        &[
+            "map",
+            "f",
+            "-c",
+            "patch -q -o 0 ff",
+            "-c",
+            "! echo verbs are done",
+            "--hold",
+        ],
+    );
+    assert_eq!(held.first_line, "verbs are done\n");
+    assert_eq!(run(dir.path(), "patch f -q -o 1 ff --lock-timeout 5s"), "exit 0");
+    assert_eq!(held.end_by(Signal::SIGINT), Some(0));
 }

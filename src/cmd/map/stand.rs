@@ -88,13 +88,24 @@ fn tell_fd(fd: i32) -> anyhow::Result<()> {
         Failure::trouble(format!("cannot write to the file descriptor {fd} of --ready-fd"))
             .tip("open it in the shell that starts mmapctl: mmapctl map FILE --hold --ready-fd 3 3> ready")
     };
-    // Opened anew, because a descriptor of unknown origin is nobody's to own.
+    // Opened anew, because a descriptor of unknown origin is nobody's to own; but with no right that it has not.
+    if !may_write(fd) {
+        return Err(std::io::Error::from(nix::errno::Errno::EBADF)).or_fail(failed);
+    }
     let opened = OpenOptions::new().append(true).open(format!("/proc/self/fd/{fd}"));
     opened
         .and_then(|mut file| file.write_all(b"READY=1\n"))
         .or_fail(failed)?;
     // A reader that waits for the end of the stream has it now.
     nix::unistd::close(fd).or_fail(failed)
+}
+
+/// Whether a descriptor of ours was opened for writing: proc_pid_fdinfo(5).
+fn may_write(fd: i32) -> bool {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & nix::libc::O_ACCMODE != nix::libc::O_RDONLY)
 }
 
 /// sd_notify(3): one datagram to the socket that a service manager names.
