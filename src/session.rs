@@ -255,9 +255,8 @@ impl What {
 /// Refuses a file that an atomic patch of another process has left half-written.
 fn unless_cut_short(region: &Region) -> anyhow::Result<()> {
     // Under our lock nobody is at work on it any more.
-    match Place::beside(region.backing())?.filter(Place::is_taken) {
-        None => Ok(()),
-        Some(place) => {
+    match Place::beside(region.backing())? {
+        Some(place) if place.is_taken()? => {
             let message = format!(
                 "an atomic patch was cut short, and left '{}'",
                 report::shown(place.path())
@@ -267,6 +266,7 @@ fn unless_cut_short(region: &Region) -> anyhow::Result<()> {
                 .tip("begin anew: a session that stores puts the file back first")
                 .into())
         }
+        _ => Ok(()),
     }
 }
 

@@ -204,6 +204,11 @@ fn what_would_change_a_file_s_blocks_is_refused_where_the_mapping_never_does() {
             "zero -r .. --punch",
             "punch changes blocks of a file",
         ),
+        (
+            "--anonymous -n 4K",
+            "zero -r .. --sync",
+            "changes in this mapping never reach a file",
+        ),
         ("--anonymous -n 4K", "sync", "changes in it never reach a file"),
     ] {
         let told = session(dir.path(), what, &[verb]);
@@ -675,26 +680,4 @@ fn help_for_a_verb_is_had_in_a_session_too() {
         told.starts_with("Edit bytes in place") && told.contains("--atomic"),
         "{told}"
     );
-}
-
-#[test]
-fn what_stands_behind_the_session_finds_what_it_has_done() {
-    let dir = scratch();
-    file(dir.path(), "f", b"abc");
-    let args = [
-        "map",
-        "f",
-        "-c",
-        "patch -q -o 0 text:X",
-        "--",
-        "sh",
-        "-c",
-        "cat f; exit 5",
-    ];
-    assert_eq!(
-        told(&mmapctl(dir.path(), &args).output().unwrap()),
-        "Xbc(no newline)\nexit 5"
-    );
-    let args = ["map", "f", "-c", "! exit 3", "--hold"];
-    assert!(told(&mmapctl(dir.path(), &args).output().unwrap()).ends_with("exit 3"));
 }

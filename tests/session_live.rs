@@ -480,6 +480,28 @@ fn a_command_may_write_to_the_file_that_the_session_writes_to() {
     assert_eq!(fs::read(&path).unwrap(), b"A.....");
 }
 
+#[test]
+fn what_stands_behind_the_session_finds_what_it_has_done() {
+    let dir = scratch();
+    file(dir.path(), "f", b"abc");
+    let args = [
+        "map",
+        "f",
+        "-c",
+        "patch -q -o 0 text:X",
+        "--",
+        "sh",
+        "-c",
+        "cat f; exit 5",
+    ];
+    assert_eq!(
+        told(&mmapctl(dir.path(), &args).output().unwrap()),
+        "Xbc(no newline)\nexit 5"
+    );
+    let args = ["map", "f", "-c", "! exit 3", "--hold"];
+    assert!(told(&mmapctl(dir.path(), &args).output().unwrap()).ends_with("exit 3"));
+}
+
 // ---- memfds and huge pages -----------------------------------------------------------------------------------------
 
 #[test]

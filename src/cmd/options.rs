@@ -272,6 +272,17 @@ pub(crate) fn usage_after(region: &Region, changed: bool) -> anyhow::Result<Usag
     usage.or_fail(|| Failure::new(Exit::NotDurable, "the file was changed, and the report is lost"))
 }
 
+/// Refuses, before anything is stored, a mapping whose bytes no flush makes durable.
+pub(crate) fn to_be_durable(region: &Region) -> anyhow::Result<()> {
+    if region.reaches_file() {
+        return Ok(());
+    }
+    let failure = Failure::trouble("changes in this mapping never reach a file, so nothing can make them durable");
+    Err(failure
+        .tip("leave out --sync and --atomic, or map a file --shared")
+        .into())
+}
+
 /// `/dev/zero` can be mapped, but has no bytes of its own to see or to change.
 pub(crate) fn has_length(backing: &Backing) -> anyhow::Result<()> {
     if backing.facts().kind == crate::mapping::Kind::Zero {

@@ -3,7 +3,7 @@
 mod access;
 mod gather;
 
-use super::options::{Reader, Where, Writer, width};
+use super::options::{Reader, Where, Writer, to_be_durable, width};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::edit::{
@@ -208,12 +208,8 @@ impl Options {
     /// # Errors
     /// A region whose bytes no flush makes durable, or that a journal could not be told of.
     fn durable_in(&self, region: &Region, job: Job<'_>) -> anyhow::Result<Option<Place>> {
-        if (self.sync || self.atomic) && !self.dry_run && !region.reaches_file() {
-            let failure =
-                Failure::trouble("changes in this mapping never reach a file, so nothing can make them durable");
-            return Err(failure
-                .tip("leave out --sync and --atomic, or map the file --shared")
-                .into());
+        if (self.sync || self.atomic) && !self.dry_run {
+            to_be_durable(region)?;
         }
         if !self.atomic || self.dry_run {
             return Ok(None);

@@ -1,6 +1,6 @@
 //! `zero`: zero a range by the cheapest means that the file system has.
 
-use super::options::{Where, Writer, size, usage_after};
+use super::options::{Where, Writer, size, to_be_durable, usage_after};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::edit::{Before, Spool, or_put_back};
@@ -176,6 +176,9 @@ impl Options {
         if !region.shape().prot.writes() && !self.dry_run {
             let cause = Cause::Protection("the mapping is read-only");
             return Err(Error::new("zero", None, cause).into());
+        }
+        if self.sync && !self.dry_run {
+            to_be_durable(region)?;
         }
         Ok((self.place.to_write(region)?, method))
     }
