@@ -281,6 +281,14 @@ fn keep_file_resizes_the_mapping_alone() {
         ),
         ("f --private", "remap --size 1", "its file is not to be changed"),
         ("f", "remap --size 100000T --keep-file", "cannot remap"),
+        ("f --prot r", "remap --size 100", "the file is open for reading only"),
+        (
+            "f -r 4096..",
+            "remap --size 4095",
+            "the mapping begins behind the new end",
+        ),
+        ("--anonymous -n 4K", "patch -o 4095 0000", "only 0x0..0x1000 is mapped"),
+        ("--anonymous -n 4K", "zero -r 0..4097", "only 0x0..0x1000 is mapped"),
         ("f", "remap --size 7fffffffffffffff", "--size"),
     ] {
         let told = session(dir.path(), what, &[verb]);
@@ -497,6 +505,11 @@ fn what_stands_behind_the_session_finds_what_it_has_done() {
     assert_eq!(
         told(&mmapctl(dir.path(), &args).output().unwrap()),
         "Xbc(no newline)\nexit 5"
+    );
+    let text = session(dir.path(), "f --watch", &["cat"]);
+    assert!(
+        text.contains("--watch shows the report") && text.ends_with("exit 2"),
+        "{text}"
     );
     let args = ["map", "f", "-c", "! exit 3", "--hold"];
     assert!(told(&mmapctl(dir.path(), &args).output().unwrap()).ends_with("exit 3"));

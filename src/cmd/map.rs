@@ -105,6 +105,11 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
 
 impl Args {
     fn run(&self, job: Job<'_>) -> anyhow::Result<u8> {
+        let watched = self.session.is_empty() && self.stand.command.is_empty();
+        if self.options.watch.is_some() && !watched {
+            let failure = Failure::trouble("--watch shows the report, which a session and a command take the place of");
+            return Err(failure.tip("-c 'map --watch' shows it in a session").into());
+        }
         let mut session = self.session.read(job.globals)?;
         let stores = session.stores();
         let (backing, span, recovered) = self.backing(stores, job.globals)?;

@@ -103,7 +103,7 @@ impl Where {
 /// A range to write, if all of it can be stored into.
 pub(crate) fn within(span: Span, region: &Region) -> anyhow::Result<Span> {
     let len = region.length();
-    let cause = if span.end() > len {
+    let cause = if span.end() > len && region.backing().facts().is_file() {
         Cause::PastEnd { len }
     } else if !region.span().contains(span) {
         Cause::NotMapped(region.span())

@@ -20,6 +20,8 @@ pub struct Builder {
     page: u64,
     /// What is mapped of it.
     mapped: Span,
+    /// What is mapped has an end of its own.
+    of_file: bool,
     grow: bool,
     /// The file is a device without a length, and `len` stands in for it.
     endless: bool,
@@ -61,6 +63,7 @@ impl Builder {
             len: region.length(),
             page: region.page(),
             mapped: region.span(),
+            of_file: region.backing().facts().is_file(),
             grow,
             endless: !region.backing().facts().has_end(),
             reverse,
@@ -88,6 +91,14 @@ impl Builder {
         }
     }
 
+    /// What stands in the way of a range that goes further than `end`.
+    fn ends_at(&self, end: u64) -> Cause {
+        match self.of_file {
+            true => Cause::PastEnd { len: end },
+            false => Cause::NotMapped(self.mapped),
+        }
+    }
+
     /// Resolves a place.
     pub fn place(&self, source: &Source) -> anyhow::Result<u64> {
         match source {
@@ -102,7 +113,7 @@ impl Builder {
                 let distance = distance.bytes(self.page)?;
                 previous
                     .checked_add(distance)
-                    .ok_or_else(|| past_end(previous, distance, self.len).into())
+                    .ok_or_else(|| past_end(previous, distance, self.ends_at(self.len)).into())
             }
         }
     }
@@ -205,10 +216,11 @@ impl Builder {
         let expects = self.edits.expected.len();
         let from = self.edits.new.len();
         let room = exact.map_or(self.room(at), Span::len);
-        let too_many = |len: u64, end: u64| -> anyhow::Error {
+        let end = self.ends_at(self.len);
+        let too_many = |len: u64| -> anyhow::Error {
             match exact {
                 Some(place) => unfilled(place, &format!("at least {}", plural(len, "byte"))).into(),
-                None => past_end(at, len, end).into(),
+                None => past_end(at, len, end.clone()).into(),
             }
         };
         // What is too long is not read at all, and what comes from outside no further than there is room for.
@@ -217,7 +229,7 @@ impl Builder {
             known = known.saturating_add(value.len(self.page)?.unwrap_or(0));
         }
         if known > room {
-            return Err(too_many(known, self.len));
+            return Err(too_many(known));
         }
         let mut parts: Vec<(u64, Option<Extra>)> = Vec::new();
         for value in new {
@@ -225,7 +237,7 @@ impl Builder {
             value.spool(&mut self.edits.new, (room - into).saturating_add(1), self.page)?;
             let len = self.edits.new.len() - from;
             if len > room {
-                return Err(too_many(len, self.len));
+                return Err(too_many(len));
             }
             parts.push((into, self.extra(value, Span::at(at + into, len - into))?));
         }
@@ -327,10 +339,10 @@ impl Builder {
             return Err(failure.tip("give a VALUE, or send the bytes to stdin").into());
         }
         if len > self.room(at) {
-            return Err(past_end(at, len, self.len).into());
+            return Err(past_end(at, len, self.ends_at(self.len)).into());
         }
         let Some(span) = Span::at(at, len) else {
-            return Err(past_end(at, len, self.len).into());
+            return Err(past_end(at, len, self.ends_at(self.len)).into());
         };
         let there = span.intersect(Span::first(self.len));
         if !there.is_empty() && !self.mapped.contains(there) {
@@ -428,7 +440,7 @@ impl Builder {
         let within = list.partition_point(|edit| edit.at + edit.len <= end);
         for edit in &list[within..] {
             if edit.at > end {
-                return Err(past_end(edit.at, edit.len, end).into());
+                return Err(past_end(edit.at, edit.len, self.ends_at(end)).into());
             }
             end = end.max(edit.at + edit.len);
         }
@@ -533,9 +545,9 @@ fn one_way(what: &str) -> Failure {
     Failure::trouble(format!("{what} cannot be reversed")).tip(tip)
 }
 
-fn past_end(at: u64, len: u64, end: u64) -> Error {
+fn past_end(at: u64, len: u64, cause: Cause) -> Error {
     let span = Span::at(at, len).unwrap_or(Span::new(at, u64::MAX).unwrap_or(Span::first(0)));
-    Error::new("write", Some(span), Cause::PastEnd { len: end })
+    Error::new("write", Some(span), cause)
 }
 
 fn unfilled(place: Span, given: &str) -> Failure {

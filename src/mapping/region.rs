@@ -218,7 +218,7 @@ impl Region {
     }
 
     fn outside(&self, action: &'static str, span: Span) -> Error {
-        let cause = if span.end() > self.length() {
+        let cause = if span.end() > self.length() && self.backing.facts().is_file() {
             Cause::PastEnd { len: self.length() }
         } else {
             Cause::NotMapped(self.span)

@@ -46,6 +46,12 @@ impl Region {
         if file && !alone && self.shape.visibility == Visibility::Private {
             return refused("the mapping is private, and its file is not to be changed");
         }
+        if file && !alone && !self.backing.facts().writable {
+            return refused("the file is open for reading only");
+        }
+        if file && !alone && len < self.span.start() {
+            return refused("the mapping begins behind the new end");
+        }
         if file && !alone && self.span.end() != self.length() {
             return refused("the mapping does not end where its file does");
         }
