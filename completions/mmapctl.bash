@@ -453,7 +453,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__remap)
-            opts="-q -v -h --json --quiet --verbose --color --progress --size --sparse --keep-file --no-move --address --dont-unmap --force --lock-timeout --journal --help"
+            opts="-q -v -h --json --quiet --verbose --color --progress --size --sparse --order --unit --method --to --keep-file --no-move --address --dont-unmap --force --lock-timeout --journal --ignore-journal --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -468,6 +468,22 @@ _mmapctl() {
                     return 0
                     ;;
                 --size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --order)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --unit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --method)
+                    COMPREPLY=($(compgen -W "mmap remap-file-pages" -- "${cur}"))
+                    return 0
+                    ;;
+                --to)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -44,7 +44,7 @@ complete -c mmapctl -n "__fish_mmapctl_needs_command" -f -a "cat" -d 'Show or st
 complete -c mmapctl -n "__fish_mmapctl_needs_command" -f -a "patch" -d 'Edit bytes in place: checked, and all or nothing'
 complete -c mmapctl -n "__fish_mmapctl_needs_command" -f -a "sync" -d 'Make a range of a file durable, and prove it'
 complete -c mmapctl -n "__fish_mmapctl_needs_command" -f -a "zero" -d 'Zero a range by the cheapest means that the file system has'
-complete -c mmapctl -n "__fish_mmapctl_needs_command" -f -a "remap" -d 'Grow or shrink a file, with its blocks'
+complete -c mmapctl -n "__fish_mmapctl_needs_command" -f -a "remap" -d 'Grow or shrink a file, with its blocks, or put its pages in another order'
 complete -c mmapctl -n "__fish_mmapctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'
 always\t'Always'
@@ -210,6 +210,11 @@ complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l progress -d 'S
 always\t'Always'
 never\t'Never'"
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l size -d 'The new length: 64K, +1M (longer by), -1M (shorter by)' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l order -d 'Put pages in another order: 3,0..2,5*4 (numbers of units), reverse, linear, or @PATH of a list' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l unit -d 'So many pages are a unit of the order [default: 1]' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l method -d 'How the mapping is made [default: mmap]' -r -f -a "mmap\t'mmap(2) with MAP_FIXED for each piece; reading is enough'
+remap-file-pages\t'remap_file_pages(2) for each piece; needs the right to write'"
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l to -d 'Map nothing in another order; write the pages in that order to this new file, or with - to stdout' -r -F
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l address -d 'In a session: move the mapping to this address, never over another mapping (MREMAP_FIXED)' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l lock-timeout -d 'How long to wait for other writers\' advisory lock (flock): 500ms, 10s, 2m' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l journal -d 'The recovery journal of --atomic is at this path, not beside the file' -r -F
@@ -221,11 +226,12 @@ complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l keep-file -d '
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l no-move -d 'In a session: fail rather than move the mapping to another address'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l dont-unmap -d 'In a session: move the pages, and leave the old mapping standing without them (MREMAP_DONTUNMAP)'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l force -d 'Write to set-user-ID files, read-only modes and devices all the same'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l ignore-journal -d 'With --order: show a file that waits for the recovery of an atomic patch all the same'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "map" -d 'Make a mapping, show how it lives in memory, hold it, run a command beside it'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "cat" -d 'Show or stream a range of a file: raw, or as a dump'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "patch" -d 'Edit bytes in place: checked, and all or nothing'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "sync" -d 'Make a range of a file durable, and prove it'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "zero" -d 'Zero a range by the cheapest means that the file system has'
-complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "remap" -d 'Grow or shrink a file, with its blocks'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "remap" -d 'Grow or shrink a file, with its blocks, or put its pages in another order'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand help; and not __fish_seen_subcommand_from map cat patch sync zero remap help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -1,6 +1,6 @@
 //! Exit codes, and how an error becomes one: what is printed for it, and the tip that says what to type.
 
-use crate::mapping::{self, Cause, Interrupted, Limit, Refusal};
+use crate::mapping::{self, Cause, Hindrance, Interrupted, Limit, Refusal};
 use crate::quantity;
 use crate::report::{describe, shown};
 use nix::errno::Errno;
@@ -289,6 +289,11 @@ fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
         }
         Cause::Locked => format!("'lslocks' and 'fuser -v {file}' show by whom; --lock-timeout 60s waits longer"),
         Cause::Limit(limit) => remedy(limit),
+        Cause::Nonlinear(_) => "'remap --order linear' makes it a linear mapping of the file again".into(),
+        Cause::Arrange(Hindrance::Private) => "map it with --shared, or write a new file with --to OUT".into(),
+        Cause::Arrange(Hindrance::NoFile) => "use --method remap-file-pages, or map a --memfd".into(),
+        Cause::Arrange(Hindrance::ReadOnly | Hindrance::HugeFile) => "--method mmap does without".into(),
+        Cause::Arrange(Hindrance::HugeMemory) => "map a --memfd, which --huge takes as well".into(),
         _ => return None,
     };
     Some(tip)
@@ -306,6 +311,10 @@ fn remedy(limit: &Limit) -> String {
             page / 1024
         ),
         Limit::MapCount { limit } => format!("raise it with 'sysctl vm.max_map_count={}'", limit * 4),
+        Limit::Arrangement { limit, needed, .. } => format!(
+            "--to OUT writes the view out and maps nothing; or raise it with 'sysctl vm.max_map_count={}'",
+            limit.saturating_add(*needed)
+        ),
         Limit::LockedMemory { .. } => "raise it with 'ulimit -l unlimited' (or LimitMEMLOCK= in a systemd unit)".into(),
     }
 }

@@ -5,7 +5,7 @@ use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::dump::{self, Dump, Style};
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{Access, Cause, Error, Prot, Region, Span, Width, WriteOut};
+use crate::mapping::{Access, Prot, Region, Span, Width, WriteOut};
 use crate::progress::Progress;
 use crate::report::{self, Report, describe};
 use clap::ValueEnum;
@@ -197,10 +197,7 @@ fn dumped(region: &mut Region, plan: &Plan, dump: &mut dyn Dump, progress: &mut 
         at = data.end();
     }
     // What was cut off meanwhile looks like a hole at the end.
-    if let Some(gone) = region.gone(span)? {
-        let len = gone.start();
-        return Err(Error::new("read", Some(gone), Cause::Shrunk { len }).into());
-    }
+    region.check_there(span)?;
     dump.finish(&mut text);
     report::out(&text)
 }

@@ -121,7 +121,7 @@ verbs! {
     Patch, patch, "Edit bytes in place: checked, and all or nothing";
     Sync, sync, "Make a range of a file durable, and prove it";
     Zero, zero, "Zero a range by the cheapest means that the file system has";
-    Remap, remap, "Grow or shrink a file, with its blocks";
+    Remap, remap, "Grow or shrink a file, with its blocks, or put its pages in another order";
 }
 
 impl Deed {

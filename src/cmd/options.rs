@@ -102,15 +102,14 @@ impl Where {
 
 /// A range to write, if all of it can be stored into.
 pub(crate) fn within(span: Span, region: &Region) -> anyhow::Result<Span> {
-    let len = region.length();
-    let cause = if span.end() > len && region.backing().facts().is_file() {
-        Cause::PastEnd { len }
-    } else if !region.span().contains(span) {
-        Cause::NotMapped(region.span())
-    } else {
-        return Ok(span);
-    };
-    Err(Error::new("write", Some(span), cause).into())
+    match region.check("write", Some(span))?.end() {
+        // A mapping may reach past the end of its file.
+        end if end > region.length() && region.backing().facts().is_file() => {
+            let len = region.length();
+            Err(Error::new("write", Some(span), Cause::PastEnd { len }).into())
+        }
+        _ => Ok(span),
+    }
 }
 
 // Rules for verbs that change a file.

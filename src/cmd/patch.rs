@@ -214,6 +214,10 @@ impl Options {
         if !self.atomic || self.dry_run {
             return Ok(None);
         }
+        region.check_linear(
+            "patch it with --atomic",
+            "and the recovery journal speaks of the file's offsets",
+        )?;
         let place = Place::of(region.backing(), job.journal);
         if place.is_none() {
             let failure = Failure::trouble("a device has no folder for the recovery journal of --atomic");

@@ -1,4 +1,7 @@
-//! `remap`: grow or shrink a file with its blocks, and a live mapping with it.
+//! `remap`: grow or shrink a file with its blocks, and a live mapping with it; or put its pages in another order.
+
+mod order;
+mod view;
 
 use super::options::{Writer, address, size, usage_after};
 use super::{Job, OnRegion};
@@ -10,17 +13,21 @@ use crate::report::Report;
 use crate::signals::Signals;
 use anyhow::Context;
 use std::path::PathBuf;
+use view::View;
 
 // Without a doc comment, which clap would take for the verb's description.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/remap.examples"))]
 pub struct Args {
-    /// The file to resize
+    /// The file to resize, or to show in another order
     file: PathBuf,
     #[command(flatten)]
     options: Options,
     #[command(flatten)]
     writer: Writer,
+    /// With --order: show a file that waits for the recovery of an atomic patch all the same
+    #[arg(help_heading = "Safety", long)]
+    ignore_journal: bool,
 }
 
 // What to do to the mapping and its file.
@@ -32,6 +39,8 @@ pub(crate) struct Options {
     /// Do not allocate blocks for the new bytes: they become a hole
     #[arg(long, requires = "size")]
     sparse: bool,
+    #[command(flatten)]
+    view: View,
     #[command(flatten)]
     live: Live,
 }
@@ -71,6 +80,9 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
             );
             return Err(failure.tip(tip).into());
         }
+        if args.options.view.is_given() {
+            return view::run(args, job);
+        }
         let (mut region, recovered) = args.writer.open(&args.file, globals)?;
         args.options.apply(&mut region, Job { recovered, ..job })
     };
@@ -80,11 +92,14 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
 
 impl OnRegion for Options {
     fn stores(&self) -> bool {
-        !self.live.keep_file && self.size.is_some()
+        self.view.writes() || !self.live.keep_file && self.size.is_some()
     }
 
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
         self.asked()?;
+        if self.view.is_given() {
+            return self.view.apply(region, job);
+        }
         let how = Resize {
             sparse: self.sparse,
             keep_file: self.live.keep_file || self.size.is_none(),
@@ -156,9 +171,12 @@ impl OnRegion for Options {
 impl Options {
     /// Refuses, before any file is opened, what says nothing to do.
     fn asked(&self) -> anyhow::Result<()> {
-        if self.size.is_none() && self.live.address.is_none() && !self.live.dont_unmap {
+        let given = self.size.is_some() || self.view.is_given();
+        if !given && self.live.address.is_none() && !self.live.dont_unmap {
             let failure = Failure::trouble("what to change is not said");
-            return Err(failure.tip("add --size 64K, --size +1M or --size -1M").into());
+            return Err(failure
+                .tip("add --size 64K, --size +1M, --size -1M or --order reverse")
+                .into());
         }
         Ok(())
     }

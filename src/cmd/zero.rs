@@ -159,10 +159,14 @@ impl Options {
     }
 
     fn plan(&self, region: &Region) -> anyhow::Result<(Span, Method)> {
-        let method = match self.method {
-            _ if self.punch => Method::Punch,
+        let method = if self.punch { Method::Punch } else { self.method };
+        let method = match method {
             // The blocks of a private or anonymous mapping are no file's.
-            Method::Auto if !region.reaches_file() => Method::Write,
+            Method::Auto if !region.reaches_file() || region.layout().is_some() => Method::Write,
+            Method::ZeroRange | Method::Punch => {
+                region.check_linear("zero it", "whose offsets fallocate(2) does not know")?;
+                method
+            }
             method => method,
         };
         if matches!(method, Method::Punch | Method::ZeroRange) && !region.reaches_file() {

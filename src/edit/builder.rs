@@ -63,7 +63,7 @@ impl Builder {
             len: region.length(),
             page: region.page(),
             mapped: region.span(),
-            of_file: region.backing().facts().is_file(),
+            of_file: region.backing().facts().is_file() && region.layout().is_none(),
             grow,
             endless: !region.backing().facts().has_end(),
             reverse,

@@ -12,6 +12,8 @@ pub struct Error {
     pub action: &'static str,
     /// The file range concerned; it starts at the first offset that failed.
     pub span: Option<Span>,
+    /// In a nonlinear view: where that offset stands in the view.
+    pub view: Option<u64>,
     /// Why.
     pub cause: Cause,
     /// How many bytes had been stored before it, counted from the first piece on: an exact prefix.
@@ -62,8 +64,27 @@ pub enum Cause {
     Limit(Limit),
     /// The mapping does not have the right for this operation (its protection or visibility).
     Protection(&'static str),
+    /// The region is a nonlinear view, and that keeps it from this; why, to follow a comma.
+    Nonlinear(&'static str),
+    /// The region cannot become a nonlinear view.
+    Arrange(Hindrance),
     /// A signal asked to stop; its number.
     Interrupted(i32),
+}
+
+/// Why a region cannot be arranged by the method asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hindrance {
+    /// It is private.
+    Private,
+    /// mmap(2) needs a file.
+    NoFile,
+    /// remap_file_pages(2) needs a descriptor that may write.
+    ReadOnly,
+    /// Anonymous huge pages cannot be mapped a second time.
+    HugeMemory,
+    /// A mapping longer than its file would make a file of hugetlbfs longer.
+    HugeFile,
 }
 
 /// Why a file is not written to without `--force`.
@@ -93,9 +114,15 @@ impl Error {
         Error {
             action,
             span,
+            view: None,
             cause,
             stored: 0,
         }
+    }
+
+    /// Where in the region it was: in the view, where that is nonlinear, else in the file.
+    pub fn place(&self) -> Option<u64> {
+        self.view.or(self.span.map(Span::start))
     }
 
     /// Whether it was a flush that failed, after which nothing about the device is certain.
@@ -122,6 +149,9 @@ impl fmt::Display for Error {
         write!(f, "cannot {}", self.action)?;
         if let Some(span) = self.span {
             write!(f, " {span}")?;
+        }
+        if let Some(view) = self.view {
+            write!(f, " (at {view:#x} of the view)")?;
         }
         write!(f, ": {}", self.cause)
     }
@@ -156,6 +186,8 @@ impl fmt::Display for Cause {
             Cause::Locked => write!(f, "another process holds a lock on it"),
             Cause::Limit(limit) => limit.fmt(f),
             Cause::Protection(why) => write!(f, "{why}"),
+            Cause::Nonlinear(why) => write!(f, "the mapping is a nonlinear view, {why}"),
+            Cause::Arrange(hindrance) => hindrance.fmt(f),
             Cause::Interrupted(signal) => match nix::sys::signal::Signal::try_from(*signal) {
                 Ok(name) => write!(f, "interrupted by {name}"),
                 Err(_) => write!(f, "interrupted by signal {signal}"),
@@ -172,6 +204,22 @@ impl fmt::Display for Refusal {
             Refusal::CharDevice => "it is a character device",
             Refusal::BlockDevice => "it is a block device",
             Refusal::BusyBlockDevice => "it is a block device in use (mounted, or held by another driver)",
+        })
+    }
+}
+
+impl fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Hindrance::Private => "the mapping is private, and pages that stores have copied in it would be lost",
+            Hindrance::NoFile => "anonymous memory has no file that mmap(2) could map page by page",
+            Hindrance::ReadOnly => {
+                "remap_file_pages(2) takes only a mapping that is shared through a descriptor open for writing (else EINVAL)"
+            }
+            Hindrance::HugeMemory => "the kernel makes no second mapping of anonymous huge pages (EINVAL)",
+            Hindrance::HugeFile => {
+                "remap_file_pages(2) begins with a linear mapping as long as the view, and on hugetlbfs that makes the file longer"
+            }
         })
     }
 }

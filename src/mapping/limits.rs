@@ -35,6 +35,15 @@ pub enum Limit {
         /// The sysctl's value.
         limit: u64,
     },
+    /// The same, before a nonlinear view is made: at the limit, undoing would fail as well.
+    Arrangement {
+        /// The sysctl's value.
+        limit: u64,
+        /// The kernel mappings that the view takes.
+        needed: u64,
+        /// How many more the process may have, with some left for everything else.
+        free: u64,
+    },
     /// The pool of huge pages, `nr_hugepages`, see hugetlbpage.rst of the kernel.
     HugePages {
         /// The size of a huge page.
@@ -77,6 +86,10 @@ impl fmt::Display for Limit {
             Limit::MapCount { limit } => {
                 write!(f, "the process has reached vm.max_map_count, {limit} kernel mappings")
             }
+            Limit::Arrangement { limit, needed, free } => write!(
+                f,
+                "the view takes {needed} kernel mappings, and vm.max_map_count, which is {limit}, leaves room for {free}"
+            ),
             Limit::HugePages {
                 page,
                 total,
@@ -141,6 +154,14 @@ pub(super) fn behind_huge(len: u64, page: u64) -> Option<Limit> {
     })
 }
 
+/// Kernel mappings that a nonlinear view leaves free: at the limit not even unmapping the middle of something works.
+const HEADROOM: u64 = 64;
+
+/// What keeps a process as it stands from having `needed` kernel mappings more, if anything does.
+pub(super) fn before_arranging(needed: u64) -> Option<Limit> {
+    State::read().arrange(needed)
+}
+
 /// The limit that explains a failed mlock of `len` bytes, for a process that lacks CAP_IPC_LOCK.
 pub(super) fn behind_mlock(len: u64) -> Option<Limit> {
     let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
@@ -174,6 +195,12 @@ impl State {
             map_count: fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count() as u64),
             map_count_limit: number("/proc/sys/vm/max_map_count"),
         }
+    }
+
+    fn arrange(&self, needed: u64) -> Option<Limit> {
+        let limit = self.map_count_limit;
+        let free = limit.saturating_sub(self.map_count + HEADROOM);
+        (limit > 0 && needed > free).then_some(Limit::Arrangement { limit, needed, free })
     }
 
     fn explain(&self, len: u64, charged: bool) -> Option<Limit> {
@@ -273,6 +300,20 @@ mod tests {
             ..roomy()
         };
         assert_eq!(state.explain(4096, true), Some(Limit::MapCount { limit: 65_530 }));
+    }
+
+    #[test]
+    fn a_view_leaves_headroom_below_the_number_of_kernel_mappings() {
+        let free = 65_530 - 30 - HEADROOM;
+        assert_eq!(roomy().arrange(free), None);
+        let text = roomy().arrange(free + 1).unwrap().to_string();
+        assert!(text.contains(&format!("leaves room for {free}")), "{text}");
+        // Where /proc cannot be read, the kernel is asked.
+        let unknown = State {
+            map_count_limit: 0,
+            ..roomy()
+        };
+        assert_eq!(unknown.arrange(1 << 40), None);
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //!    count is an exact prefix; out by `process_vm_readv`, or by `write` straight from the mapping. In
 //!    `register.rs` a load or store is one instruction written by hand, and a SIGBUS of that instruction, and of
 //!    no other, comes back from it as an error.
-//! 2. Offsets are file offsets everywhere outside `region.rs`.
+//! 2. Offsets are file offsets everywhere outside `region.rs`; where a region is a nonlinear view (`layout.rs`), they
+//!    are the view's, and errors name both.
 //! 3. A range is checked against the length seen at open before anything is mapped. memmap2 checks too little to
 //!    rely on.
 //! 4. Grow: set the length, allocate, then map. Shrink: unmap, then set the length.
@@ -22,23 +23,27 @@
 
 mod backing;
 mod error;
+mod layout;
 mod limits;
 mod region;
 mod register;
 mod residency;
 mod shape;
 mod span;
+mod stream;
 mod trace;
 mod transfer;
 
 pub use backing::{Access, Backing, Facts, Kind, Usage, huge_page};
-pub use error::{Cause, Error, Refusal, Result};
+pub use error::{Cause, Error, Hindrance, Refusal, Result};
+pub use layout::{Arranging, Layout, Part, Run};
 pub use limits::Limit;
 pub use region::{Region, in_child, memfd_with};
 pub use register::Width;
 pub use residency::{Cell, Residency, survey, unwritten};
 pub use shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Resize, Shape, Visibility, WINDOW};
 pub use span::Span;
+pub use stream::Sink;
 pub use trace::{trace, trace_to};
 pub use transfer::WriteOut;
 

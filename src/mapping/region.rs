@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod advise;
+mod arrange;
 mod counts;
 mod durable;
 mod fork;
@@ -15,6 +16,7 @@ mod resize;
 
 use super::backing::{Backing, Kind};
 use super::error::{Cause, Error, Result};
+use super::layout::Layout;
 use super::limits;
 use super::shape::{Piece, Prot, Shape, Visibility, WINDOW};
 use super::span::Span;
@@ -32,7 +34,8 @@ use std::io::{IoSliceMut, Read, Seek};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// A range of a backing, mapped: whole, or through a window that slides over it. All offsets are file offsets.
+/// A range of a backing, mapped: whole, through a window that slides over it, or page by page in another order.
+/// All offsets are file offsets; of a region in another order ([`Region::arrange`]), they are the view's.
 #[derive(Debug)]
 pub struct Region {
     // Before the backing, so that a mapping never outlives its descriptor in a trace.
@@ -42,6 +45,8 @@ pub struct Region {
     backing: Backing,
     span: Span,
     shape: Shape,
+    /// The order of its pages, where that is not the file's.
+    layout: Option<Layout>,
     /// A child does not get the mapping: MADV_DONTFORK.
     dont_fork: bool,
     /// This is such a child.
@@ -54,7 +59,7 @@ pub struct Region {
 #[derive(Debug)]
 pub(super) struct Window {
     memory: Memory,
-    /// The file range behind it, whole pages.
+    /// The file range behind it, or the view's, whole pages.
     covers: Span,
 }
 
@@ -87,6 +92,7 @@ impl Region {
             backing,
             span,
             shape: Shape { window, ..shape },
+            layout: None,
             dont_fork: false,
             gone: false,
             detour: None,
@@ -119,9 +125,15 @@ impl Region {
         self.backing
     }
 
-    /// The length of what can be stored into, in bytes: the file's when it was last looked at, or the memory's own.
+    /// The length of what can be stored into, in bytes: the file's when it was last looked at, the memory's own, or the
+    /// view's.
     pub fn length(&self) -> u64 {
-        self.backing.facts().len
+        self.layout.as_ref().map_or(self.backing.facts().len, Layout::len)
+    }
+
+    /// The order of its pages, where that is not the file's; offsets are then the view's.
+    pub fn layout(&self) -> Option<&Layout> {
+        self.layout.as_ref()
     }
 
     /// The size of its pages in bytes.
@@ -186,7 +198,10 @@ impl Region {
     }
 
     /// `span`, if it lies within the region.
-    pub(super) fn check(&self, action: &'static str, span: Option<Span>) -> Result<Span> {
+    ///
+    /// # Errors
+    /// [`Cause::PastEnd`], [`Cause::NotMapped`].
+    pub fn check(&self, action: &'static str, span: Option<Span>) -> Result<Span> {
         match span {
             _ if self.gone => Err(Error::new(action, span, Cause::NotInherited)),
             Some(span) if self.span.contains(span) => Ok(span),
@@ -208,17 +223,39 @@ impl Region {
     }
 
     /// `span`, if it lies within the region and within the file: on tmpfs, what is stored behind the end comes to
-    /// light when the file grows.
+    /// light when the file grows. The zeros in the middle of a view, behind the file's end, are not to be stored into.
     pub(super) fn check_store(&self, span: Option<Span>) -> Result<Span> {
         let span = self.check("store", span)?;
-        match self.length() {
-            len if len < span.end() => Err(Error::new("store", Some(span), Cause::PastEnd { len })),
-            _ => Ok(span),
+        let len = self.backing.facts().len;
+        let Some(layout) = &self.layout else {
+            return match span.end() {
+                end if end > len => Err(Error::new("store", Some(span), Cause::PastEnd { len })),
+                _ => Ok(span),
+            };
+        };
+        match layout.parts(span).find(|part| part.file.end() > len) {
+            None => Ok(span),
+            Some(part) => {
+                let behind = part.file.from(len);
+                Err(Error {
+                    view: Some(part.view + (behind.start() - part.file.start())),
+                    ..Error::new("store", Some(behind), Cause::PastEnd { len })
+                })
+            }
+        }
+    }
+
+    /// Refuses what a nonlinear view cannot do; `why` follows a comma.
+    pub fn check_linear(&self, action: &'static str, why: &'static str) -> Result<()> {
+        match self.layout {
+            None => Ok(()),
+            Some(_) => Err(Error::new(action, None, Cause::Nonlinear(why))),
         }
     }
 
     fn outside(&self, action: &'static str, span: Span) -> Error {
-        let cause = if span.end() > self.length() && self.backing.facts().is_file() {
+        let of_file = self.layout.is_none() && self.backing.facts().is_file();
+        let cause = if of_file && span.end() > self.length() {
             Cause::PastEnd { len: self.length() }
         } else {
             Cause::NotMapped(self.span)
@@ -253,6 +290,10 @@ impl Region {
     /// mmap(2) of the whole pages `covers`.
     pub(super) fn map(&self, covers: Span) -> Result<Window> {
         let failed = |cause| Error::new("map", Some(covers), cause);
+        if self.layout.is_some() {
+            // It stands whole from when it was arranged; only a child may be without it.
+            return Err(failed(Cause::NotInherited));
+        }
         let facts = self.backing.facts();
         let Some(len) = usize::try_from(covers.len()).ok().and_then(NonZeroUsize::new) else {
             return Err(failed(Cause::Sys(Errno::EINVAL)));
@@ -267,6 +308,7 @@ impl Region {
             len,
             shape: self.shape,
             huge,
+            over: false,
         };
         match (Memory::map(&wanted), self.shape.address) {
             (Ok(memory), _) => Ok(Window { memory, covers }),

@@ -148,7 +148,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
 
 /// Dirty and in-writeback pages of a range, together; `None` where the kernel does not say.
 pub fn unwritten(region: &Region, span: Span) -> Option<u64> {
-    if !region.backing().facts().counts_cache {
+    if !region.backing().facts().counts_cache || region.layout().is_some() {
         return None;
     }
     // A length of 0 would mean "to the end of the file".
@@ -209,7 +209,8 @@ fn scan(
 fn holes(region: &Region, spans: &[Span]) -> Result<(Option<u64>, Vec<bool>)> {
     let span = region.span().intersect(Span::first(region.length()));
     let mut is_hole = vec![true; spans.len()];
-    if !region.backing().facts().has_holes() {
+    // A view has the file's pages at other places, and may have one several times.
+    if !region.backing().facts().has_holes() || region.layout().is_some() {
         return Ok((None, vec![false; spans.len()]));
     }
     let mut data = 0;

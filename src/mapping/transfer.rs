@@ -68,7 +68,7 @@ impl Region {
                 let buf = &mut buf[..chunk.len() as usize];
                 if let Err(error) = self.read(chunk.start(), buf) {
                     // What stands before the bad page is worth having.
-                    let bad = error.span.map_or(chunk.start(), Span::start);
+                    let bad = error.place().unwrap_or(chunk.start());
                     let good = bad.saturating_sub(chunk.start()).min(chunk.len()) as usize;
                     each(chunk.start(), &buf[..good])?;
                     return Err(error.into());
@@ -108,33 +108,54 @@ impl Region {
                 }
             }
             // /dev/null takes everything without a look, so a file cut short would go unnoticed.
-            if let Some(gone) = self.gone(window)? {
-                return Err(self.fault("read", gone, Populate::Read).into());
-            }
+            self.check_there(window)?;
             stepped(step, window.end() - span.start(), "read", span.from(window.end()))?;
         }
         Ok(())
     }
 
-    /// The part of `span` that is past the end of the file: of the file as it was last looked at when that has been
-    /// cut, else behind the page that the end is in, whose tail reads as zeros. `None` when all is there.
-    pub fn gone(&self, span: Span) -> Result<Option<Span>> {
+    /// Makes sure that no part of `span` is past the end of the file: of the file as it was last looked at when that
+    /// has been cut, else behind the page that the end is in, whose tail reads as zeros.
+    ///
+    /// # Errors
+    /// [`Cause::Shrunk`], [`Cause::PastEnd`], at the first offset that is gone.
+    pub fn check_there(&self, span: Span) -> Result<()> {
         if !self.backing().facts().is_file() {
-            return Ok(None);
+            return Ok(());
         }
-        let (known, now) = (self.length(), self.backing().usage()?.len);
+        let (known, now) = (self.backing().facts().len, self.backing().usage()?.len);
         let end = if now < known {
             now
         } else {
             Span::first(known).pages(self.page()).end()
         };
-        Ok(Some(span.from(end)).filter(|gone| !gone.is_empty()))
+        let gone = match self.layout() {
+            None => span.from(end),
+            Some(layout) => {
+                let cut = layout.parts(span).find(|part| part.file.end() > end);
+                span.from(cut.map_or(span.end(), |part| part.view + end.saturating_sub(part.file.start())))
+            }
+        };
+        if gone.is_empty() {
+            return Ok(());
+        }
+        Err(self.fault("read", gone, Populate::Read))
     }
 
     /// The next stretch at or behind `from`, within `span`, that does not merely read as zeros because the file has a
     /// hole there. `None` when there are only holes.
     pub fn next_data(&self, from: u64, span: Span) -> Result<Option<Span>> {
         let rest = span.from(from);
+        if let Some(layout) = self.layout() {
+            for part in layout.parts(rest) {
+                let bytes = part.file.intersect(Span::first(self.backing().facts().len));
+                let data = self.backing().next_data(bytes.start(), bytes)?;
+                if let Some(data) = data {
+                    return Ok(Span::at(part.view + (data.start() - part.file.start()), data.len()));
+                }
+            }
+            return Ok(None);
+        }
         // A private page may have been copied over a hole, and behind the end of the file there are no holes.
         if !self.reaches_file() || rest.start() >= self.length() {
             return Ok(Some(rest).filter(|rest| !rest.is_empty()));
@@ -162,6 +183,12 @@ impl Region {
     /// # Errors
     /// [`Cause::Full`], [`Cause::Shrunk`] and what else keeps a page from being written, at its offset.
     pub fn make_writable(&mut self, pieces: &[Piece], step: &mut Step<'_>) -> Result<()> {
+        if self.layout().is_some() {
+            // Zeros behind the end of the file have a page that can be made writable, and that would be for nothing.
+            for piece in pieces {
+                self.check_store(Some(piece.span()))?;
+            }
+        }
         let page = self.backing().facts().page;
         let mut pieces = pieces.iter().peekable();
         let mut done = 0;
@@ -306,8 +333,20 @@ impl Region {
         Err(Error::new(action, Some(span), Cause::DeviceMemory))
     }
 
-    /// The cause behind EFAULT, which says nothing: looks at the length, the free space, the medium.
+    /// The cause behind EFAULT, which says nothing: looks at the length, the free space, the medium. In a view, at what
+    /// stands at its first byte.
     pub(super) fn fault(&self, action: &'static str, span: Span, how: Populate) -> Error {
+        let file = self.layout().map(|layout| layout.behind(span, self.page()));
+        match file {
+            None => self.fault_in_file(action, span, how),
+            Some(file) => Error {
+                view: Some(span.start()),
+                ..self.fault_in_file(action, file.unwrap_or(span), how)
+            },
+        }
+    }
+
+    fn fault_in_file(&self, action: &'static str, span: Span, how: Populate) -> Error {
         let error = |cause| Error::new(action, Some(span), cause);
         let Ok(file) = self.backing().file(action) else {
             return error(Cause::Sys(Errno::EFAULT));
@@ -317,7 +356,7 @@ impl Region {
                 // Cut within the span, between the fault and the question: the first byte gone is the offset.
                 let gone = span.from(usage.len);
                 let len = usage.len;
-                let known = self.length() <= len;
+                let known = self.backing().facts().len <= len;
                 return Error::new(
                     action,
                     Some(gone),
@@ -336,7 +375,9 @@ impl Region {
             if let Err(Error {
                 cause: cause @ (Cause::Full(_) | Cause::Sys(Errno::EPERM | Errno::EIO)),
                 ..
-            }) = self.backing().allocate(first.intersect(self.span()))
+            }) = self
+                .backing()
+                .allocate(first.intersect(Span::first(self.backing().facts().len)))
             {
                 return error(cause);
             }
@@ -353,7 +394,7 @@ impl Region {
     }
 }
 
-fn wait_for_room(sink: BorrowedFd<'_>) -> nix::Result<()> {
+pub(super) fn wait_for_room(sink: BorrowedFd<'_>) -> nix::Result<()> {
     match poll(&mut [PollFd::new(sink, PollFlags::POLLOUT)], PollTimeout::NONE) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(errno) => Err(errno),

@@ -30,7 +30,11 @@ impl Beside {
         };
         Beside {
             path,
-            size: region.span().len(),
+            // The path opens the file, which knows nothing of a view.
+            size: match region.layout() {
+                None => region.span().len(),
+                Some(layout) => layout.file_len(),
+            },
         }
     }
 

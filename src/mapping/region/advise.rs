@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::super::error::{Cause, Error, Result};
+use super::super::layout::Layout;
 use super::super::limits;
 use super::super::shape::{ADVICE, Advice, Lock};
 use super::super::span::Span;
@@ -33,7 +34,9 @@ impl Region {
         let cause = match traced(Errno::result(result), || call) {
             Ok(_) => return Ok(()),
             Err(errno @ (Errno::ENOMEM | Errno::EPERM | Errno::EAGAIN)) => match self.backing.usage() {
-                Ok(usage) if usage.len < self.span.end() => Cause::Shrunk { len: usage.len },
+                Ok(usage) if usage.len < self.layout.as_ref().map_or(self.span.end(), Layout::file_len) => {
+                    Cause::Shrunk { len: usage.len }
+                }
                 _ => limits::behind_mlock(len).map_or(Cause::Sys(errno), Cause::Limit),
             },
             Err(errno) => Cause::Sys(errno),

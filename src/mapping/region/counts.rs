@@ -10,10 +10,11 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 impl Region {
-    /// cachestat(2) of the file range; `None` where the kernel or a filter does not have it.
+    /// cachestat(2) of the file range; `None` where the kernel or a filter does not have it, and in a nonlinear view,
+    /// whose ranges are no ranges of the file.
     pub(in crate::mapping) fn cachestat(&self, span: Span) -> Option<CacheStat> {
         const SYS_CACHESTAT: libc::c_long = 451; // the same on every architecture
-        let fd = self.backing.fd()?.as_raw_fd();
+        let fd = self.backing.fd().filter(|_| self.layout.is_none())?.as_raw_fd();
         let range = [span.start(), span.len()];
         let mut stat = CacheStat::default();
         // SAFETY: `range` and `stat` are the two structures of the call, two and five u64, and live through it.

@@ -83,6 +83,15 @@ impl Region {
         if span.is_empty() {
             return Ok(()); // a length of 0 would mean "to the end"
         }
+        match &self.layout {
+            None => self.start_writeback_of(span),
+            Some(layout) => layout
+                .parts(span)
+                .try_for_each(|part| self.start_writeback_of(part.file)),
+        }
+    }
+
+    fn start_writeback_of(&self, span: Span) -> Result<()> {
         let fd = self.backing.file("start writing")?.as_raw_fd();
         let (start, len) = (span.start() as i64, span.len() as i64);
         // SAFETY: plain arguments, no memory.

@@ -37,6 +37,8 @@ pub(super) struct Wanted<'a> {
     pub shape: Shape,
     /// The size of the huge pages that anonymous memory is to be made of, in bytes.
     pub huge: Option<u64>,
+    /// Replace what is at the shape's address, which is ours (MAP_FIXED).
+    pub over: bool,
 }
 
 impl Memory {
@@ -59,7 +61,28 @@ impl Memory {
             len,
             shape,
             huge: None,
+            over: false,
         })
+    }
+
+    /// mmap(2) of `wanted` in place of what is mapped at `at`, bytes from the beginning, traced.
+    ///
+    /// # Errors
+    /// EINVAL for what would reach out of this memory; what mmap says.
+    pub fn replace(&mut self, at: usize, wanted: Wanted<'_>) -> nix::Result<()> {
+        if at.checked_add(wanted.len.get()).is_none_or(|end| end > self.len()) {
+            return Err(Errno::EINVAL);
+        }
+        let wanted = Wanted {
+            shape: Shape {
+                address: Some(self.base() + at),
+                ..wanted.shape
+            },
+            over: true,
+            ..wanted
+        };
+        // The new piece belongs to this owner, which unmaps all of its range.
+        Memory::map(&wanted).map(std::mem::forget)
     }
 
     pub fn base(&self) -> usize {
@@ -147,7 +170,7 @@ impl Wanted<'_> {
         let address = self.shape.address.and_then(NonZeroUsize::new);
         let base = match self.file {
             // SAFETY: a new mapping touches no existing one: the kernel chooses the address, or refuses a taken one
-            // (MAP_FIXED_NOREPLACE).
+            // (MAP_FIXED_NOREPLACE); or what it replaces is ours, as `replace` has checked.
             Some(file) => unsafe { mman::mmap(address, self.len, prot, flags, file, self.offset as i64) },
             // SAFETY: as above.
             None => unsafe { mman::mmap_anonymous(address, self.len, prot, flags) },
@@ -168,7 +191,11 @@ impl Wanted<'_> {
         };
         flags.set(MapFlags::MAP_ANONYMOUS, self.file.is_none());
         flags.set(MapFlags::MAP_NORESERVE, self.shape.noreserve);
-        flags.set(MapFlags::MAP_FIXED_NOREPLACE, self.shape.address.is_some());
+        flags.set(
+            MapFlags::MAP_FIXED_NOREPLACE,
+            self.shape.address.is_some() && !self.over,
+        );
+        flags.set(MapFlags::MAP_FIXED, self.over);
         if let Some(huge) = self.huge {
             // The size is a power of two, and its logarithm stands in the upper bits, see mmap(2).
             let size = MapFlags::from_bits_retain((huge.trailing_zeros() as libc::c_int) << libc::MAP_HUGE_SHIFT);
@@ -196,6 +223,7 @@ impl std::fmt::Display for Wanted<'_> {
             (MapFlags::MAP_SYNC, "MAP_SYNC"),
             (MapFlags::MAP_ANONYMOUS, "MAP_ANONYMOUS"),
             (MapFlags::MAP_NORESERVE, "MAP_NORESERVE"),
+            (MapFlags::MAP_FIXED, "MAP_FIXED"),
             (MapFlags::MAP_FIXED_NOREPLACE, "MAP_FIXED_NOREPLACE"),
             (MapFlags::MAP_HUGETLB, "MAP_HUGETLB"),
         ];

@@ -34,13 +34,17 @@ impl Region {
     /// mremap(2).
     ///
     /// # Errors
-    /// [`Cause::Protection`] where the mapping is such that it cannot be resized, or that the file must not be;
+    /// [`Cause::Nonlinear`] in a view; [`Cause::Protection`] where the mapping is such that it cannot be resized, or that the file must not be;
     /// [`Cause::AddressTaken`]; [`Cause::Limit`]; what ftruncate, fallocate and mremap say.
     pub fn remap(&mut self, len: u64, how: &Resize) -> Result<()> {
         let refused = |why| Err(Error::new("resize", None, Cause::Protection(why)));
         if self.gone {
             return Err(Error::new("resize", None, Cause::NotInherited));
         }
+        self.check_linear(
+            "resize",
+            "and mremap(2) cannot resize across several kernel mappings (EFAULT)",
+        )?;
         let file = self.backing.facts().is_file();
         let alone = how.keep_file || !file;
         if file && !alone && self.shape.visibility == Visibility::Private {

@@ -1,0 +1,282 @@
+//! The orders that `remap --order` takes: units of a file by their numbers.
+//!
+//! ```text
+//! LIST = ITEM {"," ITEM} | "@" PATH            in a file, white space parts as well, and '#' begins a comment
+//! ITEM = "reverse" | "linear" | UNITS ["*" NUM]
+//! UNITS = NUM | [NUM] ".." [NUM] | [NUM] "..+" NUM        half-open, as every RANGE; NUM as in quantity.rs
+//! ```
+
+use crate::exit::{Failure, Layer};
+use crate::mapping::Run;
+use crate::quantity::{Refusal, number};
+use crate::report::{plural, shown};
+use anyhow::Context;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// An order, as it was typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Order {
+    text: String,
+    source: Source,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    Items(Vec<Item>),
+    File(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Item {
+    Reverse,
+    Linear,
+    Units { start: u64, end: End, times: u64 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// One unit.
+    One,
+    /// Without this one.
+    At(u64),
+    /// So many units.
+    Length(u64),
+    /// The last unit, and with it.
+    Last,
+}
+
+const TIP: &str = "write unit numbers such as 3,0..2,5*4; or reverse, linear, @FILE";
+
+fn refuse<T>(message: String, tip: impl Into<String>) -> Result<T, Refusal> {
+    let tip = tip.into();
+    Err(Refusal { message, tip })
+}
+
+impl Order {
+    /// Reads what was typed.
+    ///
+    /// # Errors
+    /// What is no list.
+    pub(super) fn parse(typed: &OsStr) -> Result<Order, Refusal> {
+        let text = typed.to_string_lossy().into_owned();
+        let source = match typed.as_bytes().strip_prefix(b"@") {
+            Some(b"") => return refuse("'@' names no file".into(), "write @FILE, or @- for stdin"),
+            Some(path) => Source::File(OsStr::from_bytes(path).into()),
+            None => {
+                let mut items = Vec::new();
+                for part in text.split(',') {
+                    items.push(item(part.trim())?);
+                }
+                Source::Items(items)
+            }
+        };
+        Ok(Order { text, source })
+    }
+
+    /// As it was typed.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it is the whole file in reverse.
+    pub(super) fn is_reverse(&self) -> bool {
+        matches!(&self.source, Source::Items(items) if items[..] == [Item::Reverse])
+    }
+
+    /// The runs of a file of `units` units; reads the list from its file.
+    ///
+    /// # Errors
+    /// What is no list, units that the file does not have, and a file that cannot be read.
+    pub(super) fn runs(&self, units: u64) -> anyhow::Result<Vec<Run>> {
+        match &self.source {
+            Source::Items(items) => Ok(items.iter().map(|item| item.run(units)).collect::<Result<_, _>>()?),
+            Source::File(path) => {
+                let name = shown(path);
+                let text = read(path).with_context(|| format!("cannot read the order in '{name}'"))?;
+                let mut runs = Vec::new();
+                for (line, items) in (1..).zip(text.lines()) {
+                    let place = || format!("'{name}', line {line}");
+                    let items = items.split('#').next().unwrap_or_default();
+                    for word in items.split([',', ' ', '\t', '\r']).filter(|word| !word.is_empty()) {
+                        runs.push(item(word).and_then(|item| item.run(units)).with_context(place)?);
+                    }
+                }
+                if runs.is_empty() {
+                    let failure = Failure::trouble(format!("there is no unit in '{name}'"));
+                    return Err(failure
+                        .tip("a view has at least one: 3,0..2,5*4, separated by commas or white space")
+                        .into());
+                }
+                Ok(runs)
+            }
+        }
+    }
+}
+
+/// The text of a list's file, or of stdin.
+fn read(path: &std::path::Path) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    if path == "-" {
+        crate::edit::take_stdin()?;
+        std::io::stdin().lock().read_to_end(&mut bytes)?;
+    } else {
+        bytes = std::fs::read(path)?;
+    }
+    String::from_utf8(bytes).or_fail(|| Failure::trouble("it is not text").tip(TIP))
+}
+
+fn item(text: &str) -> Result<Item, Refusal> {
+    match text {
+        "" => return refuse("the order has no unit between two commas, or none at all".into(), TIP),
+        "reverse" => return Ok(Item::Reverse),
+        "linear" => return Ok(Item::Linear),
+        _ => {}
+    }
+    let (units, times) = match text.split_once('*') {
+        Some((units, times)) => (units, number(times)?),
+        None => (text, 1),
+    };
+    let (start, end) = match units.split_once("..") {
+        Some((start, end)) => {
+            let start = if start.is_empty() { 0 } else { number(start)? };
+            let end = match end.strip_prefix('+') {
+                _ if end.is_empty() => End::Last,
+                Some(length) => End::Length(number(length)?),
+                None => End::At(number(end)?),
+            };
+            (start, end)
+        }
+        None if units.starts_with(|c: char| c.is_ascii_digit()) => (number(units)?, End::One),
+        None => return refuse(format!("'{text}' is no unit, and no order"), TIP),
+    };
+    match end {
+        End::At(end) if end < start => refuse(
+            format!("the range {units} runs backwards"),
+            format!("write {end}..{start}; 'reverse' is all units in descending order"),
+        ),
+        End::At(end) if end == start => refuse(
+            format!("the range {units} has no unit"),
+            format!("write {start} for one"),
+        ),
+        End::Length(0) => refuse(
+            format!("the range {units} has no unit"),
+            format!("write {start} for one"),
+        ),
+        _ if times == 0 => refuse(format!("'{text}' is no unit at all"), "leave it out, or write *1"),
+        end => Ok(Item::Units { start, end, times }),
+    }
+}
+
+impl Item {
+    fn run(self, units: u64) -> Result<Run, Refusal> {
+        let ascending = |first, count, times| Run {
+            first,
+            count,
+            descending: false,
+            times,
+        };
+        let (start, count, times) = match self {
+            Item::Linear => return Ok(ascending(0, units, 1)),
+            Item::Reverse => {
+                return Ok(Run {
+                    descending: true,
+                    ..ascending(units - 1, units, 1)
+                });
+            }
+            Item::Units { start, end, times } => {
+                let count = match end {
+                    End::One => 1,
+                    End::At(end) => end - start,
+                    End::Length(count) => count,
+                    End::Last => units.saturating_sub(start).max(1),
+                };
+                (start, count, times)
+            }
+        };
+        if start.checked_add(count).is_none_or(|end| end > units) {
+            let beyond = start.max(units);
+            return refuse(
+                format!(
+                    "there is no unit {beyond}: the file has {}, counted from 0",
+                    plural(units, "unit")
+                ),
+                format!("write at most {}", units - 1),
+            );
+        }
+        Ok(ascending(start, count, times))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(text: &str, units: u64) -> Result<Vec<(u64, u64, bool, u64)>, String> {
+        let order = Order::parse(OsStr::new(text)).map_err(|refusal| refusal.message)?;
+        let runs = order.runs(units).map_err(|error| format!("{error:#}"))?;
+        let tuple = |run: &Run| (run.first, run.count, run.descending, run.times);
+        Ok(runs.iter().map(tuple).collect())
+    }
+
+    #[test]
+    fn lists_are_units_ranges_and_repetitions() {
+        let cases: [(&str, &[_]); 8] = [
+            ("3,0..2,5*4", &[(3, 1, false, 1), (0, 2, false, 1), (5, 1, false, 4)]),
+            ("0x3, 0b1", &[(3, 1, false, 1), (1, 1, false, 1)]),
+            ("reverse", &[(7, 8, true, 1)]),
+            ("linear", &[(0, 8, false, 1)]),
+            ("4..,..4", &[(4, 4, false, 1), (0, 4, false, 1)]),
+            ("..", &[(0, 8, false, 1)]),
+            ("2..+3*2", &[(2, 3, false, 2)]),
+            ("reverse,linear", &[(7, 8, true, 1), (0, 8, false, 1)]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(runs(text, 8).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused_and_so_is_what_the_file_has_not() {
+        for text in [
+            "",
+            ",",
+            "1,,2",
+            "1,",
+            "backwards",
+            "-1",
+            "1*0",
+            "1*",
+            "*2",
+            "2..2",
+            "3..1",
+            "1..+0",
+            "01",
+            "1K",
+            "1-3",
+            "@",
+            "reverse*2",
+            "1.5",
+            "…",
+            "1..2..3",
+            "8",
+            "7..9",
+            "8..",
+            "0xffffffffffffffff..+2",
+            "18446744073709551616",
+        ] {
+            let refused = runs(text, 8);
+            assert!(refused.is_err(), "{text}: {refused:?}");
+        }
+        assert_eq!(
+            runs("0,9", 8),
+            Err("there is no unit 9: the file has 8 units, counted from 0".into())
+        );
+        assert_eq!(
+            runs("2..9", 1),
+            Err("there is no unit 2: the file has 1 unit, counted from 0".into())
+        );
+    }
+}

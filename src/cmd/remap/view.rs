@@ -1,0 +1,342 @@
+//! `remap --order`: the pages of a file in another order, as a nonlinear mapping or written out.
+
+use super::Args;
+use super::order::Order;
+use crate::cmd::Job;
+use crate::cmd::options::{Reader, size};
+use crate::exit::{Exit, Failure, Layer};
+use crate::mapping::{self, Arranging, Cause, Layout, Limit, Prot, Region, Shape, Sink, Span, Visibility, WriteOut};
+use crate::progress::Progress;
+use crate::quantity::{Refusal, human};
+use crate::report::{Report, describe, plural, shown};
+use clap::ValueEnum;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use serde_json::json;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+// The pages in another order.
+#[derive(Debug, clap::Args)]
+pub(super) struct View {
+    /// Put pages in another order: 3,0..2,5*4 (numbers of units), reverse, linear, or @PATH of a list
+    #[arg(help_heading = "Order", long, value_name = "LIST", value_parser = order(), conflicts_with_all = ["size", "address", "dont_unmap"])]
+    order: Option<Order>,
+    /// So many pages are a unit of the order [default: 1]
+    #[arg(help_heading = "Order", long, value_name = "PAGES", requires = "order", value_parser = pages)]
+    unit: Option<u64>,
+    /// How the mapping is made [default: mmap]
+    #[arg(
+        help_heading = "Order",
+        long,
+        value_name = "METHOD",
+        requires = "order",
+        conflicts_with = "to"
+    )]
+    method: Option<Method>,
+    /// Map nothing in another order; write the pages in that order to this new file, or with - to stdout
+    #[arg(help_heading = "Order", long, value_name = "PATH", requires = "order")]
+    to: Option<PathBuf>,
+}
+
+/// The system calls that make a nonlinear mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Method {
+    /// mmap(2) with MAP_FIXED for each piece; reading is enough
+    Mmap,
+    /// remap_file_pages(2) for each piece; needs the right to write
+    RemapFilePages,
+}
+
+impl Method {
+    fn name(self) -> &'static str {
+        match self {
+            Method::Mmap => "mmap",
+            Method::RemapFilePages => "remap-file-pages",
+        }
+    }
+
+    fn arranging(self) -> Arranging {
+        match self {
+            Method::Mmap => Arranging::Mmap,
+            Method::RemapFilePages => Arranging::RemapFilePages,
+        }
+    }
+}
+
+fn order() -> impl TypedValueParser<Value = Order> {
+    OsStringValueParser::new().try_map(|typed: OsString| Order::parse(&typed))
+}
+
+fn pages(text: &str) -> Result<u64, Refusal> {
+    match crate::quantity::number(text)? {
+        0 => Err(Refusal {
+            message: "a unit has at least one page".into(),
+            tip: "write --unit 1, or leave it out".into(),
+        }),
+        pages => Ok(pages),
+    }
+}
+
+/// The most pieces that the text shows.
+const SHOWN: usize = 16;
+
+/// The most pieces that a JSON report lists.
+const LISTED: usize = 1000;
+
+/// A command of its own: reading is enough for all but one method.
+pub(super) fn run(args: &Args, job: Job<'_>) -> anyhow::Result<()> {
+    let backing = if args.options.view.writes() {
+        args.writer.open(&args.file, job.globals)?.0.into_backing()
+    } else {
+        let reader = Reader {
+            ignore_journal: args.ignore_journal,
+            ..args.writer.reader()
+        };
+        reader.open(&args.file)?
+    };
+    let prot = if backing.facts().writable {
+        Prot::ReadWrite
+    } else {
+        Prot::Read
+    };
+    let span = Span::first(backing.facts().len);
+    let mut region = Region::new(backing, span, Shape::whole(Visibility::Shared, prot))?;
+    args.options.view.apply(&mut region, job)
+}
+
+impl View {
+    /// Whether an order is asked for.
+    pub(super) fn is_given(&self) -> bool {
+        self.order.is_some()
+    }
+
+    /// Whether it takes a descriptor that writes.
+    pub(super) fn writes(&self) -> bool {
+        self.method == Some(Method::RemapFilePages)
+    }
+
+    /// Makes the region the view, or writes the view out.
+    pub(super) fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+        let Some(order) = &self.order else { return Ok(()) };
+        let (layout, unit) = self.layout(order, region)?;
+        let report = |region: &Region| self.report(region, order, &layout, unit, job);
+        match self.to.as_deref() {
+            None => {
+                let method = self.method.unwrap_or(Method::Mmap);
+                let arranged = region.arrange(layout.clone(), method.arranging());
+                arranged.or_else(|error| fitting(error, order, region))?;
+                report(region).print(job.globals)
+            }
+            Some(path) if path == "-" => to_stdout(region, &layout, job),
+            Some(path) => {
+                to_file(region, &layout, path, job)?;
+                report(region).print(job.globals)
+            }
+        }
+    }
+
+    /// The view, and its unit in bytes.
+    fn layout(&self, order: &Order, region: &Region) -> anyhow::Result<(Layout, u64)> {
+        let facts = region.backing().facts();
+        if facts.len == 0 {
+            let failure = Failure::trouble("it is empty: there are no pages to arrange");
+            return Err(failure
+                .tip("'mmapctl remap FILE --size +4K' makes an empty file longer")
+                .into());
+        }
+        let pages = self.unit.unwrap_or(1);
+        let Some(unit) = facts
+            .page
+            .checked_mul(pages)
+            .filter(|unit| i64::try_from(*unit).is_ok())
+        else {
+            let failure = Failure::trouble(format!(
+                "a unit of {} is longer than a file can be",
+                plural(pages, "page")
+            ));
+            return Err(failure.tip("write --unit 1, or leave it out").into());
+        };
+        let runs = order.runs(facts.len.div_ceil(unit))?;
+        let layout = Layout::new(runs, unit, facts.page, facts.len).or_fail(|| {
+            Failure::trouble("the view would be longer than a file can be").tip("repeat its units less often")
+        })?;
+        Ok((layout, unit))
+    }
+
+    fn report(&self, region: &Region, order: &Order, layout: &Layout, unit: u64, job: Job<'_>) -> Report {
+        let name = job.name();
+        let method = self.method.unwrap_or(Method::Mmap).name();
+        let mut report = Report::new("remap", job.path, false)
+            .field("order", order.text())
+            .field("unit", unit)
+            .field("length", layout.len());
+        report = match &self.to {
+            Some(path) => report.field("to", path.to_string_lossy()).line(format!(
+                "{name}: {} in the order {} written to {}",
+                size(layout.len()),
+                order.text(),
+                shown(path)
+            )),
+            None => {
+                let address = region.address().map(|address| format!("{address:#x}"));
+                let mappings = region.kernel_mappings();
+                let count = mappings.map_or("an unknown number of kernel mappings".into(), |n| {
+                    plural(n, "kernel mapping")
+                });
+                report
+                    .field("method", method)
+                    .field("kernel_mappings", mappings)
+                    .field("address", address.clone())
+                    .line(format!(
+                        "{name}: mapped in the order {}, {}",
+                        order.text(),
+                        size(layout.len())
+                    ))
+                    .fact(
+                        "mapping",
+                        format!("{count} by {method}, at {}", address.unwrap_or_default()),
+                    )
+            }
+        };
+        let pieces: Vec<_> = layout.parts(Span::first(layout.mapped())).take(LISTED).collect();
+        let count = layout.kernel_mappings();
+        report = report.fact("unit", human(unit)).field("piece_count", count).field(
+            "pieces",
+            pieces
+                .iter()
+                .map(|piece| json!({"view": piece.view, "file": piece.file.start(), "length": piece.file.len()}))
+                .collect::<Vec<_>>(),
+        );
+        // One more line than that would say no more than the piece itself.
+        let shown = if count <= SHOWN as u64 + 1 {
+            count as usize
+        } else {
+            SHOWN
+        };
+        for piece in pieces.iter().take(shown) {
+            let view = Span::at(piece.view, piece.file.len()).unwrap_or(piece.file);
+            report = report.line(format!("  view {view} <- file {}", piece.file));
+        }
+        match count - shown as u64 {
+            0 => report,
+            more => report.line(format!("  and {}", plural(more, "more piece"))),
+        }
+    }
+}
+
+/// Says what would fit where the number of kernel mappings is in the way.
+fn fitting(error: mapping::Error, order: &Order, region: &Region) -> anyhow::Result<()> {
+    let Cause::Limit(Limit::Arrangement { needed, free, limit }) = error.cause else {
+        return Err(error.into());
+    };
+    let raise = format!(
+        "raise it with 'sysctl vm.max_map_count={}'",
+        limit.saturating_add(needed)
+    );
+    let facts = region.backing().facts();
+    let tip = if region.layout().is_some() {
+        format!("give back those of the present view first, with 'remap --order linear'; or {raise}")
+    } else if order.is_reverse() && free > 0 {
+        let unit = facts.len.div_ceil(facts.page).div_ceil(free);
+        format!("--unit {unit} would fit; --to OUT maps nothing; or {raise}")
+    } else {
+        format!("a larger --unit takes fewer; --to OUT maps nothing; or {raise}")
+    };
+    Err(error).or_fail(|| Failure::trouble("nothing was mapped").tip(tip))
+}
+
+fn to_stdout(region: &mut Region, layout: &Layout, job: Job<'_>) -> anyhow::Result<()> {
+    if job.globals.json {
+        let failure = Failure::trouble("with --to - the bytes go to stdout, and a report has no place there");
+        return Err(failure.tip("leave out --json, or write --to FILE").into());
+    }
+    let mut progress = Progress::reading(job.globals, "writing", layout.len());
+    let stdout = std::io::stdout();
+    match region.write_view(layout, Sink::Stream(stdout.as_fd()), &mut |done| progress.step(done)) {
+        Ok(()) => Ok(()),
+        Err(WriteOut::Source(error)) => Err(error.into()),
+        // A reader that has seen enough.
+        Err(WriteOut::Sink(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(WriteOut::Sink(error)) => {
+            Err(Failure::trouble(format!("cannot write to stdout: {}", describe(&error))).into())
+        }
+    }
+}
+
+fn to_file(region: &mut Region, layout: &Layout, path: &Path, job: Job<'_>) -> anyhow::Result<()> {
+    // Refused before there is a file that would have to go again.
+    region.check_linear("write it out in another order", "which 'cat' writes out as it is")?;
+    let name = shown(path);
+    let mut progress = Progress::writing(job.globals, "writing", layout.len())?;
+    let mode = match region.backing().facts().mode & 0o777 {
+        0 => 0o666,
+        mode => mode,
+    };
+    let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let out = NewFile {
+        file: opened.map_err(|error| {
+            let tip = match error.kind() {
+                ErrorKind::AlreadyExists => "--to takes a file that is not there yet: name another, or remove this one",
+                _ => "--to takes the path of a new file, in a folder that is there",
+            };
+            Failure::trouble(format!("cannot make '{name}': {}", describe(&error))).tip(tip)
+        })?,
+        path,
+        whole: false,
+    };
+    let failed = |error: std::io::Error| {
+        let failure = Failure::trouble(format!(
+            "cannot write '{name}', which was removed: {}",
+            describe(&error)
+        ));
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                failure.tip(format!("make room: 'df -h {}'", folder(path)))
+            }
+            ErrorKind::FileTooLarge => failure.tip("the limit is RLIMIT_FSIZE ('ulimit -f'), or the file system's own"),
+            _ => failure,
+        }
+    };
+    out.file.set_len(layout.len()).map_err(failed)?;
+    match region.write_view(layout, Sink::File(&out.file), &mut |done| progress.step(done)) {
+        Ok(()) => {
+            out.keep();
+            Ok(())
+        }
+        Err(WriteOut::Source(error)) => {
+            Err(error).or_fail(|| Failure::new(Exit::Trouble, format!("'{name}' was removed")))
+        }
+        Err(WriteOut::Sink(error)) => Err(failed(error).into()),
+    }
+}
+
+fn folder(path: &Path) -> String {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    crate::exit::quoted(folder.unwrap_or(Path::new(".")))
+}
+
+/// A file of ours that goes again unless it becomes whole.
+struct NewFile<'a> {
+    file: File,
+    path: &'a Path,
+    whole: bool,
+}
+
+impl NewFile<'_> {
+    fn keep(mut self) {
+        self.whole = true;
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        if !self.whole {
+            // Somebody else may have taken it away already.
+            let _ = std::fs::remove_file(self.path);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Nonlinear views: the pages of a region in another order, by mmap(2) or remap_file_pages(2). Part of the door for
+//! `unsafe`.
+#![allow(unsafe_code)]
+
+use super::super::backing::Kind;
+use super::super::error::{Cause, Error, Hindrance, Result};
+use super::super::layout::{Arranging, Layout};
+use super::super::limits;
+use super::super::shape::{Prot, Shape, Visibility};
+use super::super::span::Span;
+use super::super::trace::{Address, traced};
+use super::memory::{Memory, Wanted};
+use super::{Region, Window};
+use nix::errno::Errno;
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+
+impl Region {
+    /// Makes the region the view that `layout` says, of the whole of its backing: its offsets are then the view's.
+    /// With a layout that is linear, it is an ordinary mapping again. What was mapped before, with its locks and its
+    /// advice, ends when the view stands; when that fails, it stays.
+    ///
+    /// # Errors
+    /// [`Cause::Arrange`] where the method cannot do it; [`Cause::Limit`] before anything is mapped that would come
+    /// near `vm.max_map_count`; what mmap(2) and remap_file_pages(2) say.
+    pub fn arrange(&mut self, layout: Layout, method: Arranging) -> Result<()> {
+        let failed = |cause| Error::new("arrange", None, cause);
+        if self.gone {
+            return Err(failed(Cause::NotInherited));
+        }
+        if let Some(hindrance) = self.hindrance(&layout, method) {
+            return Err(failed(Cause::Arrange(hindrance)));
+        }
+        if let Some(limit) = limits::before_arranging(layout.kernel_mappings()) {
+            return Err(failed(Cause::Limit(limit)));
+        }
+        let len = usize::try_from(layout.mapped()).ok().and_then(NonZeroUsize::new);
+        let len = len.ok_or_else(|| failed(Cause::Sys(Errno::ENOMEM)))?;
+        if self.is_memory() {
+            // What the view is made of.
+            self.establish()?;
+        }
+        let made = match method {
+            Arranging::Mmap => self.map_parts(&layout, len),
+            Arranging::RemapFilePages => self.remap_parts(&layout, len),
+        };
+        let memory = made.map_err(|errno| match errno {
+            Errno::ENOMEM => failed(self.out_of_memory(layout.mapped())),
+            errno => failed(Cause::Sys(errno)),
+        })?;
+        let covers = Span::first(layout.mapped());
+        self.window = Some(Window { memory, covers });
+        self.span = Span::first(layout.len());
+        self.shape = Shape {
+            window: None,
+            address: None,
+            ..self.shape
+        };
+        self.layout = Some(layout).filter(|layout| !layout.is_linear());
+        self.dont_fork = false;
+        Ok(())
+    }
+
+    fn hindrance(&self, layout: &Layout, method: Arranging) -> Option<Hindrance> {
+        let facts = self.backing.facts();
+        let huge = facts.page > crate::mapping::page_size();
+        match method {
+            _ if self.shape.visibility == Visibility::Private => Some(Hindrance::Private),
+            Arranging::Mmap if self.is_memory() => Some(Hindrance::NoFile),
+            Arranging::Mmap => None,
+            Arranging::RemapFilePages if facts.kind == Kind::Anonymous && huge => Some(Hindrance::HugeMemory),
+            Arranging::RemapFilePages if self.is_memory() => None,
+            Arranging::RemapFilePages if !facts.writable => Some(Hindrance::ReadOnly),
+            Arranging::RemapFilePages if huge && layout.mapped() > facts.len => Some(Hindrance::HugeFile),
+            Arranging::RemapFilePages => None,
+        }
+    }
+
+    /// Address space of the view's length, and each part mapped over it.
+    fn map_parts(&self, layout: &Layout, len: NonZeroUsize) -> nix::Result<Memory> {
+        let file = self.backing.file("map").map_err(|_| Errno::EBADF)?;
+        let mut memory = if self.page() > crate::mapping::page_size() {
+            // Only the file itself gets addresses that its huge pages can be at.
+            Memory::map(&Wanted {
+                file: Some(file),
+                offset: 0,
+                len,
+                shape: Shape {
+                    noreserve: true,
+                    ..Shape::whole(Visibility::Shared, Prot::None)
+                },
+                huge: None,
+                over: false,
+            })?
+        } else {
+            Memory::reserve(None, len)?
+        };
+        for part in layout.parts(Span::first(layout.mapped())) {
+            let wanted = Wanted {
+                file: Some(file),
+                offset: part.file.start(),
+                len: NonZeroUsize::new(part.file.len() as usize).ok_or(Errno::EINVAL)?,
+                shape: self.shape,
+                huge: None,
+                over: true,
+            };
+            memory.replace(part.view as usize, wanted)?;
+        }
+        Ok(memory)
+    }
+
+    /// A linear mapping of the view's length, and remap_file_pages(2) for each part that stands elsewhere.
+    fn remap_parts(&self, layout: &Layout, len: NonZeroUsize) -> nix::Result<Memory> {
+        let memory = if self.is_memory() {
+            let window = self.window.as_ref().ok_or(Errno::EFAULT)?;
+            second_mapping(window.memory.base(), len)?
+        } else {
+            Memory::map(&Wanted {
+                file: Some(self.backing.file("map").map_err(|_| Errno::EBADF)?),
+                offset: 0,
+                len,
+                shape: Shape {
+                    address: None,
+                    ..self.shape
+                },
+                huge: None,
+                over: false,
+            })?
+        };
+        for part in layout.parts(Span::first(layout.mapped())) {
+            // A second mapping of memory begins with what stood first in it.
+            if part.file.start() != part.view || self.is_memory() {
+                remap_file_pages(&memory, part.view, part.file)?;
+            }
+        }
+        Ok(memory)
+    }
+
+    /// How many kernel mappings there are in the place of this one, by /proc/self/maps; `None` where that cannot be
+    /// read, or nothing stands.
+    pub fn kernel_mappings(&self) -> Option<u64> {
+        let window = self.window.as_ref()?;
+        let (base, len) = (window.memory.base(), window.memory.len());
+        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+        Some(count_within(&maps, base, base + len))
+    }
+}
+
+fn count_within(maps: &str, from: usize, to: usize) -> u64 {
+    let within = |line: &&str| {
+        let bounds = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let address = |text: &str| usize::from_str_radix(text, 16).unwrap_or(0);
+        bounds.is_some_and(|(start, end)| address(start) < to && from < address(end))
+    };
+    maps.lines().filter(within).count() as u64
+}
+
+/// Another mapping, of `len` bytes, of the shared memory that is at `base`: mremap(2) with an old length of 0.
+fn second_mapping(base: usize, len: NonZeroUsize) -> nix::Result<Memory> {
+    // SAFETY: with an old length of 0 the mapping at `base`, which is ours, stays as it is; the kernel chooses the
+    // place of the new one.
+    let made = unsafe { libc::mremap(base as *mut c_void, 0, len.get(), libc::MREMAP_MAYMOVE) };
+    let result = match made {
+        libc::MAP_FAILED => Err(Errno::last()),
+        made => Ok(Address(made as usize)),
+    };
+    let made = traced(result, || format!("mremap({base:#x}, 0, {len}, MREMAP_MAYMOVE)"))?;
+    let made = NonNull::new(made.0 as *mut c_void).ok_or(Errno::EFAULT)?;
+    Ok(Memory::owned(made, len.get()))
+}
+
+/// remap_file_pages(2): at `view` in `memory` stands what is at `file`. Without MAP_NONBLOCK it would read every page.
+fn remap_file_pages(memory: &Memory, view: u64, file: Span) -> nix::Result<()> {
+    let address = memory.base() + view as usize;
+    let page = file.start() / crate::mapping::page_size();
+    let (len, flags) = (file.len(), libc::MAP_NONBLOCK);
+    // SAFETY: the range lies in `memory`, which is ours, and no Rust reference to it exists. The libc crate has the
+    // call's number alone.
+    let result = unsafe { libc::syscall(libc::SYS_remap_file_pages, address, len, 0, page, flags) };
+    traced(Errno::result(result), || {
+        format!("remap_file_pages({address:#x}, {len}, 0, {page}, MAP_NONBLOCK)")
+    })
+    .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count_within;
+
+    #[test]
+    fn kernel_mappings_are_counted_within_the_bounds_alone() {
+        let maps = "1000-2000 r--s 0 00:00 0 /f\n2000-4000 r--s 1 00:00 0 /f\n4000-5000 rw-p 0 00:00 0\n";
+        assert_eq!(count_within(maps, 0x1000, 0x4000), 2);
+        assert_eq!(count_within(maps, 0x2000, 0x4001), 2);
+        assert_eq!(count_within(maps, 0x5000, 0x6000), 0);
+    }
+}
