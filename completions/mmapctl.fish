@@ -212,7 +212,7 @@ never\t'Never'"
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l size -d 'The new length: 64K, +1M (longer by), -1M (shorter by)' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l order -d 'Put pages in another order: 3,0..2,5*4 (numbers of units), reverse, linear, or @PATH of a list' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l unit -d 'So many pages are a unit of the order [default: 1]' -r
-complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l method -d 'How the mapping is made [default: mmap]' -r -f -a "mmap\t'mmap(2) with MAP_FIXED for each piece; reading is enough'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l method -d 'How the mapping is made, where one is made [default: mmap]' -r -f -a "mmap\t'mmap(2) with MAP_FIXED for each piece; reading is enough'
 remap-file-pages\t'remap_file_pages(2) for each piece; needs the right to write'"
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l to -d 'Map nothing in another order; write the pages in that order to this new file, or with - to stdout' -r -F
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand remap" -l address -d 'In a session: move the mapping to this address, never over another mapping (MREMAP_FIXED)' -r

@@ -1,43 +1,16 @@
-//! `remap --order`, as its users see it: nonlinear views by both methods, in sessions, and written out.
+//! `remap --order`, as its users see it: nonlinear views by both methods, in sessions.
 
 mod common;
+#[path = "common/views.rs"]
+mod views;
 
 use common::{
-    BINARY, Mount, State, check_refusal, file, has, is_root, json, mmapctl, noise, page_size, peer, refused,
-    refused_without_touching, report, run, scratch, skip, sparse, told,
+    State, check_refusal, file, is_root, json, mmapctl, noise, page_size, refused, refused_without_touching, report,
+    run, scratch, skip, sparse, told,
 };
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::path::Path;
-
-const METHODS: [&str; 2] = ["mmap", "remap-file-pages"];
-
-/// The pages of `bytes` in the order given, as a view has them: zeros behind the end of the last page, unless the view
-/// ends with it.
-fn view(bytes: &[u8], order: &[usize]) -> Vec<u8> {
-    let page = page_size() as usize;
-    let mut view = Vec::new();
-    for (at, number) in order.iter().enumerate() {
-        let piece = &bytes[number * page..bytes.len().min((number + 1) * page)];
-        view.extend_from_slice(piece);
-        if at + 1 < order.len() {
-            view.resize((at + 1) * page, 0);
-        }
-    }
-    view
-}
-
-/// `map f` with these verbs.
-fn session(dir: &Path, verbs: &[&str]) -> std::process::Output {
-    session_with(dir, &["f"], verbs)
-}
-
-fn session_with(dir: &Path, what: &[&str], verbs: &[&str]) -> std::process::Output {
-    let mut args = vec!["-q", "map"];
-    args.extend(what);
-    args.extend(verbs.iter().flat_map(|verb| ["-c", verb]));
-    mmapctl(dir, &args).output().unwrap()
-}
+use views::{METHODS, session, session_with, view};
 
 #[test]
 fn in_a_session_the_view_is_what_cat_shows_by_either_method() {
@@ -402,236 +375,6 @@ fn a_view_near_vm_max_map_count_is_refused_early_with_what_would_fit() {
 }
 
 #[test]
-fn to_writes_the_view_to_a_new_file_or_stdout() {
-    let dir = scratch();
-    let page = page_size() as usize;
-    let bytes = noise(700 * page - 100);
-    let path = file(dir.path(), "f", &bytes);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    let before = State::of(&path);
-    let reverse: Vec<usize> = (0..700).rev().collect();
-    let scattered: Vec<usize> = (0..2000).map(|n| n * 7919 % 700).collect();
-    let list: Vec<String> = scattered.iter().map(usize::to_string).collect();
-    file(dir.path(), "list", list.join("\n").as_bytes());
-    // Long enough for a copy within the kernel, and odd places around it.
-    let long: Vec<usize> = [699, 5].into_iter().chain(1..650).chain([0, 699]).collect();
-    for (order, expected) in [
-        ("reverse", &reverse),
-        ("@list", &scattered),
-        ("699,5,1..650,0,699", &long),
-    ] {
-        let told = report(dir.path(), &format!("remap f --order {order} --to out"));
-        let expected = view(&bytes, expected);
-        let out = dir.path().join("out");
-        assert!(fs::read(&out).unwrap() == expected, "{order}");
-        assert_eq!(fs::metadata(&out).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(
-            (&told["length"], &told["to"]),
-            (&expected.len().into(), &"out".into()),
-            "{told}"
-        );
-        assert!(
-            told.get("kernel_mappings").is_none() && told["changed"] == false,
-            "{told}"
-        );
-        let output = mmapctl(dir.path(), &["remap", "f", "--order", order, "--to", "-"])
-            .output()
-            .unwrap();
-        assert!(output.stdout == expected, "{order}");
-        fs::remove_file(out).unwrap();
-    }
-    assert!(State::of(&path) == before);
-}
-
-#[test]
-fn to_writes_what_a_private_mapping_or_memory_holds() {
-    let dir = scratch();
-    let page = page_size() as usize;
-    let mut bytes = noise(3 * page);
-    file(dir.path(), "f", &bytes);
-    bytes[page] = b'X';
-    let output = session_with(
-        dir.path(),
-        &["f", "--private"],
-        &["patch -o 1p text:X", "remap --order reverse --to out"],
-    );
-    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
-    assert!(fs::read(dir.path().join("out")).unwrap() == view(&bytes, &[2, 1, 0]));
-    let output = session_with(
-        dir.path(),
-        &["--anonymous", "-n", "2p"],
-        &["patch -o 1p text:X", "remap --order 1,0 --to -"],
-    );
-    assert!(
-        output.stdout[0] == b'X' && output.stdout.len() == 2 * page,
-        "{}",
-        told(&output)
-    );
-}
-
-#[test]
-fn to_never_writes_over_a_file_that_is_there() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(2 * page_size() as usize));
-    let other = file(dir.path(), "other", b"mine");
-    std::os::unix::fs::symlink("nowhere", dir.path().join("link")).unwrap();
-    for to in ["f", "./f", "other", "link", "no/such/folder", "."] {
-        refused_without_touching(dir.path(), &format!("remap f --order reverse --to {to}"), b"");
-    }
-    refused_without_touching(dir.path(), "remap f --order 9 --to new", b"");
-    assert!(run(dir.path(), "--json remap f --order 0 --to -").ends_with("exit 2"));
-    assert!(fs::read(other).unwrap() == b"mine" && !dir.path().join("new").exists() && path.exists());
-    assert!(!dir.path().join("nowhere").exists());
-}
-
-#[test]
-fn holes_of_the_file_are_holes_of_what_is_written() {
-    let dir = scratch();
-    let page = page_size();
-    let path = sparse(dir.path(), "f", 64 << 20);
-    let source = fs::File::options().write(true).open(&path).unwrap();
-    source.write_all_at(&noise(page as usize), 5 * page).unwrap();
-    source.write_all_at(&noise(3 << 20), 32 << 20).unwrap();
-    let bytes = fs::read(&path).unwrap();
-    if fs::metadata(&path).unwrap().blocks() * 512 > 8 << 20 {
-        return skip(
-            "holes_of_the_file_are_holes_of_what_is_written",
-            "the file system has no holes",
-        );
-    }
-    let reverse: Vec<usize> = (0..bytes.len() / page as usize).rev().collect();
-    for (order, expected) in [("reverse", view(&bytes, &reverse)), ("linear", bytes.clone())] {
-        run(dir.path(), &format!("remap f --order {order} --to out"));
-        let out = dir.path().join("out");
-        assert!(fs::read(&out).unwrap() == expected, "{order}");
-        let allocated = fs::metadata(&out).unwrap().blocks() * 512;
-        assert!(allocated < 8 << 20, "{order}: {allocated}");
-        fs::remove_file(out).unwrap();
-    }
-}
-
-#[test]
-fn a_full_disk_takes_the_new_file_away_again() {
-    let Some(mount) = Mount::tmpfs("a_full_disk_takes_the_new_file_away_again", "1m") else {
-        return;
-    };
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(2 << 20));
-    let before = State::of(&path);
-    let out = mount.path().join("out");
-    for order in ["reverse", "linear"] {
-        let text = refused(
-            dir.path(),
-            &format!("remap f --order {order} --to {}", out.display()),
-            b"",
-        );
-        assert!(
-            text.contains("ENOSPC") && text.contains("was removed") && !out.exists(),
-            "{text}"
-        );
-    }
-    assert!(State::of(&path) == before);
-}
-
-#[test]
-fn a_file_cut_short_while_it_is_written_out_is_an_error_with_an_offset() {
-    use std::io::Read;
-    let dir = scratch();
-    let len = 64 << 20;
-    let path = file(dir.path(), "f", &noise(len));
-    let mut child = common::spawnable(dir.path(), &["remap", "f", "--order", "reverse", "--to", "-"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    // The pipe is full, so it waits for us.
-    let mut first = vec![0; 4096];
-    let mut stdout = child.stdout.take().unwrap();
-    stdout.read_exact(&mut first).unwrap();
-    fs::File::options()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .set_len(1000)
-        .unwrap();
-    std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let text = told(&output);
-    assert_eq!(output.status.code(), Some(2), "{text}");
-    assert!(
-        text.contains("! error: f: cannot read 0x") && text.contains("it now ends at 0x3e8"),
-        "{text}"
-    );
-}
-
-#[test]
-fn an_interrupted_writing_out_leaves_no_file() {
-    let test = "an_interrupted_writing_out_leaves_no_file";
-    if !has(test, "strace") {
-        return;
-    }
-    let dir = scratch();
-    file(dir.path(), "f", &noise(4 << 20));
-    let output = std::process::Command::new("strace")
-        .current_dir(dir.path())
-        .args([
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            "inject=pwrite64:signal=TERM:when=2",
-            BINARY,
-        ])
-        .args(["remap", "f", "--order", "reverse", "--to", "out"])
-        .output()
-        .unwrap();
-    let text = told(&output);
-    if text.contains("ptrace") {
-        return skip(test, "ptrace is forbidden here");
-    }
-    assert!(text.contains("interrupted by SIGTERM"), "{text}");
-    assert!(!dir.path().join("out").exists());
-}
-
-#[test]
-fn a_reader_that_has_seen_enough_of_a_view_is_no_error() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(8 << 20));
-    let script = "\"$0\" remap f --order reverse --to - | head -c 10 | wc -c; ";
-    let output = std::process::Command::new("bash")
-        .current_dir(dir.path())
-        .args(["-c", &format!("set -o pipefail; {script}"), BINARY])
-        .output();
-    let Ok(output) = output else {
-        return skip(
-            "a_reader_that_has_seen_enough_of_a_view_is_no_error",
-            "bash is not installed",
-        );
-    };
-    assert_eq!(told(&output).trim_start(), "10\nexit 0");
-}
-
-#[test]
-fn long_pieces_are_reflinks_where_the_file_system_has_them() {
-    let test = "long_pieces_are_reflinks_where_the_file_system_has_them";
-    let Some(mount) = Mount::image(test, "mkfs.xfs -q -m reflink=1", 320) else {
-        return;
-    };
-    let bytes = noise(64 << 20);
-    file(mount.path(), "f", &bytes);
-    peer(mount.path(), "sync", &["-f", "."]);
-    let free = || nix::sys::statfs::statfs(mount.path()).unwrap().blocks_available();
-    let before = free();
-    run(mount.path(), "remap f --order reverse --unit 1024 --to out");
-    peer(mount.path(), "sync", &["-f", "."]);
-    let taken = before.saturating_sub(free()) * 4096;
-    let unit = 1024 * page_size() as usize;
-    let expected: Vec<u8> = bytes.chunks(unit).rev().flatten().copied().collect();
-    assert!(fs::read(mount.path().join("out")).unwrap() == expected);
-    assert!(taken < 8 << 20, "{taken} bytes of blocks were taken");
-}
-
-#[test]
 fn huge_pages_are_arranged_in_units_of_their_own_size() {
     let test = "huge_pages_are_arranged_in_units_of_their_own_size";
     let free: u64 = fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
@@ -683,4 +426,105 @@ fn a_map_of_a_view_counts_by_its_own_pages() {
         (&serde_json::Value::Null, &serde_json::Value::Null),
         "{seen}"
     );
+}
+
+#[test]
+fn the_verbs_find_undo_and_flush_in_a_view_as_in_a_file() {
+    let dir = scratch();
+    let page = page_size() as usize;
+    let mut bytes = vec![0; 4 * page];
+    // Together only in the view: the end of page 3, then the beginning of page 1.
+    bytes[4 * page - 3..].copy_from_slice(b"abc");
+    bytes[page..page + 3].copy_from_slice(b"def");
+    let path = file(dir.path(), "f", &bytes);
+    let verbs = [
+        "remap --order 3,1,0",
+        "patch --find text:cdef text:CDEF --undo undo --sync",
+        "sync --async -r 1p..2p",
+    ];
+    let output = session(dir.path(), &verbs);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let mut expected = bytes.clone();
+    expected[4 * page - 1] = b'C';
+    expected[page..page + 3].copy_from_slice(b"DEF");
+    assert!(fs::read(&path).unwrap() == expected);
+    let output = session(dir.path(), &["remap --order 3,1,0", "patch --script undo"]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(fs::read(&path).unwrap() == bytes);
+}
+
+#[test]
+fn a_dump_of_a_view_names_the_holes_where_the_view_has_them() {
+    let dir = scratch();
+    let page = page_size();
+    let path = sparse(dir.path(), "f", 8 * page);
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .write_all_at(b"data", 6 * page)
+        .unwrap();
+    if fs::metadata(&path).unwrap().blocks() * 512 >= 8 * page {
+        return skip(
+            "a_dump_of_a_view_names_the_holes_where_the_view_has_them",
+            "the file system has no holes",
+        );
+    }
+    let dump = session(dir.path(), &["remap --order 0,1,6,7,0", "cat -f canonical"]);
+    let whole = session(
+        dir.path(),
+        &["remap --order 0,1,6,7,0", "cat -f canonical --no-squeeze"],
+    );
+    let text = told(&dump);
+    assert!(text.contains(&format!("{:08x}  64 61 74 61 00", 2 * page)), "{text}");
+    assert!(text.contains(&format!("\n{:08x}\n", 5 * page)), "{text}");
+    assert_eq!(
+        told(&whole).lines().count() as u64,
+        5 * page / 16 + 2,
+        "{}",
+        told(&whole)
+    );
+    let hex = told(&session(dir.path(), &["remap --order 0,1,6,7,0", "cat -x"]));
+    assert!(hex.contains("hole"), "{hex}");
+}
+
+#[test]
+fn every_byte_of_any_order_is_the_right_one_by_each_way() {
+    let dir = scratch();
+    let page = page_size() as usize;
+    let mut state = 88_172_645_463_325_252u64;
+    let mut below = |bound: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % bound
+    };
+    for _ in 0..12 {
+        let len = 1 + below(30 * page as u64) as usize;
+        let bytes = noise(len);
+        file(dir.path(), "f", &bytes);
+        let pages = len.div_ceil(page);
+        let unit = 1 + below(4) as usize;
+        let units = pages.div_ceil(unit);
+        let order: Vec<usize> = (0..1 + below(20)).map(|_| below(units as u64) as usize).collect();
+        let in_pages = order
+            .iter()
+            .flat_map(|number| (number * unit..(number + 1) * unit).filter(|page| *page < pages));
+        let expected = view(&bytes, &in_pages.collect::<Vec<_>>());
+        let list: Vec<String> = order.iter().map(usize::to_string).collect();
+        let verb = format!("remap --order {} --unit {unit}", list.join(","));
+        for method in METHODS {
+            let output = session(dir.path(), &[&format!("{verb} --method {method}"), "cat"]);
+            assert!(output.stdout == expected, "{len} bytes, {verb}: {}", told(&output));
+        }
+        let output = session(dir.path(), &[&format!("{verb} --to -")]);
+        assert!(output.stdout == expected, "{len} bytes, {verb} --to -");
+        let output = session(dir.path(), &[&format!("{verb} --to out")]);
+        assert!(
+            fs::read(dir.path().join("out")).is_ok_and(|out| out == expected),
+            "{len} bytes, {verb}: {}",
+            told(&output)
+        );
+        fs::remove_file(dir.path().join("out")).unwrap();
+    }
 }

@@ -28,14 +28,8 @@ pub(super) struct View {
     /// So many pages are a unit of the order [default: 1]
     #[arg(help_heading = "Order", long, value_name = "PAGES", requires = "order", value_parser = pages)]
     unit: Option<u64>,
-    /// How the mapping is made [default: mmap]
-    #[arg(
-        help_heading = "Order",
-        long,
-        value_name = "METHOD",
-        requires = "order",
-        conflicts_with = "to"
-    )]
+    /// How the mapping is made, where one is made [default: mmap]
+    #[arg(help_heading = "Order", long, value_name = "METHOD", requires = "order")]
     method: Option<Method>,
     /// Map nothing in another order; write the pages in that order to this new file, or with - to stdout
     #[arg(help_heading = "Order", long, value_name = "PATH", requires = "order")]
@@ -116,7 +110,7 @@ impl View {
 
     /// Whether it takes a descriptor that writes.
     pub(super) fn writes(&self) -> bool {
-        self.method == Some(Method::RemapFilePages)
+        self.to.is_none() && self.method == Some(Method::RemapFilePages)
     }
 
     /// Makes the region the view, or writes the view out.
