@@ -3,12 +3,13 @@
 mod common;
 #[path = "common/faults.rs"]
 mod faults;
+#[path = "common/huge.rs"]
+mod huge;
 
-use common::{
-    Mount, State, allocated, as_ordinary_user, has, is_root, mmapctl, noise, peer, run, skip, sparse, spawnable,
-};
+use common::{Mount, State, allocated, as_ordinary_user, has, mmapctl, noise, peer, run, sparse, spawnable};
 use common::{synced, writer};
 use faults::{code, stderr, words};
+use huge::Pool;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -341,51 +342,10 @@ fn a_readers_sync_that_the_device_does_not_take_is_3() {
 
 // ---- huge pages ----
 
-/// Eight huge pages of 2 MiB for one test at a time, and as many as before when it ends.
-struct Pool {
-    before: String,
-    _lock: File,
-}
-
-const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
-
-impl Pool {
-    fn new(test: &str) -> Option<Pool> {
-        if !is_root() {
-            skip(test, "reserving huge pages takes root");
-            return None;
-        }
-        let lock = File::create(std::env::temp_dir().join("mmapctl-tests-hugepages.lock")).ok();
-        let Some(lock) = lock.filter(|lock| lock.lock().is_ok()) else {
-            skip(test, "no lock for the huge pages");
-            return None;
-        };
-        let Ok(before) = fs::read_to_string(POOL) else {
-            skip(test, "this kernel has no huge pages of 2 MiB");
-            return None;
-        };
-        let wanted = before.trim().parse::<u64>().unwrap_or(0) + 8;
-        let set = fs::write(POOL, wanted.to_string());
-        let pool = Pool { before, _lock: lock };
-        let got = fs::read_to_string(POOL).unwrap_or_default();
-        if set.is_err() || got.trim() != wanted.to_string() {
-            skip(test, "there is no memory in one piece for huge pages");
-            return None;
-        }
-        Some(pool)
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        let _ = fs::write(POOL, self.before.trim());
-    }
-}
-
 #[test]
 fn a_file_of_huge_pages_is_patched_zeroed_shown_mapped_and_resized() {
     let test = "a_file_of_huge_pages_is_patched_zeroed_shown_mapped_and_resized";
-    let Some(_pool) = Pool::new(test) else { return };
+    let Some(_pool) = Pool::new(test, 8) else { return };
     let Some(mount) = Mount::hugetlbfs(test) else { return };
     let dir = mount.path();
     let path = sparse(dir, "f", 4 << 20);
@@ -457,7 +417,7 @@ fn a_file_of_huge_pages_is_patched_zeroed_shown_mapped_and_resized() {
 #[test]
 fn a_pool_without_huge_pages_left_is_trouble_and_no_signal() {
     let test = "a_pool_without_huge_pages_left_is_trouble_and_no_signal";
-    let Some(_pool) = Pool::new(test) else { return };
+    let Some(_pool) = Pool::new(test, 8) else { return };
     let Some(mount) = Mount::hugetlbfs(test) else { return };
     let dir = mount.path();
     sparse(dir, "f", 256 << 20);

@@ -1,8 +1,11 @@
 //! A live mapping under a session: files that change beneath it, mremap(2) with and without its file, huge pages.
 
 mod common;
+#[path = "common/huge.rs"]
+mod huge;
 
-use common::{State, eventually, file, json, mmapctl, noise, page_size, scratch, skip, sparse, told};
+use common::{State, file, json, mmapctl, noise, page_size, scratch, sparse, told};
+use huge::Pool;
 use std::fs;
 use std::path::Path;
 
@@ -540,46 +543,10 @@ fn a_memfd_grows_and_its_reader_sees_it() {
     );
 }
 
-/// Huge pages for a test, taken from the pool's owner while others wait; given back with it.
-struct Pool {
-    _turn: fs::File,
-    before: String,
-}
-
-const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
-
-impl Pool {
-    fn of(test: &str, pages: u64) -> Option<Pool> {
-        if !common::is_root() || !Path::new(POOL).exists() {
-            skip(test, "a pool of huge pages takes root and a kernel that has them");
-            return None;
-        }
-        let turn = fs::File::create(std::env::temp_dir().join("mmapctl-tests-hugepages.lock")).ok()?;
-        turn.lock().ok()?;
-        let before = fs::read_to_string(POOL).ok()?;
-        let pool = Pool { _turn: turn, before };
-        let wanted = pool.before.trim().parse::<u64>().ok()? + pages;
-        let got = eventually(|| {
-            let _ = fs::write(POOL, wanted.to_string());
-            fs::read_to_string(POOL).is_ok_and(|now| now.trim() == wanted.to_string())
-        });
-        if !got {
-            skip(test, "there is no memory in one piece for huge pages");
-        }
-        got.then_some(pool)
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        let _ = fs::write(POOL, &self.before);
-    }
-}
-
 #[test]
 fn memory_of_huge_pages_is_worked_on_like_any_other() {
     let test = "memory_of_huge_pages_is_worked_on_like_any_other";
-    let Some(_pool) = Pool::of(test, 4) else { return };
+    let Some(_pool) = Pool::new(test, 4) else { return };
     let dir = scratch();
     for what in [
         "--memfd --huge=2M -n 4M",
