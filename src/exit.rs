@@ -315,6 +315,7 @@ fn remedy(limit: &Limit) -> String {
             "--to OUT writes the view out and maps nothing; or raise it with 'sysctl vm.max_map_count={}'",
             limit.saturating_add(*needed)
         ),
+        Limit::OpenFiles { limit } => format!("raise it with 'ulimit -n {}'", limit.saturating_mul(4)),
         Limit::LockedMemory { .. } => "raise it with 'ulimit -l unlimited' (or LimitMEMLOCK= in a systemd unit)".into(),
     }
 }

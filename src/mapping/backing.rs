@@ -45,6 +45,19 @@ pub struct Facts {
     /// Whether a mapping of it may be the memory of a device rather than the page cache: a character device, or a
     /// file of sysfs (the resource files of PCI).
     pub device_memory: bool,
+    /// Which file it is; all 0 for anonymous memory.
+    pub identity: Identity,
+}
+
+/// Which file it is, under whatever name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `st_dev`.
+    pub device: u64,
+    /// `st_ino`.
+    pub inode: u64,
+    /// `st_nlink`: how many names it has.
+    pub names: u64,
 }
 
 impl Facts {
@@ -198,6 +211,11 @@ impl Backing {
             mode: meta.mode(),
             counts_cache: fs.filesystem_type() != statfs::OVERLAYFS_SUPER_MAGIC && kind != Kind::Zero,
             device_memory: kind == Kind::CharDevice || fs.filesystem_type() == statfs::SYSFS_MAGIC,
+            identity: Identity {
+                device: meta.dev(),
+                inode: meta.ino(),
+                names: meta.nlink(),
+            },
         };
         Ok(Backing {
             held: None,
@@ -237,6 +255,7 @@ impl Backing {
                 mode: 0,
                 counts_cache: false,
                 device_memory: false,
+                identity: Identity::default(),
             },
         }
     }
@@ -263,6 +282,11 @@ impl Backing {
     /// Memory that no file is behind has another length.
     pub(super) fn set_memory_len(&mut self, len: u64) {
         self.facts.len = len;
+    }
+
+    /// Closes the descriptor, of which a mapping that stands has no need.
+    pub(super) fn close(&mut self) {
+        self.file = None;
     }
 
     /// The descriptor; `None` for anonymous memory.
@@ -504,7 +528,11 @@ fn unopened(path: &Path, error: &std::io::Error) -> Error {
         Errno::ENXIO if std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) => {
             Error::new("map it", None, Cause::Unmappable("a socket"))
         }
-        errno => Error::sys("open it", None, errno),
+        errno => {
+            let limit = Some(errno).filter(|errno| *errno == Errno::EMFILE);
+            let limit = limit.and_then(|_| super::limits::behind_open());
+            Error::new("open it", None, limit.map_or(Cause::Sys(errno), Cause::Limit))
+        }
     }
 }
 

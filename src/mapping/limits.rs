@@ -3,6 +3,7 @@
 use nix::sys::resource::{Resource, getrlimit};
 use std::fmt;
 use std::fs;
+use std::io::Read;
 
 /// A limit that stood in the way. All amounts are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +60,13 @@ pub enum Limit {
     LockedMemory {
         /// The limit's value.
         limit: u64,
-        /// What was to be locked.
+        /// What was to be locked, with what the process has locked already.
         wanted: u64,
+    },
+    /// RLIMIT_NOFILE, the number of descriptors that a process may have open.
+    OpenFiles {
+        /// The limit's value.
+        limit: u64,
     },
 }
 
@@ -104,6 +110,12 @@ impl fmt::Display for Limit {
                 f,
                 "the locked memory limit RLIMIT_MEMLOCK is {limit} bytes, and {wanted} were to be locked"
             ),
+            Limit::OpenFiles { limit } => {
+                write!(
+                    f,
+                    "the process has all the files open that RLIMIT_NOFILE allows, {limit}"
+                )
+            }
         }
     }
 }
@@ -162,10 +174,32 @@ pub(super) fn before_arranging(needed: u64) -> Option<Limit> {
     State::read().arrange(needed)
 }
 
-/// The limit that explains a failed mlock of `len` bytes, for a process that lacks CAP_IPC_LOCK.
+/// The limit that explains a failed mlock of `len` more bytes, for a process that lacks CAP_IPC_LOCK.
 pub(super) fn behind_mlock(len: u64) -> Option<Limit> {
     let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
-    (limit < len).then_some(Limit::LockedMemory { limit, wanted: len })
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+    let kib = line.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    let wanted = kib.unwrap_or(0).saturating_mul(1024).saturating_add(len);
+    (limit < wanted).then_some(Limit::LockedMemory { limit, wanted })
+}
+
+/// The limit that explains EMFILE.
+pub(super) fn behind_open() -> Option<Limit> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    Some(Limit::OpenFiles { limit })
+}
+
+/// How many lines a file has. It is read by the page, because at the limit of mappings there is no memory to be had
+/// for all of it.
+fn lines(path: &str) -> u64 {
+    let Ok(mut file) = fs::File::open(path) else { return 0 };
+    let mut buffer = [0; 4096];
+    let mut count = 0;
+    while let Ok(read @ 1..) = file.read(&mut buffer) {
+        count += buffer[..read].iter().filter(|byte| **byte == b'\n').count() as u64;
+    }
+    count
 }
 
 impl State {
@@ -192,7 +226,7 @@ impl State {
             commit_limit: kib("CommitLimit"),
             committed: kib("Committed_AS"),
             memory: kib("MemTotal") + kib("SwapTotal"),
-            map_count: fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count() as u64),
+            map_count: lines("/proc/self/maps"),
             map_count_limit: number("/proc/sys/vm/max_map_count"),
         }
     }

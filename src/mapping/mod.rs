@@ -34,13 +34,13 @@ mod stream;
 mod trace;
 mod transfer;
 
-pub use backing::{Access, Backing, Facts, Kind, Usage, huge_page};
+pub use backing::{Access, Backing, Facts, Identity, Kind, Usage, huge_page};
 pub use error::{Cause, Error, Hindrance, Refusal, Result};
 pub use layout::{Arranging, Layout, Part, Run};
 pub use limits::Limit;
 pub use region::{Region, in_child, memfd_with};
 pub use register::Width;
-pub use residency::{Cell, Residency, survey, unwritten};
+pub use residency::{Cell, Counts, Residency, count, survey, unwritten, warm};
 pub use shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Resize, Shape, Visibility, WINDOW};
 pub use span::Span;
 pub use stream::Sink;

@@ -21,7 +21,7 @@ use super::limits;
 use super::shape::{Piece, Prot, Shape, Visibility, WINDOW};
 use super::span::Span;
 use super::trace::traced;
-pub(super) use counts::Categories;
+pub(super) use counts::{CacheStat, Categories, cachestat};
 pub use fork::in_child;
 pub use memory::memfd_with;
 use memory::{Memory, Wanted};
@@ -123,6 +123,12 @@ impl Region {
     /// What was mapped, without the mapping.
     pub fn into_backing(self) -> Backing {
         self.backing
+    }
+
+    /// Closes the file and keeps the mapping: so many may stand that descriptors would run out. What asks the file
+    /// (its length, its pages in the cache) is refused from then on.
+    pub fn close_file(&mut self) {
+        self.backing.close();
     }
 
     /// The length of what can be stored into, in bytes: the file's when it was last looked at, the memory's own, or the

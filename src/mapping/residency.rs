@@ -1,10 +1,14 @@
 //! What the kernel says of a mapping: pages resident, dirty, in writeback, huge, locked, copied; and holes.
 
+use super::Step;
 use super::backing::Kind;
 use super::error::Result;
-use super::region::Region;
-use super::shape::Visibility;
+use super::region::{CacheStat, Region, cachestat};
+use super::shape::{Populate, Visibility, WINDOW};
 use super::span::Span;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How a region lives in memory. Counts are of pages of `page` bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +61,26 @@ pub enum Cell {
 
 /// How many stretches of data are looked at before the holes count as unknown: a bound on the time it takes.
 const MOST_EXTENTS: usize = 1 << 16;
+
+/// How much of a range is in memory. Counts are of pages of `page` bytes, and as in [`Residency`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Bytes a page.
+    pub page: u64,
+    /// Pages in the range.
+    pub pages: u64,
+    /// Pages in memory.
+    pub resident: Option<u64>,
+    /// Pages changed and not yet written back.
+    pub dirty: Option<u64>,
+    /// Pages being written back now.
+    pub writeback: Option<u64>,
+}
+
+/// For how long one thread counts before others help with a range of at least so many bytes. Most files are through by
+/// then, small folios or large.
+const ALONE: Duration = Duration::from_micros(500);
+const SHARED: u64 = 64 << 20;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
@@ -146,6 +170,53 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
     })
 }
 
+/// Counts the pages of a region of a file, with as few calls as there are: one, where cachestat(2) speaks for it,
+/// and nothing is mapped then; else mincore(2).
+pub fn count(region: &mut Region) -> Result<Counts> {
+    let page = region.page();
+    let span = region.span();
+    let mut counts = Counts {
+        page,
+        pages: span.pages(page).len() / page,
+        resident: Some(0),
+        dirty: Some(0),
+        writeback: Some(0),
+    };
+    // A length of 0 would mean "to the end of the file".
+    if span.is_empty() {
+        return Ok(counts);
+    }
+    let mut tally = [Tally::default()];
+    if count_cache(region, &[span.pages(page)], &mut tally) {
+        let [tally] = tally;
+        counts.resident = Some(tally.resident);
+        counts.dirty = Some(tally.dirty);
+        counts.writeback = Some(tally.writeback);
+    } else {
+        let known = region.backing().tells_residency();
+        counts.resident = if known { Some(region.mincore(span)?) } else { None };
+        (counts.dirty, counts.writeback) = (None, None);
+    }
+    Ok(counts)
+}
+
+/// Brings the pages of a file into memory, for whom it may serve: what the page cache has is not mapped first, which
+/// for small folios takes as long as reading does. `step` hears how many bytes are done.
+pub fn warm(region: &mut Region, step: &mut Step<'_>) -> Result<()> {
+    let span = region.span();
+    let page = region.page();
+    for window in span.windows(WINDOW.max(page)) {
+        let mut tally = [Tally::default()];
+        let pages = window.pages(page);
+        if count_cache(region, &[pages], &mut tally) && tally[0].resident >= pages.len() / page {
+            continue;
+        }
+        let before = window.start() - span.start();
+        region.populate(window, Populate::Read, &mut |done| step(before + done))?;
+    }
+    Ok(())
+}
+
 /// Dirty and in-writeback pages of a range, together; `None` where the kernel does not say.
 pub fn unwritten(region: &Region, span: Span) -> Option<u64> {
     if !region.backing().facts().counts_cache || region.layout().is_some() {
@@ -162,24 +233,77 @@ pub fn unwritten(region: &Region, span: Span) -> Option<u64> {
 /// False where cachestat has nothing to say of this file.
 fn count_cache(region: &Region, spans: &[Span], tallies: &mut [Tally]) -> bool {
     let facts = region.backing().facts();
-    if !facts.counts_cache {
+    // The ranges of a nonlinear view are no ranges of the file.
+    let tells = facts.counts_cache && region.layout().is_none();
+    let Some(file) = region.backing().fd().filter(|_| tells) else {
         return false;
-    }
-    let unit = facts.page / super::page_size();
+    };
+    let page = facts.page;
+    let unit = page / super::page_size();
+    let of = |stat: CacheStat, span: &Span| Tally {
+        // A folio that reaches over the cell's edge counts whole.
+        resident: (stat.cached / unit).min(span.pages(page).len() / page),
+        dirty: stat.dirty / unit,
+        writeback: stat.writeback / unit,
+        copied: 0,
+    };
+    let count = |span: &Span| cachestat(file, *span).map(|stat| of(stat, span));
+    let shared = spans.iter().map(|span| span.len()).sum::<u64>() >= SHARED;
+    let begin = Instant::now();
+    let mut alone = 0;
     for (tally, span) in tallies.iter_mut().zip(spans) {
-        let Some(stat) = region.cachestat(*span) else {
+        let Some(counted) = count(span) else {
             return false;
         };
-        *tally = Tally {
-            // A folio that reaches over the cell's edge counts whole.
-            resident: (stat.cached / unit).min(span.pages(facts.page).len() / facts.page),
-            dirty: stat.dirty / unit,
-            writeback: stat.writeback / unit,
-            copied: 0,
-        };
+        *tally = counted;
+        alone += 1;
+        if shared && begin.elapsed() > ALONE {
+            break;
+        }
     }
-    true
+    if alone == spans.len() {
+        return true;
+    }
+    // A cache of small folios: as many times more of them, and the walk over them waits for memory.
+    let next = AtomicUsize::new(alone);
+    let work = || {
+        let mut found = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            match spans.get(index) {
+                Some(span) => found.push((index, count(span))),
+                None => return found,
+            }
+        }
+    };
+    let helpers = thread::available_parallelism().map_or(0, |count| count.get().min(MOST_THREADS) - 1);
+    let found = thread::scope(|scope| {
+        let start = |_| {
+            thread::Builder::new()
+                .stack_size(HELPER_STACK)
+                .spawn_scoped(scope, work)
+                .ok()
+        };
+        // Where none can be had, this thread does it all.
+        let helpers: Vec<_> = (0..helpers.min(spans.len() - alone)).filter_map(start).collect();
+        let mut found = work();
+        found.extend(helpers.into_iter().filter_map(|helper| helper.join().ok()).flatten());
+        found
+    });
+    let mut counted = alone;
+    for (index, tally) in found {
+        let Some(tally) = tally else { return false };
+        tallies[index] = tally;
+        counted += 1;
+    }
+    counted == spans.len()
 }
+
+/// Memory is as busy with more.
+const MOST_THREADS: usize = 8;
+
+/// Bytes of stack for a thread that only counts.
+const HELPER_STACK: usize = 128 << 10;
 
 /// Adds the pages of each run that PAGEMAP_SCAN reports and `wanted` takes to the cells that it lies in.
 fn scan(

@@ -7,19 +7,22 @@ use super::Region;
 use nix::errno::Errno;
 use std::ffi::c_void;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// cachestat(2) of a range of a file; `None` where the kernel or a filter does not have it.
+pub(in crate::mapping) fn cachestat(file: BorrowedFd<'_>, span: Span) -> Option<CacheStat> {
+    const SYS_CACHESTAT: libc::c_long = 451; // the same on every architecture
+    let range = [span.start(), span.len()];
+    let mut stat = CacheStat::default();
+    // SAFETY: `range` and `stat` are the two structures of the call, two and five u64, and live through it.
+    let result = unsafe { libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), range.as_ptr(), &raw mut stat, 0) };
+    Errno::result(result).ok().map(|_| stat)
+}
 
 impl Region {
-    /// cachestat(2) of the file range; `None` where the kernel or a filter does not have it, and in a nonlinear view,
-    /// whose ranges are no ranges of the file.
+    /// [`cachestat`] of the file range; none in a nonlinear view, whose ranges are no ranges of the file.
     pub(in crate::mapping) fn cachestat(&self, span: Span) -> Option<CacheStat> {
-        const SYS_CACHESTAT: libc::c_long = 451; // the same on every architecture
-        let fd = self.backing.fd().filter(|_| self.layout.is_none())?.as_raw_fd();
-        let range = [span.start(), span.len()];
-        let mut stat = CacheStat::default();
-        // SAFETY: `range` and `stat` are the two structures of the call, two and five u64, and live through it.
-        let result = unsafe { libc::syscall(SYS_CACHESTAT, fd, range.as_ptr(), &raw mut stat, 0) };
-        Errno::result(result).ok().map(|_| stat)
+        cachestat(self.backing.fd().filter(|_| self.layout.is_none())?, span)
     }
 
     /// mincore(2): how many pages of `span` are resident.
