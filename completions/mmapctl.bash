@@ -261,7 +261,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__map)
-            opts="-q -v -o -n -r -c -h --json --quiet --verbose --color --progress --anonymous --memfd --offset --length --range --shared --private --prot --noreserve --huge --address --dax --populate --lock --advise --watch --script --keep-going --force --lock-timeout --journal --ignore-journal --hold --ready-fd --help"
+            opts="-q -v -R -0 -L -s -o -n -r -c -h --json --quiet --verbose --color --progress --anonymous --memfd --recursive --files-from --null --max-size --include --exclude --dereference --cross-file-system --summarize --offset --length --range --shared --private --prot --noreserve --huge --address --dax --populate --lock --advise --watch --script --keep-going --force --lock-timeout --journal --ignore-journal --hold --ready-fd --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -276,6 +276,22 @@ _mmapctl() {
                     return 0
                     ;;
                 --memfd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --files-from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --include)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --exclude)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -53,6 +53,10 @@ complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l progress -d 'Sho
 always\t'Always'
 never\t'Never'"
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l memfd -d 'Map a new file in memory, --length bytes of it, which other processes can open while the mapping stands' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l files-from -d 'Also map the files named in this one, a line each; - reads them from stdin' -r -F
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l max-size -d 'Leave out files that are larger' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l include -d 'Take only files of which the name matches, or with a slash in GLOB, the path; may be given again' -r
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l exclude -d 'Leave out files and folders of which the name matches, or the path; may be given again' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s o -l offset -d 'Begin here: 64, 0x40, 4K, 2p, -16 (from the end), end-1M+4' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s n -l length -d 'This many bytes: 16, 0x10, 4K (1024s), 4kB (1000s), 1p (a page)' -r
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s r -l range -d 'The range START..END, half-open, or START..+LENGTH; \'..\' is the whole file' -r
@@ -93,6 +97,11 @@ complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l json -d 'Report,
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s q -l quiet -d 'No report and no progress bar'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l anonymous -d 'Map anonymous memory, --length bytes of it'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s R -l recursive -d 'Map the files in folders, and in the folders in them'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s 0 -l null -d 'In --files-from, names end with a NUL, as \'find -print0\' writes them'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s L -l dereference -d 'Follow symbolic links in folders'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l cross-file-system -d 'Enter folders on other file systems than the one named'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -s s -l summarize -d 'Print the totals alone'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l shared -d 'Stores reach the file and everybody who maps it (the default, but for anonymous memory)'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l private -d 'Stores stay in this mapping, as copies of its pages (the default for anonymous memory)'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand map" -l noreserve -d 'Take no swap space, or no huge pages, in advance (MAP_NORESERVE)'

@@ -274,7 +274,7 @@ fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
             format!("write --address {:#x}", *address as u64 / page * page)
         }
         Cause::NoRoomBehind => "leave out --no-move".into(),
-        Cause::Unmappable("a directory") => "name a file in it".into(),
+        Cause::Unmappable("a directory") => format!("name a file in it; 'mmapctl map -R {file}' looks at all of them"),
         Cause::Unmappable("a character device") => {
             format!("its bytes come by read(2): 'cat {file}'; registers that it lets one map, by 'mmapctl cat {file} --range 0x0..+4 --access 4'")
         }

@@ -90,14 +90,9 @@ impl Report {
     /// What write(2) says, and [`ReaderGone`], behind which there is nobody to go on for.
     pub fn print_anew(&self, globals: &Globals) -> anyhow::Result<()> {
         if globals.json {
-            return out((self.json() + "\n").as_bytes());
+            return anew(&(self.json() + "\n"), globals);
         }
-        if !io::stdout().is_terminal() {
-            return out(self.text.as_bytes());
-        }
-        // Each line to its end, and nothing of what stood below.
-        let text = self.text.replace('\n', "\x1b[K\n");
-        out(format!("\x1b[H{text}\x1b[J").as_bytes())
+        anew(&self.text, globals)
     }
 
     /// The JSON object alone.
@@ -116,6 +111,16 @@ impl std::fmt::Display for ReaderGone {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("the reader of stdout has closed it")
     }
+}
+
+/// As [`Report::print_anew`], for a text, or a line of JSON, made elsewhere.
+pub fn anew(text: &str, globals: &Globals) -> anyhow::Result<()> {
+    if globals.json || !io::stdout().is_terminal() {
+        return out(text.as_bytes());
+    }
+    // Each line to its end, and nothing of what stood below.
+    let text = text.replace('\n', "\x1b[K\n");
+    out(format!("\x1b[H{text}\x1b[J").as_bytes())
 }
 
 /// Writes `bytes` to stdout, waiting where it does not take more (a terminal or pipe set to O_NONBLOCK).

@@ -1,20 +1,25 @@
 //! `map`: make a mapping, show how it lives in memory, work on it, hold it, run a command beside it.
 
+mod files;
+mod glob;
+mod many;
 mod seen;
 mod shape;
 mod stand;
+mod table;
 
 use super::options::{Reader, Where, Writer, interval};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::exit::{Failure, Layer};
-use crate::mapping::{ADVICE, Access, Advice, Backing, Kind, Lock, Populate, Region, Span};
+use crate::mapping::{ADVICE, Access, Advice, Backing, Kind, Lock, Populate, Prot, Region, Span, warm};
 use crate::progress::Progress;
-use crate::session::Script;
+use crate::session::{Beside, Script};
 use crate::signals::Signals;
 use anyhow::Context;
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use files::Files;
 use shape::{MapAs, wanted_len};
 use stand::Stand;
 use std::path::{Path, PathBuf};
@@ -24,15 +29,17 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/map.examples"))]
 pub struct Args {
-    /// The file to map; /dev/zero gives anonymous memory
-    #[arg(required_unless_present_any = ["anonymous", "memfd"], conflicts_with_all = ["anonymous", "memfd"])]
-    file: Option<PathBuf>,
+    /// The files to map, or with -R folders of them; /dev/zero gives anonymous memory
+    #[arg(value_name = "FILE", required_unless_present_any = ["anonymous", "memfd", "files_from"], conflicts_with_all = ["anonymous", "memfd"])]
+    named: Vec<PathBuf>,
     /// Map anonymous memory, --length bytes of it
     #[arg(long, requires = "length", conflicts_with = "memfd")]
     anonymous: bool,
     /// Map a new file in memory, --length bytes of it, which other processes can open while the mapping stands
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "mmapctl", requires = "length")]
     memfd: Option<String>,
+    #[command(flatten)]
+    files: Files,
     #[command(flatten)]
     place: Where,
     #[command(flatten)]
@@ -85,19 +92,23 @@ fn advice() -> impl TypedValueParser<Value = Advice> {
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
+    if args.is_of_many()? {
+        return args.run_many(globals);
+    }
+    let file = args.named.first();
     let memory = match &args.memfd {
         Some(name) => format!("memfd {name}"),
         None => "anonymous memory".into(),
     };
     let job = Job {
         globals,
-        path: args.file.as_deref(),
+        path: file.map(PathBuf::as_path),
         memory: &memory,
         journal: None,
         recovered: false,
     };
     let result = args.run(job.writing(&args.writer));
-    match &args.file {
+    match file {
         Some(file) => result.in_file(file),
         None => result.context(memory),
     }
@@ -115,7 +126,8 @@ impl Args {
         let (backing, span, recovered) = self.backing(stores, job.globals)?;
         let job = Job { recovered, ..job };
         let mut region = self.map_as.region(backing, span, stores)?;
-        self.options.bring_in(&mut region, job)?;
+        let stays = !self.session.is_empty() || self.stand.is_asked() || self.options.watch.is_some();
+        self.options.bring_in(&mut region, job, stays)?;
         let code = session.run(&mut region, job)?;
         if code != 0 {
             return Ok(code);
@@ -125,7 +137,10 @@ impl Args {
         if self.session.is_empty() && (self.stand.command.is_empty() || job.globals.json) {
             self.report(&mut region, job)?;
         }
-        self.stand.stay(&region, signals.as_ref(), job)
+        // Nothing is stored from here on, but perhaps by others.
+        region.lend_lock()?;
+        let beside = Beside::of(&region, job.path);
+        self.stand.stay(&beside, &job.name(), signals.as_ref(), job.globals)
     }
 
     fn report(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
@@ -141,7 +156,7 @@ impl Args {
     }
 
     fn backing(&self, stores: bool, globals: &Globals) -> anyhow::Result<(Backing, Span, bool)> {
-        let (backing, recovered) = match &self.file {
+        let (backing, recovered) = match self.named.first() {
             None => (self.map_as.memory(&self.place, self.memfd.as_deref())?, false),
             Some(path) => self.file(path, stores, globals)?,
         };
@@ -165,6 +180,13 @@ impl Args {
         Ok((backing, span, recovered))
     }
 
+    fn reader(&self) -> Reader {
+        Reader {
+            ignore_journal: self.ignore_journal,
+            ..self.writer.reader()
+        }
+    }
+
     /// Opens the file, by the writers' rules if it is to be stored into; says whether it was recovered first.
     fn file(&self, path: &Path, stores: bool, globals: &Globals) -> anyhow::Result<(Backing, bool)> {
         let access = self.map_as.access(stores);
@@ -179,11 +201,7 @@ impl Args {
             }
             _ if stores && access == Access::Write => self.writer.admit(backing, path, globals),
             _ => {
-                let reader = Reader {
-                    ignore_journal: self.ignore_journal,
-                    ..self.writer.reader()
-                };
-                reader.check(&backing)?;
+                self.reader().check(&backing)?;
                 Ok((backing, false))
             }
         }
@@ -192,14 +210,19 @@ impl Args {
 
 impl OnRegion for Options {
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
-        self.bring_in(region, job)?;
+        self.bring_in(region, job, true)?;
         self.show(region, job)
     }
 }
 
 impl Options {
-    /// Advice, populating, locking, in this order.
-    fn bring_in(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+    /// Whether pages come or stay by it, or the kernel is told what to do with them.
+    fn changes_pages(&self) -> bool {
+        self.populate || self.lock.is_some() || !self.advise.is_empty()
+    }
+
+    /// Advice, populating, locking, in this order; `stays`: somebody uses this very mapping afterwards.
+    fn bring_in(&self, region: &mut Region, job: Job<'_>, stays: bool) -> anyhow::Result<()> {
         for advice in &self.advise {
             region
                 .advise(*advice)
@@ -215,7 +238,12 @@ impl Options {
             };
             let span = region.span();
             let mut progress = Progress::reading(job.globals, "populating", span.len());
-            region.populate(span, how, &mut |done| progress.step(done))?;
+            // Its own page table is of use to nobody then, so what the page cache has is there.
+            if !stays && !self.works_on_table() && region.reaches_file() && shape.prot != Prot::None {
+                warm(region, &mut |done| progress.step(done))?;
+            } else {
+                region.populate(span, how, &mut |done| progress.step(done))?;
+            }
         }
         match self.lock {
             Some(LockWhen::Now) => region.lock(Lock::Now)?,
@@ -223,6 +251,11 @@ impl Options {
             None => {}
         }
         Ok(())
+    }
+
+    /// Whether pages are to be in the page table: to be locked, or to be made huge.
+    fn works_on_table(&self) -> bool {
+        self.lock.is_some() || !self.advise.is_empty()
     }
 
     /// The report, once or again and again: in place on a terminal, one behind the other elsewhere.

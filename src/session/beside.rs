@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 /// What a command is told of the mapping.
 #[derive(Debug)]
 pub(crate) struct Beside {
-    /// A path that opens the same memory; `None` for anonymous memory, which has none.
+    /// A path that opens the same memory; `None` for anonymous memory, which has none, and for several files.
     path: Option<PathBuf>,
     /// Bytes.
     size: u64,
@@ -36,6 +36,16 @@ impl Beside {
                 Some(layout) => layout.file_len(),
             },
         }
+    }
+
+    /// Of several files, `size` bytes together.
+    pub(crate) fn of_many(size: u64) -> Beside {
+        Beside { path: None, size }
+    }
+
+    /// Bytes that are mapped.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
     }
 
     fn command(&self, program: &OsStr) -> Command {

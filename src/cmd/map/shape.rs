@@ -85,6 +85,16 @@ impl MapAs {
         }
     }
 
+    /// Whether the user said how.
+    pub(super) fn is_given(&self) -> bool {
+        self.shared || self.private || self.prot.is_some() || self.noreserve || self.dax
+    }
+
+    /// Whether the user said where in memory.
+    pub(super) fn has_address(&self) -> bool {
+        self.address.is_some()
+    }
+
     /// Whether a mapping of a file could store into it, which takes a descriptor that may write; everything else gets
     /// by without.
     pub(super) fn access(&self, stores: bool) -> Access {

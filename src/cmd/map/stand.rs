@@ -1,10 +1,8 @@
 //! While the mapping stands: holding it, telling that it is there, running a command beside it.
 
-use crate::cli;
-use crate::cmd::Job;
+use crate::cli::{self, Globals};
 use crate::cmd::options::duration;
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::Region;
 use crate::report;
 use crate::session::Beside;
 use crate::signals::Signals;
@@ -42,15 +40,24 @@ impl Stand {
         }
     }
 
-    /// Says that all is in place, then holds the mapping or runs the command; gives the exit code.
-    pub(super) fn stay(&self, region: &Region, signals: Option<&Signals>, job: Job<'_>) -> anyhow::Result<u8> {
-        // Nothing is stored from here on, but perhaps by others.
-        region.lend_lock()?;
+    /// Whether somebody is to be served while the mapping stands.
+    pub(super) fn is_asked(&self) -> bool {
+        self.hold.is_some() || self.ready_fd.is_some() || !self.command.is_empty()
+    }
+
+    /// Says that all is in place, then holds the mapping of what `name` says, or runs the command; gives the exit code.
+    pub(super) fn stay(
+        &self,
+        beside: &Beside,
+        name: &str,
+        signals: Option<&Signals>,
+        globals: &Globals,
+    ) -> anyhow::Result<u8> {
         if let Some(fd) = self.ready_fd {
             tell_fd(fd)?;
         }
         if self.hold.is_some() || self.ready_fd.is_some() {
-            let status = format!("STATUS=holding {}, {} bytes\n", job.name(), region.span().len());
+            let status = format!("STATUS=holding {name}, {} bytes\n", beside.size());
             notify(&format!("READY=1\n{status}"))?;
         }
         match (signals, &self.hold) {
@@ -60,13 +67,13 @@ impl Stand {
                 let _ = notify("STOPPING=1\n");
                 Ok(Exit::Done as u8)
             }
-            (Some(signals), None) => self.run_command(region, signals, job),
+            (Some(signals), None) => self.run_command(beside, signals, globals),
             (None, _) => Ok(Exit::Done as u8),
         }
     }
 
-    fn run_command(&self, region: &Region, signals: &Signals, job: Job<'_>) -> anyhow::Result<u8> {
-        match Beside::of(region, job.path).start(&self.command, signals)? {
+    fn run_command(&self, beside: &Beside, signals: &Signals, globals: &Globals) -> anyhow::Result<u8> {
+        match beside.start(&self.command, signals)? {
             Ok(child) => child.wait_with(signals),
             Err(error) => {
                 // The codes that env(1) and the shells give.
@@ -74,7 +81,7 @@ impl Stand {
                 let name = report::shown(Path::new(&self.command[0]));
                 let failed = || Failure::trouble(format!("cannot run '{name}'")).code(code);
                 if let Err(error) = Err::<(), _>(error).or_fail(failed) {
-                    cli::tell(job.globals, "map", &error);
+                    cli::tell(globals, "map", &error);
                 }
                 Ok(code)
             }

@@ -1,0 +1,334 @@
+//! Which files: those named, those listed in a file, those in folders; and which of them are left out.
+
+use super::glob::Glob;
+use crate::cli::{self, Globals};
+use crate::edit::take_stdin;
+use crate::exit::{Exit, Failure, Layer};
+use crate::mapping::{self, Cause, Identity};
+use crate::quantity::{Qty, Refusal};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+// Which files to map.
+#[derive(Debug, clap::Args)]
+pub(super) struct Files {
+    /// Map the files in folders, and in the folders in them
+    #[arg(help_heading = "Several files", short = 'R', long)]
+    recursive: bool,
+    /// Also map the files named in this one, a line each; - reads them from stdin
+    #[arg(help_heading = "Several files", long, value_name = "FILE", conflicts_with_all = ["anonymous", "memfd"])]
+    files_from: Option<PathBuf>,
+    /// In --files-from, names end with a NUL, as 'find -print0' writes them
+    #[arg(help_heading = "Several files", short = '0', long, requires = "files_from")]
+    null: bool,
+    /// Leave out files that are larger
+    #[arg(help_heading = "Several files", long, value_name = "QTY")]
+    max_size: Option<Qty>,
+    /// Take only files of which the name matches, or with a slash in GLOB, the path; may be given again
+    #[arg(help_heading = "Several files", long, value_name = "GLOB", value_parser = glob())]
+    include: Vec<Glob>,
+    /// Leave out files and folders of which the name matches, or the path; may be given again
+    #[arg(help_heading = "Several files", long, value_name = "GLOB", value_parser = glob())]
+    exclude: Vec<Glob>,
+    /// Follow symbolic links in folders
+    #[arg(help_heading = "Several files", short = 'L', long)]
+    dereference: bool,
+    /// Enter folders on other file systems than the one named
+    #[arg(help_heading = "Several files", long)]
+    cross_file_system: bool,
+    /// Print the totals alone
+    #[arg(help_heading = "Several files", short, long)]
+    pub(super) summarize: bool,
+}
+
+fn glob() -> impl TypedValueParser<Value = Glob> {
+    OsStringValueParser::new().try_map(|text| -> Result<Glob, Refusal> { Glob::read(text) })
+}
+
+/// The end of a recovery journal's name.
+const JOURNAL: &[u8] = b".mmapctl-undo";
+
+/// A file to look at.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    pub(super) path: &'a Path,
+    /// Whether the user has named it, rather than a folder above it.
+    pub(super) named: bool,
+    /// Whether a recovery journal may be beside it. A folder that has been read tells.
+    pub(super) may_wait: bool,
+    /// The file system to stay on, by its `st_dev`.
+    device: Option<u64>,
+}
+
+/// What hears of each file. An error ends it all; what concerns one file is told by whoever hears.
+pub(super) type Visit<'a> = dyn FnMut(&mut Walk<'_>, &Found<'_>) -> anyhow::Result<()> + 'a;
+
+/// What has been seen on the way.
+#[derive(Debug)]
+pub(super) struct Walk<'a> {
+    files: &'a Files,
+    globals: &'a Globals,
+    /// Trouble is told, not only counted.
+    pub(super) tells: bool,
+    /// Whether a file may turn up twice under one name.
+    overlaps: bool,
+    seen: HashSet<(u64, u64)>,
+    /// Folders that were read.
+    pub(super) folders: u64,
+    /// Further names of files that were seen already.
+    pub(super) repeated: u64,
+    /// Files and folders that there was trouble with.
+    pub(super) failed: u64,
+    /// The gravest trouble.
+    pub(super) worst: Exit,
+    /// The path at hand, and how much of it is the folder that was named.
+    path: PathBuf,
+    root: usize,
+}
+
+impl Files {
+    /// Whether what the user named is more than one file, or may be.
+    pub(super) fn are_many(&self, named: &[PathBuf]) -> bool {
+        let filters = self.max_size.is_some() || !self.include.is_empty() || !self.exclude.is_empty();
+        named.len() > 1 || self.recursive || self.files_from.is_some() || filters || self.summarize
+    }
+
+    /// Whether the names come from stdin.
+    pub(super) fn reads_stdin(&self) -> bool {
+        self.files_from.as_deref() == Some(Path::new("-"))
+    }
+
+    /// What makes no sense, told before anything is looked at.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        if self.include.iter().any(Glob::takes_folders_only) {
+            let failure =
+                Failure::trouble("--include is about files, and a pattern with a slash at its end takes folders");
+            return Err(failure.tip("write --include 'FOLDER/**'").into());
+        }
+        Ok(())
+    }
+
+    /// Takes `visit` through all files: in the order named, folders sorted by name.
+    pub(super) fn walk<'a>(
+        &'a self,
+        named: &[PathBuf],
+        globals: &'a Globals,
+        tells: bool,
+        visit: &mut Visit<'_>,
+    ) -> (Walk<'a>, anyhow::Result<()>) {
+        let mut walk = Walk {
+            files: self,
+            globals,
+            tells,
+            overlaps: named.len() > 1 || self.files_from.is_some() || self.dereference,
+            seen: HashSet::new(),
+            folders: 0,
+            repeated: 0,
+            failed: 0,
+            worst: Exit::Done,
+            path: PathBuf::new(),
+            root: 0,
+        };
+        let named = named.iter().try_for_each(|path| walk.named(path, visit));
+        let outcome = named.and_then(|()| match &self.files_from {
+            Some(list) => walk.list(list, visit),
+            None => Ok(()),
+        });
+        (walk, outcome)
+    }
+}
+
+impl Walk<'_> {
+    /// Says what was wrong with a file, and goes on.
+    pub(super) fn trouble(&mut self, error: &anyhow::Error) {
+        self.failed += 1;
+        if self.tells {
+            self.worst = self.worst.max(cli::tell(self.globals, "map", error));
+        }
+    }
+
+    fn trouble_here(&mut self, action: &'static str, error: &std::io::Error) {
+        let error = Err::<(), _>(mapping::Error::io(action, error));
+        if let Err(error) = error.in_file(&self.path) {
+            self.trouble(&error);
+        }
+    }
+
+    /// Whether a file that is open is one to count: no larger than wanted, on the file system wanted, and not seen
+    /// already under another name.
+    pub(super) fn admits(&mut self, found: &Found<'_>, facts: &mapping::Facts) -> anyhow::Result<bool> {
+        let Identity { device, inode, names } = facts.identity;
+        let limit = self.files.max_size.map(|size| size.bytes(facts.page)).transpose()?;
+        if limit.is_some_and(|limit| facts.len > limit) || found.device.is_some_and(|wanted| wanted != device) {
+            return Ok(false);
+        }
+        // Of the many files with one name, none is remembered unless it may come again.
+        if (names > 1 || self.overlaps) && !self.seen.insert((device, inode)) {
+            self.repeated += 1;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn list(&mut self, list: &Path, visit: &mut Visit<'_>) -> anyhow::Result<()> {
+        let mut reader: Box<dyn BufRead> = if list == Path::new("-") {
+            take_stdin()?;
+            Box::new(std::io::stdin().lock())
+        } else {
+            let failed = || Failure::trouble("cannot read the list of files").tip("--files-from - reads it from stdin");
+            Box::new(BufReader::new(File::open(list).or_fail(failed).in_file(list)?))
+        };
+        let end = if self.files.null { 0 } else { b'\n' };
+        let mut name = Vec::new();
+        loop {
+            name.clear();
+            let failed = || Failure::trouble("cannot read the list of files");
+            if reader.read_until(end, &mut name).or_fail(failed).in_file(list)? == 0 {
+                return Ok(());
+            }
+            if name.last() == Some(&end) {
+                name.pop();
+            }
+            if !name.is_empty() {
+                self.named(Path::new(OsStr::from_bytes(&name)), visit)?;
+            }
+        }
+    }
+
+    fn named(&mut self, path: &Path, visit: &mut Visit<'_>) -> anyhow::Result<()> {
+        let folder = Some(path).filter(|_| self.files.recursive);
+        let folder = folder.and_then(|path| fs::metadata(path).ok().filter(fs::Metadata::is_dir));
+        let meta = match folder {
+            Some(meta) => meta,
+            None if !self.wants(path, false) => return Ok(()),
+            // Whatever is wrong with it, opening it tells.
+            None => {
+                let found = Found {
+                    path,
+                    named: true,
+                    may_wait: true,
+                    device: None,
+                };
+                return visit(self, &found);
+            }
+        };
+        self.path = path.to_path_buf();
+        let length = path.as_os_str().len();
+        self.root = length + usize::from(!path.as_os_str().as_bytes().ends_with(b"/"));
+        let device = Some(meta.dev()).filter(|_| !self.files.cross_file_system);
+        self.enter(&meta, device, visit)
+    }
+
+    /// A folder, which `path` leads to.
+    fn enter(&mut self, meta: &fs::Metadata, device: Option<u64>, visit: &mut Visit<'_>) -> anyhow::Result<()> {
+        if device.is_some_and(|device| device != meta.dev()) {
+            return Ok(());
+        }
+        // Links may lead in a circle, and folders named twice are counted once.
+        if self.overlaps && !self.seen.insert((meta.dev(), meta.ino())) {
+            return Ok(());
+        }
+        let entries = match read_sorted(&self.path) {
+            Ok(entries) => entries,
+            // A folder that went away on the way to it.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => {
+                self.trouble_here("read the folder", &error);
+                return Ok(());
+            }
+        };
+        self.folders += 1;
+        let may_wait = entries.iter().any(|(name, _)| name.as_bytes().ends_with(JOURNAL));
+        for (name, kind) in entries {
+            self.path.push(&name);
+            let outcome = self.entry(kind, may_wait, device, visit);
+            self.path.pop();
+            outcome?;
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        kind: Option<fs::FileType>,
+        may_wait: bool,
+        device: Option<u64>,
+        visit: &mut Visit<'_>,
+    ) -> anyhow::Result<()> {
+        let link = kind.is_some_and(|kind| kind.is_symlink());
+        if link && !self.files.dereference {
+            return Ok(());
+        }
+        let below = self.path.as_os_str().as_bytes().get(self.root..).unwrap_or_default();
+        let below = Path::new(OsStr::from_bytes(below));
+        // Before it is looked at: what is left out may be out of reach, too.
+        let is_folder = kind.is_some_and(|kind| kind.is_dir());
+        if !link && !self.wants(below, is_folder) {
+            return Ok(());
+        }
+        let is_file = kind.is_some_and(|kind| kind.is_file());
+        if !is_file {
+            // Links, folders, and what went away or is of a kind that nobody told.
+            let meta = match fs::metadata(&self.path) {
+                Ok(meta) => meta,
+                // A link into nowhere is as special as a FIFO.
+                Err(error) if link || error.kind() == ErrorKind::NotFound => return Ok(()),
+                Err(error) => {
+                    self.trouble_here("look at it", &error);
+                    return Ok(());
+                }
+            };
+            if link && !self.wants(below, meta.is_dir()) {
+                return Ok(());
+            }
+            if meta.is_dir() {
+                return self.enter(&meta, device, visit);
+            }
+            if !meta.is_file() {
+                return Ok(());
+            }
+        }
+        // Taken out while somebody else has the walk.
+        let path = std::mem::take(&mut self.path);
+        let found = Found {
+            path: &path,
+            named: false,
+            // Behind a link, the folder is another.
+            may_wait: may_wait || link,
+            device,
+        };
+        let outcome = visit(self, &found);
+        self.path = path;
+        outcome
+    }
+
+    /// Whether the filters let pass what is at `path`, seen from the folder that was named.
+    fn wants(&self, path: &Path, is_folder: bool) -> bool {
+        let any = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(path, is_folder));
+        let included = is_folder || self.files.include.is_empty() || any(&self.files.include);
+        included && !any(&self.files.exclude)
+    }
+}
+
+/// The entries of a folder by name, each with its kind where that can be told without looking at it.
+fn read_sorted(path: &Path) -> std::io::Result<Vec<(OsString, Option<fs::FileType>)>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        entries.push((entry.file_name(), entry.file_type().ok()));
+    }
+    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(entries)
+}
+
+/// Whether every other file would meet the same: a limit of the process or the machine.
+pub(super) fn is_limit(error: &anyhow::Error) -> bool {
+    let core = error.chain().find_map(|layer| layer.downcast_ref::<mapping::Error>());
+    core.is_some_and(|core| matches!(core.cause, Cause::Limit(_)))
+}

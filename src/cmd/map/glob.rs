@@ -1,0 +1,110 @@
+//! `--include` and `--exclude`: patterns of names and of paths, as .gitignore and rsync have them.
+
+use crate::quantity::Refusal;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// A pattern. Without a slash it is held against the file's name; with one, against its path below the folder that was
+/// named, where `*` stays within a folder and `**` does not. A slash at its end takes folders alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Glob {
+    pattern: Vec<u8>,
+    of_path: bool,
+    folders_only: bool,
+}
+
+impl Glob {
+    /// Reads one from the command line.
+    pub(super) fn read(text: OsString) -> Result<Glob, Refusal> {
+        let shown = text.to_string_lossy().into_owned();
+        let mut pattern = text.into_vec();
+        let folders_only = pattern.len() > 1 && pattern.ends_with(b"/");
+        if folders_only {
+            pattern.pop();
+        }
+        let of_path = pattern.contains(&b'/');
+        if pattern.starts_with(b"/") {
+            pattern.remove(0);
+        }
+        // To the matcher it would mean "everything but".
+        if pattern.starts_with(b"!") {
+            pattern.insert(0, b'\\');
+        }
+        let refusal = |message: String| Refusal {
+            message,
+            tip: "write '*.db', 'cache/**', '{a,b}?' or '[0-9]*'; a backslash makes the next character ordinary".into(),
+        };
+        if pattern.is_empty() {
+            return Err(refusal(format!("the pattern '{shown}' matches nothing")));
+        }
+        match fast_glob::validate(&pattern) {
+            Err(error) => Err(refusal(format!("'{shown}' is no pattern: {error}"))),
+            Ok(()) => Ok(Glob {
+                pattern,
+                of_path,
+                folders_only,
+            }),
+        }
+    }
+
+    /// Whether it takes what is at `path`, seen from the folder that was named.
+    pub(super) fn matches(&self, path: &std::path::Path, is_folder: bool) -> bool {
+        if self.folders_only && !is_folder {
+            return false;
+        }
+        let what = match path.file_name() {
+            Some(name) if !self.of_path => name,
+            _ => path.as_os_str(),
+        };
+        fast_glob::glob_match(&self.pattern, what.as_bytes())
+    }
+
+    /// Whether only folders match it.
+    pub(super) fn takes_folders_only(&self) -> bool {
+        self.folders_only
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn takes(pattern: &str, path: &str) -> bool {
+        Glob::read(pattern.into()).unwrap().matches(Path::new(path), false)
+    }
+
+    #[test]
+    fn without_a_slash_it_is_about_the_name() {
+        assert!(takes("*.db", "a/b/x.db") && takes("[!a]?", "a/bc") && takes("{x,y}", "a/y"));
+        assert!(!takes("*.db", "a.db/x") && !takes("x", "x/y") && !takes("X", "x"));
+    }
+
+    #[test]
+    fn with_a_slash_it_is_about_the_path_from_the_named_folder_on() {
+        assert!(takes("a/*.db", "a/x.db") && takes("a/**", "a/b/x") && takes("**/x", "a/b/x") && takes("/x", "x"));
+        assert!(!takes("a/*.db", "a/b/x.db") && !takes("/x", "a/x") && !takes("b/x", "a/b/x"));
+    }
+
+    #[test]
+    fn a_slash_at_the_end_takes_folders_alone() {
+        let glob = Glob::read("cache/".into()).unwrap();
+        assert!(glob.matches(Path::new("a/cache"), true) && !glob.matches(Path::new("a/cache"), false));
+    }
+
+    #[test]
+    fn names_that_are_no_text_and_exclamation_marks_are_ordinary() {
+        let odd = OsString::from_vec(b"\xff*".to_vec());
+        let name = OsString::from_vec(b"\xff\xfe".to_vec());
+        assert!(Glob::read(odd).unwrap().matches(Path::new(&name), false));
+        assert!(takes("!x", "!x") && !takes("!x", "y"));
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused_with_a_tip() {
+        for bad in ["", "/", "[a", "{a,b", "a\\"] {
+            let refusal = Glob::read(bad.into()).unwrap_err();
+            assert!(!refusal.tip.is_empty() && refusal.message.contains(bad), "{bad}");
+        }
+    }
+}

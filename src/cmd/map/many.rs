@@ -1,0 +1,223 @@
+//! `map` of several files: each is opened, brought in as asked, counted, and let go, or kept while the mapping stands.
+
+use super::files::{Found, Walk, is_limit};
+use super::table::{Row, Table};
+use super::{Args, Job};
+use crate::cli::Globals;
+use crate::cmd::options::has_length;
+use crate::exit::{Exit, Failure, Layer};
+use crate::mapping::{self, Backing, Cause, Facts, Kind, Prot, Region, Shape, Span, count};
+use crate::report::{ReaderGone, plural};
+use crate::session::Beside;
+use crate::signals::Signals;
+use nix::errno::Errno;
+use std::time::Duration;
+
+/// A signal has ended a watch in the middle of a walk.
+#[derive(Debug)]
+struct Stopped;
+
+impl std::error::Error for Stopped {}
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ended by a signal")
+    }
+}
+
+impl Args {
+    /// Whether this is about several files, or may be.
+    ///
+    /// # Errors
+    /// Options about files where there are none.
+    pub(super) fn is_of_many(&self) -> anyhow::Result<bool> {
+        let many = self.files.are_many(&self.named);
+        if many && (self.anonymous || self.memfd.is_some()) {
+            let failure = Failure::trouble("this maps new memory, and there are no files to look for");
+            return Err(failure
+                .tip("leave out -R and the other options for several files")
+                .into());
+        }
+        Ok(many)
+    }
+
+    pub(super) fn run_many(&self, globals: &Globals) -> anyhow::Result<u8> {
+        self.fits_many()?;
+        let mut kept = Vec::new();
+        let watch = self
+            .options
+            .watch
+            .map(|interval| Signals::hold(&[]).map(|signals| (interval, signals)));
+        let watch = watch.transpose()?;
+        let watching = watch.as_ref().map(|(_, signals)| signals);
+        let mut table = Table::new(globals, !self.files.summarize, watch.is_some());
+        if !self.stand.command.is_empty() && !globals.json {
+            table = table.silent();
+        }
+        let (walk, outcome) = self.round(globals, &mut table, Some(&mut kept), watching);
+        match outcome {
+            Err(error) if error.is::<Stopped>() => return Ok(Exit::Done as u8),
+            // Nobody is there to be told, or there is nothing to tell yet.
+            Err(error) if error.is::<ReaderGone>() || table.is_empty() && walk.failed == 0 => return Err(error),
+            _ => {}
+        }
+        // From before the mappings are announced.
+        let signals = self.stand.signals()?;
+        let (name, beside) = (plural(table.files(), "file"), Beside::of_many(table.length()));
+        table.finish(&walk, self.stand.hold.is_some() && outcome.is_ok())?;
+        outcome?;
+        let worst = walk.worst;
+        if let Some((interval, signals)) = &watch {
+            self.look_again(*interval, signals, globals)?;
+            return Ok(worst as u8);
+        }
+        if worst > Exit::Done && !self.stand.command.is_empty() {
+            let failure = Failure::trouble("the command was not run, because not every file could be mapped");
+            return Err(failure.tip("leave them out: --exclude GLOB").into());
+        }
+        if worst > Exit::Done && kept.is_empty() {
+            return Ok(worst as u8);
+        }
+        let code = self.stand.stay(&beside, &name, signals.as_ref(), globals)?;
+        drop(kept);
+        Ok(code.max(worst as u8))
+    }
+
+    /// Counts anew, again and again, until a signal comes.
+    fn look_again(&self, interval: Duration, signals: &Signals, globals: &Globals) -> anyhow::Result<()> {
+        while signals.wait(Some(interval)).is_none() {
+            let mut table = Table::new(globals, !self.files.summarize, true);
+            let (walk, outcome) = self.round(globals, &mut table, None, Some(signals));
+            match outcome {
+                Err(error) if error.is::<Stopped>() => break,
+                outcome => outcome?,
+            }
+            table.finish(&walk, false)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what is for one mapping only.
+    fn fits_many(&self) -> anyhow::Result<()> {
+        self.files.check()?;
+        let (message, tip) = if !self.session.is_empty() {
+            let message = "a session works on one mapping, and this is about several files";
+            (message, "run 'mmapctl map FILE -c VERB' for each")
+        } else if self.map_as.has_address() {
+            (
+                "--address is for one mapping, and this is about several files",
+                "leave it out",
+            )
+        } else if self.options.watch.is_some() && self.files.reads_stdin() {
+            (
+                "--watch looks at the list of files again, and stdin cannot be read twice",
+                "write the list to a file",
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Failure::trouble(message).tip(tip).into())
+    }
+
+    /// Goes through all files once. The first time there is somewhere to keep mappings; later only counts are wanted.
+    fn round<'a>(
+        &'a self,
+        globals: &'a Globals,
+        table: &mut Table<'_>,
+        mut kept: Option<&mut Vec<Region>>,
+        signals: Option<&Signals>,
+    ) -> (Walk<'a>, anyhow::Result<()>) {
+        let tells = kept.is_some();
+        self.files.walk(&self.named, globals, tells, &mut |walk, found| {
+            if signals.is_some_and(|signals| signals.pending().is_some()) {
+                return Err(Stopped.into());
+            }
+            match self.one(walk, found, kept.as_deref_mut(), globals).in_file(found.path) {
+                Ok(None) => Ok(()),
+                Ok(Some((size, span, counts))) => table.row(&Row {
+                    path: found.path,
+                    size,
+                    span,
+                    counts,
+                }),
+                Err(error) if !found.named && is_nothing(&error) => Ok(()),
+                Err(error) if is_limit(&error) => Err(error),
+                Err(error) => {
+                    walk.trouble(&error);
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    /// One file's size, range and counts; `None` where it is not among those wanted.
+    fn one(
+        &self,
+        walk: &mut Walk<'_>,
+        found: &Found<'_>,
+        kept: Option<&mut Vec<Region>>,
+        globals: &Globals,
+    ) -> anyhow::Result<Option<(u64, Span, mapping::Counts)>> {
+        let backing = Backing::open(found.path, self.map_as.access(false), self.writer.lock_timeout)?;
+        let facts = backing.facts();
+        if !found.named && facts.kind != Kind::Regular {
+            return Ok(None);
+        }
+        has_length(&backing)?;
+        self.map_as.for_file(facts)?;
+        if !walk.admits(found, facts)? {
+            return Ok(None);
+        }
+        if found.may_wait {
+            self.reader().check(&backing)?;
+        }
+        let size = facts.len;
+        let span = self.span_of(facts, found.named)?;
+        let kept = kept.filter(|_| !span.is_empty() && self.maps_many());
+        let Some(kept) = kept else {
+            // Counting takes no mapping, as a rule.
+            let mut region = Region::new(backing, span, Shape::sliding(Prot::Read))?;
+            return Ok(Some((size, span, count(&mut region)?)));
+        };
+        let mut region = self.map_as.region(backing, span, false)?;
+        let stays = self.keeps_many();
+        self.options
+            .bring_in(&mut region, Job::on(found.path, globals), stays)?;
+        let counts = count(&mut region)?;
+        if stays {
+            region.close_file();
+            kept.push(region);
+        }
+        Ok(Some((size, span, counts)))
+    }
+
+    /// The range of a file; none of one in a folder that does not reach that far.
+    fn span_of(&self, facts: &Facts, named: bool) -> anyhow::Result<Span> {
+        match self.place.to_map(facts) {
+            Err(_) if !named => {
+                let long = Facts {
+                    len: i64::MAX as u64,
+                    ..facts.clone()
+                };
+                // What is wrong with the range is so for every file.
+                self.place.to_map(&long).map(|_| Span::first(0))
+            }
+            resolved => resolved,
+        }
+    }
+
+    fn maps_many(&self) -> bool {
+        self.keeps_many() || self.options.changes_pages() || self.map_as.is_given()
+    }
+
+    fn keeps_many(&self) -> bool {
+        let watched = self.options.watch.is_some() && self.options.changes_pages();
+        watched || self.options.lock.is_some() || self.stand.is_asked()
+    }
+}
+
+/// A file without pages, such as those of the kernel's own file systems, or one that went away on the way to it.
+fn is_nothing(error: &anyhow::Error) -> bool {
+    let core = error.chain().find_map(|layer| layer.downcast_ref::<mapping::Error>());
+    core.is_some_and(|core| matches!(core.cause, Cause::Unmappable(_) | Cause::Sys(Errno::ENOENT)))
+}
