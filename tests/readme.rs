@@ -183,7 +183,6 @@ fn every_example_of_the_manual_runs_and_prints_what_it_shows() {
 
 #[test]
 fn every_command_of_the_tutorial_runs_in_an_empty_folder_and_prints_what_it_shows() {
-    let test = "every_command_of_the_tutorial_runs_in_an_empty_folder_and_prints_what_it_shows";
     let dir = scratch();
     let mut blocks: Vec<Vec<&str>> = vec![Vec::new()];
     for line in TUTORIAL.lines() {
@@ -194,13 +193,8 @@ fn every_command_of_the_tutorial_runs_in_an_empty_folder_and_prints_what_it_show
     }
     // Tables and pictures have no commands.
     blocks.retain(|block| block.first().is_some_and(|line| line.starts_with("$ ")));
-    let mut steps: Vec<_> = blocks.into_iter().flat_map(|block| steps(block.into_iter())).collect();
+    let steps: Vec<_> = blocks.into_iter().flat_map(|block| steps(block.into_iter())).collect();
     assert!(steps.len() > 40, "the tutorial has commands");
-    let (help, _) = bash(dir.path(), "mmapctl remap --help");
-    if !help.contains("--order") {
-        common::skip(test, "the commands with 'remap --order', which this build has not");
-        steps.retain(|step| !step.command.contains("--order"));
-    }
     run(dir.path(), "the tutorial", &steps);
 }
 

@@ -122,12 +122,14 @@ impl OnRegion for Options {
             .or_else(|error| unchanged(region, before.map(|before| before.len), error))?;
         let changed = of_file && new != old;
         let name = job.name();
+        // The length is the file's, and may stay as it is.
+        let what = if of_file { "length" } else { "mapping" };
         let line = if self.size.is_none() {
             format!("{name}: moved, {} of it", size(old))
         } else if new == old {
-            format!("{name}: the length is {} already", size(new))
+            format!("{name}: the {what} is {} already", size(new))
         } else {
-            format!("{name}: length {} before, {} now", size(old), size(new))
+            format!("{name}: {what} {} before, {} now", size(old), size(new))
         };
         let mut report = Report::new("remap", job.path, changed)
             .field("length_before", old)

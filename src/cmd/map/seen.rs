@@ -30,6 +30,7 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
         Visibility::Shared => "shared",
         Visibility::Private => "private",
     };
+    let nonlinear = if region.layout().is_some() { ", nonlinear" } else { "" };
     let pages = |count: u64| format!("{count} of {}", plural(seen.pages, "page"));
     let resident = match seen.resident {
         Some(count) => format!("{} ({} %)", pages(count), percent(count, seen.pages)),
@@ -41,6 +42,7 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
     let mut report = Report::new("map", job.path, false)
         .field("backing", backing)
         .field("visibility", visibility)
+        .field("nonlinear", region.layout().is_some())
         .field("protection", letters(shape.prot))
         .field("address", format!("{address:#x}"))
         .field("offset", span.start())
@@ -59,7 +61,10 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
         .field("path", path.clone())
         .field("pid", std::process::id())
         .line(format!("{}: {span}, {}", job.name(), size(span.len())))
-        .fact("mapping", format!("{backing}, {visibility}, {}", letters(shape.prot)))
+        .fact(
+            "mapping",
+            format!("{backing}, {visibility}, {}{nonlinear}", letters(shape.prot)),
+        )
         .fact(
             "address",
             format!("{address:#x}, {} of {}", plural(seen.pages, "page"), human(seen.page)),
