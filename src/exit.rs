@@ -271,7 +271,7 @@ fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
         Cause::NotMapped(_) => "give a range within it, or map more of the file".into(),
         Cause::AddressTaken(_) => "leave out --address, or see what is where: mmapctl map FILE -c '! cat /proc/$MMAPCTL_PID/maps'".into(),
         Cause::Unaligned(address, page) => {
-            format!("write --address {:#x}", *address as u64 / page * page)
+            format!("write --address {:#x}", (*address as u64 / page * page).max(16 * page))
         }
         Cause::NoRoomBehind => "leave out --no-move".into(),
         Cause::Unmappable("a directory") => format!("name a file in it; 'mmapctl map -R {file}' looks at all of them"),

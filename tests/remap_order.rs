@@ -231,6 +231,7 @@ fn orders_that_no_file_has_are_refused() {
     }
     for line in [
         "--order 0 --unit 0",
+        "--order 0 --unit 1M",
         "--order 0 --unit 0x4000000000000000",
         "--unit 1",
         "--order 0 --size 1",

@@ -66,7 +66,12 @@ fn order() -> impl TypedValueParser<Value = Order> {
 }
 
 fn pages(text: &str) -> Result<u64, Refusal> {
-    match crate::quantity::number(text)? {
+    // Whoever writes bytes here means another number of pages than the one that a tip about numbers would name.
+    let number = crate::quantity::number(text).map_err(|refusal| Refusal {
+        tip: "a unit is counted in pages: --unit 16 is 64 KiB where a page is 4 KiB".into(),
+        ..refusal
+    });
+    match number? {
         0 => Err(Refusal {
             message: "a unit has at least one page".into(),
             tip: "write --unit 1, or leave it out".into(),
