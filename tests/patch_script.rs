@@ -232,6 +232,53 @@ fn edits_past_the_new_end_are_refused() {
 // ---- what is compared ------------------------------------------------------------------------------------------------
 
 #[test]
+fn so_many_edits_that_two_threads_work_on_them_are_held_against_the_file_one_by_one() {
+    let dir = scratch();
+    let path = dir.path().join("f");
+    let (old, new) = (noise(120_000 * 16), noise(120_000 * 16 + 8)[8..].to_vec());
+    let (mut text, mut patched) = (String::new(), old.clone());
+    for at in (0..old.len()).step_by(16) {
+        let (old, new) = (&old[at..at + 4], &new[at..at + 4]);
+        text += &format!("{at:#x}: {} -> {}\n", const_hex::encode(old), const_hex::encode(new));
+        patched[at..at + 4].copy_from_slice(new);
+    }
+    file(dir.path(), "s", text.as_bytes());
+    let changed = old.iter().zip(&patched).filter(|(old, new)| old != new).count();
+    // From the old bytes, from the new ones, and with half of them in.
+    for half in [0, old.len() / 2] {
+        fs::write(&path, [&patched[..half], &old[half..]].concat()).unwrap();
+        let told = run(dir.path(), "patch f --script s");
+        assert!(
+            half > 0 || told.starts_with(&format!("f: {changed} bytes by 120000 edits in 0x0..")),
+            "{told}"
+        );
+        assert!(told.ends_with(" changed\nexit 0"), "{told}");
+        assert!(fs::read(&path).unwrap() == patched);
+    }
+    assert!(run(dir.path(), "patch f --script s").ends_with(" holds these bytes already; nothing was written\nexit 0"));
+    assert!(run(dir.path(), "patch f --script s --reverse").ends_with(" changed\nexit 0"));
+    assert!(fs::read(&path).unwrap() == old);
+    let mut other = old.clone();
+    let wrong = [16, 70_000 * 16 + 3, 119_999 * 16];
+    for at in wrong {
+        other[at] = !(old[at] ^ new[at]);
+        assert!(other[at] != old[at] && other[at] != new[at]);
+    }
+    fs::write(&path, &other).unwrap();
+    let told = run(dir.path(), "patch f --script s");
+    assert!(
+        told.starts_with("! error: f: 3 of 120000 edits do not match; nothing was written\n"),
+        "{told}"
+    );
+    for at in wrong {
+        let line = format!("s: line {}: bytes at {at:#x} are {:02x}", at / 16 + 1, other[at]);
+        assert!(told.contains(&line), "{line}: {told}");
+    }
+    assert!(told.ends_with("exit 1"), "{told}");
+    assert!(fs::read(&path).unwrap() == other);
+}
+
+#[test]
 fn all_mismatches_are_told_at_once_with_their_lines_and_nothing_is_written() {
     let dir = scratch();
     let path = file(dir.path(), "f", b"0123456789abcdef");

@@ -1,22 +1,18 @@
 //! Edits held against the file: what stands there, what differs, and what is not as expected.
 
-use super::plan::{Comparison, Edits, Extra, Mismatch};
+use super::parts::{Part, Parts};
+use super::plan::{Comparison, Edits, Extra, MANY, Mismatch};
 use super::spool::Spool;
 use super::sums;
 use crate::mapping::{Piece, Region, Span, Step};
+use std::thread;
 
 /// How many bytes of a mismatch are shown.
 const SHOWN: u64 = 16;
 
-/// Edits closer than this are read together.
-const NEAR: u64 = 4096;
-
-/// The most that is read together, and the step in which a longer edit is read.
-const TOGETHER: u64 = 256 << 10;
-
 /// The bytes of a part of the file and of the edits in it, one after the other; used anew for each part.
 #[derive(Default)]
-struct Part {
+struct Bytes {
     /// The file's, edit or not.
     have: Vec<u8>,
     /// What the edits replace.
@@ -53,66 +49,12 @@ impl Edits {
     /// What keeps the file or the edits' bytes from being read.
     pub fn compare(&mut self, region: &mut Region, strict: bool, step: &mut Step<'_>) -> anyhow::Result<Comparison> {
         let mut all = Comparison::default();
-        let mut bytes = Part::default();
         let mut differs = vec![false; self.list.len()];
-        // Those of this part, and checksums: whether these are right already is known only at the end.
-        let mut unexpected = Vec::new();
-        let mut doubtful = Vec::new();
-        // Where the bytes that the next edit expects begin.
-        let mut expects = 0;
-        let mut index = 0;
-        while index < self.list.len() {
-            let (count, group) = self.together(index);
-            // Either several edits in one part, or one edit in several.
-            let step_len = if count > 1 { u64::MAX } else { TOGETHER };
-            let mut verdict = Verdict::default();
-            for part in group.windows(step_len) {
-                self.fetch(region, index..index + count, part, expects, &mut bytes)?;
-                // How much of the edits' bytes has been looked at.
-                let (mut seen, mut compared) = (0, 0);
-                for (nth, differs) in differs[index..index + count].iter_mut().enumerate() {
-                    let index = index + nth;
-                    let (edit, note) = (self.list[index], self.notes[index]);
-                    let both = edit.span().intersect(part);
-                    let len = both.len() as usize;
-                    let have = &bytes.have[(both.start() - part.start()) as usize..][..len];
-                    bytes.old.extend_from_slice(have);
-                    let new = &mut bytes.new[seen..seen + len];
-                    seen += len;
-                    let expected = note.expects().then(|| {
-                        compared += len;
-                        &mut bytes.expected[compared - len..compared]
-                    });
-                    self.judge(index, both.start(), have, expected, new, &mut verdict)?;
-                    if both.end() < edit.at + edit.len {
-                        continue;
-                    }
-                    let Verdict {
-                        differing,
-                        unexpected: at,
-                    } = std::mem::take(&mut verdict);
-                    *differs = differing > 0;
-                    all.differing += differing;
-                    if let Some(offset) = at {
-                        let one = Unexpected { index, offset, expects };
-                        if strict || differing > 0 {
-                            unexpected.push(one);
-                        } else if self.sums(index) {
-                            doubtful.push(one);
-                        }
-                    }
-                    if note.expects() {
-                        expects += edit.len;
-                    }
-                }
-                all.old.push(&bytes.old)?;
-                for one in unexpected.drain(..) {
-                    all.mismatches.push(self.mismatch(&one, &mut all.old)?);
-                }
-                step(all.old.len())?;
-            }
-            index += count;
-        }
+        // Those of checksums: whether these are right already is known only at the end.
+        let doubtful = thread::scope(|scope| {
+            let parts = Parts::new(region, Some(scope).filter(|_| self.list.len() >= MANY));
+            self.compare_parts(parts, strict, &mut all, &mut differs, step)
+        })?;
         sums::compute(
             self,
             region,
@@ -132,39 +74,102 @@ impl Edits {
         Ok(all)
     }
 
-    /// How many edits from `index` on are read together, and the range that holds them.
-    fn together(&self, index: usize) -> (usize, Span) {
-        let mut span = self.list[index].span();
-        let mut count = 1;
-        for edit in &self.list[index + 1..] {
-            let joined = span.join(edit.span());
-            if edit.at > span.end() + NEAR || joined.len() > TOGETHER {
-                break;
+    /// Compares all but checksums: marks the edits that change something in `differs`, and puts what else there is to
+    /// know into `all`. Gives the checksums that do not stand on what they expect.
+    fn compare_parts(
+        &mut self,
+        mut parts: Parts<'_>,
+        strict: bool,
+        all: &mut Comparison,
+        differs: &mut [bool],
+        step: &mut Step<'_>,
+    ) -> anyhow::Result<Vec<Unexpected>> {
+        let mut bytes = Bytes::default();
+        // Those of this part.
+        let mut unexpected = Vec::new();
+        let mut doubtful = Vec::new();
+        // Where the bytes that the next edit expects begin.
+        let mut expects = 0;
+        let mut verdict = Verdict::default();
+        while let Some(part) = parts.next(&self.list, &mut bytes.have)? {
+            self.fetch(&part, expects, &mut bytes)?;
+            if part.edits.len() > 1 && self.extras.is_empty() && bytes.old == bytes.expected {
+                // As all expect it, which of many edits is quicker seen at once.
+                all.differing += count_differing(&bytes.new, &bytes.old);
+                let mut rest = (&bytes.new[..], &bytes.old[..]);
+                for (edit, differs) in self.list[part.edits.clone()].iter().zip(&mut differs[part.edits]) {
+                    let (new, news) = rest.0.split_at(edit.len as usize);
+                    let (old, olds) = rest.1.split_at(edit.len as usize);
+                    *differs = new != old;
+                    rest = (news, olds);
+                }
+                expects += bytes.expected.len() as u64;
+                all.old.push(&bytes.old)?;
+                step(all.old.len())?;
+                continue;
             }
-            span = joined;
-            count += 1;
+            // How much of the edits' bytes has been looked at.
+            let (mut seen, mut compared) = (0, 0);
+            for index in part.edits {
+                let (edit, note) = (self.list[index], self.notes[index]);
+                let both = edit.span().intersect(part.span);
+                let len = both.len() as usize;
+                let have = &bytes.have[(both.start() - part.span.start()) as usize..][..len];
+                let new = &mut bytes.new[seen..seen + len];
+                seen += len;
+                let expected = note.expects().then(|| {
+                    compared += len;
+                    &mut bytes.expected[compared - len..compared]
+                });
+                self.judge(index, both.start(), have, expected, new, &mut verdict)?;
+                if both.end() < edit.at + edit.len {
+                    continue;
+                }
+                let Verdict {
+                    differing,
+                    unexpected: at,
+                } = std::mem::take(&mut verdict);
+                differs[index] = differing > 0;
+                all.differing += differing;
+                if let Some(offset) = at {
+                    let one = Unexpected { index, offset, expects };
+                    if strict || differing > 0 {
+                        unexpected.push(one);
+                    } else if self.sums(index) {
+                        doubtful.push(one);
+                    }
+                }
+                if note.expects() {
+                    expects += edit.len;
+                }
+            }
+            all.old.push(&bytes.old)?;
+            for one in unexpected.drain(..) {
+                all.mismatches.push(self.mismatch(&one, &mut all.old)?);
+            }
+            step(all.old.len())?;
         }
-        (count, span)
+        Ok(doubtful)
     }
 
-    /// Reads the bytes of `part`, and those of the edits `which` that lie in it: all of several, or some of one. What
+    /// Gathers what stands in the places of the edits in `part`, as far as they lie in it, and reads their own bytes. What
     /// they expect begins at `expects`.
-    fn fetch(
-        &mut self,
-        region: &mut Region,
-        which: std::ops::Range<usize>,
-        part: Span,
-        expects: u64,
-        bytes: &mut Part,
-    ) -> anyhow::Result<()> {
-        read_or_zeros(region, part, &mut bytes.have)?;
+    fn fetch(&mut self, part: &Part, expects: u64, bytes: &mut Bytes) -> anyhow::Result<()> {
         bytes.old.clear();
-        let edits = &self.list[which.clone()];
+        let edits = &self.list[part.edits.clone()];
+        for edit in edits {
+            let both = edit.span().intersect(part.span);
+            let begin = (both.start() - part.span.start()) as usize;
+            bytes.old.extend_from_slice(&bytes.have[begin..][..both.len() as usize]);
+        }
         let (into, len) = match edits {
-            [one] => (part.start() - one.at, part.len()),
+            [one] => (part.span.start() - one.at, part.span.len()),
             several => (0, several.iter().map(|edit| edit.len).sum()),
         };
-        let expecting = edits.iter().zip(&self.notes[which]).filter(|(_, note)| note.expects());
+        let expecting = edits
+            .iter()
+            .zip(&self.notes[part.edits.clone()])
+            .filter(|(_, note)| note.expects());
         let expected_len = expecting.map(|(edit, _)| edit.len).sum::<u64>().min(len);
         bytes.new.resize(len as usize, 0);
         self.new.read_at(edits[0].from + into, &mut bytes.new)?;

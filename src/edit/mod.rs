@@ -7,6 +7,7 @@ mod diff;
 mod find;
 mod journal;
 mod number;
+mod parts;
 mod plain;
 mod plan;
 mod script;

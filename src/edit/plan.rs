@@ -154,8 +154,8 @@ pub enum Durability<'a> {
     Atomic(&'a Place),
 }
 
-/// So many edits take about as much memory as a window: 3 MiB and their bytes.
-const MANY: usize = 100_000;
+/// So many edits take about as much memory as a window, 3 MiB and their bytes, and keep a second thread busy.
+pub(super) const MANY: usize = 100_000;
 
 impl Edits {
     /// The range from the first edit to the last.

@@ -266,6 +266,16 @@ impl Backing {
         self
     }
 
+    /// The same open file by another descriptor; the lock is held until both are closed. `None` without a file, or when
+    /// there are no descriptors left.
+    pub(super) fn again(&self) -> Option<Backing> {
+        Some(Backing {
+            file: Some(self.file.as_ref()?.try_clone().ok()?),
+            facts: self.facts.clone(),
+            held: None,
+        })
+    }
+
     /// The facts as of open (and of the last [`Backing::set_len`]).
     pub fn facts(&self) -> &Facts {
         &self.facts

@@ -23,9 +23,9 @@ use super::span::Span;
 use super::trace::traced;
 pub(super) use counts::{CacheStat, Categories, cachestat};
 pub use fork::in_child;
-pub use memory::memfd_with;
 use memory::{Memory, Wanted};
 pub(super) use memory::{huge_memfd, memfd};
+pub use memory::memfd_with;
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use std::ffi::c_void;
@@ -103,6 +103,19 @@ impl Region {
     pub fn sliding(backing: Backing, prot: Prot) -> Result<Region> {
         let span = Span::first(backing.facts().len);
         Region::new(backing, span, Shape::sliding(prot))
+    }
+
+    /// The same range of the same file by windows of its own, for another thread to read. `None` where the bytes are in
+    /// this mapping alone, or it is not one that slides.
+    pub fn again(&self) -> Option<Region> {
+        let shape = Shape {
+            address: None,
+            ..self.shape
+        };
+        if shape.window.is_none() || self.layout.is_some() || self.gone {
+            return None;
+        }
+        Region::new(self.backing.again()?, self.span, shape).ok()
     }
 
     /// The file range it stands for. It may reach past the end of a file that became shorter since it was mapped.

@@ -24,6 +24,9 @@ pub(super) enum Memory {
     Special(NonNull<c_void>, usize),
 }
 
+// SAFETY: mappings are the process's, and every thread finds them at the same address; as memmap2 says of its own.
+unsafe impl Send for Memory {}
+
 /// What to map.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
