@@ -15,7 +15,7 @@ const ALONE: usize = 4;
 const AHEAD: usize = 4;
 
 /// Every so many blocks the thread leaves one to be read by the other, which has to add all edits to those before.
-const SHARE: usize = 3;
+const SHARE: usize = 4;
 
 /// Whole lines; the last of the script may lack its end.
 #[derive(Debug, Default)]

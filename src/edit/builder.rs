@@ -1,15 +1,18 @@
 //! From what users write to [`Edits`]: places resolved, bytes gathered, order and bounds checked.
 
 use super::plain::Plain;
-use super::plan::{Edits, Extra, Note, Origin};
+use super::plan::{Edits, Extra, MANY, Note, Origin};
 use super::spool::Spool;
 use super::sums::SumOf;
 use super::value::Value;
 use crate::exit::Failure;
-use crate::mapping::{Cause, Error, Piece, Region, Span};
+use crate::mapping::{Cause, Error, Piece, Region, Span, reserve_huge};
 use crate::quantity::{Offset, Qty};
 use crate::report::plural;
 use std::str::FromStr;
+
+/// Behind [`MANY`] edits there is room for so many, which takes 64 MiB of address space and no memory until they come.
+const MILLIONS: usize = 2 << 20;
 
 /// Gathers edits in the order in which they are written.
 #[derive(Debug)]
@@ -162,6 +165,10 @@ impl Builder {
         self.ascending &= plain.ascending && edits.list.last().is_none_or(|last| last.at + last.len <= first.at);
         self.previous = Some(last.at + last.len);
         let before = edits.new.len();
+        if edits.list.len() >= MANY && edits.list.capacity() < MILLIONS {
+            reserve_huge(&mut edits.list, MILLIONS);
+            reserve_huge(&mut edits.notes, MILLIONS);
+        }
         edits.list.extend(plain.list.iter().map(|edit| Piece {
             from: before + edit.from,
             ..*edit

@@ -38,7 +38,7 @@ pub use backing::{Access, Backing, Facts, Identity, Kind, Usage, huge_page};
 pub use error::{Cause, Error, Hindrance, Refusal, Result};
 pub use layout::{Arranging, Layout, Part, Run};
 pub use limits::Limit;
-pub use region::{Region, in_child, memfd_with};
+pub use region::{Region, in_child, memfd_with, reserve_huge};
 pub use register::Width;
 pub use residency::{Cell, Counts, Residency, count, survey, unwritten, warm};
 pub use shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Resize, Shape, Visibility, WINDOW};

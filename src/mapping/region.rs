@@ -25,7 +25,7 @@ pub(super) use counts::{CacheStat, Categories, cachestat};
 pub use fork::in_child;
 use memory::{Memory, Wanted};
 pub(super) use memory::{huge_memfd, memfd};
-pub use memory::memfd_with;
+pub use memory::{memfd_with, reserve_huge};
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use std::ffi::c_void;
