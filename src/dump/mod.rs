@@ -18,6 +18,10 @@ pub trait Dump {
     /// the latest by [`finish`](Dump::finish).
     fn bytes(&mut self, data: &[u8], out: &mut Vec<u8>);
 
+    /// As [`bytes`](Dump::bytes), on as many threads as there are buffers where `data` is long enough to be worth it:
+    /// the text is that of all buffers, one after the other.
+    fn share(&mut self, data: &[u8], outs: &mut [Vec<u8>]);
+
     /// Whether a hole costs no more than a line or two: feed it by [`hole`](Dump::hole) if so, as
     /// zero bytes if not.
     fn names_holes(&self) -> bool;
@@ -68,7 +72,7 @@ pub fn dump(format: Format, start: u64, style: Style) -> Box<dyn Dump> {
 }
 
 /// How one format lays out a row of `N` bytes, and what it says where rows are left out.
-trait Layout<const N: usize> {
+trait Layout<const N: usize>: Sync {
     /// Whether a hole has a line of its own; if not, its rows are zero rows like any other.
     const NAMES_HOLES: bool = false;
 
@@ -97,48 +101,48 @@ trait Layout<const N: usize> {
 struct Rows<L, const N: usize> {
     layout: L,
     start: u64,
-    /// Offset of the next row to be laid out, the one `carry` begins. It wraps, so that the last
-    /// row of a 64-bit address space is no special case.
-    at: u64,
+    next: Next<N>,
     carry: [u8; N],
     held: usize,
+    /// Bytes of a hole that was fed but not yet dealt with; they come after `carry`.
+    hole: u64,
+}
+
+/// What the next row's text depends on beside the row.
+#[derive(Clone, Copy)]
+struct Next<const N: usize> {
+    /// Its offset. It wraps, so that the last row of a 64-bit address space is no special case.
+    at: u64,
     squeeze: bool,
     /// The row last laid out, if the next can be called a repetition of it; unused without
     /// `squeeze`.
     above: Option<[u8; N]>,
     /// Bytes in rows left out since `above`.
     repeated: u64,
-    /// Bytes of a hole that was fed but not yet dealt with; they come after `carry`.
-    hole: u64,
 }
 
-impl<L: Layout<N>, const N: usize> Rows<L, N> {
-    fn new(layout: L, start: u64, squeeze: bool) -> Self {
-        Rows {
-            layout,
-            start,
-            at: start,
-            carry: [0; N],
-            held: 0,
-            squeeze,
-            above: None,
-            repeated: 0,
-            hole: 0,
-        }
-    }
+/// Rows of fewer bytes than this are not worth another thread.
+const WORTH_A_THREAD: usize = 64 << 10;
 
+impl<const N: usize> Next<N> {
     #[inline]
-    fn row(&mut self, row: &[u8; N], out: &mut Vec<u8>) {
+    fn row(&mut self, layout: &impl Layout<N>, row: &[u8; N], out: &mut Vec<u8>) {
         if self.squeeze {
             if self.above.as_ref() == Some(row) {
                 self.leave_out(N as u64);
                 return;
             }
-            self.end_run(out);
+            self.end_run(layout, out);
             self.above = Some(*row);
         }
-        self.layout.row(self.at, row, out);
+        layout.row(self.at, row, out);
         self.at = self.at.wrapping_add(N as u64);
+    }
+
+    fn rows(&mut self, layout: &impl Layout<N>, rows: &[[u8; N]], out: &mut Vec<u8>) {
+        for row in rows {
+            self.row(layout, row, out);
+        }
     }
 
     fn leave_out(&mut self, bytes: u64) {
@@ -146,10 +150,56 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
         self.at = self.at.wrapping_add(bytes);
     }
 
-    fn end_run(&mut self, out: &mut Vec<u8>) {
+    fn end_run(&mut self, layout: &impl Layout<N>, out: &mut Vec<u8>) {
         if self.repeated > 0 {
-            self.layout.repeats(self.at, self.repeated, out);
+            layout.repeats(self.at, self.repeated, out);
             self.repeated = 0;
+        }
+    }
+
+    /// Where to cut `rows` into up to `parts` that can be laid out apart: each but the first begins with a row that is
+    /// other than the one above, so that no run reaches over a cut. Gives the index of each cut, ascending.
+    fn cuts(&self, rows: &[[u8; N]], parts: usize) -> Vec<usize> {
+        let parts = parts.min(rows.len() * N / WORTH_A_THREAD);
+        let mut cuts: Vec<usize> = Vec::new();
+        for part in 1..parts {
+            let even = rows.len() / parts * part;
+            let from = cuts.last().map_or(even, |last| even.max(last + 1));
+            let begins = |index: &usize| !self.squeeze || rows[*index] != rows[index - 1];
+            cuts.extend((from..rows.len()).find(begins));
+        }
+        cuts
+    }
+
+    /// The state of a part of `rows` that begins at a cut.
+    fn at_cut(self, rows: &[[u8; N]], begin: usize) -> Self {
+        if begin == 0 {
+            return self;
+        }
+        Next {
+            at: self.at.wrapping_add((begin * N) as u64),
+            above: self.squeeze.then(|| rows[begin - 1]),
+            repeated: 0,
+            ..self
+        }
+    }
+}
+
+impl<L: Layout<N>, const N: usize> Rows<L, N> {
+    fn new(layout: L, start: u64, squeeze: bool) -> Self {
+        let next = Next {
+            at: start,
+            squeeze,
+            above: None,
+            repeated: 0,
+        };
+        Rows {
+            layout,
+            start,
+            next,
+            carry: [0; N],
+            held: 0,
+            hole: 0,
         }
     }
 
@@ -158,7 +208,7 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
         if self.held == N {
             self.held = 0;
             let row = self.carry;
-            self.row(&row, out);
+            self.next.row(&self.layout, &row, out);
         }
     }
 
@@ -184,28 +234,28 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
     /// `bytes` bytes of zero rows that are a hole; a positive multiple of `N`, with nothing
     /// carried.
     fn zero_rows(&mut self, bytes: u64, out: &mut Vec<u8>) {
-        if !self.squeeze {
+        let (next, layout) = (&mut self.next, &self.layout);
+        if !next.squeeze {
             for _ in 0..bytes / N as u64 {
-                self.row(&[0; N], out);
+                next.row(layout, &[0; N], out);
             }
         } else if L::NAMES_HOLES {
-            self.end_run(out);
-            let to = self.at.wrapping_add(bytes);
-            self.layout.hole(self.at, to, out);
-            self.at = to;
+            next.end_run(layout, out);
+            let to = next.at.wrapping_add(bytes);
+            layout.hole(next.at, to, out);
+            next.at = to;
             // What is above the next row is now a hole's line, which no row repeats.
-            self.above = None;
+            next.above = None;
         } else {
-            self.row(&[0; N], out);
-            self.leave_out(bytes - N as u64);
+            next.row(layout, &[0; N], out);
+            next.leave_out(bytes - N as u64);
         }
     }
-}
 
-impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
-    fn bytes(&mut self, mut data: &[u8], out: &mut Vec<u8>) {
+    /// Lays out what is carried with the head of `data`; gives the whole rows behind it, and carries the rest.
+    fn whole_rows<'a>(&mut self, mut data: &'a [u8], out: &mut Vec<u8>) -> &'a [[u8; N]] {
         if data.is_empty() {
-            return;
+            return &[];
         }
         self.end_hole(out);
         if self.held > 0 {
@@ -216,17 +266,64 @@ impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
             data = rest;
         }
         let (rows, rest) = data.as_chunks::<N>();
-        for row in rows {
-            self.row(row, out);
-        }
         if !rest.is_empty() {
             self.carry[..rest.len()].copy_from_slice(rest);
             self.held = rest.len();
         }
+        rows
+    }
+}
+
+impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
+    fn bytes(&mut self, data: &[u8], out: &mut Vec<u8>) {
+        let rows = self.whole_rows(data, out);
+        self.next.rows(&self.layout, rows, out);
+    }
+
+    fn share(&mut self, data: &[u8], outs: &mut [Vec<u8>]) {
+        let Some((first, others)) = outs.split_first_mut() else {
+            return;
+        };
+        let rows = self.whole_rows(data, first);
+        let cuts = self.next.cuts(rows, 1 + others.len());
+        let ends = cuts.iter().copied().chain([rows.len()]);
+        let mut parts = [0].iter().chain(&cuts).copied().zip(ends);
+        let (layout, before) = (&self.layout, self.next);
+        let lay_out = |(begin, end): (usize, usize), out: &mut Vec<u8>| {
+            let mut next = before.at_cut(rows, begin);
+            next.rows(layout, &rows[begin..end], out);
+            if end < rows.len() {
+                next.end_run(layout, out);
+            }
+            next
+        };
+        let Some(here) = parts.next() else { return };
+        self.next = std::thread::scope(|scope| {
+            let mut afar = Vec::new();
+            for (part, out) in parts.zip(others) {
+                let mut text = std::mem::take(out);
+                let lay_out = &lay_out;
+                let work = move || (lay_out(part, &mut text), text);
+                afar.push((part, out, std::thread::Builder::new().spawn_scoped(scope, work)));
+            }
+            let mut next = lay_out(here, first);
+            for (part, out, handle) in afar {
+                next = match handle.map(|handle| handle.join()) {
+                    Ok(Ok((after, text))) => {
+                        *out = text;
+                        after
+                    }
+                    Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                    // Where no thread is to be had, this one does it all.
+                    Err(_) => lay_out(part, out),
+                };
+            }
+            next
+        });
     }
 
     fn names_holes(&self) -> bool {
-        self.squeeze
+        self.next.squeeze
     }
 
     fn hole(&mut self, len: u64, _out: &mut Vec<u8>) {
@@ -235,12 +332,12 @@ impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
 
     fn finish(&mut self, out: &mut Vec<u8>) {
         self.end_hole(out);
-        self.end_run(out);
+        self.next.end_run(&self.layout, out);
         if self.held > 0 {
             self.carry[self.held..].fill(0);
-            self.layout.short(self.at, &self.carry, self.held, out);
+            self.layout.short(self.next.at, &self.carry, self.held, out);
         }
-        let end = self.at.wrapping_add(self.held as u64);
+        let end = self.next.at.wrapping_add(self.held as u64);
         if end != self.start {
             self.layout.end(end, out);
         }
