@@ -135,6 +135,7 @@ complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s q -l quiet -d 'N
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s v -l verbose -d 'Show each mapping system call on stderr as it is made, the way strace writes it'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s x -d 'The same as --format hex'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l no-squeeze -d 'Print repeated rows and holes in full'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l skip-holes -d 'Raw, into a file: leave holes as holes. Elsewhere they are written as the zeros that they are'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l ignore-journal -d 'Read a file that waits for the recovery of an atomic patch all the same'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal'

@@ -9,7 +9,7 @@ use common::{Mount, file, json, noise, page_size, refused, refused_without_touch
 use common::{run_with, sparse};
 use faults::{code, send, signals_are_heard, stderr, watched};
 use mmapctl::mapping::{
-    Access, Backing, Cause, Error, Piece, Populate, Prot, Region, Shape, Span, Visibility, Width, WriteOut,
+    Access, Backing, Cause, Error, Holes, Piece, Populate, Prot, Region, Shape, Span, Visibility, Width, WriteOut,
 };
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use std::fs::{self, OpenOptions};
@@ -345,7 +345,7 @@ fn the_memory_of_a_device_is_neither_copied_nor_populated() {
     for outcome in outcomes {
         assert_eq!(outcome.unwrap_err().cause, Cause::DeviceMemory);
     }
-    let sent = region.write_to(payload.as_fd(), page, &mut |_| Ok(()));
+    let sent = region.write_to(payload.as_fd(), page, Holes::Written, &mut |_| Ok(()));
     assert!(matches!(sent, Err(WriteOut::Source(error)) if error.cause == Cause::DeviceMemory));
     region.make_units_writable(&[piece]).unwrap();
 }

@@ -5,7 +5,7 @@ use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::dump::{self, Dump, Style};
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{Access, Prot, Region, Span, Width, WriteOut};
+use crate::mapping::{Access, Holes, Prot, Region, Span, Width, WriteOut};
 use crate::progress::Progress;
 use crate::report::{self, Report, describe};
 use clap::ValueEnum;
@@ -42,6 +42,9 @@ pub(crate) struct Options {
     /// Load units of exactly this many bytes, each once, for the registers of a device
     #[arg(long, value_name = "WIDTH", value_parser = width())]
     access: Option<Width>,
+    /// Raw, into a file: leave holes as holes. Elsewhere they are written as the zeros that they are
+    #[arg(long, conflicts_with = "access")]
+    skip_holes: bool,
 }
 
 /// How bytes are shown.
@@ -77,6 +80,8 @@ struct Plan {
     access: Option<Width>,
     /// `None`: raw.
     dump: Option<(dump::Format, Style)>,
+    /// What raw output makes of holes.
+    holes: Holes,
 }
 
 impl OnRegion for Options {
@@ -115,6 +120,12 @@ impl Options {
             Format::Xxd => Some(dump::Format::Xxd),
             Format::Plain => Some(dump::Format::Plain),
         };
+        if self.skip_holes && (dump.is_some() || globals.json) {
+            let failure = Failure::trouble("--skip-holes is for raw output into a file, which this is not");
+            return Err(failure
+                .tip("write -f raw, without --json, and send it to a file with '>'")
+                .into());
+        }
         let span = self.place.to_read(region)?;
         if let Some(width) = self.access {
             units(span, width)?;
@@ -123,6 +134,7 @@ impl Options {
             span,
             access: self.access,
             dump: dump.map(|dump| (dump, style)),
+            holes: if self.skip_holes { Holes::Kept } else { Holes::Written },
         })
     }
 }
@@ -150,7 +162,9 @@ fn raw(region: &mut Region, plan: &Plan, progress: &mut Progress) -> anyhow::Res
             Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)
         });
     }
-    let written = region.write_to(std::io::stdout().as_fd(), span, &mut |done| progress.step(done));
+    let written = region.write_to(std::io::stdout().as_fd(), span, plan.holes, &mut |done| {
+        progress.step(done)
+    });
     match written {
         Ok(()) => Ok(()),
         Err(WriteOut::Source(error)) => Err(error.into()),

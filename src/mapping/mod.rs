@@ -4,7 +4,10 @@
 //!
 //! 1. No Rust reference to a mapped byte exists, and outside `register.rs` none is dereferenced: in by `preadv`
 //!    from a file (a memfd, for what is not large) that holds the payload, 1,024 pieces a call, where a short
-//!    count is an exact prefix; out by `process_vm_readv`, or by `write` straight from the mapping. In
+//!    count is an exact prefix; out by `process_vm_readv`, or by `write` straight from the mapping. Bytes that are
+//!    the file's, and that nobody here looks at, go out within the kernel (`output.rs`): by `splice`,
+//!    `copy_file_range` or `sendfile`, from the page cache that the mapping shows; never by `vmsplice`, which would
+//!    leave in a pipe pages that a later store changes. In
 //!    `register.rs` a load or store is one instruction written by hand, and a SIGBUS of that instruction, and of
 //!    no other, comes back from it as an error.
 //! 2. Offsets are file offsets everywhere outside `region.rs`; where a region is a nonlinear view (`layout.rs`), they
@@ -25,6 +28,7 @@ mod backing;
 mod error;
 mod layout;
 mod limits;
+mod output;
 mod region;
 mod register;
 mod residency;
@@ -38,6 +42,7 @@ pub use backing::{Access, Backing, Facts, Identity, Kind, Usage, huge_page};
 pub use error::{Cause, Error, Hindrance, Refusal, Result};
 pub use layout::{Arranging, Layout, Part, Run};
 pub use limits::Limit;
+pub use output::{Holes, WriteOut};
 pub use region::{Region, in_child, memfd_with, reserve_huge};
 pub use register::Width;
 pub use residency::{Cell, Counts, Residency, count, survey, unwritten, warm};
@@ -45,7 +50,6 @@ pub use shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Resize, Shap
 pub use span::Span;
 pub use stream::Sink;
 pub use trace::{trace, trace_to};
-pub use transfer::WriteOut;
 
 /// A signal asked to stop; its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,12 +8,11 @@
 use super::Step;
 use super::error::{Cause, Error, Result};
 use super::layout::Layout;
+use super::output::{Copies, WriteOut, Written, wait_for_room};
 use super::region::Region;
 use super::shape::Populate;
 use super::span::Span;
-use super::transfer::{WriteOut, wait_for_room};
 use nix::errno::Errno;
-use nix::fcntl::copy_file_range;
 use nix::sys::uio::{preadv, pwrite};
 use nix::unistd::write;
 use std::fs::File;
@@ -36,9 +35,6 @@ const GATHERED: usize = 256 << 10;
 /// The least bytes that copy_file_range is asked to copy: where it is no reflink, it is no quicker than a buffer.
 const LONG: u64 = 1 << 20;
 
-/// The most bytes of one copy_file_range. A reflink takes no time, whatever its length; a copy does.
-const COPY: u64 = 64 << 20;
-
 /// The most stretches of data of a sparse file that are kept in mind; what is behind them is copied, holes and all.
 const EXTENTS: usize = 1 << 20;
 
@@ -48,18 +44,13 @@ impl Region {
     ///
     /// # Errors
     /// What makes a page unreadable, at its offset; what the sink says. Part of the view is then written.
-    pub fn write_view(
-        &mut self,
-        layout: &Layout,
-        sink: Sink<'_>,
-        step: &mut Step<'_>,
-    ) -> std::result::Result<(), WriteOut> {
+    pub fn write_view(&mut self, layout: &Layout, sink: Sink<'_>, step: &mut Step<'_>) -> Written<()> {
         self.check_linear("write it out in another order", "which 'cat' writes out as it is")?;
         let file = Span::first(layout.file_len());
         let mut writer = Writer {
             extents: self.extents(file)?,
             region: self,
-            copies: matches!(sink, Sink::File(_)),
+            copies: Copies::default(),
             sink,
             done: 0,
             pieces: Vec::new(),
@@ -105,8 +96,7 @@ impl Region {
 struct Writer<'a, 'b> {
     region: &'a mut Region,
     extents: Vec<Span>,
-    /// Whether it is worth asking for copies within the kernel.
-    copies: bool,
+    copies: Copies,
     sink: Sink<'a>,
     /// The view offset of what comes next, behind all that is gathered.
     done: u64,
@@ -117,8 +107,6 @@ struct Writer<'a, 'b> {
     buffer: Vec<u8>,
     step: &'a mut Step<'b>,
 }
-
-type Written<T> = std::result::Result<T, WriteOut>;
 
 impl Writer<'_, '_> {
     /// The first stretch of data at or behind the file offset; empty when there are only holes.
@@ -147,7 +135,7 @@ impl Writer<'_, '_> {
 
     fn data(&mut self, span: Span) -> Written<()> {
         let mut rest = span;
-        if rest.len() >= LONG && self.copies && self.region.reaches_file() {
+        if rest.len() >= LONG && self.copies.work() && self.region.reaches_file() {
             self.flush()?;
             rest = self.copy(rest)?;
         }
@@ -178,21 +166,13 @@ impl Writer<'_, '_> {
         };
         let mut rest = span;
         while !rest.is_empty() {
-            let (mut from, mut to) = (rest.start() as i64, self.done as i64);
-            let len = rest.len().min(COPY) as usize;
             let source = self.region.backing().file("read")?;
-            match copy_file_range(source, Some(&mut from), out, Some(&mut to), len) {
-                Ok(count) if count > 0 => {
-                    rest = rest.from(rest.start() + count as u64);
-                    self.done += count as u64;
-                    self.stepped()?;
-                }
-                Err(Errno::EINTR) => {}
-                _ => {
-                    self.copies = false;
-                    break;
-                }
-            }
+            let Ok(count @ 1..) = self.copies.copy(source, rest, out, Some(self.done)) else {
+                break;
+            };
+            rest = rest.from(rest.start() + count as u64);
+            self.done += count as u64;
+            self.stepped()?;
         }
         Ok(rest)
     }
@@ -230,9 +210,9 @@ impl Writer<'_, '_> {
                 }
                 (Err(Errno::EINTR), _) => {}
                 (Err(Errno::EAGAIN), Sink::Stream(fd)) => {
-                    wait_for_room(fd).map_err(|errno| WriteOut::Sink(errno.into()))?;
+                    wait_for_room(fd).map_err(WriteOut::sink)?;
                 }
-                (Err(errno), _) => return Err(WriteOut::Sink(errno.into())),
+                (Err(errno), _) => return Err(WriteOut::sink(errno)),
             }
         }
         self.pieces = pieces;

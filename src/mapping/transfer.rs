@@ -7,7 +7,6 @@ use super::shape::{Piece, Populate, WINDOW};
 use super::span::Span;
 use super::{Interrupted, Step};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// How much [`Region::read_chunks`] copies at a time, in bytes: it stays in the second-level cache.
@@ -15,21 +14,6 @@ const CHUNK: usize = 256 << 10;
 
 /// The most pieces that one preadv takes: IOV_MAX.
 const PIECES: usize = 1024;
-
-/// Where [`Region::write_to`] failed.
-#[derive(Debug)]
-pub enum WriteOut {
-    /// Reading the mapping.
-    Source(Error),
-    /// Writing to the descriptor.
-    Sink(std::io::Error),
-}
-
-impl From<Error> for WriteOut {
-    fn from(error: Error) -> WriteOut {
-        WriteOut::Source(error)
-    }
-}
 
 impl Region {
     /// Copies the bytes at file offset `offset` out of the mapping.
@@ -75,41 +59,6 @@ impl Region {
                 }
                 each(chunk.start(), buf)?;
             }
-        }
-        Ok(())
-    }
-
-    /// Writes the bytes of `span` to `sink`, straight from the mapping; waits where the sink does not take more.
-    /// `step` hears how many bytes are done.
-    pub fn write_to(
-        &mut self,
-        sink: BorrowedFd<'_>,
-        span: Span,
-        step: &mut Step<'_>,
-    ) -> std::result::Result<(), WriteOut> {
-        let span = self.check_read(Some(span))?;
-        self.refuse_device_memory("read", span)?;
-        for window in span.windows(self.window_size()) {
-            let mut rest = window;
-            // A pipe takes a page's worth at a time or nothing, wherever the mapping's pages begin: with EFAULT behind
-            // it, what stands before the bad page is asked for again by itself.
-            let mut by_page = false;
-            while !rest.is_empty() {
-                let part = rest.windows(self.page()).next().filter(|_| by_page).unwrap_or(rest);
-                match self.send(sink, part)? {
-                    Ok(count) if count > 0 => rest = rest.from(rest.start() + count as u64),
-                    Ok(_) | Err(Errno::EFAULT) if !by_page => by_page = true,
-                    Ok(_) | Err(Errno::EFAULT) => {
-                        return Err(self.fault("read", span.from(rest.start()), Populate::Read).into());
-                    }
-                    Err(Errno::EINTR) => {}
-                    Err(Errno::EAGAIN) => wait_for_room(sink).map_err(|errno| WriteOut::Sink(errno.into()))?,
-                    Err(errno) => return Err(WriteOut::Sink(errno.into())),
-                }
-            }
-            // /dev/null takes everything without a look, so a file cut short would go unnoticed.
-            self.check_there(window)?;
-            stepped(step, window.end() - span.start(), "read", span.from(window.end()))?;
         }
         Ok(())
     }
@@ -336,7 +285,7 @@ impl Region {
 
     /// The kernel's copies of device memory have the widths that suit the kernel, and some are refused with a bare
     /// EFAULT.
-    fn refuse_device_memory(&mut self, action: &'static str, span: Span) -> Result<()> {
+    pub(super) fn refuse_device_memory(&mut self, action: &'static str, span: Span) -> Result<()> {
         if !self.backing().facts().device_memory || span.is_empty() {
             return Ok(());
         }
@@ -406,14 +355,8 @@ impl Region {
     }
 }
 
-pub(super) fn wait_for_room(sink: BorrowedFd<'_>) -> nix::Result<()> {
-    match poll(&mut [PollFd::new(sink, PollFlags::POLLOUT)], PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(errno) => Err(errno),
-    }
-}
-
-fn stepped(step: &mut Step<'_>, done: u64, action: &'static str, rest: Span) -> Result<()> {
+/// Says to `step` that `done` bytes are done; where it asks to stop, that is an error at the start of `rest`.
+pub(super) fn stepped(step: &mut Step<'_>, done: u64, action: &'static str, rest: Span) -> Result<()> {
     step(done).map_err(|Interrupted(signal)| Error::new(action, Some(rest), Cause::Interrupted(signal)))
 }
 
