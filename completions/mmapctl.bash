@@ -87,7 +87,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__cat)
-            opts="-q -v -o -n -r -f -x -h --json --quiet --verbose --color --progress --offset --length --range --format --no-squeeze --access --skip-holes --ignore-journal --journal --help"
+            opts="-q -v -o -n -r -f -x -h --json --quiet --verbose --color --progress --offset --length --range --format --no-squeeze --access --watch --ignore-journal --journal --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -126,15 +126,19 @@ _mmapctl() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "raw hex canonical xxd plain" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "raw hex canonical xxd plain c u8 i8 u16le u16be i16le i16be u32le u32be i32le i32be u64le u64be i64le i64be f32le f32be f64le f64be" -- "${cur}"))
                     return 0
                     ;;
                 -f)
-                    COMPREPLY=($(compgen -W "raw hex canonical xxd plain" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "raw hex canonical xxd plain c u8 i8 u16le u16be i16le i16be u32le u32be i32le i32be u64le u64be i64le i64be f32le f32be f64le f64be" -- "${cur}"))
                     return 0
                     ;;
                 --access)
                     COMPREPLY=($(compgen -W "1 2 4 8" -- "${cur}"))
+                    return 0
+                    ;;
+                --watch)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --journal)

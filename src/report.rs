@@ -123,6 +123,12 @@ pub fn anew(text: &str, globals: &Globals) -> anyhow::Result<()> {
     out(format!("\x1b[H{text}\x1b[J").as_bytes())
 }
 
+/// The columns and lines of the terminal that stdout is; `None` where it is none, or does not say (TIOCGWINSZ).
+pub fn terminal() -> Option<(usize, usize)> {
+    let (columns, lines) = terminal_size::terminal_size_of(io::stdout())?;
+    Some((columns.0.into(), lines.0.into()))
+}
+
 /// Writes `bytes` to stdout, waiting where it does not take more (a terminal or pipe set to O_NONBLOCK).
 ///
 /// # Errors

@@ -1,17 +1,22 @@
 //! `cat`: show or stream a range, raw or as a dump.
 
-use super::options::{Reader, Where, units, width};
+mod format;
+mod watch;
+
+use super::options::{Reader, Where, interval, units, width};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
-use crate::dump::{self, Dump, Style};
+use crate::dump::{self, Dump, Fit, Style};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{Access, Holes, Prot, Region, Span, Width, WriteOut};
 use crate::progress::Progress;
 use crate::report::{self, Report, describe};
-use clap::ValueEnum;
+use format::Format;
 use std::io::{ErrorKind, IsTerminal};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 // Without a doc comment, which clap would take for the verb's description.
 #[derive(Debug, clap::Args)]
@@ -31,7 +36,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     place: Where,
     /// How to show the bytes; raw when stdout is not a terminal, hex when it is
-    #[arg(short, long, value_name = "FORMAT")]
+    #[arg(short, long, value_name = "FORMAT", value_parser = format::Reader)]
     format: Option<Format>,
     /// The same as --format hex
     #[arg(short = 'x', conflicts_with = "format")]
@@ -43,23 +48,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "WIDTH", value_parser = width())]
     access: Option<Width>,
     /// Raw, into a file: leave holes as holes. Elsewhere they are written as the zeros that they are
-    #[arg(long, conflicts_with = "access")]
+    #[arg(long, conflicts_with_all = ["access", "watch"])]
     skip_holes: bool,
-}
-
-/// How bytes are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// The bytes as they are
-    Raw,
-    /// For people: coloured by byte class, holes named
-    Hex,
-    /// As 'hexdump -C'
-    Canonical,
-    /// As 'xxd'; 'xxd -r' reads it
-    Xxd,
-    /// As 'xxd -p'
-    Plain,
+    /// Show the range again and again, every second or so often, until Ctrl-C, with the bytes marked that have changed
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s", value_parser = interval)]
+    watch: Option<Duration>,
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
@@ -74,19 +67,25 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
 }
 
 /// What to do, decided before the file is mapped.
-struct Plan {
+struct Plan<'a> {
     span: Span,
     /// `None`: copied out, in whatever widths that takes.
     access: Option<Width>,
     /// `None`: raw.
-    dump: Option<(dump::Format, Style)>,
+    dump: Option<(dump::Format<'a>, Style)>,
     /// What raw output makes of holes.
     holes: Holes,
 }
 
 impl OnRegion for Options {
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
-        let plan = self.plan(region, job.globals)?;
+        let name = job
+            .path
+            .map_or(job.memory.as_bytes(), |path| path.as_os_str().as_bytes());
+        let plan = self.plan(region, name, job.globals)?;
+        if let Some(interval) = self.watch {
+            return watch::watch(region, &plan, interval, job);
+        }
         let mut progress = Progress::reading(job.globals, "reading", plan.span.len());
         match plan.dump {
             _ if job.globals.json => json(region, &plan, job, &mut progress),
@@ -100,33 +99,34 @@ impl OnRegion for Options {
 }
 
 impl Options {
-    fn plan(&self, region: &Region, globals: &Globals) -> anyhow::Result<Plan> {
+    /// `name` is what the file is called in a C source.
+    fn plan<'a>(&self, region: &Region, name: &'a [u8], globals: &Globals) -> anyhow::Result<Plan<'a>> {
         let terminal = std::io::stdout().is_terminal();
         let format = match self.format {
             _ if self.hex => Format::Hex,
             Some(format) => format,
-            None if terminal => Format::Hex,
+            None if terminal || self.watch.is_some() => Format::Hex,
             None => Format::Raw,
         };
+        let span = self.place.to_read(region)?;
+        let color = format == Format::Hex && globals.color.color(&std::io::stdout());
+        let unicode = report::is_utf8();
+        // Marks take two columns where they are not colour.
+        let margin = if self.watch.is_some() && !color { 2 } else { 0 };
+        let fit = report::terminal().map(|(columns, _)| Fit::of(columns.saturating_sub(margin), span.end(), unicode));
         let style = Style {
-            color: format == Format::Hex && globals.color.color(&std::io::stdout()),
+            color,
             squeeze: !self.no_squeeze,
-            unicode: report::is_utf8(),
+            unicode,
+            fit: fit.unwrap_or_default(),
         };
-        let dump = match format {
-            Format::Raw => None,
-            Format::Hex => Some(dump::Format::Hex),
-            Format::Canonical => Some(dump::Format::Canonical),
-            Format::Xxd => Some(dump::Format::Xxd),
-            Format::Plain => Some(dump::Format::Plain),
-        };
+        let dump = format.dump(name);
         if self.skip_holes && (dump.is_some() || globals.json) {
             let failure = Failure::trouble("--skip-holes is for raw output into a file, which this is not");
             return Err(failure
                 .tip("write -f raw, without --json, and send it to a file with '>'")
                 .into());
         }
-        let span = self.place.to_read(region)?;
         if let Some(width) = self.access {
             units(span, width)?;
         }
@@ -139,7 +139,7 @@ impl Options {
     }
 }
 
-impl Plan {
+impl Plan<'_> {
     /// Hands the bytes of `span`, a part of the plan's, to `each` in order, with their offsets.
     fn chunks(
         &self,
@@ -154,7 +154,7 @@ impl Plan {
     }
 }
 
-fn raw(region: &mut Region, plan: &Plan, progress: &mut Progress) -> anyhow::Result<()> {
+fn raw(region: &mut Region, plan: &Plan<'_>, progress: &mut Progress) -> anyhow::Result<()> {
     let span = plan.span;
     if plan.access.is_some() {
         return plan.chunks(region, span, |chunk, bytes| {
@@ -182,7 +182,7 @@ const TEXT: usize = 256 << 10;
 /// More threads than this wait for the reader of the text.
 const MOST_THREADS: usize = 4;
 
-fn dumped(region: &mut Region, plan: &Plan, dump: &mut dyn Dump, progress: &mut Progress) -> anyhow::Result<()> {
+fn dumped(region: &mut Region, plan: &Plan<'_>, dump: &mut dyn Dump, progress: &mut Progress) -> anyhow::Result<()> {
     let span = plan.span;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut texts = vec![Vec::new(); threads.min(MOST_THREADS)];
@@ -229,7 +229,7 @@ fn write_out(texts: &mut [Vec<u8>]) -> anyhow::Result<()> {
 }
 
 /// The report, with the bytes as its last field, streamed so that memory stays flat.
-fn json(region: &mut Region, plan: &Plan, job: Job<'_>, progress: &mut Progress) -> anyhow::Result<()> {
+fn json(region: &mut Region, plan: &Plan<'_>, job: Job<'_>, progress: &mut Progress) -> anyhow::Result<()> {
     let span = plan.span;
     let mut report = Report::new("cat", job.path, false)
         .field("offset", span.start())

@@ -57,7 +57,7 @@ impl Layout<16> for Canonical {
     }
 
     fn end(&self, at: u64, out: &mut Vec<u8>) {
-        out.extend_from_slice(super::offset_text(at).as_bytes());
+        out.extend_from_slice(super::remark::offset(at).as_bytes());
         out.push(b'\n');
     }
 }

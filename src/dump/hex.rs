@@ -3,29 +3,35 @@
 //! Without colour, line drawing and squeezing it is `hexdump -Cv`. Lines that stand for rows begin
 //! with `*`.
 
-use super::{Layout, OFFSET, PAIRS, Style, character, offset, offset_text};
+use super::framed::{Seams, paint};
+use super::{Layout, OFFSET, PAIRS, Style, character, offset, remark};
 
 /// Where the cell of byte `index` begins; a line has room for the longest offset.
 const fn cell(index: usize) -> usize {
     OFFSET + 2 + 3 * index + index / 8
 }
-const BAR: usize = cell(15) + 4;
+/// Where the characters' bar is behind a row of `row` cells.
+const fn bar(row: usize) -> usize {
+    cell(row - 1) + 4
+}
+/// The columns of a row of 16 beside the digits of its offset.
+pub(super) const BESIDE: usize = bar(16) + 2 + 16 - OFFSET;
 const UNICODE_BAR: &[u8] = "│".as_bytes();
 const ASCII_BAR: &[u8] = b"|";
-const LINE: usize = BAR + 2 * UNICODE_BAR.len() + 16 + 1;
+const LINE: usize = bar(16) + 2 * UNICODE_BAR.len() + 16 + 1;
 
 /// A colour, as the SGR sequence that switches to it. All are of one length and all set the
 /// foreground alone, so that each replaces the one before it.
-type Ink = [u8; 5];
-const GREY: Ink = *b"\x1b[90m";
+pub(super) type Ink = [u8; 5];
+pub(super) const GREY: Ink = *b"\x1b[90m";
 const CYAN: Ink = *b"\x1b[36m";
 const GREEN: Ink = *b"\x1b[32m";
 const MAGENTA: Ink = *b"\x1b[35m";
 const YELLOW: Ink = *b"\x1b[33m";
-const RESET: &[u8] = b"\x1b[0m";
+pub(super) const RESET: &[u8] = b"\x1b[0m";
 
 /// hexyl's classes: NUL, printable, white space, other control, not ASCII.
-static INKS: [Ink; 256] = {
+pub(super) static INKS: [Ink; 256] = {
     let mut inks = [YELLOW; 256];
     let mut byte = 0;
     while byte < 128 {
@@ -44,13 +50,13 @@ static INKS: [Ink; 256] = {
 /// bars.
 const COLOR_LINE: usize = LINE + (16 + 16 + 3) * size_of::<Ink>() + RESET.len();
 
-/// Our own layout.
-pub(super) struct Hex {
+/// Our own layout, `N` bytes a row: 16, or 8.
+pub(super) struct Hex<const N: usize> {
     color: bool,
     bar: &'static [u8],
 }
 
-impl Hex {
+impl<const N: usize> Hex<N> {
     pub(super) fn new(style: Style) -> Self {
         Hex {
             color: style.color,
@@ -59,14 +65,14 @@ impl Hex {
     }
 
     #[inline]
-    fn bare(&self, at: u64, row: &[u8; 16], len: usize, out: &mut Vec<u8>) {
+    fn bare(&self, at: u64, row: &[u8; N], len: usize, out: &mut Vec<u8>) {
         let mut line = [b' '; LINE];
         let begin = offset(at, &mut line);
         for (index, byte) in row.iter().enumerate().take(len) {
             line[cell(index)..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
         }
-        let text = BAR + self.bar.len();
-        line[BAR..text].copy_from_slice(self.bar);
+        let text = bar(N) + self.bar.len();
+        line[bar(N)..text].copy_from_slice(self.bar);
         for (index, byte) in row.iter().enumerate() {
             line[text + index] = character(*byte);
         }
@@ -77,7 +83,7 @@ impl Hex {
     }
 
     #[inline]
-    fn colored(&self, at: u64, row: &[u8; 16], len: usize, out: &mut Vec<u8>) {
+    fn colored(&self, at: u64, row: &[u8; N], len: usize, out: &mut Vec<u8>) {
         let mut pen = Pen {
             line: [b' '; COLOR_LINE],
             len: 0,
@@ -99,7 +105,7 @@ impl Hex {
             // As long as a sequence, to cover one that wasn't kept.
             pen.put(&[high, low, b' ', b' ', b' ']);
         }
-        pen.len = cells + colors + BAR - cell(0);
+        pen.len = cells + colors + bar(N) - cell(0);
         pen.switch(GREY);
         pen.put(self.bar);
         for byte in row.iter().take(len) {
@@ -123,13 +129,6 @@ impl Hex {
             out.extend_from_slice(RESET);
         }
         out.push(b'\n');
-    }
-
-    /// A remark that stands for rows from `at` on: its `*` is in the column of offsets, the rest in
-    /// that of the bytes.
-    fn left_out(&self, at: u64, text: &str, out: &mut Vec<u8>) {
-        let width = offset_text(at).len() + 1;
-        self.remark(&format!("{:<width$} {text}", "*"), out);
     }
 }
 
@@ -158,19 +157,19 @@ impl Pen {
     }
 }
 
-impl Layout<16> for Hex {
+impl<const N: usize> Layout<N> for Hex<N> {
     const NAMES_HOLES: bool = true;
 
     #[inline]
-    fn row(&self, at: u64, row: &[u8; 16], out: &mut Vec<u8>) {
+    fn row(&self, at: u64, row: &[u8; N], out: &mut Vec<u8>) {
         if self.color {
-            self.colored(at, row, 16, out);
+            self.colored(at, row, N, out);
         } else {
-            self.bare(at, row, 16, out);
+            self.bare(at, row, N, out);
         }
     }
 
-    fn short(&self, at: u64, row: &[u8; 16], len: usize, out: &mut Vec<u8>) {
+    fn short(&self, at: u64, row: &[u8; N], len: usize, out: &mut Vec<u8>) {
         if self.color {
             self.colored(at, row, len, out);
         } else {
@@ -179,48 +178,30 @@ impl Layout<16> for Hex {
     }
 
     fn repeats(&self, end: u64, bytes: u64, out: &mut Vec<u8>) {
-        let text = format!("{} bytes, each row as the one above", grouped(bytes));
-        self.left_out(end.wrapping_sub(bytes), &text, out);
+        let text = remark::repeats(bytes);
+        self.remark(&remark::starred(end.wrapping_sub(bytes), &text), out);
     }
 
     fn hole(&self, from: u64, to: u64, out: &mut Vec<u8>) {
-        self.left_out(
-            from,
-            &format!("hole {from:#x}..{to:#x} ({})", size(to.wrapping_sub(from))),
-            out,
-        );
+        self.remark(&remark::starred(from, &remark::hole(from, to)), out);
     }
 
     fn end(&self, at: u64, out: &mut Vec<u8>) {
-        self.remark(&offset_text(at), out);
+        self.remark(&remark::offset(at), out);
     }
-}
 
-/// A number in groups of three digits.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
+    fn marked(&self, at: u64, row: &[u8; N], len: usize, changed: &[bool], out: &mut Vec<u8>) {
+        if self.color {
+            let seams = Seams::open(self.bar);
+            paint(&seams, &remark::offset(at), row, len, changed, true, out);
+            return;
         }
-        text.push(digit);
+        out.extend_from_slice(if changed.contains(&true) { b"> " } else { b"  " });
+        self.bare(at, row, len, out);
     }
-    text
-}
 
-/// A size for reading, in the largest unit that it fills, cut (not rounded) to a tenth; a size
-/// without tenths is exact.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let unit = bytes.max(1).ilog2() / 10;
-    let (whole, rest) = (bytes >> (10 * unit), bytes & ((1 << (10 * unit)) - 1));
-    let name = UNITS[unit as usize];
-    if rest == 0 {
-        format!("{whole} {name}")
-    } else {
-        let tenths = (u128::from(rest) * 10) >> (10 * unit);
-        format!("{whole}.{tenths} {name}")
+    fn has_margin(&self) -> bool {
+        !self.color
     }
 }
 
@@ -322,6 +303,7 @@ fffffff0  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
             color: true,
             squeeze: false,
             unicode: true,
+            ..BARE
         };
         let text = text(Hex, u64::MAX - 99, style, &b"a\xff".repeat(16));
         let longest = text.lines().map(str::len).max().unwrap();
@@ -329,31 +311,6 @@ fffffff0  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
             (COLOR_LINE - 15..=COLOR_LINE).contains(&(longest + 1)),
             "{longest} of {COLOR_LINE}"
         );
-    }
-
-    #[test]
-    fn sizes_and_numbers_read_well() {
-        for (bytes, text) in [
-            (0, "0 bytes"),
-            (16, "16 bytes"),
-            (1023, "1023 bytes"),
-            (1024, "1 KiB"),
-            (1536, "1.5 KiB"),
-            (1024 * 1024 - 1, "1023.9 KiB"),
-            ((8 << 30) + 4096, "8.0 GiB"),
-            (u64::MAX, "15.9 EiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (65_536, "65,536"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(grouped(number), text);
-        }
     }
 
     #[test]
@@ -371,7 +328,7 @@ fffffff0  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
             squeeze in any::<bool>(),
             unicode in any::<bool>(),
         ) {
-            let style = Style { color: false, squeeze, unicode };
+            let style = Style { color: false, squeeze, unicode, ..BARE };
             let colored = text_of(Hex, start, Style { color: true, ..style }, &pieces);
             prop_assert!(colored.lines().all(|line| line.ends_with("\x1b[0m")));
             prop_assert_eq!(stripped(&colored), text_of(Hex, start, style, &pieces));

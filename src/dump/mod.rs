@@ -4,10 +4,20 @@
 //! the repeated ones and knows holes. So a new format is one `Layout`, and a faster row is a change
 //! to one function.
 
+mod c;
 mod canonical;
+mod framed;
 mod hex;
+mod marked;
 mod plain;
+mod remark;
+#[cfg(test)]
+mod tests;
+mod typed;
 mod xxd;
+
+pub use framed::MARK;
+pub use typed::Unit;
 
 /// One dump in the making: bytes in, text out.
 pub trait Dump {
@@ -42,15 +52,45 @@ pub trait Dump {
 pub struct Style {
     /// Colours by byte class, as SGR sequences (`hex`).
     pub color: bool,
-    /// Leave out rows that repeat the one above, and name holes (`hex`, `canonical`).
+    /// Leave out rows that repeat the one above, and name holes (`hex`, `canonical`, columns of numbers).
     pub squeeze: bool,
     /// The reader's locale is UTF-8, so lines may be drawn (`hex`).
     pub unicode: bool,
+    /// What there is room for (`hex`).
+    pub fit: Fit,
+}
+
+/// The shape of a `hex` dump.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fit {
+    /// 16 bytes a row: what everything gets that is no terminal.
+    #[default]
+    Rows,
+    /// 8 bytes a row.
+    Narrow,
+    /// 16 bytes a row in a frame, with this many digits for the offset.
+    Framed(usize),
+}
+
+impl Fit {
+    /// The best-looking shape whose rows fit a terminal of so many columns, for offsets up to `end`.
+    ///
+    /// Never more than 16 bytes: offsets then go up by the same digit in every dump, and 32 are too many to follow.
+    pub fn of(columns: usize, end: u64, unicode: bool) -> Fit {
+        let digits = remark::offset(end).len();
+        if unicode && digits + framed::BESIDE <= columns {
+            Fit::Framed(digits)
+        } else if digits + hex::BESIDE <= columns {
+            Fit::Rows
+        } else {
+            Fit::Narrow
+        }
+    }
 }
 
 /// A dump's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum Format<'a> {
     /// Our own, for people: two groups of eight, characters, colour, named holes and runs.
     Hex,
     /// Byte for byte `hexdump -C` in the C locale, or `hexdump -Cv` without squeezing.
@@ -59,15 +99,52 @@ pub enum Format {
     Xxd,
     /// Byte for byte `xxd -p`.
     Plain,
+    /// Byte for byte `xxd -i` of a file of this name, as it was typed.
+    C(&'a [u8]),
+    /// Columns of numbers, as `od` prints them.
+    Typed(Unit),
+}
+
+impl Format<'_> {
+    /// Whether a row is a line, so that one can be marked.
+    pub fn has_rows(self) -> bool {
+        !matches!(self, Format::C(_))
+    }
 }
 
 /// A dump in `format` whose first byte has file offset `start`; rows begin there, aligned or not.
-pub fn dump(format: Format, start: u64, style: Style) -> Box<dyn Dump> {
-    match format {
-        Format::Hex => Box::new(Rows::new(hex::Hex::new(style), start, style.squeeze)),
-        Format::Canonical => Box::new(Rows::new(canonical::Canonical, start, style.squeeze)),
-        Format::Xxd => Box::new(Rows::new(xxd::Xxd, start, false)),
-        Format::Plain => Box::new(Rows::new(plain::Plain, start, false)),
+pub fn dump(format: Format<'_>, start: u64, style: Style) -> Box<dyn Dump> {
+    of(format, start, style, None)
+}
+
+/// The same with the bytes marked that `changed` says, one entry a byte; a row with a mark is never left out.
+///
+/// Marks are reverse video where there is colour, and `>` in front of the row where there is none. Formats
+/// [without rows](Format::has_rows) have none.
+pub fn marked(format: Format<'_>, start: u64, style: Style, changed: Vec<bool>) -> Box<dyn Dump> {
+    of(format, start, style, Some(changed))
+}
+
+fn of(format: Format<'_>, start: u64, style: Style, changed: Option<Vec<bool>>) -> Box<dyn Dump> {
+    match (format, style.fit) {
+        (Format::Hex, Fit::Rows) => rows(hex::Hex::<16>::new(style), start, style.squeeze, changed),
+        (Format::Hex, Fit::Narrow) => rows(hex::Hex::<8>::new(style), start, style.squeeze, changed),
+        (Format::Hex, Fit::Framed(digits)) => rows(framed::Framed::new(style, digits), start, style.squeeze, changed),
+        (Format::Canonical, _) => rows(canonical::Canonical, start, style.squeeze, changed),
+        (Format::Xxd, _) => rows(xxd::Xxd, start, false, changed),
+        (Format::Plain, _) => rows(plain::Plain, start, false, changed),
+        (Format::C(name), _) => rows(c::C::new(name, start), start, false, changed),
+        (Format::Typed(unit), _) => rows(typed::Typed::new(unit), start, style.squeeze, changed),
+    }
+}
+
+fn rows<L, const N: usize>(layout: L, start: u64, squeeze: bool, changed: Option<Vec<bool>>) -> Box<dyn Dump>
+where
+    L: Layout<N> + 'static,
+{
+    match changed {
+        None => Box::new(Rows::new(layout, start, squeeze)),
+        Some(changed) => Box::new(Rows::new(marked::Marked::new(layout, start, changed), start, squeeze)),
     }
 }
 
@@ -75,6 +152,12 @@ pub fn dump(format: Format, start: u64, style: Style) -> Box<dyn Dump> {
 trait Layout<const N: usize>: Sync {
     /// Whether a hole has a line of its own; if not, its rows are zero rows like any other.
     const NAMES_HOLES: bool = false;
+
+    /// Whether a dump of no bytes has its first and last lines, too.
+    const FRAMES_NOTHING: bool = false;
+
+    /// Appends the first line, if there is one.
+    fn begin(&self, _out: &mut Vec<u8>) {}
 
     /// Appends one full row, whose first byte has offset `at`. The hot path.
     fn row(&self, at: u64, row: &[u8; N], out: &mut Vec<u8>);
@@ -90,8 +173,29 @@ trait Layout<const N: usize>: Sync {
     /// Appends the line for a hole; called only with [`NAMES_HOLES`](Layout::NAMES_HOLES).
     fn hole(&self, _from: u64, _to: u64, _out: &mut Vec<u8>) {}
 
-    /// Appends the closing line of a dump that was not empty.
+    /// Appends the closing line of a dump that ends at `at`.
     fn end(&self, _at: u64, _out: &mut Vec<u8>) {}
+
+    /// Appends a row of `len` bytes, 1 to `N`, of which those are marked that `changed` says.
+    fn marked(&self, at: u64, row: &[u8; N], len: usize, changed: &[bool], out: &mut Vec<u8>) {
+        out.extend_from_slice(if changed.contains(&true) { b"> " } else { b"  " });
+        if len == N {
+            self.row(at, row, out);
+        } else {
+            self.short(at, row, len, out);
+        }
+    }
+
+    /// Whether marks stand in front of the row: then every line keeps room for them.
+    fn has_margin(&self) -> bool {
+        true
+    }
+
+    /// Whether the row at `at` is to be seen even if it repeats the one above.
+    #[inline]
+    fn keeps(&self, _at: u64) -> bool {
+        false
+    }
 }
 
 /// Cuts what is fed into rows of `N` bytes for a [`Layout`].
@@ -104,6 +208,7 @@ struct Rows<L, const N: usize> {
     next: Next<N>,
     carry: [u8; N],
     held: usize,
+    begun: bool,
     /// Bytes of a hole that was fed but not yet dealt with; they come after `carry`.
     hole: u64,
 }
@@ -122,13 +227,13 @@ struct Next<const N: usize> {
 }
 
 /// Rows of fewer bytes than this are not worth another thread.
-const WORTH_A_THREAD: usize = 64 << 10;
+const WORTH_A_THREAD: usize = if cfg!(test) { 64 } else { 64 << 10 };
 
 impl<const N: usize> Next<N> {
     #[inline]
     fn row(&mut self, layout: &impl Layout<N>, row: &[u8; N], out: &mut Vec<u8>) {
         if self.squeeze {
-            if self.above.as_ref() == Some(row) {
+            if self.above.as_ref() == Some(row) && !layout.keeps(self.at) {
                 self.leave_out(N as u64);
                 return;
             }
@@ -199,7 +304,15 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
             next,
             carry: [0; N],
             held: 0,
+            begun: false,
             hole: 0,
+        }
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        if !self.begun {
+            self.begun = true;
+            self.layout.begin(out);
         }
     }
 
@@ -257,6 +370,7 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
         if data.is_empty() {
             return &[];
         }
+        self.begin(out);
         self.end_hole(out);
         if self.held > 0 {
             let (head, rest) = data.split_at(data.len().min(N - self.held));
@@ -331,6 +445,9 @@ impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {
+        if self.hole > 0 || L::FRAMES_NOTHING {
+            self.begin(out);
+        }
         self.end_hole(out);
         self.next.end_run(&self.layout, out);
         if self.held > 0 {
@@ -338,7 +455,7 @@ impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
             self.layout.short(self.next.at, &self.carry, self.held, out);
         }
         let end = self.next.at.wrapping_add(self.held as u64);
-        if end != self.start {
+        if end != self.start || L::FRAMES_NOTHING {
             self.layout.end(end, out);
         }
     }
@@ -369,282 +486,8 @@ fn offset<const LINE: usize>(at: u64, line: &mut [u8; LINE]) -> usize {
     (at.leading_zeros() as usize / 4).min(8)
 }
 
-/// `at` in eight digits or more, for lines that aren't hot.
-fn offset_text(at: u64) -> String {
-    format!("{at:08x}")
-}
-
 /// A byte in the character column: itself if it is printable ASCII, `.` if not.
 #[inline]
 fn character(byte: u8) -> u8 {
     if matches!(byte, b' '..=b'~') { byte } else { b'.' }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::io::Write;
-    use std::os::unix::fs::FileExt;
-    use std::process::{Command, Stdio};
-
-    /// No colour, no line drawing.
-    pub(super) const BARE: Style = Style {
-        color: false,
-        squeeze: true,
-        unicode: false,
-    };
-    /// The same, with every row printed.
-    pub(super) const VERBOSE: Style = Style { squeeze: false, ..BARE };
-
-    /// What a dump is fed.
-    #[derive(Clone, Debug)]
-    pub(super) enum Piece {
-        Data(Vec<u8>),
-        Hole(u64),
-    }
-
-    pub(super) fn text_of(format: Format, start: u64, style: Style, pieces: &[Piece]) -> String {
-        let mut dump = dump(format, start, style);
-        let mut out = Vec::new();
-        for piece in pieces {
-            match piece {
-                Piece::Data(data) => dump.bytes(data, &mut out),
-                Piece::Hole(len) => dump.hole(*len, &mut out),
-            }
-        }
-        dump.finish(&mut out);
-        String::from_utf8(out).unwrap()
-    }
-
-    pub(super) fn text(format: Format, start: u64, style: Style, data: &[u8]) -> String {
-        text_of(format, start, style, &[Piece::Data(data.to_vec())])
-    }
-
-    /// Bytes without a pattern, the same on every run.
-    pub(super) fn noise(len: usize) -> Vec<u8> {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        std::iter::repeat_with(|| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 32) as u8
-        })
-        .take(len)
-        .collect()
-    }
-
-    /// Inputs at which a dump can go wrong.
-    pub(super) fn inputs() -> Vec<Vec<u8>> {
-        let mut inputs: Vec<Vec<u8>> = Vec::new();
-        for len in [
-            0, 1, 2, 15, 16, 17, 29, 30, 31, 32, 33, 47, 48, 49, 59, 60, 61, 255, 256, 4096, 10_007,
-        ] {
-            inputs.push(noise(len));
-            inputs.push(vec![0; len]);
-            inputs.push(vec![b'x'; len]);
-            inputs.push((0..len).map(|at| (at / 16 % 2) as u8).collect());
-            inputs.push((0..len).map(|at| (at / 80 % 3) as u8 * 0x7f).collect());
-        }
-        inputs.push((0..=255).collect());
-        // Rows that repeat, then one that does not, then the first again: each run has its own
-        // mark.
-        inputs.push([vec![0; 64], noise(16), vec![0; 64], noise(16).repeat(3), noise(5)].concat());
-        inputs
-    }
-
-    /// The output of another tool, or `None`, said aloud, if it isn't installed.
-    pub(super) fn peer(program: &str, args: &[&str], file: &tempfile::NamedTempFile) -> Option<String> {
-        let run = Command::new(program)
-            .args(args)
-            .arg(file.path())
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output();
-        match run {
-            Ok(run) => {
-                assert!(run.status.success(), "{program} {args:?}: {}", run.status);
-                Some(String::from_utf8(run.stdout).unwrap())
-            }
-            Err(error) => {
-                // Not eprintln, which is captured in a test that passes, as this one will.
-                writeln!(std::io::stderr(), "SKIPPED {program}: {error}").unwrap();
-                None
-            }
-        }
-    }
-
-    /// Asserts that a dump of whole files, and of ranges of them, is what `program` prints.
-    pub(super) fn assert_is_peer(format: Format, style: Style, program: &str, args: &[&str], length_flag: &str) {
-        for data in inputs() {
-            let file = tempfile::NamedTempFile::new().unwrap();
-            file.as_file().write_all_at(&data, 0).unwrap();
-            let Some(whole) = peer(program, args, &file) else {
-                return;
-            };
-            assert_eq!(
-                text(format, 0, style, &data),
-                whole,
-                "{program} {args:?} of {} bytes",
-                data.len()
-            );
-            for (start, len) in [
-                (0, 1),
-                (1, 16),
-                (5, 40),
-                (16, 32),
-                (16, 37),
-                (33, 4096),
-                (7, 9999),
-                (250, 1),
-            ] {
-                if start + len > data.len() {
-                    continue;
-                }
-                let (skip, length) = (start.to_string(), len.to_string());
-                let args = [args, &["-s", &skip, length_flag, &length]].concat();
-                let range = peer(program, &args, &file).unwrap();
-                assert_eq!(
-                    text(format, start as u64, style, &data[start..][..len]),
-                    range,
-                    "{program} {args:?}"
-                );
-            }
-        }
-        for (data, start) in [
-            (noise(64), (1 << 32) - 16),
-            (noise(70), (1 << 32) - 37),
-            (vec![0; 80], 0x12_3456_7890),
-        ] {
-            let file = sparse(&data, start);
-            let (skip, length) = (start.to_string(), data.len().to_string());
-            let args = [args, &["-s", &skip, length_flag, &length]].concat();
-            let Some(range) = peer(program, &args, &file) else {
-                return;
-            };
-            assert_eq!(text(format, start, style, &data), range, "{program} {args:?}");
-        }
-    }
-
-    /// A file with `data` at offset `start`, beyond what the disk holds.
-    fn sparse(data: &[u8], start: u64) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len(start + data.len() as u64 + 100).unwrap();
-        file.as_file().write_all_at(data, start).unwrap();
-        file
-    }
-
-    fn formats() -> impl Strategy<Value = Format> {
-        prop_oneof![
-            Just(Format::Hex),
-            Just(Format::Canonical),
-            Just(Format::Xxd),
-            Just(Format::Plain)
-        ]
-    }
-
-    fn styles() -> impl Strategy<Value = Style> {
-        any::<[bool; 3]>().prop_map(|[color, squeeze, unicode]| Style {
-            color,
-            squeeze,
-            unicode,
-        })
-    }
-
-    /// Data with few values and long runs, so that rows do repeat, and holes in it.
-    pub(super) fn pieces() -> impl Strategy<Value = Vec<Piece>> {
-        let run = (prop_oneof![Just(0_u8), Just(b'a'), any::<u8>()], 0_usize..80)
-            .prop_map(|(byte, len)| Piece::Data(vec![byte; len]));
-        let mixed = proptest::collection::vec(any::<u8>(), 0..40).prop_map(Piece::Data);
-        let hole = (0_u64..400).prop_map(Piece::Hole);
-        proptest::collection::vec(prop_oneof![3 => run, 1 => mixed, 1 => hole], 0..12)
-    }
-
-    proptest! {
-        #[test]
-        fn the_text_does_not_depend_on_how_the_input_is_cut(
-            format in formats(),
-            style in styles(),
-            start in any::<u64>(),
-            pieces in pieces(),
-            cuts in proptest::collection::vec(0_usize..50, 1..20),
-        ) {
-            let mut cuts = cuts.into_iter().cycle();
-            let mut cut = Vec::new();
-            for piece in &pieces {
-                match piece {
-                    Piece::Data(data) => {
-                        let mut rest = &data[..];
-                        // A bound on the cuts, as they may all be 0.
-                        for at in cuts.by_ref().take(30) {
-                            let (head, tail) = rest.split_at(at.min(rest.len()));
-                            cut.push(Piece::Data(head.to_vec()));
-                            rest = tail;
-                        }
-                        cut.push(Piece::Data(rest.to_vec()));
-                    }
-                    Piece::Hole(len) => {
-                        let at = cuts.next().map_or(0, |at| at as u64).min(*len);
-                        cut.extend([Piece::Hole(at), Piece::Data(vec![]), Piece::Hole(len - at)]);
-                    }
-                }
-            }
-            prop_assert_eq!(
-                text_of(format, start, style, &pieces),
-                text_of(format, start, style, &cut)
-            );
-        }
-
-        #[test]
-        fn a_hole_is_zero_bytes_wherever_it_is_not_named(
-            format in formats(),
-            style in styles(),
-            start in 0_u64..1 << 40,
-            pieces in pieces(),
-        ) {
-            let style = Style { squeeze: style.squeeze && format != Format::Hex, ..style };
-            let zeros: Vec<Piece> = pieces
-                .iter()
-                .map(|piece| match piece {
-                    Piece::Hole(len) => Piece::Data(vec![0; *len as usize]),
-                    data => data.clone(),
-                })
-                .collect();
-            prop_assert_eq!(
-                text_of(format, start, style, &pieces),
-                text_of(format, start, style, &zeros)
-            );
-        }
-    }
-
-    #[test]
-    fn nothing_in_is_nothing_out() {
-        for format in [Format::Hex, Format::Canonical, Format::Xxd, Format::Plain] {
-            for style in [BARE, VERBOSE, Style { color: true, ..BARE }] {
-                for start in [0, 5] {
-                    assert_eq!(text_of(format, start, style, &[]), "");
-                    assert_eq!(
-                        text_of(format, start, style, &[Piece::Data(vec![]), Piece::Hole(0)]),
-                        ""
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn only_squeezing_formats_name_holes() {
-        let names = |format, style| dump(format, 0, style).names_holes();
-        assert!(names(Format::Hex, BARE) && names(Format::Canonical, BARE));
-        assert!(!names(Format::Hex, VERBOSE) && !names(Format::Canonical, VERBOSE));
-        assert!(!names(Format::Xxd, BARE) && !names(Format::Plain, BARE));
-    }
-
-    #[test]
-    fn the_last_row_of_the_address_space_is_a_row_like_any_other() {
-        let text = text(Format::Canonical, u64::MAX - 15, BARE, &[b'z'; 16]);
-        assert_eq!(text.lines().nth(1), Some("00000000"));
-        assert!(text.starts_with("fffffffffffffff0  7a 7a"));
-    }
 }

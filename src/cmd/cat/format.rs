@@ -1,0 +1,121 @@
+//! The names of `cat`'s formats, and what each is.
+
+use crate::dump::{self, Unit};
+use crate::quantity::Refusal;
+use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
+use clap::{Arg, Command};
+use std::ffi::OsStr;
+
+/// How bytes are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Raw,
+    Hex,
+    Canonical,
+    Xxd,
+    Plain,
+    C,
+    Typed(Unit),
+}
+
+/// The names, with what help says of them.
+const NAMES: [(&str, &str); 24] = [
+    ("raw", "The bytes as they are"),
+    ("hex", "For people: coloured by byte class, holes named"),
+    ("canonical", "As 'hexdump -C'"),
+    ("xxd", "As 'xxd'; 'xxd -r' reads it"),
+    ("plain", "As 'xxd -p'"),
+    ("c", "As 'xxd -i': an array for a C source"),
+    ("u8", "Columns of numbers, as 'od -t u1'"),
+    ("i8", "The same, signed"),
+    ("u16le", "Of 16 bits, lowest byte first"),
+    ("u16be", "Of 16 bits, highest byte first"),
+    ("i16le", "Signed, lowest byte first"),
+    ("i16be", "Signed, highest byte first"),
+    ("u32le", "Of 32 bits, lowest byte first"),
+    ("u32be", "Of 32 bits, highest byte first"),
+    ("i32le", "Signed, lowest byte first"),
+    ("i32be", "Signed, highest byte first"),
+    ("u64le", "Of 64 bits, lowest byte first"),
+    ("u64be", "Of 64 bits, highest byte first"),
+    ("i64le", "Signed, lowest byte first"),
+    ("i64be", "Signed, highest byte first"),
+    ("f32le", "Floating-point, 32 bits, lowest byte first"),
+    ("f32be", "Floating-point, 32 bits, highest byte first"),
+    ("f64le", "Floating-point, 64 bits, lowest byte first"),
+    ("f64be", "Floating-point, 64 bits, highest byte first"),
+];
+
+impl Format {
+    fn of(name: &str) -> Option<Format> {
+        Some(match name {
+            "raw" => Format::Raw,
+            "hex" => Format::Hex,
+            "canonical" => Format::Canonical,
+            "xxd" => Format::Xxd,
+            "plain" => Format::Plain,
+            "c" => Format::C,
+            name => Format::Typed(Unit::of(name)?),
+        })
+    }
+
+    /// The dump of it, of a file of this name; `None` for bytes as they are.
+    pub(super) fn dump(self, name: &[u8]) -> Option<dump::Format<'_>> {
+        Some(match self {
+            Format::Raw => return None,
+            Format::Hex => dump::Format::Hex,
+            Format::Canonical => dump::Format::Canonical,
+            Format::Xxd => dump::Format::Xxd,
+            Format::Plain => dump::Format::Plain,
+            Format::C => dump::Format::C(name),
+            Format::Typed(unit) => dump::Format::Typed(unit),
+        })
+    }
+}
+
+/// How `--format` is read.
+#[derive(Clone)]
+pub(super) struct Reader;
+
+impl TypedValueParser for Reader {
+    type Value = Format;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<Format, clap::Error> {
+        let orderless = value.to_str().filter(|name| Unit::of(&format!("{name}le")).is_some());
+        if orderless.is_some() {
+            let refuse = |name: String| -> Result<Format, Refusal> {
+                Err(Refusal {
+                    message: format!("'{name}' does not say the byte order"),
+                    tip: format!("write {name}le (x86, ARM: lowest byte first) or {name}be (network order)"),
+                })
+            };
+            return StringValueParser::new().try_map(refuse).parse_ref(command, arg, value);
+        }
+        // Every name is one of a format; a test holds that.
+        let of = |name: String| Format::of(&name).unwrap_or(Format::Raw);
+        PossibleValuesParser::new(names())
+            .map(of)
+            .parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(names()))
+    }
+}
+
+fn names() -> impl Iterator<Item = PossibleValue> {
+    NAMES.iter().map(|(name, help)| PossibleValue::new(*name).help(*help))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_a_format_of_its_own() {
+        let formats: Vec<_> = NAMES.iter().map(|(name, _)| Format::of(name).unwrap()).collect();
+        for (index, format) in formats.iter().enumerate() {
+            assert!(!formats[..index].contains(format), "{}", NAMES[index].0);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The dump for people on a terminal, in a frame; and rows in which single bytes can be marked.
+
+use super::hex::{GREY, INKS, Ink, RESET};
+use super::{Layout, PAIRS, Style, character, remark};
+
+/// The columns of a row beside the digits of its offset.
+pub(super) const BESIDE: usize = 2 + CELLS + 1 + 16 + 1;
+/// What a mark in a coloured dump begins with: reverse video.
+pub const MARK: &str = "\x1b[7m";
+/// The columns between the offset's bar and the characters'.
+const CELLS: usize = 2 * (1 + 8 * 3) + 1;
+
+/// What stands between the parts of a row.
+pub(super) struct Seams<'a> {
+    offset: (&'a str, &'a str),
+    middle: &'a str,
+    text: (&'a [u8], &'a [u8], &'a [u8]),
+}
+
+impl<'a> Seams<'a> {
+    /// Those of rows without a frame.
+    pub(super) fn open(bar: &'a [u8]) -> Seams<'a> {
+        Seams {
+            offset: ("", "  "),
+            middle: "  ",
+            text: (b"  ", bar, bar),
+        }
+    }
+
+    const FRAME: Seams<'static> = Seams {
+        offset: ("│", "│ "),
+        middle: " ┊ ",
+        text: (b" ", "│".as_bytes(), "│".as_bytes()),
+    };
+}
+
+/// Switches colours and marks, each only where it changes.
+struct Brush<'a> {
+    out: &'a mut Vec<u8>,
+    color: bool,
+    ink: Option<Ink>,
+    reverse: bool,
+}
+
+impl Brush<'_> {
+    fn put(&mut self, ink: Ink, reverse: bool, text: &[u8]) {
+        if self.color {
+            if self.reverse && !reverse {
+                self.out.extend_from_slice(b"\x1b[27m");
+            }
+            if self.ink != Some(ink) {
+                self.out.extend_from_slice(&ink);
+                self.ink = Some(ink);
+            }
+            if reverse && !self.reverse {
+                self.out.extend_from_slice(MARK.as_bytes());
+            }
+            self.reverse = reverse;
+        }
+        self.out.extend_from_slice(text);
+    }
+
+    /// Space and seams between two parts, in the colour that is on if there is one.
+    fn gap(&mut self, text: &[u8]) {
+        let ink = if text.is_ascii() {
+            self.ink.unwrap_or(GREY)
+        } else {
+            GREY
+        };
+        self.put(ink, false, text);
+    }
+
+    fn end(&mut self) {
+        if self.color {
+            self.out.extend_from_slice(RESET);
+        }
+        self.out.push(b'\n');
+    }
+}
+
+/// Appends a row of `len` bytes; those that `changed` says are in reverse video, given `color`.
+pub(super) fn paint<const N: usize>(
+    seams: &Seams<'_>,
+    offset: &str,
+    row: &[u8; N],
+    len: usize,
+    changed: &[bool],
+    color: bool,
+    out: &mut Vec<u8>,
+) {
+    let is_changed = |index: usize| changed.get(index).copied().unwrap_or(false);
+    let mut brush = Brush {
+        out,
+        color,
+        ink: None,
+        reverse: false,
+    };
+    // A row without colour says here that it has changed.
+    let edge = if !color && changed.contains(&true) {
+        ">"
+    } else {
+        seams.offset.0
+    };
+    brush.put(GREY, false, edge.as_bytes());
+    brush.put(GREY, false, offset.as_bytes());
+    brush.gap(seams.offset.1.as_bytes());
+    for (index, byte) in row.iter().enumerate() {
+        if index > 0 {
+            brush.gap(if index % 8 == 0 { seams.middle.as_bytes() } else { b" " });
+        }
+        if index < len {
+            brush.put(INKS[usize::from(*byte)], is_changed(index), &PAIRS[usize::from(*byte)]);
+        } else {
+            brush.gap(b"  ");
+        }
+    }
+    brush.gap(seams.text.0);
+    brush.put(GREY, false, seams.text.1);
+    for (index, byte) in row.iter().enumerate().take(len) {
+        brush.put(INKS[usize::from(*byte)], is_changed(index), &[character(*byte)]);
+    }
+    if !seams.offset.0.is_empty() {
+        for _ in len..N {
+            brush.gap(b" ");
+        }
+    }
+    brush.put(GREY, false, seams.text.2);
+    brush.end();
+}
+
+/// Our own layout in a frame.
+pub(super) struct Framed {
+    color: bool,
+    digits: usize,
+}
+
+impl Framed {
+    /// With room for so many digits of an offset.
+    pub(super) fn new(style: Style, digits: usize) -> Framed {
+        Framed {
+            color: style.color,
+            digits,
+        }
+    }
+
+    fn offset(&self, at: u64) -> String {
+        format!("{at:0digits$x}", digits = self.digits)
+    }
+
+    fn line(&self, text: &str, out: &mut Vec<u8>) {
+        if self.color {
+            out.extend_from_slice(&GREY);
+        }
+        out.extend_from_slice(text.as_bytes());
+        if self.color {
+            out.extend_from_slice(RESET);
+        }
+        out.push(b'\n');
+    }
+
+    /// A bar across, with what it has at its corners.
+    fn across(&self, [left, offset, middle, text, right]: [char; 5], out: &mut Vec<u8>) {
+        let (digits, half, chars) = ("─".repeat(self.digits), "─".repeat(CELLS / 2), "─".repeat(16));
+        self.line(
+            &format!("{left}{digits}{offset}{half}{middle}{half}{text}{chars}{right}"),
+            out,
+        );
+    }
+
+    fn remark(&self, text: &str, out: &mut Vec<u8>) {
+        let (digits, room) = (self.digits, CELLS + 16);
+        self.line(&format!("│{:<digits$}│ {text:<room$}│", "*"), out);
+    }
+}
+
+impl Layout<16> for Framed {
+    const NAMES_HOLES: bool = true;
+
+    fn begin(&self, out: &mut Vec<u8>) {
+        self.across(['┌', '┬', '┬', '┬', '┐'], out);
+    }
+
+    fn row(&self, at: u64, row: &[u8; 16], out: &mut Vec<u8>) {
+        self.marked(at, row, 16, &[], out);
+    }
+
+    fn short(&self, at: u64, row: &[u8; 16], len: usize, out: &mut Vec<u8>) {
+        self.marked(at, row, len, &[], out);
+    }
+
+    fn marked(&self, at: u64, row: &[u8; 16], len: usize, changed: &[bool], out: &mut Vec<u8>) {
+        paint(&Seams::FRAME, &self.offset(at), row, len, changed, self.color, out);
+    }
+
+    fn has_margin(&self) -> bool {
+        false
+    }
+
+    fn repeats(&self, _end: u64, bytes: u64, out: &mut Vec<u8>) {
+        self.remark(&remark::repeats(bytes), out);
+    }
+
+    fn hole(&self, from: u64, to: u64, out: &mut Vec<u8>) {
+        self.remark(&remark::hole(from, to), out);
+    }
+
+    fn end(&self, at: u64, out: &mut Vec<u8>) {
+        let (half, chars) = (" ".repeat(CELLS / 2), " ".repeat(16));
+        self.line(&format!("│{}│{half}┊{half}│{chars}│", self.offset(at)), out);
+        self.across(['└', '┴', '┴', '┴', '┘'], out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{BARE, Piece, VERBOSE, pieces, text_of};
+    use super::super::{Fit, Format, Style};
+    use proptest::prelude::*;
+
+    const FRAMED: Style = Style {
+        unicode: true,
+        fit: Fit::Framed(8),
+        ..BARE
+    };
+
+    #[test]
+    fn rows_remarks_and_the_end_stand_in_a_frame() {
+        let pieces = [
+            Piece::Data([&b"Hello, \x7f\x80\xff\tworld"[..], &[0; 48]].concat()),
+            Piece::Hole(0x8_0000),
+            Piece::Data(b"abc".to_vec()),
+        ];
+        assert_eq!(
+            text_of(Format::Hex, 0, FRAMED, &pieces),
+            "\
+┌────────┬─────────────────────────┬─────────────────────────┬────────────────┐
+│00000000│ 48 65 6c 6c 6f 2c 20 7f ┊ 80 ff 09 77 6f 72 6c 64 │Hello, ....world│
+│00000010│ 00 00 00 00 00 00 00 00 ┊ 00 00 00 00 00 00 00 00 │................│
+│*       │ 32 bytes, each row as the one above                                │
+│*       │ hole 0x40..0x80040 (512 KiB)                                       │
+│00080040│ 61 62 63                ┊                         │abc             │
+│00080043│                         ┊                         │                │
+└────────┴─────────────────────────┴─────────────────────────┴────────────────┘
+"
+        );
+        assert_eq!(text_of(Format::Hex, 0, FRAMED, &[]), "");
+    }
+
+    #[test]
+    fn a_terminal_gets_what_fits_it() {
+        for (columns, end, unicode, fit) in [
+            (79, 100, true, Fit::Framed(8)),
+            (78, 100, true, Fit::Rows),
+            (200, 100, true, Fit::Framed(8)),
+            (200, 100, false, Fit::Rows),
+            (80, 1 << 33, true, Fit::Framed(9)),
+            (80, 1 << 37, true, Fit::Rows),
+            (77, 100, true, Fit::Narrow),
+            (0, u64::MAX, true, Fit::Narrow),
+        ] {
+            assert_eq!(Fit::of(columns, end, unicode), fit, "{columns} columns, up to {end:#x}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_wider_than_what_it_was_made_for(
+            start in 0_u64..1 << 40,
+            pieces in pieces(),
+            columns in 45_usize..100,
+            unicode in any::<bool>(),
+        ) {
+            let fit = Fit::of(columns, start + 20_000, unicode);
+            let text = text_of(Format::Hex, start, Style { unicode, fit, ..VERBOSE }, &pieces);
+            let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+            // Eight a row is the least that there is.
+            prop_assert!(widest <= columns || fit == Fit::Narrow, "{widest} of {columns}:\n{text}");
+            if let Fit::Framed(digits) = fit {
+                prop_assert!(text.lines().all(|line| line.chars().count() == digits + super::BESIDE), "{text}");
+            }
+        }
+
+        #[test]
+        fn a_frame_says_what_rows_without_one_say(pieces in pieces(), squeeze in any::<bool>(), color in any::<bool>()) {
+            let style = Style { squeeze, color, ..FRAMED };
+            let words = |text: String| -> Vec<String> {
+                let mut text = text.replace(['│', '┊'], " ");
+                while let Some(at) = text.find('\x1b') {
+                    let end = at + text[at..].find('m').unwrap();
+                    text.replace_range(at..=end, "");
+                }
+                let lines = text.lines().filter(|line| !line.starts_with(['┌', '└']));
+                // The characters may hold spaces of their own.
+                lines.map(|line| line.split_whitespace().collect::<String>()).collect()
+            };
+            prop_assert_eq!(
+                words(text_of(Format::Hex, 0, style, &pieces)),
+                words(text_of(Format::Hex, 0, Style { fit: Fit::Rows, ..style }, &pieces))
+            );
+        }
+    }
+}

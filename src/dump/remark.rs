@@ -1,0 +1,80 @@
+//! Lines that are no rows: what they say of the bytes that they stand for.
+
+/// `at` in eight digits or more, for lines that aren't hot.
+pub(super) fn offset(at: u64) -> String {
+    format!("{at:08x}")
+}
+
+/// What stands for rows that repeat the one above.
+pub(super) fn repeats(bytes: u64) -> String {
+    format!("{} bytes, each row as the one above", grouped(bytes))
+}
+
+/// What stands for a hole.
+pub(super) fn hole(from: u64, to: u64) -> String {
+    format!("hole {from:#x}..{to:#x} ({})", size(to.wrapping_sub(from)))
+}
+
+/// A remark that stands for rows from `at` on: its `*` is in the column of offsets, the rest in that of the bytes.
+pub(super) fn starred(at: u64, text: &str) -> String {
+    let width = offset(at).len() + 1;
+    format!("{:<width$} {text}", "*")
+}
+
+/// A number in groups of three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A size for reading, in the largest unit that it fills, cut (not rounded) to a tenth; a size
+/// without tenths is exact.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = bytes.max(1).ilog2() / 10;
+    let (whole, rest) = (bytes >> (10 * unit), bytes & ((1 << (10 * unit)) - 1));
+    let name = UNITS[unit as usize];
+    if rest == 0 {
+        format!("{whole} {name}")
+    } else {
+        let tenths = (u128::from(rest) * 10) >> (10 * unit);
+        format!("{whole}.{tenths} {name}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_numbers_read_well() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (16, "16 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (1024 * 1024 - 1, "1023.9 KiB"),
+            ((8 << 30) + 4096, "8.0 GiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (65_536, "65,536"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

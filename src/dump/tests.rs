@@ -1,0 +1,353 @@
+//! What every format has in common, and what the tests of each use: inputs, pieces, peers.
+
+use super::*;
+use proptest::prelude::*;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
+
+/// No colour, no line drawing.
+pub(super) const BARE: Style = Style {
+    color: false,
+    squeeze: true,
+    unicode: false,
+    fit: Fit::Rows,
+};
+/// The same, with every row printed.
+pub(super) const VERBOSE: Style = Style { squeeze: false, ..BARE };
+
+/// What a dump is fed.
+#[derive(Clone, Debug)]
+pub(super) enum Piece {
+    Data(Vec<u8>),
+    Hole(u64),
+}
+
+pub(super) fn text_of(format: Format<'_>, start: u64, style: Style, pieces: &[Piece]) -> String {
+    let mut dump = dump(format, start, style);
+    let mut out = Vec::new();
+    for piece in pieces {
+        match piece {
+            Piece::Data(data) => dump.bytes(data, &mut out),
+            Piece::Hole(len) => dump.hole(*len, &mut out),
+        }
+    }
+    dump.finish(&mut out);
+    String::from_utf8(out).unwrap()
+}
+
+pub(super) fn text(format: Format<'_>, start: u64, style: Style, data: &[u8]) -> String {
+    text_of(format, start, style, &[Piece::Data(data.to_vec())])
+}
+
+/// Bytes without a pattern, the same on every run.
+pub(super) fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    })
+    .take(len)
+    .collect()
+}
+
+/// Inputs at which a dump can go wrong.
+pub(super) fn inputs() -> Vec<Vec<u8>> {
+    let mut inputs: Vec<Vec<u8>> = Vec::new();
+    for len in [
+        0, 1, 2, 15, 16, 17, 29, 30, 31, 32, 33, 47, 48, 49, 59, 60, 61, 255, 256, 4096, 10_007,
+    ] {
+        inputs.push(noise(len));
+        inputs.push(vec![0; len]);
+        inputs.push(vec![b'x'; len]);
+        inputs.push((0..len).map(|at| (at / 16 % 2) as u8).collect());
+        inputs.push((0..len).map(|at| (at / 80 % 3) as u8 * 0x7f).collect());
+    }
+    inputs.push((0..=255).collect());
+    // Rows that repeat, then one that does not, then the first again: each run has its own
+    // mark.
+    inputs.push([vec![0; 64], noise(16), vec![0; 64], noise(16).repeat(3), noise(5)].concat());
+    inputs
+}
+
+/// The output of another tool, or `None`, said aloud, if it isn't installed.
+pub(super) fn peer(program: &str, args: &[&str], file: &tempfile::NamedTempFile) -> Option<String> {
+    let run = Command::new(program)
+        .args(args)
+        .arg(file.path())
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output();
+    match run {
+        Ok(run) => {
+            assert!(run.status.success(), "{program} {args:?}: {}", run.status);
+            Some(String::from_utf8(run.stdout).unwrap())
+        }
+        Err(error) => {
+            // Not eprintln, which is captured in a test that passes, as this one will.
+            writeln!(std::io::stderr(), "SKIPPED {program}: {error}").unwrap();
+            None
+        }
+    }
+}
+
+/// Asserts that a dump of whole files, and of ranges of them, is what `program` prints.
+pub(super) fn assert_is_peer(format: Format, style: Style, program: &str, args: &[&str], length_flag: &str) {
+    for data in inputs() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().write_all_at(&data, 0).unwrap();
+        let Some(whole) = peer(program, args, &file) else {
+            return;
+        };
+        assert_eq!(
+            text(format, 0, style, &data),
+            whole,
+            "{program} {args:?} of {} bytes",
+            data.len()
+        );
+        for (start, len) in [
+            (0, 1),
+            (1, 16),
+            (5, 40),
+            (16, 32),
+            (16, 37),
+            (33, 4096),
+            (7, 9999),
+            (250, 1),
+        ] {
+            if start + len > data.len() {
+                continue;
+            }
+            let (skip, length) = (start.to_string(), len.to_string());
+            let args = [args, &["-s", &skip, length_flag, &length]].concat();
+            let range = peer(program, &args, &file).unwrap();
+            assert_eq!(
+                text(format, start as u64, style, &data[start..][..len]),
+                range,
+                "{program} {args:?}"
+            );
+        }
+    }
+    for (data, start) in [
+        (noise(64), (1 << 32) - 16),
+        (noise(70), (1 << 32) - 37),
+        (vec![0; 80], 0x12_3456_7890),
+    ] {
+        let file = sparse(&data, start);
+        let (skip, length) = (start.to_string(), data.len().to_string());
+        let args = [args, &["-s", &skip, length_flag, &length]].concat();
+        let Some(range) = peer(program, &args, &file) else {
+            return;
+        };
+        assert_eq!(text(format, start, style, &data), range, "{program} {args:?}");
+    }
+}
+
+/// A file with `data` at offset `start`, beyond what the disk holds.
+fn sparse(data: &[u8], start: u64) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(start + data.len() as u64 + 100).unwrap();
+    file.as_file().write_all_at(data, start).unwrap();
+    file
+}
+
+fn formats() -> impl Strategy<Value = Format<'static>> {
+    let units = ["u8", "i16be", "u32le", "f32be", "i64le", "f64le"];
+    prop_oneof![
+        Just(Format::Hex),
+        Just(Format::Canonical),
+        Just(Format::Xxd),
+        Just(Format::Plain),
+        Just(Format::C(b"name")),
+        proptest::sample::select(units.to_vec()).prop_map(typed),
+    ]
+}
+
+fn typed(name: &str) -> Format<'static> {
+    Format::Typed(Unit::of(name).unwrap())
+}
+
+/// Whether a hole has a line of its own in it.
+fn names_holes(format: Format<'_>) -> bool {
+    matches!(format, Format::Hex | Format::Typed(_))
+}
+
+fn styles() -> impl Strategy<Value = Style> {
+    let fits = prop_oneof![Just(Fit::Rows), Just(Fit::Narrow), Just(Fit::Framed(8))];
+    (any::<[bool; 3]>(), fits).prop_map(|([color, squeeze, unicode], fit)| Style {
+        color,
+        squeeze,
+        unicode,
+        fit,
+    })
+}
+
+/// Data with few values and long runs, so that rows do repeat, and holes in it.
+pub(super) fn pieces() -> impl Strategy<Value = Vec<Piece>> {
+    let run = (prop_oneof![Just(0_u8), Just(b'a'), any::<u8>()], 0_usize..80)
+        .prop_map(|(byte, len)| Piece::Data(vec![byte; len]));
+    let mixed = proptest::collection::vec(any::<u8>(), 0..40).prop_map(Piece::Data);
+    let hole = (0_u64..400).prop_map(Piece::Hole);
+    proptest::collection::vec(prop_oneof![3 => run, 1 => mixed, 1 => hole], 0..12)
+}
+
+proptest! {
+    #[test]
+    fn the_text_does_not_depend_on_how_the_input_is_cut(
+        format in formats(),
+        style in styles(),
+        start in any::<u64>(),
+        pieces in pieces(),
+        cuts in proptest::collection::vec(0_usize..50, 1..20),
+    ) {
+        let mut cuts = cuts.into_iter().cycle();
+        let mut cut = Vec::new();
+        for piece in &pieces {
+            match piece {
+                Piece::Data(data) => {
+                    let mut rest = &data[..];
+                    // A bound on the cuts, as they may all be 0.
+                    for at in cuts.by_ref().take(30) {
+                        let (head, tail) = rest.split_at(at.min(rest.len()));
+                        cut.push(Piece::Data(head.to_vec()));
+                        rest = tail;
+                    }
+                    cut.push(Piece::Data(rest.to_vec()));
+                }
+                Piece::Hole(len) => {
+                    let at = cuts.next().map_or(0, |at| at as u64).min(*len);
+                    cut.extend([Piece::Hole(at), Piece::Data(vec![]), Piece::Hole(len - at)]);
+                }
+            }
+        }
+        prop_assert_eq!(
+            text_of(format, start, style, &pieces),
+            text_of(format, start, style, &cut)
+        );
+    }
+
+    #[test]
+    fn a_hole_is_zero_bytes_wherever_it_is_not_named(
+        format in formats(),
+        style in styles(),
+        start in 0_u64..1 << 40,
+        pieces in pieces(),
+    ) {
+        let style = Style { squeeze: style.squeeze && !names_holes(format), ..style };
+        let zeros: Vec<Piece> = pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Hole(len) => Piece::Data(vec![0; *len as usize]),
+                data => data.clone(),
+            })
+            .collect();
+        prop_assert_eq!(
+            text_of(format, start, style, &pieces),
+            text_of(format, start, style, &zeros)
+        );
+    }
+
+    #[test]
+    fn on_several_threads_the_text_is_the_same(
+        format in formats(),
+        style in styles(),
+        start in 0_u64..1 << 40,
+        // Enough for a thread or more each, and runs so long that cuts fall into them.
+        pieces in proptest::collection::vec(
+            prop_oneof![
+                3 => (prop_oneof![Just(0_u8), any::<u8>()], 0_usize..700)
+                    .prop_map(|(byte, len)| Piece::Data(vec![byte; len])),
+                2 => (0_usize..300).prop_map(|len| Piece::Data(noise(len))),
+                1 => (0_u64..200).prop_map(Piece::Hole),
+            ],
+            0..8,
+        ),
+        joined in any::<bool>(),
+        threads in 1_usize..6,
+    ) {
+        // As one piece, too: then a share begins and ends inside of runs.
+        let mut fed: Vec<Piece> = Vec::new();
+        for piece in &pieces {
+            match (fed.last_mut(), piece) {
+                (Some(Piece::Data(before)), Piece::Data(data)) if joined => before.extend(data),
+                _ => fed.push(piece.clone()),
+            }
+        }
+        let mut dump = dump(format, start, style);
+        let mut text = Vec::new();
+        let mut outs = vec![Vec::new(); threads];
+        for piece in &fed {
+            match piece {
+                Piece::Data(data) => dump.share(data, &mut outs),
+                Piece::Hole(len) => dump.hole(*len, &mut outs[0]),
+            }
+            for out in &mut outs {
+                text.append(out);
+            }
+        }
+        dump.finish(&mut text);
+        prop_assert_eq!(String::from_utf8(text).unwrap(), text_of(format, start, style, &pieces));
+    }
+}
+
+#[test]
+fn a_run_as_long_as_all_shares_is_one_run_and_others_are_cut_between_rows_that_differ() {
+    let rows = |text: &[u8]| text.iter().flat_map(|byte| [*byte; 16]).collect::<Vec<_>>();
+    for (data, used) in [
+        (rows(&[b'x'; 64]), 1),
+        (rows(&[&[b'x'; 63][..], b"y"].concat()), 2),
+        (rows(&[&[b'x'; 30][..], &[b'y'; 34]].concat()), 2),
+        (noise(1024), 4),
+    ] {
+        let (mut dump, mut outs) = (dump(Format::Hex, 0, BARE), vec![Vec::new(); 4]);
+        dump.share(&data, &mut outs);
+        assert_eq!(outs.iter().filter(|out| !out.is_empty()).count(), used, "{data:?}");
+        let mut text_here = outs.concat();
+        dump.finish(&mut text_here);
+        assert_eq!(String::from_utf8(text_here).unwrap(), text(Format::Hex, 0, BARE, &data));
+    }
+}
+
+#[test]
+fn nothing_in_is_nothing_out() {
+    for format in [
+        Format::Hex,
+        Format::Canonical,
+        Format::Xxd,
+        Format::Plain,
+        typed("u32le"),
+    ] {
+        let framed = Style {
+            fit: Fit::Framed(8),
+            ..BARE
+        };
+        for style in [BARE, VERBOSE, framed, Style { color: true, ..BARE }] {
+            for start in [0, 5] {
+                assert_eq!(text_of(format, start, style, &[]), "");
+                assert_eq!(
+                    text_of(format, start, style, &[Piece::Data(vec![]), Piece::Hole(0)]),
+                    ""
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn only_squeezing_formats_name_holes() {
+    let names = |format, style| dump(format, 0, style).names_holes();
+    assert!(names(Format::Hex, BARE) && names(Format::Canonical, BARE));
+    assert!(!names(Format::Hex, VERBOSE) && !names(Format::Canonical, VERBOSE));
+    assert!(names(typed("i8"), BARE) && !names(typed("i8"), VERBOSE));
+    assert!(!names(Format::C(b"c"), BARE) && !names(Format::Xxd, BARE) && !names(Format::Plain, BARE));
+}
+
+#[test]
+fn the_last_row_of_the_address_space_is_a_row_like_any_other() {
+    let text = text(Format::Canonical, u64::MAX - 15, BARE, &[b'z'; 16]);
+    assert_eq!(text.lines().nth(1), Some("00000000"));
+    assert!(text.starts_with("fffffffffffffff0  7a 7a"));
+}

@@ -1,0 +1,467 @@
+//! Columns of numbers, each as wide and as written as `od -A x -t` has it.
+//!
+//! Beyond od, offsets have eight digits or more, holes and runs are named as in `hex`, the byte order is the format's
+//! and not the machine's, and bytes that are no whole number are shown as bytes: od fills them up with zeros.
+
+use super::{Layout, OFFSET, offset, remark};
+use std::io::Write;
+
+/// Bytes in a row.
+const BYTES: usize = 16;
+
+/// What a number is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Not negative.
+    Unsigned,
+    /// In two's complement.
+    Signed,
+    /// IEEE 754 binary32 or binary64.
+    Float,
+}
+
+/// One number of a column: what it is, how long, in which byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unit {
+    form: Form,
+    bytes: usize,
+    big: bool,
+}
+
+impl Unit {
+    /// The unit of a name such as `u8`, `i32le`, `f64be`: 1, 2, 4 or 8 bytes, of floating-point numbers 4 or 8, and a
+    /// byte order where there is more than one byte.
+    pub fn of(name: &str) -> Option<Unit> {
+        let form = match name.chars().next()? {
+            'u' => Form::Unsigned,
+            'i' => Form::Signed,
+            'f' => Form::Float,
+            _ => return None,
+        };
+        let (bytes, big) = match (&name[1..], form) {
+            ("8", Form::Unsigned | Form::Signed) => (1, false),
+            ("16le", Form::Unsigned | Form::Signed) => (2, false),
+            ("16be", Form::Unsigned | Form::Signed) => (2, true),
+            ("32le", _) => (4, false),
+            ("32be", _) => (4, true),
+            ("64le", _) => (8, false),
+            ("64be", _) => (8, true),
+            _ => return None,
+        };
+        Some(Unit { form, bytes, big })
+    }
+
+    /// The digits of the longest number: its column.
+    fn width(self) -> usize {
+        match (self.form, self.bytes) {
+            (Form::Unsigned, 1) => 3,
+            (Form::Signed, 1) => 4,
+            (Form::Unsigned, 2) => 5,
+            (Form::Signed, 2) => 6,
+            (Form::Unsigned, 4) => 10,
+            (Form::Signed, 4) => 11,
+            (Form::Float, 4) => 15,
+            (Form::Float, _) => 24,
+            _ => 20,
+        }
+    }
+}
+
+/// Room for a line: the columns of `i8` are the widest, all in all.
+const LINE: usize = OFFSET + BYTES * 5 + 1;
+
+/// The layout of one unit.
+pub(super) struct Typed {
+    unit: Unit,
+    /// A column and the space before it.
+    cell: usize,
+}
+
+impl Typed {
+    pub(super) fn new(unit: Unit) -> Typed {
+        Typed {
+            unit,
+            cell: 1 + unit.width(),
+        }
+    }
+
+    /// The line of the whole numbers within the first `len` bytes: where it begins, and where it ends.
+    #[inline]
+    fn line(&self, at: u64, row: &[u8; BYTES], len: usize, line: &mut [u8; LINE]) -> (usize, usize) {
+        let begin = offset(at, line);
+        let columns = &mut line[OFFSET..];
+        match self.unit.bytes {
+            1 => self.columns::<1>(row, len, columns),
+            2 => self.columns::<2>(row, len, columns),
+            4 => self.columns::<4>(row, len, columns),
+            _ => self.columns::<8>(row, len, columns),
+        }
+        (begin, OFFSET + len / self.unit.bytes * self.cell)
+    }
+
+    #[inline]
+    fn columns<const S: usize>(&self, row: &[u8; BYTES], len: usize, columns: &mut [u8]) {
+        let (numbers, _) = row[..len].as_chunks::<S>();
+        for (number, column) in numbers.iter().zip(columns.chunks_exact_mut(self.cell)) {
+            let mut bytes = [0; 8];
+            bytes[..S].copy_from_slice(number);
+            if self.unit.big {
+                bytes[..S].reverse();
+            }
+            let bits = u64::from_le_bytes(bytes);
+            let unused = 64 - 8 * S as u32;
+            match self.unit.form {
+                Form::Unsigned => integer(bits, false, column),
+                Form::Signed => {
+                    let value = ((bits << unused) as i64) >> unused;
+                    integer(value.unsigned_abs(), value < 0, column);
+                }
+                Form::Float => float(bits, S == 4, column),
+            }
+        }
+    }
+}
+
+/// Writes a number at the end of its column.
+#[inline]
+fn integer(mut magnitude: u64, negative: bool, column: &mut [u8]) {
+    let mut at = column.len();
+    loop {
+        at -= 1;
+        column[at] = b'0' + (magnitude % 10) as u8;
+        magnitude /= 10;
+        if magnitude == 0 {
+            break;
+        }
+    }
+    if negative {
+        column[at - 1] = b'-';
+    }
+}
+
+/// Writes a floating-point number at the end of its column, as od has it: by `%g` of C with as few digits as tell it
+/// from its neighbours.
+fn float(bits: u64, single: bool, column: &mut [u8]) {
+    let mut text = [0; 48];
+    let mut rest = &mut text[..];
+    // The room is more than the longest number takes, so nothing can fail.
+    let _ = if single {
+        number(&mut rest, f32::from_bits(bits as u32))
+    } else {
+        number(&mut rest, f64::from_bits(bits))
+    };
+    let len = text.iter().position(|byte| *byte == 0).unwrap_or(0);
+    let from = column.len().saturating_sub(len);
+    let len = len.min(column.len());
+    column[from..].copy_from_slice(&text[..len]);
+}
+
+/// So many digits tell any two numbers of 64 bits apart.
+const MOST_DIGITS: usize = 17;
+
+/// What differs between the two lengths of floating-point numbers.
+trait Floating: Copy + std::fmt::LowerExp {
+    /// The digits that any number keeps: FLT_DIG, DBL_DIG.
+    const DIGITS: i32;
+    /// (is negative, is NaN, is infinite, is subnormal or zero)
+    fn kind(self) -> (bool, bool, bool, bool);
+    /// Whether D.DDDeX is read as this number, but for its sign.
+    fn is(self, digits: &[u8], exponent: i32) -> bool;
+}
+
+fn read<F: std::str::FromStr>(digits: &[u8], exponent: i32) -> Option<F> {
+    let digits = std::str::from_utf8(digits).ok()?;
+    format!("{}.{}e{exponent}", &digits[..1], &digits[1..]).parse().ok()
+}
+
+impl Floating for f32 {
+    const DIGITS: i32 = f32::DIGITS as i32;
+
+    fn kind(self) -> (bool, bool, bool, bool) {
+        let tiny = self.abs() < f32::MIN_POSITIVE;
+        (self.is_sign_negative(), self.is_nan(), self.is_infinite(), tiny)
+    }
+
+    fn is(self, digits: &[u8], exponent: i32) -> bool {
+        read(digits, exponent) == Some(self.abs())
+    }
+}
+
+impl Floating for f64 {
+    const DIGITS: i32 = f64::DIGITS as i32;
+
+    fn kind(self) -> (bool, bool, bool, bool) {
+        let tiny = self.abs() < f64::MIN_POSITIVE;
+        (self.is_sign_negative(), self.is_nan(), self.is_infinite(), tiny)
+    }
+
+    fn is(self, digits: &[u8], exponent: i32) -> bool {
+        read(digits, exponent) == Some(self.abs())
+    }
+}
+
+/// The digits of D.DDDeX, with zeros behind them; how many, and X.
+fn scientific(digits: &mut [u8; 24], value: std::fmt::Arguments<'_>) -> std::io::Result<(usize, i32)> {
+    let mut text = [0; 40];
+    let mut rest = &mut text[..];
+    rest.write_fmt(value)?;
+    let left = rest.len();
+    let text = &text[..text.len() - left];
+    let end = text.iter().position(|byte| *byte == b'e').unwrap_or(text.len());
+    let exponent = std::str::from_utf8(text.get(end + 1..).unwrap_or_default());
+    *digits = [b'0'; 24];
+    let mut count = 0;
+    let said = text[..end].iter().filter(|byte| byte.is_ascii_digit());
+    for (slot, digit) in digits.iter_mut().zip(said) {
+        *slot = *digit;
+        count += 1;
+    }
+    Ok((count, exponent.ok().and_then(|text| text.parse().ok()).unwrap_or(0)))
+}
+
+fn number<F: Floating>(out: &mut &mut [u8], value: F) -> std::io::Result<()> {
+    let (negative, nan, infinite, tiny) = value.kind();
+    let sign = if negative { "-" } else { "" };
+    if nan || infinite {
+        return write!(out, "{sign}{}", if nan { "nan" } else { "inf" });
+    }
+    let mut digits = [b'0'; 24];
+    let (mut count, _) = scientific(&mut digits, format_args!("{value:e}"))?;
+    // Halfway between two numbers of that length C takes the even one, and if that is read as another, more digits.
+    let shortest = digits;
+    let exponent = loop {
+        let (_, exponent) = scientific(&mut digits, format_args!("{value:.*e}", count - 1))?;
+        if digits == shortest || count >= MOST_DIGITS || value.is(&digits[..count], exponent) {
+            break exponent;
+        }
+        count += 1;
+    };
+    let count = digits[..count]
+        .iter()
+        .rposition(|digit| *digit != b'0')
+        .map_or(1, |last| last + 1);
+    let digits = std::str::from_utf8(&digits).unwrap_or_default();
+    // A subnormal number has no more digits than it needs.
+    let precision = if tiny {
+        count as i32
+    } else {
+        F::DIGITS.max(count as i32)
+    };
+    if (-4..precision).contains(&exponent) {
+        if exponent < 0 {
+            let zeros = &"000"[..(-exponent - 1) as usize];
+            return write!(out, "{sign}0.{zeros}{}", &digits[..count]);
+        }
+        let whole = exponent as usize + 1;
+        write!(out, "{sign}{}", &digits[..whole])?;
+        return if count > whole {
+            write!(out, ".{}", &digits[whole..count])
+        } else {
+            Ok(())
+        };
+    }
+    write!(out, "{sign}{}", &digits[..1])?;
+    if count > 1 {
+        write!(out, ".{}", &digits[1..count])?;
+    }
+    write!(
+        out,
+        "e{}{:02}",
+        if exponent < 0 { '-' } else { '+' },
+        exponent.unsigned_abs()
+    )
+}
+
+impl Layout<BYTES> for Typed {
+    const NAMES_HOLES: bool = true;
+
+    #[inline]
+    fn row(&self, at: u64, row: &[u8; BYTES], out: &mut Vec<u8>) {
+        let mut line = [b' '; LINE];
+        let (begin, end) = self.line(at, row, BYTES, &mut line);
+        line[end] = b'\n';
+        out.extend_from_slice(&line[begin..=end]);
+    }
+
+    fn short(&self, at: u64, row: &[u8; BYTES], len: usize, out: &mut Vec<u8>) {
+        let mut line = [b' '; LINE];
+        let (begin, end) = self.line(at, row, len, &mut line);
+        out.extend_from_slice(&line[begin..end]);
+        let whole = len / self.unit.bytes * self.unit.bytes;
+        if whole < len {
+            let s = if len - whole == 1 { "" } else { "s" };
+            out.extend_from_slice(format!("  + {} byte{s}:", len - whole).as_bytes());
+            for byte in &row[whole..len] {
+                out.extend_from_slice(format!(" {byte:02x}").as_bytes());
+            }
+        }
+        out.push(b'\n');
+    }
+
+    fn repeats(&self, end: u64, bytes: u64, out: &mut Vec<u8>) {
+        let text = remark::repeats(bytes);
+        out.extend_from_slice(remark::starred(end.wrapping_sub(bytes), &text).as_bytes());
+        out.push(b'\n');
+    }
+
+    fn hole(&self, from: u64, to: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(remark::starred(from, &remark::hole(from, to)).as_bytes());
+        out.push(b'\n');
+    }
+
+    fn end(&self, at: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(remark::offset(at).as_bytes());
+        out.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Format;
+    use super::super::tests::{BARE, VERBOSE, inputs, noise, peer, text};
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    /// Every unit, by name, and what od calls it.
+    pub(in super::super) const UNITS: [(&str, &str, &str); 18] = [
+        ("u8", "u1", "little"),
+        ("i8", "d1", "little"),
+        ("u16le", "u2", "little"),
+        ("u16be", "u2", "big"),
+        ("i16le", "d2", "little"),
+        ("i16be", "d2", "big"),
+        ("u32le", "u4", "little"),
+        ("u32be", "u4", "big"),
+        ("i32le", "d4", "little"),
+        ("i32be", "d4", "big"),
+        ("f32le", "f4", "little"),
+        ("f32be", "f4", "big"),
+        ("u64le", "u8", "little"),
+        ("u64be", "u8", "big"),
+        ("i64le", "d8", "little"),
+        ("i64be", "d8", "big"),
+        ("f64le", "f8", "little"),
+        ("f64be", "f8", "big"),
+    ];
+
+    /// od's text with offsets of eight digits.
+    fn widened(od: &str) -> String {
+        od.lines()
+            .map(|line| {
+                let (at, rest) = line.split_once(' ').unwrap_or((line, ""));
+                let at = u64::from_str_radix(at, 16).unwrap();
+                let space = if rest.is_empty() { "" } else { " " };
+                format!("{at:08x}{space}{rest}\n")
+            })
+            .collect()
+    }
+
+    /// Numbers at which a text can go wrong, in both lengths and orders.
+    fn numbers() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let singles = [
+            0.0,
+            -0.0,
+            1.0,
+            0.1,
+            1e5,
+            999_999.0,
+            1e6,
+            1e-4,
+            1e-5,
+            1.5e-7,
+            16_777_216.0,
+            3.4e38,
+            1e-45,
+            1.2e-38,
+        ];
+        for value in singles {
+            let single = value as f32;
+            bytes.extend([single.to_le_bytes(), single.to_be_bytes()].concat());
+            bytes.extend([f64::to_le_bytes(value), f64::to_be_bytes(-value)].concat());
+        }
+        let doubles = [
+            f64::MIN_POSITIVE,
+            f64::MAX,
+            5e-324,
+            1e15,
+            1e16,
+            123_456_789_012_345_680.0,
+            0.1 + 0.2,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+            -f64::NAN,
+            1e22,
+            1e23,
+            9_007_199_254_740_993.0,
+        ];
+        for value in doubles {
+            bytes.extend([value.to_le_bytes(), value.to_be_bytes()].concat());
+            bytes.extend([(value as f32).to_le_bytes(), (value as f32).to_be_bytes()].concat());
+        }
+        for power in -148..128 {
+            let single = 2f32.powi(power);
+            bytes.extend([single.to_le_bytes(), single.to_be_bytes()].concat());
+            bytes.extend(2f64.powi(7 * power).to_le_bytes());
+        }
+        for value in [i64::MIN, -1, i64::MAX, i64::from(i32::MIN), 255, 256, -129] {
+            bytes.extend([value.to_le_bytes(), value.to_be_bytes()].concat());
+        }
+        bytes.resize(bytes.len().next_multiple_of(16), 0);
+        bytes
+    }
+
+    #[test]
+    fn the_text_is_that_of_od_t() {
+        let all = inputs().into_iter().filter(|data| data.len() % 8 == 0);
+        for data in all.chain([noise(64 << 10), numbers()]) {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            file.as_file().write_all_at(&data, 0).unwrap();
+            for (name, od, order) in UNITS {
+                let format = Format::Typed(Unit::of(name).unwrap());
+                let order = format!("--endian={order}");
+                let Some(theirs) = peer("od", &["-A", "x", "-v", &order, "-t", od], &file) else {
+                    return;
+                };
+                let theirs = if data.is_empty() {
+                    String::new()
+                } else {
+                    widened(&theirs)
+                };
+                let ours = text(format, 0, VERBOSE, &data);
+                for (ours, theirs) in ours.lines().zip(theirs.lines()) {
+                    assert_eq!(ours, theirs, "{name} of {} bytes", data.len());
+                }
+                assert_eq!(ours.len(), theirs.len());
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_whole_number_are_shown_as_bytes() {
+        let text = |name, data: &[u8]| text(Format::Typed(Unit::of(name).unwrap()), 0, BARE, data);
+        assert_eq!(
+            text("u32be", b"\0\0\x01\0abc"),
+            "00000000        256  + 3 bytes: 61 62 63\n00000007\n"
+        );
+        assert_eq!(text("u16le", b"a"), "00000000  + 1 byte: 61\n00000001\n");
+        assert_eq!(text("i8", b"\xff"), "00000000   -1\n00000001\n");
+        assert_eq!(
+            text("f64le", &[0; 61]),
+            "00000000                        0                        0\n\
+             *         32 bytes, each row as the one above\n\
+             00000030                        0  + 5 bytes: 00 00 00 00 00\n0000003d\n"
+        );
+    }
+
+    #[test]
+    fn a_name_says_form_length_and_order() {
+        for (name, _, _) in UNITS {
+            assert!(Unit::of(name).is_some(), "{name}");
+        }
+        for name in ["", "u", "u32", "f16le", "f8", "u128le", "x8", "8", "u8le", "é"] {
+            assert_eq!(Unit::of(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! `cat`'s formats beyond bytes and hex dumps, held against `xxd -i` and `od`; what fits a terminal; and `--watch`.
+
+mod common;
+
+use common::{
+    eventually, file, has, json, mmapctl, noise, peer, refused, run, scratch, sparse, spawnable, told, writer,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+fn cat(dir: &Path, args: &[&str]) -> String {
+    let output = mmapctl(dir, &[&["cat"], args].concat()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", told(&output));
+    assert!(output.stderr.is_empty(), "{args:?}: {}", told(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+// ---- arrays --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn c_is_xxd_i_byte_for_byte_whatever_the_file_is_called() {
+    if !has("c_is_xxd_i_byte_for_byte_whatever_the_file_is_called", "xxd") {
+        return;
+    }
+    let dir = scratch();
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    for (name, len) in [
+        ("fw.bin", 100),
+        ("./3D-model", 12),
+        ("sub/Grüße 2", 13),
+        ("9", 1),
+        ("empty", 0),
+        ("long", 300_000),
+    ] {
+        file(dir.path(), name, &noise(len));
+        let theirs = peer(dir.path(), "xxd", &["-i", name]);
+        assert_eq!(cat(dir.path(), &["-f", "c", name]).into_bytes(), theirs, "{name}");
+    }
+    let theirs = peer(dir.path(), "xxd", &["-i", "-s", "17", "-l", "40", "fw.bin"]);
+    let ours = cat(dir.path(), &["-f", "c", "-o", "17", "-n", "40", "fw.bin"]);
+    assert_eq!(ours.into_bytes(), theirs);
+}
+
+#[test]
+fn memory_without_a_name_is_called_what_it_is() {
+    let dir = scratch();
+    let array = "[] = {\n  0x00, 0x00\n};\nunsigned int ";
+    for (memory, name) in [("--anonymous", "anonymous_memory"), ("--memfd=pool-1", "memfd_pool_1")] {
+        let output = mmapctl(dir.path(), &["map", memory, "-n", "4K", "-c", "cat -n 2 -f c"]).output();
+        assert_eq!(
+            told(&output.unwrap()),
+            format!("unsigned char {name}{array}{name}_len = 2;\nexit 0")
+        );
+    }
+}
+
+// ---- columns of numbers --------------------------------------------------------------------------------------------
+
+#[test]
+fn columns_are_those_of_od_with_longer_offsets() {
+    if !has("columns_are_those_of_od_with_longer_offsets", "od") {
+        return;
+    }
+    let dir = scratch();
+    file(dir.path(), "f", &noise(3000));
+    for (name, od) in [
+        ("u8", "u1"),
+        ("i8", "d1"),
+        ("u16", "u2"),
+        ("i16", "d2"),
+        ("u32", "u4"),
+        ("i32", "d4"),
+        ("f32", "f4"),
+        ("u64", "u8"),
+        ("i64", "d8"),
+        ("f64", "f8"),
+    ] {
+        for (order, endian) in [("le", "--endian=little"), ("be", "--endian=big")] {
+            let format = if name.ends_with("8") {
+                name.into()
+            } else {
+                format!("{name}{order}")
+            };
+            let args = ["-A", "x", "-v", "-j", "24", "-N", "2000", endian, "-t", od, "f"];
+            let theirs = String::from_utf8(peer(dir.path(), "od", &args)).unwrap();
+            // Six digits there, eight here.
+            let theirs: String = theirs.lines().map(|line| format!("00{line}\n")).collect();
+            assert_eq!(
+                cat(dir.path(), &["f", "-f", &format, "-o", "24", "-n", "2000"]),
+                theirs,
+                "{format}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_no_whole_number_and_what_is_left_out_is_said() {
+    let dir = scratch();
+    file(dir.path(), "f", &[&[0, 0, 1, 0].repeat(16)[..], b"xyz"].concat());
+    assert_eq!(
+        run(dir.path(), "cat f -f u32be"),
+        "00000000        256        256        256        256\n\
+         *         48 bytes, each row as the one above\n\
+         00000040  + 3 bytes: 78 79 7a\n\
+         00000043\n\
+         exit 0"
+    );
+    assert_eq!(
+        run(dir.path(), "cat f -f f64be -r end-9.."),
+        "0000003a   7.291122046767874e-304  + 1 byte: 7a\n00000043\nexit 0"
+    );
+    let path = sparse(dir.path(), "holes", 1 << 30);
+    writer(&path).write_all_at(&[7], (1 << 30) - 1).unwrap();
+    if fs::metadata(&path).unwrap().blocks() * 512 > 1 << 20 {
+        return common::skip(
+            "what_is_no_whole_number_and_what_is_left_out_is_said",
+            "this file system keeps no holes",
+        );
+    }
+    let text = cat(dir.path(), &["holes", "-f", "u16le"]);
+    assert!(text.starts_with("*         hole 0x0..0x3ff"), "{text}");
+    assert!(text.ends_with("  1792\n40000000\n"), "{text}");
+}
+
+#[test]
+fn a_number_has_a_byte_order() {
+    let dir = scratch();
+    file(dir.path(), "f", b"12345678");
+    assert_eq!(
+        refused(dir.path(), "cat f -f u32", b""),
+        "! error: --format: 'u32' does not say the byte order\n\
+         !   tip: write u32le (x86, ARM: lowest byte first) or u32be (network order)\n\
+         exit 2"
+    );
+    assert_eq!(
+        run(dir.path(), "cat f -f u32be -n 4"),
+        "00000000  825373492\n00000004\nexit 0"
+    );
+}
+
+// ---- terminals -----------------------------------------------------------------------------------------------------
+
+/// What a command prints to a terminal of that size; `None`, with a visible skip, where there is none to be had.
+fn on_terminal(test: &str, dir: &Path, (columns, lines): (u32, u32), args: &str) -> Option<String> {
+    if !has(test, "script") || !has(test, "stty") || !has(test, "timeout") {
+        return None;
+    }
+    let binary = common::BINARY;
+    let line =
+        format!("stty cols {columns} rows {lines}; LC_ALL=C.UTF-8 timeout --foreground -s INT 1 '{binary}' {args}");
+    let output = std::process::Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .current_dir(dir)
+        .env("SHELL", "/bin/sh")
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Some(String::from_utf8_lossy(&output.stdout).replace('\r', ""))
+}
+
+#[test]
+fn a_terminal_gets_rows_that_fit_it_and_everything_else_sixteen_bytes() {
+    const TEST: &str = "a_terminal_gets_rows_that_fit_it_and_everything_else_sixteen_bytes";
+    let dir = scratch();
+    file(dir.path(), "f", b"0123456789abcdefXYZ");
+    let shown = |columns| on_terminal(TEST, dir.path(), (columns, 24), "cat f --color never");
+    let Some(framed) = shown(80) else { return };
+    assert_eq!(
+        framed,
+        "\
+┌────────┬─────────────────────────┬─────────────────────────┬────────────────┐
+│00000000│ 30 31 32 33 34 35 36 37 ┊ 38 39 61 62 63 64 65 66 │0123456789abcdef│
+│00000010│ 58 59 5a                ┊                         │XYZ             │
+│00000013│                         ┊                         │                │
+└────────┴─────────────────────────┴─────────────────────────┴────────────────┘
+"
+    );
+    assert_eq!(shown(300).unwrap(), framed);
+    let rows = shown(78).unwrap();
+    assert!(
+        rows.starts_with(
+            "00000000  30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  │0123456789abcdef│\n00000010  58"
+        ),
+        "{rows}"
+    );
+    assert_eq!(
+        shown(60).unwrap(),
+        "00000000  30 31 32 33 34 35 36 37  │01234567│\n\
+         00000008  38 39 61 62 63 64 65 66  │89abcdef│\n\
+         00000010  58 59 5a                 │XYZ│\n\
+         00000013\n"
+    );
+    // A pipe has no width, whatever the environment says.
+    let output = spawnable(dir.path(), &["cat", "f", "-x"]).env("COLUMNS", "40").output();
+    assert!(told(&output.unwrap()).starts_with("00000000  30 31 32 33 34 35 36 37  38 39"));
+}
+
+#[test]
+fn on_a_terminal_a_watch_redraws_in_place_what_fits() {
+    const TEST: &str = "on_a_terminal_a_watch_redraws_in_place_what_fits";
+    let dir = scratch();
+    file(dir.path(), "f", &noise(160));
+    let Some(text) = on_terminal(TEST, dir.path(), (100, 8), "cat f --watch=100ms --color never") else {
+        return;
+    };
+    let screens: Vec<_> = text.split("\x1b[H").collect();
+    assert!(screens.len() > 2 && screens[0].is_empty(), "{text}");
+    for screen in &screens[1..] {
+        assert!(
+            screen.contains("7 lines more, 0 with changes; --length or a larger terminal shows all"),
+            "{screen}"
+        );
+        assert_eq!(
+            screen.lines().filter(|line| line.ends_with("\x1b[K")).count(),
+            7,
+            "{screen}"
+        );
+    }
+}
+
+// ---- watching ------------------------------------------------------------------------------------------------------
+
+/// A `cat --watch` at work, and the lines of it.
+struct Watch(Child, Box<dyn Iterator<Item = String>>);
+
+impl Watch {
+    fn new(dir: &Path, args: &[&str]) -> Watch {
+        let mut child = spawnable(dir, &[&["cat"], args].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        Watch(child, Box::new(lines))
+    }
+
+    /// The next line that `wanted` is true of.
+    fn find(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+        self.1.find(|line| wanted(line)).expect("the watch goes on")
+    }
+
+    /// Ends it by Ctrl-C, and gives its exit code.
+    fn end(mut self) -> Option<i32> {
+        kill(Pid::from_raw(self.0.id() as i32), Signal::SIGINT).unwrap();
+        self.1.by_ref().for_each(drop);
+        assert!(eventually(|| self.0.try_wait().unwrap().is_some()));
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_watch_marks_the_rows_that_have_changed_until_ctrl_c() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[b'x'; 80]);
+    for (format, row, dump_end) in [
+        ("hex", "00000030  78 4e 78", "00000050"),
+        ("xxd", "00000030: 784e 7878", "00000040: 7878 "),
+        ("u8", "00000030 120  78 120", "00000050"),
+        ("canonical", "00000030  78 4e 78", "00000050"),
+    ] {
+        fs::write(&path, [b'x'; 80]).unwrap();
+        let mut watch = Watch::new(dir.path(), &["f", "-f", format, "--watch=10ms"]);
+        let first = watch.find(|line| line.contains(dump_end));
+        assert!(first.starts_with("  "), "{first}");
+        writer(&path).write_all_at(b"N", 0x31).unwrap();
+        let line = watch.find(|line| line.starts_with('>'));
+        assert!(line.starts_with(&format!("> {row}")), "{format}: {line}");
+        // It is the same as before at the look after the next.
+        watch.find(|line| line.starts_with(&format!("  {row}")));
+        assert_eq!(watch.end(), Some(0), "{format}");
+    }
+}
+
+#[test]
+fn a_coloured_watch_marks_the_bytes_themselves() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", b"abcd");
+    let mut watch = Watch::new(dir.path(), &["f", "--watch=10ms", "--color=always"]);
+    watch.find(|line| line.contains("00000004"));
+    writer(&path).write_all_at(b"X", 2).unwrap();
+    let line = watch.find(|line| line.contains("\x1b[7m"));
+    assert!(line.contains("61 62 \x1b[7m58\x1b[27m 64"), "{line:?}");
+    assert!(line.contains("ab\x1b[7mX\x1b[27md"), "{line:?}");
+    assert_eq!(watch.end(), Some(0));
+}
+
+#[test]
+fn a_watch_in_json_is_an_object_each_time_with_what_differs() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", b"abcdefgh");
+    let mut watch = Watch::new(dir.path(), &["f", "-o", "1", "--watch=10ms", "--json"]);
+    let object = |line: String| json((line + "\n").as_bytes());
+    let first = object(watch.find(|_| true));
+    assert_eq!(first["differs"], serde_json::json!([]));
+    assert_eq!(first["hex"], const_hex::encode("bcdefgh"));
+    writer(&path).write_all_at(b"XY", 2).unwrap();
+    let second = object(watch.find(|line| !line.contains("\"differs\":[]")));
+    assert_eq!(second["hex"], const_hex::encode("bXYefgh"));
+    assert_eq!(second["differs"], serde_json::json!([{"offset": 2, "length": 2}]));
+    assert_eq!(watch.end(), Some(0));
+}
+
+#[test]
+fn a_watch_outlives_a_file_that_is_cut_and_written_anew() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[b'x'; 10_000]);
+    let mut watch = Watch::new(dir.path(), &["f", "--watch=10ms"]);
+    watch.find(|line| line == "  00002710");
+    fs::write(&path, b"short").unwrap();
+    watch.find(|line| line == "  00000005");
+    fs::write(&path, [b'y'; 10_000]).unwrap();
+    let line = watch.find(|line| line.starts_with('>'));
+    assert!(line.contains("79 79"), "{line}");
+    assert_eq!(watch.end(), Some(0));
+}
+
+#[test]
+fn a_hole_that_is_filled_and_data_that_becomes_a_hole_are_changes() {
+    const TEST: &str = "a_hole_that_is_filled_and_data_that_becomes_a_hole_are_changes";
+    let dir = scratch();
+    let path = sparse(dir.path(), "f", 256 << 10);
+    let mut watch = Watch::new(dir.path(), &["f", "--watch=10ms"]);
+    let first = watch.find(|_| true);
+    if !first.contains("hole 0x0..0x40000 (256 KiB)") {
+        watch.end();
+        return common::skip(TEST, "this file system does not show its holes");
+    }
+    writer(&path).write_all_at(b"island", 0x20000).unwrap();
+    let line = watch.find(|line| line.starts_with('>'));
+    assert!(line.starts_with("> 00020000  69 73 6c 61 6e 64"), "{line}");
+    watch.find(|line| line.starts_with("  00020000  69"));
+    let zero = mmapctl(dir.path(), &["zero", "f", "-r", "..", "--punch", "-q"]).output();
+    assert!(told(&zero.unwrap()).ends_with("exit 0"));
+    let line = watch.find(|line| line.starts_with('>'));
+    assert!(line.starts_with("> 00020000  00 00"), "{line}");
+    assert_eq!(watch.end(), Some(0));
+}
+
+#[test]
+fn a_watch_is_of_rows_and_of_what_fits_memory() {
+    let dir = scratch();
+    sparse(dir.path(), "f", (1 << 20) + 1);
+    assert_eq!(
+        refused(dir.path(), "cat f --watch", b""),
+        "! error: f: 0x0..0x100001 is 1.0 MiB (1048577 bytes), and --watch keeps no more than 1 MiB in mind\n\
+         !   tip: say which part: --offset OFFSET --length 256\n\
+         exit 2"
+    );
+    for format in ["raw", "c"] {
+        let text = refused(dir.path(), &format!("cat f -n 16 --watch -f {format}"), b"");
+        assert!(text.contains("no rows to mark"), "{text}");
+    }
+    assert!(run(dir.path(), "cat f -n 16 --watch=0").contains("some time must pass between two looks"));
+}
+
+#[test]
+fn a_session_watches_its_own_view() {
+    let dir = scratch();
+    file(dir.path(), "f", b"abcd");
+    let line = [
+        "map",
+        "f",
+        "--private",
+        "-c",
+        "patch -o 1 text:Z",
+        "-c",
+        "cat --watch=10ms",
+    ];
+    let mut child = spawnable(dir.path(), &line).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut watch = Watch(child, Box::new(lines));
+    watch.find(|line| line.contains("61 5a 63 64"));
+    assert_eq!(watch.end(), Some(0));
+}
