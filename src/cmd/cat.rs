@@ -179,13 +179,9 @@ fn raw(region: &mut Region, plan: &Plan<'_>, progress: &mut Progress) -> anyhow:
 /// How much text is gathered before it is written out, in bytes.
 const TEXT: usize = 256 << 10;
 
-/// More threads than this wait for the reader of the text.
-const MOST_THREADS: usize = 4;
-
 fn dumped(region: &mut Region, plan: &Plan<'_>, dump: &mut dyn Dump, progress: &mut Progress) -> anyhow::Result<()> {
     let span = plan.span;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut texts = vec![Vec::new(); threads.min(MOST_THREADS)];
+    let mut text = Vec::with_capacity(TEXT * 2);
     let mut at = span.start();
     while at < span.end() {
         // A hole is what a load finds to be zeros, where each byte is to be loaded.
@@ -196,36 +192,28 @@ fn dumped(region: &mut Region, plan: &Plan<'_>, dump: &mut dyn Dump, progress: &
         };
         let begin = data.map_or(span.end(), Span::start);
         if begin > at {
-            dump.hole(begin - at, &mut texts[0]);
+            dump.hole(begin - at, &mut text);
         }
         let Some(data) = data else { break };
         let read = plan.chunks(region, data, |chunk, bytes| {
-            dump.share(bytes, &mut texts);
-            // One buffer may take in what several small pieces say; more than one are in order only if all go now.
-            if texts[0].len() >= TEXT || texts[1..].iter().any(|text| !text.is_empty()) {
-                write_out(&mut texts)?;
+            dump.bytes(bytes, &mut text);
+            if text.len() >= TEXT {
+                report::out(&text)?;
+                text.clear();
             }
             Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)
         });
         if read.is_err() {
             // Up to the page that could not be had.
-            write_out(&mut texts)?;
+            report::out(&text)?;
             return read;
         }
         at = data.end();
     }
     // What was cut off meanwhile looks like a hole at the end.
     region.check_there(span)?;
-    dump.finish(&mut texts[0]);
-    write_out(&mut texts)
-}
-
-fn write_out(texts: &mut [Vec<u8>]) -> anyhow::Result<()> {
-    for text in texts {
-        report::out(text)?;
-        text.clear();
-    }
-    Ok(())
+    dump.finish(&mut text);
+    report::out(&text)
 }
 
 /// The report, with the bytes as its last field, streamed so that memory stays flat.

@@ -4,7 +4,7 @@
 //! with `*`.
 
 use super::framed::{Seams, paint};
-use super::{Layout, OFFSET, PAIRS, Style, character, offset, remark};
+use super::{LESS, Layout, OFFSET, PAIRS, Style, character, in_place, is_low, offset, remark};
 
 /// Where the cell of byte `index` begins; a line has room for the longest offset.
 const fn cell(index: usize) -> usize {
@@ -19,6 +19,22 @@ pub(super) const BESIDE: usize = bar(16) + 2 + 16 - OFFSET;
 const UNICODE_BAR: &[u8] = "│".as_bytes();
 const ASCII_BAR: &[u8] = b"|";
 const LINE: usize = bar(16) + 2 * UNICODE_BAR.len() + 16 + 1;
+
+/// A row of 16 below 4 GiB without its bytes.
+static LOW_ASCII: [u8; bar(16) - LESS + 2 * ASCII_BAR.len() + 16 + 1] = low(ASCII_BAR);
+static LOW_UNICODE: [u8; LINE - LESS] = low(UNICODE_BAR);
+
+const fn low<const LEN: usize>(mark: &[u8]) -> [u8; LEN] {
+    let mut line = [b' '; LEN];
+    let mut index = 0;
+    while index < mark.len() {
+        line[bar(16) - LESS + index] = mark[index];
+        line[LEN - 1 - mark.len() + index] = mark[index];
+        index += 1;
+    }
+    line[LEN - 1] = b'\n';
+    line
+}
 
 /// A colour, as the SGR sequence that switches to it. All are of one length and all set the
 /// foreground alone, so that each replaces the one before it.
@@ -80,6 +96,17 @@ impl<const N: usize> Hex<N> {
         line[text + len..end].copy_from_slice(self.bar);
         line[end] = b'\n';
         out.extend_from_slice(&line[begin..=end]);
+    }
+
+    /// A full row of 16 below 4 GiB, where it stands in the text; `LEN` is that of its line, by which the bar is known.
+    #[inline]
+    fn low<const LEN: usize>(at: u64, row: &[u8; N], empty: &[u8; LEN], out: &mut Vec<u8>) {
+        let wide = const { (LEN + LESS - bar(16) - 16 - 1) / 2 };
+        let Some(line) = in_place(at, empty, out) else { return };
+        for (index, byte) in row.iter().enumerate() {
+            line[cell(index) - LESS..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
+        }
+        line[bar(16) - LESS + wide..][..N].copy_from_slice(&row.map(character));
     }
 
     #[inline]
@@ -164,6 +191,10 @@ impl<const N: usize> Layout<N> for Hex<N> {
     fn row(&self, at: u64, row: &[u8; N], out: &mut Vec<u8>) {
         if self.color {
             self.colored(at, row, N, out);
+        } else if N == 16 && is_low(at) && self.bar.len() == UNICODE_BAR.len() {
+            Self::low(at, row, &LOW_UNICODE, out);
+        } else if N == 16 && is_low(at) {
+            Self::low(at, row, &LOW_ASCII, out);
         } else {
             self.bare(at, row, N, out);
         }

@@ -28,10 +28,6 @@ pub trait Dump {
     /// the latest by [`finish`](Dump::finish).
     fn bytes(&mut self, data: &[u8], out: &mut Vec<u8>);
 
-    /// As [`bytes`](Dump::bytes), on as many threads as there are buffers where `data` is long enough to be worth it:
-    /// the text is that of all buffers, one after the other.
-    fn share(&mut self, data: &[u8], outs: &mut [Vec<u8>]);
-
     /// Whether a hole costs no more than a line or two: feed it by [`hole`](Dump::hole) if so, as
     /// zero bytes if not.
     fn names_holes(&self) -> bool;
@@ -149,7 +145,7 @@ where
 }
 
 /// How one format lays out a row of `N` bytes, and what it says where rows are left out.
-trait Layout<const N: usize>: Sync {
+trait Layout<const N: usize> {
     /// Whether a hole has a line of its own; if not, its rows are zero rows like any other.
     const NAMES_HOLES: bool = false;
 
@@ -226,9 +222,6 @@ struct Next<const N: usize> {
     repeated: u64,
 }
 
-/// Rows of fewer bytes than this are not worth another thread.
-const WORTH_A_THREAD: usize = if cfg!(test) { 64 } else { 64 << 10 };
-
 impl<const N: usize> Next<N> {
     #[inline]
     fn row(&mut self, layout: &impl Layout<N>, row: &[u8; N], out: &mut Vec<u8>) {
@@ -244,12 +237,6 @@ impl<const N: usize> Next<N> {
         self.at = self.at.wrapping_add(N as u64);
     }
 
-    fn rows(&mut self, layout: &impl Layout<N>, rows: &[[u8; N]], out: &mut Vec<u8>) {
-        for row in rows {
-            self.row(layout, row, out);
-        }
-    }
-
     fn leave_out(&mut self, bytes: u64) {
         self.repeated += bytes;
         self.at = self.at.wrapping_add(bytes);
@@ -259,33 +246,6 @@ impl<const N: usize> Next<N> {
         if self.repeated > 0 {
             layout.repeats(self.at, self.repeated, out);
             self.repeated = 0;
-        }
-    }
-
-    /// Where to cut `rows` into up to `parts` that can be laid out apart: each but the first begins with a row that is
-    /// other than the one above, so that no run reaches over a cut. Gives the index of each cut, ascending.
-    fn cuts(&self, rows: &[[u8; N]], parts: usize) -> Vec<usize> {
-        let parts = parts.min(rows.len() * N / WORTH_A_THREAD);
-        let mut cuts: Vec<usize> = Vec::new();
-        for part in 1..parts {
-            let even = rows.len() / parts * part;
-            let from = cuts.last().map_or(even, |last| even.max(last + 1));
-            let begins = |index: &usize| !self.squeeze || rows[*index] != rows[index - 1];
-            cuts.extend((from..rows.len()).find(begins));
-        }
-        cuts
-    }
-
-    /// The state of a part of `rows` that begins at a cut.
-    fn at_cut(self, rows: &[[u8; N]], begin: usize) -> Self {
-        if begin == 0 {
-            return self;
-        }
-        Next {
-            at: self.at.wrapping_add((begin * N) as u64),
-            above: self.squeeze.then(|| rows[begin - 1]),
-            repeated: 0,
-            ..self
         }
     }
 }
@@ -390,50 +350,9 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
 
 impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
     fn bytes(&mut self, data: &[u8], out: &mut Vec<u8>) {
-        let rows = self.whole_rows(data, out);
-        self.next.rows(&self.layout, rows, out);
-    }
-
-    fn share(&mut self, data: &[u8], outs: &mut [Vec<u8>]) {
-        let Some((first, others)) = outs.split_first_mut() else {
-            return;
-        };
-        let rows = self.whole_rows(data, first);
-        let cuts = self.next.cuts(rows, 1 + others.len());
-        let ends = cuts.iter().copied().chain([rows.len()]);
-        let mut parts = [0].iter().chain(&cuts).copied().zip(ends);
-        let (layout, before) = (&self.layout, self.next);
-        let lay_out = |(begin, end): (usize, usize), out: &mut Vec<u8>| {
-            let mut next = before.at_cut(rows, begin);
-            next.rows(layout, &rows[begin..end], out);
-            if end < rows.len() {
-                next.end_run(layout, out);
-            }
-            next
-        };
-        let Some(here) = parts.next() else { return };
-        self.next = std::thread::scope(|scope| {
-            let mut afar = Vec::new();
-            for (part, out) in parts.zip(others) {
-                let mut text = std::mem::take(out);
-                let lay_out = &lay_out;
-                let work = move || (lay_out(part, &mut text), text);
-                afar.push((part, out, std::thread::Builder::new().spawn_scoped(scope, work)));
-            }
-            let mut next = lay_out(here, first);
-            for (part, out, handle) in afar {
-                next = match handle.map(|handle| handle.join()) {
-                    Ok(Ok((after, text))) => {
-                        *out = text;
-                        after
-                    }
-                    Ok(Err(panic)) => std::panic::resume_unwind(panic),
-                    // Where no thread is to be had, this one does it all.
-                    Err(_) => lay_out(part, out),
-                };
-            }
-            next
-        });
+        for row in self.whole_rows(data, out) {
+            self.next.row(&self.layout, row, out);
+        }
     }
 
     fn names_holes(&self) -> bool {
@@ -476,6 +395,9 @@ static PAIRS: [[u8; 2]; 256] = {
 /// Room that a line keeps for its offset: the digits of 64 bits.
 const OFFSET: usize = 16;
 
+/// How much of that a line of [`in_place`] has not.
+const LESS: usize = 8;
+
 /// Writes `at` right-aligned into the first [`OFFSET`] bytes of `line`; returns where its eight or
 /// more digits begin.
 #[inline]
@@ -484,6 +406,26 @@ fn offset<const LINE: usize>(at: u64, line: &mut [u8; LINE]) -> usize {
         line[2 * index..][..2].copy_from_slice(&PAIRS[usize::from(byte)]);
     }
     (at.leading_zeros() as usize / 4).min(8)
+}
+
+/// The same where eight digits say it all, as of most files: appends `line`, which has room for eight, and writes
+/// `at`, below 4 GiB, in front. The line is then filled in where it stands, because a copy of what has just been stored
+/// in small pieces waits for all of them, and takes as long as the rest.
+#[inline]
+fn in_place<'a, const LINE: usize>(at: u64, line: &[u8; LINE], out: &'a mut Vec<u8>) -> Option<&'a mut [u8; LINE]> {
+    let start = out.len();
+    out.extend_from_slice(line);
+    let line = out[start..].first_chunk_mut::<LINE>()?;
+    for (index, byte) in (at as u32).to_be_bytes().into_iter().enumerate() {
+        line[2 * index..][..2].copy_from_slice(&PAIRS[usize::from(byte)]);
+    }
+    Some(line)
+}
+
+/// Whether [`in_place`] is for the row at `at`.
+#[inline]
+fn is_low(at: u64) -> bool {
+    at >> 32 == 0
 }
 
 /// A byte in the character column: itself if it is printable ASCII, `.` if not.

@@ -249,66 +249,6 @@ proptest! {
             text_of(format, start, style, &zeros)
         );
     }
-
-    #[test]
-    fn on_several_threads_the_text_is_the_same(
-        format in formats(),
-        style in styles(),
-        start in 0_u64..1 << 40,
-        // Enough for a thread or more each, and runs so long that cuts fall into them.
-        pieces in proptest::collection::vec(
-            prop_oneof![
-                3 => (prop_oneof![Just(0_u8), any::<u8>()], 0_usize..700)
-                    .prop_map(|(byte, len)| Piece::Data(vec![byte; len])),
-                2 => (0_usize..300).prop_map(|len| Piece::Data(noise(len))),
-                1 => (0_u64..200).prop_map(Piece::Hole),
-            ],
-            0..8,
-        ),
-        joined in any::<bool>(),
-        threads in 1_usize..6,
-    ) {
-        // As one piece, too: then a share begins and ends inside of runs.
-        let mut fed: Vec<Piece> = Vec::new();
-        for piece in &pieces {
-            match (fed.last_mut(), piece) {
-                (Some(Piece::Data(before)), Piece::Data(data)) if joined => before.extend(data),
-                _ => fed.push(piece.clone()),
-            }
-        }
-        let mut dump = dump(format, start, style);
-        let mut text = Vec::new();
-        let mut outs = vec![Vec::new(); threads];
-        for piece in &fed {
-            match piece {
-                Piece::Data(data) => dump.share(data, &mut outs),
-                Piece::Hole(len) => dump.hole(*len, &mut outs[0]),
-            }
-            for out in &mut outs {
-                text.append(out);
-            }
-        }
-        dump.finish(&mut text);
-        prop_assert_eq!(String::from_utf8(text).unwrap(), text_of(format, start, style, &pieces));
-    }
-}
-
-#[test]
-fn a_run_as_long_as_all_shares_is_one_run_and_others_are_cut_between_rows_that_differ() {
-    let rows = |text: &[u8]| text.iter().flat_map(|byte| [*byte; 16]).collect::<Vec<_>>();
-    for (data, used) in [
-        (rows(&[b'x'; 64]), 1),
-        (rows(&[&[b'x'; 63][..], b"y"].concat()), 2),
-        (rows(&[&[b'x'; 30][..], &[b'y'; 34]].concat()), 2),
-        (noise(1024), 4),
-    ] {
-        let (mut dump, mut outs) = (dump(Format::Hex, 0, BARE), vec![Vec::new(); 4]);
-        dump.share(&data, &mut outs);
-        assert_eq!(outs.iter().filter(|out| !out.is_empty()).count(), used, "{data:?}");
-        let mut text_here = outs.concat();
-        dump.finish(&mut text_here);
-        assert_eq!(String::from_utf8(text_here).unwrap(), text(Format::Hex, 0, BARE, &data));
-    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `xxd`, byte for byte, every row: what `xxd -r` and `patch --format xxd` read back.
 
-use super::{Layout, OFFSET, PAIRS, character, offset};
+use super::{LESS, Layout, OFFSET, PAIRS, character, in_place, is_low, offset};
 
 /// Where the cell of byte `index` begins; a line has room for the longest offset.
 const fn cell(index: usize) -> usize {
@@ -19,23 +19,44 @@ const EMPTY: [u8; LINE] = {
 /// The layout of `xxd`.
 pub(super) struct Xxd;
 
-/// A full row as a line, and where in it the text begins.
+/// The same with room for eight digits.
+const LOW: [u8; LINE - LESS] = {
+    let mut line = [b' '; LINE - LESS];
+    let mut index = 0;
+    while index < line.len() {
+        line[index] = EMPTY[index + LESS];
+        index += 1;
+    }
+    line
+};
+
+/// Fills in cells and characters; a line may lack room in front.
 #[inline]
+fn fill<const LEN: usize>(row: &[u8; 16], line: &mut [u8; LEN]) {
+    let less = const { LINE - LEN };
+    for (index, byte) in row.iter().enumerate() {
+        line[cell(index) - less..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
+    }
+    line[TEXT - less..][..16].copy_from_slice(&row.map(character));
+}
+
+/// A full row as a line, and where in it the text begins.
 fn line_of(at: u64, row: &[u8; 16]) -> ([u8; LINE], usize) {
     let mut line = EMPTY;
     let begin = offset(at, &mut line);
-    for (index, byte) in row.iter().enumerate() {
-        line[cell(index)..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
-    }
-    for (index, byte) in row.iter().enumerate() {
-        line[TEXT + index] = character(*byte);
-    }
+    fill(row, &mut line);
     (line, begin)
 }
 
 impl Layout<16> for Xxd {
     #[inline]
     fn row(&self, at: u64, row: &[u8; 16], out: &mut Vec<u8>) {
+        if is_low(at) {
+            if let Some(line) = in_place(at, &LOW, out) {
+                fill(row, line);
+            }
+            return;
+        }
         let (line, begin) = line_of(at, row);
         out.extend_from_slice(&line[begin..]);
     }
