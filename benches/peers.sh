@@ -1,0 +1,284 @@
+#!/usr/bin/env bash
+# Every claim of speed, against its peer, on the same files: mmapctl, the peer and the physical limit take turns, and
+# medians are compared with the bar that the project has set itself. Installs nothing; what is not here is skipped, and
+# said. Everything happens in a folder of its own, which goes away at the end, also by Ctrl-C.
+set -uo pipefail
+export LC_ALL=C # EPOCHREALTIME has a point, and peers speak English
+
+usage() {
+    cat <<'END'
+Usage: benches/peers.sh [OPTIONS] [MMAPCTL] [PATTERN]
+
+MMAPCTL is the binary to measure; without it, the release build of this repository.
+PATTERN is a regular expression; only lines whose text it matches are measured.
+
+  -n RUNS      alternating runs of each (5; some that take long have 3 at the most)
+  --quick      an eighth of each size, 3 runs: to see that it works; its figures prove nothing
+  --in FOLDER  make the files there: /dev/shm measures a tmpfs (the current folder; full size takes 13 GiB)
+  --markdown   the table as the README has it
+  --list       the lines, without measuring
+
+Exits with 1 if a bar is not met. Peak memory is the largest resident set of mmapctl, pages of a mapped file counted.
+END
+}
+
+runs=5 scale=8 folder=$PWD markdown='' list='' pattern='' binary=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        -n) runs=${2:?-n takes a number} && shift ;;
+        --quick) scale=1 runs=3 ;;
+        --in) folder=${2:?--in takes a folder} && shift ;;
+        --markdown) markdown=1 ;;
+        --list) list=1 ;;
+        -h | --help) usage && exit ;;
+        -*) usage >&2 && exit 2 ;;
+        *) if [ -f "$1" ] && [ -x "$1" ]; then binary=$(realpath "$1"); else pattern=$1; fi ;;
+    esac
+    shift
+done
+
+has() { command -v "${1%%[ :]*}" >/dev/null; } # has WORDS: whether the program that they begin with is there
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+if [ -z "$binary" ]; then
+    target=${CARGO_TARGET_DIR:-$root/target}
+    for binary in "$target"/release/mmapctl "$target"/*/release/mmapctl; do [ -x "$binary" ] && break; done
+fi
+[ -x "$binary" ] || { echo "no release build: 'cargo build --release --locked', or name a binary" >&2 && exit 2; }
+M=$binary # as the lines below write it
+
+scratch=$(mktemp -d "$folder/mmapctl-peers.XXXXXX") || exit 2
+readonly scratch
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+cd "$scratch" || exit 2
+
+# ---- sizes and files; each is made when the first line needs it ----
+
+MIB=$((1 << 20))
+big=$((128 * scale * MIB)) small=$((8 * scale * MIB)) huge=$((512 * scale * MIB))
+edits=$((125000 * scale)) files=$((1250 * scale)) patches=$((1250 * scale))
+
+need() { # need NAME: makes the file NAME, if it is not there
+    [ -e "$1" ] && return
+    case $1 in
+        big) head -c "$big" /dev/urandom >big ;;
+        other) need big && cp --reflink=never big other ;;
+        small) head -c "$small" /dev/urandom >small ;;
+        zeros) head -c "$small" /dev/zero >zeros ;;
+        dump) need small && "$binary" cat small -f canonical >dump ;;
+        half) # every second mebibyte is zeros, with blocks
+            need big
+            for ((at = 0; at < huge; at += 2 * MIB)); do
+                dd if=big bs=1M skip=$((at / 2 / MIB % (big / MIB))) count=1 status=none && head -c 1M /dev/zero
+            done >half ;;
+        tera) truncate -s 1T tera && printf 'the last bytes..' | dd of=tera bs=16 seek=$(((1 << 36) - 1)) conv=notrunc status=none ;;
+        hole) truncate -s 1T hole ;;
+        four) printf '\xde\xad\xbe\xef' >four ;;
+        page) head -c 8K /dev/zero >page ;;
+        many) mkdir many && (cd many && for ((i = 0; i < files; i++)); do echo "$i" >"$i"; done) ;;
+        edits.mmp) # the same edits for both, in ascending order
+            awk -v n="$edits" 'BEGIN { print "# mmapctl-patch 1"
+                for (i = 0; i < n; i++) printf "0x%x: 00000000 -> %08x\n", i * 64, i + 1 }' >edits.mmp ;;
+        edits.xxd)
+            awk -v n="$edits" 'BEGIN { for (i = 0; i < n; i++) printf "%08x: %08x\n", i * 64, i + 1 }' >edits.xxd ;;
+        session)
+            awk -v n="$patches" 'BEGIN { for (i = 0; i < n; i++) printf "patch -q -o %d %08x\n", i % 1000 * 8, i + 1 }' >session ;;
+    esac
+    # What is made is on its disk, so that writing it back disturbs nobody.
+    [ "$1" = many ] || sync "$1"
+}
+
+# Moves a GiB from file to pipe without copying it, for a reader as good as any.
+splice='import os, fcntl
+r, w = os.pipe()
+fcntl.fcntl(w, 1031, 1 << 20)
+if os.fork() == 0:
+    os.close(w)
+    piece = bytearray(1 << 20)
+    while os.readv(r, [piece]): pass
+    os._exit(0)
+os.close(r)
+f = os.open("big", os.O_RDONLY)
+while os.splice(f, w, 1 << 20): pass
+os.close(w)
+os.wait()'
+
+# ---- measuring ----
+
+took() { # took COMMAND: its microseconds; fails as it does
+    local begin=$EPOCHREALTIME status
+    eval "$1" </dev/null >/dev/null 2>error
+    status=$?
+    local end=$EPOCHREALTIME
+    us=$((${end/./} - ${begin/./}))
+    return $status
+}
+
+median() { printf '%s\n' "$@" | sort -n | awk '{ v[NR] = $1 } END { print (NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2) }'; }
+
+human() { awk -v us="$1" 'BEGIN { if (us < 9950) printf "%.2f ms", us / 1000; else if (us < 995000) printf "%.0f ms", us / 1000; else printf "%.2f s", us / 1e6 }'; }
+
+row() { # row WORK OURS PEER RATIO BAR MET LIMIT MEMORY
+    if [ -n "$markdown" ]; then
+        printf '| %s | %s | %s | %s | %s | %s | %s | %s |\n' "$@"
+    else
+        printf '%-46s %9s  %-26s %8s  %-14s %-4s %-30s %s\n' "$@"
+    fi
+}
+
+unmet=0 measured=0
+skip() { if [ -n "$markdown" ]; then echo "SKIPPED $1: $2" >&2; else echo "SKIPPED $1: $2"; fi; }
+
+# line WORK BAR OURS PEER COMMAND [LIMIT COMMAND]
+#   BAR is N times faster (xN), at most N times the peer's time (N), or less than N milliseconds (msN, without a peer).
+#   PEER and LIMIT begin with the program that must be there. In the environment of the call: files (what it needs),
+#   before (done before every run, not timed), most (runs).
+line() {
+    local work=$1 bar=$2 ours=$3 peer=${4:-} theirs=${5:-} limit=${6:-} floor=${7:-}
+    [[ -z $pattern || $work =~ $pattern ]] || return 0
+    if [ -n "$list" ]; then echo "$work" && return; fi
+    if [ -n "$peer" ] && ! has "$peer"; then skip "$work" "${peer%%[ :]*} is not installed" && return; fi
+    [ -n "$limit" ] && ! has "$limit" && limit=''
+    local name
+    for name in ${files_needed:-}; do need "$name" || { skip "$work" "cannot make $name" && return; }; done
+    local count=$runs a=() b=() c=() i
+    [ "${most:-$runs}" -lt "$count" ] && count=$most
+    for ((i = 0; i <= count; i++)); do # the first round warms up
+        eval "${before:-}"
+        took "$ours" || { skip "$work" "mmapctl: $(head -n 1 error)" && return; }
+        [ $i -gt 0 ] && a+=("$us")
+        if [ -n "$peer" ]; then
+            eval "${before:-}"
+            took "$theirs" || { skip "$work" "${peer%% *}: $(head -n 1 error)" && return; }
+            [ $i -gt 0 ] && b+=("$us")
+        fi
+        if [ -n "$limit" ]; then
+            took "$floor" || limit=''
+            [ $i -gt 0 ] && c+=("$us")
+        fi
+    done
+    local memory='' ratio='' met our their='' bound=''
+    if [ -x /usr/bin/time ]; then
+        eval "${before:-}"
+        rm -f memory
+        M="/usr/bin/time -a -o memory -f %M $binary"
+        took "$ours"
+        M=$binary
+        memory=$(sort -n memory 2>/dev/null | tail -n 1 | awk '{ printf "%.1f MiB", $1 / 1024 }')
+    fi
+    our=$(median "${a[@]}")
+    [ -n "$peer" ] && their=$(median "${b[@]}")
+    case $bar in
+        ms*) met=$(awk -v o="$our" -v n="${bar#ms}" 'BEGIN { print (o < n * 1000 ? "yes" : "NO") }') && bound="under ${bar#ms} ms" ;;
+        x*) met=$(awk -v o="$our" -v t="$their" -v n="${bar#x}" 'BEGIN { print (t / o >= n ? "yes" : "NO") }') && bound="${bar#x} x faster" ;;
+        *) met=$(awk -v o="$our" -v t="$their" -v n="$bar" 'BEGIN { print (o / t <= n ? "yes" : "NO") }') && bound="at most ${bar} x" ;;
+    esac
+    if [ -n "$peer" ]; then
+        case $bar in
+            x*) ratio=$(awk -v o="$our" -v t="$their" 'BEGIN { printf "%.1f x", t / o }') ;;
+            *) ratio=$(awk -v o="$our" -v t="$their" 'BEGIN { printf "%.2f", o / t }') ;;
+        esac
+        peer="$peer: $(human "$their")"
+    fi
+    [ -n "$limit" ] && limit="$limit: $(human "$(median "${c[@]}")")"
+    measured=$((measured + 1))
+    [ "$met" = yes ] || unmet=$((unmet + 1))
+    row "$work" "$(human "$our")" "$peer" "$ratio" "$bound" "$met" "$limit" "$memory"
+}
+
+# ---- the machine ----
+
+machine() {
+    local cpu memory kernel
+    cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+    memory=$(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)
+    kernel=$(uname -sr)
+    echo "$(date -u +%Y-%m-%d), $kernel, $(nproc) cores (${cpu:-$(uname -m)}), $memory, $(df --output=fstype . | tail -n 1), $("$binary" --version);"
+    echo "medians of $runs runs that take turns$([ $scale = 8 ] || echo ', --quick: an eighth of each size, which proves nothing')."
+}
+
+if [ -z "$list" ]; then
+    machine
+    free=$(df --output=avail -B 1 . | tail -n 1)
+    [ "$free" -gt $((3 * huge + 3 * big)) ] || echo "only $((free / MIB)) MiB are free here; lines that need more are skipped" >&2
+    if [ -n "$markdown" ]; then
+        echo
+        row work mmapctl peer ratio bar met limit 'peak memory'
+        row --- ---: --- ---: --- --- --- ---:
+    else
+        row WORK MMAPCTL PEER RATIO BAR MET LIMIT 'PEAK MEMORY'
+    fi
+fi
+
+# ---- the lines ----
+
+s=$((small / MIB))M g=$((big / MIB))M h=$((huge / MIB))M # as the lines name the sizes
+empty=$(type -P true) # the program, not what bash has of that name
+hundred() { local i; for ((i = 0; i < 100; i++)); do eval "$1"; done; } # what is over in a millisecond
+
+# Issue 2: start-up.
+files_needed='four page' line '100 patches of 4 bytes, a process each' 1.0 \
+    'hundred "$M patch -q page -o 4096 @four"' \
+    dd 'hundred "dd if=four of=page bs=1 seek=4096 conv=notrunc status=none"' \
+    'true: an empty process' 'hundred "$empty"'
+
+# Issue 3: edits.
+files_needed='zeros edits.mmp edits.xxd' before='cp --reflink=never zeros work' most=5 line "$edits edits of a script" x10 \
+    '$M patch -q work --script edits.mmp' 'xxd -r' 'xxd -r edits.xxd work'
+files_needed='big other' line "patch --diff of two equal $g files" 1.0 \
+    '$M patch big --diff other' cmp 'cmp big other' 'dd: both read' 'dd if=big of=/dev/null bs=1M; dd if=other of=/dev/null bs=1M'
+
+# Issue 4: maps.
+files_needed=big line "map --populate, $g cached" x3 '$M map big --populate' 'vmtouch -t' 'vmtouch -t big'
+files_needed=big line "map: what is resident, $g" x4 '$M map big' fincore 'fincore big' 'true: an empty process' "$empty"
+files_needed=many line "map -R, $files small files" 1.0 '$M map -R many' vmtouch 'vmtouch many'
+files_needed=big before='rm -f out' line "remap --order reverse --to, $g" 1.3 \
+    '$M remap big --order reverse --to out' 'cp --reflink=never' 'cp --reflink=never big out'
+files_needed='page session' most=3 line "session of $patches patches" x15 \
+    '$M map page --script session' 'bash: a process each' \
+    'while read -r verb; do $M patch page ${verb#patch }; done <session'
+
+# Issue 5: dumps.
+files_needed='small dump' most=3 line "cat -f canonical, $s" x100 \
+    '$M cat small -f canonical' 'hexdump -C' 'hexdump -C small' 'dd: the dump, read' 'dd if=dump of=/dev/null bs=1M'
+files_needed='small dump' most=3 line "cat -f xxd, $s" x15 \
+    '$M cat small -f xxd' xxd 'xxd small' 'dd: a dump, read' 'dd if=dump of=/dev/null bs=1M'
+files_needed='small dump' most=3 line "cat -x, $s" x30 \
+    '$M cat small -x --color never' hexyl 'hexyl --color=never --no-squeezing small' \
+    'dd: a dump, read' 'dd if=dump of=/dev/null bs=1M'
+
+# Issue 5: raw bytes.
+files_needed=big line "cat into a reader of 1 MiB pieces, $g" x3 \
+    '$M cat big | dd of=/dev/null bs=1M status=none' cat 'cat big | dd of=/dev/null bs=1M status=none'
+files_needed=big line "the same, against splice, $g" 1.5 \
+    '$M cat big | dd of=/dev/null bs=1M status=none' 'python3: os.splice' 'python3 -S -c "$splice"'
+files_needed=big before='rm -f out' line "cat > file, $g" 1.0 \
+    '$M cat big >out' 'cp --reflink=never' 'cp --reflink=never big out' 'dd: the file, read' 'dd if=big of=/dev/null bs=1M'
+# A bar where there are reflinks: elsewhere it is the line above once more.
+files_needed=big before='rm -f out' line "cat > file, reflinks, $g" 1.0 \
+    '$M cat big >out' 'cp --reflink=auto' 'cp --reflink=auto big out' 'true: an empty process' "$empty"
+
+# Issue 5: zeros.
+files_needed=big before='cp --reflink=never big work' line "zero, $g" 1.0 \
+    '$M zero -q work -r ..' 'fallocate -z' 'fallocate -z -l $big work' 'true: an empty process' "$empty"
+files_needed=big before='cp --reflink=never big work' line "zero --punch, $g" 1.0 \
+    '$M zero -q work -r .. --punch' 'fallocate -p' 'fallocate -p -l $big work' 'true: an empty process' "$empty"
+files_needed=big before='cp --reflink=never big work' line "zero --method write, $g" 1.0 \
+    '$M zero -q work -r .. --method write' dd 'dd if=/dev/zero of=work bs=1M count=$((big / MIB)) conv=notrunc status=none'
+files_needed=half before='cp --reflink=never --sparse=never half work' most=3 line "zero --sparsify, $h, half zeros" x2 \
+    '$M zero -q work -r .. --sparsify' 'fallocate -d' 'fallocate -d work' 'dd: the file, read' 'dd if=half of=/dev/null bs=1M'
+rm -f half work
+
+# Issue 5: sync.
+files_needed=big before='sync -d big' line "sync of a clean file, $g" 1.0 '$M sync -q big' 'sync -d' 'sync -d big' 'true: an empty process' "$empty"
+files_needed=big before='cp --reflink=never big work' most=3 line "sync of a dirty file, $g" 1.1 '$M sync -q work' 'sync -d' 'sync -d work'
+files_needed=big before='cat big >/dev/null' most=3 line "sync --evict of a clean file, $g" 1.1 '$M sync -q big --evict' 'vmtouch -e' 'vmtouch -e big'
+
+# Issue 5: what is not there takes no time.
+files_needed=tera line 'cat -o end-16 -x of a sparse TiB' ms10 '$M cat tera -o end-16 -x'
+files_needed=hole line 'cat -x of a TiB of hole' ms1000 '$M cat hole -x'
+
+if [ -z "$list$markdown" ]; then echo "$measured measured, $unmet below the bar"; fi
+[ "$unmet" = 0 ]
