@@ -527,7 +527,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__sync)
-            opts="-q -v -o -n -r -h --json --quiet --verbose --color --progress --offset --length --range --async --invalidate --journal --help"
+            opts="-q -v -o -n -r -h --json --quiet --verbose --color --progress --offset --length --range --async --invalidate --evict --journal --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -577,7 +577,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__zero)
-            opts="-q -v -o -n -r -h --json --quiet --verbose --color --progress --offset --length --range --method --punch --dry-run --sync --force --lock-timeout --journal --help"
+            opts="-q -v -o -n -r -h --json --quiet --verbose --color --progress --offset --length --range --method --punch --sparsify --dry-run --sync --force --lock-timeout --journal --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

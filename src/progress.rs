@@ -61,6 +61,20 @@ impl Progress {
         Ok(progress)
     }
 
+    /// As [`Progress::step`], where how much there is becomes known only now.
+    pub fn step_of(&mut self, total: u64, done: u64) -> Result<(), Interrupted> {
+        self.total = total;
+        self.step(done)
+    }
+
+    /// Runs `print`, which writes to the same terminal, with the bar out of its way.
+    pub fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.display {
+            Display::Bar(Some(bar)) => bar.suspend(print),
+            _ => print(),
+        }
+    }
+
     /// `done` bytes are done; see [`crate::mapping::Step`].
     pub fn step(&mut self, done: u64) -> Result<(), Interrupted> {
         match &mut self.display {

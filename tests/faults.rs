@@ -389,6 +389,39 @@ fn interrupted_zeroing_puts_everything_back_and_dies_of_the_signal() {
 }
 
 #[test]
+fn interrupted_zeroing_of_more_than_is_kept_is_in_doubt_and_says_how_far_it_came() {
+    let test = "interrupted_zeroing_of_more_than_is_kept_is_in_doubt_and_says_how_far_it_came";
+    if !signals_are_heard(test) {
+        return;
+    }
+    let dir = scratch();
+    let path = file(dir.path(), "f", &vec![0x11; 200 << 20]);
+    let line = "zero f --range 4096.. --method write";
+    let output = watched(dir.path(), None, line, "preadv(", 2, |pid| send(pid, Signal::SIGINT));
+    let (told, bytes) = (stderr(&output), fs::read(&path).unwrap());
+    if code(&output) == 0 {
+        return skip(test, "the signal came too late");
+    }
+    assert_eq!(code(&output), 4, "{told}");
+    assert!(
+        told.contains("in doubt: 0x1000..") && told.contains("run the same command again"),
+        "{told}"
+    );
+    let end = told
+        .split("0x1000..0x")
+        .nth(1)
+        .and_then(|rest| usize::from_str_radix(rest.split(' ').next()?, 16).ok())
+        .expect("how far it came");
+    assert!(
+        bytes[end..].iter().all(|byte| *byte == 0x11),
+        "zeros behind {end:#x}: {told}"
+    );
+    assert!(bytes[..4096].iter().all(|byte| *byte == 0x11));
+    assert_eq!(code(&spawnable(dir.path(), &words(line)).output().unwrap()), 0);
+    assert!(fs::read(&path).unwrap()[4096..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
 fn a_signal_at_any_moment_leaves_the_file_wholly_old_or_wholly_new() {
     let test = "a_signal_at_any_moment_leaves_the_file_wholly_old_or_wholly_new";
     if !signals_are_heard(test) {

@@ -323,6 +323,37 @@ fn a_sync_that_the_device_does_not_take_is_3_and_says_what_to_do() {
     assert_eq!(code(&output), 3, "{told}");
     assert!(told.contains("not durable") && told.contains("cannot flush"), "{told}");
     assert!(told.contains("write them again"), "what to do is not said: {told}");
+    // The kernel has told its one error, and the pages are clean; what stands in memory is not on the device.
+    let second = run(broken.device.path(), "sync f");
+    assert_eq!(
+        second,
+        "f: 0x0..0x10000 durable as far as the kernel knows; dirty before 0 pages, after 0 pages\nexit 0"
+    );
+    // Without the pages in memory, what is read is what the device has.
+    assert_eq!(fs::read(&path).unwrap()[..3], *b"new");
+    assert!(run(broken.device.path(), "sync f --evict").ends_with("exit 0"));
+    assert_ne!(fs::read(&path).unwrap()[..3], *b"new", "the bytes were not lost");
+}
+
+#[test]
+fn of_several_files_the_one_that_the_device_does_not_take_is_told_in_its_place() {
+    let test = "of_several_files_the_one_that_the_device_does_not_take_is_told_in_its_place";
+    let Some(broken) = Broken::new(test) else { return };
+    let dir = broken.device.path();
+    sparse(dir, "before", 4096);
+    sparse(dir, "behind", 4096);
+    writer(&dir.join("f")).write_all_at(b"new", 0).unwrap();
+    let told = run(dir, "sync before f missing behind");
+    let found: Vec<_> = [
+        "before: 0x0",
+        "behind: 0x0",
+        "! error: f: not durable",
+        "! error: missing: ",
+    ]
+    .map(|part| told.find(part))
+    .to_vec();
+    assert!(found.iter().all(Option::is_some) && found.is_sorted(), "{told}");
+    assert!(told.ends_with("exit 3"), "the gravest: {told}");
 }
 
 #[test]

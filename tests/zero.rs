@@ -107,6 +107,34 @@ fn a_range_of_several_windows_is_zeroed_to_the_byte() {
 }
 
 #[test]
+fn a_range_that_several_threads_zero_is_zeroed_to_the_byte() {
+    let test = "a_range_that_several_threads_zero_is_zeroed_to_the_byte";
+    let (on_disk, in_memory) = (scratch(), tmpfs_scratch(test));
+    for dir in [Some(on_disk), in_memory].into_iter().flatten() {
+        let block = noise(1 << 20);
+        let path = common::sparse(dir.path(), "f", 90 << 20);
+        for mib in (0..90).filter(|mib| mib % 7 != 3) {
+            let file = common::writer(&path);
+            std::os::unix::fs::FileExt::write_all_at(&file, &block, mib << 20).unwrap();
+        }
+        let all = fs::read(&path).unwrap();
+        let (from, to) = (5, (80 << 20) + 3);
+        let told = report(dir.path(), &format!("zero f -r {from}..{to} --method write --sync"));
+        assert_eq!(
+            (&told["method"], &told["durable"]),
+            (&"write".into(), &true.into()),
+            "{told}"
+        );
+        let bytes = fs::read(&path).unwrap();
+        assert!(
+            bytes[..from] == all[..from] && bytes[to..] == all[to..],
+            "outside of the range"
+        );
+        assert!(bytes[from..to].iter().all(|byte| *byte == 0), "within the range");
+    }
+}
+
+#[test]
 fn auto_falls_back_to_storing_on_tmpfs() {
     let Some(dir) = tmpfs_scratch("auto_falls_back_to_storing_on_tmpfs") else {
         return;

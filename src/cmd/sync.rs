@@ -4,10 +4,15 @@ use super::options::{Where, has_length, recovery_needed, waits_for_recovery};
 use super::{Job, OnRegion};
 use crate::cli::{self, Globals};
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{self, Access, Backing, Cause, Flush, Prot, Region, Shape, Span, Visibility, unwritten};
+use crate::mapping::{self, Access, Backing, Cause, Flush, Interrupted, Prot, Region, Shape, Span, Step, Visibility};
+use crate::mapping::{resident, unwritten};
+use crate::progress::Progress;
 use crate::report::{Report, plural};
 use nix::errno::Errno;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 // Without a doc comment, which clap would take for the verb's description.
@@ -30,24 +35,110 @@ pub(crate) struct Options {
     #[command(flatten)]
     place: Where,
     /// Start writing and return at once; nothing is promised
-    #[arg(long = "async", conflicts_with = "invalidate")]
+    #[arg(long = "async", conflicts_with_all = ["invalidate", "evict"])]
     start_only: bool,
     /// Ask other mappings of the range to take the fresh bytes, too (MS_INVALIDATE)
     #[arg(long)]
     invalidate: bool,
+    /// Then drop the clean pages of the range from the page cache
+    #[arg(long)]
+    evict: bool,
 }
+
+/// How many files are on their way at a time: each waits for the device, and one flush of it serves many.
+const AT_ONCE: usize = 8;
+
+/// Bytes of stack for a thread with one of them.
+const STACK: usize = 512 << 10;
+
+/// How often the progress of several files is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// As many bytes may be dirty, or the range as long where that is not known, before a flush is taken in windows.
+const LONG: u64 = 256 << 20;
+
+/// What became of a file: its report, which is there even where something is wrong beside it, and that.
+type Outcome = (Option<Report>, Option<anyhow::Error>);
 
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
+    let mut worst = Exit::Done;
     // The others are synced all the same; the gravest code is the process's.
-    let codes = args.files.iter().map(|file| match one(file, args, globals) {
-        Ok(()) => Exit::Done,
-        Err(error) => cli::tell(globals, "sync", &error),
+    let mut tell = |(report, error): Outcome| {
+        let unprinted = report.and_then(|report| report.print(globals).err());
+        for error in unprinted.iter().chain(&error) {
+            worst = worst.max(cli::tell(globals, "sync", error));
+        }
+    };
+    // Calls of several threads would stand in each other's trace.
+    if args.files.len() == 1 || globals.verbose {
+        for file in &args.files {
+            let mut progress = Progress::reading(globals, "syncing", 0);
+            let outcome = one(file, args, globals, &mut |total, done| progress.step_of(total, done));
+            drop(progress);
+            tell(outcome);
+        }
+        return Ok(worst as u8);
+    }
+    let length = |file: &PathBuf| std::fs::metadata(file).map_or(0, |meta| meta.len());
+    let total = args.files.iter().map(length).fold(0, u64::saturating_add);
+    let mut progress = Progress::reading(globals, "syncing", total);
+    let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let (sender, outcomes) = mpsc::channel();
+    let work = |sender: mpsc::Sender<(usize, Outcome)>| {
+        while let Some((index, file)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| args.files.get(index).map(|file| (index, file)))
+        {
+            let mut told = 0;
+            let outcome = one(file, args, globals, &mut |_, so_far| {
+                done.fetch_add(so_far - told, Ordering::Relaxed);
+                told = so_far;
+                Ok(())
+            });
+            if sender.send((index, outcome)).is_err() {
+                return;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let start = |_| {
+            let (work, sender) = (&work, sender.clone());
+            let thread = thread::Builder::new().stack_size(STACK);
+            thread.spawn_scoped(scope, move || work(sender)).ok()
+        };
+        if (0..AT_ONCE.min(args.files.len())).filter_map(start).count() == 0 {
+            work(sender.clone());
+        }
+        drop(sender);
+        let mut waiting: Vec<Option<Outcome>> = args.files.iter().map(|_| None).collect();
+        let mut turn = 0;
+        loop {
+            match outcomes.recv_timeout(LOOK) {
+                Ok((index, outcome)) => waiting[index] = Some(outcome),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    // No signal is held back here, so none is handed over.
+                    let _ = progress.step(done.load(Ordering::Relaxed));
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            }
+            // In the order in which they were named.
+            while let Some(outcome) = waiting.get_mut(turn).and_then(Option::take) {
+                turn += 1;
+                progress.aside(|| tell(outcome));
+            }
+        }
     });
-    Ok(codes.max().unwrap_or(Exit::Done) as u8)
+    Ok(worst as u8)
 }
 
-fn one(file: &Path, args: &Args, globals: &Globals) -> anyhow::Result<()> {
-    let work = || -> anyhow::Result<()> {
+/// `step` hears how many bytes there are, and how many are done.
+fn one(
+    file: &Path,
+    args: &Args,
+    globals: &Globals,
+    step: &mut dyn FnMut(u64, u64) -> Result<(), Interrupted>,
+) -> Outcome {
+    let mut report = None;
+    let mut work = || -> anyhow::Result<()> {
         // msync flushes nothing through a descriptor that was opened for reading only.
         let backing = Backing::open(file, Access::WriteIfAllowed, Duration::ZERO)?;
         has_length(&backing)?;
@@ -59,38 +150,71 @@ fn one(file: &Path, args: &Args, globals: &Globals) -> anyhow::Result<()> {
         let waits = waits_for_recovery(&backing, args.journal.as_deref());
         let span = Span::first(backing.facts().len);
         let mut region = Region::new(backing, span, Shape::whole(Visibility::Shared, prot))?;
-        args.options.apply(&mut region, Job::on(file, globals))?;
+        report = Some(
+            args.options
+                .work(&mut region, Job::on(file, globals), &mut |done| step(span.len(), done))?,
+        );
         match waits? {
             // What is durable now is half a patch.
             Some(place) => Err(recovery_needed(&place, Exit::InDoubt).into()),
             None => Ok(()),
         }
     };
-    work().in_file(file)
+    let error = work().in_file(file).err();
+    (report, error)
 }
 
 impl OnRegion for Options {
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+        let mut progress = Progress::reading(job.globals, "syncing", region.span().len());
+        let report = self.work(region, job, &mut |done| progress.step(done))?;
+        drop(progress);
+        report.print(job.globals)
+    }
+}
+
+impl Options {
+    fn work(&self, region: &mut Region, job: Job<'_>, step: &mut Step<'_>) -> anyhow::Result<Report> {
         let span = self.place.to_read(region)?;
-        let before = unwritten(region, span);
+        let in_memory = self.evict.then(|| resident(region, span)).transpose()?;
+        if self.evict {
+            // What this mapping has dirtied is known to the flush before that.
+            region.let_go(span)?;
+        }
+        // Counting takes longer than the flush of a clean file, so it is not done for a report that nobody gets.
+        let counts = job.globals.json || !job.globals.quiet;
+        let unwritten = |region: &Region| counts.then(|| unwritten(region, span)).flatten();
+        let before = unwritten(region);
         let method = if self.start_only {
             proven(region.start_writeback(span))?;
             "sync_file_range"
         } else {
+            let much = before.map_or(span.len(), |pages| pages.saturating_mul(mapping::page_size()));
+            if much >= LONG {
+                proven(region.write_back(span, step))?;
+            }
             match proven(region.flush(span, self.invalidate))? {
                 Flush::Msync => "msync",
                 Flush::Fdatasync => "fdatasync",
             }
         };
-        let after = unwritten(region, span);
+        let after = unwritten(region);
+        let left = match in_memory {
+            None => None,
+            Some(_) => {
+                region.evict(span)?;
+                Some(resident(region, span)?)
+            }
+        };
         let pages = |count: Option<u64>| match count {
             None => "unknown".to_string(),
             Some(count) => plural(count, "page"),
         };
-        let state = if self.start_only {
-            "writing was started, nothing is promised"
-        } else {
-            "durable"
+        let state = match before {
+            _ if self.start_only => "writing was started, nothing is promised",
+            Some(1..) => "durable",
+            // An error of the flush that cleaned these pages was told then, to whoever made it, and is not told again.
+            _ => "durable as far as the kernel knows",
         };
         let name = job.name();
         let line = format!(
@@ -98,7 +222,7 @@ impl OnRegion for Options {
             pages(before),
             pages(after)
         );
-        Report::new("sync", job.path, false)
+        let mut report = Report::new("sync", job.path, false)
             .field("offset", span.start())
             .field("length", span.len())
             .field("method", method)
@@ -106,8 +230,15 @@ impl OnRegion for Options {
             .field("page_size", mapping::page_size())
             .field("dirty_before", before)
             .field("dirty_after", after)
-            .line(line)
-            .print(job.globals)
+            .field("evicted", self.evict)
+            .field("resident_before", in_memory.flatten())
+            .field("resident_after", left.flatten())
+            .line(line);
+        if let (Some(in_memory), Some(left)) = (in_memory, left) {
+            let text = format!("{} before, {} after", pages(in_memory), pages(left));
+            report = report.fact("in memory", text);
+        }
+        Ok(report)
     }
 }
 

@@ -5,9 +5,9 @@ use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::edit::{Before, Spool, or_put_back};
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{self, Cause, Error, Piece, Prot, Region, Span};
+use crate::mapping::{self, CALL, Cause, Error, Interrupted, Piece, Prot, Region, Span, Usage};
 use crate::progress::Progress;
-use crate::report::Report;
+use crate::report::{Report, plural};
 use anyhow::Context;
 use clap::ValueEnum;
 use nix::errno::Errno;
@@ -36,7 +36,10 @@ pub(crate) struct Options {
     /// Free the blocks; the same as --method punch
     #[arg(long, conflicts_with = "method")]
     punch: bool,
-    /// Say what would be zeroed, and write nothing
+    /// Free blocks that hold nothing but zeros; no byte changes
+    #[arg(long, conflicts_with_all = ["method", "punch"])]
+    sparsify: bool,
+    /// Say what would be zeroed, and what --punch and --sparsify would free; write nothing
     #[arg(long)]
     dry_run: bool,
     /// Return only when the zeros are on the device (msync)
@@ -55,6 +58,13 @@ enum Method {
     Punch,
     /// Store zeros through the mapping
     Write,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    Zero(Method),
+    Sparsify,
 }
 
 impl Method {
@@ -100,21 +110,21 @@ impl OnRegion for Options {
 
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
         self.asked()?;
-        let (span, method) = self.plan(region)?;
+        let (span, plan) = self.plan(region)?;
+        let method = match plan {
+            Plan::Zero(method) => method,
+            Plan::Sparsify => return self.sparsify(region, span, job),
+        };
         // Of a private mapping, and of anonymous memory, no block is a file's.
         let of_file = region.reaches_file();
         let before = of_file.then(|| region.backing().usage()).transpose()?;
+        let would_free = self.dry_run && method == Method::Punch;
+        let would_free = would_free.then(|| region.backing().data(span)).transpose()?;
         let mut done_by = method;
         if !self.dry_run && !span.is_empty() {
             let mut progress = Progress::writing(job.globals, "zeroing", span.len() * 2)?;
             done_by = zero(region, span, method, &mut progress)?;
-            if self.sync {
-                let failed = || {
-                    let message = "the range was zeroed, but is not proven durable";
-                    Failure::new(Exit::NotDurable, message).tip("see 'dmesg', then run the same command again")
-                };
-                region.flush(span, false).or_fail(failed)?;
-            }
+            self.make_durable(region, span, "the range was zeroed, but is not proven durable")?;
         }
         let changed = !self.dry_run && !span.is_empty();
         let after = of_file.then(|| usage_after(region, changed)).transpose()?;
@@ -135,14 +145,23 @@ impl OnRegion for Options {
             .field("allocated_before", before.map(|usage| usage.allocated))
             .field("allocated_after", after.map(|usage| usage.allocated))
             .field("recovered", job.recovered)
+            .field("would_free", would_free)
             .line(line);
-        if let (Some(before), Some(after)) = (before, after) {
-            report = report.fact(
-                "allocated",
-                format!("{} before, {} after", size(before.allocated), size(after.allocated)),
-            );
+        if let Some(bytes) = would_free {
+            report = report.fact("would free", format!("{} of data at most", size(bytes)));
         }
-        report.print(job.globals)
+        allocated(report, before, after).print(job.globals)
+    }
+}
+
+/// The line of a report on the space that the file takes up.
+fn allocated(report: Report, before: Option<Usage>, after: Option<Usage>) -> Report {
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            let text = format!("{} before, {} after", size(before.allocated), size(after.allocated));
+            report.fact("allocated", text)
+        }
+        _ => report,
     }
 }
 
@@ -158,8 +177,77 @@ impl Options {
         Ok(())
     }
 
-    fn plan(&self, region: &Region) -> anyhow::Result<(Span, Method)> {
-        let method = if self.punch { Method::Punch } else { self.method };
+    fn make_durable(&self, region: &mut Region, span: Span, failure: &str) -> anyhow::Result<()> {
+        if !self.sync {
+            return Ok(());
+        }
+        let failed = || Failure::new(Exit::NotDurable, failure).tip("see 'dmesg', then run the same command again");
+        region.flush(span, false).map(drop).or_fail(failed)
+    }
+
+    /// Frees the blocks of zeros, or counts them. The bytes are the same at any moment, so it may be ended at any.
+    fn sparsify(&self, region: &mut Region, span: Span, job: Job<'_>) -> anyhow::Result<()> {
+        let before = region.backing().usage()?;
+        let mut progress = Progress::reading(job.globals, "looking for zeros", span.len());
+        let found = region
+            .backing()
+            .zeros(span, !self.dry_run, &mut |done| progress.step(done));
+        drop(progress);
+        let found = match found {
+            Err(error) if unsupported(&error) => {
+                let failure = Failure::trouble("the file system frees no blocks in the middle of a file");
+                return Err(error).or_fail(|| failure.tip("'cp --sparse=always' makes a copy without them"));
+            }
+            found => found.context("no byte was changed; what was freed before stays so")?,
+        };
+        if !self.dry_run {
+            self.make_durable(
+                region,
+                span,
+                "blocks were freed, but that is not proven durable; no byte was changed",
+            )?;
+        }
+        let after = region.backing().usage()?;
+        let runs = plural(found.runs, "run");
+        let line = match (found.zeros, self.dry_run) {
+            (0, _) => format!("{}: {span} has no block of zeros that could be freed", job.name()),
+            (zeros, true) => format!(
+                "{}: {} of zeros in {span} would be freed, {runs}",
+                job.name(),
+                size(zeros)
+            ),
+            (zeros, false) => {
+                let durable = if self.sync { ", durable" } else { "" };
+                format!(
+                    "{}: {} of zeros in {span} freed, {runs}{durable}",
+                    job.name(),
+                    size(zeros)
+                )
+            }
+        };
+        let report = Report::new("zero", job.path, false)
+            .field("offset", span.start())
+            .field("length", span.len())
+            .field("method", "sparsify")
+            .field("dry_run", self.dry_run)
+            .field("durable", self.sync)
+            .field("allocated_before", before.allocated)
+            .field("allocated_after", after.allocated)
+            .field("recovered", job.recovered)
+            .field("data", found.data)
+            .field("freed", (!self.dry_run).then_some(found.zeros))
+            .field("would_free", self.dry_run.then_some(found.zeros))
+            .field("runs", found.runs)
+            .line(line);
+        allocated(report, Some(before), Some(after)).print(job.globals)
+    }
+
+    fn plan(&self, region: &Region) -> anyhow::Result<(Span, Plan)> {
+        let method = if self.punch || self.sparsify {
+            Method::Punch
+        } else {
+            self.method
+        };
         let method = match method {
             // The blocks of a private or anonymous mapping are no file's.
             Method::Auto if !region.reaches_file() || region.layout().is_some() => Method::Write,
@@ -172,7 +260,7 @@ impl Options {
         if matches!(method, Method::Punch | Method::ZeroRange) && !region.reaches_file() {
             let message = format!(
                 "{} changes blocks of a file, which this mapping never does",
-                method.name()
+                if self.sparsify { "--sparsify" } else { method.name() }
             );
             let failure = Failure::trouble(message);
             return Err(failure.tip("--method write stores zeros, and so does auto").into());
@@ -184,31 +272,33 @@ impl Options {
         if self.sync && !self.dry_run {
             to_be_durable(region)?;
         }
-        Ok((self.place.to_write(region)?, method))
+        let plan = if self.sparsify {
+            Plan::Sparsify
+        } else {
+            Plan::Zero(method)
+        };
+        Ok((self.place.to_write(region)?, plan))
     }
 }
 
 /// Zeroes `span` and says by which method it was done.
 fn zero(region: &mut Region, span: Span, method: Method, progress: &mut Progress) -> anyhow::Result<Method> {
+    let zero_range = |region: &Region, piece| region.backing().zero_range(piece);
     match method {
         Method::Write => write(region, span, progress)?,
-        Method::Punch => call(region, span, |region| region.backing().punch(span), Method::Punch)?,
-        Method::ZeroRange => call(
+        Method::Punch => call(
             region,
             span,
-            |region| region.backing().zero_range(span),
-            Method::ZeroRange,
+            |region, piece| region.backing().punch(piece),
+            method,
+            progress,
         )?,
+        Method::ZeroRange => call(region, span, zero_range, method, progress)?,
         Method::Auto => {
             // Blocks for the holes first, so that a full file system is met before anything is zeroed. Where that
             // or zero-range is refused, storing decides: it fails only where there really is no room.
-            if region.backing().allocate(span).is_ok() {
-                let zeroed = call(
-                    region,
-                    span,
-                    |region| region.backing().zero_range(span),
-                    Method::ZeroRange,
-                );
+            if allocate(region, span, progress)? {
+                let zeroed = call(region, span, zero_range, Method::ZeroRange, progress);
                 if !zeroed.as_ref().is_err_and(is_unsupported) {
                     return zeroed.map(|()| Method::ZeroRange);
                 }
@@ -220,30 +310,67 @@ fn zero(region: &mut Region, span: Span, method: Method, progress: &mut Progress
     Ok(method)
 }
 
+/// Gives all of `span` its blocks; false where the file system will not.
+///
+/// # Errors
+/// A signal.
+fn allocate(region: &Region, span: Span, progress: &mut Progress) -> anyhow::Result<bool> {
+    // Data has its blocks.
+    if region
+        .backing()
+        .next_data(span.start(), span)
+        .is_ok_and(|data| data == Some(span))
+    {
+        return Ok(true);
+    }
+    for piece in span.windows(CALL) {
+        if region.backing().allocate(piece).is_err() {
+            return Ok(false);
+        }
+        progress
+            .step(piece.end() - span.start())
+            .context("nothing was written")?;
+    }
+    Ok(true)
+}
+
 fn write(region: &mut Region, span: Span, progress: &mut Progress) -> anyhow::Result<()> {
-    let all = [whole(span)];
     region
-        .make_writable(&all, &mut |done| progress.step(done))
+        .make_room(span, &mut |done| progress.step(done))
         .context("nothing was written")?;
     let mut old = kept(region, span, KEEP)?;
     let stored = region.zero(span, &mut |done| progress.step(span.len() + done));
+    let all = [whole(span)];
     let before = before(region, &all, old.as_mut());
     or_put_back(region, before, stored.map_err(Into::into))
 }
 
-/// One call of fallocate that does it all; a failure may still have zeroed a part.
+/// Calls of fallocate that do it all, each for so much that it can be waited for; one that fails may still have zeroed
+/// a part.
 fn call(
     region: &mut Region,
     span: Span,
-    fallocate: impl FnOnce(&Region) -> mapping::Result<()>,
+    fallocate: impl Fn(&Region, Span) -> mapping::Result<()>,
     method: Method,
+    progress: &mut Progress,
 ) -> anyhow::Result<()> {
     let mut old = kept(region, span, KEEP_FOR_CALL)?;
-    let result = fallocate(region).map_err(|error| {
-        let half_way = matches!(error.cause, Cause::Full(_) | Cause::Sys(Errno::EIO | Errno::EINTR));
-        Error {
-            stored: if half_way { span.len() } else { 0 },
-            ..error
+    let mut done = 0;
+    let result = span.windows(CALL).try_for_each(|piece| {
+        fallocate(region, piece).map_err(|error| {
+            let half_way = matches!(error.cause, Cause::Full(_) | Cause::Sys(Errno::EIO | Errno::EINTR));
+            Error {
+                stored: done + if half_way { piece.len() } else { 0 },
+                ..error
+            }
+        })?;
+        done += piece.len();
+        match progress.step(span.len() + done) {
+            Err(Interrupted(signal)) if done < span.len() => Err(Error {
+                stored: done,
+                ..Error::new("zero", Some(span.from(piece.end())), Cause::Interrupted(signal))
+            }),
+            _ => Ok(()),
         }
     });
     let all = [whole(span)];
@@ -258,13 +385,16 @@ fn call(
 
 /// Whether the file system refused the call as such, with nothing done.
 fn is_unsupported(error: &anyhow::Error) -> bool {
-    let refused = |error: &Error| {
-        matches!(
-            error.cause,
-            Cause::Sys(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL)
-        )
-    };
-    error.chain().any(|layer| layer.downcast_ref().is_some_and(refused))
+    let core = error.chain().find_map(|layer| layer.downcast_ref());
+    core.is_some_and(unsupported)
+}
+
+fn unsupported(error: &Error) -> bool {
+    let refused = matches!(
+        error.cause,
+        Cause::Sys(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL)
+    );
+    refused && error.stored == 0
 }
 
 /// The bytes of `span`, to be put back, unless they are more than `most`.

@@ -37,6 +37,7 @@ mod span;
 mod stream;
 mod trace;
 mod transfer;
+mod zeros;
 
 pub use backing::{Access, Backing, Facts, Identity, Kind, Usage, huge_page};
 pub use error::{Cause, Error, Hindrance, Refusal, Result};
@@ -45,11 +46,12 @@ pub use limits::Limit;
 pub use output::{Holes, WriteOut};
 pub use region::{Region, in_child, memfd_with, reserve_huge};
 pub use register::Width;
-pub use residency::{Cell, Counts, Residency, count, survey, unwritten, warm};
+pub use residency::{Cell, Counts, Residency, count, resident, survey, unwritten, warm};
 pub use shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Resize, Shape, Visibility, WINDOW};
 pub use span::Span;
 pub use stream::Sink;
 pub use trace::{trace, trace_to};
+pub use zeros::{CALL, Zeros};
 
 /// A signal asked to stop; its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -226,8 +226,30 @@ pub fn unwritten(region: &Region, span: Span) -> Option<u64> {
     if span.is_empty() {
         return Some(0);
     }
-    let stat = region.cachestat(span.pages(region.backing().facts().page))?;
-    Some(stat.dirty + stat.writeback)
+    // In parts, which several threads share where the cache is one of small folios.
+    let page = region.backing().facts().page;
+    let spans: Vec<_> = span.pages(page).windows(COUNTED).collect();
+    let mut tallies = vec![Tally::default(); spans.len()];
+    let unit = page / super::page_size();
+    let counted = spans.len() <= MOST_PARTS && count_cache(region, &spans, &mut tallies);
+    if !counted {
+        let stat = region.cachestat(span.pages(page))?;
+        return Some(stat.dirty + stat.writeback);
+    }
+    Some(tallies.iter().map(|tally| (tally.dirty + tally.writeback) * unit).sum())
+}
+
+/// Pages of `span` in memory, of [`Region::page`] bytes; `None` where the kernel does not tell.
+pub fn resident(region: &mut Region, span: Span) -> Result<Option<u64>> {
+    if span.is_empty() {
+        return Ok(Some(0));
+    }
+    let mut tally = [Tally::default()];
+    if count_cache(region, &[span.pages(region.page())], &mut tally) {
+        return Ok(Some(tally[0].resident));
+    }
+    let known = region.backing().tells_residency();
+    known.then(|| region.mincore(span)).transpose()
 }
 
 /// False where cachestat has nothing to say of this file.
@@ -298,6 +320,11 @@ fn count_cache(region: &Region, spans: &[Span], tallies: &mut [Tally]) -> bool {
     }
     counted == spans.len()
 }
+
+/// What one call counts where several threads share a file, in bytes, and how many such parts there may be: one call over
+/// the holes of a file of many TiB takes no time, and thousands would.
+const COUNTED: u64 = 64 << 20;
+const MOST_PARTS: usize = 1 << 10;
 
 /// Memory is as busy with more.
 const MOST_THREADS: usize = 8;

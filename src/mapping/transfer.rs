@@ -2,12 +2,12 @@
 //! at which offset and why it could not go on. No `unsafe` and no address: those are region.rs's.
 
 use super::error::{Cause, Error, Result};
-use super::region::{Region, memfd};
+use super::region::Region;
 use super::shape::{Piece, Populate, WINDOW};
 use super::span::Span;
 use super::{Interrupted, Step};
 use nix::errno::Errno;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 /// How much [`Region::read_chunks`] copies at a time, in bytes: it stays in the second-level cache.
 const CHUNK: usize = 256 << 10;
@@ -253,34 +253,6 @@ impl Region {
             }
         }
         Ok(total)
-    }
-
-    /// Stores zeros over `span`; `step` hears how many bytes are done.
-    pub fn zero(&mut self, span: Span, step: &mut Step<'_>) -> Result<()> {
-        // A memfd that is one hole reads as zeros and takes no memory.
-        let zeros = memfd(c"mmapctl-zeros").map_err(|errno| Error::sys("zero", Some(span), errno))?;
-        zeros.set_len(WINDOW).map_err(|error| Error::io("zero", &error))?;
-        for window in span.windows(WINDOW) {
-            let done = window.start() - span.start();
-            let piece = Piece {
-                at: window.start(),
-                len: window.len(),
-                from: 0,
-            };
-            self.store(&[piece], zeros.as_fd(), &mut |_| Ok(()))
-                .map_err(|error| Error {
-                    stored: done + error.stored,
-                    ..error
-                })?;
-            let done = done + window.len();
-            if let Err(Interrupted(signal)) = step(done)
-                && done < span.len()
-            {
-                let error = Error::new("zero", Some(span.from(window.end())), Cause::Interrupted(signal));
-                return Err(Error { stored: done, ..error });
-            }
-        }
-        Ok(())
     }
 
     /// The kernel's copies of device memory have the widths that suit the kernel, and some are refused with a bare

@@ -6,9 +6,14 @@ use super::super::shape::Flush;
 use super::super::span::Span;
 use super::super::trace::{traced, uninterrupted};
 use super::Region;
+use crate::mapping::{Interrupted, Step};
 use nix::errno::Errno;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::ffi::c_void;
 use std::os::fd::AsRawFd;
+
+/// What is waited for at a time, in bytes.
+const WRITE_BACK: u64 = 64 << 20;
 
 impl Region {
     /// Writes the dirty pages of `span` to the device and waits: msync(2) with MS_SYNC, and with MS_INVALIDATE
@@ -92,12 +97,89 @@ impl Region {
     }
 
     fn start_writeback_of(&self, span: Span) -> Result<()> {
+        let failed = |errno| Error::sys("start writing", Some(span), errno);
+        let result = self.sync_file_range(span, libc::SYNC_FILE_RANGE_WRITE, "SYNC_FILE_RANGE_WRITE")?;
+        result.map_err(failed)
+    }
+
+    /// Writes the dirty pages of `span` out, a window at a time while the next is on its way, so that there is something
+    /// to tell of a long flush and it can be ended; `step` hears how many bytes are done. It proves nothing yet:
+    /// [`Region::flush`] is still to come, for what the file system and the device keep back.
+    ///
+    /// # Errors
+    /// Those of the device are final, as those of [`Region::flush`].
+    pub fn write_back(&self, span: Span, step: &mut Step<'_>) -> Result<()> {
+        let span = self.check("flush", Some(span))?;
+        if self.layout.is_some() || !self.reaches_file() {
+            return Ok(());
+        }
+        let write = |window| self.sync_file_range(window, libc::SYNC_FILE_RANGE_WRITE, "SYNC_FILE_RANGE_WRITE");
+        let wait = |window| {
+            let flag = libc::SYNC_FILE_RANGE_WAIT_BEFORE;
+            self.sync_file_range(window, flag, "SYNC_FILE_RANGE_WAIT_BEFORE")
+        };
+        let mut windows = span.windows(WRITE_BACK).peekable();
+        let mut result = windows.peek().map_or(Ok(Ok(())), |first| write(*first))?;
+        while let (Ok(()), Some(window)) = (result, windows.next()) {
+            if let Some(next) = windows.peek() {
+                result = write(*next)?;
+            }
+            result = result.and(wait(window)?);
+            let done = window.end() - span.start();
+            step(done).map_err(|Interrupted(signal)| {
+                Error::new("flush", Some(span.from(window.end())), Cause::Interrupted(signal))
+            })?;
+        }
+        match result {
+            // Where the call is not to be had, the flush does it all.
+            Ok(()) | Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL | Errno::ESPIPE | Errno::EINTR) => Ok(()),
+            Err(errno) => Err(Error::sys(FLUSH, Some(span), errno)),
+        }
+    }
+
+    fn sync_file_range(&self, span: Span, flag: libc::c_uint, name: &str) -> Result<nix::Result<()>> {
         let fd = self.backing.file("start writing")?.as_raw_fd();
         let (start, len) = (span.start() as i64, span.len() as i64);
         // SAFETY: plain arguments, no memory.
-        let result = Errno::result(unsafe { libc::sync_file_range(fd, start, len, libc::SYNC_FILE_RANGE_WRITE) });
-        let call = || format!("sync_file_range({fd}, {start}, {len}, SYNC_FILE_RANGE_WRITE)");
-        let failed = |errno| Error::sys("start writing", Some(span), errno);
+        let result = Errno::result(unsafe { libc::sync_file_range(fd, start, len, flag) });
+        let call = || format!("sync_file_range({fd}, {start}, {len}, {name})");
+        Ok(traced(result, call).map(drop))
+    }
+
+    /// Takes the pages of `span` out of this mapping, which leaves them in the page cache and changes no byte:
+    /// madvise(2) with MADV_DONTNEED. What is locked stays.
+    pub fn let_go(&mut self, span: Span) -> Result<()> {
+        if self.window.is_some() && self.reaches_file() && !span.is_empty() {
+            // A refusal leaves pages where they are, and they are counted afterwards.
+            let _ = self.madvise(span, libc::MADV_DONTNEED)?;
+        }
+        Ok(())
+    }
+
+    /// Drops the clean pages of `span` from the page cache: posix_fadvise(2) with POSIX_FADV_DONTNEED. Pages that
+    /// somebody has mapped or locked, or that are dirty, stay.
+    pub fn evict(&self, span: Span) -> Result<()> {
+        let span = self.check("evict", Some(span))?;
+        match &self.layout {
+            None => self.evict_of(span),
+            Some(layout) => layout.parts(span).try_for_each(|part| self.evict_of(part.file)),
+        }
+    }
+
+    fn evict_of(&self, span: Span) -> Result<()> {
+        // A length of 0 would mean "to the end"; a page that is asked for in part stays.
+        let pages = span.pages(self.backing.facts().page);
+        if span.is_empty() {
+            return Ok(());
+        }
+        let file = self.backing.file("evict")?;
+        let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+        let result = posix_fadvise(file, pages.start() as i64, pages.len() as i64, advice).map(|()| 0);
+        let call = || {
+            let (fd, start, len) = (file.as_raw_fd(), pages.start(), pages.len());
+            format!("fadvise64({fd}, {start}, {len}, POSIX_FADV_DONTNEED)")
+        };
+        let failed = |errno| Error::sys("evict", Some(span), errno);
         traced(result, call).map(drop).map_err(failed)
     }
 }

@@ -1,0 +1,415 @@
+//! Zeros: storing them over a range, and finding those that stand in blocks of a file for nothing. No `unsafe` here.
+//!
+//! Long ranges are shared out among a few threads, each with its own window on the file: a store through a mapping is
+//! bound by its page faults, of which a thread takes only so many a second. write(2) would need none, but it makes a
+//! file longer again that somebody else has just cut, and nothing here ever does.
+
+use super::backing::Backing;
+use super::error::{Cause, Error, Result};
+use super::region::{Region, memfd};
+use super::shape::{Piece, Prot, Shape, WINDOW};
+use super::span::Span;
+use super::{Interrupted, Step};
+use nix::errno::Errno;
+use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, fstatfs};
+use nix::sys::uio::pread;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// From so many bytes on, several threads store, and room is asked for by one call where that can be relied on. The old
+/// bytes of a range as long as this can still be kept by who calls.
+const LONG: u64 = 64 << 20;
+
+/// The most bytes that one call of fallocate(2) is about: none can be interrupted.
+pub const CALL: u64 = 1 << 30;
+
+/// Memory is as busy with more.
+const MOST_THREADS: usize = 4;
+
+/// Bytes of stack for a helper.
+const HELPER_STACK: usize = 256 << 10;
+
+/// How much is read at a time to look for zeros, in bytes: it stays in the second-level cache.
+const CHUNK: u64 = 256 << 10;
+
+/// How much a thread looks at before it takes the next part, in bytes. What was found to be zeros is punched at the end
+/// of a part at the latest, a few milliseconds after it was read.
+const PART: u64 = 32 << 20;
+
+/// Zeros found in the data of a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Zeros {
+    /// Bytes of data looked at.
+    pub data: u64,
+    /// Bytes in whole blocks of zeros.
+    pub zeros: u64,
+    /// How many stretches they came in, one call of fallocate each.
+    pub runs: u64,
+}
+
+impl Region {
+    /// Makes sure that zeros can be stored over `span`: fallocate(2) where its word is final and the range is long, else
+    /// as [`Region::make_writable`]. Contents do not change. `step` hears how many bytes are done.
+    ///
+    /// # Errors
+    /// As for [`Region::make_writable`].
+    pub fn make_room(&mut self, span: Span, step: &mut Step<'_>) -> Result<()> {
+        let stop = |done: u64, Interrupted(signal)| {
+            let rest = span.from(span.start() + done);
+            Error::new("prepare", Some(rest), Cause::Interrupted(signal))
+        };
+        if span.len() > LONG && self.allocation_is_final() {
+            let mut done = 0;
+            let allocated = span.windows(CALL).try_for_each(|piece| {
+                self.backing().allocate(piece).map_err(Some)?;
+                done += piece.len();
+                step(done).map_err(|signal| Some(stop(done, signal)))
+            });
+            match allocated {
+                Ok(()) => return Ok(()),
+                Err(Some(error)) if matches!(error.cause, Cause::Interrupted(_)) => return Err(error),
+                // The pages tell which of them has no room.
+                Err(_) => {}
+            }
+        }
+        let whole = Piece {
+            at: span.start(),
+            len: span.len(),
+            from: 0,
+        };
+        self.make_writable(&[whole], step)
+    }
+
+    /// Whether a page whose blocks fallocate has given can be stored into. Not so on btrfs and on reflinks of xfs, where
+    /// a store takes new blocks, nor on overlayfs, which may lie over either.
+    fn allocation_is_final(&self) -> bool {
+        let of_file = self.reaches_file() && self.layout().is_none();
+        let fs = self.backing().fd().filter(|_| of_file).and_then(|fd| fstatfs(fd).ok());
+        fs.is_some_and(|fs| [EXT4_SUPER_MAGIC, TMPFS_MAGIC].contains(&fs.filesystem_type()))
+    }
+
+    /// Stores zeros over `span`; `step` hears how many bytes are done.
+    ///
+    /// # Errors
+    /// As for [`Region::store`]; of a long range, what was stored is within the first [`Error::stored`] bytes, and need
+    /// not be all of them.
+    pub fn zero(&mut self, span: Span, step: &mut Step<'_>) -> Result<()> {
+        // A memfd that is one hole reads as zeros and takes no memory.
+        let zeros = memfd(c"mmapctl-zeros").map_err(|errno| Error::sys("zero", Some(span), errno))?;
+        zeros.set_len(WINDOW).map_err(|error| Error::io("zero", &error))?;
+        let work = ZeroWork {
+            span,
+            zeros: &zeros,
+            next: AtomicU64::new(span.start() / WINDOW),
+            done: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        };
+        let mut others = Vec::new();
+        if span.len() > LONG && self.reaches_file() && self.layout().is_none() {
+            // Where there is no descriptor for one more, there are fewer helpers.
+            others.extend((1..threads()).map_while(|_| self.backing().again()));
+        }
+        let whole = self.span();
+        let result = thread::scope(|scope| {
+            let start = |backing: Backing| {
+                let work = &work;
+                let work = move || {
+                    let mut region = Region::new(backing, whole, Shape::sliding(Prot::ReadWrite))?;
+                    work.run(&mut region, &mut |_| Ok(()))
+                };
+                thread::Builder::new()
+                    .stack_size(HELPER_STACK)
+                    .spawn_scoped(scope, work)
+                    .ok()
+            };
+            let helpers: Vec<_> = others.into_iter().filter_map(start).collect();
+            let first = work.run(self, step);
+            // A helper has no way to panic; if it did, what it had taken is not stored.
+            let lost = || Err(Error::sys("zero", Some(span), Errno::EIO));
+            let helped = helpers
+                .into_iter()
+                .map(|helper| helper.join().unwrap_or_else(|_| lost()));
+            helped.fold(first, Result::and)
+        });
+        result.map_err(|error| Error {
+            stored: work.begun(error.stored),
+            ..error
+        })
+    }
+}
+
+/// One range, zeroed window by window by whoever has time.
+struct ZeroWork<'a> {
+    span: Span,
+    zeros: &'a File,
+    /// The number of the next window.
+    next: AtomicU64,
+    /// Bytes.
+    done: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl ZeroWork<'_> {
+    fn window(&self, number: u64) -> Span {
+        let start = number.saturating_mul(WINDOW);
+        Span::new(start, start.saturating_add(WINDOW)).map_or(Span::first(0), |window| window.intersect(self.span))
+    }
+
+    fn run(&self, region: &mut Region, step: &mut Step<'_>) -> Result<()> {
+        while !self.stop.load(Ordering::Relaxed) {
+            let window = self.window(self.next.fetch_add(1, Ordering::Relaxed));
+            if window.is_empty() {
+                break;
+            }
+            let piece = Piece {
+                at: window.start(),
+                len: window.len(),
+                from: 0,
+            };
+            if let Err(error) = region.store(&[piece], self.zeros.as_fd(), &mut |_| Ok(())) {
+                self.stop.store(true, Ordering::Relaxed);
+                return Err(error);
+            }
+            let done = self.done.fetch_add(window.len(), Ordering::Relaxed) + window.len();
+            if let Err(Interrupted(signal)) = step(done)
+                && done < self.span.len()
+            {
+                self.stop.store(true, Ordering::Relaxed);
+                let rest = self.span.from(window.end());
+                return Err(Error::new("zero", Some(rest), Cause::Interrupted(signal)));
+            }
+        }
+        Ok(())
+    }
+
+    /// How far stores have come, in bytes from the start: exactly, where one thread has done `last` bytes of the window
+    /// in which it ended.
+    fn begun(&self, last: u64) -> u64 {
+        let done = self.done.load(Ordering::Relaxed);
+        if self.span.len() <= LONG {
+            return done + last;
+        }
+        if done + last == 0 {
+            return 0;
+        }
+        let end = self.next.load(Ordering::Relaxed).saturating_mul(WINDOW);
+        end.min(self.span.end()) - self.span.start()
+    }
+}
+
+impl Backing {
+    /// Finds the blocks within `span` that hold nothing but zeros, in its data alone (SEEK_DATA), and with `punch` gives
+    /// them back: FALLOC_FL_PUNCH_HOLE, which leaves the bytes as they are. A block is the file system's; the last may be
+    /// cut by the end of the file. Reads by pread(2), which no truncation turns into a signal. `step` hears how many
+    /// bytes are done.
+    ///
+    /// # Errors
+    /// What reading or punching says; what was punched before stays.
+    pub fn zeros(&self, span: Span, punch: bool, step: &mut Step<'_>) -> Result<Zeros> {
+        let search = Search {
+            backing: self,
+            file: self.file("read")?,
+            span,
+            block: self.block()?,
+            punch,
+            cursor: Mutex::new((Span::first(0), span.start())),
+            stop: AtomicBool::new(false),
+        };
+        let helpers = if span.len() > PART { threads() - 1 } else { 0 };
+        thread::scope(|scope| {
+            let start = |_| {
+                let work = || search.run(&mut |_| Ok(()));
+                thread::Builder::new()
+                    .stack_size(HELPER_STACK)
+                    .spawn_scoped(scope, work)
+                    .ok()
+            };
+            let helpers: Vec<_> = (0..helpers).filter_map(start).collect();
+            let mut found = search.run(step);
+            for helper in helpers {
+                let lost = |_| Err(Error::sys("read", Some(span), Errno::EIO));
+                let more = helper.join().unwrap_or_else(lost);
+                found = found.and_then(|found| more.map(|more| found.and(more)));
+            }
+            found
+        })
+    }
+
+    /// Bytes of data within `span`, by SEEK_DATA and SEEK_HOLE: of blocks that were allocated and never written it does
+    /// not tell.
+    pub fn data(&self, span: Span) -> Result<u64> {
+        let (mut at, mut bytes) = (span.start(), 0);
+        while let Some(data) = self.next_data(at, span)? {
+            bytes += data.len();
+            at = data.end();
+        }
+        Ok(bytes)
+    }
+
+    /// The unit in which blocks are freed, in bytes: a power of two.
+    fn block(&self) -> Result<u64> {
+        let page = self.facts().page;
+        if page > super::page_size() {
+            return Ok(page);
+        }
+        let fs = fstatfs(self.file("read")?).map_err(|errno| Error::sys("look at its file system", None, errno))?;
+        let block = u64::try_from(fs.block_size()).unwrap_or(page);
+        // Network file systems give the size of a transfer.
+        Ok(if block.is_power_of_two() && (512..=64 << 10).contains(&block) {
+            block
+        } else {
+            page
+        })
+    }
+}
+
+/// A search for zeros, part by part, by whoever has time.
+struct Search<'a> {
+    backing: &'a Backing,
+    file: &'a File,
+    span: Span,
+    block: u64,
+    punch: bool,
+    /// What is left of the present stretch of data, and where the next is to be looked for.
+    cursor: Mutex<(Span, u64)>,
+    stop: AtomicBool,
+}
+
+impl Search<'_> {
+    fn run(&self, step: &mut Step<'_>) -> Result<Zeros> {
+        let mut found = Zeros::default();
+        let mut buf = vec![0; CHUNK.min(self.span.len()) as usize];
+        let mut work = || -> Result<()> {
+            while let Some(part) = self.next()? {
+                self.look(part, &mut buf, &mut found)?;
+                let done = part.end() - self.span.start();
+                step(done).map_err(|Interrupted(signal)| {
+                    Error::new("read", Some(self.span.from(part.end())), Cause::Interrupted(signal))
+                })?;
+            }
+            Ok(())
+        };
+        let result = work();
+        if result.is_err() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        result.map(|()| found)
+    }
+
+    fn next(&self) -> Result<Option<Span>> {
+        let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if cursor.0.is_empty() {
+            let Some(data) = self.backing.next_data(cursor.1, self.span)? else {
+                return Ok(None);
+            };
+            *cursor = (data, data.end());
+        }
+        let part = cursor.0.windows(PART.max(self.block)).next();
+        if let Some(part) = part {
+            cursor.0 = cursor.0.from(part.end());
+        }
+        Ok(part)
+    }
+
+    fn look(&self, part: Span, buf: &mut [u8], found: &mut Zeros) -> Result<()> {
+        found.data += part.len();
+        let grain = self.block.min(CHUNK);
+        // Zeros that have not ended yet.
+        let mut run: Option<Span> = None;
+        for chunk in part.windows(CHUNK) {
+            let buf = &mut buf[..chunk.len() as usize];
+            self.read(chunk, buf)?;
+            for piece in chunk.windows(grain) {
+                let at = (piece.start() - chunk.start()) as usize;
+                if is_zero(&buf[at..at + piece.len() as usize]) {
+                    run = Some(run.map_or(piece, |run| run.join(piece)));
+                } else if let Some(run) = run.take() {
+                    self.free(run, found)?;
+                }
+            }
+        }
+        run.map_or(Ok(()), |run| self.free(run, found))
+    }
+
+    fn read(&self, span: Span, buf: &mut [u8]) -> Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            let at = span.from(span.start() + done as u64);
+            match pread(self.file, &mut buf[done..], at.start() as i64) {
+                Ok(0) => {
+                    let len = self.backing.usage()?.len;
+                    return Err(Error::new("read", Some(at), Cause::Shrunk { len }));
+                }
+                Ok(count) => done += count,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::sys("read", Some(at), errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the whole blocks of `run`, and frees them.
+    fn free(&self, run: Span, found: &mut Zeros) -> Result<()> {
+        let len = self.backing.facts().len;
+        let mask = self.block - 1;
+        let end = if run.end() >= len {
+            (run.end() + mask) & !mask
+        } else {
+            run.end() & !mask
+        };
+        let Some(blocks) = Span::new((run.start() + mask) & !mask, end).filter(|blocks| !blocks.is_empty()) else {
+            return Ok(());
+        };
+        if self.punch {
+            self.backing.punch(blocks)?;
+        }
+        found.zeros += blocks.intersect(Span::first(len)).len();
+        found.runs += 1;
+        Ok(())
+    }
+}
+
+impl Zeros {
+    fn and(self, other: Zeros) -> Zeros {
+        Zeros {
+            data: self.data + other.data,
+            zeros: self.zeros + other.zeros,
+            runs: self.runs + other.runs,
+        }
+    }
+}
+
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, |count| count.get().min(MOST_THREADS))
+}
+
+/// Or-ed in pieces that the compiler makes vector instructions of, and that end the look at most blocks of data early.
+fn is_zero(bytes: &[u8]) -> bool {
+    let (pieces, rest) = bytes.as_chunks::<256>();
+    let none = |piece: &[u8]| piece.iter().fold(0, |all, byte| all | byte) == 0;
+    pieces.iter().all(|piece| none(piece)) && none(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_block_is_zero_when_no_byte_of_it_is_another(len in 0usize..5000, at in 0usize..5000, byte in 1u8..) {
+            let mut bytes = vec![0; len];
+            prop_assert!(is_zero(&bytes));
+            if at < len {
+                bytes[at] = byte;
+                prop_assert!(!is_zero(&bytes));
+            }
+        }
+    }
+}

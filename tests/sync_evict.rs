@@ -1,0 +1,158 @@
+//! `sync --evict`, long flushes and many files, as their users see them.
+
+mod common;
+
+use common::{Mount, file, is_disk, mmapctl, noise, report, run, scratch, skip, sparse, tmpfs_scratch, told, writer};
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+fn on_disk(test: &str, check: impl FnOnce(&Path)) {
+    let dir = scratch();
+    if is_disk(dir.path()) {
+        return check(dir.path());
+    }
+    match Mount::image(test, "mkfs.ext4 -q", 64) {
+        Some(mount) => check(mount.path()),
+        None => skip(test, "there is no disk"),
+    }
+}
+
+#[test]
+fn what_is_evicted_is_durable_first_and_out_of_memory_then() {
+    on_disk("what_is_evicted_is_durable_first_and_out_of_memory_then", |dir| {
+        let bytes = noise(1 << 20);
+        let path = file(dir, "f", &bytes);
+        let told = report(dir, "sync f --evict");
+        assert_eq!(
+            (&told["durable"], &told["evicted"], &told["resident_before"]),
+            (&true.into(), &true.into(), &256.into()),
+            "{told}"
+        );
+        assert_eq!(
+            (&told["dirty_after"], &told["resident_after"]),
+            (&0.into(), &0.into()),
+            "{told}"
+        );
+        assert!(fs::read(&path).unwrap() == bytes, "other bytes came back from the disk");
+        let told = run(dir, "sync f --evict");
+        assert!(
+            told.contains("\n  in memory   256 pages before, 0 pages after\n"),
+            "{told}"
+        );
+    });
+}
+
+#[test]
+fn only_the_range_is_evicted() {
+    on_disk("only_the_range_is_evicted", |dir| {
+        file(dir, "f", &noise(8 << 20));
+        report(dir, "sync f --evict");
+        fs::read(dir.join("f")).unwrap();
+        let told = report(dir, "sync f -r 1M..3M --evict");
+        // A large folio that reaches over an edge of the range stays, or goes with it.
+        assert!(told["resident_after"].as_u64().unwrap() < 512, "{told}");
+        let rest = report(dir, "sync f -r 4M.. --evict");
+        assert_eq!(rest["resident_before"], 1024, "{rest}");
+    });
+}
+
+#[test]
+fn without_evict_nothing_is_evicted_and_nothing_said() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(100_000));
+    let told = report(dir.path(), "sync f");
+    assert_eq!(
+        (&told["evicted"], &told["resident_after"]),
+        (&false.into(), &serde_json::Value::Null),
+        "{told}"
+    );
+    let output = mmapctl(dir.path(), &["sync", "f", "--async", "--evict"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", told_of(&output));
+}
+
+fn told_of(output: &std::process::Output) -> String {
+    told(output)
+}
+
+#[test]
+fn pages_of_a_tmpfs_have_nowhere_to_go_and_stay() {
+    let Some(dir) = tmpfs_scratch("pages_of_a_tmpfs_have_nowhere_to_go_and_stay") else {
+        return;
+    };
+    let path = file(dir.path(), "f", &noise(100_000));
+    let told = report(dir.path(), "sync f --evict");
+    assert_eq!(told["resident_after"], 25, "{told}");
+    assert!(fs::read(path).unwrap() == noise(100_000));
+}
+
+#[test]
+fn a_session_lets_its_own_pages_go_with_what_it_stored_in_them() {
+    on_disk("a_session_lets_its_own_pages_go_with_what_it_stored_in_them", |dir| {
+        let path = file(dir, "f", &noise(1 << 20));
+        let lines = [
+            "map",
+            "f",
+            "--populate",
+            "-c",
+            "patch -o 0x1000 deadbeef",
+            "-c",
+            "sync --evict --json",
+        ];
+        let output = mmapctl(dir, &lines).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("\"resident_after\":0"), "{text}");
+        assert_eq!(fs::read(path).unwrap()[0x1000..0x1004], [0xde, 0xad, 0xbe, 0xef]);
+    });
+}
+
+#[test]
+fn many_files_are_all_synced_and_told_in_their_order() {
+    let dir = scratch();
+    let names: Vec<_> = (0..40).map(|number| format!("f{number}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        file(dir.path(), name, &noise(5000 + number));
+    }
+    let line = format!("sync {}", names.join(" "));
+    let told = run(dir.path(), &line);
+    let found: Vec<_> = told
+        .lines()
+        .map(|line| line.split(':').next().unwrap_or_default())
+        .collect();
+    assert_eq!(found[..40], names, "{told}");
+    assert!(told.ends_with("exit 0"), "{told}");
+    if is_disk(dir.path()) {
+        for name in &names {
+            assert_eq!(report(dir.path(), &format!("sync {name}"))["dirty_before"], 0, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_long_flush_goes_by_windows_and_ends_in_one_msync() {
+    let test = "a_long_flush_goes_by_windows_and_ends_in_one_msync";
+    let Some(mount) = Mount::image(test, "mkfs.ext4 -q", 400) else {
+        return;
+    };
+    let path = sparse(mount.path(), "f", 280 << 20);
+    let block = noise(1 << 20);
+    for mib in 0..280 {
+        writer(&path).write_all_at(&block, mib << 20).unwrap();
+    }
+    // Without a count for a report, the length of the range decides.
+    let output = mmapctl(mount.path(), &["sync", "f", "-v", "-q"]).output().unwrap();
+    let trace = String::from_utf8(output.stderr.clone()).unwrap();
+    let count = |part: &str| trace.matches(part).count();
+    assert_eq!(output.status.code(), Some(0), "{trace}");
+    assert_eq!(
+        (count("SYNC_FILE_RANGE_WRITE) = 0"), count("WAIT_BEFORE) = 0")),
+        (5, 5),
+        "{trace}"
+    );
+    assert_eq!(count("msync("), 1, "{trace}");
+    assert!(trace.rfind("msync(") > trace.rfind("sync_file_range("), "{trace}");
+    assert_eq!(report(mount.path(), "sync f")["dirty_before"], 0);
+}
