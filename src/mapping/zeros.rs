@@ -117,7 +117,12 @@ impl Region {
             let start = |backing: Backing| {
                 let work = &work;
                 let work = move || {
-                    let mut region = Region::new(backing, whole, Shape::sliding(Prot::ReadWrite))?;
+                    // A smaller window, so that all of them together stay small.
+                    let shape = Shape {
+                        window: Some(WINDOW / 8),
+                        ..Shape::sliding(Prot::ReadWrite)
+                    };
+                    let mut region = Region::new(backing, whole, shape)?;
                     work.run(&mut region, &mut |_| Ok(()))
                 };
                 thread::Builder::new()
