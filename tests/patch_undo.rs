@@ -3,9 +3,9 @@
 mod common;
 
 use common::{State, as_ordinary_user, file, has, mmapctl, noise, peer, refused, refused_without_touching};
-use common::{report, run, run_with, scratch, spawnable, told};
+use common::{report, run, run_with, scratch, sparse, spawnable, told};
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 
 /// Applies a script to `f` and the undo script to that, and the undo script of this to that again: the first gives the
@@ -341,6 +341,36 @@ fn the_difference_is_a_script_that_gives_the_other_file() {
     assert_eq!(told["bytes_differing"], differing);
     assert_eq!(told["script"].as_str().map(str::as_bytes), Some(&output.stdout[..]));
     assert_eq!((&told["changed"], &told["other"]), (&false.into(), &"g".into()));
+}
+
+#[test]
+fn of_long_files_a_second_thread_reads_one_and_the_difference_is_the_same() {
+    // Long enough for the thread, with an odd end, and mostly holes.
+    let len = (64 << 20) + 300_001;
+    let dir = scratch();
+    let (a, b) = (sparse(dir.path(), "a", len), sparse(dir.path(), "b", len));
+    let mut script = format!("# mmapctl-patch 1\nsize {len:#x}\n");
+    // At the borders of what is read at a time, and at both ends.
+    for at in [0, (256 << 10) - 1, 256 << 10, 5_000_000, 64 << 20, len - 1] {
+        for (path, byte) in [(&a, 0x11), (&b, 0x22)] {
+            fs::OpenOptions::new()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .write_all_at(&[byte], at)
+                .unwrap();
+        }
+        script += &format!("{at:#x}: 11 -> 22\n");
+    }
+    assert_eq!(run(dir.path(), "patch a --diff b"), script + "exit 0");
+    // The other is cut short below what the first has.
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&b)
+        .unwrap()
+        .set_len(1 << 20)
+        .unwrap();
+    assert!(run(dir.path(), "patch a --diff b").ends_with("exit 2"));
 }
 
 #[test]

@@ -1,14 +1,19 @@
 //! The script that turns one file into another of the same length.
 
+use super::parts::{AHEAD, TOGETHER, Thread};
 use super::write::ScriptWriter;
 use crate::exit::Failure;
-use crate::mapping::{Region, Step};
+use crate::mapping::{Region, Span, Step};
+use std::thread::Scope;
 
 /// Equal bytes up to this many between two differences do not end a line.
 const BRIDGE: usize = 4;
 
 /// The most bytes on either side of a line.
 const LINE: usize = 32;
+
+/// From this length on, a second thread reads the other file.
+const LONG: u64 = 64 << 20;
 
 /// Writes the script that turns `from` into `to`; gives the number of bytes that differ.
 ///
@@ -28,10 +33,74 @@ pub fn diff(
     }
     let mut script = ScriptWriter::new(span.len(), span.len(), sink);
     let mut differing = 0;
-    let mut theirs = Vec::new();
-    from.read_chunks(span, |at, ours| {
-        theirs.resize(ours.len(), 0);
-        to.read(at, &mut theirs)?;
+    std::thread::scope(|scope| {
+        let mut other = Other::new(to, Some(scope).filter(|_| span.len() >= LONG));
+        compare(from, &mut other, &mut script, &mut differing, step)
+    })?;
+    script.finish()?;
+    Ok(differing)
+}
+
+/// The file to compare with, read in order.
+struct Other<'a> {
+    region: &'a mut Region,
+    thread: Option<Thread>,
+    /// What the thread has not been asked for yet.
+    rest: Span,
+    have: Vec<u8>,
+}
+
+impl<'a> Other<'a> {
+    fn new<'scope>(region: &'a mut Region, scope: Option<&'scope Scope<'scope, '_>>) -> Other<'a> {
+        let thread = scope.and_then(|scope| Thread::start(scope, region.again()?));
+        let mut other = Other {
+            rest: region.span(),
+            region,
+            thread,
+            have: Vec::new(),
+        };
+        for _ in 0..AHEAD {
+            other.ask();
+        }
+        other
+    }
+
+    /// Asks for the next bytes, as many as [`Region::read_chunks`] gives of the other file.
+    fn ask(&mut self) {
+        if let (Some(thread), Some(span)) = (&self.thread, self.rest.windows(TOGETHER).next()) {
+            thread.ask(span, std::mem::take(&mut self.have));
+            self.rest = self.rest.from(span.end());
+        }
+    }
+
+    /// The `len` bytes at `at`.
+    fn bytes(&mut self, at: u64, len: usize) -> anyhow::Result<&[u8]> {
+        match &self.thread {
+            Some(thread) => {
+                let next = thread.take()?;
+                self.ask();
+                self.have = next;
+            }
+            None => {
+                self.have.resize(len, 0);
+                self.region.read(at, &mut self.have)?;
+            }
+        }
+        // Fewer of ours are there where a file was cut short.
+        Ok(&self.have[..len.min(self.have.len())])
+    }
+}
+
+fn compare(
+    from: &mut Region,
+    other: &mut Other<'_>,
+    script: &mut ScriptWriter<impl FnMut(&[u8]) -> anyhow::Result<()>>,
+    differing: &mut u64,
+    step: &mut Step<'_>,
+) -> anyhow::Result<()> {
+    let start_of_all = from.span().start();
+    from.read_chunks(from.span(), |at, ours| {
+        let theirs = other.bytes(at, ours.len())?;
         let mut done = 0;
         // Comparing all of it first is one memcmp, and most of most files is equal.
         while done < ours.len() && ours[done..] != theirs[done..] {
@@ -39,14 +108,12 @@ pub fn diff(
             let start = done + skipped;
             let len = line_len(&ours[start..], &theirs[start..]);
             let (old, new) = (&ours[start..start + len], &theirs[start..start + len]);
-            differing += super::compare::count_differing(old, new);
+            *differing += super::compare::count_differing(old, new);
             script.edit(at + start as u64, old, new)?;
             done = start + len;
         }
-        step(at + ours.len() as u64 - span.start()).map_err(anyhow::Error::from)
-    })?;
-    script.finish()?;
-    Ok(differing)
+        step(at + ours.len() as u64 - start_of_all).map_err(anyhow::Error::from)
+    })
 }
 
 /// How many bytes both begin with alike.

@@ -11,10 +11,10 @@ use std::thread::{Builder, Scope};
 const NEAR: u64 = 4096;
 
 /// The most that is read together, and the step in which a longer edit is read.
-const TOGETHER: u64 = 256 << 10;
+pub(super) const TOGETHER: u64 = 256 << 10;
 
 /// How many parts are under way at a time.
-const AHEAD: usize = 8;
+pub(super) const AHEAD: usize = 8;
 
 /// Every so many parts the thread leaves one to be read by the other, which would wait for it else.
 const SHARE: usize = 4;
@@ -48,8 +48,8 @@ enum Reader {
     Caller,
 }
 
-/// The thread that reads ahead.
-struct Thread {
+/// A thread that reads ahead. It ends when this is dropped.
+pub(super) struct Thread {
     /// What to read, and where to.
     ask: Sender<(Span, Vec<u8>)>,
     take: Receiver<anyhow::Result<Vec<u8>>>,
@@ -80,7 +80,7 @@ impl<'a> Parts<'a> {
             return Ok(None);
         };
         match &self.thread {
-            Some(thread) if reader == Reader::Thread => *have = thread.take.recv()??,
+            Some(thread) if reader == Reader::Thread => *have = thread.take()?,
             _ => read_or_zeros(self.region, part.span, have)?,
         }
         Ok(Some(part))
@@ -95,8 +95,7 @@ impl<'a> Parts<'a> {
             self.queued += 1;
             let reader = match &self.thread {
                 Some(thread) if !self.queued.is_multiple_of(SHARE) => {
-                    // One that is gone does not answer, either.
-                    let _ = thread.ask.send((part.span, std::mem::take(have)));
+                    thread.ask(part.span, std::mem::take(have));
                     Reader::Thread
                 }
                 _ => Reader::Caller,
@@ -123,8 +122,22 @@ impl<'a> Parts<'a> {
 }
 
 impl Thread {
+    /// Asks for the bytes of `span`, in place of what is in `have`.
+    pub(super) fn ask(&self, span: Span, have: Vec<u8>) {
+        // One that is gone does not answer, either.
+        let _ = self.ask.send((span, have));
+    }
+
+    /// What was asked for first and not yet taken.
+    ///
+    /// # Errors
+    /// What keeps it from being read.
+    pub(super) fn take(&self) -> anyhow::Result<Vec<u8>> {
+        self.take.recv()?
+    }
+
     /// `None` where none is to be had.
-    fn start<'scope>(scope: &'scope Scope<'scope, '_>, mut region: Region) -> Option<Thread> {
+    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, mut region: Region) -> Option<Thread> {
         let (ask, asked) = channel::<(Span, Vec<u8>)>();
         let (give, take) = channel();
         let read = move || {
