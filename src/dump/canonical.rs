@@ -3,7 +3,7 @@
 //! A row equal to the one above becomes `*`, once a run. A short last row is always printed, even
 //! if it begins like the row above: the test for it in util-linux can't succeed.
 
-use super::{LESS, Layout, OFFSET, PAIRS, character, in_place, is_low, offset};
+use super::{LESS, Layout, OFFSET, PAIRS, characters, in_place, is_low, offset};
 
 /// Where the cell of byte `index` begins; a line has room for the longest offset.
 const fn cell(index: usize) -> usize {
@@ -42,7 +42,7 @@ fn fill<const LEN: usize>(row: &[u8; 16], line: &mut [u8; LEN]) {
     for (index, byte) in row.iter().enumerate() {
         line[cell(index) - less..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
     }
-    line[TEXT - less..][..16].copy_from_slice(&row.map(character));
+    line[TEXT - less..][..16].copy_from_slice(&characters(row));
 }
 
 /// A full row as a line, and where in it the text begins.

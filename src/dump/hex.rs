@@ -4,7 +4,7 @@
 //! with `*`.
 
 use super::framed::{Seams, paint};
-use super::{LESS, Layout, OFFSET, PAIRS, Style, character, in_place, is_low, offset, remark};
+use super::{LESS, Layout, OFFSET, PAIRS, Style, character, characters, in_place, is_low, offset, remark};
 
 /// Where the cell of byte `index` begins; a line has room for the longest offset.
 const fn cell(index: usize) -> usize {
@@ -106,7 +106,7 @@ impl<const N: usize> Hex<N> {
         for (index, byte) in row.iter().enumerate() {
             line[cell(index) - LESS..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
         }
-        line[bar(16) - LESS + wide..][..N].copy_from_slice(&row.map(character));
+        line[bar(16) - LESS + wide..][..N].copy_from_slice(&characters(row));
     }
 
     #[inline]

@@ -433,3 +433,14 @@ fn is_low(at: u64) -> bool {
 fn character(byte: u8) -> u8 {
     if matches!(byte, b' '..=b'~') { byte } else { b'.' }
 }
+
+/// The characters of a row, all at once.
+#[inline]
+fn characters<const N: usize>(row: &[u8; N]) -> [u8; N] {
+    let mut text = [0; N];
+    // A loop and not `map`, which the compiler makes no vector instructions of.
+    for (character_of, byte) in text.iter_mut().zip(row) {
+        *character_of = character(*byte);
+    }
+    text
+}

@@ -1,6 +1,6 @@
 //! `xxd`, byte for byte, every row: what `xxd -r` and `patch --format xxd` read back.
 
-use super::{LESS, Layout, OFFSET, PAIRS, character, in_place, is_low, offset};
+use super::{LESS, Layout, OFFSET, PAIRS, characters, in_place, is_low, offset};
 
 /// Where the cell of byte `index` begins; a line has room for the longest offset.
 const fn cell(index: usize) -> usize {
@@ -30,14 +30,32 @@ const LOW: [u8; LINE - LESS] = {
     line
 };
 
+/// Two bytes and the space behind them, eight times: five stores of eight characters, where sixteen of two would take
+/// longer than all the rest.
+#[inline]
+fn groups(row: &[u8; 16]) -> [u8; 40] {
+    let pair = |index: usize| u64::from(u16::from_le_bytes(PAIRS[usize::from(row[index])]));
+    let group = |index: usize| pair(2 * index) | pair(2 * index + 1) << 16 | u64::from(b' ') << 32;
+    let words = [
+        group(0) | group(1) << 40,
+        group(1) >> 24 | group(2) << 16 | group(3) << 56,
+        group(3) >> 8 | group(4) << 32,
+        group(4) >> 32 | group(5) << 8 | group(6) << 48,
+        group(6) >> 16 | group(7) << 24,
+    ];
+    let mut text = [0; 40];
+    for (part, word) in text.chunks_exact_mut(8).zip(words) {
+        part.copy_from_slice(&word.to_le_bytes());
+    }
+    text
+}
+
 /// Fills in cells and characters; a line may lack room in front.
 #[inline]
 fn fill<const LEN: usize>(row: &[u8; 16], line: &mut [u8; LEN]) {
     let less = const { LINE - LEN };
-    for (index, byte) in row.iter().enumerate() {
-        line[cell(index) - less..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
-    }
-    line[TEXT - less..][..16].copy_from_slice(&row.map(character));
+    line[cell(0) - less..][..40].copy_from_slice(&groups(row));
+    line[TEXT - less..][..16].copy_from_slice(&characters(row));
 }
 
 /// A full row as a line, and where in it the text begins.
