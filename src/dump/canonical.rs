@@ -3,7 +3,7 @@
 //! A row equal to the one above becomes `*`, once a run. A short last row is always printed, even
 //! if it begins like the row above: the test for it in util-linux can't succeed.
 
-use super::{LESS, Layout, OFFSET, PAIRS, characters, in_place, is_low, offset};
+use super::{LESS, Layout, OFFSET, PAIRS, characters, in_place, is_low, low, offset};
 
 /// Where the cell of byte `index` begins; a line has room for the longest offset.
 const fn cell(index: usize) -> usize {
@@ -25,15 +25,7 @@ const EMPTY: [u8; LINE] = {
 pub(super) struct Canonical;
 
 /// The same with room for eight digits.
-const LOW: [u8; LINE - LESS] = {
-    let mut line = [b' '; LINE - LESS];
-    let mut index = 0;
-    while index < line.len() {
-        line[index] = EMPTY[index + LESS];
-        index += 1;
-    }
-    line
-};
+const LOW: [u8; LINE - LESS] = low(&EMPTY);
 
 /// Fills in cells and characters; a line may lack room in front.
 #[inline]

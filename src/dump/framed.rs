@@ -1,6 +1,6 @@
 //! The dump for people on a terminal, in a frame; and rows in which single bytes can be marked.
 
-use super::hex::{GREY, INKS, Ink, RESET};
+use super::hex::{GREY, INKS, Ink, RESET, grey};
 use super::{Layout, PAIRS, Style, character, remark};
 
 /// The columns of a row beside the digits of its offset.
@@ -147,21 +147,11 @@ impl Framed {
         format!("{at:0digits$x}", digits = self.digits)
     }
 
-    fn line(&self, text: &str, out: &mut Vec<u8>) {
-        if self.color {
-            out.extend_from_slice(&GREY);
-        }
-        out.extend_from_slice(text.as_bytes());
-        if self.color {
-            out.extend_from_slice(RESET);
-        }
-        out.push(b'\n');
-    }
-
     /// A bar across, with what it has at its corners.
     fn across(&self, [left, offset, middle, text, right]: [char; 5], out: &mut Vec<u8>) {
         let (digits, half, chars) = ("─".repeat(self.digits), "─".repeat(CELLS / 2), "─".repeat(16));
-        self.line(
+        grey(
+            self.color,
             &format!("{left}{digits}{offset}{half}{middle}{half}{text}{chars}{right}"),
             out,
         );
@@ -169,7 +159,7 @@ impl Framed {
 
     fn remark(&self, text: &str, out: &mut Vec<u8>) {
         let (digits, room) = (self.digits, CELLS + 16);
-        self.line(&format!("│{:<digits$}│ {text:<room$}│", "*"), out);
+        grey(self.color, &format!("│{:<digits$}│ {text:<room$}│", "*"), out);
     }
 }
 
@@ -206,7 +196,7 @@ impl Layout<16> for Framed {
 
     fn end(&self, at: u64, out: &mut Vec<u8>) {
         let (half, chars) = (" ".repeat(CELLS / 2), " ".repeat(16));
-        self.line(&format!("│{}│{half}┊{half}│{chars}│", self.offset(at)), out);
+        grey(self.color, &format!("│{}│{half}┊{half}│{chars}│", self.offset(at)), out);
         self.across(['└', '┴', '┴', '┴', '┘'], out);
     }
 }

@@ -145,18 +145,18 @@ impl<const N: usize> Hex<N> {
         pen.put(b"\n");
         out.extend_from_slice(&pen.line[..pen.len]);
     }
+}
 
-    /// A line that isn't a row: grey throughout.
-    fn remark(&self, text: &str, out: &mut Vec<u8>) {
-        if self.color {
-            out.extend_from_slice(&GREY);
-        }
-        out.extend_from_slice(text.as_bytes());
-        if self.color {
-            out.extend_from_slice(RESET);
-        }
-        out.push(b'\n');
+/// A line that isn't a row: grey throughout, given `color`.
+pub(super) fn grey(color: bool, text: &str, out: &mut Vec<u8>) {
+    if color {
+        out.extend_from_slice(&GREY);
     }
+    out.extend_from_slice(text.as_bytes());
+    if color {
+        out.extend_from_slice(RESET);
+    }
+    out.push(b'\n');
 }
 
 /// Writes a coloured line, switching colour only where it changes.
@@ -210,15 +210,15 @@ impl<const N: usize> Layout<N> for Hex<N> {
 
     fn repeats(&self, end: u64, bytes: u64, out: &mut Vec<u8>) {
         let text = remark::repeats(bytes);
-        self.remark(&remark::starred(end.wrapping_sub(bytes), &text), out);
+        grey(self.color, &remark::starred(end.wrapping_sub(bytes), &text), out);
     }
 
     fn hole(&self, from: u64, to: u64, out: &mut Vec<u8>) {
-        self.remark(&remark::starred(from, &remark::hole(from, to)), out);
+        grey(self.color, &remark::starred(from, &remark::hole(from, to)), out);
     }
 
     fn end(&self, at: u64, out: &mut Vec<u8>) {
-        self.remark(&remark::offset(at), out);
+        grey(self.color, &remark::offset(at), out);
     }
 
     fn marked(&self, at: u64, row: &[u8; N], len: usize, changed: &[bool], out: &mut Vec<u8>) {

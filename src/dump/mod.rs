@@ -422,6 +422,17 @@ fn in_place<'a, const LINE: usize>(at: u64, line: &[u8; LINE], out: &'a mut Vec<
     Some(line)
 }
 
+/// A line as [`in_place`] takes it: without `LESS` of the room in front, of which `line` has all.
+const fn low<const LINE: usize, const LOW: usize>(line: &[u8; LINE]) -> [u8; LOW] {
+    let mut low = [b' '; LOW];
+    let mut index = 0;
+    while index < LOW {
+        low[index] = line[index + LINE - LOW];
+        index += 1;
+    }
+    low
+}
+
 /// Whether [`in_place`] is for the row at `at`.
 #[inline]
 fn is_low(at: u64) -> bool {

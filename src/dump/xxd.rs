@@ -1,6 +1,6 @@
 //! `xxd`, byte for byte, every row: what `xxd -r` and `patch --format xxd` read back.
 
-use super::{LESS, Layout, OFFSET, PAIRS, characters, in_place, is_low, offset};
+use super::{LESS, Layout, OFFSET, PAIRS, characters, in_place, is_low, low, offset};
 
 /// Where the cell of byte `index` begins; a line has room for the longest offset.
 const fn cell(index: usize) -> usize {
@@ -20,15 +20,7 @@ const EMPTY: [u8; LINE] = {
 pub(super) struct Xxd;
 
 /// The same with room for eight digits.
-const LOW: [u8; LINE - LESS] = {
-    let mut line = [b' '; LINE - LESS];
-    let mut index = 0;
-    while index < line.len() {
-        line[index] = EMPTY[index + LESS];
-        index += 1;
-    }
-    line
-};
+const LOW: [u8; LINE - LESS] = low(&EMPTY);
 
 /// Two bytes and the space behind them, eight times: five stores of eight characters, where sixteen of two would take
 /// longer than all the rest.

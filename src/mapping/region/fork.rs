@@ -23,14 +23,15 @@ impl Region {
 /// that is made on write), and waits for it. Gives the child's exit code: what `work` gave, or 128 and the number of
 /// the signal that ended it.
 ///
-/// The caller is the process's only thread: a child has no other, and a lock that one held would stay locked.
+/// No other thread of the caller may hold a lock: a child has no other thread, and it would stay locked.
 ///
 /// # Errors
 /// What fork(2) says.
 pub fn in_child(work: impl FnOnce() -> u8) -> Result<u8> {
     let failed = |errno| Error::sys("fork", None, errno);
-    // SAFETY: no other thread runs, so that the child may do all that we may; it leaves by _exit and never returns
-    // into what the parent would do next.
+    // SAFETY: no other thread runs, or only one that a script which failed has left waiting for its source: it holds no
+    // lock that the child asks for (stdin is taken once, and the C library makes its allocator whole). So the child may
+    // do all that we may; it leaves by _exit and never returns into what the parent would do next.
     let child = match unsafe { fork() }.map_err(failed)? {
         ForkResult::Child => {
             let code = work();

@@ -34,8 +34,8 @@ impl Region {
     /// mremap(2).
     ///
     /// # Errors
-    /// [`Cause::Nonlinear`] in a view; [`Cause::Protection`] where the mapping is such that it cannot be resized, or that the file must not be;
-    /// [`Cause::AddressTaken`]; [`Cause::Limit`]; what ftruncate, fallocate and mremap say.
+    /// [`Cause::Nonlinear`] in a view; [`Cause::Protection`] where the mapping is such that it cannot be resized, or that
+    /// the file must not be; [`Cause::AddressTaken`]; [`Cause::Limit`]; what ftruncate, fallocate and mremap say.
     pub fn remap(&mut self, len: u64, how: &Resize) -> Result<()> {
         let refused = |why| Err(Error::new("resize", None, Cause::Protection(why)));
         if self.gone {
@@ -192,11 +192,6 @@ impl Region {
                 }))
             }
         }
-    }
-
-    /// The addresses where MREMAP_DONTUNMAP has left mappings behind.
-    pub fn left_at(&self) -> Vec<usize> {
-        self.left.iter().map(Memory::base).collect()
     }
 
     /// Whether the memory is anonymous, and only this process and its children have it.
