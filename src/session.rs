@@ -12,7 +12,8 @@ use anyhow::Context;
 pub(crate) use beside::{Beside, memfd_path};
 use clap::{Args, FromArgMatches};
 use std::ffi::{OsStr, OsString};
-use std::io::BufRead;
+use std::fs::File;
+use std::io::{BufRead, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -70,6 +71,9 @@ enum What {
     Fork(Box<What>),
 }
 
+/// The most that is read ahead of a script, in bytes: a device may have no end.
+const MOST_SCRIPT: u64 = 64 << 20;
+
 impl Script {
     /// Whether there is any verb.
     pub(crate) fn is_empty(&self) -> bool {
@@ -97,7 +101,13 @@ impl Script {
         }
         if let Some(path) = &self.script {
             let failed = || Failure::trouble("cannot read it").tip("-c - reads the verbs from stdin");
-            let text = std::fs::read(path).or_fail(failed).in_file(path)?;
+            let mut text = Vec::new();
+            let read = File::open(path).and_then(|file| file.take(MOST_SCRIPT + 1).read_to_end(&mut text));
+            read.or_fail(failed).in_file(path)?;
+            if text.len() as u64 > MOST_SCRIPT {
+                let failure = Failure::trouble("there are more than 64 MiB of verbs in it");
+                return Err(failure.tip("-c - runs them from stdin as they come")).in_file(path);
+            }
             let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
             for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
                 let origin = format!("{}: line {number}", report::shown(path));

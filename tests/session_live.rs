@@ -4,7 +4,7 @@ mod common;
 #[path = "common/huge.rs"]
 mod huge;
 
-use common::{State, file, json, mmapctl, noise, page_size, scratch, sparse, told};
+use common::{State, file, json, mmapctl, noise, page_size, run, scratch, sparse, told};
 use huge::Pool;
 use std::fs;
 use std::path::Path;
@@ -619,4 +619,14 @@ fn huge_pages_that_the_machine_has_not_are_refused() {
             "{what}\n{told}"
         );
     }
+}
+
+#[test]
+fn a_script_without_an_end_is_refused() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &noise(100));
+    let before = State::of(&path);
+    let told = run(dir.path(), "map f --script /dev/zero");
+    assert!(told.contains("more than 64 MiB") && told.ends_with("exit 2"), "{told}");
+    assert_eq!(State::of(&path), before);
 }
