@@ -144,8 +144,12 @@ impl Region {
         while let Some(piece) = pieces.next() {
             let mut run = piece.span();
             // Neighbours on the same or the next page go along in one call; no page between them is touched for nothing.
-            while let Some(next) = pieces.next_if(|next| next.at < run.pages(page).end() + page) {
+            let mut reach = run.pages(page).end() + page;
+            while let Some(next) = pieces.next_if(|next| next.at < reach) {
                 run = run.join(next.span());
+                if run.end() + page > reach {
+                    reach = run.pages(page).end() + page;
+                }
             }
             for window in run.windows(self.window_size()) {
                 self.populate_window(window, Populate::Write)?;
@@ -198,27 +202,27 @@ impl Region {
         if let Some(first) = pieces.first() {
             self.refuse_device_memory("store", first.span())?;
         }
-        let mut queue = pieces.iter().copied().filter(|piece| piece.len > 0);
-        let mut rest = queue.next();
+        let mut rest = pieces;
+        // How much of the first of them is stored.
+        let mut into = 0;
         let mut done = 0;
-        let mut batch = Vec::with_capacity(PIECES.min(pieces.len()));
-        while let Some(first) = rest {
+        while let Some((first, others)) = rest.split_first() {
             let stored = |error| Error { stored: done, ..error };
-            batch.clear();
-            let mut from = first.from;
-            // The window must not slide under pieces that are in the batch already.
-            let window = first.at..first.at + self.reach(first.at).map_err(stored)?;
-            while let Some(piece) = rest.filter(|piece| piece.from == from && window.contains(&piece.at)) {
-                if batch.len() == PIECES || from - first.from >= WINDOW {
-                    break;
-                }
-                let len = piece.len.min(window.end - piece.at).min(WINDOW);
-                batch.push(Piece { len, ..piece });
-                from += len;
-                rest = after(piece, len).or_else(|| queue.next());
+            if into == first.len {
+                (rest, into) = (others, 0);
+                continue;
             }
-            match self.copy_in(&batch, payload).map_err(stored)? {
-                Ok(count) if count as u64 == from - first.from => done += count as u64,
+            let first = after(*first, into);
+            // The window must not slide under a batch.
+            let most = self.reach(first.at).map_err(stored)?.min(WINDOW);
+            let (count, len) = match batch(rest, Span::first(first.at + most).from(first.at)) {
+                (count, len) if into == 0 && count > 0 => (count, len),
+                _ => (0, first.len.min(most)),
+            };
+            let part = [Piece { len, ..first }];
+            let batch = if count > 0 { &rest[..count] } else { &part };
+            match self.copy_in(batch, payload).map_err(stored)? {
+                Ok(copied) if copied as u64 == len => done += len,
                 Err(errno) if errno != Errno::EFAULT => {
                     return Err(stored(Error::sys("store", Some(first.span()), errno)));
                 }
@@ -230,6 +234,8 @@ impl Region {
                     return Err(Error { stored: done, ..error });
                 }
             }
+            rest = &rest[count..];
+            into = if count > 0 { 0 } else { into + len };
             if let Err(Interrupted(signal)) = step(done)
                 && done < total
             {
@@ -332,13 +338,29 @@ pub(super) fn stepped(step: &mut Step<'_>, done: u64, action: &'static str, rest
     step(done).map_err(|Interrupted(signal)| Error::new(action, Some(rest), Cause::Interrupted(signal)))
 }
 
+/// How many of `pieces` one preadv takes, those that lie in `window` whole, with their payload in one run, and how many
+/// bytes they have: no more than the window has.
+fn batch(pieces: &[Piece], window: Span) -> (usize, u64) {
+    let Some(first) = pieces.first() else {
+        return (0, 0);
+    };
+    let mut len = 0;
+    let fits = |piece: &&Piece| {
+        let fits = piece.from == first.from + len && window.contains(piece.span()) && len + piece.len <= window.len();
+        len += if fits { piece.len } else { 0 };
+        fits
+    };
+    let count = pieces.iter().take(PIECES).take_while(fits).count();
+    (count, len)
+}
+
 /// What is left of `piece` behind its first `len` bytes.
-fn after(piece: Piece, len: u64) -> Option<Piece> {
-    (len < piece.len).then_some(Piece {
+fn after(piece: Piece, len: u64) -> Piece {
+    Piece {
         at: piece.at + len,
         len: piece.len - len,
         from: piece.from + len,
-    })
+    }
 }
 
 /// Where the byte that `done` others came before belongs: from there to its piece's end.
