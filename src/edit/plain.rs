@@ -117,13 +117,10 @@ fn hex_bytes<'a>(text: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
     let before = out.len();
     let mut rest = text;
     // Four at a time, as long as it goes.
-    while let Some((digits, tail)) = rest.split_first_chunk::<8>() {
-        let values = digits.map(|digit| DIGIT[digit as usize]);
-        if values.iter().fold(0, |all, value| all | value) > 15 {
-            break;
-        }
-        let [a, b, c, d, e, f, g, h] = values;
-        out.extend_from_slice(&[a << 4 | b, c << 4 | d, e << 4 | f, g << 4 | h]);
+    while let Some((digits, tail)) = rest.split_first_chunk::<8>()
+        && let Some(bytes) = four_bytes(*digits)
+    {
+        out.extend_from_slice(&bytes);
         rest = tail;
     }
     while let [high, tail @ ..] = rest {
@@ -141,6 +138,28 @@ fn hex_bytes<'a>(text: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
         rest = tail;
     }
     (out.len() > before).then_some(rest)
+}
+
+/// The bytes that eight hex digits stand for, if they are all digits. They are looked at together, as the bytes of a
+/// word: a script has tens of millions of them.
+fn four_bytes(digits: [u8; 8]) -> Option<[u8; 4]> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * EACH;
+    let word = u64::from_le_bytes(digits);
+    // Without their top bits, adding to one byte never carries into the next.
+    let seven = word & !HIGH;
+    let below = |bytes: u64, limit: u64| !(bytes + (0x80 - limit) * EACH) & HIGH;
+    let decimal = below(seven ^ (0x30 * EACH), 10);
+    let letter = (seven | (0x20 * EACH)) ^ (0x60 * EACH);
+    let letter = below(letter, 7) & !below(letter, 1);
+    if (decimal | letter) & !word & HIGH != HIGH {
+        return None;
+    }
+    // 'a' and 'A' end in 1, and letters alone have the bit of 0x40.
+    let values = (word & (0x0f * EACH)) + ((word >> 6) & EACH) * 9;
+    let pairs = ((values << 4) | (values >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | (pairs >> 8)) & 0x0000_ffff_0000_ffff;
+    Some(((fours | (fours >> 16)) as u32).to_le_bytes())
 }
 
 /// The value of a hex digit, by its character; 255 for what is none.
@@ -165,12 +184,34 @@ mod tests {
         assert_eq!(hex_number(b"40: "), None);
         assert_eq!(hex_number(b"0x: "), None);
         assert_eq!(hex_number(b"0x10000000000000000"), None);
+        assert_eq!(
+            hex_number(b"0xFEDCBA9876543210:"),
+            Some((0xfedc_ba98_7654_3210, b":".as_slice()))
+        );
+        assert_eq!(hex_number(b"0x123456789"), Some((0x1_2345_6789, b"".as_slice())));
         let mut out = Vec::new();
         assert_eq!(hex_bytes(b"dead -> ", &mut out), Some(b" -> ".as_slice()));
         assert_eq!(hex_bytes(b"0123456789AB", &mut out), Some(b"".as_slice()));
         assert_eq!(out, [0xde, 0xad, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab]);
         for odd in ["dea", "dead0", "00112233445", "1 2", "", " 12"] {
             assert_eq!(hex_bytes(odd.as_bytes(), &mut out), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn every_byte_is_a_digit_or_none_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            for place in 0..8 {
+                let mut text = *b"0a1B9fF4";
+                text[place] = byte;
+                let is_digit = byte.is_ascii_hexdigit();
+                let number = std::str::from_utf8(&text)
+                    .ok()
+                    .and_then(|text| u32::from_str_radix(text, 16).ok());
+                let expected = number.filter(|_| is_digit).map(u32::to_be_bytes);
+                assert_eq!(four_bytes(text), expected, "{byte:#x} at {place}");
+                assert_eq!(DIGIT[byte as usize] < 16, is_digit);
+            }
         }
     }
 
