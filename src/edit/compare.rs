@@ -10,6 +10,9 @@ use std::thread;
 /// How many bytes of a mismatch are shown.
 const SHOWN: u64 = 16;
 
+/// A word. Almost all edits of a long script are as short, and a call to copy or compare each would take the longest.
+const SHORT: usize = 8;
+
 /// The bytes of a part of the file and of the edits in it, one after the other; used anew for each part.
 #[derive(Default)]
 struct Bytes {
@@ -98,10 +101,9 @@ impl Edits {
                 all.differing += count_differing(&bytes.new, &bytes.old);
                 let mut rest = (&bytes.new[..], &bytes.old[..]);
                 for (edit, differs) in self.list[part.edits.clone()].iter().zip(&mut differs[part.edits]) {
-                    let (new, news) = rest.0.split_at(edit.len as usize);
-                    let (old, olds) = rest.1.split_at(edit.len as usize);
-                    *differs = new != old;
-                    rest = (news, olds);
+                    let len = edit.len as usize;
+                    *differs = begin_otherwise(rest.0, rest.1, len);
+                    rest = (&rest.0[len..], &rest.1[len..]);
                 }
                 expects += bytes.expected.len() as u64;
                 all.old.push(&bytes.old)?;
@@ -155,17 +157,15 @@ impl Edits {
     /// Gathers what stands in the places of the edits in `part`, as far as they lie in it, and reads their own bytes. What
     /// they expect begins at `expects`.
     fn fetch(&mut self, part: &Part, expects: u64, bytes: &mut Bytes) -> anyhow::Result<()> {
-        bytes.old.clear();
         let edits = &self.list[part.edits.clone()];
-        for edit in edits {
-            let both = edit.span().intersect(part.span);
-            let begin = (both.start() - part.span.start()) as usize;
-            bytes.old.extend_from_slice(&bytes.have[begin..][..both.len() as usize]);
-        }
         let (into, len) = match edits {
             [one] => (part.span.start() - one.at, part.span.len()),
             several => (0, several.iter().map(|edit| edit.len).sum()),
         };
+        match edits {
+            [_] => bytes.old.clone_from(&bytes.have),
+            several => gather(&bytes.have, part.span.start(), several, len as usize, &mut bytes.old),
+        }
         let expecting = edits
             .iter()
             .zip(&self.notes[part.edits.clone()])
@@ -234,6 +234,35 @@ impl Edits {
             expected,
             origin: note.origin(),
         })
+    }
+}
+
+/// Puts the `len` bytes of `edits`, all of which lie in what `have` has from the file offset `start` on, into `out`.
+fn gather(have: &[u8], start: u64, edits: &[Piece], len: usize, out: &mut Vec<u8>) {
+    out.clear();
+    // Room for one word more.
+    out.resize(len + SHORT, 0);
+    let mut end = 0;
+    for edit in edits {
+        let (from, len) = (&have[(edit.at - start) as usize..], edit.len as usize);
+        match from.first_chunk::<SHORT>() {
+            // A word too much is copied sooner than so many bytes, and what comes next is written over it.
+            Some(word) if len <= SHORT => out[end..end + SHORT].copy_from_slice(word),
+            _ => out[end..end + len].copy_from_slice(&from[..len]),
+        }
+        end += len;
+    }
+    out.truncate(len);
+}
+
+/// Whether `a` and `b` differ in their first `len` bytes.
+fn begin_otherwise(a: &[u8], b: &[u8], len: usize) -> bool {
+    match (a.first_chunk::<SHORT>(), b.first_chunk::<SHORT>()) {
+        // Of a short run, the word that it begins is looked at, and its other bytes shifted out.
+        (Some(a), Some(b)) if 0 < len && len <= SHORT => {
+            (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)) << (8 * (SHORT - len)) != 0
+        }
+        _ => a[..len] != b[..len],
     }
 }
 
