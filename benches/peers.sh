@@ -63,7 +63,9 @@ edits=$((125000 * scale)) files=$((1250 * scale)) patches=$((1250 * scale))
 need() { # need NAME: makes the file NAME, if it is not there
     [ -e "$1" ] && return
     case $1 in
-        big) head -c "$big" /dev/urandom >big ;;
+        # Files of this length come by large writes, or are read ahead: the page cache then has them in large folios.
+        big) dd if=/dev/urandom of=big bs=1M count=$((big / MIB)) status=none ;;
+        crumbs) need big && dd if=big of=crumbs bs=8K status=none ;;
         other) need big && cp --reflink=never big other ;;
         small) head -c "$small" /dev/urandom >small ;;
         zeros) head -c "$small" /dev/zero >zeros ;;
@@ -233,6 +235,8 @@ files_needed='big other' line "patch --diff of two equal $g files" 1.0 \
 # Issue 4: maps.
 files_needed=big line "map --populate, $g cached" x3 '$M map big --populate' 'vmtouch -t' 'vmtouch -t big'
 files_needed=big line "map: what is resident, $g" x4 '$M map big' fincore 'fincore big' 'true: an empty process' "$empty"
+files_needed=crumbs line "the same, written by 8K at a time" x2 '$M map crumbs' fincore 'fincore crumbs' 'true: an empty process' "$empty"
+rm -f crumbs
 files_needed=many line "map -R, $files small files" 1.0 '$M map -R many' vmtouch 'vmtouch many'
 files_needed=big before='rm -f out' line "remap --order reverse --to, $g" 1.3 \
     '$M remap big --order reverse --to out' 'cp --reflink=never' 'cp --reflink=never big out'

@@ -79,7 +79,7 @@ pub struct Counts {
 
 /// For how long one thread counts before others help with a range of at least so many bytes. Most files are through by
 /// then, small folios or large.
-const ALONE: Duration = Duration::from_micros(500);
+const ALONE: Duration = Duration::from_micros(100);
 const SHARED: u64 = 64 << 20;
 
 #[derive(Debug, Clone, Copy, Default)]
