@@ -149,7 +149,7 @@ impl Plan<'_> {
     ) -> anyhow::Result<()> {
         match self.access {
             Some(width) => region.load_units(span, width, each),
-            None => region.read_chunks(span, each),
+            None => region.read_ahead(span, each),
         }
     }
 }

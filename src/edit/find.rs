@@ -85,7 +85,7 @@ fn each_match(
     let len = pattern.bytes.len();
     // The end of the chunk before, which may hold the first bytes of a match.
     let mut text: Vec<u8> = Vec::new();
-    region.read_chunks(span, |at, bytes| {
+    region.read_ahead(span, |at, bytes| {
         let begin = at - text.len() as u64;
         text.extend_from_slice(bytes);
         let mut from = anchor.start;

@@ -105,11 +105,12 @@ impl Region {
         Region::new(backing, span, Shape::sliding(prot))
     }
 
-    /// The same range of the same file by windows of its own, for another thread to read. `None` where the bytes are in
-    /// this mapping alone, or it is not one that slides.
+    /// The same range of the same file by windows of its own, small ones so that all together take little memory, for
+    /// another thread to read. `None` where the bytes are in this mapping alone, or it is not one that slides.
     pub fn again(&self) -> Option<Region> {
         let shape = Shape {
             address: None,
+            window: self.shape.window.map(|window| window.min(WINDOW / 4)),
             ..self.shape
         };
         if shape.window.is_none() || self.layout.is_some() || self.gone {

@@ -8,9 +8,15 @@ use super::span::Span;
 use super::{Interrupted, Step};
 use nix::errno::Errno;
 use std::os::fd::BorrowedFd;
+use std::sync::mpsc::{channel, sync_channel};
+use std::thread;
 
 /// How much [`Region::read_chunks`] copies at a time, in bytes: it stays in the second-level cache.
-const CHUNK: usize = 256 << 10;
+const CHUNK: u64 = 256 << 10;
+
+/// From so many bytes on a second thread is worth its start, and how many chunks it may be ahead.
+const LONG: u64 = 4 << 20;
+const AHEAD: usize = 4;
 
 /// The most pieces that one preadv takes: IOV_MAX.
 const PIECES: usize = 1024;
@@ -46,21 +52,66 @@ impl Region {
         mut each: impl FnMut(u64, &[u8]) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let span = self.check_read(Some(span))?;
-        let mut buf = vec![0; CHUNK.min(span.len() as usize)];
-        for window in span.windows(self.window_size()) {
-            for chunk in window.windows(CHUNK as u64) {
-                let buf = &mut buf[..chunk.len() as usize];
-                if let Err(error) = self.read(chunk.start(), buf) {
-                    // What stands before the bad page is worth having.
-                    let bad = error.place().unwrap_or(chunk.start());
-                    let good = bad.saturating_sub(chunk.start()).min(chunk.len()) as usize;
-                    each(chunk.start(), &buf[..good])?;
-                    return Err(error.into());
-                }
-                each(chunk.start(), buf)?;
-            }
+        let mut buf = Vec::new();
+        for chunk in span.windows(CHUNK) {
+            let result = self.read_chunk(chunk, &mut buf);
+            // What stands before a bad page is worth having.
+            each(chunk.start(), &buf)?;
+            result?;
         }
         Ok(())
+    }
+
+    /// The same for an `each` that takes its time: of a long range, a second thread reads what comes next meanwhile, by
+    /// windows of its own, where the file can be mapped once more.
+    pub fn read_ahead<E: From<Error>>(
+        &mut self,
+        span: Span,
+        mut each: impl FnMut(u64, &[u8]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let span = self.check_read(Some(span))?;
+        let again = (span.len() >= LONG).then(|| self.again()).flatten();
+        let Some(mut other) = again else {
+            return self.read_chunks(span, each);
+        };
+        let (give, take) = sync_channel::<(u64, Vec<u8>, Result<()>)>(AHEAD);
+        let (used, spare) = channel();
+        thread::scope(|scope| {
+            let read = move || {
+                for chunk in span.windows(CHUNK) {
+                    let mut buf = spare.try_recv().unwrap_or_default();
+                    let result = other.read_chunk(chunk, &mut buf);
+                    let failed = result.is_err();
+                    // Nobody takes it any more when `each` has failed.
+                    if give.send((chunk.start(), buf, result)).is_err() || failed {
+                        return;
+                    }
+                }
+            };
+            let thread = thread::Builder::new().name("read ahead".to_string());
+            if thread.spawn_scoped(scope, read).is_err() {
+                return self.read_chunks(span, each);
+            }
+            for (at, buf, result) in take {
+                each(at, &buf)?;
+                result?;
+                // A thread that has read all needs no memory any more.
+                let _ = used.send(buf);
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads the bytes of `chunk` in place of those in `buf`.
+    ///
+    /// # Errors
+    /// As for [`Region::read`]; `buf` then has what stands before.
+    fn read_chunk(&mut self, chunk: Span, buf: &mut Vec<u8>) -> Result<()> {
+        buf.resize(chunk.len() as usize, 0);
+        self.read(chunk.start(), buf).inspect_err(|error| {
+            let bad = error.place().unwrap_or(chunk.start());
+            buf.truncate(bad.saturating_sub(chunk.start()) as usize);
+        })
     }
 
     /// Makes sure that no part of `span` is past the end of the file: of the file as it was last looked at when that

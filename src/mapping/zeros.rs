@@ -13,6 +13,7 @@ use super::{Interrupted, Step};
 use nix::errno::Errno;
 use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, fstatfs};
 use nix::sys::uio::pread;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +39,9 @@ const CHUNK: u64 = 256 << 10;
 /// How much a thread looks at before it takes the next part, in bytes. What was found to be zeros is punched at the end
 /// of a part at the latest, a few milliseconds after it was read.
 const PART: u64 = 32 << 20;
+
+/// So many runs of zeros may wait for the thread that punches before the one that finds the next waits, too.
+const WAITING: usize = 4;
 
 /// Zeros found in the data of a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -221,6 +225,8 @@ impl Backing {
             block: self.block()?,
             punch,
             cursor: Mutex::new((Span::first(0), span.start())),
+            found: Mutex::new(VecDeque::new()),
+            punching: Mutex::new(()),
             stop: AtomicBool::new(false),
         };
         let helpers = if span.len() > PART { threads() - 1 } else { 0 };
@@ -280,6 +286,10 @@ struct Search<'a> {
     punch: bool,
     /// What is left of the present stretch of data, and where the next is to be looked for.
     cursor: Mutex<(Span, u64)>,
+    /// Blocks that are to be freed, in the order in which they were found.
+    found: Mutex<VecDeque<Span>>,
+    /// Held by who frees them: the file system lets in one at a time, and the others look on meanwhile.
+    punching: Mutex<()>,
     stop: AtomicBool,
 }
 
@@ -339,7 +349,8 @@ impl Search<'_> {
                 }
             }
         }
-        run.map_or(Ok(()), |run| self.free(run, found))
+        run.map_or(Ok(()), |run| self.free(run, found))?;
+        self.punch_found(true)
     }
 
     fn read(&self, span: Span, buf: &mut [u8]) -> Result<()> {
@@ -371,11 +382,29 @@ impl Search<'_> {
         let Some(blocks) = Span::new((run.start() + mask) & !mask, end).filter(|blocks| !blocks.is_empty()) else {
             return Ok(());
         };
-        if self.punch {
-            self.backing.punch(blocks)?;
-        }
         found.zeros += blocks.intersect(Span::first(len)).len();
         found.runs += 1;
+        if !self.punch {
+            return Ok(());
+        }
+        let mut waiting = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push_back(blocks);
+        let many = waiting.len() > WAITING;
+        drop(waiting);
+        self.punch_found(many)
+    }
+
+    /// Frees what was found, unless another thread is at it; with `wait`, nothing that was found before is left then.
+    fn punch_found(&self, wait: bool) -> Result<()> {
+        let _turn = match self.punching.try_lock() {
+            Ok(turn) => turn,
+            Err(_) if !wait => return Ok(()),
+            Err(_) => self.punching.lock().unwrap_or_else(PoisonError::into_inner),
+        };
+        let next = || self.found.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        while let Some(blocks) = next() {
+            self.backing.punch(blocks)?;
+        }
         Ok(())
     }
 }
