@@ -313,3 +313,62 @@ fn a_report_that_cannot_be_written_is_3_after_a_change() {
     }
     assert_eq!(fs::read(path).unwrap()[..3], [0, 0, 1]);
 }
+
+/// A file longer than what one thread stores, and the range that is zeroed in it.
+const LONG: usize = (65 << 20) + 12_345;
+const WITHIN: std::ops::Range<usize> = 4_097..LONG - 7;
+
+#[test]
+fn a_long_range_is_written_where_nobody_else_has_the_file_and_stored_where_somebody_has() {
+    let dir = scratch();
+    let bytes = noise(LONG);
+    let mut expected = bytes.clone();
+    expected[WITHIN].fill(0);
+    let line = format!("zero f -v --method write -r {}..{}", WITHIN.start, WITHIN.end);
+    for shared in [false, true] {
+        let path = file(dir.path(), "f", &bytes);
+        let other = shared.then(|| fs::File::open(&path).unwrap());
+        let output = mmapctl(dir.path(), &line.split(' ').collect::<Vec<_>>())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+        assert!(fs::read(&path).unwrap() == expected, "shared: {shared}");
+        let calls = told(&output);
+        let leased = calls.contains("F_SETLEASE, F_WRLCK) = 0");
+        assert!(!(leased && shared), "a lease on a file that somebody else has open");
+        assert_eq!(calls.contains("pwrite64("), leased, "{calls}");
+        assert_eq!(calls.contains("preadv("), !leased, "{calls}");
+        if !leased && !shared {
+            skip("zeros written under a lease", "the file system grants none");
+        }
+        drop(other);
+    }
+}
+
+#[test]
+fn a_file_cut_while_zeros_are_written_stays_as_short_as_it_was_cut() {
+    let dir = scratch();
+    let len = 512 << 20;
+    let path = common::sparse(dir.path(), "f", len);
+    let tmpfs = !is_disk(dir.path());
+    for round in 1..=6u64 {
+        if tmpfs {
+            return skip(
+                "a file cut while zeros are written",
+                "memory is not for files of that size",
+            );
+        }
+        common::writer(&path).set_len(len).unwrap();
+        let words = ["zero", "f", "-q", "-r", "..", "--method", "write"];
+        let mut child = common::spawnable(dir.path(), &words)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(3 * round));
+        // Waits for the lease to be given back, where there is one.
+        nix::unistd::truncate(&path, (round << 20) as i64).unwrap();
+        let code = child.wait().unwrap().code();
+        assert!(matches!(code, Some(0 | 2 | 4)), "{code:?}");
+        assert_eq!(fs::metadata(&path).unwrap().len(), round << 20, "round {round}");
+    }
+}

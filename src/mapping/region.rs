@@ -11,6 +11,7 @@ mod arrange;
 mod counts;
 mod durable;
 mod fork;
+mod lease;
 mod memory;
 mod resize;
 
@@ -23,6 +24,7 @@ use super::span::Span;
 use super::trace::traced;
 pub(super) use counts::{CacheStat, Categories, cachestat};
 pub use fork::in_child;
+pub(super) use lease::Lease;
 use memory::{Memory, Wanted};
 pub(super) use memory::{huge_memfd, memfd};
 pub use memory::{memfd_with, reserve_huge};

@@ -425,3 +425,55 @@ fn locate(pieces: &[Piece], done: u64) -> Option<Span> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Access, Backing, Prot};
+    use super::*;
+    use std::io::Write;
+    use std::time::Duration;
+
+    /// What came of the bytes of `span`, of a file of 6 MiB of which `len` are left when it comes to reading: where each
+    /// piece began, the bytes, and the error. At `stop` the receiver wants no more.
+    fn read(span: Span, len: u64, ahead: bool, stop: u64) -> (Vec<u64>, Vec<u8>, Option<String>) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..6 << 18u32).flat_map(u32::to_le_bytes).collect();
+        file.write_all(&bytes).unwrap();
+        let backing = Backing::open(file.path(), Access::Read, Duration::ZERO).unwrap();
+        let mut region = Region::sliding(backing, Prot::Read).unwrap();
+        file.as_file().set_len(len).unwrap();
+        let (mut starts, mut all) = (Vec::new(), Vec::new());
+        let each = |at, bytes: &[u8]| {
+            starts.push(at);
+            all.extend_from_slice(bytes);
+            match at >= stop {
+                true => Err(Error::new("take", None, Cause::Interrupted(2))),
+                false => Ok(()),
+            }
+        };
+        let result = match ahead {
+            true => region.read_ahead(span, each),
+            false => region.read_chunks(span, each),
+        };
+        assert!(all.iter().eq(&bytes[span.start() as usize..][..all.len()]));
+        (starts, all, result.err().map(|error| error.to_string()))
+    }
+
+    #[test]
+    fn a_thread_that_reads_ahead_gives_the_same_bytes_and_meets_the_same_error() {
+        let whole = Span::first(6 << 20);
+        for span in [whole, whole.from(12_345), whole.from(5 << 20), Span::first(0)] {
+            for (len, stop) in [
+                (6 << 20, u64::MAX),
+                (4 << 20, u64::MAX),
+                (0, u64::MAX),
+                (6 << 20, 5 << 20),
+            ] {
+                let alone = read(span, len, false, stop);
+                let fails = !span.is_empty() && (len < 6 << 20 || stop < u64::MAX);
+                assert_eq!(alone.2.is_some(), fails, "{span}, {len} left");
+                assert_eq!(alone, read(span, len, true, stop), "{span}, {len} left");
+            }
+        }
+    }
+}

@@ -1,21 +1,23 @@
 //! Zeros: storing them over a range, and finding those that stand in blocks of a file for nothing. No `unsafe` here.
 //!
-//! Long ranges are shared out among a few threads, each with its own window on the file: a store through a mapping is
-//! bound by its page faults, of which a thread takes only so many a second. write(2) would need none, but it makes a
-//! file longer again that somebody else has just cut, and nothing here ever does.
+//! A store through a mapping is bound by its page faults, of which a thread takes only so many a second. write(2) needs
+//! none, but it makes a file longer again that somebody else has just cut, which nothing here ever does: so long ranges
+//! are written while a lease keeps everybody else from the file, and where none is to be had, or as soon as somebody
+//! waits for it, they are stored, shared out among a few threads, each with its own window on the file.
 
 use super::backing::Backing;
 use super::error::{Cause, Error, Result};
-use super::region::{Region, memfd};
+use super::region::{Lease, Region, memfd};
 use super::shape::{Piece, Prot, Shape, WINDOW};
 use super::span::Span;
+use super::trace::traced;
 use super::{Interrupted, Step};
 use nix::errno::Errno;
 use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, fstatfs};
-use nix::sys::uio::pread;
+use nix::sys::uio::{pread, pwrite};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -32,6 +34,9 @@ const MOST_THREADS: usize = 4;
 
 /// Bytes of stack for a helper.
 const HELPER_STACK: usize = 256 << 10;
+
+/// How much is written at a time, in bytes.
+const BLOCK: usize = 1 << 20;
 
 /// How much is read at a time to look for zeros, in bytes: it stays in the second-level cache.
 const CHUNK: u64 = 256 << 10;
@@ -101,6 +106,22 @@ impl Region {
     /// As for [`Region::store`]; of a long range, what was stored is within the first [`Error::stored`] bytes, and need
     /// not be all of them.
     pub fn zero(&mut self, span: Span, step: &mut Step<'_>) -> Result<()> {
+        let mut written = 0;
+        if span.len() > LONG && self.reaches_file() && self.layout().is_none() {
+            written = self.backing().write_zeros(span, step)?;
+        }
+        let rest = span.from(span.start() + written);
+        let mut after = |done| step(written + done);
+        self.store_zeros(rest, &mut after).map_err(|error| Error {
+            stored: written + error.stored,
+            ..error
+        })
+    }
+
+    fn store_zeros(&mut self, span: Span, step: &mut Step<'_>) -> Result<()> {
+        if span.is_empty() {
+            return Ok(());
+        }
         // A memfd that is one hole reads as zeros and takes no memory.
         let zeros = memfd(c"mmapctl-zeros").map_err(|errno| Error::sys("zero", Some(span), errno))?;
         zeros.set_len(WINDOW).map_err(|error| Error::io("zero", &error))?;
@@ -210,6 +231,44 @@ impl ZeroWork<'_> {
 }
 
 impl Backing {
+    /// Writes zeros over `span` by write(2), as far as that goes without anybody else at the file; gives how many bytes
+    /// that is. It may be none, and why is for a store to say.
+    ///
+    /// # Errors
+    /// That `step` asks to stop.
+    fn write_zeros(&self, span: Span, step: &mut Step<'_>) -> Result<u64> {
+        let file = self.file("zero")?;
+        let mut done = 0;
+        let Some(lease) = Lease::take(file) else {
+            return Ok(done);
+        };
+        // Since the length was looked at, somebody may have cut the file and gone.
+        if self.usage()?.len < span.end() {
+            return Ok(done);
+        }
+        // Never stored into, it is the kernel's one page of zeros all over.
+        let zeros = vec![0; BLOCK];
+        while done < span.len() && lease.stands() {
+            let rest = span.from(span.start() + done);
+            let len = rest.len().min(BLOCK as u64) as usize;
+            let written = pwrite(file, &zeros[..len], rest.start() as i64);
+            let call = || format!("pwrite64({}, \"\\0...\", {len}, {:#x})", file.as_raw_fd(), rest.start());
+            match traced(written, call) {
+                Ok(count) if count > 0 => done += count as u64,
+                Err(Errno::EINTR) => {}
+                _ => break,
+            }
+            if let Err(Interrupted(signal)) = step(done)
+                && done < span.len()
+            {
+                let rest = span.from(span.start() + done);
+                let error = Error::new("zero", Some(rest), Cause::Interrupted(signal));
+                return Err(Error { stored: done, ..error });
+            }
+        }
+        Ok(done)
+    }
+
     /// Finds the blocks within `span` that hold nothing but zeros, in its data alone (SEEK_DATA), and with `punch` gives
     /// them back: FALLOC_FL_PUNCH_HOLE, which leaves the bytes as they are. A block is the file system's; the last may be
     /// cut by the end of the file. Reads by pread(2), which no truncation turns into a signal. `step` hears how many
