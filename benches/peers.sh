@@ -247,9 +247,9 @@ files_needed='page session' most=3 line "session of $patches patches" x15 \
 # Issue 5: dumps.
 files_needed='small dump' most=3 line "cat -f canonical, $s" x100 \
     '$M cat small -f canonical' 'hexdump -C' 'hexdump -C small' 'dd: the dump, read' 'dd if=dump of=/dev/null bs=1M'
-files_needed='small dump' most=3 line "cat -f xxd, $s" x15 \
+files_needed='small dump' most=9 line "cat -f xxd, $s" x15 \
     '$M cat small -f xxd' xxd 'xxd small' 'dd: a dump, read' 'dd if=dump of=/dev/null bs=1M'
-files_needed='small dump' most=3 line "cat -x, $s" x30 \
+files_needed='small dump' most=5 line "cat -x, $s" x30 \
     '$M cat small -x --color never' hexyl 'hexyl --color=never --no-squeezing small' \
     'dd: a dump, read' 'dd if=dump of=/dev/null bs=1M'
 
