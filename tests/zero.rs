@@ -372,3 +372,15 @@ fn a_file_cut_while_zeros_are_written_stays_as_short_as_it_was_cut() {
         assert_eq!(fs::metadata(&path).unwrap().len(), round << 20, "round {round}");
     }
 }
+
+#[test]
+fn a_mapping_without_the_right_to_store_keeps_a_long_range_as_it_is() {
+    let dir = scratch();
+    let bytes = noise(LONG);
+    let path = file(dir.path(), "f", &bytes);
+    let verb = format!("zero --method write -r {}..{}", WITHIN.start, WITHIN.end);
+    let words = ["map", "f", "-q", "--prot", "r", "-c", &verb];
+    let output = mmapctl(dir.path(), &words).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert!(fs::read(&path).unwrap() == bytes);
+}
