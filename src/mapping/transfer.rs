@@ -267,8 +267,9 @@ impl Region {
             // The window must not slide under a batch.
             let most = self.reach(first.at).map_err(stored)?.min(WINDOW);
             let (count, len) = match batch(rest, Span::first(first.at + most).from(first.at)) {
-                (count, len) if into == 0 && count > 0 => (count, len),
-                _ => (0, first.len.min(most)),
+                // It reaches out of the window, or is stored in part already.
+                (0, _) => (0, first.len.min(most)),
+                whole => whole,
             };
             let part = [Piece { len, ..first }];
             let batch = if count > 0 { &rest[..count] } else { &part };

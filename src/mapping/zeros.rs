@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// From so many bytes on, several threads store, and room is asked for by one call where that can be relied on. The old
@@ -376,7 +376,7 @@ impl Search<'_> {
     }
 
     fn next(&self) -> Result<Option<Span>> {
-        let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cursor = locked(&self.cursor);
         if self.stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -448,7 +448,7 @@ impl Search<'_> {
         if !self.punch {
             return Ok(());
         }
-        let mut waiting = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = locked(&self.found);
         waiting.push_back(blocks);
         let many = waiting.len() > WAITING;
         drop(waiting);
@@ -460,9 +460,9 @@ impl Search<'_> {
         let _turn = match self.punching.try_lock() {
             Ok(turn) => turn,
             Err(_) if !wait => return Ok(()),
-            Err(_) => self.punching.lock().unwrap_or_else(PoisonError::into_inner),
+            Err(_) => locked(&self.punching),
         };
-        let next = || self.found.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let next = || locked(&self.found).pop_front();
         while let Some(blocks) = next() {
             self.backing.punch(blocks)?;
         }
@@ -478,6 +478,11 @@ impl Zeros {
             runs: self.runs + other.runs,
         }
     }
+}
+
+/// What is behind `mutex`; no thread can have left it half-way, as none panics.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn threads() -> usize {
