@@ -1,6 +1,7 @@
 //! `xxd -i`, byte for byte: an array for a C source, and its length.
 
-use super::{Layout, PAIRS};
+use super::Layout;
+use super::line::{Digits, digits_of};
 
 /// Bytes in a line.
 const BYTES: usize = 12;
@@ -28,11 +29,10 @@ impl C {
     }
 
     #[inline]
-    fn line(&self, at: u64, row: &[u8; BYTES], len: usize, out: &mut Vec<u8>) {
+    fn line(&self, at: u64, digits: &Digits<BYTES>, len: usize, out: &mut Vec<u8>) {
         let mut line = [b' '; LINE + 2];
         line[..2].copy_from_slice(b",\n");
-        for (index, byte) in row.iter().enumerate() {
-            let [high, low] = PAIRS[usize::from(*byte)];
+        for (index, [high, low]) in digits.iter().copied().enumerate() {
             line[4 + CELL * index..][..CELL].copy_from_slice(&[b'0', b'x', high, low, b',', b' ']);
         }
         let begin = if at == self.start { 2 } else { 0 };
@@ -48,12 +48,12 @@ impl Layout<BYTES> for C {
     }
 
     #[inline]
-    fn row(&self, at: u64, row: &[u8; BYTES], out: &mut Vec<u8>) {
-        self.line(at, row, BYTES, out);
+    fn row(&self, at: u64, _row: &[u8; BYTES], digits: &Digits<BYTES>, out: &mut Vec<u8>) {
+        self.line(at, digits, BYTES, out);
     }
 
     fn short(&self, at: u64, row: &[u8; BYTES], len: usize, out: &mut Vec<u8>) {
-        self.line(at, row, len, out);
+        self.line(at, &digits_of(row), len, out);
     }
 
     fn end(&self, at: u64, out: &mut Vec<u8>) {

@@ -3,7 +3,8 @@
 //! A row equal to the one above becomes `*`, once a run. A short last row is always printed, even
 //! if it begins like the row above: the test for it in util-linux can't succeed.
 
-use super::{LESS, Layout, OFFSET, PAIRS, characters, in_place, is_low, low, offset};
+use super::Layout;
+use super::line::{Digits, LESS, OFFSET, characters, digits_of, in_place, is_low, low, offset};
 
 /// Where the cell of byte `index` begins; a line has room for the longest offset.
 const fn cell(index: usize) -> usize {
@@ -29,37 +30,37 @@ const LOW: [u8; LINE - LESS] = low(&EMPTY);
 
 /// Fills in cells and characters; a line may lack room in front.
 #[inline]
-fn fill<const LEN: usize>(row: &[u8; 16], line: &mut [u8; LEN]) {
+fn fill<const LEN: usize>(row: &[u8; 16], digits: &Digits<16>, line: &mut [u8; LEN]) {
     let less = const { LINE - LEN };
-    for (index, byte) in row.iter().enumerate() {
-        line[cell(index) - less..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
+    for (index, pair) in digits.iter().enumerate() {
+        line[cell(index) - less..][..2].copy_from_slice(pair);
     }
     line[TEXT - less..][..16].copy_from_slice(&characters(row));
 }
 
 /// A full row as a line, and where in it the text begins.
-fn line_of(at: u64, row: &[u8; 16]) -> ([u8; LINE], usize) {
+fn line_of(at: u64, row: &[u8; 16], digits: &Digits<16>) -> ([u8; LINE], usize) {
     let mut line = EMPTY;
     let begin = offset(at, &mut line);
-    fill(row, &mut line);
+    fill(row, digits, &mut line);
     (line, begin)
 }
 
 impl Layout<16> for Canonical {
     #[inline]
-    fn row(&self, at: u64, row: &[u8; 16], out: &mut Vec<u8>) {
+    fn row(&self, at: u64, row: &[u8; 16], digits: &Digits<16>, out: &mut Vec<u8>) {
         if is_low(at) {
             if let Some(line) = in_place(at, &LOW, out) {
-                fill(row, line);
+                fill(row, digits, line);
             }
             return;
         }
-        let (line, begin) = line_of(at, row);
+        let (line, begin) = line_of(at, row, digits);
         out.extend_from_slice(&line[begin..]);
     }
 
     fn short(&self, at: u64, row: &[u8; 16], len: usize, out: &mut Vec<u8>) {
-        let (mut line, begin) = line_of(at, row);
+        let (mut line, begin) = line_of(at, row, &digits_of(row));
         line[cell(len)..BAR].fill(b' ');
         line[TEXT + len..][..2].copy_from_slice(b"|\n");
         out.extend_from_slice(&line[begin..TEXT + len + 2]);

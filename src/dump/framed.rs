@@ -1,7 +1,8 @@
 //! The dump for people on a terminal, in a frame; and rows in which single bytes can be marked.
 
 use super::hex::{GREY, INKS, Ink, RESET, grey};
-use super::{Layout, PAIRS, Style, character, remark};
+use super::line::{Digits, PAIRS, character};
+use super::{Layout, Style, remark};
 
 /// The columns of a row beside the digits of its offset.
 pub(super) const BESIDE: usize = 2 + CELLS + 1 + 16 + 1;
@@ -170,7 +171,7 @@ impl Layout<16> for Framed {
         self.across(['┌', '┬', '┬', '┬', '┐'], out);
     }
 
-    fn row(&self, at: u64, row: &[u8; 16], out: &mut Vec<u8>) {
+    fn row(&self, at: u64, row: &[u8; 16], _digits: &Digits<16>, out: &mut Vec<u8>) {
         self.marked(at, row, 16, &[], out);
     }
 

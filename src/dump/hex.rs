@@ -4,7 +4,8 @@
 //! with `*`.
 
 use super::framed::{Seams, paint};
-use super::{LESS, Layout, OFFSET, PAIRS, Style, character, characters, in_place, is_low, offset, remark};
+use super::line::{Digits, LESS, OFFSET, PAIRS, character, characters, digits_of, in_place, is_low, offset};
+use super::{Layout, Style, remark};
 
 /// Where the cell of byte `index` begins; a line has room for the longest offset.
 const fn cell(index: usize) -> usize {
@@ -81,11 +82,11 @@ impl<const N: usize> Hex<N> {
     }
 
     #[inline]
-    fn bare(&self, at: u64, row: &[u8; N], len: usize, out: &mut Vec<u8>) {
+    fn bare(&self, at: u64, row: &[u8; N], digits: &Digits<N>, len: usize, out: &mut Vec<u8>) {
         let mut line = [b' '; LINE];
         let begin = offset(at, &mut line);
-        for (index, byte) in row.iter().enumerate().take(len) {
-            line[cell(index)..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
+        for (index, pair) in digits.iter().enumerate().take(len) {
+            line[cell(index)..][..2].copy_from_slice(pair);
         }
         let text = bar(N) + self.bar.len();
         line[bar(N)..text].copy_from_slice(self.bar);
@@ -100,11 +101,11 @@ impl<const N: usize> Hex<N> {
 
     /// A full row of 16 below 4 GiB, where it stands in the text; `LEN` is that of its line, by which the bar is known.
     #[inline]
-    fn low<const LEN: usize>(at: u64, row: &[u8; N], empty: &[u8; LEN], out: &mut Vec<u8>) {
+    fn low<const LEN: usize>(at: u64, row: &[u8; N], digits: &Digits<N>, empty: &[u8; LEN], out: &mut Vec<u8>) {
         let wide = const { (LEN + LESS - bar(16) - 16 - 1) / 2 };
         let Some(line) = in_place(at, empty, out) else { return };
-        for (index, byte) in row.iter().enumerate() {
-            line[cell(index) - LESS..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
+        for (index, pair) in digits.iter().enumerate() {
+            line[cell(index) - LESS..][..2].copy_from_slice(pair);
         }
         line[bar(16) - LESS + wide..][..N].copy_from_slice(&characters(row));
     }
@@ -188,15 +189,15 @@ impl<const N: usize> Layout<N> for Hex<N> {
     const NAMES_HOLES: bool = true;
 
     #[inline]
-    fn row(&self, at: u64, row: &[u8; N], out: &mut Vec<u8>) {
+    fn row(&self, at: u64, row: &[u8; N], digits: &Digits<N>, out: &mut Vec<u8>) {
         if self.color {
             self.colored(at, row, N, out);
         } else if N == 16 && is_low(at) && self.bar.len() == UNICODE_BAR.len() {
-            Self::low(at, row, &LOW_UNICODE, out);
+            Self::low(at, row, digits, &LOW_UNICODE, out);
         } else if N == 16 && is_low(at) {
-            Self::low(at, row, &LOW_ASCII, out);
+            Self::low(at, row, digits, &LOW_ASCII, out);
         } else {
-            self.bare(at, row, N, out);
+            self.bare(at, row, digits, N, out);
         }
     }
 
@@ -204,7 +205,7 @@ impl<const N: usize> Layout<N> for Hex<N> {
         if self.color {
             self.colored(at, row, len, out);
         } else {
-            self.bare(at, row, len, out);
+            self.bare(at, row, &digits_of(row), len, out);
         }
     }
 
@@ -228,7 +229,7 @@ impl<const N: usize> Layout<N> for Hex<N> {
             return;
         }
         out.extend_from_slice(if changed.contains(&true) { b"> " } else { b"  " });
-        self.bare(at, row, len, out);
+        self.bare(at, row, &digits_of(row), len, out);
     }
 
     fn has_margin(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Any format with the bytes marked that are other than at the last look.
 
 use super::Layout;
+use super::line::Digits;
 
 /// A layout of rows, some of which have marks.
 pub(super) struct Marked<L> {
@@ -42,7 +43,7 @@ impl<L: Layout<N>, const N: usize> Layout<N> for Marked<L> {
         self.layout.begin(out);
     }
 
-    fn row(&self, at: u64, row: &[u8; N], out: &mut Vec<u8>) {
+    fn row(&self, at: u64, row: &[u8; N], _digits: &Digits<N>, out: &mut Vec<u8>) {
         self.layout.marked(at, row, N, self.of(at, N), out);
     }
 

@@ -8,6 +8,7 @@ mod c;
 mod canonical;
 mod framed;
 mod hex;
+mod line;
 mod marked;
 mod plain;
 mod remark;
@@ -15,6 +16,8 @@ mod remark;
 mod tests;
 mod typed;
 mod xxd;
+
+use line::{Digits, digits_of, encode};
 
 pub use framed::MARK;
 pub use typed::Unit;
@@ -156,7 +159,7 @@ trait Layout<const N: usize> {
     fn begin(&self, _out: &mut Vec<u8>) {}
 
     /// Appends one full row, whose first byte has offset `at`. The hot path.
-    fn row(&self, at: u64, row: &[u8; N], out: &mut Vec<u8>);
+    fn row(&self, at: u64, row: &[u8; N], digits: &Digits<N>, out: &mut Vec<u8>);
 
     /// Appends the last row, of which only `len` bytes (more than 0, fewer than `N`) exist; the
     /// others are 0.
@@ -176,7 +179,7 @@ trait Layout<const N: usize> {
     fn marked(&self, at: u64, row: &[u8; N], len: usize, changed: &[bool], out: &mut Vec<u8>) {
         out.extend_from_slice(if changed.contains(&true) { b"> " } else { b"  " });
         if len == N {
-            self.row(at, row, out);
+            self.row(at, row, &digits_of(row), out);
         } else {
             self.short(at, row, len, out);
         }
@@ -224,17 +227,23 @@ struct Next<const N: usize> {
 
 impl<const N: usize> Next<N> {
     #[inline]
-    fn row(&mut self, layout: &impl Layout<N>, row: &[u8; N], out: &mut Vec<u8>) {
+    fn row(&mut self, layout: &impl Layout<N>, row: &[u8; N], digits: &Digits<N>, out: &mut Vec<u8>) {
         if self.squeeze {
-            if self.above.as_ref() == Some(row) && !layout.keeps(self.at) {
+            if self.repeats(layout, row) {
                 self.leave_out(N as u64);
                 return;
             }
             self.end_run(layout, out);
             self.above = Some(*row);
         }
-        layout.row(self.at, row, out);
+        layout.row(self.at, row, digits, out);
         self.at = self.at.wrapping_add(N as u64);
+    }
+
+    /// Whether `row`, which is the next one, is left out.
+    #[inline]
+    fn repeats(&self, layout: &impl Layout<N>, row: &[u8; N]) -> bool {
+        self.squeeze && self.above.as_ref() == Some(row) && !layout.keeps(self.at)
     }
 
     fn leave_out(&mut self, bytes: u64) {
@@ -281,7 +290,7 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
         if self.held == N {
             self.held = 0;
             let row = self.carry;
-            self.next.row(&self.layout, &row, out);
+            self.next.row(&self.layout, &row, &digits_of(&row), out);
         }
     }
 
@@ -310,7 +319,7 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
         let (next, layout) = (&mut self.next, &self.layout);
         if !next.squeeze {
             for _ in 0..bytes / N as u64 {
-                next.row(layout, &[0; N], out);
+                next.row(layout, &[0; N], &[*b"00"; N], out);
             }
         } else if L::NAMES_HOLES {
             next.end_run(layout, out);
@@ -320,7 +329,7 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
             // What is above the next row is now a hole's line, which no row repeats.
             next.above = None;
         } else {
-            next.row(layout, &[0; N], out);
+            next.row(layout, &[0; N], &[*b"00"; N], out);
             next.leave_out(bytes - N as u64);
         }
     }
@@ -348,10 +357,26 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
     }
 }
 
+/// How many rows get their digits at a time: they stay in the first-level cache until they are laid out.
+const BLOCK: usize = 64;
+
 impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
     fn bytes(&mut self, data: &[u8], out: &mut Vec<u8>) {
-        for row in self.whole_rows(data, out) {
-            self.next.row(&self.layout, row, out);
+        let mut digits = [[[0; 2]; N]; BLOCK];
+        let mut rest = self.whole_rows(data, out);
+        while let Some(row) = rest.first() {
+            // Digits of rows that are left out would be for nothing.
+            if self.next.repeats(&self.layout, row) {
+                self.next.leave_out(N as u64);
+                rest = &rest[1..];
+                continue;
+            }
+            let (block, others) = rest.split_at(rest.len().min(BLOCK));
+            encode(block, &mut digits);
+            for (row, digits) in block.iter().zip(&digits) {
+                self.next.row(&self.layout, row, digits, out);
+            }
+            rest = others;
         }
     }
 
@@ -378,80 +403,4 @@ impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
             self.layout.end(end, out);
         }
     }
-}
-
-/// The two digits of every byte.
-static PAIRS: [[u8; 2]; 256] = {
-    let digits = b"0123456789abcdef";
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
-        byte += 1;
-    }
-    pairs
-};
-
-/// Room that a line keeps for its offset: the digits of 64 bits.
-const OFFSET: usize = 16;
-
-/// How much of that a line of [`in_place`] has not.
-const LESS: usize = 8;
-
-/// Writes `at` right-aligned into the first [`OFFSET`] bytes of `line`; returns where its eight or
-/// more digits begin.
-#[inline]
-fn offset<const LINE: usize>(at: u64, line: &mut [u8; LINE]) -> usize {
-    for (index, byte) in at.to_be_bytes().into_iter().enumerate() {
-        line[2 * index..][..2].copy_from_slice(&PAIRS[usize::from(byte)]);
-    }
-    (at.leading_zeros() as usize / 4).min(8)
-}
-
-/// The same where eight digits say it all, as of most files: appends `line`, which has room for eight, and writes
-/// `at`, below 4 GiB, in front. The line is then filled in where it stands, because a copy of what has just been stored
-/// in small pieces waits for all of them, and takes as long as the rest.
-#[inline]
-fn in_place<'a, const LINE: usize>(at: u64, line: &[u8; LINE], out: &'a mut Vec<u8>) -> Option<&'a mut [u8; LINE]> {
-    let start = out.len();
-    out.extend_from_slice(line);
-    let line = out[start..].first_chunk_mut::<LINE>()?;
-    for (index, byte) in (at as u32).to_be_bytes().into_iter().enumerate() {
-        line[2 * index..][..2].copy_from_slice(&PAIRS[usize::from(byte)]);
-    }
-    Some(line)
-}
-
-/// A line as [`in_place`] takes it: without `LESS` of the room in front, of which `line` has all.
-const fn low<const LINE: usize, const LOW: usize>(line: &[u8; LINE]) -> [u8; LOW] {
-    let mut low = [b' '; LOW];
-    let mut index = 0;
-    while index < LOW {
-        low[index] = line[index + LINE - LOW];
-        index += 1;
-    }
-    low
-}
-
-/// Whether [`in_place`] is for the row at `at`.
-#[inline]
-fn is_low(at: u64) -> bool {
-    at >> 32 == 0
-}
-
-/// A byte in the character column: itself if it is printable ASCII, `.` if not.
-#[inline]
-fn character(byte: u8) -> u8 {
-    if matches!(byte, b' '..=b'~') { byte } else { b'.' }
-}
-
-/// The characters of a row, all at once.
-#[inline]
-fn characters<const N: usize>(row: &[u8; N]) -> [u8; N] {
-    let mut text = [0; N];
-    // A loop and not `map`, which the compiler makes no vector instructions of.
-    for (character_of, byte) in text.iter_mut().zip(row) {
-        *character_of = character(*byte);
-    }
-    text
 }

@@ -1,34 +1,24 @@
 //! `xxd -p`, byte for byte: digits alone, thirty bytes a line, for other programs.
 
-use super::{Layout, PAIRS};
+use super::Layout;
+use super::line::{Digits, digits_of};
 
 /// Bytes in a line.
 const BYTES: usize = 30;
-const LINE: usize = 2 * BYTES + 1;
 
 /// The layout of `xxd -p`.
 pub(super) struct Plain;
 
-/// A full row as a line.
-#[inline]
-fn line_of(row: &[u8; BYTES]) -> [u8; LINE] {
-    let mut line = [b'\n'; LINE];
-    for (index, byte) in row.iter().enumerate() {
-        line[2 * index..][..2].copy_from_slice(&PAIRS[usize::from(*byte)]);
-    }
-    line
-}
-
 impl Layout<BYTES> for Plain {
     #[inline]
-    fn row(&self, _at: u64, row: &[u8; BYTES], out: &mut Vec<u8>) {
-        out.extend_from_slice(&line_of(row));
+    fn row(&self, _at: u64, _row: &[u8; BYTES], digits: &Digits<BYTES>, out: &mut Vec<u8>) {
+        out.extend_from_slice(digits.as_flattened());
+        out.push(b'\n');
     }
 
     fn short(&self, _at: u64, row: &[u8; BYTES], len: usize, out: &mut Vec<u8>) {
-        let mut line = line_of(row);
-        line[2 * len] = b'\n';
-        out.extend_from_slice(&line[..=2 * len]);
+        out.extend_from_slice(digits_of(row)[..len].as_flattened());
+        out.push(b'\n');
     }
 }
 

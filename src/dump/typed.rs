@@ -3,7 +3,8 @@
 //! Beyond od, offsets have eight digits or more, holes and runs are named as in `hex`, the byte order is the format's
 //! and not the machine's, and bytes that are no whole number are shown as bytes: od fills them up with zeros.
 
-use super::{Layout, OFFSET, offset, remark};
+use super::line::{Digits, OFFSET, offset};
+use super::{Layout, remark};
 use std::io::Write;
 
 /// Bytes in a row.
@@ -276,7 +277,7 @@ impl Layout<BYTES> for Typed {
     const NAMES_HOLES: bool = true;
 
     #[inline]
-    fn row(&self, at: u64, row: &[u8; BYTES], out: &mut Vec<u8>) {
+    fn row(&self, at: u64, row: &[u8; BYTES], _digits: &Digits<BYTES>, out: &mut Vec<u8>) {
         let mut line = [b' '; LINE];
         let (begin, end) = self.line(at, row, BYTES, &mut line);
         line[end] = b'\n';

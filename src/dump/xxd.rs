@@ -1,6 +1,7 @@
 //! `xxd`, byte for byte, every row: what `xxd -r` and `patch --format xxd` read back.
 
-use super::{LESS, Layout, OFFSET, PAIRS, characters, in_place, is_low, low, offset};
+use super::Layout;
+use super::line::{Digits, LESS, OFFSET, characters, digits_of, in_place, is_low, low, offset};
 
 /// Where the cell of byte `index` begins; a line has room for the longest offset.
 const fn cell(index: usize) -> usize {
@@ -22,57 +23,40 @@ pub(super) struct Xxd;
 /// The same with room for eight digits.
 const LOW: [u8; LINE - LESS] = low(&EMPTY);
 
-/// Two bytes and the space behind them, eight times: five stores of eight characters, where sixteen of two would take
-/// longer than all the rest.
-#[inline]
-fn groups(row: &[u8; 16]) -> [u8; 40] {
-    let pair = |index: usize| u64::from(u16::from_le_bytes(PAIRS[usize::from(row[index])]));
-    let group = |index: usize| pair(2 * index) | pair(2 * index + 1) << 16 | u64::from(b' ') << 32;
-    let words = [
-        group(0) | group(1) << 40,
-        group(1) >> 24 | group(2) << 16 | group(3) << 56,
-        group(3) >> 8 | group(4) << 32,
-        group(4) >> 32 | group(5) << 8 | group(6) << 48,
-        group(6) >> 16 | group(7) << 24,
-    ];
-    let mut text = [0; 40];
-    for (part, word) in text.chunks_exact_mut(8).zip(words) {
-        part.copy_from_slice(&word.to_le_bytes());
-    }
-    text
-}
-
 /// Fills in cells and characters; a line may lack room in front.
 #[inline]
-fn fill<const LEN: usize>(row: &[u8; 16], line: &mut [u8; LEN]) {
+fn fill<const LEN: usize>(row: &[u8; 16], digits: &Digits<16>, line: &mut [u8; LEN]) {
     let less = const { LINE - LEN };
-    line[cell(0) - less..][..40].copy_from_slice(&groups(row));
+    let (groups, _) = digits.as_flattened().as_chunks::<4>();
+    for (index, group) in groups.iter().enumerate() {
+        line[cell(2 * index) - less..][..4].copy_from_slice(group);
+    }
     line[TEXT - less..][..16].copy_from_slice(&characters(row));
 }
 
 /// A full row as a line, and where in it the text begins.
-fn line_of(at: u64, row: &[u8; 16]) -> ([u8; LINE], usize) {
+fn line_of(at: u64, row: &[u8; 16], digits: &Digits<16>) -> ([u8; LINE], usize) {
     let mut line = EMPTY;
     let begin = offset(at, &mut line);
-    fill(row, &mut line);
+    fill(row, digits, &mut line);
     (line, begin)
 }
 
 impl Layout<16> for Xxd {
     #[inline]
-    fn row(&self, at: u64, row: &[u8; 16], out: &mut Vec<u8>) {
+    fn row(&self, at: u64, row: &[u8; 16], digits: &Digits<16>, out: &mut Vec<u8>) {
         if is_low(at) {
             if let Some(line) = in_place(at, &LOW, out) {
-                fill(row, line);
+                fill(row, digits, line);
             }
             return;
         }
-        let (line, begin) = line_of(at, row);
+        let (line, begin) = line_of(at, row, digits);
         out.extend_from_slice(&line[begin..]);
     }
 
     fn short(&self, at: u64, row: &[u8; 16], len: usize, out: &mut Vec<u8>) {
-        let (mut line, begin) = line_of(at, row);
+        let (mut line, begin) = line_of(at, row, &digits_of(row));
         line[cell(len)..TEXT].fill(b' ');
         line[TEXT + len] = b'\n';
         out.extend_from_slice(&line[begin..=TEXT + len]);

@@ -80,7 +80,8 @@ impl Spool {
 
     /// Appends what `source` has, but no more than `most` bytes: one more is enough to know that it is too much.
     pub fn push_from(&mut self, source: &mut impl Read, most: u64) -> anyhow::Result<()> {
-        let mut buf = vec![0; 64 << 10];
+        // A page is enough for most values, and memory that is not touched costs no page fault.
+        let mut buf = vec![0; 4 << 10];
         let mut left = most;
         while left > 0 {
             let want = left.min(buf.len() as u64) as usize;
@@ -89,6 +90,9 @@ impl Spool {
                 Ok(count) => {
                     self.push(&buf[..count])?;
                     left -= count as u64;
+                    if count == buf.len() {
+                        buf.resize(64 << 10, 0);
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
