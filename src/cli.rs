@@ -4,10 +4,11 @@ use crate::cmd::Verb;
 use crate::exit::{Exit, Failure, Told};
 use crate::{mapping, quantity, report, signals};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, Parser, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::mem::ManuallyDrop;
 
 /// See, edit, sync, zero and rearrange bytes in place, through memory mappings.
 #[derive(Debug, Parser)]
@@ -35,25 +36,11 @@ pub struct Globals {
     #[arg(help_heading = "Global options", short, long, global = true)]
     pub verbose: bool,
     /// Colour the output
-    #[arg(
-        help_heading = "Global options",
-        long,
-        global = true,
-        value_name = "WHEN",
-        default_value = "auto",
-        hide_default_value = true
-    )]
-    pub color: When,
+    #[arg(help_heading = "Global options", long, global = true, value_name = "WHEN")]
+    color: Option<When>,
     /// Show progress bars
-    #[arg(
-        help_heading = "Global options",
-        long,
-        global = true,
-        value_name = "WHEN",
-        default_value = "auto",
-        hide_default_value = true
-    )]
-    pub progress: When,
+    #[arg(help_heading = "Global options", long, global = true, value_name = "WHEN")]
+    progress: Option<When>,
 }
 
 /// A choice that `auto` leaves to where the output goes.
@@ -68,15 +55,24 @@ pub enum When {
 }
 
 impl Globals {
+    /// Whether stdout, or stderr, is to have colour.
+    pub fn color(&self) -> When {
+        self.color.unwrap_or(When::Auto)
+    }
+
+    /// Whether there are to be progress bars.
+    pub fn progress(&self) -> When {
+        self.progress.unwrap_or(When::Auto)
+    }
+
     /// These flags, with what `more` asks for beside them.
     pub fn with(&self, more: &Globals) -> Globals {
-        let later = |first: When, then: When| if then == When::Auto { first } else { then };
         Globals {
             json: self.json || more.json,
             quiet: self.quiet || more.quiet,
             verbose: self.verbose || more.verbose,
-            color: later(self.color, more.color),
-            progress: later(self.progress, more.progress),
+            color: more.color.or(self.color),
+            progress: more.progress.or(self.progress),
         }
     }
 }
@@ -101,7 +97,7 @@ pub fn command() -> clap::Command {
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     signals::refuse_sigxfsz();
     let argv = quantity::join_negative_values(argv);
-    let cli = match Cli::try_parse_from(&argv) {
+    let cli = match parse(&argv) {
         Ok(cli) => cli,
         Err(error) => return usage(&argv, &error) as u8,
     };
@@ -114,13 +110,21 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+fn parse(argv: &[OsString]) -> Result<Cli, clap::Error> {
+    // Not dropped: to free what clap has built, piece by piece, is a tenth of a short command's instructions, and it is
+    // freed all at once with the process.
+    let mut command = ManuallyDrop::new(command());
+    let mut matches = ManuallyDrop::new(command.try_get_matches_from_mut(argv)?);
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
 /// Prints an error as the globals want it and gives its exit code, or ends by the signal that it came from.
 pub fn tell(globals: &Globals, verb: &str, error: &anyhow::Error) -> Exit {
     let told = Told::of(error);
     if globals.json {
         say(&told.json(Some(verb)));
     } else {
-        say(&told.text(globals.color.color(&std::io::stderr())));
+        say(&told.text(globals.color().color(&std::io::stderr())));
     }
     if let Some(signal) = told.signal {
         signals::die_of(signal);

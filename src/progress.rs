@@ -121,7 +121,7 @@ impl Drop for Progress {
 impl Display {
     fn of(globals: &Globals) -> Display {
         let terminal = std::io::stderr().is_terminal();
-        match globals.progress {
+        match globals.progress() {
             When::Never => Display::Nothing,
             _ if globals.quiet => Display::Nothing,
             When::Auto if !terminal || globals.json => Display::Nothing,

@@ -131,6 +131,23 @@ fn many_files_are_all_synced_and_told_in_their_order() {
     }
 }
 
+/// How many windows were started and waited for; each kind must cover `len` bytes in order.
+fn windows(trace: &str, len: u64) -> usize {
+    let calls = ["SYNC_FILE_RANGE_WRITE)", "SYNC_FILE_RANGE_WAIT_BEFORE)"].map(|flag| {
+        let calls: Vec<_> = trace.lines().filter(|line| line.contains(flag)).collect();
+        let mut at = 0;
+        for call in &calls {
+            let numbers: Vec<u64> = call.split([',', ' ']).filter_map(|word| word.parse().ok()).collect();
+            assert_eq!(numbers[0], at, "{trace}");
+            at += numbers[1];
+        }
+        assert_eq!(at, len, "{trace}");
+        calls.len()
+    });
+    assert_eq!(calls[0], calls[1], "{trace}");
+    calls[0]
+}
+
 #[test]
 fn a_long_flush_goes_by_windows_and_ends_in_one_msync() {
     let test = "a_long_flush_goes_by_windows_and_ends_in_one_msync";
@@ -147,12 +164,22 @@ fn a_long_flush_goes_by_windows_and_ends_in_one_msync() {
     let trace = String::from_utf8(output.stderr.clone()).unwrap();
     let count = |part: &str| trace.matches(part).count();
     assert_eq!(output.status.code(), Some(0), "{trace}");
-    assert_eq!(
-        (count("SYNC_FILE_RANGE_WRITE) = 0"), count("WAIT_BEFORE) = 0")),
-        (5, 5),
-        "{trace}"
-    );
+    // What the kernel has written by itself meanwhile is gone over in longer ones.
+    assert!((3..=5).contains(&windows(&trace, 280 << 20)), "{trace}");
     assert_eq!(count("msync("), 1, "{trace}");
     assert!(trace.rfind("msync(") > trace.rfind("sync_file_range("), "{trace}");
     assert_eq!(report(mount.path(), "sync f")["dirty_before"], 0);
+}
+
+#[test]
+fn windows_grow_over_what_is_clean_and_still_cover_all_of_it() {
+    let dir = scratch();
+    let len = 2_u64 << 30;
+    let path = sparse(dir.path(), "f", len);
+    let output = mmapctl(dir.path(), &["sync", "f", "-v", "-q"]).output().unwrap();
+    let trace = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{trace}");
+    // Sixteen at the most on a busy machine, which may keep some of them small; 32 of 64 MiB would be all of it.
+    assert!(windows(&trace, len) <= 16, "{trace}");
+    assert_eq!(fs::metadata(path).unwrap().len(), len);
 }

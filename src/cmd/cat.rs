@@ -109,7 +109,7 @@ impl Options {
             None => Format::Raw,
         };
         let span = self.place.to_read(region)?;
-        let color = format == Format::Hex && globals.color.color(&std::io::stdout());
+        let color = format == Format::Hex && globals.color().color(&std::io::stdout());
         let unicode = report::is_utf8();
         // Marks take two columns where they are not colour.
         let margin = if self.watch.is_some() && !color { 2 } else { 0 };

@@ -11,9 +11,12 @@ use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::ffi::c_void;
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
-/// What is waited for at a time, in bytes.
+/// What is waited for at a time, in bytes; the most of it, while there is nothing to wait for, and what that takes.
 const WRITE_BACK: u64 = 64 << 20;
+const MOST_WRITE_BACK: u64 = 1 << 30;
+const NOTHING: Duration = Duration::from_millis(1);
 
 impl Region {
     /// Writes the dirty pages of `span` to the device and waits: msync(2) with MS_SYNC, and with MS_INVALIDATE
@@ -118,13 +121,22 @@ impl Region {
             let flag = libc::SYNC_FILE_RANGE_WAIT_BEFORE;
             self.sync_file_range(window, flag, "SYNC_FILE_RANGE_WAIT_BEFORE")
         };
-        let mut windows = span.windows(WRITE_BACK).peekable();
-        let mut result = windows.peek().map_or(Ok(Ok(())), |first| write(*first))?;
-        while let (Ok(()), Some(window)) = (result, windows.next()) {
-            if let Some(next) = windows.peek() {
-                result = write(*next)?;
+        let mut size = WRITE_BACK;
+        let mut next = span.windows(size).next();
+        let mut result = next.map_or(Ok(Ok(())), write)?;
+        while let (Ok(()), Some(window)) = (result, next) {
+            let begin = Instant::now();
+            next = span.from(window.end()).windows(size).next();
+            if let Some(next) = next {
+                result = write(next)?;
             }
             result = result.and(wait(window)?);
+            // A clean range is soon gone through.
+            size = if begin.elapsed() < NOTHING {
+                MOST_WRITE_BACK.min(2 * size)
+            } else {
+                WRITE_BACK
+            };
             let done = window.end() - span.start();
             step(done).map_err(|Interrupted(signal)| {
                 Error::new("flush", Some(span.from(window.end())), Cause::Interrupted(signal))
