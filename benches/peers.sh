@@ -257,14 +257,15 @@ files_needed=big before='rm -f out' line "cat > file, $g" 1.0 \
 files_needed=big before='rm -f out' line "cat > file, reflinks, $g" 1.0 \
     '$M cat big >out' 'cp --reflink=auto' 'cp --reflink=auto big out' 'true: an empty process' "$empty"
 
-# Issue 5: zeros.
-files_needed=big before='cp --reflink=never big work' line "zero, $g" 1.0 \
+# Issue 5: zeros. The file is on its disk: what is still to be written would be flushed for whoever comes first.
+work='cp --reflink=never big work && sync -d work'
+files_needed=big before="$work" line "zero, $g" 1.0 \
     '$M zero -q work -r ..' 'fallocate -z' 'fallocate -z -l $big work' 'true: an empty process' "$empty"
-files_needed=big before='cp --reflink=never big work' line "zero --punch, $g" 1.0 \
+files_needed=big before="$work" line "zero --punch, $g" 1.0 \
     '$M zero -q work -r .. --punch' 'fallocate -p' 'fallocate -p -l $big work' 'true: an empty process' "$empty"
-files_needed=big before='cp --reflink=never big work' line "zero --method write, $g" 1.0 \
+files_needed=big before="$work" line "zero --method write, $g" 1.0 \
     '$M zero -q work -r .. --method write' dd 'dd if=/dev/zero of=work bs=1M count=$((big / MIB)) conv=notrunc status=none'
-files_needed=half before='cp --reflink=never --sparse=never half work' most=3 line "zero --sparsify, $h, half zeros" x2 \
+files_needed=half before='cp --reflink=never --sparse=never half work && sync -d work' most=3 line "zero --sparsify, $h, half zeros" x2 \
     '$M zero -q work -r .. --sparsify' 'fallocate -d' 'fallocate -d work' 'dd: the file, read' 'dd if=half of=/dev/null bs=1M'
 rm -f half work
 
