@@ -1,9 +1,9 @@
 //! The script that turns one file into another of the same length.
 
-use super::parts::{AHEAD, TOGETHER, Thread};
+use super::compare::read_or_zeros;
 use super::write::ScriptWriter;
 use crate::exit::Failure;
-use crate::mapping::{Region, Span, Step};
+use crate::mapping::{Ahead, Region, Span, Step};
 use std::thread::Scope;
 
 /// Equal bytes up to this many between two differences do not end a line.
@@ -14,6 +14,10 @@ const LINE: usize = 32;
 
 /// From this length on, a second thread reads the other file.
 const LONG: u64 = 64 << 20;
+
+/// How much it reads at a time, in bytes: what [`Region::read_chunks`] gives of the first file; and how often ahead.
+const CHUNK: u64 = 256 << 10;
+const AHEAD: usize = 8;
 
 /// Writes the script that turns `from` into `to`; gives the number of bytes that differ.
 ///
@@ -44,7 +48,7 @@ pub fn diff(
 /// The file to compare with, read in order.
 struct Other<'a> {
     region: &'a mut Region,
-    thread: Option<Thread>,
+    thread: Option<Ahead<anyhow::Error>>,
     /// What the thread has not been asked for yet.
     rest: Span,
     have: Vec<u8>,
@@ -52,7 +56,7 @@ struct Other<'a> {
 
 impl<'a> Other<'a> {
     fn new<'scope>(region: &'a mut Region, scope: Option<&'scope Scope<'scope, '_>>) -> Other<'a> {
-        let thread = scope.and_then(|scope| Thread::start(scope, region.again()?));
+        let thread = scope.and_then(|scope| Ahead::start(scope, region, read_or_zeros));
         let mut other = Other {
             rest: region.span(),
             region,
@@ -65,9 +69,9 @@ impl<'a> Other<'a> {
         other
     }
 
-    /// Asks for the next bytes, as many as [`Region::read_chunks`] gives of the other file.
+    /// Asks for the next bytes.
     fn ask(&mut self) {
-        if let (Some(thread), Some(span)) = (&self.thread, self.rest.windows(TOGETHER).next()) {
+        if let (Some(thread), Some(span)) = (&self.thread, self.rest.windows(CHUNK).next()) {
             thread.ask(span, std::mem::take(&mut self.have));
             self.rest = self.rest.from(span.end());
         }
@@ -77,7 +81,8 @@ impl<'a> Other<'a> {
     fn bytes(&mut self, at: u64, len: usize) -> anyhow::Result<&[u8]> {
         match &self.thread {
             Some(thread) => {
-                let next = thread.take()?;
+                let (next, result) = thread.take();
+                result?;
                 self.ask();
                 self.have = next;
             }

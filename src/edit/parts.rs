@@ -1,20 +1,19 @@
 //! The file's bytes under edits, part by part; where the edits are many, a second thread reads ahead.
 
 use super::compare::read_or_zeros;
-use crate::mapping::{Piece, Region, Span};
+use crate::mapping::{Ahead, Piece, Region, Span};
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{Builder, Scope};
+use std::thread::Scope;
 
 /// Edits closer than this are read together.
 const NEAR: u64 = 4096;
 
 /// The most that is read together, and the step in which a longer edit is read.
-pub(super) const TOGETHER: u64 = 256 << 10;
+const TOGETHER: u64 = 256 << 10;
 
 /// How many parts are under way at a time.
-pub(super) const AHEAD: usize = 8;
+const AHEAD: usize = 8;
 
 /// Every so many parts the thread leaves one to be read by the other, which would wait for it else.
 const SHARE: usize = 4;
@@ -31,7 +30,7 @@ pub struct Part {
 /// The parts of a region that edits lie in, in order.
 pub struct Parts<'a> {
     region: &'a mut Region,
-    thread: Option<Thread>,
+    thread: Option<Ahead<anyhow::Error>>,
     /// Those that the thread was asked for, and between them those that it was not.
     queue: VecDeque<(Part, Reader)>,
     /// How many have been in the queue.
@@ -48,17 +47,10 @@ enum Reader {
     Caller,
 }
 
-/// A thread that reads ahead. It ends when this is dropped.
-pub(super) struct Thread {
-    /// What to read, and where to.
-    ask: Sender<(Span, Vec<u8>)>,
-    take: Receiver<anyhow::Result<Vec<u8>>>,
-}
-
 impl<'a> Parts<'a> {
     /// The parts of `region`, none of them read yet; by a thread in `scope` if there is one. It ends with the parts.
     pub fn new<'scope>(region: &'a mut Region, scope: Option<&'scope Scope<'scope, '_>>) -> Parts<'a> {
-        let thread = scope.and_then(|scope| Thread::start(scope, region.again()?));
+        let thread = scope.and_then(|scope| Ahead::start(scope, region, read_or_zeros));
         Parts {
             region,
             thread,
@@ -80,7 +72,11 @@ impl<'a> Parts<'a> {
             return Ok(None);
         };
         match &self.thread {
-            Some(thread) if reader == Reader::Thread => *have = thread.take()?,
+            Some(thread) if reader == Reader::Thread => {
+                let (bytes, result) = thread.take();
+                *have = bytes;
+                result?;
+            }
             _ => read_or_zeros(self.region, part.span, have)?,
         }
         Ok(Some(part))
@@ -118,42 +114,6 @@ impl<'a> Parts<'a> {
             edits: self.edits.clone(),
             span,
         })
-    }
-}
-
-impl Thread {
-    /// Asks for the bytes of `span`, in place of what is in `have`.
-    pub(super) fn ask(&self, span: Span, have: Vec<u8>) {
-        // One that is gone does not answer, either.
-        let _ = self.ask.send((span, have));
-    }
-
-    /// What was asked for first and not yet taken.
-    ///
-    /// # Errors
-    /// What keeps it from being read.
-    pub(super) fn take(&self) -> anyhow::Result<Vec<u8>> {
-        self.take.recv()?
-    }
-
-    /// `None` where none is to be had.
-    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, mut region: Region) -> Option<Thread> {
-        let (ask, asked) = channel::<(Span, Vec<u8>)>();
-        let (give, take) = channel();
-        let read = move || {
-            for (span, mut have) in asked {
-                let result = read_or_zeros(&mut region, span, &mut have).map(|()| have);
-                // Nobody takes it any more when what stood before it was wrong.
-                if give.send(result).is_err() {
-                    return;
-                }
-            }
-        };
-        Builder::new()
-            .name("compare".to_string())
-            .spawn_scoped(scope, read)
-            .ok()?;
-        Some(Thread { ask, take })
     }
 }
 

@@ -25,6 +25,7 @@
 //! 8. Device memory is touched by `register.rs` alone: nobody copies or populates it, or reads it to find a cause,
 //!    and for an access no page of it is mapped that was not asked for.
 
+mod ahead;
 mod backing;
 mod error;
 mod layout;
@@ -40,6 +41,7 @@ mod trace;
 mod transfer;
 mod zeros;
 
+pub use ahead::Ahead;
 pub use backing::{Access, Backing, Facts, Identity, Kind, Usage, huge_page};
 pub use error::{Cause, Error, Hindrance, Refusal, Result};
 pub use layout::{Arranging, Layout, Part, Run};

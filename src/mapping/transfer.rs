@@ -1,6 +1,7 @@
 //! Bytes into and out of a region, range by range: what slides the window, populates ahead, batches, and says
 //! at which offset and why it could not go on. No `unsafe` and no address: those are region.rs's.
 
+use super::ahead::Ahead;
 use super::error::{Cause, Error, Result};
 use super::region::Region;
 use super::shape::{Piece, Populate, WINDOW};
@@ -8,13 +9,12 @@ use super::span::Span;
 use super::{Interrupted, Step};
 use nix::errno::Errno;
 use std::os::fd::BorrowedFd;
-use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 
 /// How much [`Region::read_chunks`] copies at a time, in bytes: it stays in the second-level cache.
 const CHUNK: u64 = 256 << 10;
 
-/// From so many bytes on a second thread is worth its start, and how many chunks it may be ahead.
+/// From so many bytes on a second thread is worth its start, and how many chunks it is asked for at a time.
 const LONG: u64 = 4 << 20;
 const AHEAD: usize = 4;
 
@@ -62,41 +62,29 @@ impl Region {
         Ok(())
     }
 
-    /// The same for an `each` that takes its time: of a long range, a second thread reads what comes next meanwhile, by
-    /// windows of its own, where the file can be mapped once more.
+    /// The same for an `each` that takes its time: of a long range, a second thread reads what comes next meanwhile.
     pub fn read_ahead<E: From<Error>>(
         &mut self,
         span: Span,
         mut each: impl FnMut(u64, &[u8]) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let span = self.check_read(Some(span))?;
-        let again = (span.len() >= LONG).then(|| self.again()).flatten();
-        let Some(mut other) = again else {
-            return self.read_chunks(span, each);
-        };
-        let (give, take) = sync_channel::<(u64, Vec<u8>, Result<()>)>(AHEAD);
-        let (used, spare) = channel();
         thread::scope(|scope| {
-            let read = move || {
-                for chunk in span.windows(CHUNK) {
-                    let mut buf = spare.try_recv().unwrap_or_default();
-                    let result = other.read_chunk(chunk, &mut buf);
-                    let failed = result.is_err();
-                    // Nobody takes it any more when `each` has failed.
-                    if give.send((chunk.start(), buf, result)).is_err() || failed {
-                        return;
-                    }
-                }
-            };
-            let thread = thread::Builder::new().name("read ahead".to_string());
-            if thread.spawn_scoped(scope, read).is_err() {
+            let start = || Ahead::start(scope, self, Region::read_chunk);
+            let Some(ahead) = (span.len() >= LONG).then(start).flatten() else {
                 return self.read_chunks(span, each);
+            };
+            let mut chunks = span.windows(CHUNK);
+            for chunk in chunks.by_ref().take(AHEAD) {
+                ahead.ask(chunk, Vec::new());
             }
-            for (at, buf, result) in take {
-                each(at, &buf)?;
+            for chunk in span.windows(CHUNK) {
+                let (buf, result) = ahead.take();
+                each(chunk.start(), &buf)?;
                 result?;
-                // A thread that has read all needs no memory any more.
-                let _ = used.send(buf);
+                if let Some(next) = chunks.next() {
+                    ahead.ask(next, buf);
+                }
             }
             Ok(())
         })

@@ -1,0 +1,59 @@
+//! A second thread that reads a range after another while the first works on the bytes that came before.
+
+use super::error::Error;
+use super::region::Region;
+use super::span::Span;
+use nix::errno::Errno;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{Builder, Scope};
+
+/// What came of a range: its bytes as far as they were read, and what kept the rest from it.
+type Answer<E> = (Vec<u8>, Result<(), E>);
+
+/// A thread that reads what it is asked for, in that order, by windows of its own. It ends when this is dropped.
+pub struct Ahead<E> {
+    ask: Sender<(Span, Vec<u8>)>,
+    take: Receiver<Answer<E>>,
+}
+
+impl<E: From<Error> + Send> Ahead<E> {
+    /// Starts one in `scope` that reads of `region` by `read`, which puts the bytes of a range in place of those it is
+    /// given. `None` where the file cannot be [mapped once more](Region::again), or no thread is to be had.
+    pub fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        region: &Region,
+        read: fn(&mut Region, Span, &mut Vec<u8>) -> Result<(), E>,
+    ) -> Option<Ahead<E>>
+    where
+        E: 'scope,
+    {
+        let mut region = region.again()?;
+        let (ask, asked) = channel::<(Span, Vec<u8>)>();
+        let (give, take) = channel();
+        let work = move || {
+            for (span, mut have) in asked {
+                let result = read(&mut region, span, &mut have);
+                // Nobody takes it any more when what stood before it was wrong.
+                if give.send((have, result)).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = Builder::new().name("read ahead".to_string());
+        thread.spawn_scoped(scope, work).ok()?;
+        Some(Ahead { ask, take })
+    }
+
+    /// Asks for the bytes of `span`, in the memory of `have`.
+    pub fn ask(&self, span: Span, have: Vec<u8>) {
+        // One that is gone does not answer, either.
+        let _ = self.ask.send((span, have));
+    }
+
+    /// Waits for what was asked for first and not taken yet.
+    pub fn take(&self) -> Answer<E> {
+        // It has no way to end before this is dropped, so there is always an answer to what was asked.
+        let gone = || (Vec::new(), Err(Error::sys("read", None, Errno::EIO).into()));
+        self.take.recv().unwrap_or_else(|_| gone())
+    }
+}
