@@ -4,9 +4,9 @@
 //! if it begins like the row above: the test for it in util-linux can't succeed.
 
 use super::Layout;
-use super::line::{Digits, LESS, OFFSET, characters, digits_of, in_place, is_low, low, offset};
+use super::line::{self, Digits, OFFSET, characters, digits_of};
 
-/// Where the cell of byte `index` begins; a line has room for the longest offset.
+/// Where the cell of byte `index` begins.
 const fn cell(index: usize) -> usize {
     OFFSET + 2 + 3 * index + index / 8
 }
@@ -14,6 +14,7 @@ const BAR: usize = cell(15) + 4;
 const TEXT: usize = BAR + 1;
 const LINE: usize = TEXT + 16 + 2;
 
+/// A line without its row.
 const EMPTY: [u8; LINE] = {
     let mut line = [b' '; LINE];
     line[BAR] = b'|';
@@ -25,45 +26,26 @@ const EMPTY: [u8; LINE] = {
 /// The layout of `hexdump -C`.
 pub(super) struct Canonical;
 
-/// The same with room for eight digits.
-const LOW: [u8; LINE - LESS] = low(&EMPTY);
-
-/// Fills in cells and characters; a line may lack room in front.
-#[inline]
-fn fill<const LEN: usize>(row: &[u8; 16], digits: &Digits<16>, line: &mut [u8; LEN]) {
-    let less = const { LINE - LEN };
-    for (index, pair) in digits.iter().enumerate() {
-        line[cell(index) - less..][..2].copy_from_slice(pair);
-    }
-    line[TEXT - less..][..16].copy_from_slice(&characters(row));
-}
-
-/// A full row as a line, and where in it the text begins.
-fn line_of(at: u64, row: &[u8; 16], digits: &Digits<16>) -> ([u8; LINE], usize) {
-    let mut line = EMPTY;
-    let begin = offset(at, &mut line);
-    fill(row, digits, &mut line);
-    (line, begin)
-}
-
 impl Layout<16> for Canonical {
     #[inline]
     fn row(&self, at: u64, row: &[u8; 16], digits: &Digits<16>, out: &mut Vec<u8>) {
-        if is_low(at) {
-            if let Some(line) = in_place(at, &LOW, out) {
-                fill(row, digits, line);
-            }
+        let Some(line) = line::append(at, &EMPTY, out) else {
             return;
+        };
+        for (index, pair) in digits.iter().enumerate() {
+            line[cell(index)..][..2].copy_from_slice(pair);
         }
-        let (line, begin) = line_of(at, row, digits);
-        out.extend_from_slice(&line[begin..]);
+        line[TEXT..][..16].copy_from_slice(&characters(row));
     }
 
     fn short(&self, at: u64, row: &[u8; 16], len: usize, out: &mut Vec<u8>) {
-        let (mut line, begin) = line_of(at, row, &digits_of(row));
-        line[cell(len)..BAR].fill(b' ');
-        line[TEXT + len..][..2].copy_from_slice(b"|\n");
-        out.extend_from_slice(&line[begin..TEXT + len + 2]);
+        self.row(at, row, &digits_of(row), out);
+        if let Some(line) = out.last_chunk_mut::<LINE>() {
+            line[cell(len)..BAR].fill(b' ');
+            line[TEXT + len] = b'|';
+        }
+        out.truncate(out.len() - LINE + TEXT + len + 1);
+        out.push(b'\n');
     }
 
     fn repeats(&self, _end: u64, _bytes: u64, out: &mut Vec<u8>) {

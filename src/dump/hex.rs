@@ -4,10 +4,10 @@
 //! with `*`.
 
 use super::framed::{Seams, paint};
-use super::line::{Digits, LESS, OFFSET, PAIRS, character, characters, digits_of, in_place, is_low, offset};
+use super::line::{self, Digits, OFFSET, PAIRS, character, characters, digits_of};
 use super::{Layout, Style, remark};
 
-/// Where the cell of byte `index` begins; a line has room for the longest offset.
+/// Where the cell of byte `index` begins.
 const fn cell(index: usize) -> usize {
     OFFSET + 2 + 3 * index + index / 8
 }
@@ -21,15 +21,15 @@ const UNICODE_BAR: &[u8] = "│".as_bytes();
 const ASCII_BAR: &[u8] = b"|";
 const LINE: usize = bar(16) + 2 * UNICODE_BAR.len() + 16 + 1;
 
-/// A row of 16 below 4 GiB without its bytes.
-static LOW_ASCII: [u8; bar(16) - LESS + 2 * ASCII_BAR.len() + 16 + 1] = low(ASCII_BAR);
-static LOW_UNICODE: [u8; LINE - LESS] = low(UNICODE_BAR);
+/// A line of 16 bytes without them.
+static EMPTY_ASCII: [u8; bar(16) + 2 * ASCII_BAR.len() + 16 + 1] = empty(ASCII_BAR);
+static EMPTY_UNICODE: [u8; LINE] = empty(UNICODE_BAR);
 
-const fn low<const LEN: usize>(mark: &[u8]) -> [u8; LEN] {
+const fn empty<const LEN: usize>(mark: &[u8]) -> [u8; LEN] {
     let mut line = [b' '; LEN];
     let mut index = 0;
     while index < mark.len() {
-        line[bar(16) - LESS + index] = mark[index];
+        line[bar(16) + index] = mark[index];
         line[LEN - 1 - mark.len() + index] = mark[index];
         index += 1;
     }
@@ -63,9 +63,9 @@ pub(super) static INKS: [Ink; 256] = {
     inks
 };
 
-/// The longest a coloured line gets: a switch before each cell and each character, and two for the
-/// bars.
-const COLOR_LINE: usize = LINE + (16 + 16 + 3) * size_of::<Ink>() + RESET.len();
+/// The longest that a coloured line gets, but for the first colour and what an offset has beyond eight digits: a switch
+/// before each cell and each character, and two for the bars.
+const COLOR_LINE: usize = LINE + (16 + 16 + 2) * size_of::<Ink>() + RESET.len();
 
 /// Our own layout, `N` bytes a row: 16, or 8.
 pub(super) struct Hex<const N: usize> {
@@ -81,33 +81,32 @@ impl<const N: usize> Hex<N> {
         }
     }
 
-    #[inline]
-    fn bare(&self, at: u64, row: &[u8; N], digits: &Digits<N>, len: usize, out: &mut Vec<u8>) {
+    fn bare(&self, at: u64, row: &[u8; N], len: usize, out: &mut Vec<u8>) {
         let mut line = [b' '; LINE];
-        let begin = offset(at, &mut line);
-        for (index, pair) in digits.iter().enumerate().take(len) {
+        line::offset(at, &mut line, out);
+        for (index, pair) in digits_of(row).iter().enumerate().take(len) {
             line[cell(index)..][..2].copy_from_slice(pair);
         }
         let text = bar(N) + self.bar.len();
         line[bar(N)..text].copy_from_slice(self.bar);
-        for (index, byte) in row.iter().enumerate() {
-            line[text + index] = character(*byte);
-        }
+        line[text..][..N].copy_from_slice(&characters(row));
         let end = text + len + self.bar.len();
         line[text + len..end].copy_from_slice(self.bar);
         line[end] = b'\n';
-        out.extend_from_slice(&line[begin..=end]);
+        out.extend_from_slice(&line[..=end]);
     }
 
-    /// A full row of 16 below 4 GiB, where it stands in the text; `LEN` is that of its line, by which the bar is known.
+    /// A full row of 16, where it stands in the text; `LEN` is that of its line, by which the bar is known.
     #[inline]
-    fn low<const LEN: usize>(at: u64, row: &[u8; N], digits: &Digits<N>, empty: &[u8; LEN], out: &mut Vec<u8>) {
-        let wide = const { (LEN + LESS - bar(16) - 16 - 1) / 2 };
-        let Some(line) = in_place(at, empty, out) else { return };
+    fn full<const LEN: usize>(at: u64, row: &[u8; N], digits: &Digits<N>, empty: &[u8; LEN], out: &mut Vec<u8>) {
+        let wide = const { (LEN - bar(16) - 16 - 1) / 2 };
+        let Some(line) = line::append(at, empty, out) else {
+            return;
+        };
         for (index, pair) in digits.iter().enumerate() {
-            line[cell(index) - LESS..][..2].copy_from_slice(pair);
+            line[cell(index)..][..2].copy_from_slice(pair);
         }
-        line[bar(16) - LESS + wide..][..N].copy_from_slice(&characters(row));
+        line[bar(16) + wide..][..N].copy_from_slice(&characters(row));
     }
 
     #[inline]
@@ -115,17 +114,15 @@ impl<const N: usize> Hex<N> {
         let mut pen = Pen {
             line: [b' '; COLOR_LINE],
             len: 0,
-            ink: [0; 5],
+            ink: GREY,
         };
-        let mut digits = [0; OFFSET];
-        let begin = offset(at, &mut digits);
-        pen.switch(GREY);
-        pen.put(&digits[begin..]);
-        let cells = pen.len + 2;
+        out.extend_from_slice(&GREY);
+        line::offset(at, &mut pen.line, out);
+        pen.len = OFFSET;
         let mut colors = 0;
         for (index, byte) in row.iter().enumerate().take(len) {
             // The line is spaces already, so a gap is a step.
-            pen.len = cells + colors + cell(index) - cell(0);
+            pen.len = colors + cell(index);
             let before = pen.len;
             pen.switch(INKS[usize::from(*byte)]);
             colors += pen.len - before;
@@ -133,7 +130,7 @@ impl<const N: usize> Hex<N> {
             // As long as a sequence, to cover one that wasn't kept.
             pen.put(&[high, low, b' ', b' ', b' ']);
         }
-        pen.len = cells + colors + bar(N) - cell(0);
+        pen.len = colors + bar(N);
         pen.switch(GREY);
         pen.put(self.bar);
         for byte in row.iter().take(len) {
@@ -192,12 +189,12 @@ impl<const N: usize> Layout<N> for Hex<N> {
     fn row(&self, at: u64, row: &[u8; N], digits: &Digits<N>, out: &mut Vec<u8>) {
         if self.color {
             self.colored(at, row, N, out);
-        } else if N == 16 && is_low(at) && self.bar.len() == UNICODE_BAR.len() {
-            Self::low(at, row, digits, &LOW_UNICODE, out);
-        } else if N == 16 && is_low(at) {
-            Self::low(at, row, digits, &LOW_ASCII, out);
+        } else if N != 16 {
+            self.bare(at, row, N, out);
+        } else if self.bar.len() == UNICODE_BAR.len() {
+            Self::full(at, row, digits, &EMPTY_UNICODE, out);
         } else {
-            self.bare(at, row, digits, N, out);
+            Self::full(at, row, digits, &EMPTY_ASCII, out);
         }
     }
 
@@ -205,7 +202,7 @@ impl<const N: usize> Layout<N> for Hex<N> {
         if self.color {
             self.colored(at, row, len, out);
         } else {
-            self.bare(at, row, &digits_of(row), len, out);
+            self.bare(at, row, len, out);
         }
     }
 
@@ -229,7 +226,7 @@ impl<const N: usize> Layout<N> for Hex<N> {
             return;
         }
         out.extend_from_slice(if changed.contains(&true) { b"> " } else { b"  " });
-        self.bare(at, row, &digits_of(row), len, out);
+        self.bare(at, row, len, out);
     }
 
     fn has_margin(&self) -> bool {
@@ -338,7 +335,7 @@ fffffff0  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
             ..BARE
         };
         let text = text(Hex, u64::MAX - 99, style, &b"a\xff".repeat(16));
-        let longest = text.lines().map(str::len).max().unwrap();
+        let longest = text.lines().map(str::len).max().unwrap() - GREY.len() - OFFSET;
         assert!(
             (COLOR_LINE - 15..=COLOR_LINE).contains(&(longest + 1)),
             "{longest} of {COLOR_LINE}"

@@ -32,55 +32,46 @@ pub(super) fn digits_of<const N: usize>(row: &[u8; N]) -> Digits<N> {
     digits
 }
 
-/// Room that a line keeps for its offset: the digits of 64 bits.
-pub(super) const OFFSET: usize = 16;
+/// The digits of an offset below 4 GiB, as of most files: what each line has room for.
+pub(super) const OFFSET: usize = 8;
 
-/// How much of that a line of [`in_place`] has not.
-pub(super) const LESS: usize = 8;
-
-/// Writes `at` right-aligned into the first [`OFFSET`] bytes of `line`; returns where its eight or
-/// more digits begin.
+/// Writes the last eight digits of `at` at the start of `line`; those before them, if there are any, go into `out`.
 #[inline]
-pub(super) fn offset<const LINE: usize>(at: u64, line: &mut [u8; LINE]) -> usize {
-    for (index, byte) in at.to_be_bytes().into_iter().enumerate() {
-        line[2 * index..][..2].copy_from_slice(&PAIRS[usize::from(byte)]);
-    }
-    (at.leading_zeros() as usize / 4).min(8)
+pub(super) fn offset<const LEN: usize>(at: u64, line: &mut [u8; LEN], out: &mut Vec<u8>) {
+    long_offset(at, out);
+    short_offset(at, line);
 }
 
-/// The same where eight digits say it all, as of most files: appends `line`, which has room for eight, and writes
-/// `at`, below 4 GiB, in front. The line is then filled in where it stands, because a copy of what has just been stored
-/// in small pieces waits for all of them, and takes as long as the rest.
+/// The digits that a line has no room for, of an offset of 4 GiB or more.
 #[inline]
-pub(super) fn in_place<'a, const LINE: usize>(
-    at: u64,
-    line: &[u8; LINE],
-    out: &'a mut Vec<u8>,
-) -> Option<&'a mut [u8; LINE]> {
-    let start = out.len();
-    out.extend_from_slice(line);
-    let line = out[start..].first_chunk_mut::<LINE>()?;
+fn long_offset(at: u64, out: &mut Vec<u8>) {
+    if at >> 32 != 0 {
+        let mut digits = [0; OFFSET];
+        short_offset(at >> 32, &mut digits);
+        out.extend_from_slice(&digits[at.leading_zeros() as usize / 4..]);
+    }
+}
+
+#[inline]
+fn short_offset<const LEN: usize>(at: u64, line: &mut [u8; LEN]) {
     for (index, byte) in (at as u32).to_be_bytes().into_iter().enumerate() {
         line[2 * index..][..2].copy_from_slice(&PAIRS[usize::from(byte)]);
     }
-    Some(line)
 }
 
-/// A line as [`in_place`] takes it: without `LESS` of the room in front, of which `line` has all.
-pub(super) const fn low<const LINE: usize, const LOW: usize>(line: &[u8; LINE]) -> [u8; LOW] {
-    let mut low = [b' '; LOW];
-    let mut index = 0;
-    while index < LOW {
-        low[index] = line[index + LINE - LOW];
-        index += 1;
-    }
-    low
-}
-
-/// Whether [`in_place`] is for the row at `at`.
+/// Appends `empty`, a line without its row, with the offset `at`, and gives it to be filled in where it stands: a copy of
+/// what has just been stored in small pieces waits for all of them, and takes as long as the rest. There is always one.
 #[inline]
-pub(super) fn is_low(at: u64) -> bool {
-    at >> 32 == 0
+pub(super) fn append<'a, const LEN: usize>(
+    at: u64,
+    empty: &[u8; LEN],
+    out: &'a mut Vec<u8>,
+) -> Option<&'a mut [u8; LEN]> {
+    long_offset(at, out);
+    out.extend_from_slice(empty);
+    let line = out.last_chunk_mut::<LEN>()?;
+    short_offset(at, line);
+    Some(line)
 }
 
 /// A byte in the character column: itself if it is printable ASCII, `.` if not.

@@ -86,10 +86,11 @@ impl Typed {
         }
     }
 
-    /// The line of the whole numbers within the first `len` bytes: where it begins, and where it ends.
+    /// Appends the line of the whole numbers within the first `len` bytes.
     #[inline]
-    fn line(&self, at: u64, row: &[u8; BYTES], len: usize, line: &mut [u8; LINE]) -> (usize, usize) {
-        let begin = offset(at, line);
+    fn line(&self, at: u64, row: &[u8; BYTES], len: usize, out: &mut Vec<u8>) {
+        let mut line = [b' '; LINE];
+        offset(at, &mut line, out);
         let columns = &mut line[OFFSET..];
         match self.unit.bytes {
             1 => self.columns::<1>(row, len, columns),
@@ -97,7 +98,9 @@ impl Typed {
             4 => self.columns::<4>(row, len, columns),
             _ => self.columns::<8>(row, len, columns),
         }
-        (begin, OFFSET + len / self.unit.bytes * self.cell)
+        let end = OFFSET + len / self.unit.bytes * self.cell;
+        line[end] = b'\n';
+        out.extend_from_slice(&line[..=end]);
     }
 
     #[inline]
@@ -278,16 +281,12 @@ impl Layout<BYTES> for Typed {
 
     #[inline]
     fn row(&self, at: u64, row: &[u8; BYTES], _digits: &Digits<BYTES>, out: &mut Vec<u8>) {
-        let mut line = [b' '; LINE];
-        let (begin, end) = self.line(at, row, BYTES, &mut line);
-        line[end] = b'\n';
-        out.extend_from_slice(&line[begin..=end]);
+        self.line(at, row, BYTES, out);
     }
 
     fn short(&self, at: u64, row: &[u8; BYTES], len: usize, out: &mut Vec<u8>) {
-        let mut line = [b' '; LINE];
-        let (begin, end) = self.line(at, row, len, &mut line);
-        out.extend_from_slice(&line[begin..end]);
+        self.line(at, row, len, out);
+        out.pop();
         let whole = len / self.unit.bytes * self.unit.bytes;
         if whole < len {
             let s = if len - whole == 1 { "" } else { "s" };
