@@ -58,6 +58,14 @@ fn ranges(len: u64) -> Vec<(u64, u64)> {
         .collect()
 }
 
+/// Asserts that a line gives these bytes, into a pipe and into a new file.
+fn gives(dir: &Path, line: &str, expected: &[u8]) {
+    let piped = mmapctl(dir, &words(line)).output().unwrap();
+    let told = stderr(&piped);
+    assert!(piped.stdout == expected && code(&piped) == 0, "{line} | : {told}");
+    assert!(into_new(dir, line) == expected, "{line} >");
+}
+
 #[test]
 fn every_range_comes_through_a_pipe_and_into_a_file_as_it_is() {
     let dir = scratch();
@@ -65,14 +73,7 @@ fn every_range_comes_through_a_pipe_and_into_a_file_as_it_is() {
     file(dir.path(), "f", &bytes);
     for (start, end) in ranges(bytes.len() as u64) {
         let line = format!("cat f -r {start}..{end}");
-        let expected = &bytes[start as usize..end as usize];
-        let piped = mmapctl(dir.path(), &words(&line)).output().unwrap();
-        assert!(
-            piped.stdout == expected && code(&piped) == 0,
-            "{line} | : {}",
-            stderr(&piped)
-        );
-        assert!(into_new(dir.path(), &line) == expected, "{line} >");
+        gives(dir.path(), &line, &bytes[start as usize..end as usize]);
     }
 }
 
@@ -90,14 +91,7 @@ fn every_range_of_a_sparse_file_comes_out_with_its_zeros() {
     for (start, end) in ranges(bytes.len() as u64) {
         for skip_holes in ["", " --skip-holes"] {
             let line = format!("cat f -r {start}..{end}{skip_holes}");
-            let expected = &bytes[start as usize..end as usize];
-            let piped = mmapctl(dir.path(), &words(&line)).output().unwrap();
-            assert!(
-                piped.stdout == expected && code(&piped) == 0,
-                "{line} | : {}",
-                stderr(&piped)
-            );
-            assert!(into_new(dir.path(), &line) == expected, "{line} >");
+            gives(dir.path(), &line, &bytes[start as usize..end as usize]);
         }
     }
 }
