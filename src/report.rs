@@ -2,6 +2,7 @@
 
 use crate::cli::Globals;
 use crate::exit::{Exit, Failure, Layer};
+use crate::mapping::Span;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -44,6 +45,11 @@ impl Report {
     pub fn field(mut self, key: &str, value: impl Into<Value>) -> Report {
         self.object.insert(key.into(), value.into());
         self
+    }
+
+    /// The range that it is about.
+    pub fn range(self, span: Span) -> Report {
+        self.field("offset", span.start()).field("length", span.len())
     }
 
     /// A line of the text.

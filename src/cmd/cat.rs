@@ -219,9 +219,7 @@ fn dumped(region: &mut Region, plan: &Plan<'_>, dump: &mut dyn Dump, progress: &
 /// The report, with the bytes as its last field, streamed so that memory stays flat.
 fn json(region: &mut Region, plan: &Plan<'_>, job: Job<'_>, progress: &mut Progress) -> anyhow::Result<()> {
     let span = plan.span;
-    let mut report = Report::new("cat", job.path, false)
-        .field("offset", span.start())
-        .field("length", span.len());
+    let mut report = Report::new("cat", job.path, false).range(span);
     if let Some(width) = plan.access {
         report = report.field("access", width.bytes());
     }

@@ -248,8 +248,7 @@ impl Options {
         };
         let offsets: Vec<u64> = edits.list.iter().take(MOST_OFFSETS).map(|edit| edit.at).collect();
         let report = Report::new("patch", job.path, changed || resized)
-            .field("offset", span.start())
-            .field("length", span.len())
+            .range(span)
             .field("edits", count)
             .field("offsets", offsets)
             .field("bytes_changed", comparison.differing)

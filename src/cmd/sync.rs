@@ -223,8 +223,7 @@ impl Options {
             pages(after)
         );
         let mut report = Report::new("sync", job.path, false)
-            .field("offset", span.start())
-            .field("length", span.len())
+            .range(span)
             .field("method", method)
             .field("durable", !self.start_only)
             .field("page_size", mapping::page_size())

@@ -128,6 +128,7 @@ impl OnRegion for Options {
         }
         let changed = !self.dry_run && !span.is_empty();
         let after = of_file.then(|| usage_after(region, changed)).transpose()?;
+        let usage = before.zip(after);
         let line = if span.is_empty() {
             format!("{}: {span} is empty; nothing to zero", job.name())
         } else if self.dry_run {
@@ -136,33 +137,25 @@ impl OnRegion for Options {
             let durable = if self.sync { ", durable" } else { "" };
             format!("{}: {span} zeroed by {}{durable}", job.name(), done_by.name())
         };
-        let mut report = Report::new("zero", job.path, changed)
-            .field("offset", span.start())
-            .field("length", span.len())
-            .field("method", done_by.name())
-            .field("dry_run", self.dry_run)
-            .field("durable", self.sync)
-            .field("allocated_before", before.map(|usage| usage.allocated))
-            .field("allocated_after", after.map(|usage| usage.allocated))
-            .field("recovered", job.recovered)
+        let mut report = self
+            .report(job, changed, span, done_by.name(), usage)
             .field("would_free", would_free)
             .line(line);
         if let Some(bytes) = would_free {
             report = report.fact("would free", format!("{} of data at most", size(bytes)));
         }
-        allocated(report, before, after).print(job.globals)
+        allocated(report, usage).print(job.globals)
     }
 }
 
+/// What the file takes up before and after.
+type Change = Option<(Usage, Usage)>;
+
 /// The line of a report on the space that the file takes up.
-fn allocated(report: Report, before: Option<Usage>, after: Option<Usage>) -> Report {
-    match (before, after) {
-        (Some(before), Some(after)) => {
-            let text = format!("{} before, {} after", size(before.allocated), size(after.allocated));
-            report.fact("allocated", text)
-        }
-        _ => report,
-    }
+fn allocated(report: Report, usage: Change) -> Report {
+    let Some((before, after)) = usage else { return report };
+    let text = format!("{} before, {} after", size(before.allocated), size(after.allocated));
+    report.fact("allocated", text)
 }
 
 impl Options {
@@ -175,6 +168,18 @@ impl Options {
                 .into());
         }
         Ok(())
+    }
+
+    /// What both ways report.
+    fn report(&self, job: Job<'_>, changed: bool, span: Span, method: &str, usage: Change) -> Report {
+        Report::new("zero", job.path, changed)
+            .range(span)
+            .field("method", method)
+            .field("dry_run", self.dry_run)
+            .field("durable", self.sync)
+            .field("allocated_before", usage.map(|(before, _)| before.allocated))
+            .field("allocated_after", usage.map(|(_, after)| after.allocated))
+            .field("recovered", job.recovered)
     }
 
     fn make_durable(&self, region: &mut Region, span: Span, failure: &str) -> anyhow::Result<()> {
@@ -225,21 +230,15 @@ impl Options {
                 )
             }
         };
-        let report = Report::new("zero", job.path, false)
-            .field("offset", span.start())
-            .field("length", span.len())
-            .field("method", "sparsify")
-            .field("dry_run", self.dry_run)
-            .field("durable", self.sync)
-            .field("allocated_before", before.allocated)
-            .field("allocated_after", after.allocated)
-            .field("recovered", job.recovered)
+        let usage = Some((before, after));
+        let report = self
+            .report(job, false, span, "sparsify", usage)
             .field("data", found.data)
             .field("freed", (!self.dry_run).then_some(found.zeros))
             .field("would_free", self.dry_run.then_some(found.zeros))
             .field("runs", found.runs)
             .line(line);
-        allocated(report, Some(before), Some(after)).print(job.globals)
+        allocated(report, usage).print(job.globals)
     }
 
     fn plan(&self, region: &Region) -> anyhow::Result<(Span, Plan)> {
