@@ -5,7 +5,7 @@ mod common;
 #[path = "common/faults.rs"]
 mod faults;
 
-use common::{file, into_full, is_root, noise, run, scratch, skip, sparse, spawnable};
+use common::{allocated, file, into_full, is_root, noise, run, scratch, skip, sparse, spawnable};
 use faults::{Chance, code, races, rounds, send, signals_are_heard, stderr, watched, words};
 use nix::sys::signal::Signal;
 use std::fs::{self, File, OpenOptions};
@@ -460,6 +460,35 @@ fn a_signal_at_any_moment_leaves_the_file_wholly_old_or_wholly_new() {
             assert_eq!(output.status.signal(), Some(signal as i32), "{}", stderr(&output));
         }
     }
+}
+
+#[test]
+fn a_checksum_of_very_much_can_be_interrupted() {
+    let test = "a_checksum_of_very_much_can_be_interrupted";
+    if !signals_are_heard(test) {
+        return;
+    }
+    let dir = scratch();
+    // Minutes of summing.
+    let path = sparse(dir.path(), "f", 1 << 40);
+    let line = words("patch f -o end-4 crc32le:0..end-4");
+    let mut child = spawnable(dir.path(), &line)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    send(child.id() as i32, Signal::SIGINT);
+    let begin = Instant::now();
+    while child.try_wait().unwrap().is_none() && begin.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Of one that sums on, which would take minutes.
+    send(child.id() as i32, Signal::SIGKILL);
+    let output = child.wait_with_output().unwrap();
+    let told = stderr(&output);
+    assert_eq!(output.status.signal(), Some(Signal::SIGINT as i32), "{told}");
+    assert_eq!(allocated(&path), 0);
 }
 
 #[test]

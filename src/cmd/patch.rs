@@ -147,12 +147,12 @@ impl OnRegion for Options {
         if let Some(width) = self.access {
             return self.store_units(region, &mut edits, width, job);
         }
-        let total = edits.new.len();
-        // Comparing, making room and storing go over the bytes once each.
+        // Then making room and storing go over the bytes once each.
+        let to_read = edits.to_read();
         let mut progress = if self.dry_run {
-            Progress::reading(job.globals, "comparing", total)
+            Progress::reading(job.globals, "comparing", to_read)
         } else {
-            Progress::writing(job.globals, "patching", total * 3)?
+            Progress::writing(job.globals, "patching", to_read.saturating_add(edits.new.len() * 2))?
         };
         let mut comparison = edits.compare(region, self.strict, &mut |done| progress.step(done))?;
         if !comparison.mismatches.is_empty() {
@@ -177,7 +177,7 @@ impl OnRegion for Options {
             None => Durability::Cached,
         };
         if changes {
-            let mut done = total;
+            let mut done = to_read;
             let mut last = 0;
             let stored = edits.store(region, &mut comparison, durability, &mut |part| {
                 done += if part >= last { part - last } else { part };

@@ -47,6 +47,7 @@ impl Edits {
     /// Reads what every edit would replace and holds it against what it expects; then computes the checksums, which
     /// see all the others. A range that holds the new bytes already is as good as one that holds the expected ones,
     /// unless `strict`: so the same edits twice change nothing. What lies past the end of the file counts as zeros.
+    /// `step` hears how many bytes are read, of [`Edits::to_read`].
     ///
     /// # Errors
     /// What keeps the file or the edits' bytes from being read.
@@ -58,6 +59,7 @@ impl Edits {
             let parts = Parts::new(region, Some(scope).filter(|_| self.list.len() >= MANY));
             self.compare_parts(parts, strict, &mut all, &mut differs, step)
         })?;
+        let compared = all.old.len();
         sums::compute(
             self,
             region,
@@ -66,6 +68,7 @@ impl Edits {
                 all.differing += count;
             },
             &mut all.old,
+            &mut |summed| step(compared + summed),
         )?;
         for one in doubtful.iter().filter(|one| differs[one.index]) {
             all.mismatches.push(self.mismatch(one, &mut all.old)?);

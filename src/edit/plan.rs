@@ -166,6 +166,15 @@ impl Edits {
         }
     }
 
+    /// How many bytes comparing reads: those under the edits, and those that checksums are of.
+    pub fn to_read(&self) -> u64 {
+        let summed = self.extras.iter().map(|extra| match extra {
+            Extra::Sum(sum) => sum.range.len(),
+            Extra::Masks { .. } => 0,
+        });
+        summed.fold(self.new.len(), u64::saturating_add)
+    }
+
     /// Stores the edits that `comparison` found to change something and sets the length: all of it, or nothing.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use super::compare::{count_differing, read_or_zeros};
 use super::plan::{Edits, Extra};
 use super::spool::Spool;
 use crate::exit::Failure;
-use crate::mapping::{Piece, Region, Span};
+use crate::mapping::{Piece, Region, Span, Step};
 
 /// A checksum whose range is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,15 +19,16 @@ pub struct SumOf {
 const CHUNK: u64 = 256 << 10;
 
 /// Computes every checksum of `edits` into its new bytes, those first that no other one is summed by, and tells
-/// `differing` for each how many of its bytes change.
+/// `differing` for each how many of its bytes change. `step` hears how many bytes are summed.
 ///
 /// # Errors
-/// Checksums that sum each other; what keeps the file from being read.
+/// Checksums that sum each other; what keeps the file from being read; that `step` asks to stop.
 pub fn compute(
     edits: &mut Edits,
     region: &mut Region,
     mut differing: impl FnMut(usize, u64),
     old: &mut Spool,
+    step: &mut Step<'_>,
 ) -> anyhow::Result<()> {
     let sums: Vec<(usize, SumOf)> = (edits.notes.iter().enumerate())
         .filter_map(|(index, note)| match edits.extras[note.extra()?] {
@@ -35,9 +36,11 @@ pub fn compute(
             Extra::Masks { .. } => None,
         })
         .collect();
+    let mut done = 0;
     for (index, sum) in in_order(&sums, &edits.list)? {
         let edit = edits.list[index];
-        let crc = crc_of(edits, region, sum.range)?;
+        let crc = crc_of(edits, region, sum.range, &mut |part| step(done + part))?;
+        done += sum.range.len();
         let bytes = if sum.big { crc.to_be_bytes() } else { crc.to_le_bytes() };
         let mut before = [0; 4];
         old.read_at(edit.from, &mut before)?;
@@ -97,7 +100,7 @@ fn in_order(sums: &[(usize, SumOf)], list: &[Piece]) -> anyhow::Result<Vec<(usiz
     Ok(order)
 }
 
-fn crc_of(edits: &mut Edits, region: &mut Region, range: Span) -> anyhow::Result<u32> {
+fn crc_of(edits: &mut Edits, region: &mut Region, range: Span, step: &mut Step<'_>) -> anyhow::Result<u32> {
     let mut crc = crc32fast::Hasher::new();
     let mut bytes = Vec::new();
     for part in range.windows(CHUNK) {
@@ -114,6 +117,7 @@ fn crc_of(edits: &mut Edits, region: &mut Region, range: Span) -> anyhow::Result
             edits.new.read_at(from, &mut bytes[into..into + both.len() as usize])?;
         }
         crc.update(&bytes);
+        step(part.end() - range.start())?;
     }
     Ok(crc.finalize())
 }
