@@ -8,6 +8,7 @@ use crate::edit::{Place, take_stdin};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Region};
 use crate::report::{self, ReaderGone};
+use crate::signals;
 use anyhow::Context;
 pub(crate) use beside::{Beside, memfd_path};
 use clap::{Args, FromArgMatches};
@@ -183,8 +184,13 @@ struct Surroundings<'a> {
 }
 
 impl Step {
-    /// Runs it and tells what went wrong; gives its exit code.
+    /// Runs it and tells what went wrong; gives its exit code. What a verb that stores holds back to the end, because
+    /// the exit code of a single one must be right, is over when it has told what it did.
     fn run(&self, region: &mut Region, surroundings: Surroundings<'_>) -> anyhow::Result<u8> {
+        signals::let_through_after(|| self.run_and_tell(region, surroundings))
+    }
+
+    fn run_and_tell(&self, region: &mut Region, surroundings: Surroundings<'_>) -> anyhow::Result<u8> {
         let job = Job {
             globals: &self.globals,
             ..surroundings.job

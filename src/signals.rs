@@ -70,7 +70,17 @@ impl Signals {
     }
 }
 
-/// Runs `spawn` with the signals as the process itself was started with, because a child inherits what is blocked.
+/// Runs `work`, and lets through afterwards what it holds back and did not before: for one of several that share a
+/// process. A signal that has come meanwhile then has its effect.
+pub fn let_through_after<T>(work: impl FnOnce() -> T) -> T {
+    let before = SigSet::thread_get_mask();
+    let result = work();
+    // One's own mask can always be read and set.
+    let _ = before.and_then(|mask| mask.thread_set_mask());
+    result
+}
+
+/// Runs `spawn` with the signals as they are, but for SIGXFSZ, which a child would inherit as blocked.
 pub fn for_child<T>(spawn: impl FnOnce() -> T) -> anyhow::Result<T> {
     let mask = SigSet::thread_get_mask().context("cannot see which signals are held back")?;
     with_mask(mask, spawn)
