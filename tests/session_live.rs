@@ -1,13 +1,21 @@
 //! A live mapping under a session: files that change beneath it, mremap(2) with and without its file, huge pages.
 
 mod common;
+#[path = "common/faults.rs"]
+mod faults;
 #[path = "common/huge.rs"]
 mod huge;
 
-use common::{State, file, json, mmapctl, noise, page_size, run, scratch, sparse, told};
+use common::{State, file, json, mmapctl, noise, page_size, run, scratch, sparse, spawnable, told};
+use faults::{send, signals_are_heard};
 use huge::Pool;
+use nix::sys::signal::Signal;
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 /// `map WHAT` with these verbs, each behind a `-c`; see [`common::run`] for the text.
 fn session(dir: &Path, what: &str, verbs: &[&str]) -> String {
@@ -489,6 +497,49 @@ fn a_command_may_write_to_the_file_that_the_session_writes_to() {
         "{told}"
     );
     assert_eq!(fs::read(&path).unwrap(), b"A.....");
+}
+
+#[test]
+fn signals_are_heard_between_verbs_and_by_commands() {
+    let test = "signals_are_heard_between_verbs_and_by_commands";
+    if !signals_are_heard(test) {
+        return;
+    }
+    let dir = scratch();
+    file(dir.path(), "f", &[0; 4096]);
+    let held = |verb: &str| {
+        let words = [
+            "map",
+            "f",
+            "-q",
+            "-c",
+            verb,
+            "--",
+            "grep",
+            "SigBlk",
+            "/proc/self/status",
+        ];
+        told(&mmapctl(dir.path(), &words).output().unwrap())
+    };
+    assert_eq!(held("patch -o 0 01 -q"), held("cat -q -n 0"));
+    let mut session = spawnable(dir.path(), &["map", "f", "-q", "-c", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = session.stdin.take().unwrap();
+    lines.write_all(b"patch -o 0 02 -q\ncat -n 1 -f plain\n").unwrap();
+    let mut shown = [0; 3];
+    session.stdout.take().unwrap().read_exact(&mut shown).unwrap();
+    assert_eq!(&shown, b"02\n");
+    // It waits for the next line now, or soon.
+    send(session.id() as i32, Signal::SIGTERM);
+    let begin = Instant::now();
+    while session.try_wait().unwrap().is_none() && begin.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(lines);
+    assert_eq!(session.wait().unwrap().signal(), Some(Signal::SIGTERM as i32));
 }
 
 #[test]
