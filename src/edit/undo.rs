@@ -2,7 +2,7 @@
 
 use super::spool::Spool;
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{self, Cause, Piece, Region};
+use crate::mapping::{self, Cause, Piece, Region, Span};
 
 /// What a file was before a store began.
 pub struct Before<'a> {
@@ -78,12 +78,19 @@ fn put_back(region: &mut Region, pieces: &[Piece], old: &mut Spool, len: u64, fl
     }
     let pieces: Vec<Piece> = pieces.iter().filter_map(|piece| piece.before(len)).collect();
     match region.store(&pieces, old.fd()?, &mut |_| Ok(())) {
-        // Pieces ascend, so all that still exists is back; what the file has lost was not ours to keep.
-        Ok(())
-        | Err(mapping::Error {
-            cause: Cause::Shrunk { .. } | Cause::Vanished,
-            ..
-        }) => {}
+        Ok(()) => {}
+        // Pieces ascend, so all that still exists is back; what the file has lost was not ours to keep, nor to come to
+        // light when it grows again.
+        Err(mapping::Error { cause, .. }) if matches!(cause, Cause::Shrunk { .. } | Cause::Vanished) => {
+            if let Cause::Shrunk { len: now } = cause
+                && let Some(last) = pieces.last()
+            {
+                let page = Span::first(now).pages(region.backing().facts().page);
+                let tail = Span::first(page.end().min(last.span().end())).from(now);
+                // Where the end has moved once more, there is nothing left to be done for it.
+                let _ = region.zero(tail, &mut |_| Ok(()));
+            }
+        }
         Err(error) => return Err(error.into()),
     }
     if region.length() > len {
@@ -116,9 +123,37 @@ fn prefix(pieces: &[Piece], stored: u64) -> Vec<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mapping::{Access, Backing, Prot};
+    use std::time::Duration;
 
     fn piece(at: u64, len: u64, from: u64) -> Piece {
         Piece { at, len, from }
+    }
+
+    #[test]
+    fn nothing_comes_to_light_behind_an_end_that_moved_during_the_store() {
+        let Ok(file) = tempfile::NamedTempFile::new_in("/dev/shm") else {
+            return;
+        };
+        std::fs::write(file.path(), [b'A'; 5000]).unwrap();
+        let backing = Backing::open(file.path(), Access::Write, Duration::ZERO).unwrap();
+        let mut region = Region::sliding(backing, Prot::ReadWrite).unwrap();
+        let (mut old, mut new) = (Spool::default(), Spool::default());
+        old.push(&[b'A'; 600]).unwrap();
+        new.push(&[b'B'; 600]).unwrap();
+        let pieces = [piece(4300, 300, 0), piece(4700, 300, 300)];
+        file.as_file().set_len(4500).unwrap();
+        let stored = region.store(&pieces, new.fd().unwrap(), &mut |_| Ok(()));
+        let before = Before {
+            pieces: &pieces,
+            old: Some(&mut old),
+            len: 5000,
+            flush: false,
+        };
+        or_put_back(&mut region, before, stored.map_err(Stopped::from)).unwrap_err();
+        file.as_file().set_len(6000).unwrap();
+        let bytes = std::fs::read(file.path()).unwrap();
+        assert!(bytes[..4500] == [b'A'; 4500] && bytes[4500..] == [0; 1500]);
     }
 
     #[test]

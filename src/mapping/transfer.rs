@@ -40,7 +40,8 @@ impl Region {
                 Err(errno) => return Err(Error::sys("read", Some(whole.from(at)), errno)),
             }
         }
-        Ok(())
+        // Of a page that the end has come to lie in, the rest reads as zeros without an error.
+        self.check_still("read", whole, Populate::Read)
     }
 
     /// Hands the bytes of `span` to `each`, in order and in pieces of up to 256 KiB, with their file offsets.
@@ -108,7 +109,11 @@ impl Region {
     /// # Errors
     /// [`Cause::Shrunk`], [`Cause::PastEnd`], at the first offset that is gone.
     pub fn check_there(&self, span: Span) -> Result<()> {
-        if !self.backing().facts().is_file() {
+        self.check_still("read", span, Populate::Read)
+    }
+
+    fn check_still(&self, action: &'static str, span: Span, how: Populate) -> Result<()> {
+        if span.is_empty() || !self.backing().facts().is_file() {
             return Ok(());
         }
         let (known, now) = (self.backing().facts().len, self.backing().usage()?.len);
@@ -127,7 +132,7 @@ impl Region {
         if gone.is_empty() {
             return Ok(());
         }
-        Err(self.fault("read", gone, Populate::Read))
+        Err(self.fault(action, gone, how))
     }
 
     /// The next stretch at or behind `from`, within `span`, that does not merely read as zeros because the file has a
@@ -232,12 +237,13 @@ impl Region {
     /// payload is contiguous. `step` hears how many bytes are done.
     ///
     /// # Errors
-    /// What makes a page unwritable, at its offset; [`Error::stored`] says how many bytes came before.
+    /// What makes a page unwritable, at its offset; [`Error::stored`] says how many bytes came before. That the file was
+    /// cut meanwhile, at its new end; then all that are still there are stored.
     pub fn store(&mut self, pieces: &[Piece], payload: BorrowedFd<'_>, step: &mut Step<'_>) -> Result<()> {
         if !self.shape().prot.writes() {
             return Err(Error::new("store", None, Cause::Protection("the mapping is read-only")));
         }
-        let total = self.check_stores(pieces)?;
+        let (total, all) = self.check_stores(pieces)?;
         if let Some(first) = pieces.first() {
             self.refuse_device_memory("store", first.span())?;
         }
@@ -283,11 +289,18 @@ impl Region {
                 return Err(Error { stored: done, ..error });
             }
         }
-        Ok(())
+        // Behind an end that has come to lie in a page, a store is no error, and goes nowhere.
+        match all.filter(|_| self.reaches_file()) {
+            Some(all) => self
+                .check_still("store", all, Populate::Write)
+                .map_err(|error| Error { stored: done, ..error }),
+            None => Ok(()),
+        }
     }
 
-    /// Makes sure that all of `pieces` can be stored; gives how many bytes they have.
-    fn check_stores(&self, pieces: &[Piece]) -> Result<u64> {
+    /// Makes sure that all of `pieces` can be stored; gives how many bytes they have, and the range from the lowest to
+    /// the highest.
+    fn check_stores(&self, pieces: &[Piece]) -> Result<(u64, Option<Span>)> {
         let total = pieces.iter().map(|piece| piece.len).fold(0, u64::saturating_add);
         // Of a million pieces, the range from the lowest to the highest says it quicker than each of them would.
         let mut spans = pieces.iter().map(|piece| Span::at(piece.at, piece.len));
@@ -298,7 +311,7 @@ impl Region {
                 self.check_store(Span::at(piece.at, piece.len))?;
             }
         }
-        Ok(total)
+        Ok((total, all))
     }
 
     /// The kernel's copies of device memory have the widths that suit the kernel, and some are refused with a bare
@@ -420,6 +433,7 @@ mod tests {
     use super::super::{Access, Backing, Prot};
     use super::*;
     use std::io::Write;
+    use std::os::fd::AsFd;
     use std::time::Duration;
 
     /// What came of the bytes of `span`, of a file of 6 MiB of which `len` are left when it comes to reading: where each
@@ -446,6 +460,50 @@ mod tests {
         };
         assert!(all.iter().eq(&bytes[span.start() as usize..][..all.len()]));
         (starts, all, result.err().map(|error| error.to_string()))
+    }
+
+    /// A file of 5000 bytes, as it was looked at, of which 4500 are left.
+    fn cut(prot: Prot) -> (tempfile::NamedTempFile, Region) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[b'A'; 5000]).unwrap();
+        let access = if prot.writes() { Access::Write } else { Access::Read };
+        let backing = Backing::open(file.path(), access, Duration::ZERO).unwrap();
+        let region = Region::sliding(backing, prot).unwrap();
+        file.as_file().set_len(4500).unwrap();
+        (file, region)
+    }
+
+    #[test]
+    fn what_was_cut_off_within_a_page_is_not_read_as_zeros() {
+        let (_file, mut region) = cut(Prot::Read);
+        let mut buf = [0; 1000];
+        assert!(region.read(3500, &mut buf).is_ok());
+        let error = region.read(4000, &mut buf).unwrap_err();
+        assert_eq!(error.cause, Cause::Shrunk { len: 4500 });
+        assert_eq!((error.place(), &buf[..500]), (Some(4500), &[b'A'; 500][..]));
+        let mut seen = Vec::new();
+        let result = region.read_chunks(Span::first(5000), |_, bytes| {
+            seen.extend_from_slice(bytes);
+            Ok::<_, Error>(())
+        });
+        assert_eq!(result.unwrap_err().cause, Cause::Shrunk { len: 4500 });
+        assert_eq!(seen, [b'A'; 4500]);
+    }
+
+    #[test]
+    fn what_is_stored_behind_an_end_that_has_moved_is_not_called_stored() {
+        let (file, mut region) = cut(Prot::ReadWrite);
+        let mut payload = tempfile::tempfile().unwrap();
+        payload.write_all(b"BBBB").unwrap();
+        let mut store = |at| region.store(&[Piece { at, len: 4, from: 0 }], payload.as_fd(), &mut |_| Ok(()));
+        for (at, gone) in [(4990, 4990), (4498, 4500)] {
+            let error = store(at).unwrap_err();
+            assert_eq!((error.cause, error.stored), (Cause::Shrunk { len: 4500 }, 4));
+            assert_eq!(error.span.map(Span::start), Some(gone));
+        }
+        store(4400).unwrap();
+        let bytes = std::fs::read(file.path()).unwrap();
+        assert_eq!((bytes.len(), &bytes[4400..4404]), (4500, &b"BBBB"[..]));
     }
 
     #[test]
