@@ -489,6 +489,25 @@ fn a_signal_at_any_call_of_a_patch_leaves_all_or_nothing() {
     assert!(put_back > 0, "a signal at the first store of two has to be heard");
 }
 
+#[test]
+fn a_device_error_of_a_window_is_told_though_the_next_window_cannot_be_started() {
+    let test = "a_device_error_of_a_window_is_told_though_the_next_window_cannot_be_started";
+    if !strace_works(test) {
+        return;
+    }
+    let dir = scratch();
+    sparse(dir.path(), "f", 300 << 20);
+    // The first window is started, the second not, and then the first one has failed.
+    let options = [
+        "-e",
+        "inject=sync_file_range:error=EINTR:when=2",
+        "-e",
+        "inject=sync_file_range:error=EIO:when=3",
+    ];
+    let output = straced(dir.path(), &options, "sync f -q");
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+}
+
 // ---- the trace ----
 
 /// The calls that `-v` shows.

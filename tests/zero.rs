@@ -384,3 +384,13 @@ fn a_mapping_without_the_right_to_store_keeps_a_long_range_as_it_is() {
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     assert!(fs::read(&path).unwrap() == bytes);
 }
+
+#[test]
+fn a_limit_on_the_length_of_files_is_none_on_zeros_within_one() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[b'x'; 8192]);
+    let words = ["zero", "f", "-r", "..4K", "--method", "write"];
+    let output = common::limited(dir.path(), "-f 16", &words).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(fs::read(&path).unwrap() == [[0; 4096], [b'x'; 4096]].concat());
+}

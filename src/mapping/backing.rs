@@ -144,8 +144,9 @@ impl Backing {
                 .read(true)
                 .write(write)
                 .custom_flags(libc::O_NONBLOCK | uncached);
-            // With O_NONBLOCK a leased file is EWOULDBLOCK at once; the lease's holder has been told to let go.
-            patiently(patience, || match options.open(path) {
+            // With O_NONBLOCK a leased file is EWOULDBLOCK at once; the lease's holder has been told to let go, and one
+            // like us does so in milliseconds.
+            patiently(patience.max(LEASE), || match options.open(path) {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
                 other => Some(other),
             })
@@ -545,6 +546,9 @@ fn unopened(path: &Path, error: &std::io::Error) -> Error {
         }
     }
 }
+
+/// How long any open waits for a lease to be given back.
+const LEASE: Duration = Duration::from_secs(1);
 
 /// Asks until there is an answer or `patience` is over; the pauses grow from 1 to 50 ms.
 fn patiently<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {

@@ -42,7 +42,7 @@ const BLOCK: usize = 1 << 20;
 const CHUNK: u64 = 256 << 10;
 
 /// How much a thread looks at before it takes the next part, in bytes. What was found to be zeros is punched at the end
-/// of a part at the latest, a few milliseconds after it was read.
+/// of a part at the latest.
 const PART: u64 = 32 << 20;
 
 /// So many runs of zeros may wait for the thread that punches before the one that finds the next waits, too.
@@ -126,7 +126,9 @@ impl Region {
         }
         // A memfd that is one hole reads as zeros and takes no memory.
         let zeros = memfd(c"mmapctl-zeros").map_err(|errno| Error::sys("zero", Some(span), errno))?;
-        zeros.set_len(WINDOW).map_err(|error| Error::io("zero", &error))?;
+        zeros
+            .set_len(span.len().min(WINDOW))
+            .map_err(|error| Error::io("zero", &error))?;
         let work = ZeroWork {
             span,
             zeros: &zeros,
@@ -167,7 +169,7 @@ impl Region {
             helped.fold(first, Result::and)
         });
         result.map_err(|error| Error {
-            stored: work.begun(error.stored),
+            stored: work.begun(),
             ..error
         })
     }
@@ -202,6 +204,7 @@ impl ZeroWork<'_> {
                 from: 0,
             };
             if let Err(error) = region.store(&[piece], self.zeros.as_fd(), &mut |_| Ok(())) {
+                self.done.fetch_add(error.stored, Ordering::Relaxed);
                 self.stop.store(true, Ordering::Relaxed);
                 return Err(error);
             }
@@ -217,15 +220,11 @@ impl ZeroWork<'_> {
         Ok(())
     }
 
-    /// How far stores have come, in bytes from the start: exactly, where one thread has done `last` bytes of the window
-    /// in which it ended.
-    fn begun(&self, last: u64) -> u64 {
+    /// How far stores have come, in bytes from the start: exactly, where one thread has stored.
+    fn begun(&self) -> u64 {
         let done = self.done.load(Ordering::Relaxed);
-        if self.span.len() <= LONG {
-            return done + last;
-        }
-        if done + last == 0 {
-            return 0;
+        if self.span.len() <= LONG || done == 0 {
+            return done;
         }
         let end = self.next.load(Ordering::Relaxed).saturating_mul(WINDOW);
         end.min(self.span.end()) - self.span.start()
@@ -237,7 +236,7 @@ impl Backing {
     /// that is. It may be none, and why is for a store to say.
     ///
     /// # Errors
-    /// That `step` asks to stop.
+    /// That `step` asks to stop; that the file cannot be looked at.
     fn write_zeros(&self, span: Span, step: &mut Step<'_>) -> Result<u64> {
         let file = self.file("zero")?;
         let mut done = 0;
@@ -273,23 +272,14 @@ impl Backing {
 
     /// Finds the blocks within `span` that hold nothing but zeros, in its data alone (SEEK_DATA), and with `punch` gives
     /// them back: FALLOC_FL_PUNCH_HOLE, which leaves the bytes as they are. A block is the file system's; the last may be
-    /// cut by the end of the file. Reads by pread(2), which no truncation turns into a signal. `step` hears how many
-    /// bytes are done.
+    /// cut by the end of the file. Reads by pread(2), which no truncation turns into a signal. A lease keeps the file to
+    /// this process meanwhile; where there is none to be had, and once somebody waits for it, zeros are read once more
+    /// right before they are freed. `step` hears how many bytes are done.
     ///
     /// # Errors
     /// What reading or punching says; what was punched before stays.
     pub fn zeros(&self, span: Span, punch: bool, step: &mut Step<'_>) -> Result<Zeros> {
-        let search = Search {
-            backing: self,
-            file: self.file("read")?,
-            span,
-            block: self.block()?,
-            punch,
-            cursor: Mutex::new((Span::first(0), span.start())),
-            found: Mutex::new(VecDeque::new()),
-            punching: Mutex::new(()),
-            stop: AtomicBool::new(false),
-        };
+        let search = Search::new(self, span, punch)?;
         let helpers = if span.len() > PART { threads() - 1 } else { 0 };
         thread::scope(|scope| {
             let start = |_| {
@@ -306,7 +296,11 @@ impl Backing {
                 let more = helper.join().unwrap_or_else(lost);
                 found = found.and_then(|found| more.map(|more| found.and(more)));
             }
-            found
+            let kept = search.kept.load(Ordering::Relaxed);
+            found.map(|found| Zeros {
+                zeros: found.zeros.saturating_sub(kept),
+                ..found
+            })
         })
     }
 
@@ -351,10 +345,34 @@ struct Search<'a> {
     found: Mutex<VecDeque<Span>>,
     /// Held by who frees them: the file system lets in one at a time, and the others look on meanwhile.
     punching: Mutex<()>,
+    /// That nobody else has the file open, so that what was read is what is there.
+    lease: Mutex<Option<Lease<'a>>>,
+    /// Bytes that were zeros when they were found, and no more when they were to be freed.
+    kept: AtomicU64,
     stop: AtomicBool,
 }
 
 impl Search<'_> {
+    fn new(backing: &Backing, span: Span, punch: bool) -> Result<Search<'_>> {
+        let file = backing.file("read")?;
+        let lease = if punch { Lease::take(file) } else { None };
+        // Since the length was looked at, somebody may have written behind it and gone.
+        let is_known = backing.usage()?.len == backing.facts().len;
+        Ok(Search {
+            backing,
+            file,
+            span,
+            block: backing.block()?,
+            punch,
+            cursor: Mutex::new((Span::first(0), span.start())),
+            found: Mutex::new(VecDeque::new()),
+            punching: Mutex::new(()),
+            lease: Mutex::new(lease.filter(|_| is_known)),
+            kept: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        })
+    }
+
     fn run(&self, step: &mut Step<'_>) -> Result<Zeros> {
         let mut found = Zeros::default();
         let mut buf = vec![0; CHUNK.min(self.span.len()) as usize];
@@ -464,7 +482,40 @@ impl Search<'_> {
         };
         let next = || locked(&self.found).pop_front();
         while let Some(blocks) = next() {
-            self.backing.punch(blocks)?;
+            if self.is_alone() {
+                self.backing.punch(blocks)?;
+            } else {
+                self.punch_what_still_is(blocks)?;
+            }
+        }
+        // Who waits for the file does not wait for the next zeros.
+        self.is_alone();
+        Ok(())
+    }
+
+    /// Whether the lease stands; if somebody waits for it, it is given back. Asked by who punches, so that nothing is
+    /// punched any more on the word of a lease that is gone.
+    fn is_alone(&self) -> bool {
+        let mut lease = locked(&self.lease);
+        lease.take_if(|lease| !lease.stands());
+        lease.is_some()
+    }
+
+    /// Frees what is still zeros, read once more right before. What somebody stores between the two calls is lost.
+    fn punch_what_still_is(&self, blocks: Span) -> Result<()> {
+        let mut buf = Vec::new();
+        for piece in blocks.windows(self.block.max(BLOCK as u64)) {
+            let there = piece.intersect(Span::first(self.backing.usage()?.len));
+            // What was the file's last block may have been written on.
+            let whole = there.end() == piece.end() || there.end() == self.backing.facts().len;
+            buf.resize(there.len() as usize, 0);
+            self.read(there, &mut buf)?;
+            if whole && is_zero(&buf) {
+                self.backing.punch(piece)?;
+            } else {
+                let found = piece.intersect(Span::first(self.backing.facts().len));
+                self.kept.fetch_add(found.len(), Ordering::Relaxed);
+            }
         }
         Ok(())
     }
@@ -498,8 +549,34 @@ fn is_zero(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Access;
     use super::*;
     use proptest::prelude::*;
+    use std::os::unix::fs::FileExt;
+    use std::time::Duration;
+
+    #[test]
+    fn what_is_written_after_it_was_found_to_be_zeros_is_not_freed() {
+        let Ok(file) = tempfile::NamedTempFile::new_in("/dev/shm") else {
+            return;
+        };
+        std::fs::write(file.path(), vec![0; 3 * BLOCK + 100]).unwrap();
+        let backing = Backing::open(file.path(), Access::Write, Duration::ZERO).unwrap();
+        // Somebody else has it open: there is no lease.
+        let search = Search::new(&backing, Span::first(backing.facts().len), true).unwrap();
+        assert!(!search.is_alone());
+        file.as_file().write_all_at(b"x", BLOCK as u64 + 7).unwrap();
+        file.as_file()
+            .write_all_at(b"appended", 3 * BLOCK as u64 + 100)
+            .unwrap();
+        let blocks = Span::first(3 * BLOCK as u64 + 4096);
+        search.punch_what_still_is(blocks).unwrap();
+        assert_eq!(search.kept.load(Ordering::Relaxed), BLOCK as u64 + 100);
+        let bytes = std::fs::read(file.path()).unwrap();
+        assert_eq!(bytes[BLOCK + 7], b'x');
+        assert_eq!(bytes[3 * BLOCK + 100..], *b"appended");
+        assert_eq!(backing.usage().unwrap().allocated, BLOCK as u64 + 4096);
+    }
 
     proptest! {
         #[test]

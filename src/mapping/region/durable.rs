@@ -121,16 +121,23 @@ impl Region {
             let flag = libc::SYNC_FILE_RANGE_WAIT_BEFORE;
             self.sync_file_range(window, flag, "SYNC_FILE_RANGE_WAIT_BEFORE")
         };
+        // Where the call is not to be had, the flush does it all.
+        let refused = [Errno::ENOSYS, Errno::EPERM, Errno::EINVAL, Errno::ESPIPE, Errno::EINTR];
+        let told = |result: nix::Result<()>| match result {
+            Err(errno) if !refused.contains(&errno) => Err(Error::sys(FLUSH, Some(span), errno)),
+            other => Ok(other.is_ok()),
+        };
         let mut size = WRITE_BACK;
         let mut next = span.windows(size).next();
-        let mut result = next.map_or(Ok(Ok(())), write)?;
-        while let (Ok(()), Some(window)) = (result, next) {
+        let mut works = next.map_or(Ok(true), |first| told(write(first)?))?;
+        while let (true, Some(window)) = (works, next) {
             let begin = Instant::now();
             next = span.from(window.end()).windows(size).next();
             if let Some(next) = next {
-                result = write(next)?;
+                works = told(write(next)?)?;
             }
-            result = result.and(wait(window)?);
+            // An error of the device is told once, here or never: not even a signal comes before it.
+            works &= told(wait(window)?)?;
             // A clean range is soon gone through.
             size = if begin.elapsed() < NOTHING {
                 MOST_WRITE_BACK.min(2 * size)
@@ -142,11 +149,7 @@ impl Region {
                 Error::new("flush", Some(span.from(window.end())), Cause::Interrupted(signal))
             })?;
         }
-        match result {
-            // Where the call is not to be had, the flush does it all.
-            Ok(()) | Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL | Errno::ESPIPE | Errno::EINTR) => Ok(()),
-            Err(errno) => Err(Error::sys(FLUSH, Some(span), errno)),
-        }
+        Ok(())
     }
 
     fn sync_file_range(&self, span: Span, flag: libc::c_uint, name: &str) -> Result<nix::Result<()>> {

@@ -35,7 +35,8 @@ impl Region {
     ///
     /// # Errors
     /// [`Cause::Nonlinear`] in a view; [`Cause::Protection`] where the mapping is such that it cannot be resized, or that
-    /// the file must not be; [`Cause::AddressTaken`]; [`Cause::Limit`]; what ftruncate, fallocate and mremap say.
+    /// the file must not be, or has become longer by another's hand; [`Cause::Shrunk`]; [`Cause::AddressTaken`];
+    /// [`Cause::Limit`]; what ftruncate, fallocate and mremap say.
     pub fn remap(&mut self, len: u64, how: &Resize) -> Result<()> {
         let refused = |why| Err(Error::new("resize", None, Cause::Protection(why)));
         if self.gone {
@@ -58,6 +59,16 @@ impl Region {
         }
         if file && !alone && self.span.end() != self.length() {
             return refused("the mapping does not end where its file does");
+        }
+        if file && !alone {
+            // What somebody has written behind the end since its length was looked at would be cut off.
+            let now = self.backing.usage()?.len;
+            if now < self.length() {
+                return Err(Error::new("resize", None, Cause::Shrunk { len: now }));
+            }
+            if now > self.length() {
+                return refused("another process has made the file longer meanwhile");
+            }
         }
         let old = self.span;
         let end = if alone { old.start().checked_add(len) } else { Some(len) };
@@ -94,15 +105,17 @@ impl Region {
         }
         self.backing.set_len(len)?;
         let grown = self.grow(new, before, how);
-        if let Err(error) = grown {
+        if grown.is_err() {
             if self.span != old {
                 self.remap_window(old, &Resize::default())?;
                 self.span = old;
             }
-            self.backing.set_len(before)?;
-            return Err(error);
+            // Else the end is another's by now, and stays.
+            if self.backing.usage()?.len == len {
+                self.backing.set_len(before)?;
+            }
         }
-        Ok(())
+        grown
     }
 
     /// Blocks for what is behind `before`, and a mapping of it.
@@ -233,4 +246,26 @@ fn mremap(base: usize, old_len: usize, len: NonZeroUsize, how: &Resize) -> nix::
         format!("mremap({}, {old_len}, {len}, {names}{fifth})", Address(base))
     });
     result.and_then(|moved| NonNull::new(moved.0 as *mut c_void).ok_or(Errno::EFAULT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{Access, Backing, Prot};
+    use super::*;
+    use std::io::Write;
+    use std::time::Duration;
+
+    #[test]
+    fn what_another_has_appended_is_not_cut_off() {
+        for (len, left) in [(100, 1005), (3, 1005), (100, 2), (3, 2)] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(b"bytes").unwrap();
+            let backing = Backing::open(file.path(), Access::Write, Duration::ZERO).unwrap();
+            let mut region = Region::sliding(backing, Prot::ReadWrite).unwrap();
+            file.as_file().set_len(left).unwrap();
+            let error = region.resize(len, false).unwrap_err();
+            assert_eq!(matches!(error.cause, Cause::Shrunk { len: 2 }), left == 2, "{error}");
+            assert_eq!(file.as_file().metadata().unwrap().len(), left);
+        }
+    }
 }
