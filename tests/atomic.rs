@@ -188,6 +188,21 @@ fn a_journal_that_does_not_fit_the_file_is_refused() {
     bytes[5_000] = old()[5_000] ^ 0x55;
     fs::write(&path, bytes).unwrap();
     is_refused(dir.path(), "0x1388 is neither the old nor the new one");
+
+    // Of what the file has grown by, putting back takes all away.
+    fs::write(&place, journal(inode, size, size + 10_000, &edits())).unwrap();
+    let grown = |stray: &[u8]| {
+        let mut bytes = old();
+        bytes.resize(size as usize + 9_000, 0);
+        bytes.extend_from_slice(stray);
+        bytes.resize(size as usize + 10_000, 0);
+        fs::write(&path, bytes).unwrap();
+    };
+    grown(b"precious");
+    is_refused(dir.path(), "0x7148 is neither the old nor the new one");
+    grown(b"");
+    assert!(run(dir.path(), RECOVER).ends_with("exit 0"));
+    assert!(fs::read(&path).unwrap() == old());
 }
 
 #[test]

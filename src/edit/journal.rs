@@ -564,7 +564,7 @@ impl Record {
         }))
     }
 
-    /// The first byte covered that is neither old nor new.
+    /// The first byte covered that is neither old nor new, or that somebody wrote beside them into what the file grew by.
     fn stranger(&self, file: &File, region: &mut Region) -> anyhow::Result<Option<u64>> {
         use std::os::unix::fs::FileExt;
         let (mut old, mut new) = (Vec::new(), Vec::new());
@@ -585,7 +585,31 @@ impl Record {
                 anyhow::Ok(())
             })?;
         }
+        for gap in self.gaps(there) {
+            let mut at = gap.start();
+            while let Some(data) = region.next_data(at, gap)? {
+                region.read_chunks(data, |at, have| {
+                    let first = have.iter().position(|byte| *byte != 0);
+                    found = found.or(first.map(|index| at + index as u64));
+                    anyhow::Ok(())
+                })?;
+                at = data.end();
+            }
+        }
         Ok(found)
+    }
+
+    /// What a file of length `there` has grown by, without the pieces.
+    fn gaps(&self, there: u64) -> Vec<Span> {
+        let whole = Span::new(self.before, there).unwrap_or(Span::first(0));
+        let (mut rest, mut gaps) = (whole, Vec::new());
+        let grown = self.old.iter().map(|piece| piece.span().intersect(whole));
+        for piece in grown.filter(|piece| !piece.is_empty()) {
+            gaps.extend(Span::new(rest.start(), piece.start()));
+            rest = rest.from(piece.end());
+        }
+        gaps.push(rest);
+        gaps
     }
 
     /// Stores the old bytes and sets the old length, durably.
