@@ -6,9 +6,11 @@ mod faults;
 #[path = "common/huge.rs"]
 mod huge;
 
-use common::{Mount, State, allocated, as_ordinary_user, has, mmapctl, noise, peer, run, sparse, spawnable};
+use common::{
+    Mount, State, allocated, as_ordinary_user, file, has, mmapctl, noise, peer, run, scratch, sparse, spawnable,
+};
 use common::{synced, writer};
-use faults::{code, stderr, words};
+use faults::{code, stderr, strace_works, straced, words};
 use huge::Pool;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -477,4 +479,25 @@ fn a_pool_without_huge_pages_left_is_trouble_and_no_signal() {
     let output = outcome(dir, "cat f -n 8M");
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert!(output.stdout.iter().all(|byte| *byte == 0), "bytes of a refused patch");
+}
+
+#[test]
+fn a_temporary_folder_that_is_full_is_met_before_anything_is_written() {
+    let test = "a_temporary_folder_that_is_full_is_met_before_anything_is_written";
+    if !strace_works(test) {
+        return;
+    }
+    // Room for the new bytes and all but the last of the old ones.
+    let Some(temporary) = Mount::tmpfs(test, "34700k") else {
+        return;
+    };
+    let dir = scratch();
+    let old = noise(17 << 20);
+    let path = file(dir.path(), "f", &old);
+    file(dir.path(), "new", &vec![0x77; 17 << 20]);
+    let temporary = format!("TMPDIR={}", temporary.path().display());
+    let options = ["-E", &temporary, "-e", "inject=preadv:error=EIO:when=3"];
+    let output = straced(dir.path(), &options, "patch f -o 0 @new");
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert!(fs::read(&path).unwrap() == old, "{}", stderr(&output));
 }

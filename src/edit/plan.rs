@@ -236,8 +236,9 @@ impl Work<'_> {
             .make_writable(&self.todo[..within], step)
             .and_then(|()| region.make_writable(edge.as_slice(), step))
             .or_fail(|| Failure::trouble("nothing was written"))?;
-        // Storing must need nothing that could run out once the journal is made, such as descriptors.
+        // Storing, and putting back, must need nothing that could run out by then, such as descriptors and disks.
         self.new.fd()?;
+        self.old.settle()?;
         Ok(())
     }
 

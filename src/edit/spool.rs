@@ -165,6 +165,14 @@ impl Spool {
         }
     }
 
+    /// Writes out what a file that is there already has not yet, so that [`Spool::fd`] cannot fail later for want of room.
+    pub fn settle(&mut self) -> anyhow::Result<()> {
+        if self.file.is_some() && !self.tail.is_empty() {
+            self.file_tail()?;
+        }
+        Ok(())
+    }
+
     /// A descriptor that gives the bytes at their offsets: what the core stores from.
     pub fn fd(&mut self) -> anyhow::Result<BorrowedFd<'_>> {
         if self.file.is_none() || !self.tail.is_empty() {
