@@ -455,6 +455,49 @@ fn the_verbs_find_undo_and_flush_in_a_view_as_in_a_file() {
 }
 
 #[test]
+fn a_byte_that_stands_in_a_view_twice_is_edited_once() {
+    let dir = scratch();
+    let page = page_size();
+    let bytes = noise(2 * page as usize);
+    let path = file(dir.path(), "f", &bytes);
+    let order = "remap --order 0,1,0 --method mmap";
+    let again = 2 * page;
+    for (verb, why) in [
+        (format!("patch -e '0: -> 01' -e '{again}: -> 02'"), "both are edited"),
+        (
+            format!("patch -e '0: -> 010203' -e '{}: -> 02'", again + 2),
+            "both are edited",
+        ),
+        (
+            format!("patch -e '0: -> 5a' -e '8: -> crc32le:{again}..{}'", again + 8),
+            "one is summed",
+        ),
+    ] {
+        for verb in [verb.clone(), format!("{verb} --dry-run")] {
+            let output = session(dir.path(), &[order, &verb]);
+            let text = told(&output);
+            assert!(
+                text.contains(why) && text.contains("the same byte of the file"),
+                "{verb}: {text}"
+            );
+            assert_eq!(output.status.code(), Some(2), "{verb}: {text}");
+            assert!(fs::read(&path).unwrap() == bytes, "{verb}");
+        }
+    }
+    // What is summed where it is edited, and what stands twice and is edited once.
+    let verb = format!(
+        "patch -e '{again}: -> 5a' -e '{}: -> crc32le:{again}..{}'",
+        again + 8,
+        again + 8
+    );
+    let output = session(dir.path(), &[order, &verb]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let now = fs::read(&path).unwrap();
+    assert_eq!(now[0], 0x5a);
+    assert_eq!(now[8..12], crc32fast::hash(&now[..8]).to_le_bytes());
+}
+
+#[test]
 fn a_dump_of_a_view_names_the_holes_where_the_view_has_them() {
     let dir = scratch();
     let page = page_size();

@@ -4,6 +4,7 @@ use super::parts::{Part, Parts};
 use super::plan::{Comparison, Edits, Extra, MANY, Mismatch};
 use super::spool::Spool;
 use super::sums;
+use super::view::refuse_doubles;
 use crate::mapping::{Piece, Region, Span, Step};
 use std::thread;
 
@@ -50,8 +51,9 @@ impl Edits {
     /// `step` hears how many bytes are read, of [`Edits::to_read`].
     ///
     /// # Errors
-    /// What keeps the file or the edits' bytes from being read.
+    /// What keeps the file or the edits' bytes from being read; in a nonlinear view, edits of one byte at two offsets.
     pub fn compare(&mut self, region: &mut Region, strict: bool, step: &mut Step<'_>) -> anyhow::Result<Comparison> {
+        refuse_doubles(self, region)?;
         let mut all = Comparison::default();
         let mut differs = vec![false; self.list.len()];
         // Those of checksums: whether these are right already is known only at the end.

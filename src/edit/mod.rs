@@ -15,6 +15,7 @@ mod spool;
 mod sums;
 mod undo;
 mod value;
+mod view;
 mod write;
 mod xxd;
 

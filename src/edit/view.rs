@@ -1,0 +1,57 @@
+//! Edits in a nonlinear view, where a byte of the file may stand at several offsets.
+
+use super::plan::{Edits, Extra};
+use crate::exit::Failure;
+use crate::mapping::{Layout, Part, Region, Span};
+
+/// Refuses edits of one byte of the file at two offsets of the view, and checksums of what is edited at another: which
+/// of the bytes would stay depends on the order, and no undo script could say it.
+///
+/// # Errors
+/// Code 2, with both offsets.
+pub fn refuse_doubles(edits: &Edits, region: &Region) -> anyhow::Result<()> {
+    let Some(layout) = region.layout() else {
+        return Ok(());
+    };
+    let refuse = |first: u64, second: u64, what: &str| {
+        let message = format!("{first:#x} and {second:#x} of the view are the same byte of the file, {what}");
+        let failure = Failure::trouble(message);
+        Err(failure
+            .tip("give each byte once; 'map FILE -c \"remap --order …\" -c map' shows the view")
+            .into())
+    };
+    let mut parts: Vec<Part> = edits.list.iter().flat_map(|edit| layout.parts(edit.span())).collect();
+    parts.sort_by_key(|part| part.file.start());
+    for pair in parts.windows(2) {
+        let again = pair[0].file.intersect(pair[1].file);
+        if !again.is_empty() {
+            let [first, second] = [place(&pair[0], again), place(&pair[1], again)];
+            return refuse(first.min(second), first.max(second), "and both are edited");
+        }
+    }
+    for extra in &edits.extras {
+        let Extra::Sum(sum) = extra else { continue };
+        if let Some((summed, edited)) = summed_elsewhere(&parts, layout, sum.range) {
+            return refuse(summed, edited, "and one is summed, the other edited");
+        }
+    }
+    Ok(())
+}
+
+/// Where a byte within `range` of the view stands once more, in one of `parts` (ascending in the file).
+fn summed_elsewhere(parts: &[Part], layout: &Layout, range: Span) -> Option<(u64, u64)> {
+    layout.parts(range).find_map(|summed| {
+        let first = parts.partition_point(|part| part.file.end() <= summed.file.start());
+        let meet = parts[first..]
+            .iter()
+            .map(|part| (part, part.file.intersect(summed.file)));
+        meet.take_while(|(_, both)| !both.is_empty())
+            .map(|(part, both)| (place(&summed, both), place(part, both)))
+            .find(|(summed, edited)| summed != edited)
+    })
+}
+
+/// Where the first byte of `file`, which lies in the part, stands in the view.
+fn place(part: &Part, file: Span) -> u64 {
+    part.view + (file.start() - part.file.start())
+}
