@@ -36,6 +36,7 @@ mod register;
 mod residency;
 mod shape;
 mod span;
+mod sparse;
 mod stream;
 mod trace;
 mod transfer;
@@ -52,9 +53,10 @@ pub use register::Width;
 pub use residency::{Cell, Counts, Residency, count, resident, survey, unwritten, warm};
 pub use shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Resize, Shape, Visibility, WINDOW};
 pub use span::Span;
+pub use sparse::Zeros;
 pub use stream::Sink;
 pub use trace::{trace, trace_to};
-pub use zeros::{CALL, Zeros};
+pub use zeros::CALL;
 
 /// A signal asked to stop; its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

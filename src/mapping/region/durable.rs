@@ -8,7 +8,6 @@ use super::super::trace::{traced, uninterrupted};
 use super::Region;
 use crate::mapping::{Interrupted, Step};
 use nix::errno::Errno;
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::ffi::c_void;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -159,42 +158,5 @@ impl Region {
         let result = Errno::result(unsafe { libc::sync_file_range(fd, start, len, flag) });
         let call = || format!("sync_file_range({fd}, {start}, {len}, {name})");
         Ok(traced(result, call).map(drop))
-    }
-
-    /// Takes the pages of `span` out of this mapping, which leaves them in the page cache and changes no byte:
-    /// madvise(2) with MADV_DONTNEED. What is locked stays.
-    pub fn let_go(&mut self, span: Span) -> Result<()> {
-        if self.window.is_some() && self.reaches_file() && !span.is_empty() {
-            // A refusal leaves pages where they are, and they are counted afterwards.
-            let _ = self.madvise(span, libc::MADV_DONTNEED)?;
-        }
-        Ok(())
-    }
-
-    /// Drops the clean pages of `span` from the page cache: posix_fadvise(2) with POSIX_FADV_DONTNEED. Pages that
-    /// somebody has mapped or locked, or that are dirty, stay.
-    pub fn evict(&self, span: Span) -> Result<()> {
-        let span = self.check("evict", Some(span))?;
-        match &self.layout {
-            None => self.evict_of(span),
-            Some(layout) => layout.parts(span).try_for_each(|part| self.evict_of(part.file)),
-        }
-    }
-
-    fn evict_of(&self, span: Span) -> Result<()> {
-        // A length of 0 would mean "to the end"; a page that is asked for in part stays.
-        let pages = span.pages(self.backing.facts().page);
-        if span.is_empty() {
-            return Ok(());
-        }
-        let file = self.backing.file("evict")?;
-        let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
-        let result = posix_fadvise(file, pages.start() as i64, pages.len() as i64, advice).map(|()| 0);
-        let call = || {
-            let (fd, start, len) = (file.as_raw_fd(), pages.start(), pages.len());
-            format!("fadvise64({fd}, {start}, {len}, POSIX_FADV_DONTNEED)")
-        };
-        let failed = |errno| Error::sys("evict", Some(span), errno);
-        traced(result, call).map(drop).map_err(failed)
     }
 }
