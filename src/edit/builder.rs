@@ -102,6 +102,17 @@ impl Builder {
         }
     }
 
+    /// Refuses a range that is not mapped. What the file grows by will be, where the mapping goes to its end.
+    fn check_mapped(&self, action: &'static str, span: Span) -> crate::mapping::Result<()> {
+        let grows = self.mapped.end() >= self.len;
+        let end = if grows { u64::MAX } else { self.mapped.end() };
+        let within = self.mapped.start() <= span.start() && span.end() <= end;
+        if within || span.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(action, Some(span), Cause::NotMapped(self.mapped)))
+    }
+
     /// Resolves a place.
     pub fn place(&self, source: &Source) -> anyhow::Result<u64> {
         match source {
@@ -151,7 +162,8 @@ impl Builder {
     /// closer look at one of them.
     pub fn add_plain(&mut self, plain: &Plain, lines: u32) -> anyhow::Result<bool> {
         let most = if self.grow { i64::MAX as u64 } else { self.len };
-        if plain.end > most || (self.reverse && self.edits.len_after < self.len) {
+        let cuts = self.reverse && self.edits.len_after < self.len;
+        if plain.end > most || cuts || !self.mapped.contains(Span::first(self.len)) {
             return Ok(false);
         }
         let (Some(first), Some(last)) = (plain.list.first(), plain.list.last()) else {
@@ -313,6 +325,7 @@ impl Builder {
                 if !self.grow && end > self.len {
                     return Err(Error::new("sum", Some(range), Cause::PastEnd { len: self.len }).into());
                 }
+                self.check_mapped("sum", range)?;
                 if place.is_some_and(|place| !place.intersect(range).is_empty()) {
                     let failure = Failure::trouble(format!(
                         "the checksum would stand within the bytes {range} that it sums"
@@ -351,10 +364,7 @@ impl Builder {
         let Some(span) = Span::at(at, len) else {
             return Err(past_end(at, len, self.ends_at(self.len)).into());
         };
-        let there = span.intersect(Span::first(self.len));
-        if !there.is_empty() && !self.mapped.contains(there) {
-            return Err(Error::new("write", Some(span), Cause::NotMapped(self.mapped)).into());
-        }
+        self.check_mapped("write", span)?;
         self.ascending &= self.edits.list.last().is_none_or(|last| last.at + last.len <= at);
         self.previous = Some(span.end());
         let extra = match extra {

@@ -271,13 +271,18 @@ fn begin_otherwise(a: &[u8], b: &[u8], len: usize) -> bool {
     }
 }
 
-/// The bytes of `span`; zeros for what lies past the end of the region.
+/// The bytes of `span`; zeros for what lies behind the end of the file, or of a mapping that reaches further.
+///
+/// # Errors
+/// What keeps the rest from being read, and be it that it is not mapped.
 pub(super) fn read_or_zeros(region: &mut Region, span: Span, buf: &mut Vec<u8>) -> anyhow::Result<()> {
-    let there = span.intersect(region.span());
+    let end = region.length().max(region.span().end());
+    let there = span.intersect(Span::first(end));
     buf.resize(span.len() as usize, 0);
-    buf[there.len() as usize..].fill(0);
+    let (have, behind) = buf.split_at_mut(there.len() as usize);
+    behind.fill(0);
     if !there.is_empty() {
-        region.read(there.start(), &mut buf[..there.len() as usize])?;
+        region.read(there.start(), have)?;
     }
     Ok(())
 }

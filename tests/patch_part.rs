@@ -1,0 +1,89 @@
+//! `patch` in a session on a part of a file: what is not mapped is neither read, nor taken for zeros.
+
+mod common;
+
+use common::{State, check_refusal, file, mmapctl, page_size, scratch};
+use std::fs;
+use std::path::Path;
+
+/// What a session on `range` of `f` says to a `patch` that it refuses, with nothing touched.
+fn refused_in(dir: &Path, range: &str, patch: &str) -> String {
+    let before = State::of(&dir.join("f"));
+    let args = ["-q", "map", "f", "-r", range, "-c", patch];
+    let text = check_refusal(patch, &mmapctl(dir, &args).output().unwrap());
+    assert!(State::of(&dir.join("f")) == before, "{patch}: it touched the file");
+    text
+}
+
+#[test]
+fn a_checksum_of_what_is_not_mapped_is_refused() {
+    let dir = scratch();
+    let page = page_size();
+    file(dir.path(), "f", &vec![b'A'; 3 * page as usize]);
+    let range = format!("{page}..{}", 2 * page);
+    for sum in [
+        format!("0..{page}"),
+        format!("{}..+2", page - 1),
+        "..".to_string(),
+        format!("{}..", page + 4),
+        format!("{}..+1", 2 * page),
+    ] {
+        for (at, rest) in [(page, ""), (2 * page - 4, " --grow"), (2 * page - 4, " --dry-run")] {
+            let text = refused_in(dir.path(), &range, &format!("patch -o {at} crc32le:{sum}{rest}"));
+            let said = format!("only {page:#x}..{:#x} is mapped", 2 * page);
+            assert!(text.contains("cannot sum") && text.contains(&said), "{sum}: {text}");
+        }
+    }
+    let sum = format!("patch -o {page} crc32le:{}..+4 -q", page + 4);
+    let args = ["-q", "map", "f", "-r", &range, "-c", &sum];
+    assert!(mmapctl(dir.path(), &args).output().unwrap().status.success());
+    let at = page as usize;
+    let written = &fs::read(dir.path().join("f")).unwrap()[at..at + 4];
+    assert_eq!(*written, crc32fast::hash(b"AAAA").to_le_bytes());
+}
+
+#[test]
+fn an_edit_of_what_is_not_mapped_is_refused_however_its_line_is_written() {
+    let dir = scratch();
+    let page = page_size();
+    let mut bytes = vec![b'A'; 3 * page as usize];
+    bytes[page as usize..][..2].fill(0);
+    file(dir.path(), "f", &bytes);
+    let range = format!("{page}..{}", 2 * page);
+    let said = format!("only {page:#x}..{:#x} is mapped", 2 * page);
+    for bad in [
+        format!("{:#x}: 0000 -> 4243", page - 2),
+        format!("{:#x}: 0000 -> 4243", page - 1),
+        format!("{:#x}: 0000 -> 4243", 2 * page - 1),
+        format!("{:#x}: 4141 -> 4243", 2 * page),
+        format!("{:#x}: -> 4243", page - 2),
+        format!("{:#x}: text:AA -> 4243", 2 * page),
+    ] {
+        let good = format!("{page:#x}: 0000 -> 5a5a\n");
+        for (script, line) in [
+            (format!("{bad}\n{good}"), 1),
+            (format!("{good}{bad}\n"), 2),
+            // Behind the first block, plain lines are read many at a time.
+            (format!("{good}{}{bad}\n", "# why\n".repeat(200_000)), 200_002),
+        ] {
+            fs::write(dir.path().join("s"), script).unwrap();
+            for rest in ["", " --grow", " --dry-run"] {
+                let text = refused_in(dir.path(), &range, &format!("patch --script s{rest}"));
+                assert!(text.contains(&format!("line {line}: cannot write")), "{bad}: {text}");
+                assert!(text.contains(&said), "{bad}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_file_would_grow_by_is_refused_where_the_mapping_ends_before_it() {
+    let dir = scratch();
+    let page = page_size();
+    file(dir.path(), "f", &vec![b'A'; 2 * page as usize]);
+    // The one lies near enough to the other for both to be read together, with what is between them.
+    for first in [0, page - 4] {
+        let patch = format!("patch --grow -e '{first}: -> 5a' -e '{}: -> 5a'", 2 * page);
+        refused_in(dir.path(), &format!("0..{page}"), &patch);
+    }
+}
