@@ -310,6 +310,21 @@ fn a_script_that_changes_the_size_goes_both_ways_or_says_why_not() {
     let told = run_with(dir.path(), "patch f --script - --reverse", script);
     assert!(told.ends_with("exit 0"), "{told}");
     assert_eq!(fs::read(&path).unwrap(), b"0123456789");
+    // What follows a dropped edit, or a cut one, still stands where it stood.
+    for script in [
+        &b"size 4 -> 8\n0x0: 00 -> 11\n0x4: 00 -> 22\n+0: 00 -> 33\n+1: 00 -> 44\n"[..],
+        b"size 4 -> 8\n0x2: 00000000 -> 11223344\n+0: 00 -> 33\n",
+        b"size 4 -> 8\n0x4: u8:0 -> u8:0x22\n+0: u8:0 -> u8:0x33\n0x1: 33 -> 55\n",
+    ] {
+        fs::write(&path, [0, 0x33, 0, 0]).unwrap();
+        let told = run_with(dir.path(), "patch f --script -", script);
+        assert!(told.ends_with("exit 0"), "{told}");
+        assert_eq!(fs::metadata(&path).unwrap().len(), 8);
+        let told = run_with(dir.path(), "patch f --script - --reverse", script);
+        assert!(told.ends_with("exit 0"), "{told}");
+        assert_eq!(fs::read(&path).unwrap(), [0, 0x33, 0, 0]);
+    }
+    fs::write(&path, b"0123456789").unwrap();
     // What was cut off is not in the script.
     assert!(run_with(dir.path(), "patch f --script -", b"size 10 -> 4\n").ends_with("exit 0"));
     refused_without_touching(dir.path(), "patch f --script - --reverse", b"size 10 -> 4\n");

@@ -84,14 +84,9 @@ impl Builder {
         }
     }
 
-    /// How many of the `len` bytes at `at` are left when reversing a growth cuts off what it added: all of them where
-    /// nothing is cut.
-    fn left_of(&self, at: u64, len: usize) -> usize {
-        if self.reverse && self.edits.len_after < self.len {
-            len.min(self.edits.len_after.saturating_sub(at) as usize)
-        } else {
-            len
-        }
+    /// Whether reversing a growth cuts off what it added.
+    fn cuts(&self) -> bool {
+        self.reverse && self.edits.len_after < self.len
     }
 
     /// What stands in the way of a range that goes further than `end`.
@@ -147,23 +142,28 @@ impl Builder {
         {
             return Err(unequal(old.len() as u64, new.len() as u64).into());
         }
-        let left = self.left_of(at, new.len());
-        let (old, new) = (old.map(|old| &old[..left]), &new[..left]);
-        if left == 0 && self.left_of(at, 1) == 0 {
-            return Ok(());
+        let end = at.saturating_add(new.len() as u64);
+        // What was written behind the old end goes with the end, and what reaches over it is cut there.
+        let left = match self.cuts() {
+            true => new.len().min(self.edits.len_after.saturating_sub(at) as usize),
+            false => new.len(),
+        };
+        if left > 0 || new.is_empty() {
+            self.edits.expected.push(old.map_or(&[], |old| &old[..left]))?;
+            let from = self.edits.new.len();
+            self.edits.new.push(&new[..left])?;
+            self.list(at, from, old.is_some(), None, origin)?;
         }
-        self.edits.expected.push(old.unwrap_or_default())?;
-        let from = self.edits.new.len();
-        self.edits.new.push(new)?;
-        self.list(at, from, old.is_some(), None, origin)
+        // A '+' counts from what the user wrote, cut or not.
+        self.previous = Some(end);
+        Ok(())
     }
 
     /// Adds the edits of a block before which there were `lines` lines. False, with nothing done, when that takes a
     /// closer look at one of them.
     pub fn add_plain(&mut self, plain: &Plain, lines: u32) -> anyhow::Result<bool> {
         let most = if self.grow { i64::MAX as u64 } else { self.len };
-        let cuts = self.reverse && self.edits.len_after < self.len;
-        if plain.end > most || cuts || !self.mapped.contains(Span::first(self.len)) {
+        if plain.end > most || self.cuts() || !self.mapped.contains(Span::first(self.len)) {
             return Ok(false);
         }
         let (Some(first), Some(last)) = (plain.list.first(), plain.list.last()) else {
@@ -205,13 +205,7 @@ impl Builder {
         new: &[Value],
         origin: Origin,
     ) -> anyhow::Result<()> {
-        let (old, new) = match (old, self.reverse) {
-            (Some(old), true) => (Some(new), old),
-            (None, true) => return Err(one_way("an edit without old bytes").into()),
-            (old, false) => (old, new),
-        };
-        // Reversing a growth: what it wrote behind the old end goes with the end, and what reaches over it is cut there.
-        if let Some(old) = old.filter(|_| self.left_of(at, usize::MAX) < usize::MAX) {
+        if let Some(old) = old.filter(|_| self.cuts()) {
             let flat = |values: &[Value]| -> anyhow::Result<Vec<u8>> {
                 let bytes = values.iter().map(|value| match value {
                     Value::Bytes(bytes) => Ok(bytes.as_slice()),
@@ -221,17 +215,13 @@ impl Builder {
                 });
                 Ok(bytes.collect::<Result<Vec<_>, _>>()?.concat())
             };
-            let (old, new) = (flat(old)?, flat(new)?);
-            self.reverse = false;
-            let left = new.len().min(self.edits.len_after.saturating_sub(at) as usize);
-            let added = match (old.len() == new.len(), left) {
-                (false, _) => Err(unequal(old.len() as u64, new.len() as u64).into()),
-                (true, 0) => Ok(()),
-                (true, left) => self.add_bytes(at, Some(&old[..left]), &new[..left], origin),
-            };
-            self.reverse = true;
-            return added;
+            return self.add_bytes(at, Some(&flat(old)?), &flat(new)?, origin);
         }
+        let (old, new) = match (old, self.reverse) {
+            (Some(old), true) => (Some(new), old),
+            (None, true) => return Err(one_way("an edit without old bytes").into()),
+            (old, false) => (old, new),
+        };
         let expects = self.edits.expected.len();
         let from = self.edits.new.len();
         let room = exact.map_or(self.room(at), Span::len);
