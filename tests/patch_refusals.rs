@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{State, check_refusal, eventually, file, is_root, noise, refused, refused_without_touching, run, scratch};
+use common::{
+    State, check_refusal, eventually, file, is_root, limited, noise, refused, refused_without_touching, run, scratch,
+};
 use common::{skip, spawnable};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -118,6 +120,46 @@ fn an_endless_input_is_refused_as_soon_as_it_is_too_long() {
     }
     check_refusal("patch f -o 0 < /dev/zero", &child.wait_with_output().unwrap());
     assert_eq!(State::of(&path), before);
+}
+
+#[test]
+fn old_bytes_that_are_too_many_are_refused_before_they_are_read() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[0; 16]);
+    let before = State::of(&path);
+    let most = "0xffffffffffffffff";
+    for (args, words) in [
+        (
+            &["-o", "0", "--expect", "zero:700M", "00"][..],
+            "734003200 bytes expected",
+        ),
+        (
+            &["-e", &format!("0: zero:{most} -> 02")],
+            "bytes expected, where 1 byte",
+        ),
+        (&["-e", "0: zero:700M zero:1 u8:0/1 -> 02"], "734003202 bytes expected"),
+        (&["-e", &format!("0: zero:{most} zero:{most} -> 02")], "bytes expected"),
+        (
+            &["-e", &format!("0: 02 -> zero:{most}"), "--reverse"],
+            "bytes expected, where 1 byte",
+        ),
+        (&["-e", "0: @/dev/zero -> 02"], "2 bytes expected, where 1 byte"),
+        (&["-e", "0: 00 @/dev/zero -> 0203"], "3 bytes expected, where 2 bytes"),
+        (
+            &["-r", "0xf..0xffffffffffffffff", "fill:00:0xfffffffffffffff0", "--grow"],
+            "cannot write 0xf..0xffffffffffffffff",
+        ),
+        (&["-o", "end", "zero:4096T", "zero:1", "--grow"], "no room"),
+    ] {
+        let args = [&["patch", "f"], args].concat();
+        // In so little memory that they have no room, with the files behind it no longer than a megabyte.
+        let output = limited(dir.path(), "-v 300000 && ulimit -f 2000", &args)
+            .output()
+            .unwrap();
+        let text = check_refusal(&args.join(" "), &output);
+        assert!(text.contains(words), "{args:?}: {text}");
+        assert_eq!(State::of(&path), before);
+    }
 }
 
 #[test]

@@ -7,8 +7,11 @@ use super::sums::SumOf;
 use super::value::Value;
 use crate::exit::Failure;
 use crate::mapping::{Cause, Error, Piece, Region, Span, reserve_huge};
-use crate::quantity::{Offset, Qty};
+use crate::quantity::{Offset, Qty, Refusal};
 use crate::report::plural;
+use nix::errno::Errno;
+use nix::sys::statfs::fstatfs;
+use std::os::fd::BorrowedFd;
 use std::str::FromStr;
 
 /// Behind [`MANY`] edits there is room for so many, which takes 64 MiB of address space and no memory until they come.
@@ -26,6 +29,8 @@ pub struct Builder {
     /// What is mapped has an end of its own.
     of_file: bool,
     grow: bool,
+    /// How many bytes the file system has for it to grow by, where that is known.
+    free: u64,
     /// The file is a device without a length, and `len` stands in for it.
     endless: bool,
     /// Old and new change places.
@@ -45,7 +50,7 @@ pub enum Source {
 }
 
 impl FromStr for Source {
-    type Err = crate::quantity::Refusal;
+    type Err = Refusal;
 
     fn from_str(text: &str) -> Result<Source, Self::Err> {
         match text.strip_prefix('+') {
@@ -68,6 +73,7 @@ impl Builder {
             mapped: region.span(),
             of_file: region.backing().facts().is_file() && region.layout().is_none(),
             grow,
+            free: region.backing().fd().map_or(u64::MAX, free_bytes),
             endless: !region.backing().facts().has_end(),
             reverse,
             ascending: true,
@@ -224,8 +230,11 @@ impl Builder {
         };
         let expects = self.edits.expected.len();
         let from = self.edits.new.len();
-        let room = exact.map_or(self.room(at), Span::len);
         let end = self.ends_at(self.len);
+        if let Some(place) = exact.filter(|place| place.len() > self.room(at)) {
+            return Err(past_end(at, place.len(), end).into());
+        }
+        let room = exact.map_or(self.room(at), Span::len);
         let too_many = |len: u64| -> anyhow::Error {
             match exact {
                 Some(place) => unfilled(place, &format!("at least {}", plural(len, "byte"))).into(),
@@ -233,12 +242,12 @@ impl Builder {
             }
         };
         // What is too long is not read at all, and what comes from outside no further than there is room for.
-        let mut known = 0u64;
-        for value in new {
-            known = known.saturating_add(value.len(self.page)?.unwrap_or(0));
-        }
+        let known = known_len(new, self.page)?;
         if known > room {
             return Err(too_many(known));
+        }
+        if at.saturating_add(known).saturating_sub(self.len) > self.free {
+            return Err(Error::new("write", Span::at(at, known), Cause::Full(Errno::ENOSPC)).into());
         }
         let mut parts: Vec<(u64, Option<Extra>)> = Vec::new();
         for value in new {
@@ -256,21 +265,29 @@ impl Builder {
         }
         let mut old_masks = None;
         if let Some(old) = old {
-            let mut masks = Vec::new();
+            if old.iter().any(|value| matches!(value, Value::Sum(_))) {
+                let failure = Failure::trouble("a checksum can be written, but not expected");
+                return Err(failure.tip("expect the bytes themselves").into());
+            }
+            let known = known_len(old, self.page)?;
+            if known > len {
+                return Err(unequal(known, len).into());
+            }
+            // As long as the bytes, so made only where one is needed.
+            let mut masks = old.iter().any(|value| matches!(value, Value::Masked(_))).then(Vec::new);
             for value in old {
                 let begin = self.edits.expected.len();
-                value.spool(&mut self.edits.expected, len + 1, self.page)?;
-                mask_of(value, self.edits.expected.len() - begin, &mut masks);
-                if matches!(value, Value::Sum(_)) {
-                    let failure = Failure::trouble("a checksum can be written, but not expected");
-                    return Err(failure.tip("expect the bytes themselves").into());
+                let most = (len + 1).saturating_sub(begin - expects);
+                value.spool(&mut self.edits.expected, most, self.page)?;
+                if let Some(masks) = &mut masks {
+                    mask_of(value, self.edits.expected.len() - begin, masks);
                 }
             }
             let expected = self.edits.expected.len() - expects;
             if expected != len {
                 return Err(unequal(expected, len).into());
             }
-            old_masks = masks.iter().any(|bits| *bits != 0xff).then_some(masks);
+            old_masks = masks;
         }
         // One edit where nothing is special; else one a value.
         if old_masks.is_none() && parts.iter().all(|(_, extra)| extra.is_none()) {
@@ -528,6 +545,21 @@ fn copy(source: &mut Spool, from: u64, len: u64, to: &mut Spool, buf: &mut [u8])
         from += part as u64;
     }
     Ok(())
+}
+
+/// How much room the file system of `file` has left, for everybody and for root: one that does not say has no end.
+fn free_bytes(file: BorrowedFd<'_>) -> u64 {
+    match fstatfs(file) {
+        Ok(fs) if fs.blocks() > 0 => fs.blocks_free().saturating_mul(fs.block_size() as u64),
+        _ => u64::MAX,
+    }
+}
+
+/// How many bytes values have for certain: those that come from outside may have none.
+fn known_len(values: &[Value], page: u64) -> Result<u64, Refusal> {
+    values.iter().try_fold(0u64, |known, value| {
+        Ok(known.saturating_add(value.len(page)?.unwrap_or(0)))
+    })
 }
 
 /// Appends the mask of `value`, which has `len` bytes.
