@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{file, refused_without_touching, run, scratch};
+use common::{State, file, mmapctl, refused_without_touching, run, scratch, told};
 use std::fs;
 
 #[test]
@@ -50,4 +50,30 @@ fn a_checksum_of_more_than_the_file_will_have_is_refused() {
     // Without --grow it is said as ever.
     let text = refused_without_touching(dir.path(), "patch f -o 0 crc32le:20..24", b"");
     assert!(text.contains("lies past the end"), "{text}");
+}
+
+#[test]
+fn bits_under_a_mask_are_not_expected_where_a_checksum_is_written() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[0, 0x11, 0x22, 0x33, 1, 2, 3, 4]);
+    let patch = |edit: &str| told(&mmapctl(dir.path(), &["patch", "f", "-e", edit]).output().unwrap());
+    for old in ["u32le:0/0xff", "u8:0/0xf 11 22 33", "u32le:0x33221100/0xffffff00"] {
+        let before = State::of(&path);
+        let told = patch(&format!("0: {old} -> crc32le:4..8"));
+        assert!(
+            told.contains("--edit 1: bits under a mask cannot be expected"),
+            "{old}: {told}"
+        );
+        assert!(
+            told.contains("tip: expect all of its four bytes") && told.ends_with("exit 2"),
+            "{told}"
+        );
+        assert_eq!(State::of(&path), before);
+    }
+    // Beside it they can, and so can all of its bytes.
+    let told = patch("0: 00112233 u8:1/0xf -> crc32le:5..8 ff");
+    assert!(told.ends_with("exit 0"), "{told}");
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(bytes[..4], crc32fast::hash(&[2, 3, 4]).to_le_bytes());
+    assert_eq!(bytes[4..], [0xff, 2, 3, 4]);
 }

@@ -306,6 +306,13 @@ impl Builder {
                     new: None,
                     old: compared(),
                 }),
+                // An edit has one or the other, and without its mask the wrong bits would be compared.
+                Some(Extra::Sum(_)) if compared().is_some_and(|masks| masks.iter().any(|bits| *bits != 0xff)) => {
+                    let failure = Failure::trouble("bits under a mask cannot be expected where a checksum is written");
+                    return Err(failure
+                        .tip("expect all of its four bytes, or none: OFFSET: -> crc32le:0..end-4")
+                        .into());
+                }
                 extra => extra,
             };
             self.list_until(at + into, from + into, end - into, old.is_some(), extra, origin)?;
