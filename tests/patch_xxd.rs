@@ -57,8 +57,8 @@ fn the_turned_groups_of_xxd_e_are_not_taken_as_they_stand() {
         "00000000: 464c457f 00010102 00000000 00000000  .ELF............\n00000010: 64636261                             abcd\n",
         "00000000: 33323130 37363534 62613938 66656463  0123456789abcdef\n",
         "00000000: 3130 3332 3534 3736 3938 6261 6463 6665  0123456789abcdef\n",
-        // Edited by hand in one place, and with the gap that a last row has.
-        "00000000: ffffffff 37363534 62613938 66656463  0123456789abcdef\n00000010: 33323130     3534                   012345\n",
+        // Edited by hand in one place.
+        "00000000: ffffffff 37363534 62613938 66656463  0123456789abcdef\n",
     ] {
         let text = refused_without_touching(dir.path(), LINE, dump.as_bytes());
         assert!(text.contains("as 'xxd -e' prints them"), "{dump}: {text}");
@@ -70,13 +70,56 @@ fn the_turned_groups_of_xxd_e_are_not_taken_as_they_stand() {
 }
 
 #[test]
+fn hex_behind_two_spaces_is_refused_and_characters_that_look_like_it_are_not() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[0x11; 300]);
+    for (dump, word) in [
+        (
+            "00000000: 64636261 68676665 6c6b6a69     6e6d  abcdefghijklmn\n",
+            "6e6d",
+        ),
+        ("00000000: 33323130     3534                   012345\n", "3534"),
+        ("00000000: 6261   63                                abc\n", "63"),
+        ("0: 4142  4344\n", "4344"),
+        ("0: 41 42  43 44\n", "43"),
+        ("0: 4142  4344  ABCD\n", "4344"),
+    ] {
+        let text = refused_without_touching(dir.path(), LINE, dump.as_bytes());
+        assert!(
+            text.contains(&format!("line 1: '{word}' stands behind two spaces")),
+            "{dump}: {text}"
+        );
+        assert!(
+            text.contains("without -e") && text.contains("take the characters away"),
+            "{text}"
+        );
+    }
+    for dump in [
+        "00000000: 3665 3664 2020 6162 6364 6566 6768       6e6d  abcdefgh",
+        "00000000: 3433 3434                                4344",
+        "00000000: 3433 3434                                43",
+        "00000000: 2063 2064                                 c d",
+        "0: 4142  xy43",
+        "0: 4142  434",
+    ] {
+        fs::write(&path, [0x22; 16]).unwrap();
+        let told = run_with(dir.path(), LINE, dump.as_bytes());
+        assert!(told.ends_with("exit 0"), "{dump}: {told}");
+    }
+}
+
+#[test]
 fn what_xxd_prints_is_told_from_what_it_prints_with_b_and_e() {
     if !has("what_xxd_prints_is_told_from_what_it_prints_with_b_and_e", "xxd") {
         return;
     }
     let dir = scratch();
     let text: Vec<u8> = b"The quick brown fox jumps over the lazy dog.\n".repeat(7);
-    for (name, bytes) in [("noise", noise(299)), ("text", text)] {
+    for (name, bytes) in [
+        ("noise", noise(299)),
+        ("text", text),
+        ("short", b"abcdefghijklmn".to_vec()),
+    ] {
         file(dir.path(), name, &bytes);
         for options in [
             &["-b"][..],

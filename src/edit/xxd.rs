@@ -33,6 +33,12 @@ pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> anyhow::Res
             let failure = Failure::trouble("these are digits of bits, as 'xxd -b' prints them, and not hex");
             return Err(failure.tip("dump it again without -b").into());
         }
+        if let Some(word) = row.more_hex(bytes.len()) {
+            let word = String::from_utf8_lossy(word);
+            let message = format!("'{word}' stands behind two spaces, which end the hex; 'xxd -e' prints such rows");
+            let tip = "dump it again without -e, or put one space between groups; if the bytes end there, take the characters away";
+            return Err(Failure::trouble(message).tip(tip).into());
+        }
         order.see(&row, &bytes);
         builder.add_bytes(row.at, None, &bytes, Origin::Line(number))
     })?;
@@ -89,6 +95,15 @@ impl<'a> Row<'a> {
         (gap.len() >= 2 && gap.iter().all(|byte| *byte == b' ')).then_some(characters)
     }
 
+    /// What looks like another group, behind the end of `count` bytes: the last row of `xxd -e` has a gap before a group
+    /// that is not full. Characters can look like it, too, but are then as many as the bytes, or fewer.
+    fn more_hex(&self, count: usize) -> Option<&'a [u8]> {
+        let tail = self.tail.trim_ascii_start();
+        let word = tail.split(|byte| *byte == b' ').next()?;
+        let hex = word.len().is_multiple_of(2) && word.iter().all(u8::is_ascii_hexdigit);
+        (hex && tail.len() > count && self.characters(count).is_none()).then_some(word)
+    }
+
     /// Whether each group is the eight bits of one byte: their characters, one a group, say so. As hex the same
     /// digits would be four bytes a group, with four characters.
     fn is_bits(&self) -> bool {
@@ -130,7 +145,6 @@ impl Order {
         if self.straight > 0 {
             return;
         }
-        // The last row of `xxd -e` has a gap before a group that is not full, and so another count.
         let Some(characters) = row.characters(bytes.len()) else {
             return;
         };
