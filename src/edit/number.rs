@@ -18,6 +18,33 @@ enum Form {
     Float,
 }
 
+impl Form {
+    /// The least and the largest integer of so many bits.
+    fn bounds(self, bits: u32) -> (i128, i128) {
+        match self {
+            Form::Signed => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
+            _ => (0, (1i128 << bits) - 1),
+        }
+    }
+
+    /// The kind, by its letter and its bits, that has `value`, which this one of `bits` has not: as many bits with a
+    /// sign, or without; else more bits.
+    fn fitting(self, bits: u32, value: i128) -> Option<(char, u32)> {
+        let other = match self {
+            Form::Signed => Form::Unsigned,
+            _ => Form::Signed,
+        };
+        let wider = [8, 16, 32, 64].into_iter().filter(|wider| *wider > bits);
+        let kinds = std::iter::once((other, bits)).chain(wider.flat_map(|wider| [(self, wider), (other, wider)]));
+        let fits = |(form, bits): &(Form, u32)| {
+            let (least, most) = form.bounds(*bits);
+            (least..=most).contains(&value)
+        };
+        let letter = |form| if form == Form::Signed { 'i' } else { 'u' };
+        kinds.into_iter().find(fits).map(|(form, bits)| (letter(form), bits))
+    }
+}
+
 impl Number {
     /// The kind of that name.
     pub(super) fn of(kind: &str) -> Result<Number, Refusal> {
@@ -127,19 +154,14 @@ impl Number {
         let magnitude = i128::from(quantity::number(digits)?);
         let value = if negative { -magnitude } else { magnitude };
         let bits = self.size as u32 * 8;
-        let (least, most) = match self.form {
-            Form::Signed => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
-            _ => (0, (1i128 << bits) - 1),
-        };
+        let (least, most) = self.form.bounds(bits);
         if value < least || value > most {
-            let fits = [8, 16, 32, 64].into_iter().find(|bits| match value {
-                negative if negative < 0 => negative >= -(1i128 << (bits - 1)),
-                positive => positive < 1i128 << bits,
-            });
-            let letter = if value < 0 { 'i' } else { 'u' };
-            let tip = match fits {
-                Some(8) => format!("write {letter}8:{text}"),
-                Some(bits) => format!("write {letter}{bits}le:{text} or {letter}{bits}be:{text}"),
+            let tip = match self.form.fitting(bits, value) {
+                Some((letter, 8)) => format!("write {letter}8:{text}"),
+                Some((letter, bits)) if self.size == 1 => {
+                    format!("write {letter}{bits}le:{text} or {letter}{bits}be:{text}")
+                }
+                Some((letter, bits)) => format!("write {letter}{bits}{}:{text}", if self.big { "be" } else { "le" }),
                 None => "64 bits are the most; write longer numbers as hex bytes".into(),
             };
             let kind = if self.form == Form::Signed {

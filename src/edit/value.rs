@@ -194,6 +194,13 @@ pub fn pattern(argument: &OsStr) -> Result<Masked, Refusal> {
     let text = argument.to_string_lossy();
     let digits = text.strip_prefix("hex:").unwrap_or(&text);
     if digits.contains('?') && digits.chars().all(|c| c == '?' || c.is_ascii_hexdigit() || c == ' ') {
+        // Looked at first: what is read below is not what was typed.
+        if let Some(word) = digits.split(' ').find(|word| word.len() % 2 == 1) {
+            return refuse(
+                format!("'{word}' has an odd number of digits ({})", word.len()),
+                format!("each byte takes two: write 0{word} or {word}?"),
+            );
+        }
         // Each digit twice: as it is with ? for 0, and as a mask.
         let bytes = hex(&digits.replace('?', "0"))?;
         let mask = hex(&digits.replace(|c: char| c.is_ascii_hexdigit(), "f").replace('?', "0"))?;
@@ -312,6 +319,8 @@ fn unescape(text: &[u8]) -> Result<Vec<u8>, Refusal> {
             b'u' => {
                 let close = rest.iter().position(|byte| *byte == b'}');
                 let digits = close.and_then(|close| std::str::from_utf8(rest.get(1..close)?).ok());
+                // It would take a sign.
+                let digits = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
                 let code = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
                 match (code.and_then(char::from_u32), close) {
                     (Some(c), Some(close)) if rest[0] == b'{' => {
@@ -387,7 +396,17 @@ mod tests {
             ("0x123", "write 0123 "),
             ("u32:1", "u32le: (x86"),
             ("u8:256", "u16le:256 or u16be:256"),
-            ("u8:-1", "i8:-1"),
+            ("u8:-1", "write i8:-1"),
+            ("u8:-200", "write i16le:-200 or i16be:-200"),
+            ("u32le:-1", "write i32le:-1"),
+            ("u64be:-2", "write i64be:-2"),
+            ("u16le:-40000", "write i32le:-40000"),
+            ("i16be:40000", "write u16be:40000"),
+            ("i32le:99999999999", "write i64le:99999999999"),
+            ("i32be:-99999999999", "write i64be:-99999999999"),
+            ("u16be:65536", "write u32be:65536"),
+            ("i64le:18446744073709551615", "write u64le:18446744073709551615"),
+            ("i32le:18446744073709551615", "write u64le:18446744073709551615"),
             ("i8:200", "u8:200"),
             ("abc", "0abc"),
             ("V1.2", "text:V1.2"),
@@ -402,6 +421,9 @@ mod tests {
             (r"text:\x0x41", "known are"),
             (r"text:\x0X", "known are"),
             (r"text:\u{110000}", "known are"),
+            (r"text:\u{+41}", "known are"),
+            (r"text:\u{-0}", "known are"),
+            (r"text:\u{}", "known are"),
             ("f32le:1e99", "f64le:"),
             ("f64le:x", "1.5"),
             ("@", "@PATH"),
@@ -440,6 +462,11 @@ mod tests {
             Ok(masked(&[0x74, 0, 0xe0], &[0xff, 0, 0xf0]))
         );
         assert_eq!(pattern(OsStr::new("text:ab")), Ok(masked(b"ab", &[0xff; 2])));
+        for odd in ["fa?", "hex:fa?", "74 fa? ee"] {
+            let refusal = pattern(OsStr::new(odd)).expect_err(odd);
+            assert_eq!(refusal.message, "'fa?' has an odd number of digits (3)");
+            assert_eq!(refusal.tip, "each byte takes two: write 0fa? or fa??");
+        }
         for bad in ["??", "7?e", "u8:0/0", "@f", "crc32le:..", "zero:1M", "zero:0"] {
             assert!(pattern(OsStr::new(bad)).is_err(), "{bad}");
         }
