@@ -87,3 +87,28 @@ fn what_a_file_would_grow_by_is_refused_where_the_mapping_ends_before_it() {
         refused_in(dir.path(), &format!("0..{page}"), &patch);
     }
 }
+
+#[test]
+fn a_difference_is_one_of_whole_files() {
+    let dir = scratch();
+    let page = page_size();
+    file(dir.path(), "f", &vec![b'A'; 2 * page as usize]);
+    file(dir.path(), "other", &vec![b'B'; page as usize]);
+    for (start, end) in [(0, page), (page, 2 * page)] {
+        let text = refused_in(dir.path(), &format!("{start}..{end}"), "patch --diff other");
+        let said = format!(
+            "cannot compare 0x0..{:#x}: only {start:#x}..{end:#x} is mapped",
+            2 * page
+        );
+        assert!(text.contains(&said), "{text}");
+    }
+    let text = refused_in(dir.path(), "..", "patch --diff other");
+    let tip = format!("'mmapctl remap f --size {page:#x}'");
+    assert!(
+        text.contains(&format!("the other {page}")) && text.contains(&tip),
+        "{text}"
+    );
+    file(dir.path(), "other", &vec![b'A'; 2 * page as usize]);
+    let args = ["-q", "map", "f", "-c", "patch --diff other"];
+    assert!(mmapctl(dir.path(), &args).output().unwrap().status.success());
+}

@@ -378,6 +378,7 @@ fn print_diff(region: &mut Region, other: &Path, job: Job<'_>) -> anyhow::Result
     let json = job.globals.json;
     let differing = diff(
         region,
+        &job.file(),
         &mut theirs,
         |text| {
             if json {

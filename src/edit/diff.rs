@@ -3,7 +3,7 @@
 use super::compare::read_or_zeros;
 use super::write::ScriptWriter;
 use crate::exit::Failure;
-use crate::mapping::{Ahead, Region, Span, Step};
+use crate::mapping::{Ahead, Cause, Error, Region, Span, Step};
 use std::thread::Scope;
 
 /// Equal bytes up to this many between two differences do not end a line.
@@ -19,20 +19,30 @@ const LONG: u64 = 64 << 20;
 const CHUNK: u64 = 256 << 10;
 const AHEAD: usize = 8;
 
-/// Writes the script that turns `from` into `to`; gives the number of bytes that differ.
+/// Writes the script that turns `from`, a file that one types as `name`, into `to`; gives the number of bytes that
+/// differ.
 ///
 /// # Errors
-/// Files of different length; what keeps either from being read.
+/// A file that is mapped in part, for a script is one of a whole file; files of different length; what keeps either from
+/// being read.
 pub fn diff(
     from: &mut Region,
+    name: &str,
     to: &mut Region,
     sink: impl FnMut(&[u8]) -> anyhow::Result<()>,
     step: &mut Step<'_>,
 ) -> anyhow::Result<u64> {
     let (span, other) = (from.span(), to.span());
+    let whole = Span::first(from.length());
+    if !span.contains(whole) {
+        return Err(Error::new("compare", Some(whole), Cause::NotMapped(span)).into());
+    }
     if span != other {
         let message = format!("it has {} bytes, the other {}", span.len(), other.len());
-        let tip = "make the lengths equal with 'mmapctl remap FILE --size N'";
+        let tip = format!(
+            "make the lengths equal with 'mmapctl remap {name} --size {:#x}'",
+            other.len()
+        );
         return Err(Failure::trouble(message).tip(tip).into());
     }
     let mut script = ScriptWriter::new(span.len(), span.len(), sink);
