@@ -5,7 +5,7 @@ mod common;
 use common::{State, as_ordinary_user, file, has, mmapctl, noise, peer, refused, refused_without_touching};
 use common::{report, run, run_with, scratch, sparse, spawnable, told};
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 
 /// Applies a script to `f` and the undo script to that, and the undo script of this to that again: the first gives the
@@ -57,6 +57,27 @@ fn the_undo_script_says_what_stood_there() {
         "# mmapctl-patch 1\nsize 0xa\n0x2: 616263 -> 323334\n"
     );
     assert_eq!(report(dir.path(), "patch f -o 8 00 --undo v")["undo"], "v");
+}
+
+#[test]
+fn an_undo_script_is_readable_for_no_more_people_than_the_file() {
+    let dir = scratch();
+    for (of_file, umask, of_script) in [
+        (0o600, "002", 0o600),
+        (0o640, "002", 0o640),
+        (0o755, "002", 0o644),
+        (0o666, "077", 0o600),
+    ] {
+        let path = file(dir.path(), "f", b"secret");
+        fs::set_permissions(&path, fs::Permissions::from_mode(of_file)).unwrap();
+        let line = format!("umask {umask} && exec \"$0\" patch f -o 0 00 --undo u -q");
+        let mut command = std::process::Command::new("sh");
+        let command = command.current_dir(dir.path()).args(["-c", &line, common::BINARY]);
+        assert!(command.status().unwrap().success());
+        let mode = fs::metadata(dir.path().join("u")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, of_script, "{of_file:o}, umask {umask}");
+        fs::remove_file(dir.path().join("u")).unwrap();
+    }
 }
 
 #[test]
@@ -218,7 +239,6 @@ fn the_undo_script_and_its_name_are_on_the_device_before_the_first_store() {
 
 #[test]
 fn a_folder_that_takes_no_files_is_refused_before_anything_is_written() {
-    use std::os::unix::fs::PermissionsExt;
     let test = "a_folder_that_takes_no_files_is_refused_before_anything_is_written";
     let dir = scratch();
     let path = file(dir.path(), "f", &[0; 8]);

@@ -19,6 +19,7 @@ use serde_json::json;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 // Without a doc comment, which clap would take for the verb's description.
@@ -169,7 +170,8 @@ impl OnRegion for Options {
         }
         let undo = self.undo.as_deref();
         if let Some(path) = undo {
-            save_undo(path, &mut edits, &mut comparison, len)?;
+            let mode = region.backing().facts().mode;
+            save_undo(path, mode, &mut edits, &mut comparison, len)?;
         }
         let durability = match &place {
             Some(place) => Durability::Atomic(place),
@@ -304,8 +306,9 @@ impl Options {
 /// The most offsets that a JSON report lists; the script has them all.
 const MOST_OFFSETS: usize = 1000;
 
-/// `--undo`: the reverse script, durable with its name before the first store.
-fn save_undo(path: &Path, edits: &mut Edits, comparison: &mut Comparison, len: u64) -> anyhow::Result<()> {
+/// `--undo`: the reverse script, durable with its name before the first store, of a file with this mode. It has bytes of
+/// the file, and so is readable for no more people.
+fn save_undo(path: &Path, mode: u32, edits: &mut Edits, comparison: &mut Comparison, len: u64) -> anyhow::Result<()> {
     let failed = || {
         let message = format!(
             "nothing was written: cannot make the undo script '{}'",
@@ -316,6 +319,7 @@ fn save_undo(path: &Path, edits: &mut Edits, comparison: &mut Comparison, len: u
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
+        .mode(mode & 0o666 | 0o600)
         .open(path)
         .or_fail(failed)?;
     let write = || -> anyhow::Result<()> {
