@@ -218,6 +218,29 @@ fn a_size_with_an_arrow_grows_and_shrinks_the_file_with_its_edits() {
 }
 
 #[test]
+fn a_size_that_changes_the_length_behind_an_edit_is_refused_and_a_guard_is_not() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", b"0123456789");
+    for text in [
+        "0: 30 -> 58\nsize 10 -> 12\n10: 0000 -> 6161\n",
+        "0: 30 -> 58\nsize 10 -> 8\n",
+        "0: text:0 -> 58\n# why\nsize 10 -> 12\n",
+    ] {
+        let told = refused_script(dir.path(), text);
+        assert!(
+            told.contains("the length is changed behind the edit of line 1"),
+            "{told}"
+        );
+    }
+    assert!(script(dir.path(), "0: 30 -> 58\nsize 10\n").ends_with("exit 0"));
+    // With an edit of the command line it goes.
+    file(dir.path(), "s", b"size 10 -> 12\n10: 0000 -> 6161\n");
+    let output = mmapctl(dir.path(), &["patch", "f", "-e", "1: 31 -> 59", "--script", "s"]).output();
+    assert_eq!(output.unwrap().status.code(), Some(0));
+    assert_eq!(fs::read(&path).unwrap(), b"XY23456789aa");
+}
+
+#[test]
 fn edits_past_the_new_end_are_refused() {
     let dir = scratch();
     file(dir.path(), "f", b"0123456789");

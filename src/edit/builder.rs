@@ -422,6 +422,11 @@ impl Builder {
         let Some(after) = after.filter(|after| *after != self.len) else {
             return Ok(());
         };
+        // What came before was held against the length that the file has now.
+        if let Some(Origin::Line(line)) = self.edits.notes.last().map(|note| note.origin()) {
+            let failure = Failure::trouble(format!("the length is changed behind the edit of line {line}"));
+            return Err(failure.tip("put the size line in front of the edits").into());
+        }
         if after > i64::MAX as u64 {
             let failure = Failure::trouble(format!("{after:#x} is more than any file can have"));
             return Err(failure.tip("64-bit file offsets end at 0x7fffffffffffffff").into());
