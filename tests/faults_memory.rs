@@ -3,9 +3,10 @@
 
 mod common;
 
-use common::{noise, scratch, skip, sparse, spawnable};
+use common::{limited, noise, scratch, skip, sparse, spawnable, tmpfs_scratch};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -67,6 +68,27 @@ fn a_sparse_file_of_a_tib_takes_no_memory() {
     ] {
         stays_small(dir.path(), line, None);
     }
+}
+
+#[test]
+fn the_longest_file_that_there_is_takes_no_list_of_its_parts() {
+    const TEST: &str = "the_longest_file_that_there_is_takes_no_list_of_its_parts";
+    let Some(dir) = tmpfs_scratch(TEST) else { return };
+    if let Err(error) = File::create(dir.path().join("f")).and_then(|file| file.set_len(7 << 60)) {
+        return skip(TEST, &format!("a file of 7 EiB: {error}"));
+    }
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // Such a list would take 2 TiB; the limit is there so that the machine is not asked for them.
+    let room = "-v 4000000";
+    let started = limited(dir.path(), room, &["sync", "f", "--async"]).output().unwrap();
+    assert!(started.status.success(), "{}", common::told(&started));
+    let mut command = limited(dir.path(), room, &["cat", "f", "--access", "4"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut read = [1; 16];
+    child.stdout.take().unwrap().read_exact(&mut read).unwrap();
+    assert_eq!(read, [0; 16]);
+    // The reader has gone.
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -152,11 +152,13 @@ impl Region {
 
     /// `span` as it is mapped: of the page cache so much at a time that memory stays flat. Of a device in one, as a
     /// driver may understand the offset as the name of a mapping (UIO does), from which it then goes on.
-    fn parts(&self, span: Span) -> Vec<Span> {
-        if self.backing().facts().has_end() {
-            return span.windows(WINDOW).collect();
-        }
-        vec![span].into_iter().filter(|span| !span.is_empty()).collect()
+    fn parts(&self, span: Span) -> impl Iterator<Item = Span> + use<> {
+        let at_a_time = if self.backing().facts().has_end() {
+            WINDOW
+        } else {
+            u64::MAX
+        };
+        span.windows(at_a_time)
     }
 
     /// The address of `part`, all of which is mapped, and of a file or device nothing beyond its pages.

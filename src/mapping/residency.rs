@@ -226,9 +226,9 @@ pub fn unwritten(region: &Region, span: Span) -> Option<u64> {
     if span.is_empty() {
         return Some(0);
     }
-    // In parts, which several threads share where the cache is one of small folios.
+    // In parts, which several threads share where the cache is one of small folios; of too many, one is enough to know.
     let page = region.backing().facts().page;
-    let spans: Vec<_> = span.pages(page).windows(COUNTED).collect();
+    let spans: Vec<_> = span.pages(page).windows(COUNTED).take(MOST_PARTS + 1).collect();
     let mut tallies = vec![Tally::default(); spans.len()];
     let unit = page / super::page_size();
     let counted = spans.len() <= MOST_PARTS && count_cache(region, &spans, &mut tallies);
