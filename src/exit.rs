@@ -301,6 +301,7 @@ fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
 
 fn remedy(limit: &Limit) -> String {
     match limit {
+        Limit::Addresses { .. } => "map less at a time, such as --length 1T".into(),
         Limit::AddressSpace { .. } => "raise it with 'ulimit -v unlimited'".into(),
         Limit::CommitLimit { .. } => {
             "raise vm.overcommit_ratio, add swap, or allow overcommit with 'sysctl vm.overcommit_memory=1'".into()

@@ -364,6 +364,27 @@ fn a_small_address_space_is_explained_by_name() {
 }
 
 #[test]
+fn more_memory_than_there_are_addresses_is_explained_whatever_it_is_made_of() {
+    let dir = scratch();
+    for memory in [
+        "--anonymous",
+        "--memfd",
+        "--anonymous --huge",
+        "--memfd --huge",
+        "/dev/zero",
+    ] {
+        for length in ["0xffffffffffffffff", "0x7fffffffffffffff", "1000000T"] {
+            let text = refused(dir.path(), &format!("map {memory} --noreserve -n {length}"), b"");
+            let explained =
+                text.contains("a process of this machine has addresses for ") && text.contains("--length 1T");
+            // On a kernel without them.
+            let no_huge = memory.contains("--huge") && text.contains("no huge pages of that size");
+            assert!(explained || no_huge, "{memory} {length}: {text}");
+        }
+    }
+}
+
+#[test]
 fn a_tebibyte_works_without_reserve_and_else_works_or_is_explained() {
     let dir = scratch();
     let mode = fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap();

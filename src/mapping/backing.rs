@@ -238,7 +238,9 @@ impl Backing {
         let file = made.map_err(|errno| Error::sys("make a memfd", None, errno))?;
         let mut backing = Backing::new(file, true, false)?;
         backing.facts.kind = Kind::Memfd;
-        backing.set_len(len.next_multiple_of(huge.unwrap_or(1)))?;
+        // What 64 bits cannot count, a file cannot have.
+        let whole = len.checked_next_multiple_of(huge.unwrap_or(1));
+        backing.set_len(whole.unwrap_or(u64::MAX))?;
         Ok(backing)
     }
 
@@ -447,13 +449,20 @@ impl Backing {
     }
 
     /// ftruncate(2). The caller has unmapped what a shrinking would take away.
+    ///
+    /// # Errors
+    /// EFBIG for what no file offset can count, too; what ftruncate says.
     pub fn set_len(&mut self, len: u64) -> Result<()> {
         let file = self.file("set its length")?;
         let fd = file.as_raw_fd();
+        let failed = |errno| Error::sys("set its length", None, errno);
+        if i64::try_from(len).is_err() {
+            return Err(failed(Errno::EFBIG));
+        }
         let result = traced(file.set_len(len).map(|()| 0).map_err(|error| errno_of(&error)), || {
             format!("ftruncate({fd}, {len})")
         });
-        result.map_err(|errno| Error::sys("set its length", None, errno))?;
+        result.map_err(failed)?;
         self.facts.len = len;
         Ok(())
     }

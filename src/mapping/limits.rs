@@ -8,6 +8,13 @@ use std::io::Read;
 /// A limit that stood in the way. All amounts are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
+    /// The addresses that a process has on this machine (of x86-64, 47 bits of them).
+    Addresses {
+        /// How many there are.
+        limit: u64,
+        /// What the mapping asked for.
+        wanted: u64,
+    },
     /// RLIMIT_AS, the size of the address space, see setrlimit(2).
     AddressSpace {
         /// The limit's value.
@@ -73,6 +80,10 @@ pub enum Limit {
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Limit::Addresses { limit, wanted } => write!(
+                f,
+                "a process of this machine has addresses for {limit} bytes, and {wanted} are wanted"
+            ),
             Limit::AddressSpace { limit, needed } => write!(
                 f,
                 "the address space limit RLIMIT_AS is {limit} bytes, and {needed} are needed"
@@ -123,6 +134,7 @@ impl fmt::Display for Limit {
 /// What the limits were measured against, so that the reasoning is a pure function of it.
 #[derive(Debug, Clone, Default)]
 struct State {
+    addresses: u64,
     address_space: u64,
     address_space_limit: u64,
     overcommit: u64,
@@ -139,10 +151,28 @@ pub(super) fn behind_mmap(len: u64, charged: bool) -> Option<Limit> {
     State::read().explain(len, charged)
 }
 
+impl Limit {
+    /// What stands in the way of a mapping so long that there is no number for its length in whole pages.
+    pub fn of_addresses(wanted: u64) -> Limit {
+        let limit = addresses();
+        Limit::Addresses { limit, wanted }
+    }
+}
+
+/// How many addresses a process has. The kernel does not say, but puts the stack at their upper end.
+fn addresses() -> u64 {
+    let on_the_stack = 0u8;
+    let address = std::ptr::from_ref(&on_the_stack).addr() as u64;
+    address.checked_next_power_of_two().unwrap_or(u64::MAX)
+}
+
 /// The limit that explains ENOMEM from an mmap of `len` bytes in huge pages of `page` bytes.
 pub(super) fn behind_huge(len: u64, page: u64) -> Option<Limit> {
     if page <= super::page_size() {
         return None;
+    }
+    if len > addresses() {
+        return Some(Limit::of_addresses(len));
     }
     let folder = format!("/sys/kernel/mm/hugepages/hugepages-{}kB", page / 1024);
     let count = |name: &str| {
@@ -220,6 +250,7 @@ impl State {
                 .unwrap_or(0)
         };
         State {
+            addresses: addresses(),
             address_space: number("/proc/self/statm") * super::page_size(),
             address_space_limit: getrlimit(Resource::RLIMIT_AS).map_or(u64::MAX, |(soft, _)| soft),
             overcommit: number("/proc/sys/vm/overcommit_memory"),
@@ -239,6 +270,13 @@ impl State {
 
     fn explain(&self, len: u64, charged: bool) -> Option<Limit> {
         let needed = self.address_space.saturating_add(len);
+        // Of the last addresses the kernel keeps some back.
+        if needed.saturating_add(super::page_size()) > self.addresses {
+            return Some(Limit::Addresses {
+                limit: self.addresses,
+                wanted: len,
+            });
+        }
         if needed > self.address_space_limit {
             return Some(Limit::AddressSpace {
                 limit: self.address_space_limit,
@@ -277,6 +315,7 @@ mod tests {
 
     fn roomy() -> State {
         State {
+            addresses: 1 << 47,
             address_space: 1 << 20,
             address_space_limit: u64::MAX,
             overcommit: 1,
@@ -294,7 +333,20 @@ mod tests {
     }
 
     #[test]
-    fn a_small_address_space_is_named_first() {
+    fn more_than_there_are_addresses_is_named_before_any_limit_that_could_be_raised() {
+        let state = State {
+            address_space_limit: 1 << 30,
+            overcommit: 2,
+            ..roomy()
+        };
+        for len in [1 << 47, u64::MAX] {
+            let text = state.explain(len, true).unwrap().to_string();
+            assert!(text.contains("has addresses for 140737488355328 bytes"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_small_address_space_is_named_next() {
         let state = State {
             address_space_limit: 1 << 30,
             overcommit: 2,
@@ -353,6 +405,9 @@ mod tests {
     #[test]
     fn this_machine_can_be_read() {
         let state = State::read();
+        // Of any thread, whose stack may be elsewhere.
+        let elsewhere = std::thread::spawn(addresses).join().unwrap();
+        assert!(state.addresses > 1 << 30 && state.addresses == elsewhere);
         assert!(state.memory > 0 && state.address_space > 0 && state.map_count > 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::cmd::options::{Where, address};
 use crate::exit::{Failure, Layer};
-use crate::mapping::{self, Access, Backing, Cause, Facts, Kind, Prot, Region, Shape, Span, Visibility};
+use crate::mapping::{self, Access, Backing, Cause, Facts, Kind, Limit, Prot, Region, Shape, Span, Visibility};
 use crate::quantity::Qty;
 use anyhow::Context;
 use clap::ValueEnum;
@@ -174,10 +174,20 @@ fn no_such_pages() -> Failure {
         .tip("'ls /sys/kernel/mm/hugepages' shows which it has; write --huge=2M")
 }
 
-/// The length of memory that has none of its own.
+/// The length of memory that has none of its own, of which there is a number for its whole pages, too.
 pub(super) fn wanted_len(place: &Where, page: u64) -> anyhow::Result<u64> {
     match place.length {
-        Some(length) if place.offset.is_none() => Ok(length.bytes(page)?),
+        Some(length) if place.offset.is_none() => {
+            let len = length.bytes(page)?;
+            let whole = len.checked_next_multiple_of(page).map(i64::try_from);
+            match whole {
+                Some(Ok(_)) => Ok(len),
+                _ => {
+                    let cause = Cause::Limit(Limit::of_addresses(len));
+                    Err(mapping::Error::new("map", Some(Span::first(len)), cause).into())
+                }
+            }
+        }
         _ => {
             let failure = Failure::trouble("how much memory to map is not said");
             Err(failure.tip("add --length 4K, and no --offset or --range").into())
