@@ -1,5 +1,7 @@
 //! What a verb did, as text and as JSON: built once, in order, from the same facts.
 
+mod frame;
+
 use crate::cli::Globals;
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::Span;
@@ -96,9 +98,9 @@ impl Report {
     /// What write(2) says, and [`ReaderGone`], behind which there is nobody to go on for.
     pub fn print_anew(&self, globals: &Globals) -> anyhow::Result<()> {
         if globals.json {
-            return anew(&(self.json() + "\n"), globals);
+            return out((self.json() + "\n").as_bytes());
         }
-        anew(&self.text, globals)
+        anew(&self.text, &more_lines)
     }
 
     /// The JSON object alone.
@@ -119,14 +121,25 @@ impl std::fmt::Display for ReaderGone {
     }
 }
 
-/// As [`Report::print_anew`], for a text, or a line of JSON, made elsewhere.
-pub fn anew(text: &str, globals: &Globals) -> anyhow::Result<()> {
-    if globals.json || !io::stdout().is_terminal() {
+/// As [`Report::print_anew`], for a text made elsewhere: as much of it as the terminal has room for now, with a last line
+/// in which `left_out` tells of the others.
+pub fn anew(text: &str, left_out: &dyn Fn(&[&str]) -> String) -> anyhow::Result<()> {
+    if !io::stdout().is_terminal() {
         return out(text.as_bytes());
     }
-    // Each line to its end, and nothing of what stood below.
-    let text = text.replace('\n', "\x1b[K\n");
-    out(format!("\x1b[H{text}\x1b[J").as_bytes())
+    let frame = match terminal() {
+        Some(size) => frame::fitting(text, size, left_out),
+        None => text.into(),
+    };
+    // Each line into an empty row, and nothing of what stood below.
+    let rows: String = frame.lines().flat_map(|line| ["\x1b[K", line, "\n"]).collect();
+    out(format!("\x1b[H{rows}\x1b[J").as_bytes())
+}
+
+/// What there is to say of lines left out, where they are of no kind of their own.
+pub fn more_lines(left_out: &[&str]) -> String {
+    let lines = plural(left_out.len() as u64, "line");
+    format!("{lines} more, in a larger terminal")
 }
 
 /// The columns and lines of the terminal that stdout is; `None` where it is none, or does not say (TIOCGWINSZ).

@@ -219,11 +219,58 @@ fn on_a_terminal_a_watch_redraws_in_place_what_fits() {
             "{screen}"
         );
         assert_eq!(
-            screen.lines().filter(|line| line.ends_with("\x1b[K")).count(),
+            screen.lines().filter(|line| line.starts_with("\x1b[K")).count(),
             7,
             "{screen}"
         );
     }
+}
+
+#[test]
+fn what_is_watched_on_a_terminal_takes_no_more_rows_and_columns_than_it_has() {
+    const TEST: &str = "what_is_watched_on_a_terminal_takes_no_more_rows_and_columns_than_it_has";
+    let dir = scratch();
+    file(dir.path(), "f", &noise(1 << 20));
+    fs::create_dir(dir.path().join("many")).unwrap();
+    for number in 0..30 {
+        file(&dir.path().join("many"), &format!("number-{number}"), b"x");
+    }
+    let fits = |size: (u32, u32), line: &str| {
+        let args = format!("{line} --watch=100ms");
+        let Some(text) = on_terminal(TEST, dir.path(), size, &args) else {
+            return;
+        };
+        let screens: Vec<_> = text.split("\x1b[H").skip(1).collect();
+        assert!(!screens.is_empty(), "{args}: {text}");
+        for screen in screens {
+            let plain = without_escapes(screen);
+            let columns = plain.lines().map(|line| line.chars().count()).max();
+            let of_text = (columns.unwrap_or(0), plain.lines().count() + 1);
+            assert!(
+                of_text.0 <= size.0 as usize && of_text.1 <= size.1 as usize,
+                "{args} at {size:?}: {plain}"
+            );
+        }
+    };
+    std::thread::scope(|scope| {
+        for size in [(60, 24), (30, 8), (20, 6), (70, 3)] {
+            for line in ["cat f -n 1K --color always", "map f", "map -R many"] {
+                let fits = &fits;
+                scope.spawn(move || fits(size, line));
+            }
+        }
+    });
+}
+
+/// A text as one sees it on a terminal, without its colours.
+fn without_escapes(text: &str) -> String {
+    let parts = text.split("\x1b[");
+    let rest = |part: &str| {
+        part.split_once(|c: char| c.is_ascii_alphabetic())
+            .map(|(_, rest)| rest.to_string())
+    };
+    let first = text.split("\x1b[").next().unwrap_or_default().to_string();
+    std::iter::once(first).chain(parts.skip(1).filter_map(rest)).collect()
 }
 
 // ---- watching ------------------------------------------------------------------------------------------------------

@@ -42,14 +42,9 @@ pub(super) fn watch(region: &mut Region, plan: &Plan<'_>, interval: Duration, jo
         let look = Look::at(region, plan)?;
         let changed = look.changed(before.as_ref());
         if job.globals.json {
-            report::anew(&look.json(plan, &changed, job), job.globals)?;
+            report::out(look.json(plan, &changed, job).as_bytes())?;
         } else {
-            let text = look.text(format, style, changed);
-            let text = match report::terminal() {
-                Some((_, lines)) => fitting(&text, lines),
-                None => text,
-            };
-            report::anew(&text, job.globals)?;
+            report::anew(&look.text(format, style, changed), &left_out)?;
         }
         before = Some(look);
         if signals.wait(Some(interval)).is_some() {
@@ -165,22 +160,14 @@ fn is_cut_short(error: &anyhow::Error) -> bool {
     )
 }
 
-/// As much of `text` as a terminal of so many lines shows without scrolling, and what that leaves out.
-fn fitting(text: &str, lines: usize) -> String {
-    let room = lines.saturating_sub(1).max(1);
-    let all: Vec<&str> = text.lines().collect();
-    if all.len() <= room {
-        return text.into();
-    }
-    let (shown, rest) = all.split_at(room - 1);
-    let changed = |line: &&&str| line.starts_with('>') || line.contains(dump::MARK);
-    let mut text: String = shown.iter().flat_map(|line| [*line, "\n"]).collect();
-    text += &format!(
-        "{} more, {} with changes; --length or a larger terminal shows all\n",
-        report::plural(rest.len() as u64, "line"),
-        rest.iter().filter(changed).count()
-    );
-    text
+/// What is said of the rows that a terminal has no room for.
+fn left_out(rows: &[&str]) -> String {
+    let changed = |row: &&&str| row.starts_with('>') || row.contains(dump::MARK);
+    format!(
+        "{} more, {} with changes; --length or a larger terminal shows all",
+        report::plural(rows.len() as u64, "line"),
+        rows.iter().filter(changed).count()
+    )
 }
 
 #[cfg(test)]
@@ -188,16 +175,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_the_terminal_is_counted() {
-        let text = "a\nb\n> c\nd\x1b[7me\n";
-        assert_eq!(fitting(text, 5), text);
+    fn of_rows_left_out_it_is_told_how_many_changed() {
         assert_eq!(
-            fitting(text, 4),
-            "a\nb\n2 lines more, 2 with changes; --length or a larger terminal shows all\n"
-        );
-        assert_eq!(
-            fitting(text, 0),
-            "4 lines more, 2 with changes; --length or a larger terminal shows all\n"
+            left_out(&["a", "> c", "d\x1b[7me"]),
+            "3 lines more, 2 with changes; --length or a larger terminal shows all"
         );
     }
 

@@ -8,8 +8,9 @@ use crate::report::{self, Report, plural};
 use crate::session::memfd_path;
 use std::os::fd::AsRawFd;
 
-/// Cells of the picture.
+/// Cells of the picture, at the most, and the columns beside them.
 const CELLS: u64 = 64;
+const BESIDE: u64 = 4;
 
 /// The report of a region as it is now.
 pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report> {
@@ -17,7 +18,8 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
     let kind = region.backing().facts().kind;
     let shape = region.shape();
     let span = region.span();
-    let seen = survey(region, CELLS)?;
+    let fit = report::terminal().map(|(columns, _)| (columns as u64).saturating_sub(BESIDE));
+    let seen = survey(region, fit.map_or(CELLS, |fit| fit.clamp(1, CELLS)))?;
     let backing = match kind {
         Kind::Regular => "file",
         Kind::BlockDevice => "block device",

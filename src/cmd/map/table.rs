@@ -257,8 +257,8 @@ impl<'a> Table<'a> {
                 self.text += &format!("held by process {pid}, until SIGTERM or Ctrl-C\n");
             }
         }
-        if self.anew {
-            return report::anew(&self.text, self.globals);
+        if self.anew && !self.globals.json {
+            return report::anew(&self.text, &report::more_lines);
         }
         self.write()
     }

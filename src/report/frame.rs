@@ -1,0 +1,79 @@
+//! A frame: as much of a text as a terminal shows without wrapping a line or scrolling, so that the next one can be
+//! drawn over it.
+
+use std::borrow::Cow;
+
+/// A text in rows that fit a terminal; `left_out` says in the last one what the lines say that have no row.
+pub(super) fn fitting(text: &str, (columns, rows): (usize, usize), left_out: &dyn Fn(&[&str]) -> String) -> String {
+    // The cursor waits in the last row.
+    let room = rows.saturating_sub(1).max(1);
+    let mut lines: Vec<&str> = text.lines().collect();
+    let last = if lines.len() > room {
+        let rest = lines.split_off(room - 1);
+        left_out(&rest)
+    } else {
+        String::new()
+    };
+    lines.extend(last.lines());
+    lines
+        .iter()
+        .flat_map(|line| [cut(line, columns), "\n".into()])
+        .collect()
+}
+
+/// The beginning of a line that takes so many columns; of its colours, which take none, each is whole, and none goes on
+/// behind the cut.
+fn cut(line: &str, columns: usize) -> Cow<'_, str> {
+    let (mut taken, mut colored, mut escape) = (0, false, false);
+    for (at, c) in line.char_indices() {
+        if escape {
+            // "ESC [", and numbers up to a letter.
+            escape = !c.is_ascii_alphabetic();
+        } else if c == '\x1b' {
+            (escape, colored) = (true, true);
+        } else {
+            taken += width(c);
+            if taken > columns {
+                let end = if colored { "\x1b[0m" } else { "" };
+                return format!("{}{end}", &line[..at]).into();
+            }
+        }
+    }
+    line.into()
+}
+
+/// The columns of a character, or more: in names there may be any, and one of East Asia or a picture takes two.
+fn width(c: char) -> usize {
+    match c as u32 {
+        0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff => 2,
+        0xfe30..=0xfe6f | 0xff00..=0xff60 | 0xffe0..=0xffe6 | 0x1f000..=0x3fffd => 2,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_row_is_told_of_in_the_last_one() {
+        let fit = |rows| fitting("a\nb\nc\nd\n", (9, rows), &|rest| format!("{} more\n", rest.len()));
+        assert_eq!(fit(5), "a\nb\nc\nd\n");
+        assert_eq!(fit(4), "a\nb\n2 more\n");
+        assert_eq!(fit(0), "4 more\n");
+        let wide = fitting("a\nb\nc\n", (3, 3), &|_| "and others".into());
+        assert_eq!(wide, "a\nand\n");
+    }
+
+    #[test]
+    fn a_line_is_cut_at_the_last_column_and_its_colour_ends_there() {
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("abcd", 3), "abc");
+        assert_eq!(cut("│é│x", 3), "│é│");
+        assert_eq!(cut("a\x1b[38;5;9mbc\x1b[0m", 3), "a\x1b[38;5;9mbc\x1b[0m");
+        assert_eq!(cut("a\x1b[38;5;9mbcd\x1b[0m", 3), "a\x1b[38;5;9mbc\x1b[0m");
+        // One that fits by half does not.
+        assert_eq!(cut("ab日本", 3), "ab");
+        assert_eq!(cut("", 0), "");
+    }
+}
