@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{as_ordinary_user, check_refusal, file, is_disk, json, limited, mmapctl, noise, page_size};
+use common::{Mount, as_ordinary_user, check_refusal, file, is_disk, json, limited, mmapctl, noise, page_size, sparse};
 use common::{refused, report, run, scratch, skip, spawnable, told};
 use predicates::prelude::*;
 use std::fs::{self, Permissions};
@@ -350,6 +350,21 @@ fn a_small_limit_on_locked_memory_is_explained_by_name() {
         "{text}"
     );
     assert!(text.contains("ulimit -l"), "{text}");
+}
+
+#[test]
+fn pages_that_a_full_file_system_has_no_room_for_are_not_locked_and_it_says_so() {
+    const TEST: &str = "pages_that_a_full_file_system_has_no_room_for_are_not_locked_and_it_says_so";
+    let Some(mount) = Mount::tmpfs(TEST, "1m") else { return };
+    sparse(mount.path(), "f", 64 << 10);
+    mount.fill();
+    for line in ["map f --lock", "map f --lock --prot rw", "map f --lock --private"] {
+        let text = refused(mount.path(), line, b"");
+        assert!(
+            text.contains("cannot lock 0x0..0x10000: no room: the file system is full (ENOSPC)"),
+            "{line}: {text}"
+        );
+    }
 }
 
 #[test]
