@@ -6,6 +6,7 @@ use crate::report::{describe, shown};
 use nix::errno::Errno;
 use serde_json::{Map, Value, json};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// What the exit code says: above all, whether the file changed.
@@ -148,6 +149,8 @@ impl Told {
         };
         // From the outside in: a verb that knows better than the core has spoken first.
         let mut exit = None;
+        // The file that a tip is about is the one named last.
+        let mut nearest: Option<&Path> = None;
         for layer in error.chain() {
             if let Some(failure) = layer.downcast_ref::<Failure>() {
                 exit = exit.max(Some(failure.exit));
@@ -156,15 +159,20 @@ impl Told {
             } else if let Some(file) = layer.downcast_ref::<InFile>() {
                 // The outermost is the verb's; a script or an @FILE may be named further in.
                 told.path = told.path.or_else(|| Some(file.path.clone()));
+                nearest = Some(&file.path);
             } else if let Some(core) = layer.downcast_ref::<mapping::Error>() {
                 told.offset = core.span.map(mapping::Span::start);
-                told.tip = told.tip.or_else(|| tip_for(&core.cause, told.path.as_deref()));
+                told.tip = told.tip.or_else(|| tip_for(&core.cause, nearest));
                 if let Cause::Interrupted(signal) = core.cause {
                     told.signal = Some(signal);
                 }
             } else if let Some(refusal) = layer.downcast_ref::<quantity::Refusal>() {
                 let tip = Some(refusal.tip.clone()).filter(|tip| !tip.is_empty());
                 told.tip = told.tip.or(tip);
+            } else if let Some(io) = layer.downcast_ref::<std::io::Error>() {
+                // What else may be wrong with a file that is only read, whoever reads it knows.
+                let folder = nearest.filter(|_| io.kind() == std::io::ErrorKind::IsADirectory);
+                told.tip = told.tip.or(folder.map(in_folder));
             } else if let Some(Interrupted(signal)) = layer.downcast_ref::<Interrupted>() {
                 told.signal = Some(*signal);
             }
@@ -242,8 +250,18 @@ fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
     let file = path.map_or("FILE".into(), quoted);
     let tip = match cause {
         Cause::Sys(Errno::ENOENT) => {
-            "mmapctl never creates a file; make one of zeros with 'truncate -s 64K FILE'".into()
+            let folder = path.and_then(there).unwrap_or(Path::new("."));
+            format!(
+                "'ls {}' shows what is there; a new file, which no verb makes, comes by 'truncate -s 64K {file}'",
+                quoted(folder)
+            )
         }
+        Cause::Sys(Errno::ENOTDIR) => {
+            let part = path.and_then(there).map_or(file, quoted);
+            format!("on the way there is a file where a folder should be: 'ls -ld {part}'")
+        }
+        Cause::Sys(Errno::ELOOP) => format!("a symbolic link is in the way, or a circle of them: 'namei {file}'"),
+        Cause::Sys(Errno::ENXIO) => format!("nothing is behind it now; 'ls -l {file}' shows which device it stands for"),
         Cause::Sys(Errno::EACCES) => format!("see who may: 'ls -l {file}'"),
         Cause::Sys(Errno::ENODEV) => format!("its bytes come by read(2) alone: 'cat {file}'"),
         Cause::Sys(Errno::EPERM) if path.is_some_and(is_char_device) => {
@@ -268,6 +286,9 @@ fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
         Cause::Full(_) => format!("make room: 'df -h {file}'"),
         Cause::Shrunk { .. } | Cause::Vanished => "another process cut the file short; run again when it is done".into(),
         Cause::PastEnd { .. } => format!("see its length with 'stat {file}'; grow it with 'mmapctl remap {file} --size +4K'"),
+        Cause::Protection("changes in it never reach a file") => "map the file with --shared".into(),
+        Cause::Protection("the mapping is read-only") => "map it with --prot rw, or leave out --prot".into(),
+        Cause::Protection(why) if why.ends_with("(PROT_NONE)") => "map it with --prot r, or leave out --prot".into(),
         Cause::NotMapped(_) => "give a range within it, or map more of the file".into(),
         Cause::AddressTaken(_) => "leave out --address, or see what is where: mmapctl map FILE -c '! cat /proc/$MMAPCTL_PID/maps'".into(),
         Cause::Unaligned(address, page) => {
@@ -275,7 +296,8 @@ fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
         }
         Cause::NoRoomBehind => "leave out --no-move".into(),
         Cause::Unmappable("a directory") => format!("name a file in it; 'mmapctl map -R {file}' looks at all of them"),
-        Cause::Unmappable("a character device") => {
+        Cause::Unmappable("a socket") => format!("its bytes come by a connection: 'socat - UNIX-CONNECT:{file}'"),
+        Cause::Unmappable("a character device") if path.is_some_and(may_have_registers) => {
             format!("its bytes come by read(2): 'cat {file}'; registers that it lets one map, by 'mmapctl cat {file} --range 0x0..+4 --access 4'")
         }
         Cause::Unmappable(_) => format!("its bytes come by read(2) alone: 'cat {file}'"),
@@ -321,6 +343,27 @@ fn remedy(limit: &Limit) -> String {
     }
 }
 
+fn in_folder(path: &Path) -> String {
+    format!("name a file in it: 'ls {}' shows them", quoted(path))
+}
+
+/// The nearest there is on the way to `path`.
+fn there(path: &Path) -> Option<&Path> {
+    path.ancestors().skip(1).find(|path| path.symlink_metadata().is_ok())
+}
+
+/// Whether a character device may be one that can be mapped, which memory's own (but for /dev/mem), terminals and
+/// consoles are not; their numbers are in devices.txt of the kernel.
+fn may_have_registers(path: &Path) -> bool {
+    use nix::sys::stat::{major, minor, stat};
+    let number = stat(path).map_or(0, |stat| stat.st_rdev);
+    match (major(number), minor(number)) {
+        (1, minor) => minor == 1,
+        (4 | 5 | 136..=143, _) => false,
+        _ => true,
+    }
+}
+
 fn is_char_device(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_char_device())
@@ -330,21 +373,42 @@ fn on_hugetlbfs(path: &Path) -> bool {
     nix::sys::statfs::statfs(path).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::HUGETLBFS_MAGIC)
 }
 
-/// A path as one types it in a shell.
+/// A path as one types it in a shell, where it is one word, no option, and the very same bytes.
 pub fn quoted(path: &Path) -> String {
-    let text = shown(path);
+    let bytes = path.as_os_str().as_bytes();
+    let dash = if bytes.starts_with(b"-") { "./" } else { "" };
     let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
+    match path.to_str() {
+        Some(text) if !text.is_empty() && text.chars().all(plain) => format!("{dash}{text}"),
+        Some(text) if !text.chars().any(char::is_control) => format!("'{dash}{}'", text.replace('\'', "'\\''")),
+        _ => format!("$'{dash}{}'", escaped(bytes)),
     }
+}
+
+/// For within `$'...'`, in which a shell takes a backslash as C does.
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\n' => text += "\\n",
+                '\t' => text += "\\t",
+                '\\' | '\'' => text.extend(['\\', c]),
+                c if c.is_control() => text += &hex(c.encode_utf8(&mut [0; 4]).as_bytes()),
+                c => text.push(c),
+            }
+        }
+        text += &hex(chunk.invalid());
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use mapping::Span;
+    use std::ffi::OsStr;
 
     fn told(error: impl Into<anyhow::Error>) -> Told {
         Told::of(&error.into())
@@ -394,5 +458,16 @@ mod tests {
     fn a_file_name_that_a_shell_would_split_is_quoted_in_tips() {
         assert_eq!(quoted(Path::new("fw.bin")), "fw.bin");
         assert_eq!(quoted(Path::new("it's a")), r"'it'\''s a'");
+        assert_eq!(quoted(Path::new("")), "''");
+    }
+
+    #[test]
+    fn a_file_name_that_is_no_plain_text_can_be_pasted_all_the_same() {
+        let raw = |bytes: &'static [u8]| quoted(Path::new(OsStr::from_bytes(bytes)));
+        assert_eq!(raw(b"-x.bin"), "./-x.bin");
+        assert_eq!(raw(b"-a b"), "'./-a b'");
+        assert_eq!(raw(b"a\nb"), r"$'a\nb'");
+        assert_eq!(raw(b"-\x1b\t'\\"), r"$'./-\x1b\t\'\\'");
+        assert_eq!(raw(b"\xffe \xc3\xa9"), r"$'\xffe é'");
     }
 }

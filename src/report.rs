@@ -80,12 +80,20 @@ impl Report {
         } else {
             self.text.clone()
         };
-        let (exit, file) = if self.changed {
-            (Exit::NotDurable, "the file was changed")
+        let (exit, file, tip) = if self.changed {
+            (
+                Exit::NotDurable,
+                "the file was changed",
+                "it is done, so do not run it again; 'mmapctl sync FILE' makes it durable",
+            )
         } else {
-            (Exit::Trouble, "nothing was changed")
+            (
+                Exit::Trouble,
+                "nothing was changed",
+                "make room where stdout goes, or leave the report out with --quiet",
+            )
         };
-        let unprinted = || Failure::new(exit, format!("the report is lost, and {file}"));
+        let unprinted = || Failure::new(exit, format!("the report is lost, and {file}")).tip(tip);
         match out(text.as_bytes()) {
             Err(error) if !error.is::<ReaderGone>() => Err(error).or_fail(unprinted),
             _ => Ok(()),

@@ -461,6 +461,41 @@ fn what_cannot_be_mapped_is_refused() {
 }
 
 #[test]
+fn what_stands_in_the_way_is_told_with_what_to_type() {
+    let dir = scratch();
+    file(dir.path(), "q", &noise(100));
+    fs::create_dir(dir.path().join("folder")).unwrap();
+    std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
+    for (line, tip) in [
+        ("cat q/x", "'ls -ld q'"),
+        ("cat loop", "'namei loop'"),
+        ("cat folder/missing/x", "'ls folder' shows"),
+        ("cat -- -x", "'truncate -s 64K ./-x'"),
+        ("cat /dev/null", "by read(2) alone: 'cat /dev/null'"),
+        ("patch q --script folder", "'ls folder'"),
+        ("remap q --size 7E", "7340032T for exbibytes, or 0x7e for hex"),
+    ] {
+        let text = run(dir.path(), line);
+        assert!(text.contains(tip) && text.ends_with("exit 2"), "{line}: {text}");
+    }
+    for (rights, verb, tip) in [
+        ("none", "cat", "--prot r,"),
+        ("r", "patch -o 0 00", "--prot rw,"),
+        ("r", "zero -r ..4", "--prot rw,"),
+    ] {
+        let output = mmapctl(dir.path(), &["map", "q", "--prot", rights, "-c", verb]).output();
+        let text = check_refusal(verb, &output.unwrap());
+        assert!(text.contains(tip), "{verb}: {text}");
+    }
+    for (command, code, tip) in [("no-such", 127, "'command -v no-such'"), ("./q", 126, "'ls -l ./q'")] {
+        let text = run(dir.path(), &format!("map q -- {command}"));
+        assert!(text.contains(tip) && text.ends_with(&format!("exit {code}")), "{text}");
+    }
+    let lost = common::into_full(dir.path(), &["patch", "q", "-o", "0", "text:new"]);
+    assert!(told(&lost).contains("do not run it again"), "{}", told(&lost));
+}
+
+#[test]
 fn a_shared_writable_mapping_needs_the_right_to_write() {
     const TEST: &str = "a_shared_writable_mapping_needs_the_right_to_write";
     let dir = scratch();

@@ -233,6 +233,10 @@ fn not_hex(text: &str) -> String {
         && let Some(bytes) = times(n, 512)
     {
         format!("{}B for bytes, {bytes} for disk blocks of 512 bytes, or ", bytes / 512)
+    } else if let Some(t) = text.strip_suffix('E').and_then(|base| times(base, 1 << 20))
+        && Unit::Bytes(1 << 40).times(t).is_some()
+    {
+        format!("{t}T for exbibytes, or ")
     } else if let Some((base, exponent)) = text.split_once(['e', 'E'])
         && let Some(power) = exponent.parse().ok().and_then(|n| 10u64.checked_pow(n))
         && let Some(value) = times(base, power)

@@ -2,7 +2,7 @@
 
 use crate::cli::{self, Globals};
 use crate::cmd::options::duration;
-use crate::exit::{Exit, Failure, Layer};
+use crate::exit::{Exit, Failure, Layer, quoted};
 use crate::report;
 use crate::session::Beside;
 use crate::signals::Signals;
@@ -78,8 +78,13 @@ impl Stand {
             Err(error) => {
                 // The codes that env(1) and the shells give.
                 let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
-                let name = report::shown(Path::new(&self.command[0]));
-                let failed = || Failure::trouble(format!("cannot run '{name}'")).code(code);
+                let command = Path::new(&self.command[0]);
+                let (name, typed) = (report::shown(command), quoted(command));
+                let tip = match code {
+                    127 => format!("'command -v {typed}' tells whether it is in PATH; give its path where it is not"),
+                    _ => format!("see whether it is a program, and who may run it: 'ls -l {typed}'"),
+                };
+                let failed = || Failure::trouble(format!("cannot run '{name}'")).code(code).tip(tip);
                 if let Err(error) = Err::<(), _>(error).or_fail(failed) {
                     cli::tell(globals, "map", &error);
                 }
