@@ -411,7 +411,13 @@ fn a_watch_is_of_rows_and_of_what_fits_memory() {
         let text = refused(dir.path(), &format!("cat f -n 16 --watch -f {format}"), b"");
         assert!(text.contains("no rows to mark"), "{text}");
     }
-    assert!(run(dir.path(), "cat f -n 16 --watch=0").contains("some time must pass between two looks"));
+    for often in ["0", "0.0001ms", "9ms"] {
+        let told = run(dir.path(), &format!("cat f -n 16 --watch={often}"));
+        assert!(
+            told.contains("some time must pass between two looks: write 10ms or more"),
+            "{told}"
+        );
+    }
 }
 
 #[test]

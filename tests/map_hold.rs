@@ -235,6 +235,20 @@ fn the_mapping_is_the_one_that_the_kernel_lists() {
 }
 
 #[test]
+fn a_mapping_that_is_held_for_a_while_says_for_how_long() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(100));
+    for line in ["map f --hold=0.02", "map f f --hold=20ms"] {
+        let told = run(dir.path(), line);
+        assert!(
+            told.contains(", for 20ms, or until SIGTERM or Ctrl-C\n"),
+            "{line}: {told}"
+        );
+        assert!(told.ends_with("exit 0"), "{line}: {told}");
+    }
+}
+
+#[test]
 fn a_held_mapping_ends_on_a_signal_with_0() {
     let dir = scratch();
     file(dir.path(), "f", &noise(10_000));

@@ -149,9 +149,8 @@ impl Args {
             return self.options.show(region, job);
         }
         let mut report = seen::report(region, job)?;
-        if self.stand.hold.is_some() {
-            let pid = std::process::id();
-            report = report.fact("held", format!("by process {pid}, until SIGTERM or Ctrl-C"));
+        if let Some(held) = self.stand.held() {
+            report = report.fact("held", held);
         }
         report.print(job.globals)
     }

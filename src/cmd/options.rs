@@ -340,7 +340,10 @@ pub(crate) fn units(span: Span, width: Width) -> anyhow::Result<()> {
 /// The time between two looks, which is some.
 pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("some time must pass between two looks, such as 100ms".into()),
+        // More often than that, nobody sees it, and a processor does nothing else.
+        interval if interval < Duration::from_millis(10) => {
+            Err("some time must pass between two looks: write 10ms or more, such as 100ms".into())
+        }
         interval => Ok(interval),
     }
 }

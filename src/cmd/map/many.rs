@@ -64,7 +64,7 @@ impl Args {
         // From before the mappings are announced.
         let signals = self.stand.signals()?;
         let (name, beside) = (plural(table.files(), "file"), Beside::of_many(table.length()));
-        table.finish(&walk, self.stand.hold.is_some() && outcome.is_ok())?;
+        table.finish(&walk, self.stand.held().filter(|_| outcome.is_ok()))?;
         outcome?;
         let worst = walk.worst;
         if let Some((interval, signals)) = &watch {
@@ -92,7 +92,7 @@ impl Args {
                 Err(error) if error.is::<Stopped>() => break,
                 outcome => outcome?,
             }
-            table.finish(&walk, false)?;
+            table.finish(&walk, None)?;
         }
         Ok(())
     }

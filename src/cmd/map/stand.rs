@@ -40,6 +40,13 @@ impl Stand {
         }
     }
 
+    /// By whom the mapping is held, and for how long, for a report; `None` where it is not.
+    pub(super) fn held(&self) -> Option<String> {
+        let pid = std::process::id();
+        let time = self.hold?.map_or(String::new(), |limit| format!("for {limit:?}, or "));
+        Some(format!("by process {pid}, {time}until SIGTERM or Ctrl-C"))
+    }
+
     /// Whether somebody is to be served while the mapping stands.
     pub(super) fn is_asked(&self) -> bool {
         self.hold.is_some() || self.ready_fd.is_some() || !self.command.is_empty()

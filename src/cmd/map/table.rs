@@ -193,7 +193,7 @@ impl<'a> Table<'a> {
     ///
     /// # Errors
     /// Those of [`report::out`].
-    pub(super) fn finish(mut self, walk: &Walk<'_>, held: bool) -> anyhow::Result<()> {
+    pub(super) fn finish(mut self, walk: &Walk<'_>, held: Option<String>) -> anyhow::Result<()> {
         if !self.speaks {
             return Ok(());
         }
@@ -252,9 +252,8 @@ impl<'a> Table<'a> {
                 &count(dirty),
                 &name,
             );
-            if held {
-                let pid = std::process::id();
-                self.text += &format!("held by process {pid}, until SIGTERM or Ctrl-C\n");
+            if let Some(held) = held {
+                self.text += &format!("held {held}\n");
             }
         }
         if self.anew && !self.globals.json {
