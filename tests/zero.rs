@@ -298,6 +298,17 @@ fn sync_is_told_apart() {
 }
 
 #[test]
+fn a_dry_run_has_made_nothing_durable() {
+    let dir = scratch();
+    file(dir.path(), "f", &[1; 100]);
+    for options in ["--sync", "--sync --sparsify", "--sync --punch"] {
+        let told = report(dir.path(), &format!("zero f -r .. {options} --dry-run"));
+        assert_eq!(told["durable"], false, "{options}: {told}");
+    }
+    assert_eq!(report(dir.path(), "zero f -r .. --sync")["durable"], true);
+}
+
+#[test]
 fn the_safety_rules_of_writers_hold() {
     common::keeps_the_safety_rules_of_writers("zero FILE -o 0 -n 1");
 }

@@ -176,7 +176,7 @@ impl Options {
             .range(span)
             .field("method", method)
             .field("dry_run", self.dry_run)
-            .field("durable", self.sync)
+            .field("durable", self.sync && !self.dry_run)
             .field("allocated_before", usage.map(|(before, _)| before.allocated))
             .field("allocated_after", usage.map(|(_, after)| after.allocated))
             .field("recovered", job.recovered)
