@@ -4,7 +4,7 @@ mod frame;
 
 use crate::cli::Globals;
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::Span;
+use crate::mapping::{Region, Span};
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,16 +17,20 @@ use std::path::Path;
 /// The version of the JSON objects: fields may be added under the same number, never changed or removed.
 const SCHEMA: u64 = 1;
 
+const ROOM: &str = "make room where stdout goes, or leave the report out with --quiet";
+
 /// A verb's report.
 #[derive(Debug)]
 pub struct Report {
     object: Map<String, Value>,
     text: String,
     changed: bool,
+    /// Of memory alone, which goes with the process.
+    of_memory: bool,
 }
 
 impl Report {
-    /// A report of `verb` about `path`; `changed` says whether bytes of the file are other than before.
+    /// A report of `verb` about `path`; `changed` says whether bytes of it are other than before.
     pub fn new(verb: &str, path: Option<&Path>, changed: bool) -> Report {
         let mut object = Map::new();
         object.insert("schema".into(), json!(SCHEMA));
@@ -40,6 +44,15 @@ impl Report {
             object,
             text: String::new(),
             changed,
+            of_memory: path.is_none(),
+        }
+    }
+
+    /// What changed is bytes of `region`, which may be memory that reaches no file.
+    pub fn stored_in(self, region: &Region) -> Report {
+        Report {
+            of_memory: self.of_memory || !region.reaches_file(),
+            ..self
         }
     }
 
@@ -80,20 +93,16 @@ impl Report {
         } else {
             self.text.clone()
         };
-        let (exit, file, tip) = if self.changed {
-            (
+        let (exit, what, tip) = match (self.changed, self.of_memory) {
+            (true, false) => (
                 Exit::NotDurable,
                 "the file was changed",
                 "it is done, so do not run it again; 'mmapctl sync FILE' makes it durable",
-            )
-        } else {
-            (
-                Exit::Trouble,
-                "nothing was changed",
-                "make room where stdout goes, or leave the report out with --quiet",
-            )
+            ),
+            (true, true) => (Exit::Trouble, "memory was changed, and no file", ROOM),
+            (false, _) => (Exit::Trouble, "nothing was changed", ROOM),
         };
-        let unprinted = || Failure::new(exit, format!("the report is lost, and {file}")).tip(tip);
+        let unprinted = || Failure::new(exit, format!("the report is lost, and {what}")).tip(tip);
         match out(text.as_bytes()) {
             Err(error) if !error.is::<ReaderGone>() => Err(error).or_fail(unprinted),
             _ => Ok(()),

@@ -493,6 +493,23 @@ fn what_stands_in_the_way_is_told_with_what_to_type() {
     }
     let lost = common::into_full(dir.path(), &["patch", "q", "-o", "0", "text:new"]);
     assert!(told(&lost).contains("do not run it again"), "{}", told(&lost));
+    for verb in ["patch -o 0 text:New", "patch -o 0 text:New! --access 4", "zero -r ..4"] {
+        for memory in [
+            &["q", "--private"][..],
+            &["--memfd", "-n", "4K"],
+            &["--anonymous", "-n", "4K"],
+        ] {
+            let lost = told(&common::into_full(
+                dir.path(),
+                &[&["map"], memory, &["-c", verb]].concat(),
+            ));
+            assert!(
+                lost.contains("the report is lost, and memory was changed, and no file"),
+                "{lost}"
+            );
+            assert!(lost.ends_with("exit 2"), "{verb}: {lost}");
+        }
+    }
 }
 
 #[test]

@@ -200,7 +200,9 @@ impl OnRegion for Options {
             }
         }
         drop(progress);
-        self.report(&edits, &comparison, len, job).print(job.globals)
+        self.report(&edits, &comparison, len, job)
+            .stored_in(region)
+            .print(job.globals)
     }
 }
 

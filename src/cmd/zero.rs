@@ -144,7 +144,7 @@ impl OnRegion for Options {
         if let Some(bytes) = would_free {
             report = report.fact("would free", format!("{} of data at most", size(bytes)));
         }
-        allocated(report, usage).print(job.globals)
+        allocated(report, usage).stored_in(region).print(job.globals)
     }
 }
 

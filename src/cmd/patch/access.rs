@@ -124,6 +124,7 @@ impl Options {
             .field("durable", self.sync)
             .field("atomic", false)
             .line(line)
+            .stored_in(region)
             .print(job.globals)
     }
 }
