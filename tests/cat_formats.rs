@@ -262,6 +262,35 @@ fn what_is_watched_on_a_terminal_takes_no_more_rows_and_columns_than_it_has() {
     });
 }
 
+#[test]
+fn a_watch_follows_the_size_of_its_terminal() {
+    const TEST: &str = "a_watch_follows_the_size_of_its_terminal";
+    if !has(TEST, "script") || !has(TEST, "stty") || !has(TEST, "tty") {
+        return;
+    }
+    let dir = scratch();
+    file(dir.path(), "f", &noise(64));
+    let binary = common::BINARY;
+    let line = format!("stty cols 80 rows 24; tty; LC_ALL=C.UTF-8 '{binary}' cat f --watch=10ms --color never");
+    let mut child = std::process::Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .current_dir(dir.path())
+        .env("SHELL", "/bin/sh")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let terminal = lines.next().unwrap();
+    let mut shows = |part: &str| lines.any(|line| line.contains(part));
+    assert!(shows("\x1b[K  00000010  "));
+    common::peer(dir.path(), "stty", &["-F", terminal.trim(), "cols", "45"]);
+    // Eight bytes a row in place of sixteen.
+    assert!(shows("\x1b[K  00000008  "));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 /// A text as one sees it on a terminal, without its colours.
 fn without_escapes(text: &str) -> String {
     let parts = text.split("\x1b[");

@@ -98,6 +98,15 @@ impl OnRegion for Options {
     }
 }
 
+/// In rows that fit the terminal, as it is now, beside `margin` columns; `end` is the last offset.
+fn fitted(style: Style, end: u64, margin: usize) -> Style {
+    let fit = report::terminal().map(|(columns, _)| Fit::of(columns.saturating_sub(margin), end, style.unicode));
+    Style {
+        fit: fit.unwrap_or_default(),
+        ..style
+    }
+}
+
 impl Options {
     /// `name` is what the file is called in a C source.
     fn plan<'a>(&self, region: &Region, name: &'a [u8], globals: &Globals) -> anyhow::Result<Plan<'a>> {
@@ -111,15 +120,13 @@ impl Options {
         let span = self.place.to_read(region)?;
         let color = format == Format::Hex && globals.color().color(&std::io::stdout());
         let unicode = report::is_utf8();
-        // Marks take two columns where they are not colour.
-        let margin = if self.watch.is_some() && !color { 2 } else { 0 };
-        let fit = report::terminal().map(|(columns, _)| Fit::of(columns.saturating_sub(margin), span.end(), unicode));
         let style = Style {
             color,
             squeeze: !self.no_squeeze,
             unicode,
-            fit: fit.unwrap_or_default(),
+            fit: Fit::default(),
         };
+        let style = fitted(style, span.end(), 0);
         let dump = format.dump(name);
         if self.skip_holes && (dump.is_some() || globals.json) {
             let failure = Failure::trouble("--skip-holes is for raw output into a file, which this is not");

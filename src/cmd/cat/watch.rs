@@ -1,6 +1,6 @@
 //! `cat --watch`: look after look at one range, with what has changed since the last marked.
 
-use super::{Job, Plan};
+use super::{Job, Plan, fitted};
 use crate::cmd::options::size;
 use crate::dump::{self, Style};
 use crate::exit::Failure;
@@ -35,6 +35,8 @@ pub(super) fn watch(region: &mut Region, plan: &Plan<'_>, interval: Duration, jo
         let tip = "say which part: --offset OFFSET --length 256";
         return Err(Failure::trouble(message).tip(tip).into());
     }
+    // Marks take two columns where they are not colour.
+    let margin = if style.color { 0 } else { 2 };
     let signals = Signals::hold(&[])?;
     let mut before = None;
     loop {
@@ -44,6 +46,7 @@ pub(super) fn watch(region: &mut Region, plan: &Plan<'_>, interval: Duration, jo
         if job.globals.json {
             report::out(look.json(plan, &changed, job).as_bytes())?;
         } else {
+            let style = fitted(style, plan.span.end(), margin);
             report::anew(&look.text(format, style, changed), &left_out)?;
         }
         before = Some(look);
