@@ -19,6 +19,9 @@ const SCHEMA: u64 = 1;
 
 const ROOM: &str = "make room where stdout goes, or leave the report out with --quiet";
 
+/// How much of a [`Stream`] is gathered before it is written out, in bytes.
+const STREAMED: usize = 256 << 10;
+
 /// A verb's report.
 #[derive(Debug)]
 pub struct Report {
@@ -123,6 +126,74 @@ impl Report {
     /// The JSON object alone.
     pub fn json(&self) -> String {
         Value::Object(self.object.clone()).to_string()
+    }
+}
+
+/// A JSON object with one field that is too long to be held, which is written as it comes.
+pub struct Stream {
+    text: Vec<u8>,
+    /// How the field ends.
+    end: &'static str,
+    /// What comes before the next item of a list.
+    comma: &'static str,
+}
+
+impl Stream {
+    /// The object of `report`, up to a field of this name, which is a text.
+    pub fn of_text(report: &Report, name: &str) -> Stream {
+        Stream::begin(report, name, "\"", "\"")
+    }
+
+    /// The same with a list.
+    pub fn of_list(report: &Report, name: &str) -> Stream {
+        Stream::begin(report, name, "[", "]")
+    }
+
+    fn begin(report: &Report, name: &str, begin: &str, end: &'static str) -> Stream {
+        let report = report.json();
+        let text = format!("{},{}:{begin}", report.trim_end_matches('}'), json!(name)).into_bytes();
+        Stream { text, end, comma: "" }
+    }
+
+    /// The next part of the text.
+    pub fn text(&mut self, part: &str) -> anyhow::Result<()> {
+        let quoted = json!(part).to_string();
+        self.text.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
+        self.write(STREAMED)
+    }
+
+    /// The next item of the list.
+    pub fn item(&mut self, item: &Value) -> anyhow::Result<()> {
+        self.text
+            .extend_from_slice(format!("{}{item}", std::mem::replace(&mut self.comma, ",")).as_bytes());
+        self.write(STREAMED)
+    }
+
+    /// Ends the field and, with what is known only now, the object. Where `result` says that there is no more to come, the
+    /// object breaks off, and the next one of a session begins on a line of its own.
+    ///
+    /// # Errors
+    /// That of `result`; what [`out`] says.
+    pub fn end(mut self, result: anyhow::Result<()>, more: &[(&str, Value)]) -> anyhow::Result<()> {
+        if result.is_ok() {
+            self.text.extend_from_slice(self.end.as_bytes());
+            for (name, value) in more {
+                self.text
+                    .extend_from_slice(format!(",{}:{value}", json!(name)).as_bytes());
+            }
+            self.text.push(b'}');
+        }
+        self.text.push(b'\n');
+        self.write(0)?;
+        result
+    }
+
+    fn write(&mut self, most: usize) -> anyhow::Result<()> {
+        if self.text.len() > most {
+            out(&self.text)?;
+            self.text.clear();
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use crate::dump::{self, Dump, Fit, Style};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{Access, Holes, Prot, Region, Span, Width, WriteOut};
 use crate::progress::Progress;
-use crate::report::{self, Report, describe};
+use crate::report::{self, Report, Stream, describe};
 use format::Format;
 use std::io::{ErrorKind, IsTerminal};
 use std::os::fd::AsFd;
@@ -230,19 +230,10 @@ fn json(region: &mut Region, plan: &Plan<'_>, job: Job<'_>, progress: &mut Progr
     if let Some(width) = plan.access {
         report = report.field("access", width.bytes());
     }
-    let report = report.json();
-    let mut text = format!("{},\"hex\":\"", report.trim_end_matches('}')).into_bytes();
+    let mut hex = Stream::of_text(&report, "hex");
     let read = plan.chunks(region, span, |chunk, bytes| {
-        text.extend(const_hex::encode(bytes).as_bytes());
-        report::out(&text)?;
-        text.clear();
+        hex.text(&const_hex::encode(bytes))?;
         Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)
     });
-    if read.is_err() {
-        // The object breaks off, and the next one of a session begins on a line of its own.
-        report::out(b"\n")?;
-        return read;
-    }
-    text.extend(b"\"}\n");
-    report::out(&text)
+    hex.end(read, &[])
 }

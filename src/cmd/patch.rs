@@ -12,7 +12,7 @@ use crate::edit::{
 use crate::exit::{Exit, Failure, Layer, Told, quoted};
 use crate::mapping::{Access, Prot, Region, Width};
 use crate::progress::Progress;
-use crate::report::{self, Report, plural};
+use crate::report::{self, Report, Stream, plural};
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde_json::json;
@@ -359,18 +359,16 @@ fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, job: J
         })?;
         return script.finish();
     }
-    let mut lines = Vec::new();
-    each_edit(edits, comparison, after, |at, old, new| {
-        lines.push(json!({"offset": at, "old": const_hex::encode(old), "new": const_hex::encode(new)}));
-        Ok(())
-    })?;
-    Report::new("patch", job.path, false)
+    let report = Report::new("patch", job.path, false)
         .field("dry_run", true)
         .field("size", len)
         .field("size_after", after)
-        .field("bytes_changed", comparison.differing)
-        .field("edits", lines)
-        .print(job.globals)
+        .field("bytes_changed", comparison.differing);
+    let mut lines = Stream::of_list(&report, "edits");
+    let told = each_edit(edits, comparison, after, |at, old, new| {
+        lines.item(&json!({"offset": at, "old": const_hex::encode(old), "new": const_hex::encode(new)}))
+    });
+    lines.end(told, &[])
 }
 
 /// `--diff`: the script that turns the file into `other`.
@@ -380,27 +378,22 @@ fn print_diff(region: &mut Region, other: &Path, job: Job<'_>) -> anyhow::Result
         .and_then(|backing| Ok(Region::sliding(backing, Prot::Read)?));
     let mut theirs = opened.in_file(other)?;
     let mut progress = Progress::reading(job.globals, "comparing", region.span().len());
-    let mut script = Vec::new();
-    let json = job.globals.json;
-    let differing = diff(
+    let report = Report::new("patch", job.path, false).field("other", other.to_string_lossy());
+    let mut script = job.globals.json.then(|| Stream::of_text(&report, "script"));
+    let mut differing = 0;
+    let told = diff(
         region,
         &job.file(),
         &mut theirs,
-        |text| {
-            if json {
-                script.extend_from_slice(text);
-                return Ok(());
-            }
-            report::out(text)
+        |text| match &mut script {
+            Some(script) => script.text(&String::from_utf8_lossy(text)),
+            None => report::out(text),
         },
         &mut |done| progress.step(done),
-    )?;
-    if json {
-        return Report::new("patch", job.path, false)
-            .field("other", other.to_string_lossy())
-            .field("bytes_differing", differing)
-            .field("script", String::from_utf8_lossy(&script))
-            .print(job.globals);
+    )
+    .map(|count| differing = count);
+    match script {
+        Some(script) => script.end(told, &[("bytes_differing", differing.into())]),
+        None => told,
     }
-    Ok(())
 }
