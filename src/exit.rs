@@ -287,7 +287,14 @@ fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
         Cause::Shrunk { .. } | Cause::Vanished => "another process cut the file short; run again when it is done".into(),
         Cause::PastEnd { .. } => format!("see its length with 'stat {file}'; grow it with 'mmapctl remap {file} --size +4K'"),
         Cause::Protection("changes in it never reach a file") => "map the file with --shared".into(),
-        Cause::Protection("the mapping is read-only") => "map it with --prot rw, or leave out --prot".into(),
+        Cause::Protection("the mapping is private, and its file is not to be changed") => {
+            "map it with --shared, or resize the mapping alone with --keep-file".into()
+        }
+        Cause::Protection("the mapping begins behind the new end" | "the mapping does not end where its file does") => {
+            "map the file as a whole, or resize the mapping alone with --keep-file".into()
+        }
+        Cause::Protection("shared anonymous memory stays as long as it was made") => "map a --memfd, or --private".into(),
+        Cause::Protection("the mapping is read-only" | "the file is open for reading only") => "map it with --prot rw, or leave out --prot".into(),
         Cause::Protection(why) if why.ends_with("(PROT_NONE)") => "map it with --prot r, or leave out --prot".into(),
         Cause::NotMapped(_) => "give a range within it, or map more of the file".into(),
         Cause::AddressTaken(_) => "leave out --address, or see what is where: mmapctl map FILE -c '! cat /proc/$MMAPCTL_PID/maps'".into(),

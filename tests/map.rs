@@ -473,6 +473,7 @@ fn what_stands_in_the_way_is_told_with_what_to_type() {
         ("cat -- -x", "'truncate -s 64K ./-x'"),
         ("cat /dev/null", "by read(2) alone: 'cat /dev/null'"),
         ("patch q --script folder", "'ls folder'"),
+        ("map q --address 0xffffffffffff0000", "leave it out"),
         ("remap q --size 7E", "7340032T for exbibytes, or 0x7e for hex"),
     ] {
         let text = run(dir.path(), line);
@@ -482,6 +483,8 @@ fn what_stands_in_the_way_is_told_with_what_to_type() {
         ("none", "cat", "--prot r,"),
         ("r", "patch -o 0 00", "--prot rw,"),
         ("r", "zero -r ..4", "--prot rw,"),
+        ("r", "remap --size 16K", "--prot rw,"),
+        ("none", "map --lock", "--prot r,"),
     ] {
         let output = mmapctl(dir.path(), &["map", "q", "--prot", rights, "-c", verb]).output();
         let text = check_refusal(verb, &output.unwrap());
@@ -491,6 +494,9 @@ fn what_stands_in_the_way_is_told_with_what_to_type() {
         let text = run(dir.path(), &format!("map q -- {command}"));
         assert!(text.contains(tip) && text.ends_with(&format!("exit {code}")), "{text}");
     }
+    let name = format!("--memfd={}", "x".repeat(250));
+    let long = mmapctl(dir.path(), &["map", &name, "-n", "4K"]).output().unwrap();
+    assert!(check_refusal("a long name", &long).contains("at most 249"));
     let lost = common::into_full(dir.path(), &["patch", "q", "-o", "0", "text:new"]);
     assert!(told(&lost).contains("do not run it again"), "{}", told(&lost));
     for verb in ["patch -o 0 text:New", "patch -o 0 text:New! --access 4", "zero -r ..4"] {

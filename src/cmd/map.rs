@@ -248,8 +248,14 @@ impl Options {
         match self.lock {
             Some(LockWhen::Now) => match region.lock(Lock::Now) {
                 // Of a page that cannot be had mlock says no more; bringing it in tells why.
-                Err(error) if error.cause == Cause::Sys(Errno::ENOMEM) && shape.prot != Prot::None => {
-                    let why = region.populate(span, how, &mut |_| Ok(())).err();
+                Err(error) if error.cause == Cause::Sys(Errno::ENOMEM) => {
+                    let why = match shape.prot {
+                        Prot::None => region.read(span.start(), &mut [0]).err().map(|why| Error {
+                            span: Some(span),
+                            ..why
+                        }),
+                        _ => region.populate(span, how, &mut |_| Ok(())).err(),
+                    };
                     let action = error.action;
                     return Err(why.map_or(error, |why| Error { action, ..why }).into());
                 }

@@ -264,9 +264,10 @@ impl Options {
             let failure = Failure::trouble(message);
             return Err(failure.tip("--method write stores zeros, and so does auto").into());
         }
+        let span = self.place.to_write(region)?;
         if !region.shape().prot.writes() && !self.dry_run {
             let cause = Cause::Protection("the mapping is read-only");
-            return Err(Error::new("zero", None, cause).into());
+            return Err(Error::new("zero", Some(span), cause).into());
         }
         if self.sync && !self.dry_run {
             to_be_durable(region)?;
@@ -276,7 +277,7 @@ impl Options {
         } else {
             Plan::Zero(method)
         };
-        Ok((self.place.to_write(region)?, plan))
+        Ok((span, plan))
     }
 }
 

@@ -106,7 +106,7 @@ impl Region {
         mut next: impl FnMut(u64, &mut [u8]) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         if !self.shape().prot.writes() {
-            return Err(Error::new("store", None, Cause::Protection("the mapping is read-only")).into());
+            return Err(Error::new("store", Some(span), Cause::Protection("the mapping is read-only")).into());
         }
         let span = self.check_units("store", span, width)?;
         let mut buf = [0; PART as usize];

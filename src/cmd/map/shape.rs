@@ -49,6 +49,9 @@ enum Rights {
     None,
 }
 
+/// Bytes of a memfd's name, see memfd_create(2).
+const LONGEST_NAME: usize = 249;
+
 impl Rights {
     fn prot(self) -> Prot {
         match self {
@@ -113,6 +116,10 @@ impl MapAs {
         let Some(name) = memfd else {
             return Ok(Backing::anonymous(len.next_multiple_of(huge.unwrap_or(1)), huge));
         };
+        if name.len() > LONGEST_NAME {
+            let failure = Failure::trouble(format!("the name has {} bytes", name.len()));
+            return Err(failure.tip(format!("one of at most {LONGEST_NAME} is allowed")).into());
+        }
         let name = CString::new(name).context("the name has a NUL in it")?;
         let made = Backing::memfd(&name, len, huge);
         let refused = |error: &mapping::Error| matches!(error.cause, Cause::Sys(Errno::ENODEV | Errno::EINVAL));
@@ -149,6 +156,12 @@ impl MapAs {
                 let message = "--dax takes a file of persistent memory, on a file system mounted with -o dax";
                 Failure::trouble(message).tip("leave it out: a store is durable after 'mmapctl sync'")
             }),
+            Err(error) if self.address.is_some() && error.cause == Cause::Sys(Errno::ENOMEM) => {
+                Err(error).or_fail(|| {
+                    let message = "at that --address there is no room for it";
+                    Failure::trouble(message).tip("leave it out, and the kernel finds a place")
+                })
+            }
             Err(error) if huge && unsupported(&error) => Err(error).or_fail(no_such_pages),
             Err(error) => Err(error.into()),
             Ok(_) => Ok(region),
