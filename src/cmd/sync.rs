@@ -193,14 +193,7 @@ impl Options {
             if much >= LONG {
                 proven(region.write_back(span, step))?;
             }
-            let flushed = match region.flush(span, self.invalidate) {
-                // What is too long to be mapped is flushed with the rest of its file.
-                Err(error) if matches!(error.cause, Cause::Limit(_)) && !self.invalidate => {
-                    region.flush_length().map(|()| Flush::Fdatasync)
-                }
-                flushed => flushed,
-            };
-            match proven(flushed)? {
+            match proven(region.flush(span, self.invalidate))? {
                 Flush::Msync => "msync",
                 Flush::Fdatasync => "fdatasync",
             }

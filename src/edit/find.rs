@@ -66,7 +66,13 @@ pub fn find(
             "'mmapctl cat FILE -x' shows what is there; a second run of the same patch ends here, too",
         ),
         Find::Nth(nth) if nth > count => answer(
-            format!("there are {count} matches, and number {nth} is wanted; nothing was written"),
+            format!(
+                "{}, and number {nth} is wanted; nothing was written",
+                match count {
+                    1 => "there is 1 match".to_string(),
+                    count => format!("there are {count} matches"),
+                }
+            ),
             "count from 1, or give --all",
         ),
         Find::Only if count > 1 => {

@@ -241,7 +241,12 @@ impl Region {
     /// cut meanwhile, at its new end; then all that are still there are stored.
     pub fn store(&mut self, pieces: &[Piece], payload: BorrowedFd<'_>, step: &mut Step<'_>) -> Result<()> {
         if !self.shape().prot.writes() {
-            return Err(Error::new("store", None, Cause::Protection("the mapping is read-only")));
+            let first = pieces.first().map(|piece| piece.span());
+            return Err(Error::new(
+                "store",
+                first,
+                Cause::Protection("the mapping is read-only"),
+            ));
         }
         let (total, all) = self.check_stores(pieces)?;
         if let Some(first) = pieces.first() {

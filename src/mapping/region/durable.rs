@@ -20,7 +20,7 @@ const NOTHING: Duration = Duration::from_millis(1);
 impl Region {
     /// Writes the dirty pages of `span` to the device and waits: msync(2) with MS_SYNC, and with MS_INVALIDATE
     /// when `invalidate` is set. Where the file is open for reading only, msync would return 0 and do nothing, so
-    /// fdatasync(2) of the whole file does that part.
+    /// fdatasync(2) of the whole file does that part; and it does all of it where the range is too long to be mapped.
     ///
     /// # Errors
     /// Final: the kernel has marked the pages clean, and trying again would prove nothing.
@@ -38,7 +38,13 @@ impl Region {
         }
         if (writable || invalidate) && !span.is_empty() {
             let failed = |errno| Error::sys(FLUSH, Some(span), errno);
-            self.msync(span, invalidate)?.map_err(failed)?;
+            match self.msync(span, invalidate) {
+                Err(error) if matches!(error.cause, Cause::Limit(_)) && !invalidate => {
+                    self.flush_length()?;
+                    return Ok(Flush::Fdatasync);
+                }
+                called => called?.map_err(failed)?,
+            }
         }
         Ok(if by_file { Flush::Fdatasync } else { Flush::Msync })
     }
