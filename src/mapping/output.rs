@@ -1,8 +1,8 @@
 //! The bytes of a region into a descriptor, by the shortest way that there is. Where the region is what its file holds,
-//! they need not come through this process: splice(2) lends the pages of the page cache to a pipe, copy_file_range(2)
-//! goes from file to file, which is a reflink where the file system has them, and where that will not do, they are
-//! spliced by way of a pipe of our own. Everything else, and whatever these refuse, is written straight from the mapping, and what is wrong comes to light
-//! there.
+//! they need not come through the mapping: splice(2) lends the pages of the page cache to a pipe, copy_file_range(2) goes
+//! from file to file, which is a reflink where the file system has them, and where that will not do, they are read and
+//! written. Everything else, and whatever these refuse, is written straight from the mapping, and what is wrong comes to
+//! light there.
 
 use super::Step;
 use super::backing::Kind;
@@ -17,10 +17,9 @@ use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SpliceFFlags, copy_file_range,
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{self, FsType, fstatfs};
-use nix::sys::uio::pwrite;
-use nix::unistd::{Whence, ftruncate, lseek64};
+use nix::sys::uio::{pread, pwrite};
+use nix::unistd::{Whence, ftruncate, lseek64, write};
 use std::fs::File;
-use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// What a pipe is asked to hold, in bytes: what an ordinary user may have (fs.pipe-max-size). With the 64 KiB that it
@@ -30,8 +29,13 @@ const PIPE: u64 = 1 << 20;
 /// The most bytes of one copy_file_range. A reflink takes no time, whatever its length; a copy does.
 const COPY: u64 = 64 << 20;
 
-/// File systems that have no way of their own from file to file. There copy_file_range goes by a pipe within the kernel
-/// that holds 64 KiB, and takes an eighth more of the processor than a larger one does.
+/// How many bytes [`Way::Relay`] takes at a time: they stay in the second-level cache. Of more, the page cache would make
+/// larger folios; for those a virtual machine that reports its free pages to its host has memory that the host must find
+/// anew, page by page, which takes five times as long as the copy.
+const RELAY: usize = 256 << 10;
+
+/// File systems that have no way of their own from file to file. There copy_file_range goes by a pipe within the kernel,
+/// which takes longer than two copies by way of a cache.
 const NO_COPIES: [FsType; 2] = [statfs::EXT4_SUPER_MAGIC, statfs::TMPFS_MAGIC];
 
 /// Where [`Region::write_to`] failed.
@@ -89,7 +93,7 @@ impl Region {
             sink,
             span,
             copies: Copies::default(),
-            pipe: None,
+            memory: Vec::new(),
         };
         if holes == Holes::Written || kind != SinkKind::File {
             return out.pass(self, span, step);
@@ -165,7 +169,7 @@ enum Way {
     Splice { until: u64 },
     /// copy_file_range(2).
     Copy,
-    /// splice(2) into a pipe of our own, and from there on.
+    /// pread(2) and write(2).
     Relay,
     /// write(2) from the mapping.
     Mapping,
@@ -177,8 +181,8 @@ struct Outlet<'a> {
     span: Span,
     way: Way,
     copies: Copies,
-    /// For [`Way::Relay`]; empty between two calls.
-    pipe: Option<(PipeReader, PipeWriter)>,
+    /// For [`Way::Relay`].
+    memory: Vec<u8>,
 }
 
 impl Outlet<'_> {
@@ -215,30 +219,21 @@ impl Outlet<'_> {
         self.write(region, rest, step)
     }
 
-    /// Takes some bytes from the start of `span` on through a pipe; says how many have arrived.
+    /// Takes some bytes from the start of `span` on through memory; says how many have arrived.
     fn relay(&mut self, file: &File, span: Span) -> nix::Result<usize> {
-        let io = |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-        let (reader, writer) = match self.pipe.take() {
-            Some(pipe) => pipe,
-            None => {
-                let (reader, writer) = std::io::pipe().map_err(io)?;
-                enlarge(writer.as_fd(), span.len())?;
-                (reader, writer)
-            }
-        };
-        let flags = SpliceFFlags::empty();
-        let (mut from, len) = (span.start() as i64, span.len().min(PIPE) as usize);
-        let taken = uninterrupted(|| splice(file, Some(&mut from), &writer, None, len, flags))?;
+        self.memory.resize(RELAY, 0);
+        let most = span.len().min(RELAY as u64) as usize;
+        let memory = &mut self.memory[..most];
+        let taken = uninterrupted(|| pread(file, memory, span.start() as i64))?;
         let mut arrived = 0;
         while arrived < taken {
-            match uninterrupted(|| splice(&reader, None, self.sink, None, taken - arrived, flags)) {
+            match uninterrupted(|| write(self.sink, &memory[arrived..taken])) {
                 Ok(count) if count > 0 => arrived += count,
-                // What is left in the pipe goes with it, and the next call takes it from the file once more.
+                // What has not arrived is taken from the file once more.
                 Err(errno) if arrived == 0 => return Err(errno),
-                _ => return Ok(arrived),
+                _ => break,
             }
         }
-        self.pipe = Some((reader, writer));
         Ok(arrived)
     }
 
