@@ -95,12 +95,32 @@ impl fmt::Display for InFile {
     }
 }
 
+/// The verb had put the file back before it failed: it is other than it was, whatever the exit code says of the verb.
+#[derive(Debug)]
+struct Recovered {
+    source: anyhow::Error,
+}
+
+impl std::error::Error for Recovered {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.source.as_ref())
+    }
+}
+
+impl fmt::Display for Recovered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("put back as it was before a patch that had been cut short, and then")
+    }
+}
+
 /// Adds to an error what one layer knows. (anyhow's own contexts cannot be found again in the middle of a chain.)
 pub trait Layer<T> {
     /// The exit code, and what it means for the file.
     fn or_fail(self, failure: impl FnOnce() -> Failure) -> anyhow::Result<T>;
     /// The file.
     fn in_file(self, path: &Path) -> anyhow::Result<T>;
+    /// Whether the file was put back first, as an atomic patch had been cut short.
+    fn after_recovery(self, recovered: bool) -> anyhow::Result<T>;
 }
 
 impl<T, E: Into<anyhow::Error>> Layer<T> for Result<T, E> {
@@ -118,6 +138,13 @@ impl<T, E: Into<anyhow::Error>> Layer<T> for Result<T, E> {
             anyhow::Error::from(InFile { path, source })
         })
     }
+
+    fn after_recovery(self, recovered: bool) -> anyhow::Result<T> {
+        self.map_err(|error| match recovered {
+            true => anyhow::Error::from(Recovered { source: error.into() }),
+            false => error.into(),
+        })
+    }
 }
 
 /// An error, as it is told to the user.
@@ -133,6 +160,7 @@ pub struct Told {
     tip: Option<String>,
     path: Option<PathBuf>,
     offset: Option<u64>,
+    recovered: bool,
 }
 
 impl Told {
@@ -146,6 +174,7 @@ impl Told {
             tip: None,
             path: None,
             offset: None,
+            recovered: false,
         };
         // From the outside in: a verb that knows better than the core has spoken first.
         let mut exit = None;
@@ -160,6 +189,8 @@ impl Told {
                 // The outermost is the verb's; a script or an @FILE may be named further in.
                 told.path = told.path.or_else(|| Some(file.path.clone()));
                 nearest = Some(&file.path);
+            } else if layer.is::<Recovered>() {
+                told.recovered = true;
             } else if let Some(core) = layer.downcast_ref::<mapping::Error>() {
                 told.offset = core.span.map(mapping::Span::start);
                 told.tip = told.tip.or_else(|| tip_for(&core.cause, nearest));
@@ -195,6 +226,7 @@ impl Told {
             tip,
             path: None,
             offset: None,
+            recovered: false,
         }
     }
 
@@ -223,6 +255,7 @@ impl Told {
         object.insert("error".into(), json!(self.message));
         object.insert("tip".into(), json!(self.tip));
         object.insert("offset".into(), json!(self.offset));
+        object.insert("recovered".into(), json!(self.recovered));
         object.insert("exit".into(), json!(self.code.unwrap_or(self.exit as u8)));
         format!("{}\n", Value::Object(object))
     }

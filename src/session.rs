@@ -289,7 +289,7 @@ fn unless_cut_short(region: &Region) -> anyhow::Result<()> {
 fn told(error: anyhow::Error, origin: &str, verb: &str, job: Job<'_>) -> u8 {
     let error = error.context(origin.to_string());
     let error = match job.path {
-        Some(path) => Err::<(), _>(error).in_file(path).err(),
+        Some(path) => Err::<(), _>(error).after_recovery(job.recovered).in_file(path).err(),
         None => Some(error.context(job.memory.to_string())),
     };
     error.map_or(0, |error| cli::tell(job.globals, verb, &error) as u8)

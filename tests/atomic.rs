@@ -88,6 +88,23 @@ fn every_verb_that_writes_recovers_first_and_says_so() {
     torn(dir.path());
     let text = run(dir.path(), &format!("-q {RECOVER}"));
     assert!(!text.contains(NOTE), "--quiet: {text}");
+
+    // A verb that then fails has changed the file all the same.
+    for line in [
+        "patch f -o 100 --expect 0000 dead",
+        "zero f -r ..1T",
+        "remap f --size 8000T",
+    ] {
+        for (options, said) in [("-q ", "put back as it was"), ("--json ", "\"recovered\":true")] {
+            torn(dir.path());
+            let text = run(dir.path(), &format!("{options}{line}"));
+            assert!(
+                text.contains(said) && !text.ends_with("exit 0"),
+                "{options}{line}: {text}"
+            );
+            assert!(fs::read(dir.path().join("f")).unwrap() == old(), "{options}{line}");
+        }
+    }
 }
 
 fn super_end() -> usize {

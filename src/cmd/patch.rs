@@ -126,7 +126,9 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
             let backing = args.writer.reader().open_for(&args.file, access)?;
             (Region::sliding(backing, Prot::Read)?, false)
         };
-        options.apply(&mut region, Job { recovered, ..job })
+        options
+            .apply(&mut region, Job { recovered, ..job })
+            .after_recovery(recovered)
     };
     work().in_file(&args.file)?;
     Ok(Exit::Done as u8)

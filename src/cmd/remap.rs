@@ -84,7 +84,9 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
             return view::run(args, job);
         }
         let (mut region, recovered) = args.writer.open(&args.file, globals)?;
-        args.options.apply(&mut region, Job { recovered, ..job })
+        args.options
+            .apply(&mut region, Job { recovered, ..job })
+            .after_recovery(recovered)
     };
     work().in_file(&args.file)?;
     Ok(Exit::Done as u8)

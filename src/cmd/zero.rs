@@ -97,7 +97,9 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
             (Region::sliding(backing, Prot::Read)?, false)
         };
         let job = job.writing(&args.writer);
-        args.options.apply(&mut region, Job { recovered, ..job })
+        args.options
+            .apply(&mut region, Job { recovered, ..job })
+            .after_recovery(recovered)
     };
     work().in_file(&args.file)?;
     Ok(Exit::Done as u8)
