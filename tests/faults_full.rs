@@ -376,6 +376,33 @@ fn a_readers_sync_that_the_device_does_not_take_is_3() {
 // ---- huge pages ----
 
 #[test]
+fn huge_pages_of_zeros_are_freed_and_holes_are_not_counted_among_them() {
+    let test = "huge_pages_of_zeros_are_freed_and_holes_are_not_counted_among_them";
+    let Some(_pool) = Pool::new(test, 8) else { return };
+    let Some(mount) = Mount::hugetlbfs(test) else { return };
+    let path = sparse(mount.path(), "f", 8 << 20);
+    let line = "map f -q -c";
+    let store = |verb| {
+        let words: Vec<_> = words(line).into_iter().chain([verb]).collect();
+        let output = mmapctl(mount.path(), &words).output().unwrap();
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+    };
+    store("zero -r 0..4M");
+    store("patch -o 5M 01");
+    for (line, said) in [
+        // It cannot know which of the zeros are a hole, but no more is there than is allocated.
+        ("zero f -r .. --sparsify --dry-run --json", "\"would_free\":6291456"),
+        // A part of a huge page stays.
+        ("zero f -r ..3M --sparsify --json", "\"freed\":2097152"),
+        ("zero f -r .. --sparsify --json", "\"freed\":2097152"),
+    ] {
+        let text = run(mount.path(), line);
+        assert!(text.contains(said), "{line}: {text}");
+    }
+    assert_eq!((allocated(&path), fs::read(&path).unwrap()[5 << 20]), (2 << 20, 1));
+}
+
+#[test]
 fn a_file_of_huge_pages_is_patched_zeroed_shown_mapped_and_resized() {
     let test = "a_file_of_huge_pages_is_patched_zeroed_shown_mapped_and_resized";
     let Some(_pool) = Pool::new(test, 8) else { return };

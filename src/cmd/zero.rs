@@ -215,8 +215,14 @@ impl Options {
             )?;
         }
         let after = region.backing().usage()?;
+        // hugetlbfs does not tell holes from data, and what has no block frees none.
+        let freed = match region.backing().facts().page > mapping::page_size() && !self.dry_run {
+            true => before.allocated.saturating_sub(after.allocated),
+            false => before.allocated,
+        };
+        let zeros = found.zeros.min(freed);
         let runs = plural(found.runs, "run");
-        let line = match (found.zeros, self.dry_run) {
+        let line = match (zeros, self.dry_run) {
             (0, _) => format!("{}: {span} has no block of zeros that could be freed", job.name()),
             (zeros, true) => format!(
                 "{}: {} of zeros in {span} would be freed, {runs}",
@@ -236,8 +242,8 @@ impl Options {
         let report = self
             .report(job, false, span, "sparsify", usage)
             .field("data", found.data)
-            .field("freed", (!self.dry_run).then_some(found.zeros))
-            .field("would_free", self.dry_run.then_some(found.zeros))
+            .field("freed", (!self.dry_run).then_some(zeros))
+            .field("would_free", self.dry_run.then_some(zeros))
             .field("runs", found.runs)
             .line(line);
         allocated(report, usage).print(job.globals)
