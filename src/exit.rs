@@ -349,7 +349,7 @@ fn tip_for(cause: &Cause, path: Option<&Path>) -> Option<String> {
         Cause::Refused(Refusal::BusyBlockDevice) => {
             "unmount it first ('lsblk' shows where it is in use); --force writes all the same, and may destroy a mounted file system".into()
         }
-        Cause::Locked => format!("'lslocks' and 'fuser -v {file}' show by whom; --lock-timeout 60s waits longer"),
+        Cause::Locked => format!("'lslocks' and 'fuser -v {file}' show by whom; a verb that writes waits longer with --lock-timeout 60s"),
         Cause::Limit(limit) => remedy(limit),
         Cause::Nonlinear(_) => "'remap --order linear' makes it a linear mapping of the file again".into(),
         Cause::Arrange(Hindrance::Private) => "map it with --shared, or write a new file with --to OUT".into(),
