@@ -151,7 +151,8 @@ impl Stream {
 
     fn begin(report: &Report, name: &str, begin: &str, end: &'static str) -> Stream {
         let report = report.json();
-        let text = format!("{},{}:{begin}", report.trim_end_matches('}'), json!(name)).into_bytes();
+        let open = report.strip_suffix('}').unwrap_or(&report);
+        let text = format!("{open},{}:{begin}", json!(name)).into_bytes();
         Stream { text, end, comma: "" }
     }
 

@@ -12,7 +12,7 @@ use super::options::{Reader, Where, Writer, interval};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::exit::{Failure, Layer};
-use crate::mapping::{ADVICE, Access, Advice, Backing, Cause, Error, Kind, Lock, Populate, Prot, Region, Span, warm};
+use crate::mapping::{ADVICE, Access, Advice, Backing, Kind, Lock, Prot, Region, Span, warm};
 use crate::progress::Progress;
 use crate::session::{Beside, Script};
 use crate::signals::Signals;
@@ -20,7 +20,6 @@ use anyhow::Context;
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use files::Files;
-use nix::errno::Errno;
 use shape::{MapAs, wanted_len};
 use stand::Stand;
 use std::path::{Path, PathBuf};
@@ -228,39 +227,18 @@ impl Options {
                 .advise(*advice)
                 .with_context(|| format!("--advise {}", advice.name))?;
         }
-        let shape = region.shape();
-        let span = region.span();
-        // As MAP_POPULATE and mlock have it: a private page that can be stored into is copied now.
-        let how = if shape.prot.writes() && !region.reaches_file() {
-            Populate::Write
-        } else {
-            Populate::Read
-        };
         if self.populate {
+            let span = region.span();
             let mut progress = Progress::reading(job.globals, "populating", span.len());
             // Its own page table is of use to nobody then, so what the page cache has is there.
-            if !stays && !self.works_on_table() && region.reaches_file() && shape.prot != Prot::None {
+            if !stays && !self.works_on_table() && region.reaches_file() && region.shape().prot != Prot::None {
                 warm(region, &mut |done| progress.step(done))?;
             } else {
-                region.populate(span, how, &mut |done| progress.step(done))?;
+                region.populate(span, region.populating(), &mut |done| progress.step(done))?;
             }
         }
         match self.lock {
-            Some(LockWhen::Now) => match region.lock(Lock::Now) {
-                // Of a page that cannot be had mlock says no more; bringing it in tells why.
-                Err(error) if error.cause == Cause::Sys(Errno::ENOMEM) => {
-                    let why = match shape.prot {
-                        Prot::None => region.read(span.start(), &mut [0]).err().map(|why| Error {
-                            span: Some(span),
-                            ..why
-                        }),
-                        _ => region.populate(span, how, &mut |_| Ok(())).err(),
-                    };
-                    let action = error.action;
-                    return Err(why.map_or(error, |why| Error { action, ..why }).into());
-                }
-                locked => locked?,
-            },
+            Some(LockWhen::Now) => region.lock(Lock::Now)?,
             Some(LockWhen::OnFault) => region.lock(Lock::OnFault)?,
             None => {}
         }

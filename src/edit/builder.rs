@@ -10,8 +10,6 @@ use crate::mapping::{Cause, Error, Piece, Region, Span, reserve_huge};
 use crate::quantity::{Offset, Qty, Refusal};
 use crate::report::plural;
 use nix::errno::Errno;
-use nix::sys::statfs::fstatfs;
-use std::os::fd::BorrowedFd;
 use std::str::FromStr;
 
 /// Behind [`MANY`] edits there is room for so many, which takes 64 MiB of address space and no memory until they come.
@@ -73,7 +71,7 @@ impl Builder {
             mapped: region.span(),
             of_file: region.backing().facts().is_file() && region.layout().is_none(),
             grow,
-            free: region.backing().fd().map_or(u64::MAX, free_bytes),
+            free: region.backing().room(),
             endless: !region.backing().facts().has_end(),
             reverse,
             ascending: true,
@@ -557,14 +555,6 @@ fn copy(source: &mut Spool, from: u64, len: u64, to: &mut Spool, buf: &mut [u8])
         from += part as u64;
     }
     Ok(())
-}
-
-/// How much room the file system of `file` has left, for everybody and for root: one that does not say has no end.
-fn free_bytes(file: BorrowedFd<'_>) -> u64 {
-    match fstatfs(file) {
-        Ok(fs) if fs.blocks() > 0 => fs.blocks_free().saturating_mul(fs.block_size() as u64),
-        _ => u64::MAX,
-    }
 }
 
 /// How many bytes values have for certain: those that come from outside may have none.

@@ -410,6 +410,14 @@ impl Backing {
         })
     }
 
+    /// How many bytes its file system has left, for everybody and for root; one that does not say has no end.
+    pub fn room(&self) -> u64 {
+        match self.fd().map(fstatfs) {
+            Some(Ok(fs)) if fs.blocks() > 0 => fs.blocks_free().saturating_mul(fs.block_size() as u64),
+            _ => u64::MAX,
+        }
+    }
+
     /// The next stretch of data at or behind `from`, within `span`: lseek(2) with SEEK_DATA and SEEK_HOLE.
     /// `None` when there are only holes. A file system that does not know its holes has none.
     pub fn next_data(&self, from: u64, span: Span) -> Result<Option<Span>> {

@@ -2,6 +2,7 @@
 //! drawn over it.
 
 use std::borrow::Cow;
+use unicode_width::UnicodeWidthChar;
 
 /// A text in rows that fit a terminal; `left_out` says in the last one what the lines say that have no row.
 pub(super) fn fitting(text: &str, (columns, rows): (usize, usize), left_out: &dyn Fn(&[&str]) -> String) -> String {
@@ -32,7 +33,7 @@ fn cut(line: &str, columns: usize) -> Cow<'_, str> {
         } else if c == '\x1b' {
             (escape, colored) = (true, true);
         } else {
-            taken += width(c);
+            taken += c.width().unwrap_or(0);
             if taken > columns {
                 let end = if colored { "\x1b[0m" } else { "" };
                 return format!("{}{end}", &line[..at]).into();
@@ -40,15 +41,6 @@ fn cut(line: &str, columns: usize) -> Cow<'_, str> {
         }
     }
     line.into()
-}
-
-/// The columns of a character, or more: in names there may be any, and one of East Asia or a picture takes two.
-fn width(c: char) -> usize {
-    match c as u32 {
-        0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff => 2,
-        0xfe30..=0xfe6f | 0xff00..=0xff60 | 0xffe0..=0xffe6 | 0x1f000..=0x3fffd => 2,
-        _ => 1,
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use super::super::error::{Cause, Error, Result};
 use super::super::layout::Layout;
 use super::super::limits;
-use super::super::shape::{ADVICE, Advice, Lock};
+use super::super::shape::{ADVICE, Advice, Lock, Populate, Prot};
 use super::super::span::Span;
 use super::super::trace::{traced, uninterrupted};
 use super::Region;
@@ -54,7 +54,8 @@ impl Region {
     /// mlock(2) over the whole mapping.
     ///
     /// # Errors
-    /// [`Cause::Limit`] with RLIMIT_MEMLOCK; [`Cause::Shrunk`] when pages at the end are gone.
+    /// [`Cause::Limit`] with RLIMIT_MEMLOCK; [`Cause::Shrunk`] when pages at the end are gone; what else keeps a page from
+    /// being brought in.
     pub fn lock(&mut self, how: Lock) -> Result<()> {
         let (base, len) = self.establish()?;
         let address = base as *const c_void;
@@ -80,7 +81,34 @@ impl Region {
             },
             Err(errno) => Cause::Sys(errno),
         };
-        Err(Error::new("lock", Some(self.span), cause))
+        let error = Error::new("lock", Some(self.span), cause);
+        match error.cause {
+            Cause::Sys(Errno::ENOMEM) if matches!(how, Lock::Now) => Err(self.behind_lock(error)),
+            _ => Err(error),
+        }
+    }
+
+    /// Of a page that cannot be had mlock(2) says ENOMEM and no more; bringing it in tells why.
+    fn behind_lock(&mut self, error: Error) -> Error {
+        let why = match self.shape.prot {
+            Prot::None => self.read(self.span.start(), &mut [0]).err().map(|why| Error {
+                span: Some(self.span),
+                ..why
+            }),
+            _ => self.populate(self.span, self.populating(), &mut |_| Ok(())).err(),
+        };
+        let action = error.action;
+        why.map_or(error, |why| Error { action, ..why })
+    }
+
+    /// How its pages are brought in, as MAP_POPULATE and mlock(2) have it: a private page that can be stored into is
+    /// copied at once.
+    pub fn populating(&self) -> Populate {
+        if self.shape.prot.writes() && !self.reaches_file() {
+            Populate::Write
+        } else {
+            Populate::Read
+        }
     }
 
     /// madvise(2) over the whole mapping.
