@@ -202,7 +202,22 @@ fn dumped(region: &mut Region, plan: &Plan<'_>, dump: &mut dyn Dump, progress: &
             dump.hole(begin - at, &mut text);
         }
         let Some(data) = data else { break };
-        let read = plan.chunks(region, data, |chunk, bytes| {
+        let rest = match dump.row().filter(|_| plan.access.is_none()) {
+            Some(row) => {
+                let rows = Span::at(data.start(), data.len() / row * row).unwrap_or(data);
+                dump.pass(rows.len(), &mut text);
+                report::out(&text)?;
+                text.clear();
+                let texts = |at, bytes: &[u8], out: &mut Vec<u8>| dump.row_texts(at, bytes, out);
+                region.convert(rows, row, &texts, |end, text| {
+                    report::out(text)?;
+                    anyhow::Ok(progress.step(end - span.start())?)
+                })?;
+                data.from(rows.end())
+            }
+            None => data,
+        };
+        let read = plan.chunks(region, rest, |chunk, bytes| {
             dump.bytes(bytes, &mut text);
             if text.len() >= TEXT {
                 report::out(&text)?;

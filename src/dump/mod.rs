@@ -23,7 +23,7 @@ pub use framed::MARK;
 pub use typed::Unit;
 
 /// One dump in the making: bytes in, text out.
-pub trait Dump {
+pub trait Dump: Sync {
     /// Appends the text for `data`, which follows directly on what was fed before.
     ///
     /// Pieces may have any length, 0 too: all text together depends on the bytes, never on where
@@ -41,6 +41,17 @@ pub trait Dump {
     /// Holes that touch are one hole. Without [`names_holes`](Dump::names_holes) the text is still
     /// right, but every row of it is written.
     fn hole(&mut self, len: u64, out: &mut Vec<u8>);
+
+    /// The bytes of a row, where its text depends on nothing but them and their offset, and where a row begins with
+    /// the next byte: rows may then be made by [`row_texts`](Dump::row_texts). `None` if not.
+    fn row(&self) -> Option<u64>;
+
+    /// Appends the text of the whole rows of `data`, whose first begins at offset `at`; bytes of none are left out.
+    fn row_texts(&self, at: u64, data: &[u8], out: &mut Vec<u8>);
+
+    /// Takes it that the texts of the next `len` bytes, a multiple of [`row`](Dump::row), come next; appends what stands
+    /// before them.
+    fn pass(&mut self, len: u64, out: &mut Vec<u8>);
 
     /// Appends what is left: a partial row, the closing offset. Called once, last.
     fn finish(&mut self, out: &mut Vec<u8>);
@@ -148,7 +159,7 @@ where
 }
 
 /// How one format lays out a row of `N` bytes, and what it says where rows are left out.
-trait Layout<const N: usize> {
+trait Layout<const N: usize>: Sync {
     /// Whether a hole has a line of its own; if not, its rows are zero rows like any other.
     const NAMES_HOLES: bool = false;
 
@@ -225,7 +236,37 @@ struct Next<const N: usize> {
     repeated: u64,
 }
 
+/// How many rows get their digits at a time: they stay in the first-level cache until they are laid out.
+const BLOCK: usize = 64;
+
 impl<const N: usize> Next<N> {
+    fn new(at: u64, squeeze: bool) -> Self {
+        Next {
+            at,
+            squeeze,
+            above: None,
+            repeated: 0,
+        }
+    }
+
+    fn rows(&mut self, layout: &impl Layout<N>, mut rest: &[[u8; N]], out: &mut Vec<u8>) {
+        let mut digits = [[[0; 2]; N]; BLOCK];
+        while let Some(row) = rest.first() {
+            // Digits of rows that are left out would be for nothing.
+            if self.repeats(layout, row) {
+                self.leave_out(N as u64);
+                rest = &rest[1..];
+                continue;
+            }
+            let (block, others) = rest.split_at(rest.len().min(BLOCK));
+            encode(block, &mut digits);
+            for (row, digits) in block.iter().zip(&digits) {
+                self.row(layout, row, digits, out);
+            }
+            rest = others;
+        }
+    }
+
     #[inline]
     fn row(&mut self, layout: &impl Layout<N>, row: &[u8; N], digits: &Digits<N>, out: &mut Vec<u8>) {
         if self.squeeze {
@@ -261,16 +302,10 @@ impl<const N: usize> Next<N> {
 
 impl<L: Layout<N>, const N: usize> Rows<L, N> {
     fn new(layout: L, start: u64, squeeze: bool) -> Self {
-        let next = Next {
-            at: start,
-            squeeze,
-            above: None,
-            repeated: 0,
-        };
         Rows {
             layout,
             start,
-            next,
+            next: Next::new(start, squeeze),
             carry: [0; N],
             held: 0,
             begun: false,
@@ -357,27 +392,10 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
     }
 }
 
-/// How many rows get their digits at a time: they stay in the first-level cache until they are laid out.
-const BLOCK: usize = 64;
-
 impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
     fn bytes(&mut self, data: &[u8], out: &mut Vec<u8>) {
-        let mut digits = [[[0; 2]; N]; BLOCK];
-        let mut rest = self.whole_rows(data, out);
-        while let Some(row) = rest.first() {
-            // Digits of rows that are left out would be for nothing.
-            if self.next.repeats(&self.layout, row) {
-                self.next.leave_out(N as u64);
-                rest = &rest[1..];
-                continue;
-            }
-            let (block, others) = rest.split_at(rest.len().min(BLOCK));
-            encode(block, &mut digits);
-            for (row, digits) in block.iter().zip(&digits) {
-                self.next.row(&self.layout, row, digits, out);
-            }
-            rest = others;
-        }
+        let rows = self.whole_rows(data, out);
+        self.next.rows(&self.layout, rows, out);
     }
 
     fn names_holes(&self) -> bool {
@@ -386,6 +404,22 @@ impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
 
     fn hole(&mut self, len: u64, _out: &mut Vec<u8>) {
         self.hole += len;
+    }
+
+    fn row(&self) -> Option<u64> {
+        (!self.next.squeeze && self.held == 0 && self.hole == 0).then_some(N as u64)
+    }
+
+    fn row_texts(&self, at: u64, data: &[u8], out: &mut Vec<u8>) {
+        let (rows, _) = data.as_chunks::<N>();
+        Next::new(at, false).rows(&self.layout, rows, out);
+    }
+
+    fn pass(&mut self, len: u64, out: &mut Vec<u8>) {
+        if len > 0 {
+            self.begin(out);
+        }
+        self.next.at = self.next.at.wrapping_add(len);
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {

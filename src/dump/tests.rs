@@ -230,6 +230,34 @@ proptest! {
     }
 
     #[test]
+    fn rows_made_in_any_order_are_those_of_the_dump(
+        format in formats(), style in styles(), start in 0..1u64 << 40, data in prop::collection::vec(any::<u8>(), 0..600), cut in 1..9usize,
+    ) {
+        let mut dump = dump(format, start, style);
+        let Some(row) = dump.row() else {
+            prop_assert!(style.squeeze);
+            return Ok(());
+        };
+        let row = row as usize;
+        let (rows, rest) = data.split_at(data.len() / row * row);
+        let parts = rows.chunks(cut * row).enumerate().rev();
+        let mut texts: Vec<Vec<u8>> = parts
+            .map(|(number, part)| {
+                let mut text = Vec::new();
+                dump.row_texts(start + (number * cut * row) as u64, part, &mut text);
+                text
+            })
+            .collect();
+        let mut out = Vec::new();
+        dump.pass(rows.len() as u64, &mut out);
+        texts.reverse();
+        out.extend(texts.concat());
+        dump.bytes(rest, &mut out);
+        dump.finish(&mut out);
+        prop_assert_eq!(String::from_utf8(out).unwrap(), text(format, start, style, &data));
+    }
+
+    #[test]
     fn a_hole_is_zero_bytes_wherever_it_is_not_named(
         format in formats(),
         style in styles(),

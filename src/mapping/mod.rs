@@ -27,6 +27,7 @@
 
 mod ahead;
 mod backing;
+mod convert;
 mod error;
 mod layout;
 mod limits;
@@ -38,6 +39,7 @@ mod shape;
 mod span;
 mod sparse;
 mod stream;
+mod threads;
 mod trace;
 mod transfer;
 mod zeros;

@@ -6,6 +6,7 @@ use super::error::Result;
 use super::region::{CacheStat, Region, cachestat};
 use super::shape::{Populate, Visibility, WINDOW};
 use super::span::Span;
+use super::threads::{Helped, helpers};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -298,16 +299,11 @@ fn count_cache(region: &Region, spans: &[Span], tallies: &mut [Tally]) -> bool {
             }
         }
     };
-    let helpers = thread::available_parallelism().map_or(0, |count| count.get().min(MOST_THREADS) - 1);
+    let most = helpers().min(spans.len() - alone);
+    let helped = Helped::here();
     let found = thread::scope(|scope| {
-        let start = |_| {
-            thread::Builder::new()
-                .stack_size(HELPER_STACK)
-                .spawn_scoped(scope, work)
-                .ok()
-        };
         // Where none can be had, this thread does it all.
-        let helpers: Vec<_> = (0..helpers.min(spans.len() - alone)).filter_map(start).collect();
+        let helpers: Vec<_> = (0..most).filter_map(|_| helped.help(scope, work)).collect();
         let mut found = work();
         found.extend(helpers.into_iter().filter_map(|helper| helper.join().ok()).flatten());
         found
@@ -325,12 +321,6 @@ fn count_cache(region: &Region, spans: &[Span], tallies: &mut [Tally]) -> bool {
 /// the holes of a file of many TiB takes no time, and thousands would.
 const COUNTED: u64 = 64 << 20;
 const MOST_PARTS: usize = 1 << 10;
-
-/// Memory is as busy with more.
-const MOST_THREADS: usize = 8;
-
-/// Bytes of stack for a thread that only counts.
-const HELPER_STACK: usize = 128 << 10;
 
 /// Adds the pages of each run that PAGEMAP_SCAN reports and `wanted` takes to the cells that it lies in.
 fn scan(

@@ -4,7 +4,7 @@ use super::backing::Backing;
 use super::error::{Cause, Error, Result};
 use super::region::Lease;
 use super::span::Span;
-use super::zeros::{HELPER_STACK, threads};
+use super::threads::{Helped, helpers};
 use super::{Interrupted, Step};
 use nix::errno::Errno;
 use nix::sys::statfs::fstatfs;
@@ -50,16 +50,11 @@ impl Backing {
     /// What reading or punching says; what was punched before stays.
     pub fn zeros(&self, span: Span, punch: bool, step: &mut Step<'_>) -> Result<Zeros> {
         let search = Search::new(self, span, punch)?;
-        let helpers = if span.len() > PART { threads() - 1 } else { 0 };
+        let most = if span.len() > PART { helpers() } else { 0 };
+        let helped = Helped::here();
         thread::scope(|scope| {
-            let start = |_| {
-                let work = || search.run(&mut |_| Ok(()));
-                thread::Builder::new()
-                    .stack_size(HELPER_STACK)
-                    .spawn_scoped(scope, work)
-                    .ok()
-            };
-            let helpers: Vec<_> = (0..helpers).filter_map(start).collect();
+            let start = |_| helped.help(scope, || search.run(&mut |_| Ok(())));
+            let helpers: Vec<_> = (0..most).filter_map(start).collect();
             let mut found = search.run(step);
             for helper in helpers {
                 let lost = |_| Err(Error::sys("read", Some(span), Errno::EIO));

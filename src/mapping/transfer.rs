@@ -36,7 +36,10 @@ impl Region {
             match self.copy_out(at, &mut buf[done..])? {
                 // A short count is an exact prefix: the next round meets the bad page itself.
                 Ok(count) if count > 0 => done += count,
-                Ok(_) | Err(Errno::EFAULT) => return Err(self.fault("read", whole.from(at), Populate::Read)),
+                Ok(_) | Err(Errno::EFAULT) => {
+                    self.check_still("read", Span::new(offset, at).unwrap_or(whole), Populate::Read)?;
+                    return Err(self.fault("read", whole.from(at), Populate::Read));
+                }
                 Err(errno) => return Err(Error::sys("read", Some(whole.from(at)), errno)),
             }
         }
@@ -95,7 +98,7 @@ impl Region {
     ///
     /// # Errors
     /// As for [`Region::read`]; `buf` then has what stands before.
-    fn read_chunk(&mut self, chunk: Span, buf: &mut Vec<u8>) -> Result<()> {
+    pub(super) fn read_chunk(&mut self, chunk: Span, buf: &mut Vec<u8>) -> Result<()> {
         buf.resize(chunk.len() as usize, 0);
         self.read(chunk.start(), buf).inspect_err(|error| {
             let bad = error.place().unwrap_or(chunk.start());
@@ -493,6 +496,17 @@ mod tests {
         });
         assert_eq!(result.unwrap_err().cause, Cause::Shrunk { len: 4500 });
         assert_eq!(seen, [b'A'; 4500]);
+    }
+
+    #[test]
+    fn nor_where_the_page_behind_it_is_gone_too() {
+        let (file, mut region) = cut(Prot::Read);
+        file.as_file().set_len(100).unwrap();
+        let error = region.read(0, &mut [0; 5000]).unwrap_err();
+        assert_eq!(
+            (error.cause.clone(), error.place()),
+            (Cause::Shrunk { len: 100 }, Some(100))
+        );
     }
 
     #[test]

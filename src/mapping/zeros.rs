@@ -10,6 +10,7 @@ use super::error::{Cause, Error, Result};
 use super::region::{Lease, Region, memfd};
 use super::shape::{Piece, Prot, Shape, WINDOW};
 use super::span::Span;
+use super::threads::{Helped, helpers};
 use super::trace::traced;
 use super::{Interrupted, Step};
 use nix::errno::Errno;
@@ -26,12 +27,6 @@ const LONG: u64 = 64 << 20;
 
 /// The most bytes that one call of fallocate(2) is about: none can be interrupted.
 pub const CALL: u64 = 1 << 30;
-
-/// Memory is as busy with more.
-const MOST_THREADS: usize = 4;
-
-/// Bytes of stack for a helper.
-pub(super) const HELPER_STACK: usize = 256 << 10;
 
 /// How much is written at a time, in bytes.
 const BLOCK: usize = 1 << 20;
@@ -116,13 +111,14 @@ impl Region {
         let mut others = Vec::new();
         if span.len() > LONG && self.reaches_file() && self.layout().is_none() {
             // Where there is no descriptor for one more, there are fewer helpers.
-            others.extend((1..threads()).map_while(|_| self.backing().again()));
+            others.extend((0..helpers()).map_while(|_| self.backing().again()));
         }
         let whole = self.span();
+        let helped = Helped::here();
         let result = thread::scope(|scope| {
             let start = |backing: Backing| {
                 let work = &work;
-                let work = move || {
+                helped.help(scope, move || {
                     // A smaller window, so that all of them together stay small.
                     let shape = Shape {
                         window: Some(WINDOW / 8),
@@ -130,11 +126,7 @@ impl Region {
                     };
                     let mut region = Region::new(backing, whole, shape)?;
                     work.run(&mut region, &mut |_| Ok(()))
-                };
-                thread::Builder::new()
-                    .stack_size(HELPER_STACK)
-                    .spawn_scoped(scope, work)
-                    .ok()
+                })
             };
             let helpers: Vec<_> = others.into_iter().filter_map(start).collect();
             let first = work.run(self, step);
@@ -246,9 +238,4 @@ impl Backing {
         }
         Ok(done)
     }
-}
-
-/// How many threads are worth having.
-pub(super) fn threads() -> usize {
-    thread::available_parallelism().map_or(1, |count| count.get().min(MOST_THREADS))
 }
