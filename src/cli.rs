@@ -138,6 +138,8 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
         // `mmapctl --help | head -1` is a reader that has seen enough.
         return match error.print() {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Exit::Trouble,
+            // What is written to a closed stdout, the standard library takes for written.
+            Ok(()) if nix::unistd::write(std::io::stdout(), b"").is_err() => Exit::Trouble,
             _ => Exit::Done,
         };
     }

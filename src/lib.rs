@@ -21,7 +21,7 @@
 //! | [`report`], [`progress`], [`exit`] | what is said: results, waiting, errors |
 //! | [`signals`] | Ctrl-C, held back until the work is at a safe place |
 //!
-//! The one arrow back is [`mapping::Step`], which serves progress, Ctrl-C and fault tests alike.
+//! The binary is `main.rs`, which glibc enters by `entry.rs`. The one arrow back is [`mapping::Step`], which serves progress, Ctrl-C and fault tests alike.
 //!
 //! This library serves the binary and its tests; its interface is not a promise to other crates.
 

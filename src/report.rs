@@ -3,7 +3,7 @@
 mod frame;
 
 use crate::cli::Globals;
-use crate::exit::{Exit, Failure, Layer};
+use crate::exit::{Exit, Failure, Layer, quoted};
 use crate::mapping::{Region, Span};
 use anyhow::Context;
 use nix::errno::Errno;
@@ -12,12 +12,13 @@ use serde_json::{Map, Value, json};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The version of the JSON objects: fields may be added under the same number, never changed or removed.
 const SCHEMA: u64 = 1;
 
 const ROOM: &str = "make room where stdout goes, or leave the report out with --quiet";
+const OPEN: &str = "stdout is closed: send the report somewhere, as with '>/dev/null', or leave it out with --quiet";
 
 /// How much of a [`Stream`] is gathered before it is written out, in bytes.
 const STREAMED: usize = 256 << 10;
@@ -28,8 +29,8 @@ pub struct Report {
     object: Map<String, Value>,
     text: String,
     changed: bool,
-    /// Of memory alone, which goes with the process.
-    of_memory: bool,
+    /// The file that `changed` is about; `None` for memory, which goes with the process.
+    stored_in: Option<PathBuf>,
 }
 
 impl Report {
@@ -47,14 +48,14 @@ impl Report {
             object,
             text: String::new(),
             changed,
-            of_memory: path.is_none(),
+            stored_in: path.map(Path::to_path_buf),
         }
     }
 
     /// What changed is bytes of `region`, which may be memory that reaches no file.
     pub fn stored_in(self, region: &Region) -> Report {
         Report {
-            of_memory: self.of_memory || !region.reaches_file(),
+            stored_in: self.stored_in.filter(|_| region.reaches_file()),
             ..self
         }
     }
@@ -96,18 +97,24 @@ impl Report {
         } else {
             self.text.clone()
         };
-        let (exit, what, tip) = match (self.changed, self.of_memory) {
-            (true, false) => (
-                Exit::NotDurable,
-                "the file was changed",
-                "it is done, so do not run it again; 'mmapctl sync FILE' makes it durable",
-            ),
-            (true, true) => (Exit::Trouble, "memory was changed, and no file", ROOM),
-            (false, _) => (Exit::Trouble, "nothing was changed", ROOM),
+        let unprinted = |error: anyhow::Error| {
+            let room = if is_closed(&error) { OPEN } else { ROOM };
+            let (exit, what, tip) = match (self.changed, &self.stored_in) {
+                (true, Some(path)) => {
+                    let tip = format!(
+                        "it is done, so do not run it again; 'mmapctl sync {}' makes it durable",
+                        quoted(path)
+                    );
+                    (Exit::NotDurable, "the file was changed", tip)
+                }
+                (true, None) => (Exit::Trouble, "memory was changed, and no file", room.to_string()),
+                (false, _) => (Exit::Trouble, "nothing was changed", room.to_string()),
+            };
+            let failure = || Failure::new(exit, format!("the report is lost, and {what}")).tip(tip);
+            Err(error).or_fail(failure)
         };
-        let unprinted = || Failure::new(exit, format!("the report is lost, and {what}")).tip(tip);
         match out(text.as_bytes()) {
-            Err(error) if !error.is::<ReaderGone>() => Err(error).or_fail(unprinted),
+            Err(error) if !error.is::<ReaderGone>() => unprinted(error),
             _ => Ok(()),
         }
     }
@@ -258,6 +265,12 @@ pub fn out(bytes: &[u8]) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether what failed is a write to a stdout that is not open for that.
+fn is_closed(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.and_then(io::Error::raw_os_error) == Some(Errno::EBADF as i32)
 }
 
 /// A remark on stderr, for people.

@@ -20,8 +20,8 @@
 //!    writing (msync through a read-only one returns 0 and flushes nothing; fdatasync is used there).
 //! 6. A failed flush is final: the kernel marks the pages clean, so trying again proves nothing. Store again, or
 //!    say exit code 3.
-//! 7. `unsafe` lives in `region.rs`, with its rooms in `region/`, and in `register.rs`, denied elsewhere by lint; each
-//!    block states its contract.
+//! 7. `unsafe` lives in `region.rs`, with its rooms in `region/`, and in `register.rs` (outside of the core, in
+//!    `entry.rs`), denied elsewhere by lint; each block states its contract.
 //! 8. Device memory is touched by `register.rs` alone: nobody copies or populates it, or reads it to find a cause,
 //!    and for an access no page of it is mapped that was not asked for.
 
