@@ -281,7 +281,7 @@ rm -f half work
 files_needed=big line "sync of a clean file, $g" 1.0 '$M sync -q big' 'sync -d' 'sync -d big' 'true: an empty process' "$empty"
 # To a new file: ext4 writes back by itself what is written over a file that was cut to nothing.
 files_needed=big before='rm -f work && cp --reflink=never big work' most=3 line "sync of a dirty file, $g" 1.1 '$M sync -q work' 'sync -d' 'sync -d work'
-files_needed=big before='cat big >/dev/null' most=3 line "sync --evict of a clean file, $g" 1.1 '$M sync -q big --evict' 'vmtouch -e' 'vmtouch -e big'
+files_needed=big before='cat big >/dev/null' line "sync --evict of a clean file, $g" 1.1 '$M sync -q big --evict' 'vmtouch -e' 'vmtouch -e big'
 
 # Issue 5: what is not there takes no time.
 files_needed=tera line 'cat -o end-16 -x of a sparse TiB' ms10 '$M cat tera -o end-16 -x'

@@ -2,7 +2,7 @@
 
 use super::backing::Backing;
 use super::error::{Cause, Error, Result};
-use super::region::Lease;
+use super::region::{Lease, cachestat};
 use super::span::Span;
 use super::threads::{Helped, helpers};
 use super::{Interrupted, Step};
@@ -11,6 +11,7 @@ use nix::sys::statfs::fstatfs;
 use nix::sys::uio::pread;
 use std::collections::VecDeque;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -23,7 +24,7 @@ const CHUNK: u64 = 256 << 10;
 const PART: u64 = 32 << 20;
 
 /// So many runs of zeros may wait for the thread that punches before the one that finds the next waits, too.
-const WAITING: usize = 4;
+const WAITING: usize = 64;
 
 /// How much is read once more, right before it is freed, in bytes.
 const AGAIN: u64 = 1 << 20;
@@ -231,11 +232,22 @@ impl Search<'_> {
         if !self.punch {
             return Ok(());
         }
+        self.drop_pages(blocks);
         let mut waiting = locked(&self.found);
         waiting.push_back(blocks);
         let many = waiting.len() > WAITING;
         drop(waiting);
         self.punch_found(many)
+    }
+
+    /// Drops the pages of `blocks`, which the punch, that the file system lets in one at a time, would do while others
+    /// wait. But not dirty ones, which the kernel would begin to write, or those that are to be read once more.
+    fn drop_pages(&self, blocks: Span) {
+        let is_clean = || cachestat(self.file.as_fd(), blocks).is_some_and(|stat| stat.dirty + stat.writeback == 0);
+        if locked(&self.lease).is_some() && is_clean() {
+            // What stays is dropped by the punch.
+            let _ = self.backing.evict(blocks);
+        }
     }
 
     /// Frees what was found, unless another thread is at it; with `wait`, nothing that was found before is left then.

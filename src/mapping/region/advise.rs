@@ -1,6 +1,7 @@
 //! What is asked of a mapping's pages: to be locked in memory, to be let go, and advice. Part of the door for `unsafe`.
 #![allow(unsafe_code)]
 
+use super::super::backing::Backing;
 use super::super::error::{Cause, Error, Result};
 use super::super::layout::Layout;
 use super::super::limits;
@@ -12,6 +13,27 @@ use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::ffi::c_void;
 use std::os::fd::AsRawFd;
+
+impl Backing {
+    /// Drops the pages of `span` from the page cache as [`Region::evict`] does. Of dirty ones the kernel starts to write
+    /// those back.
+    pub(in crate::mapping) fn evict(&self, span: Span) -> Result<()> {
+        // A length of 0 would mean "to the end"; a page that is asked for in part stays.
+        let pages = span.pages(self.facts().page);
+        if span.is_empty() {
+            return Ok(());
+        }
+        let file = self.file("evict")?;
+        let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+        let result = posix_fadvise(file, pages.start() as i64, pages.len() as i64, advice).map(|()| 0);
+        let call = || {
+            let (fd, start, len) = (file.as_raw_fd(), pages.start(), pages.len());
+            format!("fadvise64({fd}, {start}, {len}, POSIX_FADV_DONTNEED)")
+        };
+        let failed = |errno| Error::sys("evict", Some(span), errno);
+        traced(result, call).map(drop).map_err(failed)
+    }
+}
 
 impl Region {
     /// Takes the pages of `span` out of this mapping, which leaves them in the page cache and changes no byte:
@@ -29,26 +51,9 @@ impl Region {
     pub fn evict(&self, span: Span) -> Result<()> {
         let span = self.check("evict", Some(span))?;
         match &self.layout {
-            None => self.evict_of(span),
-            Some(layout) => layout.parts(span).try_for_each(|part| self.evict_of(part.file)),
+            None => self.backing.evict(span),
+            Some(layout) => layout.parts(span).try_for_each(|part| self.backing.evict(part.file)),
         }
-    }
-
-    fn evict_of(&self, span: Span) -> Result<()> {
-        // A length of 0 would mean "to the end"; a page that is asked for in part stays.
-        let pages = span.pages(self.backing.facts().page);
-        if span.is_empty() {
-            return Ok(());
-        }
-        let file = self.backing.file("evict")?;
-        let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
-        let result = posix_fadvise(file, pages.start() as i64, pages.len() as i64, advice).map(|()| 0);
-        let call = || {
-            let (fd, start, len) = (file.as_raw_fd(), pages.start(), pages.len());
-            format!("fadvise64({fd}, {start}, {len}, POSIX_FADV_DONTNEED)")
-        };
-        let failed = |errno| Error::sys("evict", Some(span), errno);
-        traced(result, call).map(drop).map_err(failed)
     }
 
     /// mlock(2) over the whole mapping.
