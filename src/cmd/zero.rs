@@ -5,7 +5,7 @@ use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::edit::{Before, Spool, or_put_back};
 use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{self, CALL, Cause, Error, Interrupted, Piece, Prot, Region, Span, Usage};
+use crate::mapping::{self, CALL, Cause, Error, Interrupted, Piece, Prot, Protection, Region, Span, Usage};
 use crate::progress::Progress;
 use crate::report::{Report, plural};
 use anyhow::Context;
@@ -274,7 +274,7 @@ impl Options {
         }
         let span = self.place.to_write(region)?;
         if !region.shape().prot.writes() && !self.dry_run {
-            let cause = Cause::Protection("the mapping is read-only");
+            let cause = Cause::Protection(Protection::ReadOnly);
             return Err(Error::new("zero", Some(span), cause).into());
         }
         if self.sync && !self.dry_run {

@@ -2,7 +2,7 @@
 //!
 //! Nothing above this file asks how a [`Backing`] was made.
 
-use super::error::{Cause, Error, Refusal, Result};
+use super::error::{Cause, Error, Protection, Refusal, Result, Unmappable};
 use super::region::{huge_memfd, memfd};
 use super::span::Span;
 use super::trace::traced;
@@ -188,17 +188,17 @@ impl Backing {
         } else if kind.is_char_device() && meta.rdev() == nix::sys::stat::makedev(1, 5) {
             (Kind::Zero, 0)
         } else if kind.is_dir() {
-            return unmappable("a directory");
+            return unmappable(Unmappable::Directory);
         } else if kind.is_fifo() {
-            return unmappable("a FIFO");
+            return unmappable(Unmappable::Fifo);
         } else if kind.is_socket() {
-            return unmappable("a socket");
+            return unmappable(Unmappable::Socket);
         } else {
-            return unmappable("a character device");
+            return unmappable(Unmappable::CharDevice);
         };
         let fs = fstatfs(&file).map_err(|errno| Error::sys("look at its file system", None, errno))?;
         if kind == Kind::Regular && len == 0 && PSEUDO.contains(&fs.filesystem_type()) {
-            return unmappable("a file of the kernel's without a length");
+            return unmappable(Unmappable::Pseudo);
         }
         let page = match fs.filesystem_type() {
             statfs::HUGETLBFS_MAGIC => fs.block_size() as u64,
@@ -309,7 +309,7 @@ impl Backing {
 
     /// The file, for calls that only files have.
     pub(super) fn file(&self, action: &'static str) -> Result<&File> {
-        let none = || Error::new(action, None, Cause::Protection("anonymous memory has no file"));
+        let none = || Error::new(action, None, Cause::Protection(Protection::NoFile));
         self.file.as_ref().ok_or_else(none)
     }
 
@@ -552,9 +552,9 @@ fn errno_of(error: &std::io::Error) -> Errno {
 /// open's errno, said as the kind of object where that is what it means.
 fn unopened(path: &Path, error: &std::io::Error) -> Error {
     match errno_of(error) {
-        Errno::EISDIR => Error::new("map it", None, Cause::Unmappable("a directory")),
+        Errno::EISDIR => Error::new("map it", None, Cause::Unmappable(Unmappable::Directory)),
         Errno::ENXIO if std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) => {
-            Error::new("map it", None, Cause::Unmappable("a socket"))
+            Error::new("map it", None, Cause::Unmappable(Unmappable::Socket))
         }
         errno => {
             let limit = Some(errno).filter(|errno| *errno == Errno::EMFILE);

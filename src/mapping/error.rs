@@ -54,22 +54,66 @@ pub enum Cause {
     NoRoomBehind,
     /// No room for the blocks that a store needs: ENOSPC or EDQUOT, found by asking the file system.
     Full(Errno),
-    /// The file is not of a kind that can be mapped; the kind, as "a FIFO".
-    Unmappable(&'static str),
+    /// The file is not of a kind that can be mapped.
+    Unmappable(Unmappable),
     /// A safety rule forbids writing to it.
     Refused(Refusal),
     /// Another process holds the advisory lock, or a lease, for longer than we would wait.
     Locked,
     /// A resource limit; it says which, and what would raise it.
     Limit(Limit),
-    /// The mapping does not have the right for this operation (its protection or visibility).
-    Protection(&'static str),
+    /// The mapping, as it was made, does not allow this operation.
+    Protection(Protection),
     /// The region is a nonlinear view, and that keeps it from this; why, to follow a comma.
     Nonlinear(&'static str),
     /// The region cannot become a nonlinear view.
     Arrange(Hindrance),
     /// A signal asked to stop; its number.
     Interrupted(i32),
+}
+
+/// What has no pages that could be mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmappable {
+    /// A folder.
+    Directory,
+    /// A pipe with a name.
+    Fifo,
+    /// A socket of the AF_UNIX family.
+    Socket,
+    /// A character device that is not opened for its registers.
+    CharDevice,
+    /// A file of /proc or /sys that the kernel writes as it is read.
+    Pseudo,
+}
+
+/// What the mapping lacks: rights (PROT_READ, PROT_WRITE), a file that it shares, or the right range of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// It was made without PROT_READ.
+    NoRead,
+    /// It was made without PROT_WRITE.
+    ReadOnly,
+    /// The file was opened for reading.
+    FileReadOnly,
+    /// There is no file.
+    NoFile,
+    /// It is private, or memory alone: stores end with it.
+    NeverReachesFile,
+    /// It is private, and the file behind it is to be resized.
+    PrivateResize,
+    /// The file is to end before the range that is mapped.
+    BeginsBehindEnd,
+    /// The file is to be resized, and the mapping is of a part before its end.
+    EndsBeforeFile,
+    /// The file is to be resized, and is longer than when it was opened.
+    FileGrown,
+    /// The length is more than an address space has.
+    TooLong,
+    /// The length is 0.
+    Empty,
+    /// Memory of MAP_SHARED and MAP_ANONYMOUS has its length for life.
+    SharedAnonymous,
 }
 
 /// Why a region cannot be arranged by the method asked for.
@@ -181,11 +225,11 @@ impl fmt::Display for Cause {
             Cause::NoRoomBehind => write!(f, "another mapping is right behind it, and it may not move (ENOMEM)"),
             Cause::Full(Errno::EDQUOT) => write!(f, "no room: the disk quota is used up (EDQUOT)"),
             Cause::Full(errno) => write!(f, "no room: the file system is full ({errno:?})"),
-            Cause::Unmappable(kind) => write!(f, "it is {kind}"),
+            Cause::Unmappable(kind) => kind.fmt(f),
             Cause::Refused(refusal) => refusal.fmt(f),
             Cause::Locked => write!(f, "another process holds a lock on it"),
             Cause::Limit(limit) => limit.fmt(f),
-            Cause::Protection(why) => write!(f, "{why}"),
+            Cause::Protection(lack) => lack.fmt(f),
             Cause::Nonlinear(why) => write!(f, "the mapping is a nonlinear view, {why}"),
             Cause::Arrange(hindrance) => hindrance.fmt(f),
             Cause::Interrupted(signal) => match nix::sys::signal::Signal::try_from(*signal) {
@@ -193,6 +237,37 @@ impl fmt::Display for Cause {
                 Err(_) => write!(f, "interrupted by signal {signal}"),
             },
         }
+    }
+}
+
+impl fmt::Display for Unmappable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unmappable::Directory => "it is a directory",
+            Unmappable::Fifo => "it is a FIFO",
+            Unmappable::Socket => "it is a socket",
+            Unmappable::CharDevice => "it is a character device",
+            Unmappable::Pseudo => "it is a file of the kernel's without a length",
+        })
+    }
+}
+
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protection::NoRead => "the mapping gives no right to read (PROT_NONE)",
+            Protection::ReadOnly => "the mapping is read-only",
+            Protection::FileReadOnly => "the file is open for reading only",
+            Protection::NoFile => "anonymous memory has no file",
+            Protection::NeverReachesFile => "changes in it never reach a file",
+            Protection::PrivateResize => "the mapping is private, and its file is not to be changed",
+            Protection::BeginsBehindEnd => "the mapping begins behind the new end",
+            Protection::EndsBeforeFile => "the mapping does not end where its file does",
+            Protection::FileGrown => "another process has made the file longer meanwhile",
+            Protection::TooLong => "the length is more than a mapping can have",
+            Protection::Empty => "a mapping has at least one page",
+            Protection::SharedAnonymous => "shared anonymous memory stays as long as it was made",
+        })
     }
 }
 

@@ -46,7 +46,7 @@ mod zeros;
 
 pub use ahead::Ahead;
 pub use backing::{Access, Backing, Facts, Identity, Kind, Usage, huge_page};
-pub use error::{Cause, Error, Hindrance, Refusal, Result};
+pub use error::{Cause, Error, Hindrance, Protection, Refusal, Result, Unmappable};
 pub use layout::{Arranging, Layout, Part, Run};
 pub use limits::Limit;
 pub use output::{Holes, WriteOut};

@@ -16,7 +16,7 @@ mod memory;
 mod resize;
 
 use super::backing::{Backing, Kind};
-use super::error::{Cause, Error, Result};
+use super::error::{Cause, Error, Protection, Result};
 use super::layout::Layout;
 use super::limits;
 use super::shape::{Piece, Prot, Shape, Visibility, WINDOW};
@@ -235,11 +235,7 @@ impl Region {
     pub(super) fn check_read(&self, span: Option<Span>) -> Result<Span> {
         let span = self.check("read", span)?;
         match self.shape.prot {
-            Prot::None => Err(Error::new(
-                "read",
-                Some(span),
-                Cause::Protection("the mapping gives no right to read (PROT_NONE)"),
-            )),
+            Prot::None => Err(Error::new("read", Some(span), Cause::Protection(Protection::NoRead))),
             _ => Ok(span),
         }
     }

@@ -18,7 +18,7 @@
 //! Nothing is allocated, mapped or unwound for it, so there is nothing that could fail in the handler.
 #![allow(unsafe_code)]
 
-use super::error::{Cause, Error, Result};
+use super::error::{Cause, Error, Protection, Result};
 use super::region::Region;
 use super::shape::{Piece, Populate, WINDOW};
 use super::span::Span;
@@ -106,7 +106,7 @@ impl Region {
         mut next: impl FnMut(u64, &mut [u8]) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         if !self.shape().prot.writes() {
-            return Err(Error::new("store", Some(span), Cause::Protection("the mapping is read-only")).into());
+            return Err(Error::new("store", Some(span), Cause::Protection(Protection::ReadOnly)).into());
         }
         let span = self.check_units("store", span, width)?;
         let mut buf = [0; PART as usize];

@@ -2,7 +2,7 @@
 //! at which offset and why it could not go on. No `unsafe` and no address: those are region.rs's.
 
 use super::ahead::Ahead;
-use super::error::{Cause, Error, Result};
+use super::error::{Cause, Error, Protection, Result};
 use super::region::Region;
 use super::shape::{Piece, Populate, WINDOW};
 use super::span::Span;
@@ -245,11 +245,7 @@ impl Region {
     pub fn store(&mut self, pieces: &[Piece], payload: BorrowedFd<'_>, step: &mut Step<'_>) -> Result<()> {
         if !self.shape().prot.writes() {
             let first = pieces.first().map(|piece| piece.span());
-            return Err(Error::new(
-                "store",
-                first,
-                Cause::Protection("the mapping is read-only"),
-            ));
+            return Err(Error::new("store", first, Cause::Protection(Protection::ReadOnly)));
         }
         let (total, all) = self.check_stores(pieces)?;
         if let Some(first) = pieces.first() {

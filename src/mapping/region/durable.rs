@@ -1,7 +1,7 @@
 //! Durability: what brings the bytes of a region to the device. Part of the door for `unsafe`.
 #![allow(unsafe_code)]
 
-use super::super::error::{Cause, Error, FLUSH, Result};
+use super::super::error::{Cause, Error, FLUSH, Protection, Result};
 use super::super::shape::Flush;
 use super::super::span::Span;
 use super::super::trace::{traced, uninterrupted};
@@ -27,8 +27,8 @@ impl Region {
     pub fn flush(&mut self, span: Span, invalidate: bool) -> Result<Flush> {
         let span = self.check("flush", Some(span))?;
         if !self.reaches_file() {
-            let why = "changes in it never reach a file";
-            return Err(Error::new("flush", Some(span), Cause::Protection(why)));
+            let lack = Protection::NeverReachesFile;
+            return Err(Error::new("flush", Some(span), Cause::Protection(lack)));
         }
         let writable = self.backing.facts().writable;
         // An empty range has no page to name, but the file's length may be news.

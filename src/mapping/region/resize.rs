@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::super::backing::Kind;
-use super::super::error::{Cause, Error, Result};
+use super::super::error::{Cause, Error, Protection, Result};
 use super::super::shape::{Populate, Resize, Visibility};
 use super::super::span::Span;
 use super::super::trace::{Address, traced};
@@ -38,7 +38,7 @@ impl Region {
     /// the file must not be, or has become longer by another's hand; [`Cause::Shrunk`]; [`Cause::AddressTaken`];
     /// [`Cause::Limit`]; what ftruncate, fallocate and mremap say.
     pub fn remap(&mut self, len: u64, how: &Resize) -> Result<()> {
-        let refused = |why| Err(Error::new("resize", None, Cause::Protection(why)));
+        let refused = |lack| Err(Error::new("resize", None, Cause::Protection(lack)));
         if self.gone {
             return Err(Error::new("resize", None, Cause::NotInherited));
         }
@@ -49,16 +49,16 @@ impl Region {
         let file = self.backing.facts().is_file();
         let alone = how.keep_file || !file;
         if file && !alone && self.shape.visibility == Visibility::Private {
-            return refused("the mapping is private, and its file is not to be changed");
+            return refused(Protection::PrivateResize);
         }
         if file && !alone && !self.backing.facts().writable {
-            return refused("the file is open for reading only");
+            return refused(Protection::FileReadOnly);
         }
         if file && !alone && len < self.span.start() {
-            return refused("the mapping begins behind the new end");
+            return refused(Protection::BeginsBehindEnd);
         }
         if file && !alone && self.span.end() != self.length() {
-            return refused("the mapping does not end where its file does");
+            return refused(Protection::EndsBeforeFile);
         }
         if file && !alone {
             // What somebody has written behind the end since its length was looked at would be cut off.
@@ -67,20 +67,20 @@ impl Region {
                 return Err(Error::new("resize", None, Cause::Shrunk { len: now }));
             }
             if now > self.length() {
-                return refused("another process has made the file longer meanwhile");
+                return refused(Protection::FileGrown);
             }
         }
         let old = self.span;
         let end = if alone { old.start().checked_add(len) } else { Some(len) };
         let Some(new) = end.and_then(|end| Span::new(old.start().min(end), end)) else {
-            return refused("the length is more than a mapping can have");
+            return refused(Protection::TooLong);
         };
         if alone {
             if new.is_empty() {
-                return refused("a mapping has at least one page");
+                return refused(Protection::Empty);
             }
             if !file && self.shape.visibility == Visibility::Shared && new.len() > old.pages(self.page()).len() {
-                return refused("shared anonymous memory stays as long as it was made");
+                return refused(Protection::SharedAnonymous);
             }
             self.remap_window(new, how)?;
             self.span = new;

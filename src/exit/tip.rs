@@ -1,0 +1,195 @@
+//! What to type when something is wrong: a tip for each cause that the core reports, with names that can be pasted.
+
+use crate::mapping::{Cause, Hindrance, Limit, Protection, Refusal, Unmappable};
+use nix::errno::Errno;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// What to type, for the causes that the core reports.
+pub(super) fn of(cause: &Cause, path: Option<&Path>) -> Option<String> {
+    let file = path.map_or("FILE".into(), quoted);
+    let tip = match cause {
+        Cause::Sys(Errno::ENOENT) => {
+            let folder = path.and_then(there).unwrap_or(Path::new("."));
+            format!(
+                "'ls {}' shows what is there; a new file, which no verb makes, comes by 'truncate -s 64K {file}'",
+                quoted(folder)
+            )
+        }
+        Cause::Sys(Errno::ENOTDIR) => {
+            let part = path.and_then(there).map_or(file, quoted);
+            format!("on the way there is a file where a folder should be: 'ls -ld {part}'")
+        }
+        Cause::Sys(Errno::ELOOP) => format!("a symbolic link is in the way, or a circle of them: 'namei {file}'"),
+        Cause::Sys(Errno::ENXIO) => format!("nothing is behind it now; 'ls -l {file}' shows which device it stands for"),
+        Cause::Sys(Errno::EACCES) => format!("see who may: 'ls -l {file}'"),
+        Cause::Sys(Errno::ENODEV) => format!("its bytes come by read(2) alone: 'cat {file}'"),
+        Cause::Sys(Errno::EPERM) if path.is_some_and(is_char_device) => {
+            "the kernel keeps that memory to itself (CONFIG_STRICT_DEVMEM, lockdown); a PCI device has files of its own: 'ls /sys/bus/pci/devices/*/resource*'".into()
+        }
+        Cause::Sys(Errno::EINVAL) if path.is_some_and(is_char_device) => {
+            "the driver has nothing to map there; of a UIO device, map N is at offset Np, and 'cat /sys/class/uio/uio*/maps/map*/size' has the lengths".into()
+        }
+        Cause::Sys(Errno::EPERM) => format!("the file may be immutable or append-only: 'lsattr {file}'"),
+        Cause::Sys(Errno::EROFS) => format!("the file system is mounted read-only: 'findmnt -T {file}'"),
+        Cause::Sys(Errno::ETXTBSY) => {
+            format!("it is a running program or an active swap file; work on a copy and rename it over {file}")
+        }
+        Cause::Sys(Errno::EIO) => "the medium could not be read or written; see 'dmesg'".into(),
+        Cause::Sys(Errno::EFBIG) => {
+            "the limit is RLIMIT_FSIZE ('ulimit -f'), or the file system's own".into()
+        }
+        Cause::Sys(Errno::EBUSY) => "some of its pages are locked in memory (mlock)".into(),
+        Cause::Sys(Errno::EINVAL) if path.is_some_and(on_hugetlbfs) => {
+            "on hugetlbfs, lengths and offsets are multiples of the huge page: 'grep Hugepagesize /proc/meminfo'".into()
+        }
+        Cause::Full(_) => format!("make room: 'df -h {file}'"),
+        Cause::Shrunk { .. } | Cause::Vanished => "another process cut the file short; run again when it is done".into(),
+        Cause::PastEnd { .. } => format!("see its length with 'stat {file}'; grow it with 'mmapctl remap {file} --size +4K'"),
+        Cause::Protection(Protection::NeverReachesFile) => "map the file with --shared".into(),
+        Cause::Protection(Protection::PrivateResize) => {
+            "map it with --shared, or resize the mapping alone with --keep-file".into()
+        }
+        Cause::Protection(Protection::BeginsBehindEnd | Protection::EndsBeforeFile) => {
+            "map the file as a whole, or resize the mapping alone with --keep-file".into()
+        }
+        Cause::Protection(Protection::SharedAnonymous) => "map a --memfd, or --private".into(),
+        Cause::Protection(Protection::ReadOnly | Protection::FileReadOnly) => "map it with --prot rw, or leave out --prot".into(),
+        Cause::Protection(Protection::NoRead) => "map it with --prot r, or leave out --prot".into(),
+        Cause::NotMapped(_) => "give a range within it, or map more of the file".into(),
+        Cause::AddressTaken(_) => "leave out --address, or see what is where: mmapctl map FILE -c '! cat /proc/$MMAPCTL_PID/maps'".into(),
+        Cause::Unaligned(address, page) => {
+            format!("write --address {:#x}", (*address as u64 / page * page).max(16 * page))
+        }
+        Cause::NoRoomBehind => "leave out --no-move".into(),
+        Cause::Unmappable(Unmappable::Directory) => format!("name a file in it; 'mmapctl map -R {file}' looks at all of them"),
+        Cause::Unmappable(Unmappable::Socket) => format!("its bytes come by a connection: 'socat - UNIX-CONNECT:{file}'"),
+        Cause::Unmappable(Unmappable::CharDevice) if path.is_some_and(may_have_registers) => {
+            format!("its bytes come by read(2): 'cat {file}'; registers that it lets one map, by 'mmapctl cat {file} --range 0x0..+4 --access 4'")
+        }
+        Cause::Unmappable(_) => format!("its bytes come by read(2) alone: 'cat {file}'"),
+        Cause::Refused(Refusal::SetId) => format!("drop the bit with 'chmod ug-s {file}', or add --force"),
+        Cause::Refused(Refusal::ReadOnlyMode) => format!("allow it with 'chmod u+w {file}', or add --force"),
+        Cause::DeviceMemory => format!("give the width, such as --access 4: 'mmapctl cat {file} --range 0x0..+4 --access 4'"),
+        Cause::Bus => "it may be powered down, or gone: see 'dmesg'".into(),
+        Cause::Refused(Refusal::BlockDevice | Refusal::CharDevice) => "add --force if you are sure that it is the right device".into(),
+        Cause::Refused(Refusal::BusyBlockDevice) => {
+            "unmount it first ('lsblk' shows where it is in use); --force writes all the same, and may destroy a mounted file system".into()
+        }
+        Cause::Locked => format!("'lslocks' and 'fuser -v {file}' show by whom; a verb that writes waits longer with --lock-timeout 60s"),
+        Cause::Limit(limit) => remedy(limit),
+        Cause::Nonlinear(_) => "'remap --order linear' makes it a linear mapping of the file again".into(),
+        Cause::Arrange(Hindrance::Private) => "map it with --shared, or write a new file with --to OUT".into(),
+        Cause::Arrange(Hindrance::NoFile) => "use --method remap-file-pages, or map a --memfd".into(),
+        Cause::Arrange(Hindrance::ReadOnly | Hindrance::HugeFile) => "--method mmap does without".into(),
+        Cause::Arrange(Hindrance::HugeMemory) => "map a --memfd, which --huge takes as well".into(),
+        _ => return None,
+    };
+    Some(tip)
+}
+
+fn remedy(limit: &Limit) -> String {
+    match limit {
+        Limit::Addresses { .. } => "map less at a time, such as --length 1T".into(),
+        Limit::AddressSpace { .. } => "raise it with 'ulimit -v unlimited'".into(),
+        Limit::CommitLimit { .. } => {
+            "raise vm.overcommit_ratio, add swap, or allow overcommit with 'sysctl vm.overcommit_memory=1'".into()
+        }
+        Limit::Heuristic { .. } => "add --noreserve, or allow it with 'sysctl vm.overcommit_memory=1'".into(),
+        Limit::HugePages { page, wanted, .. } => format!(
+            "make more: 'echo {wanted} > /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages'",
+            page / 1024
+        ),
+        Limit::MapCount { limit } => format!("raise it with 'sysctl vm.max_map_count={}'", limit * 4),
+        Limit::Arrangement { limit, needed, .. } => format!(
+            "--to OUT writes the view out and maps nothing; or raise it with 'sysctl vm.max_map_count={}'",
+            limit.saturating_add(*needed)
+        ),
+        Limit::OpenFiles { limit } => format!("raise it with 'ulimit -n {}'", limit.saturating_mul(4)),
+        Limit::LockedMemory { .. } => "raise it with 'ulimit -l unlimited' (or LimitMEMLOCK= in a systemd unit)".into(),
+    }
+}
+
+pub(super) fn in_folder(path: &Path) -> String {
+    format!("name a file in it: 'ls {}' shows them", quoted(path))
+}
+
+/// The nearest there is on the way to `path`.
+fn there(path: &Path) -> Option<&Path> {
+    path.ancestors().skip(1).find(|path| path.symlink_metadata().is_ok())
+}
+
+/// Whether a character device may be one that can be mapped, which memory's own (but for /dev/mem), terminals and
+/// consoles are not; their numbers are in devices.txt of the kernel.
+fn may_have_registers(path: &Path) -> bool {
+    use nix::sys::stat::{major, minor, stat};
+    let number = stat(path).map_or(0, |stat| stat.st_rdev);
+    match (major(number), minor(number)) {
+        (1, minor) => minor == 1,
+        (4 | 5 | 136..=143, _) => false,
+        _ => true,
+    }
+}
+
+fn is_char_device(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_char_device())
+}
+
+fn on_hugetlbfs(path: &Path) -> bool {
+    nix::sys::statfs::statfs(path).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::HUGETLBFS_MAGIC)
+}
+
+/// A path as one types it in a shell, where it is one word, no option, and the very same bytes.
+pub fn quoted(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    let dash = if bytes.starts_with(b"-") { "./" } else { "" };
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    match path.to_str() {
+        Some(text) if !text.is_empty() && text.chars().all(plain) => format!("{dash}{text}"),
+        Some(text) if !text.chars().any(char::is_control) => format!("'{dash}{}'", text.replace('\'', "'\\''")),
+        _ => format!("$'{dash}{}'", escaped(bytes)),
+    }
+}
+
+/// For within `$'...'`, in which a shell takes a backslash as C does.
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\n' => text += "\\n",
+                '\t' => text += "\\t",
+                '\\' | '\'' => text.extend(['\\', c]),
+                c if c.is_control() => text += &hex(c.encode_utf8(&mut [0; 4]).as_bytes()),
+                c => text.push(c),
+            }
+        }
+        text += &hex(chunk.invalid());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+
+    #[test]
+    fn a_file_name_that_a_shell_would_split_is_quoted_in_tips() {
+        assert_eq!(quoted(Path::new("fw.bin")), "fw.bin");
+        assert_eq!(quoted(Path::new("it's a")), r"'it'\''s a'");
+        assert_eq!(quoted(Path::new("")), "''");
+    }
+
+    #[test]
+    fn a_file_name_that_is_no_plain_text_can_be_pasted_all_the_same() {
+        let raw = |bytes: &'static [u8]| quoted(Path::new(OsStr::from_bytes(bytes)));
+        assert_eq!(raw(b"-x.bin"), "./-x.bin");
+        assert_eq!(raw(b"-a b"), "'./-a b'");
+        assert_eq!(raw(b"a\nb"), r"$'a\nb'");
+        assert_eq!(raw(b"-\x1b\t'\\"), r"$'./-\x1b\t\'\\'");
+        assert_eq!(raw(b"\xffe \xc3\xa9"), r"$'\xffe é'");
+    }
+}
