@@ -184,6 +184,39 @@ fn on_a_full_xfs_a_store_into_a_hole_is_refused() {
 }
 
 #[test]
+fn on_a_full_xfs_a_store_into_a_reflink_is_refused_and_else_leaves_the_other_file_alone() {
+    let test = "on_a_full_xfs_a_store_into_a_reflink_is_refused_and_else_leaves_the_other_file_alone";
+    let Some(mount) = Mount::image(test, "mkfs.xfs -q -m reflink=1", 400) else {
+        return;
+    };
+    // Long enough for zeros to be given room by fallocate, and written.
+    let bytes = noise(70 << 20);
+    let (path, other) = (mount.path().join("f"), mount.path().join("other"));
+    fs::write(&other, &bytes).unwrap();
+    let copied = Command::new("cp")
+        .arg("--reflink=always")
+        .args([&other, &path])
+        .status();
+    assert!(copied.unwrap().success());
+    // But for some blocks, which xfs keeps back.
+    mount.fill();
+    for line in [
+        "patch f -o 1M dead",
+        "zero f --range .. --method write",
+        "zero f -o 1M -n 8K --method write",
+    ] {
+        finds_no_room(&mount, line);
+    }
+    fs::remove_file(mount.path().join("filler")).unwrap();
+    assert_eq!(
+        code(&outcome(mount.path(), "zero f --range .. --method write --sync")),
+        0
+    );
+    assert!(fs::read(&path).unwrap().iter().all(|byte| *byte == 0));
+    assert!(fs::read(&other).unwrap() == bytes);
+}
+
+#[test]
 fn on_an_xfs_with_its_last_blocks_kept_back_a_store_works_or_finds_no_room() {
     let test = "on_an_xfs_with_its_last_blocks_kept_back_a_store_works_or_finds_no_room";
     let Some(mount) = Mount::image(test, "mkfs.xfs -q", 300) else {

@@ -476,9 +476,15 @@ impl Backing {
     }
 
     /// Gives every byte of `span` a block, so that no later store can fail for want of one; contents and length
-    /// stay. fallocate(2) with FALLOC_FL_KEEP_SIZE.
+    /// stay. fallocate(2) with FALLOC_FL_KEEP_SIZE; on xfs, where a store into a reflink takes a new block, with
+    /// FALLOC_FL_UNSHARE_RANGE, which gives it that. btrfs promises nothing.
     pub fn allocate(&self, span: Span) -> Result<()> {
-        self.fallocate("allocate", FallocateFlags::FALLOC_FL_KEEP_SIZE, span)
+        let fs = fstatfs(self.file("allocate")?).map(|fs| fs.filesystem_type());
+        let flags = match fs {
+            Ok(statfs::XFS_SUPER_MAGIC) => FallocateFlags::FALLOC_FL_UNSHARE_RANGE,
+            _ => FallocateFlags::empty(),
+        };
+        self.fallocate("allocate", flags | FallocateFlags::FALLOC_FL_KEEP_SIZE, span)
     }
 
     /// Zeroes `span` and keeps its blocks: FALLOC_FL_ZERO_RANGE.

@@ -14,7 +14,7 @@ use super::threads::{Helped, helpers};
 use super::trace::traced;
 use super::{Interrupted, Step};
 use nix::errno::Errno;
-use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, fstatfs};
+use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs};
 use nix::sys::uio::pwrite;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
@@ -64,12 +64,12 @@ impl Region {
         self.make_writable(&[whole], step)
     }
 
-    /// Whether a page whose blocks fallocate has given can be stored into. Not so on btrfs and on reflinks of xfs, where
-    /// a store takes new blocks, nor on overlayfs, which may lie over either.
+    /// Whether a page whose blocks [`Backing::allocate`] has given can be stored into. Not so on btrfs, where a store
+    /// takes new blocks, nor on overlayfs, which may lie over it.
     fn allocation_is_final(&self) -> bool {
         let of_file = self.reaches_file() && self.layout().is_none();
         let fs = self.backing().fd().filter(|_| of_file).and_then(|fd| fstatfs(fd).ok());
-        fs.is_some_and(|fs| [EXT4_SUPER_MAGIC, TMPFS_MAGIC].contains(&fs.filesystem_type()))
+        fs.is_some_and(|fs| [EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC].contains(&fs.filesystem_type()))
     }
 
     /// Stores zeros over `span`; `step` hears how many bytes are done.
