@@ -47,15 +47,16 @@ if [ -z "$binary" ]; then
 fi
 [ -x "$binary" ] || { echo "no release build: 'cargo build --release --locked', or name a binary" >&2 && exit 2; }
 scratch=$(mktemp -d "$folder/mmapctl-peers.XXXXXX") || exit 2
-readonly scratch
-trap 'rm -rf "$scratch"' EXIT
+home=$(mktemp -d "$PWD/mmapctl-peers.XXXXXX" 2>/dev/null) || home=$scratch
+readonly scratch home
+trap 'rm -rf "$scratch" "$home"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 cd "$scratch" || exit 2
 
 # A copy, as 'cargo install' leaves one: what the linker has just written lies in the page cache page by page, and each
-# start then takes a tenth of a millisecond longer, until the machine has forgotten it.
-cp "$binary" mmapctl && binary=$scratch/mmapctl || exit 2
+# start then takes a tenth of a millisecond longer, until the machine has forgotten it. So it does on a tmpfs (--in).
+cp "$binary" "$home/mmapctl" && binary=$home/mmapctl || exit 2
 M=$binary # as the lines below write it
 
 # ---- sizes and files; each is made when the first line needs it ----
