@@ -5,22 +5,31 @@
 //! is done here, one thing otherwise: in place of a closed stdout it opens /dev/null, where output is lost in silence.
 #![allow(unsafe_code)]
 
+use mmapctl::exit::Exit;
+use mmapctl::report::describe;
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use std::ffi::{c_char, c_int};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::fd::IntoRawFd;
-use std::process::abort;
 
 // SAFETY: this is the type that C gives it, and nothing else of that name is linked.
 #[unsafe(no_mangle)]
 extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
-    occupy_standard_descriptors();
-    // SAFETY: no handler is installed. Ignored, it makes a write to a pipe without readers fail, and not end the program.
-    if unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.is_err() {
-        abort();
+    if let Err(error) = occupy_standard_descriptors() {
+        let why = describe(&error);
+        let text = format!(
+            "error: stdin, stdout or stderr is closed, and /dev/null cannot take its place: {why}\n  tip: open all three\n"
+        );
+        // It may be what is closed.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        return c_int::from(Exit::Trouble as u8);
     }
+    // SAFETY: no handler is installed. Ignored, it makes a write to a pipe without readers fail, and not end the program.
+    // Of a signal that there is, that cannot fail.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
     // glibc hands the arguments to whoever wants them before main; Rust's library does.
     let code = mmapctl::cli::run(std::env::args_os());
     // What must be heard was written where a failure is noticed.
@@ -30,19 +39,19 @@ extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
 
 /// Opens something in place of what is closed of stdin, stdout and stderr, or the next file would have its number, and
 /// messages were written into it. What is opened refuses to be read as stdin, or written as the others, with EBADF.
-fn occupy_standard_descriptors() {
+fn occupy_standard_descriptors() -> std::io::Result<()> {
     for number in 0..=2 {
         // SAFETY: it asks about a number, and touches no memory.
-        if unsafe { libc::fcntl(number, libc::F_GETFD) } != -1 {
-            continue;
-        }
-        let null = OpenOptions::new()
-            .read(number != 0)
-            .write(number == 0)
-            .open("/dev/null");
-        // The lowest free number is this one.
-        if null.ok().map(IntoRawFd::into_raw_fd) != Some(number) {
-            abort();
+        let flags = Errno::result(unsafe { libc::fcntl(number, libc::F_GETFD) });
+        // A filter (seccomp) may refuse the question.
+        if flags == Err(Errno::EBADF) {
+            let null = OpenOptions::new()
+                .read(number != 0)
+                .write(number == 0)
+                .open("/dev/null");
+            // The lowest number that is free is this one; it stays open.
+            let _ = null?.into_raw_fd();
         }
     }
+    Ok(())
 }
