@@ -114,7 +114,7 @@ took() { # took COMMAND: its microseconds; fails as it does
 
 median() { printf '%s\n' "$@" | sort -n | awk '{ v[NR] = $1 } END { print (NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2) }'; }
 
-quartile() { printf '%s\n' "$@" | sort -n | awk '{ v[NR] = $1 } END { print v[int((3 * NR + 3) / 4)] }'; } # the upper one
+quartile() { printf '%s\n' "$@" | sort -n | awk '{ v[NR] = $1 } END { print v[int((3 * NR + 1) / 4)] }'; } # the upper one
 
 human() { awk -v us="$1" 'BEGIN { if (us < 9950) printf "%.2f ms", us / 1000; else if (us < 995000) printf "%.0f ms", us / 1000; else printf "%.2f s", us / 1e6 }'; }
 

@@ -135,13 +135,16 @@ pub fn tell(globals: &Globals, verb: &str, error: &anyhow::Error) -> Exit {
 /// What clap has to say: help and the version on stdout, mistakes in our own form where we know better.
 fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
     if !error.use_stderr() {
-        // `mmapctl --help | head -1` is a reader that has seen enough.
-        return match error.print() {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Exit::Trouble,
+        let lost = match error.print() {
             // What is written to a closed stdout, the standard library takes for written.
-            Ok(()) if nix::unistd::write(std::io::stdout(), b"").is_err() => Exit::Trouble,
-            _ => Exit::Done,
+            Ok(()) => nix::unistd::write(std::io::stdout(), b"").err().map(Into::into),
+            // `mmapctl --help | head -1` is a reader that has seen enough.
+            Err(error) => Some(error).filter(|error| error.kind() != std::io::ErrorKind::BrokenPipe),
         };
+        let Some(lost) = lost else { return Exit::Done };
+        let told = Told::usage(format!("cannot write to stdout: {}", report::describe(&lost)), None);
+        say(&told.text(false));
+        return Exit::Trouble;
     }
     let json = argv.iter().any(|arg| arg == "--json");
     let told = match refusal_of(error) {

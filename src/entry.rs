@@ -2,16 +2,17 @@
 //!
 //! Rust's runtime, which else stands between, looks for the guard page of the stack in /proc/self/maps and sets up a
 //! second stack to say that the first has overflowed: a twentieth of the time that a small patch takes. What else it does
-//! is done here, one thing otherwise: in place of a closed stdout it opens /dev/null, where output is lost in silence.
+//! is done here, one thing otherwise: what the runtime opens in place of a closed stdout takes output, and loses it in silence.
 #![allow(unsafe_code)]
 
 use mmapctl::exit::Exit;
 use mmapctl::report::describe;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::stat::Mode;
 use std::ffi::{c_char, c_int};
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::fd::IntoRawFd;
 
@@ -45,12 +46,9 @@ fn occupy_standard_descriptors() -> std::io::Result<()> {
         let flags = Errno::result(unsafe { libc::fcntl(number, libc::F_GETFD) });
         // A filter (seccomp) may refuse the question.
         if flags == Err(Errno::EBADF) {
-            let null = OpenOptions::new()
-                .read(number != 0)
-                .write(number == 0)
-                .open("/dev/null");
-            // The lowest number that is free is this one; it stays open.
-            let _ = null?.into_raw_fd();
+            let how = if number == 0 { OFlag::O_WRONLY } else { OFlag::O_RDONLY };
+            // The lowest number that is free is this one. It stays open, for children too, which open files as well.
+            let _ = open("/dev/null", how, Mode::empty())?.into_raw_fd();
         }
     }
     Ok(())

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 const SCHEMA: u64 = 1;
 
 const ROOM: &str = "make room where stdout goes, or leave the report out with --quiet";
-const OPEN: &str = "stdout is closed: send the report somewhere, as with '>/dev/null', or leave it out with --quiet";
+const OPEN: &str =
+    "stdout is not open for writing: send the report somewhere, as with '>/dev/null', or leave it out with --quiet";
 
 /// How much of a [`Stream`] is gathered before it is written out, in bytes.
 const STREAMED: usize = 256 << 10;

@@ -18,6 +18,9 @@ use std::io::{BufRead, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+/// How many children may be nested: each takes a process, and stack.
+const FORKS: usize = 16;
+
 // The verbs of a session, as they are written.
 #[derive(Debug, Args)]
 pub(crate) struct Script {
@@ -337,6 +340,13 @@ impl LineReader {
             .strip_prefix(b"fork")
             .filter(|rest| rest.first().is_none_or(|byte| b" \t!".contains(byte)))
         {
+            let within = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+            if within.take_while(|word| *word == b"fork").count() >= FORKS {
+                let failure = Failure::trouble(format!("'fork' within more than {FORKS} others"));
+                return Err(failure
+                    .tip("a few children of children show all that there is to see")
+                    .into());
+            }
             let Some(inner) = self.read(OsStr::from_bytes(rest), origin)? else {
                 let failure = Failure::trouble("'fork' says nothing to do in the child");
                 return Err(failure

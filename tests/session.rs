@@ -681,3 +681,15 @@ fn help_for_a_verb_is_had_in_a_session_too() {
         "{told}"
     );
 }
+
+#[test]
+fn children_of_children_have_an_end() {
+    let dir = scratch();
+    file(dir.path(), "f", b"abcd");
+    let nested = |forks: usize| mmapctl(dir.path(), &["map", "f", "-c", &("fork ".repeat(forks) + "cat")]).output();
+    assert!(told(&nested(16).unwrap()).contains("abcd"));
+    for forks in [17, 20_000] {
+        let told = told(&nested(forks).unwrap());
+        assert!(told.contains("'fork' within") && told.ends_with("exit 2"), "{told}");
+    }
+}

@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::region::Region;
 use super::span::Span;
-use super::threads::Helped;
+use super::threads::{Helped, start_helper};
 use nix::errno::Errno;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
@@ -44,7 +44,7 @@ impl<E: From<Error> + Send> Ahead<E> {
                 }
             }
         };
-        helped.help(scope, work)?;
+        start_helper(scope, work)?;
         Some(Ahead { ask, take, helped })
     }
 

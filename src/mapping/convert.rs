@@ -3,7 +3,7 @@
 use super::error::{Error, Result};
 use super::region::Region;
 use super::span::Span;
-use super::threads::{Helped, helpers};
+use super::threads::{Helped, helpers, start_helper};
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -161,7 +161,7 @@ impl<'a> Work<'a> {
                 }
             }
         };
-        self.helped.help(scope, work)?;
+        start_helper(scope, work)?;
         Some(free)
     }
 }

@@ -1,6 +1,6 @@
 //! The mapping itself: making it, and the system calls that move bytes over its addresses.
 //!
-//! One of the two doors for `unsafe`, with its rooms in region/; the other is register.rs. Nothing here makes a Rust
+//! One of the core's two doors for `unsafe`, with its rooms in region/; the other is register.rs. Nothing here makes a Rust
 //! reference to a mapped byte or dereferences one: addresses go to system calls, which answer a missing page with a
 //! short count or EFAULT where a load would raise SIGBUS. Callers speak of file offsets; each call checks them against
 //! what is mapped.

@@ -6,7 +6,7 @@ use super::error::Result;
 use super::region::{CacheStat, Region, cachestat};
 use super::shape::{Populate, Visibility, WINDOW};
 use super::span::Span;
-use super::threads::{Helped, helpers};
+use super::threads::{helpers, start_helper};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -300,10 +300,9 @@ fn count_cache(region: &Region, spans: &[Span], tallies: &mut [Tally]) -> bool {
         }
     };
     let most = helpers().min(spans.len() - alone);
-    let helped = Helped::here();
     let found = thread::scope(|scope| {
         // Where none can be had, this thread does it all.
-        let helpers: Vec<_> = (0..most).filter_map(|_| helped.help(scope, work)).collect();
+        let helpers: Vec<_> = (0..most).filter_map(|_| start_helper(scope, work)).collect();
         let mut found = work();
         found.extend(helpers.into_iter().filter_map(|helper| helper.join().ok()).flatten());
         found

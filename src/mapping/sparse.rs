@@ -4,7 +4,7 @@ use super::backing::Backing;
 use super::error::{Cause, Error, Result};
 use super::region::{Lease, cachestat};
 use super::span::Span;
-use super::threads::{Helped, helpers};
+use super::threads::{helpers, start_helper};
 use super::{Interrupted, Step};
 use nix::errno::Errno;
 use nix::sys::statfs::fstatfs;
@@ -52,9 +52,8 @@ impl Backing {
     pub fn zeros(&self, span: Span, punch: bool, step: &mut Step<'_>) -> Result<Zeros> {
         let search = Search::new(self, span, punch)?;
         let most = if span.len() > PART { helpers() } else { 0 };
-        let helped = Helped::here();
         thread::scope(|scope| {
-            let start = |_| helped.help(scope, || search.run(&mut |_| Ok(())));
+            let start = |_| start_helper(scope, || search.run(&mut |_| Ok(())));
             let helpers: Vec<_> = (0..most).filter_map(start).collect();
             let mut found = search.run(step);
             for helper in helpers {
@@ -241,10 +240,11 @@ impl Search<'_> {
     }
 
     /// Drops the pages of `blocks`, which the punch, that the file system lets in one at a time, would do while others
-    /// wait. But not dirty ones, which the kernel would begin to write, or those that are to be read once more.
+    /// wait. But not dirty ones, which the kernel would begin to write, nor, as far as can be seen now, those that are to
+    /// be read once more.
     fn drop_pages(&self, blocks: Span) {
         let is_clean = || cachestat(self.file.as_fd(), blocks).is_some_and(|stat| stat.dirty + stat.writeback == 0);
-        if locked(&self.lease).is_some() && is_clean() {
+        if self.backing.facts().counts_cache && locked(&self.lease).is_some() && is_clean() {
             // What stays is dropped by the punch.
             let _ = self.backing.evict(blocks);
         }

@@ -21,11 +21,20 @@ pub(super) fn helpers() -> usize {
     available_parallelism().map_or(1, NonZero::get).min(MOST) - 1
 }
 
+/// Starts a helper. `None` where no thread is to be had.
+pub(super) fn start_helper<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Option<ScopedJoinHandle<'scope, T>> {
+    Builder::new().stack_size(STACK).spawn_scoped(scope, work).ok()
+}
+
 /// The thread that others help, told apart by its processor.
 ///
 /// The kernel starts a thread, and wakes it up, where there is no work; or, where no processor looks idle, beside the one
 /// that wakes it. In a virtual machine a halted processor looks like one that the host has taken away, so both threads
-/// end up on one and take turns, and move too often for the kernel to see that. A helper that finds itself there moves on.
+/// end up on one and take turns, and move too often for the kernel to see that. A helper that finds itself there moves on,
+/// but only one that reads: there are filters (seccomp) that end a process for the call.
 #[derive(Clone)]
 pub(super) struct Helped(Arc<Place>);
 
@@ -68,20 +77,6 @@ impl Helped {
         if others.unset(cpu).is_ok() && sched_setaffinity(this, &others).is_ok() {
             let _ = sched_setaffinity(this, &all);
         }
-    }
-
-    /// Starts a helper. `None` where no thread is to be had.
-    pub(super) fn help<'scope, T: Send + 'scope>(
-        &self,
-        scope: &'scope Scope<'scope, '_>,
-        work: impl FnOnce() -> T + Send + 'scope,
-    ) -> Option<ScopedJoinHandle<'scope, T>> {
-        let helped = self.clone();
-        let work = move || {
-            helped.keep_off();
-            work()
-        };
-        Builder::new().stack_size(STACK).spawn_scoped(scope, work).ok()
     }
 }
 

@@ -10,7 +10,7 @@ use super::error::{Cause, Error, Result};
 use super::region::{Lease, Region, memfd};
 use super::shape::{Piece, Prot, Shape, WINDOW};
 use super::span::Span;
-use super::threads::{Helped, helpers};
+use super::threads::{helpers, start_helper};
 use super::trace::traced;
 use super::{Interrupted, Step};
 use nix::errno::Errno;
@@ -114,11 +114,10 @@ impl Region {
             others.extend((0..helpers()).map_while(|_| self.backing().again()));
         }
         let whole = self.span();
-        let helped = Helped::here();
         let result = thread::scope(|scope| {
             let start = |backing: Backing| {
                 let work = &work;
-                helped.help(scope, move || {
+                start_helper(scope, move || {
                     // A smaller window, so that all of them together stay small.
                     let shape = Shape {
                         window: Some(WINDOW / 8),

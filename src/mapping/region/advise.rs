@@ -15,8 +15,8 @@ use std::ffi::c_void;
 use std::os::fd::AsRawFd;
 
 impl Backing {
-    /// Drops the pages of `span` from the page cache as [`Region::evict`] does. Of dirty ones the kernel starts to write
-    /// those back.
+    /// Drops the clean pages of `span` from the page cache, as [`Region::evict`] does; the kernel starts to write the dirty
+    /// ones back.
     pub(in crate::mapping) fn evict(&self, span: Span) -> Result<()> {
         // A length of 0 would mean "to the end"; a page that is asked for in part stays.
         let pages = span.pages(self.facts().page);
