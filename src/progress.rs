@@ -54,6 +54,15 @@ impl Progress {
         }
     }
 
+    /// For work that writes to stdout: on a terminal that shows how far it is, and a bar would stand amid the text.
+    pub fn printing(globals: &Globals, label: &'static str, total: u64) -> Progress {
+        let mut progress = Progress::reading(globals, label, total);
+        if globals.progress() == When::Auto && std::io::stdout().is_terminal() {
+            progress.display = Display::Nothing;
+        }
+        progress
+    }
+
     /// For work that writes: from now on, signals wait until [`Progress::step`] hands them over.
     pub fn writing(globals: &Globals, label: &'static str, total: u64) -> anyhow::Result<Progress> {
         let mut progress = Progress::reading(globals, label, total);

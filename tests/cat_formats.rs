@@ -204,6 +204,17 @@ fn a_terminal_gets_rows_that_fit_it_and_everything_else_sixteen_bytes() {
 }
 
 #[test]
+fn on_a_terminal_no_progress_bar_stands_amid_the_dump() {
+    const TEST: &str = "on_a_terminal_no_progress_bar_stands_amid_the_dump";
+    let dir = scratch();
+    file(dir.path(), "f", &common::noise(8 << 20));
+    let Some(text) = on_terminal(TEST, dir.path(), (100, 24), "cat f -f xxd") else {
+        return;
+    };
+    assert!(text.starts_with("00000000: ") && !text.contains("reading"));
+}
+
+#[test]
 fn on_a_terminal_a_watch_redraws_in_place_what_fits() {
     const TEST: &str = "on_a_terminal_a_watch_redraws_in_place_what_fits";
     let dir = scratch();

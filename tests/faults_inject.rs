@@ -604,7 +604,7 @@ fn the_verbose_trace_is_what_strace_sees() {
         ("remap f --size +64K --sparse".into(), "ftruncate"),
         ("remap f --size -64K".into(), "ftruncate"),
         // Over two windows, and too short for a second thread, whose stack glibc gives back by a call of its own.
-        ("cat f -f canonical -r 6M..".into(), "mmap munmap"),
+        ("cat f -f canonical -r 7936K..8256K".into(), "mmap munmap"),
     ] {
         compare_traces(&[], &line, calls);
     }

@@ -1,16 +1,18 @@
 //! `cat`: show or stream a range, raw or as a dump.
 
+mod dumping;
 mod format;
 mod watch;
 
 use super::options::{Reader, Where, interval, units, width};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
-use crate::dump::{self, Dump, Fit, Style};
+use crate::dump::{self, Fit, Style};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{Access, Holes, Prot, Region, Span, Width, WriteOut};
 use crate::progress::Progress;
 use crate::report::{self, Report, Stream, describe};
+use dumping::Dumping;
 use format::Format;
 use std::io::{ErrorKind, IsTerminal};
 use std::os::fd::AsFd;
@@ -86,13 +88,13 @@ impl OnRegion for Options {
         if let Some(interval) = self.watch {
             return watch::watch(region, &plan, interval, job);
         }
-        let mut progress = Progress::reading(job.globals, "reading", plan.span.len());
+        let mut progress = Progress::printing(job.globals, "reading", plan.span.len());
         match plan.dump {
             _ if job.globals.json => json(region, &plan, job, &mut progress),
             None => raw(region, &plan, &mut progress),
             Some((format, style)) => {
-                let mut dump = dump::dump(format, plan.span.start(), style);
-                dumped(region, &plan, dump.as_mut(), &mut progress)
+                let dump = || dump::dump(format, plan.span.start(), style);
+                Dumping::new(&plan, dump, &mut progress).run(region)
             }
         }
     }
@@ -181,61 +183,6 @@ fn raw(region: &mut Region, plan: &Plan<'_>, progress: &mut Progress) -> anyhow:
             Err(Failure::trouble(format!("cannot write to stdout: {}", describe(&error))).into())
         }
     }
-}
-
-/// How much text is gathered before it is written out, in bytes.
-const TEXT: usize = 256 << 10;
-
-fn dumped(region: &mut Region, plan: &Plan<'_>, dump: &mut dyn Dump, progress: &mut Progress) -> anyhow::Result<()> {
-    let span = plan.span;
-    let mut text = Vec::with_capacity(TEXT * 2);
-    let mut at = span.start();
-    while at < span.end() {
-        // A hole is what a load finds to be zeros, where each byte is to be loaded.
-        let data = if dump.names_holes() && plan.access.is_none() {
-            region.next_data(at, span)?
-        } else {
-            Some(span.from(at))
-        };
-        let begin = data.map_or(span.end(), Span::start);
-        if begin > at {
-            dump.hole(begin - at, &mut text);
-        }
-        let Some(data) = data else { break };
-        let rest = match dump.row().filter(|_| plan.access.is_none()) {
-            Some(row) => {
-                let rows = Span::at(data.start(), data.len() / row * row).unwrap_or(data);
-                dump.pass(rows.len(), &mut text);
-                report::out(&text)?;
-                text.clear();
-                let texts = |at, bytes: &[u8], out: &mut Vec<u8>| dump.row_texts(at, bytes, out);
-                region.convert(rows, row, &texts, |end, text| {
-                    report::out(text)?;
-                    anyhow::Ok(progress.step(end - span.start())?)
-                })?;
-                data.from(rows.end())
-            }
-            None => data,
-        };
-        let read = plan.chunks(region, rest, |chunk, bytes| {
-            dump.bytes(bytes, &mut text);
-            if text.len() >= TEXT {
-                report::out(&text)?;
-                text.clear();
-            }
-            Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)
-        });
-        if read.is_err() {
-            // Up to the page that could not be had.
-            report::out(&text)?;
-            return read;
-        }
-        at = data.end();
-    }
-    // What was cut off meanwhile looks like a hole at the end.
-    region.check_there(span)?;
-    dump.finish(&mut text);
-    report::out(&text)
 }
 
 /// The report, with the bytes as its last field, streamed so that memory stays flat.

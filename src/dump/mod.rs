@@ -42,19 +42,36 @@ pub trait Dump: Sync {
     /// right, but every row of it is written.
     fn hole(&mut self, len: u64, out: &mut Vec<u8>);
 
-    /// The bytes of a row, where its text depends on nothing but them and their offset, and where a row begins with
-    /// the next byte: rows may then be made by [`row_texts`](Dump::row_texts). `None` if not.
-    fn row(&self) -> Option<u64>;
+    /// The bytes of a row, and how many come before the next row of which nothing waits, no hole either: from there on rows
+    /// may be laid out [apart](Dump::part).
+    fn next_row(&self) -> (u64, u64);
 
-    /// Appends the text of the whole rows of `data`, whose first begins at offset `at`; bytes of none are left out.
-    fn row_texts(&self, at: u64, data: &[u8], out: &mut Vec<u8>);
+    /// Lays out the whole rows of `data`, whose first begins at offset `at`, as if nothing stood above them, in place of
+    /// what is in `part`; bytes of no whole row are left out. On any thread.
+    fn part(&self, at: u64, data: &[u8], part: &mut Part);
 
-    /// Takes it that the texts of the next `len` bytes, a multiple of [`row`](Dump::row), come next; appends what stands
-    /// before them.
-    fn pass(&mut self, len: u64, out: &mut Vec<u8>);
+    /// Takes the next rows from `part`: appends the text that stands before, and gives what is to be shown of its own.
+    fn join<'a>(&mut self, part: &'a Part, out: &mut Vec<u8>) -> &'a [u8];
 
     /// Appends what is left: a partial row, the closing offset. Called once, last.
     fn finish(&mut self, out: &mut Vec<u8>);
+}
+
+/// Rows that were laid out apart from those above.
+#[derive(Debug, Default)]
+pub struct Part {
+    text: Vec<u8>,
+    /// Bytes of the rows.
+    len: u64,
+    /// Bytes of the rows at the start that are all the same: 0 if there are none.
+    lead: u64,
+    /// How much of the text is about those.
+    lead_text: usize,
+    /// The first of them.
+    first: Vec<u8>,
+    /// The last row that was laid out, and how many bytes that repeat it come after.
+    last: Vec<u8>,
+    trail: u64,
 }
 
 /// How a dump is to look. Formats that copy another tool take from it only what that tool can do.
@@ -406,20 +423,66 @@ impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
         self.hole += len;
     }
 
-    fn row(&self) -> Option<u64> {
-        (!self.next.squeeze && self.held == 0 && self.hole == 0).then_some(N as u64)
+    fn next_row(&self) -> (u64, u64) {
+        let row = N as u64;
+        let waiting = self.held as u64 + self.hole % row;
+        let before = if self.held == 0 && self.hole == 0 {
+            0
+        } else {
+            row - waiting % row
+        };
+        (row, before)
     }
 
-    fn row_texts(&self, at: u64, data: &[u8], out: &mut Vec<u8>) {
-        let (rows, _) = data.as_chunks::<N>();
-        Next::new(at, false).rows(&self.layout, rows, out);
-    }
-
-    fn pass(&mut self, len: u64, out: &mut Vec<u8>) {
-        if len > 0 {
-            self.begin(out);
+    fn part(&self, at: u64, data: &[u8], part: &mut Part) {
+        let Part { text, first, last, .. } = part;
+        for old in [&mut *text, &mut *first, &mut *last] {
+            old.clear();
         }
-        self.next.at = self.next.at.wrapping_add(len);
+        let (rows, _) = data.as_chunks::<N>();
+        let mut next = Next::new(at, self.next.squeeze);
+        let (mut same, mut lead_text) = (0, 0);
+        if let Some((row, rest)) = rows.split_first() {
+            next.row(&self.layout, row, &digits_of(row), text);
+            same = 1 + rest.iter().take_while(|row| next.repeats(&self.layout, row)).count();
+            next.leave_out((same - 1) as u64 * N as u64);
+            first.extend_from_slice(row);
+        }
+        let others = &rows[same..];
+        if !others.is_empty() {
+            next.end_run(&self.layout, text);
+            lead_text = text.len();
+            next.rows(&self.layout, others, text);
+        }
+        last.extend(next.above.iter().flatten());
+        *part = Part {
+            len: rows.len() as u64 * N as u64,
+            lead: same as u64 * N as u64,
+            lead_text,
+            trail: next.repeated,
+            ..std::mem::take(part)
+        };
+    }
+
+    fn join<'a>(&mut self, part: &'a Part, out: &mut Vec<u8>) -> &'a [u8] {
+        let Ok(first) = <&[u8; N]>::try_from(&part.first[..]) else {
+            return &[];
+        };
+        self.begin(out);
+        let (next, layout) = (&mut self.next, &self.layout);
+        let repeats = next.repeats(layout, first);
+        if repeats {
+            next.leave_out(part.lead);
+        }
+        if repeats && part.lead == part.len {
+            return &[];
+        }
+        next.end_run(layout, out);
+        let before = if repeats { part.lead } else { 0 };
+        next.at = next.at.wrapping_add(part.len - before);
+        next.above = <[u8; N]>::try_from(&part.last[..]).ok();
+        next.repeated = part.trail;
+        &part.text[if repeats { part.lead_text } else { 0 }..]
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {

@@ -230,31 +230,46 @@ proptest! {
     }
 
     #[test]
-    fn rows_made_in_any_order_are_those_of_the_dump(
-        format in formats(), style in styles(), start in 0..1u64 << 40, data in prop::collection::vec(any::<u8>(), 0..600), cut in 1..9usize,
+    fn rows_that_are_laid_out_apart_are_those_of_the_dump(
+        format in formats(),
+        style in styles(),
+        start in any::<u64>(),
+        pieces in pieces(),
+        cuts in proptest::collection::vec(1_usize..5, 1..10),
     ) {
-        let mut dump = dump(format, start, style);
-        let Some(row) = dump.row() else {
-            prop_assert!(style.squeeze);
-            return Ok(());
-        };
-        let row = row as usize;
-        let (rows, rest) = data.split_at(data.len() / row * row);
-        let parts = rows.chunks(cut * row).enumerate().rev();
-        let mut texts: Vec<Vec<u8>> = parts
-            .map(|(number, part)| {
-                let mut text = Vec::new();
-                dump.row_texts(start + (number * cut * row) as u64, part, &mut text);
-                text
-            })
-            .collect();
+        let (mut whole, layout) = (dump(format, start, style), dump(format, start, style));
+        let mut cuts = cuts.into_iter().cycle();
+        let mut at = start;
         let mut out = Vec::new();
-        dump.pass(rows.len() as u64, &mut out);
-        texts.reverse();
-        out.extend(texts.concat());
-        dump.bytes(rest, &mut out);
-        dump.finish(&mut out);
-        prop_assert_eq!(String::from_utf8(out).unwrap(), text(format, start, style, &data));
+        // Memory is used again.
+        let mut part = Part::default();
+        for piece in &pieces {
+            let data = match piece {
+                Piece::Hole(len) => {
+                    whole.hole(*len, &mut out);
+                    at = at.wrapping_add(*len);
+                    continue;
+                }
+                Piece::Data(data) => data,
+            };
+            let (row, before) = whole.next_row();
+            let (head, mut rest) = data.split_at(data.len().min(before as usize));
+            whole.bytes(head, &mut out);
+            at = at.wrapping_add(head.len() as u64);
+            while rest.len() >= row as usize {
+                let len = rest.len().min(cuts.next().unwrap_or(1) * row as usize) / row as usize * row as usize;
+                let (rows, others) = rest.split_at(len);
+                layout.part(at, rows, &mut part);
+                let shown = whole.join(&part, &mut out).to_vec();
+                out.extend(shown);
+                at = at.wrapping_add(len as u64);
+                rest = others;
+            }
+            whole.bytes(rest, &mut out);
+            at = at.wrapping_add(rest.len() as u64);
+        }
+        whole.finish(&mut out);
+        prop_assert_eq!(String::from_utf8(out).unwrap(), text_of(format, start, style, &pieces));
     }
 
     #[test]

@@ -18,24 +18,24 @@ const LONG: u64 = 1 << 20;
 
 /// How many pieces that are not due yet a thread may have made. With fewer they wait for each other, and what wakes them
 /// up may put both on one processor.
-const AHEAD: usize = 4;
+const AHEAD: usize = 3;
 
-/// Appends what it makes of bytes that begin at that offset.
-type Convert<'a> = dyn Fn(u64, &[u8], &mut Vec<u8>) + Sync + 'a;
+/// Puts what it makes of bytes that begin at that offset in place of what is there.
+type Convert<'a, T> = dyn Fn(u64, &[u8], &mut T) + Sync + 'a;
 
 impl Region {
-    /// Hands what `convert` appends for the bytes of `span` to `each`, in order, with the offset behind them. Bytes come
-    /// to `convert` in pieces of whole `row`s (bytes), except at the end and before a page that cannot be read; on any
-    /// thread, in any order, so what it makes of one piece must not depend on another.
+    /// Hands what `convert` makes of the bytes of `span` to `each`, in order, with the offset behind them. Bytes come to
+    /// `convert` in pieces of whole `row`s (bytes), except at the end and before a page that cannot be read; on any
+    /// thread, in any order, so what it makes of one piece must not depend on another. It is given memory to use again.
     ///
     /// # Errors
     /// As for [`Region::read`], once `each` has had what stands before; what `each` gives.
-    pub fn convert<E: From<Error>>(
+    pub fn convert<T: Default + Send, E: From<Error>>(
         &mut self,
         span: Span,
         row: u64,
-        convert: &Convert<'_>,
-        mut each: impl FnMut(u64, &[u8]) -> std::result::Result<(), E>,
+        convert: &Convert<'_, T>,
+        mut each: impl FnMut(u64, &T) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let span = self.check_read(Some(span))?;
         let work = &Work::new(span, row, convert);
@@ -46,23 +46,29 @@ impl Region {
                 .map_while(|helper| work.help(scope, Some(helper), self.again()?, give.clone()))
                 .collect();
             drop(give);
-            let mut own = vec![Vec::new(); AHEAD];
+            // Small windows for this thread, too: together they are as long as the one that it has alone.
+            let mut again = if helpers.is_empty() { None } else { self.again() };
+            let region = again.as_mut().unwrap_or(self);
+            let mut own: Vec<T> = (0..AHEAD).map(|_| T::default()).collect();
             let (mut bytes, mut early) = (Vec::new(), BTreeMap::new());
             let mut due = 0;
             while due < work.count() {
-                early.extend(take.try_iter().map(|made: Made| (made.number, made)));
+                early.extend(take.try_iter().map(|made: Made<T>| (made.number, made)));
                 if let Some(made) = early.remove(&due) {
-                    each(work.piece(due).end(), &made.text)?;
+                    each(work.piece(due).end(), &made.content)?;
                     made.result?;
                     match made.helper.and_then(|helper| helpers.get(helper)) {
                         // One that has found no more to do is gone.
-                        Some(free) => drop(free.send(made.text)),
-                        None => own.push(made.text),
+                        Some(free) => drop(free.send(made.content)),
+                        None => own.push(made.content),
                     }
                     due += 1;
                     continue;
                 }
-                let made = match own.pop().and_then(|text| work.next(self, None, &mut bytes, text)) {
+                let made = match own
+                    .pop()
+                    .and_then(|content| work.next(region, None, &mut bytes, content))
+                {
                     Some(made) => made,
                     // A helper has no way to end with a piece that it has taken and not given.
                     None => take.recv().map_err(|_| Error::sys("read", None, Errno::EIO))?,
@@ -75,27 +81,27 @@ impl Region {
 }
 
 /// A range, and how much of it nobody has taken yet.
-struct Work<'a> {
+struct Work<'a, T> {
     span: Span,
     /// Bytes of a piece; the last may have fewer.
     step: u64,
     /// The number of the next piece.
     next: AtomicU64,
-    convert: &'a Convert<'a>,
+    convert: &'a Convert<'a, T>,
     helped: Helped,
 }
 
 /// What was made of a piece, as far as its bytes could be read.
-struct Made {
+struct Made<T> {
     number: u64,
-    /// Whose memory `text` is; the first thread's, if nobody's.
+    /// Whose memory `content` is; the first thread's, if nobody's.
     helper: Option<usize>,
-    text: Vec<u8>,
+    content: T,
     result: Result<()>,
 }
 
-impl<'a> Work<'a> {
-    fn new(span: Span, row: u64, convert: &'a Convert<'a>) -> Self {
+impl<'a, T: Default + Send> Work<'a, T> {
+    fn new(span: Span, row: u64, convert: &'a Convert<'a, T>) -> Self {
         let row = row.max(1);
         Work {
             span,
@@ -115,9 +121,9 @@ impl<'a> Work<'a> {
         rest.intersect(Span::at(rest.start(), self.step).unwrap_or(rest))
     }
 
-    /// Takes the next piece and makes it, in the memory of `text`; `bytes` is memory to read into. `None` when each piece
+    /// Takes the next piece and makes it, in the memory of `content`; `bytes` is memory to read into. `None` when each piece
     /// has somebody.
-    fn next(&self, region: &mut Region, helper: Option<usize>, bytes: &mut Vec<u8>, mut text: Vec<u8>) -> Option<Made> {
+    fn next(&self, region: &mut Region, helper: Option<usize>, bytes: &mut Vec<u8>, mut content: T) -> Option<Made<T>> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         if number >= self.count() {
             return None;
@@ -128,12 +134,11 @@ impl<'a> Work<'a> {
             Some(_) => self.helped.keep_off(),
         }
         let result = region.read_chunk(piece, bytes);
-        text.clear();
-        (self.convert)(piece.start(), bytes, &mut text);
+        (self.convert)(piece.start(), bytes, &mut content);
         Some(Made {
             number,
             helper,
-            text,
+            content,
             result,
         })
     }
@@ -145,16 +150,16 @@ impl<'a> Work<'a> {
         scope: &'scope Scope<'scope, '_>,
         helper: Option<usize>,
         mut region: Region,
-        give: Sender<Made>,
-    ) -> Option<Sender<Vec<u8>>> {
-        let (free, texts): (_, Receiver<Vec<u8>>) = channel();
+        give: Sender<Made<T>>,
+    ) -> Option<Sender<T>> {
+        let (free, contents): (_, Receiver<T>) = channel();
         for _ in 0..AHEAD {
-            free.send(Vec::new()).ok()?;
+            free.send(T::default()).ok()?;
         }
         let work = move || {
             let mut bytes = Vec::new();
-            for text in texts {
-                let made = self.next(&mut region, helper, &mut bytes, text);
+            for content in contents {
+                let made = self.next(&mut region, helper, &mut bytes, content);
                 // Nobody takes it any more when what stood before it was wrong.
                 if made.is_none_or(|made| give.send(made).is_err()) {
                     return;
@@ -185,9 +190,10 @@ mod tests {
         let (mut ends, mut all) = (Vec::new(), Vec::new());
         let plus_one = |at: u64, bytes: &[u8], out: &mut Vec<u8>| {
             assert_eq!((at - span.start()) % row, 0);
+            out.clear();
             out.extend(bytes.iter().map(|byte| byte.wrapping_add(1)));
         };
-        let result = region.convert(span, row, &plus_one, |end, text| {
+        let result = region.convert(span, row, &plus_one, |end, text: &Vec<u8>| {
             ends.push(end);
             all.extend_from_slice(text);
             match end >= stop {

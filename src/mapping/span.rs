@@ -92,6 +92,16 @@ impl Span {
         }
     }
 
+    /// The first `len` bytes, or all of them where there are fewer, and the rest.
+    pub fn split(self, len: u64) -> (Span, Span) {
+        let rest = self.from(self.start.saturating_add(len));
+        let first = Span {
+            start: self.start,
+            end: rest.start.min(self.end),
+        };
+        (first, rest)
+    }
+
     /// The range cut at multiples of `step` (not zero), in order; the first and last piece may be short.
     pub fn windows(self, step: u64) -> impl Iterator<Item = Span> {
         let mut at = self.start;

@@ -253,7 +253,7 @@ fn to_stdout(region: &mut Region, layout: &Layout, job: Job<'_>) -> anyhow::Resu
         let failure = Failure::trouble("with --to - the bytes go to stdout, and a report has no place there");
         return Err(failure.tip("leave out --json, or write --to FILE").into());
     }
-    let mut progress = Progress::reading(job.globals, "writing", layout.len());
+    let mut progress = Progress::printing(job.globals, "writing", layout.len());
     let stdout = std::io::stdout();
     match region.write_view(layout, Sink::Stream(stdout.as_fd()), &mut |done| progress.step(done)) {
         Ok(()) => Ok(()),

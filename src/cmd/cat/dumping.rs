@@ -1,0 +1,108 @@
+//! A dump on its way to stdout: which bytes are laid out in turn, and which apart, by as many threads as help.
+
+use super::Plan;
+use crate::dump::{Dump, Part};
+use crate::mapping::{Region, Span};
+use crate::progress::Progress;
+use crate::report;
+
+/// How much text is gathered before it is written out, in bytes.
+const TEXT: usize = 256 << 10;
+
+/// From so many bytes of data on, rows are laid out apart.
+const APART: u64 = 1 << 20;
+
+/// A dump in the making.
+pub(super) struct Dumping<'a> {
+    plan: &'a Plan<'a>,
+    dump: Box<dyn Dump>,
+    /// Another like it, in which nothing changes: parts are laid out by it.
+    layout: Box<dyn Dump>,
+    /// What is not written yet.
+    text: Vec<u8>,
+    progress: &'a mut Progress,
+}
+
+impl<'a> Dumping<'a> {
+    /// Of the plan's range; `dump` makes one from its start.
+    pub(super) fn new(plan: &'a Plan<'a>, dump: impl Fn() -> Box<dyn Dump>, progress: &'a mut Progress) -> Self {
+        Dumping {
+            plan,
+            dump: dump(),
+            layout: dump(),
+            text: Vec::with_capacity(TEXT * 2),
+            progress,
+        }
+    }
+
+    /// Writes all of it.
+    pub(super) fn run(mut self, region: &mut Region) -> anyhow::Result<()> {
+        let span = self.plan.span;
+        let mut at = span.start();
+        while at < span.end() {
+            // A hole is what a load finds to be zeros, where each byte is to be loaded.
+            let data = if self.dump.names_holes() && self.plan.access.is_none() {
+                region.next_data(at, span)?
+            } else {
+                Some(span.from(at))
+            };
+            let begin = data.map_or(span.end(), Span::start);
+            if begin > at {
+                self.dump.hole(begin - at, &mut self.text);
+            }
+            let Some(data) = data else { break };
+            let result = self.data(region, data);
+            if result.is_err() {
+                // Up to the page that could not be had.
+                report::out(&self.text)?;
+                return result;
+            }
+            at = data.end();
+        }
+        // What was cut off meanwhile looks like a hole at the end.
+        region.check_there(span)?;
+        self.dump.finish(&mut self.text);
+        report::out(&self.text)
+    }
+
+    fn data(&mut self, region: &mut Region, data: Span) -> anyhow::Result<()> {
+        if data.len() < APART || self.plan.access.is_some() {
+            return self.in_turn(region, data);
+        }
+        let (row, before) = self.dump.next_row();
+        let (head, rest) = data.split(before);
+        let (rows, tail) = rest.split(rest.len() / row * row);
+        self.in_turn(region, head)?;
+        self.apart(region, rows, row)?;
+        self.in_turn(region, tail)
+    }
+
+    fn in_turn(&mut self, region: &mut Region, span: Span) -> anyhow::Result<()> {
+        self.plan.chunks(region, span, |chunk, bytes| {
+            self.dump.bytes(bytes, &mut self.text);
+            if self.text.len() >= TEXT {
+                report::out(&self.text)?;
+                self.text.clear();
+            }
+            Ok(self
+                .progress
+                .step(chunk + bytes.len() as u64 - self.plan.span.start())?)
+        })
+    }
+
+    fn apart(&mut self, region: &mut Region, rows: Span, row: u64) -> anyhow::Result<()> {
+        let layout = &*self.layout;
+        let lay_out = |at, bytes: &[u8], part: &mut Part| layout.part(at, bytes, part);
+        region.convert(rows, row, &lay_out, |end, part| {
+            let shown = self.dump.join(part, &mut self.text);
+            if self.text.len() + shown.len() < TEXT {
+                self.text.extend_from_slice(shown);
+            } else {
+                report::out(&self.text)?;
+                self.text.clear();
+                report::out(shown)?;
+            }
+            anyhow::Ok(self.progress.step(end - self.plan.span.start())?)
+        })
+    }
+}
