@@ -208,7 +208,7 @@ fn a_page_that_was_gone_for_a_moment_is_told_as_a_truncation() {
     }
     // Cut short and set back before anybody could look: no length, no error of the medium, no lack of room tells.
     for (call, line) in [
-        ("process_vm_readv", "cat f -f plain"),
+        ("process_vm_readv", "cat f -f plain -n 64K"),
         ("process_vm_readv", "patch f -o 0 dead"),
         ("preadv", "patch f -o 0 dead"),
         ("preadv", "zero f -o 0 -n 1 --method write"),

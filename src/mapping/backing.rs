@@ -9,6 +9,7 @@ use super::trace::traced;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statfs::{self, FsType, fstatfs};
+use nix::sys::uio::pread;
 use nix::unistd::{Whence, lseek64};
 use std::ffi::CStr;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -472,6 +473,32 @@ impl Backing {
         });
         result.map_err(failed)?;
         self.facts.len = len;
+        Ok(())
+    }
+
+    /// Reads the bytes of `span` in place of those in `buf`, by pread(2).
+    ///
+    /// # Errors
+    /// [`Cause::Shrunk`] at the end of a file that has been cut; what pread says. `buf` then has what stands before.
+    pub(super) fn read(&self, span: Span, buf: &mut Vec<u8>) -> Result<()> {
+        let file = self.file("read")?;
+        buf.resize(span.len() as usize, 0);
+        let mut done = 0;
+        while done < buf.len() {
+            let at = span.from(span.start() + done as u64);
+            let read = pread(file, &mut buf[done..], at.start() as i64);
+            match read {
+                Ok(count) if count > 0 => done += count,
+                Err(Errno::EINTR) => {}
+                _ => {
+                    buf.truncate(done);
+                    return Err(match read {
+                        Err(errno) => Error::sys("read", Some(at), errno),
+                        Ok(_) => Error::new("read", Some(at), Cause::Shrunk { len: self.usage()?.len }),
+                    });
+                }
+            }
+        }
         Ok(())
     }
 

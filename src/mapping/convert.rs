@@ -1,5 +1,6 @@
 //! A range made into something else by as many threads as help, a piece at a time, and taken in order.
 
+use super::backing::Backing;
 use super::error::{Error, Result};
 use super::region::Region;
 use super::span::Span;
@@ -28,6 +29,8 @@ impl Region {
     /// `convert` in pieces of whole `row`s (bytes), except at the end and before a page that cannot be read; on any
     /// thread, in any order, so what it makes of one piece must not depend on another. It is given memory to use again.
     ///
+    /// Bytes that are the file's come by pread(2), which takes no page faults and keeps no other thread from mapping.
+    ///
     /// # Errors
     /// As for [`Region::read`], once `each` has had what stands before; what `each` gives.
     pub fn convert<T: Default + Send, E: From<Error>>(
@@ -38,17 +41,23 @@ impl Region {
         mut each: impl FnMut(u64, &T) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let span = self.check_read(Some(span))?;
+        self.refuse_device_memory("read", span)?;
         let work = &Work::new(span, row, convert);
+        if !self.is_the_files() {
+            return work.alone(self, each);
+        }
+        // What cannot be mapped is refused, however it would be read.
+        if !span.is_empty() {
+            self.reach(span.start())?;
+        }
+        let backing = self.backing();
         let most = if span.len() < LONG { 0 } else { helpers() };
         thread::scope(|scope| {
             let (give, take) = channel();
             let helpers: Vec<_> = (0..most)
-                .map_while(|helper| work.help(scope, Some(helper), self.again()?, give.clone()))
+                .map_while(|helper| work.help(scope, helper, backing, give.clone()))
                 .collect();
             drop(give);
-            // Small windows for this thread, too: together they are as long as the one that it has alone.
-            let mut again = if helpers.is_empty() { None } else { self.again() };
-            let region = again.as_mut().unwrap_or(self);
             let mut own: Vec<T> = (0..AHEAD).map(|_| T::default()).collect();
             let (mut bytes, mut early) = (Vec::new(), BTreeMap::new());
             let mut due = 0;
@@ -65,9 +74,10 @@ impl Region {
                     due += 1;
                     continue;
                 }
+                work.helped.is_here();
                 let made = match own
                     .pop()
-                    .and_then(|content| work.next(region, None, &mut bytes, content))
+                    .and_then(|content| work.next(backing, None, &mut bytes, content))
                 {
                     Some(made) => made,
                     // A helper has no way to end with a piece that it has taken and not given.
@@ -121,19 +131,31 @@ impl<'a, T: Default + Send> Work<'a, T> {
         rest.intersect(Span::at(rest.start(), self.step).unwrap_or(rest))
     }
 
+    /// One piece after the other, through the mapping.
+    fn alone<E: From<Error>>(
+        &self,
+        region: &mut Region,
+        mut each: impl FnMut(u64, &T) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let (mut bytes, mut content) = (Vec::new(), T::default());
+        for piece in (0..self.count()).map(|number| self.piece(number)) {
+            let result = region.read_chunk(piece, &mut bytes);
+            (self.convert)(piece.start(), &bytes, &mut content);
+            each(piece.end(), &content)?;
+            result?;
+        }
+        Ok(())
+    }
+
     /// Takes the next piece and makes it, in the memory of `content`; `bytes` is memory to read into. `None` when each piece
     /// has somebody.
-    fn next(&self, region: &mut Region, helper: Option<usize>, bytes: &mut Vec<u8>, mut content: T) -> Option<Made<T>> {
+    fn next(&self, backing: &Backing, helper: Option<usize>, bytes: &mut Vec<u8>, mut content: T) -> Option<Made<T>> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         if number >= self.count() {
             return None;
         }
         let piece = self.piece(number);
-        match helper {
-            None => self.helped.is_here(),
-            Some(_) => self.helped.keep_off(),
-        }
-        let result = region.read_chunk(piece, bytes);
+        let result = backing.read(piece, bytes);
         (self.convert)(piece.start(), bytes, &mut content);
         Some(Made {
             number,
@@ -148,8 +170,8 @@ impl<'a, T: Default + Send> Work<'a, T> {
     fn help<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
-        helper: Option<usize>,
-        mut region: Region,
+        helper: usize,
+        backing: &'scope Backing,
         give: Sender<Made<T>>,
     ) -> Option<Sender<T>> {
         let (free, contents): (_, Receiver<T>) = channel();
@@ -159,7 +181,8 @@ impl<'a, T: Default + Send> Work<'a, T> {
         let work = move || {
             let mut bytes = Vec::new();
             for content in contents {
-                let made = self.next(&mut region, helper, &mut bytes, content);
+                self.helped.keep_off();
+                let made = self.next(backing, Some(helper), &mut bytes, content);
                 // Nobody takes it any more when what stood before it was wrong.
                 if made.is_none_or(|made| give.send(made).is_err()) {
                     return;

@@ -5,9 +5,10 @@
 //! 1. No Rust reference to a mapped byte exists, and outside `register.rs` none is dereferenced: in by `preadv`
 //!    from a file (a memfd, for what is not large) that holds the payload, 1,024 pieces a call, where a short
 //!    count is an exact prefix; out by `process_vm_readv`, or by `write` straight from the mapping. Bytes that are
-//!    the file's, and that nobody here looks at, go out of the page cache that the mapping shows (`output.rs`): by
+//!    the file's may go out of the page cache that the mapping shows: where nobody here looks at them (`output.rs`), by
 //!    `splice`, `copy_file_range`, or `pread` and `write`; never by `vmsplice`, which would leave in a pipe pages that a
-//!    later store changes. Long ranges of zeros are written by `pwrite` (`zeros.rs`), but
+//!    later store changes; for many threads to look at (`convert.rs`, `sparse.rs`), by `pread`, as page faults and
+//!    sliding windows make threads wait for each other. Long ranges of zeros are written by `pwrite` (`zeros.rs`), but
 //!    only under a lease that keeps everybody else from cutting the file, which that would make longer again. In
 //!    `register.rs` a load or store is one instruction written by hand, and a SIGBUS of that instruction, and of
 //!    no other, comes back from it as an error.

@@ -113,16 +113,18 @@ impl Region {
         Ok(self.check_there(span)?)
     }
 
+    /// Whether a byte here is what read(2) gives of the file at that offset: not so of a private page, a page of a view, or
+    /// what has no pages in the page cache.
+    pub(super) fn is_the_files(&self) -> bool {
+        let kind = self.backing().facts().kind;
+        let has_pages = matches!(kind, Kind::Regular | Kind::BlockDevice | Kind::Memfd);
+        has_pages && self.reaches_file() && self.layout().is_none()
+    }
+
     /// The way to begin with.
     fn way_to(&self, sink: BorrowedFd<'_>, kind: SinkKind, span: Span) -> Way {
-        // A private page and a page of a view are not what the file has at that offset.
-        let its_own = self.reaches_file() && self.layout().is_none();
-        let has_pages = matches!(
-            self.backing().facts().kind,
-            Kind::Regular | Kind::BlockDevice | Kind::Memfd
-        );
         match kind {
-            _ if !its_own || !has_pages => Way::Mapping,
+            _ if !self.is_the_files() => Way::Mapping,
             // Where a mapping stands whole, its session may store into it, or run a command that writes to the file,
             // while the pages are still on their way through further pipes: the reader is owed the bytes as they were.
             SinkKind::Pipe if self.shape().window.is_none() => Way::Mapping,

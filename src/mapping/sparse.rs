@@ -8,7 +8,6 @@ use super::threads::{helpers, start_helper};
 use super::{Interrupted, Step};
 use nix::errno::Errno;
 use nix::sys::statfs::fstatfs;
-use nix::sys::uio::pread;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -140,7 +139,7 @@ impl Search<'_> {
 
     fn run(&self, step: &mut Step<'_>) -> Result<Zeros> {
         let mut found = Zeros::default();
-        let mut buf = vec![0; CHUNK.min(self.span.len()) as usize];
+        let mut buf = Vec::new();
         let mut work = || -> Result<()> {
             while let Some(part) = self.next()? {
                 self.look(part, &mut buf, &mut found)?;
@@ -176,14 +175,13 @@ impl Search<'_> {
         Ok(part)
     }
 
-    fn look(&self, part: Span, buf: &mut [u8], found: &mut Zeros) -> Result<()> {
+    fn look(&self, part: Span, buf: &mut Vec<u8>, found: &mut Zeros) -> Result<()> {
         found.data += part.len();
         let grain = self.block.min(CHUNK);
         // Zeros that have not ended yet.
         let mut run: Option<Span> = None;
         for chunk in part.windows(CHUNK) {
-            let buf = &mut buf[..chunk.len() as usize];
-            self.read(chunk, buf)?;
+            self.backing.read(chunk, buf)?;
             for piece in chunk.windows(grain) {
                 let at = (piece.start() - chunk.start()) as usize;
                 if is_zero(&buf[at..at + piece.len() as usize]) {
@@ -195,23 +193,6 @@ impl Search<'_> {
         }
         run.map_or(Ok(()), |run| self.free(run, found))?;
         self.punch_found(true)
-    }
-
-    fn read(&self, span: Span, buf: &mut [u8]) -> Result<()> {
-        let mut done = 0;
-        while done < buf.len() {
-            let at = span.from(span.start() + done as u64);
-            match pread(self.file, &mut buf[done..], at.start() as i64) {
-                Ok(0) => {
-                    let len = self.backing.usage()?.len;
-                    return Err(Error::new("read", Some(at), Cause::Shrunk { len }));
-                }
-                Ok(count) => done += count,
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::sys("read", Some(at), errno)),
-            }
-        }
-        Ok(())
     }
 
     /// Counts the whole blocks of `run`, and frees them.
@@ -285,8 +266,7 @@ impl Search<'_> {
             let there = piece.intersect(Span::first(self.backing.usage()?.len));
             // What was the file's last block may have been written on.
             let whole = there.end() == piece.end() || there.end() == self.backing.facts().len;
-            buf.resize(there.len() as usize, 0);
-            self.read(there, &mut buf)?;
+            self.backing.read(there, &mut buf)?;
             if whole && is_zero(&buf) {
                 self.backing.punch(piece)?;
             } else {

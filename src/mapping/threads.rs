@@ -3,7 +3,6 @@
 use nix::sched::{sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 use std::num::NonZero;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, Scope, ScopedJoinHandle, available_parallelism};
 
@@ -35,10 +34,7 @@ pub(super) fn start_helper<'scope, T: Send + 'scope>(
 /// that wakes it. In a virtual machine a halted processor looks like one that the host has taken away, so both threads
 /// end up on one and take turns, and move too often for the kernel to see that. A helper that finds itself there moves on,
 /// but only one that reads: there are filters (seccomp) that end a process for the call.
-#[derive(Clone)]
-pub(super) struct Helped(Arc<Place>);
-
-struct Place {
+pub(super) struct Helped {
     /// The number of the processor.
     cpu: AtomicUsize,
     /// How often helpers were moved.
@@ -48,10 +44,10 @@ struct Place {
 impl Helped {
     /// This thread.
     pub(super) fn here() -> Helped {
-        let helped = Helped(Arc::new(Place {
+        let helped = Helped {
             cpu: AtomicUsize::new(usize::MAX),
             moves: AtomicUsize::new(0),
-        }));
+        };
         helped.is_here();
         helped
     }
@@ -59,15 +55,15 @@ impl Helped {
     /// Says anew where it runs: for the helped thread to call now and then.
     pub(super) fn is_here(&self) {
         if let Ok(cpu) = sched_getcpu() {
-            self.0.cpu.store(cpu, Ordering::Relaxed);
+            self.cpu.store(cpu, Ordering::Relaxed);
         }
     }
 
     /// Moves the calling thread, a helper, away from the processor of the helped one; where it runs from then on is for
     /// the kernel to say, as before (sched_setaffinity(2), twice).
     pub(super) fn keep_off(&self) {
-        let cpu = self.0.cpu.load(Ordering::Relaxed);
-        if sched_getcpu() != Ok(cpu) || self.0.moves.fetch_add(1, Ordering::Relaxed) >= MOVES {
+        let cpu = self.cpu.load(Ordering::Relaxed);
+        if sched_getcpu() != Ok(cpu) || self.moves.fetch_add(1, Ordering::Relaxed) >= MOVES {
             return;
         }
         let this = Pid::from_raw(0);
@@ -92,7 +88,7 @@ mod tests {
         // The kernel may bring it back at any time.
         let moved = (0..100).any(|_| {
             let helped = Helped::here();
-            let cpu = helped.0.cpu.load(Ordering::Relaxed);
+            let cpu = helped.cpu.load(Ordering::Relaxed);
             helped.keep_off();
             sched_getcpu() != Ok(cpu)
         });
