@@ -3,8 +3,9 @@
 use super::error::Error;
 use super::region::Region;
 use super::span::Span;
-use super::threads::start_helper;
+use super::threads::{Helped, start_helper};
 use nix::errno::Errno;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
 
@@ -15,6 +16,7 @@ type Answer<E> = (Vec<u8>, Result<(), E>);
 pub struct Ahead<E> {
     ask: Sender<(Span, Vec<u8>)>,
     take: Receiver<Answer<E>>,
+    helped: Arc<Helped>,
 }
 
 impl<E: From<Error> + Send> Ahead<E> {
@@ -31,8 +33,11 @@ impl<E: From<Error> + Send> Ahead<E> {
         let mut region = region.again()?;
         let (ask, asked) = channel::<(Span, Vec<u8>)>();
         let (give, take) = channel();
+        let helped = Arc::new(Helped::here());
+        let reader = Arc::clone(&helped);
         let work = move || {
             for (span, mut have) in asked {
+                reader.keep_off();
                 let result = read(&mut region, span, &mut have);
                 // Nobody takes it any more when what stood before it was wrong.
                 if give.send((have, result)).is_err() {
@@ -41,11 +46,12 @@ impl<E: From<Error> + Send> Ahead<E> {
             }
         };
         start_helper(scope, work)?;
-        Some(Ahead { ask, take })
+        Some(Ahead { ask, take, helped })
     }
 
     /// Asks for the bytes of `span`, in the memory of `have`.
     pub fn ask(&self, span: Span, have: Vec<u8>) {
+        self.helped.is_here();
         // One that is gone does not answer, either.
         let _ = self.ask.send((span, have));
     }
