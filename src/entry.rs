@@ -2,7 +2,8 @@
 //!
 //! Rust's runtime, which else stands between, looks for the guard page of the stack in /proc/self/maps and sets up a
 //! second stack to say that the first has overflowed: a twentieth of the time that a small patch takes. What else it does
-//! is done here, one thing otherwise: what the runtime opens in place of a closed stdout takes output, and loses it in silence.
+//! is done here, one thing otherwise: what the runtime opens in place of a closed stdout takes output, and loses it in
+//! silence.
 #![allow(unsafe_code)]
 
 use mmapctl::exit::Exit;

@@ -344,6 +344,30 @@ fn the_end_of_a_sparse_tebibyte_is_reached_at_once() {
     }
 }
 
+#[test]
+fn a_long_dump_of_private_memory_or_of_a_view_is_not_of_the_file() {
+    let dir = scratch();
+    let mut bytes = noise(3 << 20);
+    file(dir.path(), "f", &bytes);
+    let dump_of = |bytes: &[u8]| {
+        file(dir.path(), "wanted", bytes);
+        mmapctl(dir.path(), &["cat", "wanted", "-f", "xxd"])
+            .output()
+            .unwrap()
+            .stdout
+    };
+    let shown = |args: &[&str]| {
+        let output = mmapctl(dir.path(), &[&["map", "f", "-q"], args, &["-c", "cat -f xxd"]].concat()).output();
+        output.unwrap().stdout
+    };
+    let pages: Vec<_> = bytes.chunks(4096).rev().flatten().copied().collect();
+    if nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE) == Ok(Some(4096)) {
+        assert!(shown(&["-c", "remap --order reverse"]) == dump_of(&pages));
+    }
+    bytes[2 << 20..][..2].copy_from_slice(&[0xde, 0xad]);
+    assert!(shown(&["--private", "-c", "patch -o 2M dead"]) == dump_of(&bytes));
+}
+
 // ---- where it goes -------------------------------------------------------------------------------------------------
 
 #[test]

@@ -196,20 +196,14 @@ impl<'a, T: Default + Send> Work<'a, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Access, Backing, Cause, Prot};
+    use super::super::Cause;
+    use super::super::transfer::tests::six_mebibytes;
     use super::*;
-    use std::io::Write;
-    use std::time::Duration;
 
     /// What `convert` gave for `span` of a file of 6 MiB of which `len` bytes are left when it comes to reading: where the
     /// pieces ended, and the error. It wants no more from `stop` on. What is made of bytes here is each of them, plus one.
     fn convert(span: Span, row: u64, len: u64, stop: u64) -> (Vec<u64>, Option<Error>) {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        let bytes: Vec<u8> = (0..6 << 18u32).flat_map(u32::to_le_bytes).collect();
-        file.write_all(&bytes).unwrap();
-        let backing = Backing::open(file.path(), Access::Read, Duration::ZERO).unwrap();
-        let mut region = Region::sliding(backing, Prot::Read).unwrap();
-        file.as_file().set_len(len).unwrap();
+        let (bytes, mut region) = six_mebibytes(len);
         let (mut ends, mut all) = (Vec::new(), Vec::new());
         let plus_one = |at: u64, bytes: &[u8], out: &mut Vec<u8>| {
             assert_eq!((at - span.start()) % row, 0);

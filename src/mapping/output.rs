@@ -5,7 +5,6 @@
 //! light there.
 
 use super::Step;
-use super::backing::Kind;
 use super::error::{Error, Result};
 use super::region::Region;
 use super::shape::Populate;
@@ -111,14 +110,6 @@ impl Region {
         end_here(sink).map_err(WriteOut::sink)?;
         // What was cut off meanwhile looks like a hole.
         Ok(self.check_there(span)?)
-    }
-
-    /// Whether a byte here is what read(2) gives of the file at that offset: not so of a private page, a page of a view, or
-    /// what has no pages in the page cache.
-    pub(super) fn is_the_files(&self) -> bool {
-        let kind = self.backing().facts().kind;
-        let has_pages = matches!(kind, Kind::Regular | Kind::BlockDevice | Kind::Memfd);
-        has_pages && self.reaches_file() && self.layout().is_none()
     }
 
     /// The way to begin with.

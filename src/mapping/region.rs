@@ -186,6 +186,14 @@ impl Region {
         self.backing.facts().is_file() && self.shape.visibility == Visibility::Shared
     }
 
+    /// Whether a byte here is what read(2) gives of the file at that offset: not so of a private page, a page of a view, or
+    /// what has no pages in the page cache.
+    pub(super) fn is_the_files(&self) -> bool {
+        let kind = self.backing.facts().kind;
+        let has_pages = matches!(kind, Kind::Regular | Kind::BlockDevice | Kind::Memfd);
+        has_pages && self.reaches_file() && self.layout.is_none()
+    }
+
     /// The step in which work on it goes on: the window's size, or as much where all is mapped. Bytes.
     pub(super) fn window_size(&self) -> u64 {
         self.shape.window.unwrap_or(WINDOW)

@@ -433,22 +433,28 @@ fn locate(pieces: &[Piece], done: u64) -> Option<Span> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::{Access, Backing, Prot};
     use super::*;
     use std::io::Write;
     use std::os::fd::AsFd;
     use std::time::Duration;
 
-    /// What came of the bytes of `span`, of a file of 6 MiB of which `len` are left when it comes to reading: where each
-    /// piece began, the bytes, and the error. At `stop` the receiver wants no more.
-    fn read(span: Span, len: u64, ahead: bool, stop: u64) -> (Vec<u64>, Vec<u8>, Option<String>) {
+    /// A file of 6 MiB, as it was looked at, of which `len` bytes are left; with the bytes that it had.
+    pub(in super::super) fn six_mebibytes(len: u64) -> (Vec<u8>, Region) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let bytes: Vec<u8> = (0..6 << 18u32).flat_map(u32::to_le_bytes).collect();
         file.write_all(&bytes).unwrap();
         let backing = Backing::open(file.path(), Access::Read, Duration::ZERO).unwrap();
-        let mut region = Region::sliding(backing, Prot::Read).unwrap();
+        let region = Region::sliding(backing, Prot::Read).unwrap();
         file.as_file().set_len(len).unwrap();
+        (bytes, region)
+    }
+
+    /// What came of the bytes of `span`, of a file of 6 MiB of which `len` are left when it comes to reading: where each
+    /// piece began, the bytes, and the error. At `stop` the receiver wants no more.
+    fn read(span: Span, len: u64, ahead: bool, stop: u64) -> (Vec<u64>, Vec<u8>, Option<String>) {
+        let (bytes, mut region) = six_mebibytes(len);
         let (mut starts, mut all) = (Vec::new(), Vec::new());
         let each = |at, bytes: &[u8]| {
             starts.push(at);
