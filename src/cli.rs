@@ -103,10 +103,14 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     };
     mapping::trace_to(|line| say(&format!("{line}\n")));
     mapping::trace(cli.globals.verbose);
-    match cli.verb.run(&cli.globals) {
+    let code = match cli.verb.run(&cli.globals) {
         Ok(code) => code,
         Err(error) if error.chain().any(|layer| layer.is::<report::ReaderGone>()) => Exit::Done as u8,
         Err(error) => tell(&cli.globals, cli.verb.name(), &error) as u8,
+    };
+    match report::close_stdout() {
+        Err(error) if code == Exit::Done as u8 => tell(&cli.globals, cli.verb.name(), &error) as u8,
+        _ => code,
     }
 }
 
@@ -137,7 +141,14 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
     if !error.use_stderr() {
         let lost = match error.print() {
             // What is written to a closed stdout, the standard library takes for written.
-            Ok(()) => nix::unistd::write(std::io::stdout(), b"").err().map(Into::into),
+            Ok(()) => {
+                let stdout = std::io::stdout();
+                let closed = || nix::unistd::close(nix::libc::STDOUT_FILENO);
+                nix::unistd::write(&stdout, b"")
+                    .and_then(|_| closed())
+                    .err()
+                    .map(Into::into)
+            }
             // `mmapctl --help | head -1` is a reader that has seen enough.
             Err(error) => Some(error).filter(|error| error.kind() != std::io::ErrorKind::BrokenPipe),
         };

@@ -13,6 +13,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The version of the JSON objects: fields may be added under the same number, never changed or removed.
 const SCHEMA: u64 = 1;
@@ -23,6 +24,10 @@ const OPEN: &str =
 
 /// How much of a [`Stream`] is gathered before it is written out, in bytes.
 const STREAMED: usize = 256 << 10;
+
+/// Whether anything was written to stdout by this process, and whether a file was changed.
+static WRITTEN: AtomicBool = AtomicBool::new(false);
+static CHANGED: AtomicBool = AtomicBool::new(false);
 
 /// A verb's report.
 #[derive(Debug)]
@@ -245,12 +250,42 @@ pub fn terminal() -> Option<(usize, usize)> {
     Some((columns.0.into(), lines.0.into()))
 }
 
+/// stdout, for bytes that go there straight.
+pub fn raw_stdout() -> io::Stdout {
+    WRITTEN.store(true, Ordering::Relaxed);
+    io::stdout()
+}
+
+/// Notes that a file was changed: an output that is lost from here on is exit code 3.
+pub fn note_change() {
+    CHANGED.store(true, Ordering::Relaxed);
+}
+
+/// Closes stdout, if anything was written to it, because a file system may say only then that it has no room (FUSE, NFS).
+/// Nothing can be written to it afterwards.
+///
+/// # Errors
+/// Exit code 3 when a file was changed and the report of it may be lost, 2 otherwise.
+pub fn close_stdout() -> anyhow::Result<()> {
+    if !WRITTEN.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let (exit, what) = match CHANGED.load(Ordering::Relaxed) {
+        true => (Exit::NotDurable, "a file was changed, and the report of it may be lost"),
+        false => (Exit::Trouble, "what was written to stdout may be lost"),
+    };
+    let closed = nix::unistd::close(libc::STDOUT_FILENO).map_err(io::Error::from);
+    closed
+        .context("cannot close stdout")
+        .or_fail(|| Failure::new(exit, what).tip("see whether there is room where stdout goes: 'df'"))
+}
+
 /// Writes `bytes` to stdout, waiting where it does not take more (a terminal or pipe set to O_NONBLOCK).
 ///
 /// # Errors
 /// What write(2) says; [`ReaderGone`] for EPIPE.
 pub fn out(bytes: &[u8]) -> anyhow::Result<()> {
-    let stdout = io::stdout();
+    let stdout = raw_stdout();
     let mut rest = bytes;
     while !rest.is_empty() {
         match nix::unistd::write(&stdout, rest) {

@@ -234,6 +234,13 @@ impl What {
             What::Verb(deed) => {
                 // What other verbs, commands and processes did to the file is known from here on.
                 region.refresh()?;
+                if deed.stores() && region.reaches_file() && job.path.is_some_and(|path| !region.backing().is_at(path))
+                {
+                    let failure = Failure::trouble(
+                        "nothing was written: the file mapped here is not the one at this path any more",
+                    );
+                    return Err(failure.tip("another one was renamed to it, or it was deleted; begin a new session for the one that is there").into());
+                }
                 deed.apply(region, job)?;
                 Ok(Exit::Done as u8)
             }
@@ -256,6 +263,9 @@ impl What {
                 Ok(code)
             }
             What::Fork(what) => {
+                if what.stores() {
+                    region.backing().mark_written();
+                }
                 let child = || {
                     region.look_after_fork();
                     match what.run(region, surroundings, origin) {

@@ -171,7 +171,7 @@ fn raw(region: &mut Region, plan: &Plan<'_>, progress: &mut Progress) -> anyhow:
             Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)
         });
     }
-    let written = region.write_to(std::io::stdout().as_fd(), span, plan.holes, &mut |done| {
+    let written = region.write_to(report::raw_stdout().as_fd(), span, plan.holes, &mut |done| {
         progress.step(done)
     });
     match written {

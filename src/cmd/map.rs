@@ -8,13 +8,13 @@ mod shape;
 mod stand;
 mod table;
 
-use super::options::{Reader, Where, Writer, interval};
+use super::options::{Reader, Where, Writer, close, interval};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::exit::{Failure, Layer};
 use crate::mapping::{ADVICE, Access, Advice, Backing, Kind, Lock, Prot, Region, Span, warm};
 use crate::progress::Progress;
-use crate::session::{Beside, Script};
+use crate::session::{Beside, Script, Session};
 use crate::signals::Signals;
 use anyhow::Context;
 use clap::ValueEnum;
@@ -121,25 +121,31 @@ impl Args {
             let failure = Failure::trouble("--watch shows the report, which a session and a command take the place of");
             return Err(failure.tip("-c 'map --watch' shows it in a session").into());
         }
-        let mut session = self.session.read(job.globals)?;
+        let session = self.session.read(job.globals)?;
         let stores = session.stores();
         let (backing, span, recovered) = self.backing(stores, job.globals)?;
         let job = Job { recovered, ..job };
         let mut region = self.map_as.region(backing, span, stores)?;
+        let outcome = self.work_on(&mut region, session, job);
+        close(region, outcome)
+    }
+
+    /// What is asked of a mapping that is there; gives the process's exit code.
+    fn work_on(&self, region: &mut Region, mut session: Session, job: Job<'_>) -> anyhow::Result<u8> {
         let stays = !self.session.is_empty() || self.stand.is_asked() || self.options.watch.is_some();
-        self.options.bring_in(&mut region, job, stays)?;
-        let code = session.run(&mut region, job)?;
+        self.options.bring_in(region, job, stays)?;
+        let code = session.run(region, job)?;
         if code != 0 {
             return Ok(code);
         }
         // From before the mapping is announced.
         let signals = self.stand.signals()?;
         if self.session.is_empty() && (self.stand.command.is_empty() || job.globals.json) {
-            self.report(&mut region, job)?;
+            self.report(region, job)?;
         }
         // Nothing is stored from here on, but perhaps by others.
         region.lend_lock()?;
-        let beside = Beside::of(&region, job.path);
+        let beside = Beside::of(region, job.path);
         self.stand.stay(&beside, &job.name(), signals.as_ref(), job.globals)
     }
 
@@ -198,7 +204,7 @@ impl Args {
                 let len = wanted_len(&self.place, backing.facts().page)?;
                 Ok((backing.with_len(len), false))
             }
-            _ if stores && access == Access::Write => self.writer.admit(backing, path, globals),
+            _ if stores && access == Access::Write => self.writer.admit(backing, path, access, globals),
             _ => {
                 self.reader().check(&backing)?;
                 Ok((backing, false))

@@ -2,10 +2,10 @@
 
 use crate::cli::Globals;
 use crate::edit::{Place, Recovery, no_end, recover};
-use crate::exit::{Exit, Failure, Layer};
+use crate::exit::{Exit, Failure, Layer, Told};
 use crate::mapping::{Access, Backing, Cause, Error, Facts, Prot, Region, Span, Usage, Width};
 use crate::quantity::{self, Offset, Qty, Range, Refusal, human};
-use crate::report;
+use crate::report::{self, ReaderGone};
 use anyhow::Context;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -112,6 +112,9 @@ pub(crate) fn within(span: Span, region: &Region) -> anyhow::Result<Span> {
     }
 }
 
+/// How many times in a row a file may be replaced by another while its lock is waited for.
+const MOST_REPLACED: usize = 4;
+
 // Rules for verbs that change a file.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Writer {
@@ -136,22 +139,36 @@ impl Writer {
     /// As [`Writer::open`], for this kind of access.
     pub(crate) fn open_for(&self, path: &Path, access: Access, globals: &Globals) -> anyhow::Result<(Region, bool)> {
         let backing = Backing::open(path, access, self.lock_timeout)?;
-        let (backing, recovered) = self.admit(backing, path, globals)?;
+        let (backing, recovered) = self.admit(backing, path, access, globals)?;
         Ok((Region::sliding(backing, Prot::ReadWrite)?, recovered))
     }
 
-    /// The same for a file that is open for writing.
+    /// As [`Writer::open_for`], for a file that was opened with `access`. Gives another one where that has been renamed
+    /// to `path` before the lock was held.
     pub(crate) fn admit(
         &self,
         mut backing: Backing,
         path: &Path,
+        access: Access,
         globals: &Globals,
     ) -> anyhow::Result<(Backing, bool)> {
-        if let Some(refusal) = backing.refusal().filter(|_| !self.force) {
-            return Err(Error::new("write to it", None, Cause::Refused(refusal)).into());
+        for _ in 0..MOST_REPLACED {
+            if let Some(refusal) = backing.refusal().filter(|_| !self.force) {
+                return Err(Error::new("write to it", None, Cause::Refused(refusal)).into());
+            }
+            has_length(&backing)?;
+            backing.lock(self.lock_timeout)?;
+            if backing.is_at(path) {
+                return self.recovered(backing, path, globals);
+            }
+            backing = Backing::open(path, access, self.lock_timeout)?;
         }
-        has_length(&backing)?;
-        backing.lock(self.lock_timeout)?;
+        let failure = Failure::trouble("nothing was written: other files keep taking its place");
+        Err(failure.tip("run again when whoever renames files to it is done").into())
+    }
+
+    /// Puts a file whose lock is held back as it was if an atomic patch was cut short; says whether it did.
+    fn recovered(&self, backing: Backing, path: &Path, globals: &Globals) -> anyhow::Result<(Backing, bool)> {
         // A journal of another atomic patch's may be beside the file even where this one's goes elsewhere.
         let places = [Place::beside(&backing)?, self.journal.as_deref().map(Place::at)];
         let mut region = Region::sliding(backing, Prot::ReadWrite)?;
@@ -260,6 +277,30 @@ pub(crate) fn recovery_needed(place: &Place, exit: Exit) -> Failure {
         place.remedy()
     );
     Failure::new(exit, message).tip(tip)
+}
+
+/// Closes the file that a verb or a session worked on, and gives `outcome`, its exit code or its error. Where something
+/// was written, an error of close(2) is one of the verb's.
+///
+/// # Errors
+/// That of the outcome. Where close fails: exit code 3, or 4 where old bytes had been put back.
+pub(crate) fn close(region: Region, outcome: anyhow::Result<u8>) -> anyhow::Result<u8> {
+    let backing = region.into_backing();
+    if !backing.is_written() {
+        return outcome;
+    }
+    report::note_change();
+    let Err(error) = backing.finish() else { return outcome };
+    let tip = "the file system may have lost the bytes: look for the cause in 'dmesg' and 'df', then at the file";
+    let failure = match &outcome {
+        Ok(code) if *code == Exit::InDoubt as u8 => Failure::new(Exit::InDoubt, "in doubt"),
+        Err(error) if !error.is::<ReaderGone>() => match Told::of(error).exit {
+            Exit::NotDurable | Exit::InDoubt => return outcome,
+            _ => Failure::new(Exit::InDoubt, format!("in doubt: {error:#}; and then")),
+        },
+        _ => Failure::new(Exit::NotDurable, "the file was changed, but may not keep the change"),
+    };
+    Err(error).or_fail(|| failure.tip(tip))
 }
 
 /// What a file takes up after the work; when that cannot be told any more, a change stays one.

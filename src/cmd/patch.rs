@@ -3,14 +3,14 @@
 mod access;
 mod gather;
 
-use super::options::{Reader, Where, Writer, to_be_durable, width};
+use super::options::{Reader, Where, Writer, close, to_be_durable, width};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::edit::{
     Comparison, Durability, Edits, Mismatch, Origin, Place, ScriptWriter, Value, diff, each_edit, pattern, write_undo,
 };
 use crate::exit::{Exit, Failure, Layer, Told, quoted};
-use crate::mapping::{Access, Prot, Region, Width};
+use crate::mapping::{Access, Kind, Prot, Region, Width};
 use crate::progress::Progress;
 use crate::report::{self, Report, Stream, plural};
 use clap::ValueEnum;
@@ -115,7 +115,7 @@ fn value() -> impl TypedValueParser<Value = Value> {
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let job = Job::on(&args.file, globals).writing(&args.writer);
     let options = &args.options;
-    let work = || -> anyhow::Result<()> {
+    let work = || -> anyhow::Result<u8> {
         // Before the file is opened, and waited for.
         options.asked()?;
         let (mut region, recovered) = if options.stores() {
@@ -126,12 +126,10 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
             let backing = args.writer.reader().open_for(&args.file, access)?;
             (Region::sliding(backing, Prot::Read)?, false)
         };
-        options
-            .apply(&mut region, Job { recovered, ..job })
-            .after_recovery(recovered)
+        let applied = options.apply(&mut region, Job { recovered, ..job });
+        close(region, applied.map(|()| Exit::Done as u8)).after_recovery(recovered)
     };
-    work().in_file(&args.file)?;
-    Ok(Exit::Done as u8)
+    work().in_file(&args.file)
 }
 
 impl OnRegion for Options {
@@ -175,12 +173,12 @@ impl OnRegion for Options {
             let mode = region.backing().facts().mode;
             save_undo(path, mode, &mut edits, &mut comparison, len)?;
         }
-        let durability = match &place {
+        let durability = match place.as_ref() {
             Some(place) => Durability::Atomic(place),
             None if self.sync => Durability::Synced,
             None => Durability::Cached,
         };
-        if changes {
+        if changes || !matches!(durability, Durability::Cached) {
             let mut done = to_read;
             let mut last = 0;
             let stored = edits.store(region, &mut comparison, durability, &mut |part| {
@@ -191,15 +189,9 @@ impl OnRegion for Options {
             if let Err(error) = stored {
                 return Err(without_undo(error, undo));
             }
-        } else if self.sync || self.atomic {
-            let span = edits.span();
-            region.flush(span, false).or_fail(|| {
-                let tip = "the device may have lost data: see 'dmesg', write the bytes again and sync again";
-                Failure::new(Exit::NotDurable, "the bytes are there, but not proven durable").tip(tip)
-            })?;
-            if let Some(place) = &place {
-                place.settle()?;
-            }
+        }
+        if let Some(place) = place.filter(|_| !changes) {
+            place.settle()?;
         }
         drop(progress);
         self.report(&edits, &comparison, len, job)
@@ -226,7 +218,11 @@ impl Options {
         )?;
         let place = Place::of(region.backing(), job.journal);
         if place.is_none() {
-            let failure = Failure::trouble("a device has no folder for the recovery journal of --atomic");
+            let what = match region.backing().facts().kind {
+                Kind::Regular => "a file whose name is gone",
+                _ => "a device",
+            };
+            let failure = Failure::trouble(format!("{what} has no folder for the recovery journal of --atomic"));
             return Err(failure.tip("say where it goes: --journal PATH").into());
         }
         Ok(place)
@@ -249,6 +245,7 @@ impl Options {
         let line = match (changed, resized, count) {
             (false, true, _) => format!("{name}: length {lengths}{end}"),
             (false, false, 0) => format!("{name}: no edits; nothing was written"),
+            (false, false, _) if durable => format!("{name}: {span} holds these bytes already; stored again{end}"),
             (false, false, _) => format!("{name}: {span} holds these bytes already; nothing was written"),
             (true, _, _) => format!("{name}: {} {within} changed{end}", plural(comparison.differing, "byte")),
         };

@@ -3,7 +3,7 @@
 mod order;
 mod view;
 
-use super::options::{Writer, address, size, usage_after};
+use super::options::{Writer, address, close, size, usage_after};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::exit::{Exit, Failure, Layer};
@@ -84,12 +84,10 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
             return view::run(args, job);
         }
         let (mut region, recovered) = args.writer.open(&args.file, globals)?;
-        args.options
-            .apply(&mut region, Job { recovered, ..job })
-            .after_recovery(recovered)
+        let applied = args.options.apply(&mut region, Job { recovered, ..job });
+        close(region, applied.map(|()| Exit::Done as u8)).after_recovery(recovered)
     };
-    work().in_file(&args.file)?;
-    Ok(Exit::Done as u8)
+    work().in_file(&args.file)
 }
 
 impl OnRegion for Options {

@@ -57,6 +57,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// As many bytes may be dirty, or the range as long where that is not known, before a flush is taken in windows.
 const LONG: u64 = 256 << 20;
 
+/// What to say where bytes may be lost.
+const LOST_TIP: &str =
+    "the kernel has given up these bytes and counts them as clean: see 'dmesg', write them again, then sync";
+
 /// What became of a file: its report, which is there even where something is wrong beside it, and that.
 type Outcome = (Option<Report>, Option<anyhow::Error>);
 
@@ -150,10 +154,12 @@ fn one(
         let waits = waits_for_recovery(&backing, args.journal.as_deref());
         let span = Span::first(backing.facts().len);
         let mut region = Region::new(backing, span, Shape::whole(Visibility::Shared, prot))?;
-        report = Some(
-            args.options
-                .work(&mut region, Job::on(file, globals), &mut |done| step(span.len(), done))?,
-        );
+        let worked = args
+            .options
+            .work(&mut region, Job::on(file, globals), &mut |done| step(span.len(), done))?;
+        let closed = region.into_backing().finish();
+        closed.or_fail(|| Failure::new(Exit::NotDurable, "not durable").tip(LOST_TIP))?;
+        report = Some(worked);
         match waits? {
             // What is durable now is half a patch.
             Some(place) => Err(recovery_needed(&place, Exit::InDoubt).into()),
@@ -210,22 +216,23 @@ impl Options {
             None => "unknown".to_string(),
             Some(count) => plural(count, "page"),
         };
-        let state = match before {
-            _ if self.start_only => "writing was started, nothing is promised",
-            Some(1..) => "durable",
-            // An error of the flush that cleaned these pages was told then, to whoever made it, and is not told again.
-            _ => "durable as far as the kernel knows",
+        let (state, words) = match before {
+            _ if self.start_only => ("started", "writing was started, nothing is promised"),
+            Some(1..) => ("durable", "durable"),
+            // An error of the flush that cleaned these pages was reported to whoever made it, and is not reported again.
+            _ => ("as-far-as-known", "durable as far as the kernel knows"),
         };
         let name = job.name();
         let line = format!(
-            "{name}: {span} {state}; dirty before {}, after {}",
+            "{name}: {span} {words}; dirty before {}, after {}",
             pages(before),
             pages(after)
         );
         let mut report = Report::new("sync", job.path, false)
             .range(span)
             .field("method", method)
-            .field("durable", !self.start_only)
+            .field("durable", state == "durable")
+            .field("state", state)
             .field("page_size", mapping::page_size())
             .field("dirty_before", before)
             .field("dirty_after", after)
@@ -244,11 +251,10 @@ impl Options {
 /// A flush that failed at the device: the file's bytes may be lost, which is more than trouble.
 fn proven<T>(result: mapping::Result<T>) -> anyhow::Result<T> {
     const LOST: [Errno; 5] = [Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::ENOLINK, Errno::ESTALE];
-    let tip = "the kernel has given up these bytes and counts them as clean: see 'dmesg', write them again, then sync";
     match result {
         // Not so when it never came to a flush: opening or mapping failed.
         Err(error) if error.is_of_flush() && matches!(error.cause, Cause::Sys(errno) if LOST.contains(&errno)) => {
-            Err(error).or_fail(|| Failure::new(Exit::NotDurable, "not durable").tip(tip))
+            Err(error).or_fail(|| Failure::new(Exit::NotDurable, "not durable").tip(LOST_TIP))
         }
         other => Ok(other?),
     }

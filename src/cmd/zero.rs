@@ -1,9 +1,9 @@
 //! `zero`: zero a range by the cheapest means that the file system has.
 
-use super::options::{Where, Writer, size, to_be_durable, usage_after};
+use super::options::{Where, Writer, close, size, to_be_durable, usage_after};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
-use crate::edit::{Before, Spool, or_put_back};
+use crate::edit::{Before, Spool, not_taken, or_put_back};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, CALL, Cause, Error, Interrupted, Piece, Prot, Protection, Region, Span, Usage};
 use crate::progress::Progress;
@@ -97,12 +97,10 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
             (Region::sliding(backing, Prot::Read)?, false)
         };
         let job = job.writing(&args.writer);
-        args.options
-            .apply(&mut region, Job { recovered, ..job })
-            .after_recovery(recovered)
+        let applied = args.options.apply(&mut region, Job { recovered, ..job });
+        close(region, applied.map(|()| Exit::Done as u8)).after_recovery(recovered)
     };
-    work().in_file(&args.file)?;
-    Ok(Exit::Done as u8)
+    work().in_file(&args.file)
 }
 
 impl OnRegion for Options {
@@ -186,7 +184,7 @@ impl Options {
 
     fn make_durable(&self, region: &mut Region, span: Span, failure: &str) -> anyhow::Result<()> {
         if !self.sync {
-            return Ok(());
+            return region.send_now().or_fail(not_taken);
         }
         let failed = || Failure::new(Exit::NotDurable, failure).tip("see 'dmesg', then run the same command again");
         region.flush(span, false).map(drop).or_fail(failed)
@@ -241,6 +239,7 @@ impl Options {
         let usage = Some((before, after));
         let report = self
             .report(job, false, span, "sparsify", usage)
+            .field("durable", self.sync && !self.dry_run && zeros > 0)
             .field("data", found.data)
             .field("freed", (!self.dry_run).then_some(zeros))
             .field("would_free", self.dry_run.then_some(zeros))

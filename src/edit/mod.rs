@@ -24,7 +24,7 @@ pub use builder::{Builder, Source};
 pub use diff::diff;
 pub use find::{Find, find};
 pub use journal::{Place, Recovery, recover};
-pub use plan::{Comparison, Durability, Edits, Extra, Mismatch, Note, Origin};
+pub use plan::{Comparison, Durability, Edits, Extra, Mismatch, Note, Origin, not_taken};
 pub use script::{read_edit, read_script};
 pub use spool::Spool;
 pub use undo::{Before, or_put_back};

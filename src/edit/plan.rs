@@ -175,7 +175,9 @@ impl Edits {
         summed.fold(self.new.len(), u64::saturating_add)
     }
 
-    /// Stores the edits that `comparison` found to change something and sets the length: all of it, or nothing.
+    /// Stores the edits that `comparison` found to change something and sets the length: all of it, or nothing. Where
+    /// they are to be durable, stores all edits: a page may hold the new bytes and be clean although the device has never
+    /// got them, because a failed flush leaves it so, and only a store makes the next flush write it.
     ///
     /// # Errors
     /// What keeps a page from being written. The file is then as it was, unless the error says that it is in doubt,
@@ -187,7 +189,11 @@ impl Edits {
         durability: Durability<'_>,
         step: &mut Step<'_>,
     ) -> anyhow::Result<()> {
-        let todo = comparison.fewer.as_deref().unwrap_or(&self.list);
+        let changing = comparison.fewer.as_deref().unwrap_or(&self.list);
+        let todo = match durability {
+            Durability::Cached => changing,
+            _ => &self.list,
+        };
         let mut work = Work {
             todo,
             span: self.span(),
@@ -196,16 +202,20 @@ impl Edits {
             old: &mut comparison.old,
         };
         work.make_room(region, step)?;
-        if let Durability::Atomic(place) = durability {
-            let journal = Journal::begin(place, region, work.len_after, todo, work.old, work.new)?;
+        let changes = !changing.is_empty() || work.len_after != region.length();
+        if let Durability::Atomic(place) = durability
+            && changes
+        {
+            // What the file holds already is neither old nor new on a device that has lost it, and needs no way back.
+            let journal = Journal::begin(place, region, work.len_after, changing, work.old, work.new)?;
             let outcome = work.all_or_nothing(region, true, step);
             return journal.close(outcome);
         }
         work.all_or_nothing(region, false, step)?;
-        if matches!(durability, Durability::Synced) {
-            work.flush(region).or_fail(not_durable)?;
+        match durability {
+            Durability::Cached => region.send_now().or_fail(not_taken),
+            _ => work.flush(region).or_fail(|| not_durable(changes)),
         }
-        Ok(())
     }
 }
 
@@ -288,7 +298,22 @@ impl Work<'_> {
     }
 }
 
-fn not_durable() -> Failure {
-    let tip = "the device may have lost data: see 'dmesg', write the bytes again and sync again";
-    Failure::new(Exit::NotDurable, "the file was changed, but is not proven durable").tip(tip)
+/// What to say when the file system does not take what was stored: see [`Region::send_now`].
+pub fn not_taken() -> Failure {
+    let tip = "the bytes may be lost: when the cause is gone, run the same command again with --sync";
+    Failure::new(
+        Exit::NotDurable,
+        "the file was changed, but its file system did not take all of it",
+    )
+    .tip(tip)
+}
+
+fn not_durable(changes: bool) -> Failure {
+    let tip =
+        "the device may have lost data: see 'dmesg', and run the same command again, which stores the bytes again";
+    let message = match changes {
+        true => "the file was changed, but is not proven durable",
+        false => "the bytes are there, but not proven durable",
+    };
+    Failure::new(Exit::NotDurable, message).tip(tip)
 }

@@ -101,8 +101,9 @@ fn put_back(region: &mut Region, pieces: &[Piece], old: &mut Spool, len: u64, fl
             region.flush(first.span().join(last.span()).intersect(region.span()), false)?;
         }
         region.flush_length()?;
+        return Ok(());
     }
-    Ok(())
+    Ok(region.send_now()?)
 }
 
 /// The pieces that make up the first `stored` bytes.

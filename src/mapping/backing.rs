@@ -2,6 +2,7 @@
 //!
 //! Nothing above this file asks how a [`Backing`] was made.
 
+use super::closing::sends_at_close;
 use super::error::{Cause, Error, Protection, Refusal, Result, Unmappable};
 use super::region::{huge_memfd, memfd};
 use super::span::Span;
@@ -17,15 +18,18 @@ use std::io::{Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// The memory behind a mapping, open and with its facts as they were at open.
 #[derive(Debug)]
 pub struct Backing {
-    file: Option<File>,
+    pub(super) file: Option<File>,
     facts: Facts,
     /// The advisory lock is ours, and was worth waiting this long for.
     held: Option<Duration>,
+    /// Something was written by way of this, see closing.rs.
+    pub(super) written: AtomicBool,
 }
 
 /// What a file was when it was opened. Lengths are in bytes.
@@ -46,6 +50,8 @@ pub struct Facts {
     /// Whether a mapping of it may be the memory of a device rather than the page cache: a character device, or a
     /// file of sysfs (the resource files of PCI).
     pub device_memory: bool,
+    /// Whether its file system sends dirty pages at close(2), and may fail only then.
+    pub sends_at_close: bool,
     /// Which file it is; all 0 for anonymous memory.
     pub identity: Identity,
 }
@@ -213,6 +219,7 @@ impl Backing {
             mode: meta.mode(),
             counts_cache: fs.filesystem_type() != statfs::OVERLAYFS_SUPER_MAGIC && kind != Kind::Zero,
             device_memory: kind == Kind::CharDevice || fs.filesystem_type() == statfs::SYSFS_MAGIC,
+            sends_at_close: kind == Kind::Regular && sends_at_close(fs.filesystem_type()),
             identity: Identity {
                 device: meta.dev(),
                 inode: meta.ino(),
@@ -221,6 +228,7 @@ impl Backing {
         };
         Ok(Backing {
             held: None,
+            written: AtomicBool::new(false),
             file: Some(file),
             facts,
         })
@@ -250,6 +258,7 @@ impl Backing {
     pub fn anonymous(len: u64, huge: Option<u64>) -> Backing {
         Backing {
             held: None,
+            written: AtomicBool::new(false),
             file: None,
             facts: Facts {
                 kind: Kind::Anonymous,
@@ -259,6 +268,7 @@ impl Backing {
                 mode: 0,
                 counts_cache: false,
                 device_memory: false,
+                sends_at_close: false,
                 identity: Identity::default(),
             },
         }
@@ -277,6 +287,7 @@ impl Backing {
             file: Some(self.file.as_ref()?.try_clone().ok()?),
             facts: self.facts.clone(),
             held: None,
+            written: AtomicBool::new(false),
         })
     }
 
@@ -335,6 +346,15 @@ impl Backing {
                 self.facts.len = self.usage()?.len;
                 Ok(())
             }
+        }
+    }
+
+    /// Whether `path` leads to this file. Another may have been renamed to it since it was opened, or nothing may be
+    /// there; what cannot be looked up for another reason is taken for a yes.
+    pub fn is_at(&self, path: &Path) -> bool {
+        match std::fs::metadata(path) {
+            Ok(meta) => (meta.dev(), meta.ino()) == (self.facts.identity.device, self.facts.identity.inode),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
         }
     }
 
@@ -468,6 +488,7 @@ impl Backing {
         if i64::try_from(len).is_err() {
             return Err(failed(Errno::EFBIG));
         }
+        self.mark_written();
         let result = traced(file.set_len(len).map(|()| 0).map_err(|error| errno_of(&error)), || {
             format!("ftruncate({fd}, {len})")
         });
@@ -531,6 +552,7 @@ impl Backing {
 
     fn fallocate(&self, action: &'static str, flags: FallocateFlags, span: Span) -> Result<()> {
         let file = self.file(action)?;
+        self.mark_written();
         let result = traced(
             fallocate(file, flags, span.start() as i64, span.len() as i64).map(|()| 0),
             || {

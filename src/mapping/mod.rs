@@ -28,6 +28,7 @@
 
 mod ahead;
 mod backing;
+mod closing;
 mod convert;
 mod error;
 mod layout;

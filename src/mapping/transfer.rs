@@ -251,6 +251,9 @@ impl Region {
         if let Some(first) = pieces.first() {
             self.refuse_device_memory("store", first.span())?;
         }
+        if total > 0 {
+            self.backing().mark_written();
+        }
         let mut rest = pieces;
         // How much of the first of them is stored.
         let mut into = 0;

@@ -78,6 +78,9 @@ impl Region {
     /// As for [`Region::store`]; of a long range, what was stored is within the first [`Error::stored`] bytes, and need
     /// not be all of them.
     pub fn zero(&mut self, span: Span, step: &mut Step<'_>) -> Result<()> {
+        if !span.is_empty() {
+            self.backing().mark_written();
+        }
         let mut written = 0;
         // Where the mapping gives no right to store, there is none to write either, whatever the descriptor allows.
         let stores = self.shape().prot.writes() && self.reaches_file() && self.layout().is_none();

@@ -232,6 +232,20 @@ impl Mount {
         mount
     }
 
+    /// What is below `folder`, once more by way of FUSE, which writes at close(2).
+    pub fn bindfs(test: &str, folder: &Path) -> Option<Mount> {
+        let behind = scratch();
+        let output = Command::new("bindfs").arg(folder).arg(behind.path()).output().ok()?;
+        if !output.status.success() {
+            skip(
+                test,
+                &format!("bindfs: {}", String::from_utf8_lossy(&output.stderr).trim()),
+            );
+            return None;
+        }
+        Some(Mount { folder: behind })
+    }
+
     fn allowed(test: &str) -> bool {
         if !is_root() {
             skip(test, "mounting a file system takes root");

@@ -3,12 +3,12 @@
 use super::Args;
 use super::order::Order;
 use crate::cmd::Job;
-use crate::cmd::options::{Reader, size};
+use crate::cmd::options::{Reader, close, size};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Arranging, Cause, Layout, Limit, Prot, Region, Shape, Sink, Span, Visibility, WriteOut};
 use crate::progress::Progress;
 use crate::quantity::{Refusal, human};
-use crate::report::{Report, describe, plural, shown};
+use crate::report::{self, Report, describe, plural, shown};
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde_json::json;
@@ -87,7 +87,7 @@ const SHOWN: usize = 16;
 const LISTED: usize = 1000;
 
 /// A command of its own: reading is enough for all but one method.
-pub(super) fn run(args: &Args, job: Job<'_>) -> anyhow::Result<()> {
+pub(super) fn run(args: &Args, job: Job<'_>) -> anyhow::Result<u8> {
     let backing = if args.options.view.writes() {
         args.writer.open(&args.file, job.globals)?.0.into_backing()
     } else {
@@ -104,7 +104,8 @@ pub(super) fn run(args: &Args, job: Job<'_>) -> anyhow::Result<()> {
     };
     let span = Span::first(backing.facts().len);
     let mut region = Region::new(backing, span, Shape::whole(Visibility::Shared, prot))?;
-    args.options.view.apply(&mut region, job)
+    let applied = args.options.view.apply(&mut region, job);
+    close(region, applied.map(|()| Exit::Done as u8))
 }
 
 impl View {
@@ -254,7 +255,7 @@ fn to_stdout(region: &mut Region, layout: &Layout, job: Job<'_>) -> anyhow::Resu
         return Err(failure.tip("leave out --json, or write --to FILE").into());
     }
     let mut progress = Progress::printing(job.globals, "writing", layout.len());
-    let stdout = std::io::stdout();
+    let stdout = report::raw_stdout();
     match region.write_view(layout, Sink::Stream(stdout.as_fd()), &mut |done| progress.step(done)) {
         Ok(()) => Ok(()),
         Err(WriteOut::Source(error)) => Err(error.into()),

@@ -17,6 +17,9 @@ const WRITE_BACK: u64 = 64 << 20;
 const MOST_WRITE_BACK: u64 = 1 << 30;
 const NOTHING: Duration = Duration::from_millis(1);
 
+/// How sync_file_range(2) says that it cannot be used here, or was interrupted, which says nothing about the pages.
+const NO_CALL: [Errno; 5] = [Errno::ENOSYS, Errno::EPERM, Errno::EINVAL, Errno::ESPIPE, Errno::EINTR];
+
 impl Region {
     /// Writes the dirty pages of `span` to the device and waits: msync(2) with MS_SYNC, and with MS_INVALIDATE
     /// when `invalidate` is set. Where the file is open for reading only, msync would return 0 and do nothing, so
@@ -60,6 +63,26 @@ impl Region {
         traced(result, || format!("fdatasync({})", file.as_raw_fd()))
             .map(drop)
             .map_err(failed)
+    }
+
+    /// Sends what was stored to a file system that would otherwise take it at close(2), so that an error is met while
+    /// it can still be reported as one of the store. Other file systems are asked nothing, and nothing is durable by it.
+    ///
+    /// # Errors
+    /// What the file system has said to the pages of the region that were dirty.
+    pub fn send_now(&self) -> Result<()> {
+        if !self.backing.facts().sends_at_close || !self.reaches_file() {
+            return Ok(());
+        }
+        const SEND: libc::c_uint =
+            libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        let name = "SYNC_FILE_RANGE_WAIT_BEFORE|SYNC_FILE_RANGE_WRITE|SYNC_FILE_RANGE_WAIT_AFTER";
+        // A length of 0 means to the end.
+        match self.sync_file_range(Span::first(0), SEND, name)? {
+            Err(errno) if !NO_CALL.contains(&errno) => Err(Error::sys("write out", None, errno)),
+            // Where the call is not to be had, close(2) reports the error.
+            _ => Ok(()),
+        }
     }
 
     /// One msync(2) for the range, whatever the window: no page is touched, so its size costs nothing, and each
@@ -127,9 +150,8 @@ impl Region {
             self.sync_file_range(window, flag, "SYNC_FILE_RANGE_WAIT_BEFORE")
         };
         // Where the call is not to be had, the flush does it all.
-        let refused = [Errno::ENOSYS, Errno::EPERM, Errno::EINVAL, Errno::ESPIPE, Errno::EINTR];
         let told = |result: nix::Result<()>| match result {
-            Err(errno) if !refused.contains(&errno) => Err(Error::sys(FLUSH, Some(span), errno)),
+            Err(errno) if !NO_CALL.contains(&errno) => Err(Error::sys(FLUSH, Some(span), errno)),
             other => Ok(other.is_ok()),
         };
         let mut size = WRITE_BACK;
