@@ -4,8 +4,8 @@ mod tip;
 
 use crate::mapping::{self, Cause, Interrupted};
 use crate::quantity;
-use crate::report::{describe, shown};
-use serde_json::{Map, Value, json};
+use crate::report::{Object, describe, shown};
+use serde_json::json;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -248,18 +248,18 @@ impl Told {
 
     /// One JSON object on a line.
     pub fn json(&self, verb: Option<&str>) -> String {
-        let mut object = Map::new();
-        object.insert("schema".into(), json!(1));
-        object.insert("verb".into(), json!(verb));
+        let mut object = Object::default();
+        object.insert("schema", json!(1));
+        object.insert("verb", json!(verb));
         if let Some(path) = &self.path {
             crate::report::insert_path(&mut object, path);
         }
-        object.insert("error".into(), json!(self.message));
-        object.insert("tip".into(), json!(self.tip));
-        object.insert("offset".into(), json!(self.offset));
-        object.insert("recovered".into(), json!(self.recovered));
-        object.insert("exit".into(), json!(self.code.unwrap_or(self.exit as u8)));
-        format!("{}\n", Value::Object(object))
+        object.insert("error", json!(self.message));
+        object.insert("tip", json!(self.tip));
+        object.insert("offset", json!(self.offset));
+        object.insert("recovered", json!(self.recovered));
+        object.insert("exit", json!(self.code.unwrap_or(self.exit as u8)));
+        format!("{}\n", object)
     }
 }
 

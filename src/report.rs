@@ -1,6 +1,7 @@
 //! What a verb did, as text and as JSON: built once, in order, from the same facts.
 
 mod frame;
+mod object;
 
 use crate::cli::Globals;
 use crate::exit::{Exit, Failure, Layer, quoted};
@@ -8,7 +9,8 @@ use crate::mapping::{Region, Span};
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde_json::{Map, Value, json};
+pub use object::Object;
+use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -32,7 +34,7 @@ static CHANGED: AtomicBool = AtomicBool::new(false);
 /// A verb's report.
 #[derive(Debug)]
 pub struct Report {
-    object: Map<String, Value>,
+    object: Object,
     text: String,
     changed: bool,
     /// The file that `changed` is about; `None` for memory, which goes with the process.
@@ -42,14 +44,14 @@ pub struct Report {
 impl Report {
     /// A report of `verb` about `path`; `changed` says whether bytes of it are other than before.
     pub fn new(verb: &str, path: Option<&Path>, changed: bool) -> Report {
-        let mut object = Map::new();
-        object.insert("schema".into(), json!(SCHEMA));
-        object.insert("verb".into(), json!(verb));
+        let mut object = Object::default();
+        object.insert("schema", json!(SCHEMA));
+        object.insert("verb", json!(verb));
         match path {
             Some(path) => insert_path(&mut object, path),
-            None => _ = object.insert("file".into(), Value::Null),
+            None => object.insert("file", Value::Null),
         }
-        object.insert("changed".into(), json!(changed));
+        object.insert("changed", json!(changed));
         Report {
             object,
             text: String::new(),
@@ -68,7 +70,7 @@ impl Report {
 
     /// A field of the JSON object: sizes and offsets as integers, addresses as hex strings.
     pub fn field(mut self, key: &str, value: impl Into<Value>) -> Report {
-        self.object.insert(key.into(), value.into());
+        self.object.insert(key, value.into());
         self
     }
 
@@ -138,7 +140,7 @@ impl Report {
 
     /// The JSON object alone.
     pub fn json(&self) -> String {
-        Value::Object(self.object.clone()).to_string()
+        self.object.to_string()
     }
 }
 
@@ -353,9 +355,9 @@ pub fn shown(path: &Path) -> String {
 }
 
 /// `"file"`, and `"path_hex"` with the exact bytes when the name is not UTF-8.
-pub fn insert_path(object: &mut Map<String, Value>, path: &Path) {
-    object.insert("file".into(), json!(path.to_string_lossy()));
+pub fn insert_path(object: &mut Object, path: &Path) {
+    object.insert("file", json!(path.to_string_lossy()));
     if path.to_str().is_none() {
-        object.insert("path_hex".into(), json!(const_hex::encode(path.as_os_str().as_bytes())));
+        object.insert("path_hex", json!(const_hex::encode(path.as_os_str().as_bytes())));
     }
 }

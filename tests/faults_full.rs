@@ -6,10 +6,8 @@ mod faults;
 #[path = "common/huge.rs"]
 mod huge;
 
-use common::{
-    Mount, State, allocated, as_ordinary_user, file, has, mmapctl, noise, peer, run, scratch, sparse, spawnable,
-};
-use common::{synced, writer};
+use common::writer;
+use common::{Mount, State, allocated, file, mmapctl, noise, run, scratch, sparse};
 use faults::{code, stderr, strace_works, straced, words};
 use huge::Pool;
 use std::fs::{self, File};

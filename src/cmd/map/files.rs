@@ -7,9 +7,13 @@ use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Cause, Identity};
 use crate::quantity::{Qty, Refusal};
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use nix::dir::{Dir, Type};
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -69,6 +73,9 @@ pub(super) struct Found<'a> {
 /// What hears of each file. An error ends it all; what concerns one file is told by whoever hears.
 pub(super) type Visit<'a> = dyn FnMut(&mut Walk<'_>, &Found<'_>) -> anyhow::Result<()> + 'a;
 
+/// Without random keys, for which std ends the process where the kernel has none to give.
+type Hasher = BuildHasherDefault<DefaultHasher>;
+
 /// What has been seen on the way.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
@@ -78,7 +85,7 @@ pub(super) struct Walk<'a> {
     pub(super) tells: bool,
     /// Whether a file may turn up twice under one name.
     overlaps: bool,
-    seen: HashSet<(u64, u64)>,
+    seen: HashSet<(u64, u64), Hasher>,
     /// Folders that were read.
     pub(super) folders: u64,
     /// Further names of files that were seen already.
@@ -127,7 +134,7 @@ impl Files {
             globals,
             tells,
             overlaps: named.len() > 1 || self.files_from.is_some() || self.dereference,
-            seen: HashSet::new(),
+            seen: HashSet::default(),
             folders: 0,
             repeated: 0,
             failed: 0,
@@ -256,23 +263,23 @@ impl Walk<'_> {
 
     fn entry(
         &mut self,
-        kind: Option<fs::FileType>,
+        kind: Option<Type>,
         may_wait: bool,
         device: Option<u64>,
         visit: &mut Visit<'_>,
     ) -> anyhow::Result<()> {
-        let link = kind.is_some_and(|kind| kind.is_symlink());
+        let link = kind == Some(Type::Symlink);
         if link && !self.files.dereference {
             return Ok(());
         }
         let below = self.path.as_os_str().as_bytes().get(self.root..).unwrap_or_default();
         let below = Path::new(OsStr::from_bytes(below));
         // Before it is looked at: what is left out may be out of reach, too.
-        let is_folder = kind.is_some_and(|kind| kind.is_dir());
+        let is_folder = kind == Some(Type::Directory);
         if !link && !self.wants(below, is_folder) {
             return Ok(());
         }
-        let is_file = kind.is_some_and(|kind| kind.is_file());
+        let is_file = kind == Some(Type::File);
         if !is_file {
             // Links, folders, and what went away or is of a kind that nobody told.
             let meta = match fs::metadata(&self.path) {
@@ -316,15 +323,35 @@ impl Walk<'_> {
     }
 }
 
-/// The entries of a folder by name, each with its kind where that can be told without looking at it.
-fn read_sorted(path: &Path) -> std::io::Result<Vec<(OsString, Option<fs::FileType>)>> {
+/// The entries of a folder by name, each with its kind where that is known. Not by std's `read_dir`, which ends the
+/// process where closing the folder fails.
+fn read_sorted(path: &Path) -> std::io::Result<Vec<(OsString, Option<Type>)>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut folder = Dir::open(path, flags, Mode::empty())?;
     let mut entries = Vec::new();
-    for entry in fs::read_dir(path)? {
+    for entry in folder.iter() {
         let entry = entry?;
-        entries.push((entry.file_name(), entry.file_type().ok()));
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." {
+            entries.push((
+                name.to_os_string(),
+                entry.file_type().or_else(|| type_of(&path.join(name))),
+            ));
+        }
     }
     entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     Ok(entries)
+}
+
+/// Of what the file system does not say in its list.
+fn type_of(path: &Path) -> Option<Type> {
+    let kind = fs::symlink_metadata(path).ok()?.file_type();
+    match kind {
+        _ if kind.is_symlink() => Some(Type::Symlink),
+        _ if kind.is_dir() => Some(Type::Directory),
+        _ if kind.is_file() => Some(Type::File),
+        _ => None,
+    }
 }
 
 /// Whether every other file would meet the same: a limit of the process or the machine.

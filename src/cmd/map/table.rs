@@ -6,7 +6,7 @@ use crate::cli::Globals;
 use crate::mapping::{self, Counts, Span};
 use crate::quantity::human;
 use crate::report::{self, Report, plural};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -135,7 +135,7 @@ impl<'a> Table<'a> {
             return Ok(());
         }
         if self.globals.json {
-            let mut object = Map::new();
+            let mut object = report::Object::default();
             report::insert_path(&mut object, row.path);
             for (key, value) in [
                 ("size", json!(row.size)),
@@ -147,10 +147,10 @@ impl<'a> Table<'a> {
                 ("dirty", json!(dirty)),
                 ("writeback", json!(writeback)),
             ] {
-                object.insert(key.into(), value);
+                object.insert(key, value);
             }
             let comma = if totals.files > 1 { "," } else { "" };
-            self.text += &format!("{comma}{}", Value::Object(object));
+            self.text += &format!("{comma}{}", object);
         } else {
             let share = resident.map(|resident| format!("{} %", share_of(resident, pages)));
             self.line(
@@ -212,20 +212,22 @@ impl<'a> Table<'a> {
         let pages = |sum: &Sum| sum.pages(files, page);
         let (resident, dirty, writeback) = (pages(resident), pages(dirty), pages(writeback));
         if self.globals.json {
-            let totals = json!({
-                "files": files,
-                "folders": walk.folders,
-                "size": bytes,
-                "length": length,
-                "page_size": page,
-                "pages": whole / page,
-                "resident": resident,
-                "dirty": dirty,
-                "writeback": writeback,
-                "unknown": unknown,
-                "repeated": walk.repeated,
-                "failed": walk.failed,
-            });
+            let totals: report::Object = [
+                ("files", json!(files)),
+                ("folders", json!(walk.folders)),
+                ("size", json!(bytes)),
+                ("length", json!(length)),
+                ("page_size", json!(page)),
+                ("pages", json!(whole / page)),
+                ("resident", json!(resident)),
+                ("dirty", json!(dirty)),
+                ("writeback", json!(writeback)),
+                ("unknown", json!(unknown)),
+                ("repeated", json!(walk.repeated)),
+                ("failed", json!(walk.failed)),
+            ]
+            .into_iter()
+            .collect();
             let end = if self.rows { "]" } else { "" };
             self.text += &format!("{end},\"totals\":{totals},\"pid\":{}}}\n", std::process::id());
         } else {

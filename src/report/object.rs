@@ -1,0 +1,51 @@
+//! A JSON object whose fields stay in the order in which they were set.
+//!
+//! By hand rather than by serde_json's `preserve_order`, whose hashes take random numbers: std ends the process where
+//! the kernel has none to give, which for a report is after the file was changed.
+
+use serde_json::{Value, json};
+use std::fmt;
+
+/// The object; `Display` writes it on one line.
+#[derive(Debug, Clone, Default)]
+pub struct Object(Vec<(String, Value)>);
+
+impl Object {
+    /// Sets a field: at the end, or in place of the value that it has.
+    pub fn insert(&mut self, key: &str, value: Value) {
+        match self.0.iter_mut().find(|(name, _)| name == key) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((key.into(), value)),
+        }
+    }
+}
+
+impl<'a> FromIterator<(&'a str, Value)> for Object {
+    fn from_iter<T: IntoIterator<Item = (&'a str, Value)>>(fields: T) -> Object {
+        Object(fields.into_iter().map(|(key, value)| (key.into(), value)).collect())
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (key, value)) in self.0.iter().enumerate() {
+            let before = if index == 0 { "{" } else { "," };
+            write!(f, "{before}{}:{value}", json!(key))?;
+        }
+        f.write_str(if self.0.is_empty() { "{}" } else { "}" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_keep_their_order_and_their_last_value() {
+        let mut object: Object = [("z", json!(1)), ("a\"", json!("\n"))].into_iter().collect();
+        object.insert("m", json!([1, 2]));
+        object.insert("z", json!(null));
+        assert_eq!(object.to_string(), r#"{"z":null,"a\"":"\n","m":[1,2]}"#);
+        assert_eq!(Object::default().to_string(), "{}");
+    }
+}

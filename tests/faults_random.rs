@@ -1,0 +1,348 @@
+//! Errors of random system calls, and signals at random moments, over all verbs: the exit code agrees with the bytes.
+//!
+//! `MMAPCTL_FAULTS` says how many of each; a few by default.
+
+mod common;
+#[path = "common/faults.rs"]
+mod faults;
+
+use common::{BINARY, file, mmapctl, noise, run, scratch};
+use faults::{Chance, code, stderr, strace_works};
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The length of the file that is worked on.
+const LEN: usize = 20_000;
+
+/// A command line, quoted as for a shell, and what it makes of the file "f", step by step: a session may stop between
+/// two verbs.
+struct Case {
+    line: &'static str,
+    steps: &'static [fn(&mut Vec<u8>)],
+}
+
+const HELLO: fn(&mut Vec<u8>) = |bytes| bytes[5000..5005].copy_from_slice(b"HELLO");
+const ZEROS: fn(&mut Vec<u8>) = |bytes| bytes[4096..12_288].fill(0);
+
+/// Each verb and each of the ways it stores.
+const WRITERS: &[Case] = &[
+    Case {
+        line: "patch f -o 5000 text:HELLO",
+        steps: &[HELLO],
+    },
+    Case {
+        line: "patch f -o 5000 text:HELLO --sync",
+        steps: &[HELLO],
+    },
+    Case {
+        line: "patch f -o 5000 text:HELLO --atomic",
+        steps: &[HELLO],
+    },
+    Case {
+        line: "patch f -o 5000 text:HELLO --atomic --undo u --json",
+        steps: &[HELLO],
+    },
+    Case {
+        line: "patch f --script s",
+        steps: &[|bytes| {
+            bytes[10] = 1;
+            bytes[9000] = 2;
+            bytes[19_999] = 3;
+        }],
+    },
+    Case {
+        line: "patch f --script s --atomic",
+        steps: &[|bytes| {
+            bytes[10] = 1;
+            bytes[9000] = 2;
+            bytes[19_999] = 3;
+        }],
+    },
+    Case {
+        line: "patch f --grow -o 19998 fill:5a:6000",
+        steps: &[|bytes| {
+            bytes.truncate(19_998);
+            bytes.resize(25_998, 0x5a);
+        }],
+    },
+    Case {
+        line: "patch f --grow -o 19998 fill:5a:6000 --atomic",
+        steps: &[|bytes| {
+            bytes.truncate(19_998);
+            bytes.resize(25_998, 0x5a);
+        }],
+    },
+    Case {
+        line: "patch f -o 0 @g",
+        steps: &[|bytes| bytes[..3].copy_from_slice(b"ggg")],
+    },
+    Case {
+        line: "patch f -e 'end-4: -> crc32le:..end-4' --quiet",
+        steps: &[|bytes| {
+            let sum = crc32fast::hash(&bytes[..LEN - 4]);
+            bytes[LEN - 4..].copy_from_slice(&sum.to_le_bytes());
+        }],
+    },
+    Case {
+        line: "zero f -r 4K..12K",
+        steps: &[ZEROS],
+    },
+    Case {
+        line: "zero f -r 4K..12K --punch --sync",
+        steps: &[ZEROS],
+    },
+    Case {
+        line: "zero f -r 4K..12K --method write --json",
+        steps: &[ZEROS],
+    },
+    Case {
+        line: "zero f -r .. --sparsify",
+        steps: &[],
+    },
+    Case {
+        line: "remap f --size 30000",
+        steps: &[|bytes| bytes.resize(30_000, 0)],
+    },
+    Case {
+        line: "remap f --size -9000",
+        steps: &[|bytes| bytes.truncate(11_000)],
+    },
+    Case {
+        line: "remap f --size 30000 --sparse --json",
+        steps: &[|bytes| bytes.resize(30_000, 0)],
+    },
+    Case {
+        line: "map f -c 'patch -o 5000 text:HELLO' -c 'zero -r 4K..12K' -c 'sync'",
+        steps: &[HELLO, ZEROS],
+    },
+    Case {
+        line: "map f -c 'fork patch -o 5000 text:HELLO --sync' -c '! true' -c 'remap --size 30000'",
+        steps: &[HELLO, |bytes| bytes.resize(30_000, 0)],
+    },
+];
+
+/// Those that leave every file alone.
+const READERS: &[&str] = &[
+    "cat f",
+    "cat f -x",
+    "cat f -f canonical",
+    "cat f -f u32le --json",
+    "map f",
+    "map f --populate --json",
+    "map f g",
+    "map -R .",
+    "map --anonymous -n 1M --populate",
+    "map --memfd -n 64K -c 'patch -o 0 text:hi' -c cat",
+    "map f --private -c 'patch -o 0 text:hi'",
+    "patch f --diff g2",
+    "patch f -o 0 dead --dry-run",
+    "patch f -o 0 dead --expect 0123456789",
+    "sync f",
+    "sync f g --json",
+    "remap f --order reverse",
+    "remap f --order reverse --to out",
+    "remap f --order reverse --to -",
+    "zero f -r .. --sparsify --dry-run",
+];
+
+const CALLS: &str = "openat read pread64 preadv preadv2 process_vm_readv mmap munmap mremap madvise mincore msync fsync fdatasync \
+    ftruncate fallocate fstat,newfstatat,statx fstatfs,statfs flock memfd_create write writev pwrite64 close getrandom lseek \
+    sync_file_range copy_file_range splice sendfile fcntl unlink,unlinkat rename,renameat,renameat2 link,linkat poll,ppoll \
+    signalfd4 rt_sigprocmask clone3,clone,vfork,fork sched_getaffinity prlimit64 getdents64 ioctl fadvise64 pipe2 wait4 readlink,readlinkat \
+    fgetxattr,getxattr fremovexattr,removexattr fchmod,fchmodat fchown geteuid futex";
+
+const ERRORS: &str = "EIO ENOSPC ENOMEM EINTR EINVAL EPERM EACCES EAGAIN ENOSYS EOPNOTSUPP EFAULT EMFILE EDQUOT";
+
+fn count(few: u64) -> u64 {
+    let wish = std::env::var("MMAPCTL_FAULTS").ok();
+    wish.and_then(|text| text.parse().ok()).unwrap_or(few)
+}
+
+fn pick<'a>(chance: &mut Chance, words: &'a str) -> &'a str {
+    let words: Vec<&str> = words.split_ascii_whitespace().collect();
+    words[chance.below(words.len() as u64) as usize]
+}
+
+/// The files that the command lines name.
+fn prepare(dir: &Path) -> Vec<u8> {
+    let old = noise(LEN);
+    file(dir, "f", &old);
+    file(dir, "g", b"ggg");
+    file(dir, "g2", &[old[..100].to_vec(), vec![7; LEN - 100]].concat());
+    file(dir, "s", b"# mmapctl-patch 1\n10: -> 01\n9000: -> 02\n19999: -> 03\n");
+    old
+}
+
+/// All states that the file may be in: after none of the steps, after the first, and so on.
+fn states(old: &[u8], steps: &[fn(&mut Vec<u8>)]) -> Vec<Vec<u8>> {
+    let mut states = vec![old.to_vec()];
+    for step in steps {
+        let mut bytes = states[states.len() - 1].clone();
+        step(&mut bytes);
+        states.push(bytes);
+    }
+    states
+}
+
+/// Holds the exit code against what became of the file.
+fn agree(dir: &Path, what: &str, exit: i32, told: &str, states: &[Vec<u8>]) {
+    let mut now = fs::read(dir.join("f")).unwrap();
+    let journal = dir.join(".f.mmapctl-undo");
+    if journal.exists() {
+        assert!(
+            exit == 4 || exit > 128,
+            "{what}: exit {exit}, and a journal is left: {told}"
+        );
+        let recovery = run(dir, "patch f --script /dev/null --quiet");
+        assert!(recovery.ends_with("exit 0"), "{what}: recovery: {recovery}");
+        now = fs::read(dir.join("f")).unwrap();
+    }
+    let (first, last) = (&states[0], &states[states.len() - 1]);
+    let known = states.contains(&now);
+    match exit {
+        0 => assert!(now == *last, "{what}: exit 0 without the new bytes: {told}"),
+        1 | 2 if states.len() <= 2 => assert!(now == *first, "{what}: exit {exit} without the old bytes: {told}"),
+        3 if states.len() <= 2 => assert!(now == *last, "{what}: exit 3 without the new bytes: {told}"),
+        1..=3 => assert!(known, "{what}: exit {exit} between two states: {told}"),
+        4 if journal_was_named(told) => assert!(known, "{what}: exit 4, recovered to neither: {told}"),
+        4 => assert!(
+            told.contains("in doubt"),
+            "{what}: exit 4 without a word of doubt: {told}"
+        ),
+        // A command's own, which may meet the fault as well.
+        5..=127 if what.contains('!') => assert!(known, "{what}: between two states: {told}"),
+        128.. => assert!(known, "{what}: died between two states: {told}"),
+        other => panic!("{what}: exit code {other}: {told}"),
+    }
+    assert!(known || exit == 4, "{what}: {exit}");
+    if dir.join("u").exists() && now == *last && exit != 4 {
+        let undone = run(dir, "patch f --script u --quiet");
+        assert!(undone.ends_with("exit 0"), "{what}: undo: {undone}");
+        assert!(fs::read(dir.join("f")).unwrap() == *first, "{what}: the undo script");
+    }
+    if let Ok(out) = fs::read(dir.join("out")) {
+        // A view is whole pages.
+        assert_eq!(
+            out.len(),
+            LEN.next_multiple_of(4096),
+            "{what}: a part of an output under its name: {told}"
+        );
+    }
+}
+
+fn journal_was_named(told: &str) -> bool {
+    told.contains(".mmapctl-undo")
+}
+
+fn inject(dir: &Path, fault: &str, line: &str) -> Output {
+    Command::new("strace")
+        .current_dir(dir)
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={fault}"), BINARY])
+        .args(shell_words::split(line).unwrap())
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()
+        .expect("strace runs")
+}
+
+#[test]
+fn whatever_call_fails_the_exit_code_agrees_with_the_bytes() {
+    if !strace_works("whatever_call_fails_the_exit_code_agrees_with_the_bytes") {
+        return;
+    }
+    let mut chance = Chance::new();
+    for _ in 0..count(80) {
+        let dir = scratch();
+        let old = prepare(dir.path());
+        let (call, error) = (pick(&mut chance, CALLS), pick(&mut chance, ERRORS));
+        let nth = 1 + chance.below(9);
+        let plus = if chance.below(3) == 0 && error != "EINTR" && error != "EAGAIN" {
+            "+"
+        } else {
+            ""
+        };
+        let fault = format!("{call}:error={error}:when={nth}{plus}");
+        let which = chance.below((WRITERS.len() + READERS.len()) as u64) as usize;
+        let (line, states) = match WRITERS.get(which) {
+            Some(case) => (case.line, states(&old, case.steps)),
+            None => (READERS[which - WRITERS.len()], vec![old]),
+        };
+        let output = inject(dir.path(), &fault, line);
+        let told = stderr(&output);
+        let what = format!("{fault}: {line}");
+        assert_eq!(output.status.signal(), None, "{what}: {told}");
+        agree(dir.path(), &what, code(&output), &told, &states);
+    }
+}
+
+/// What ends a process and can be held back: all but those that the kernel sends for a fault of the program's own.
+const SIGNALS: [i32; 14] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+    libc::SIGXCPU,
+    libc::SIGKILL,
+];
+
+#[test]
+fn a_signal_at_any_moment_leaves_the_old_bytes_or_the_new() {
+    let mut chance = Chance::new();
+    for _ in 0..count(60) {
+        let dir = scratch();
+        let old = prepare(dir.path());
+        let case = &WRITERS[chance.below(WRITERS.len() as u64) as usize];
+        let signal = SIGNALS[chance.below(SIGNALS.len() as u64) as usize];
+        // Whatever ends it, SIGKILL leaves a plain patch where it was: only --atomic promises more.
+        let whole = signal != libc::SIGKILL || case.line.contains("--atomic") || case.steps.is_empty();
+        let begin = Instant::now();
+        let after = chance.within(Duration::from_millis(12));
+        let words = shell_words::split(case.line).unwrap();
+        let mut command = common::spawnable(dir.path(), &words.iter().map(String::as_str).collect::<Vec<_>>());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        while begin.elapsed() < after {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        // It may have ended already.
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal).unwrap());
+        let output = child.wait_with_output().unwrap();
+        let what = format!("signal {signal} after {after:?}: {}", case.line);
+        if whole {
+            let died = output.status.signal();
+            assert!(
+                died.is_none_or(|died| died == signal),
+                "{what}: died of {died:?}: {}",
+                stderr(&output)
+            );
+            agree(
+                dir.path(),
+                &what,
+                code(&output),
+                &stderr(&output),
+                &states(&old, case.steps),
+            );
+        }
+    }
+    // A patch that was killed is no hindrance to the next.
+    let dir = scratch();
+    prepare(dir.path());
+    assert!(
+        mmapctl(dir.path(), &["patch", "f", "-o", "0", "dead"])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+}
