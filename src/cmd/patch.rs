@@ -7,7 +7,8 @@ use super::options::{Reader, Where, Writer, to_be_durable, width};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::edit::{
-    Comparison, Durability, Edits, Mismatch, Origin, Place, ScriptWriter, Value, diff, each_edit, pattern, write_undo,
+    Comparison, Durability, Edits, Mismatch, Origin, Place, ScriptWriter, Value, diff, each_edit, pattern, settle,
+    write_undo,
 };
 use crate::exit::{Exit, Failure, Layer, Told, quoted};
 use crate::mapping::{Access, Prot, Region, Width};
@@ -180,6 +181,7 @@ impl OnRegion for Options {
             None if self.sync => Durability::Synced,
             None => Durability::Cached,
         };
+        self.settle(region, changes, job)?;
         if changes {
             let mut done = to_read;
             let mut last = 0;
@@ -197,9 +199,6 @@ impl OnRegion for Options {
                 let tip = "the device may have lost data: see 'dmesg', write the bytes again and sync again";
                 Failure::new(Exit::NotDurable, "the bytes are there, but not proven durable").tip(tip)
             })?;
-            if let Some(place) = &place {
-                place.settle()?;
-            }
         }
         drop(progress);
         self.report(&edits, &comparison, len, job)
@@ -224,12 +223,15 @@ impl Options {
             "patch it with --atomic",
             "and the recovery journal speaks of the file's offsets",
         )?;
-        let place = Place::of(region.backing(), job.journal);
-        if place.is_none() {
-            let failure = Failure::trouble("a device has no folder for the recovery journal of --atomic");
-            return Err(failure.tip("say where it goes: --journal PATH").into());
+        Place::of(region.backing(), job.journal).map(Some)
+    }
+
+    /// Before anything is called durable: no journal of an earlier patch comes back. Making a journal does that, too.
+    fn settle(&self, region: &Region, changes: bool, job: Job<'_>) -> anyhow::Result<()> {
+        if self.sync && !self.atomic || self.atomic && !changes {
+            settle(region.backing(), job.journal).or_fail(|| Failure::trouble("nothing was written"))?;
         }
-        Ok(place)
+        Ok(())
     }
 
     /// What was done to a file of `len` bytes.

@@ -3,6 +3,7 @@
 use super::options::{Where, has_length, recovery_needed, waits_for_recovery};
 use super::{Job, OnRegion};
 use crate::cli::{self, Globals};
+use crate::edit::settle;
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Access, Backing, Cause, Flush, Interrupted, Prot, Region, Shape, Span, Step, Visibility};
 use crate::mapping::{resident, unwritten};
@@ -147,16 +148,20 @@ fn one(
         } else {
             Prot::Read
         };
-        let waits = waits_for_recovery(&backing, args.journal.as_deref());
         let span = Span::first(backing.facts().len);
         let mut region = Region::new(backing, span, Shape::whole(Visibility::Shared, prot))?;
+        let journal = args.journal.as_deref();
+        let job = Job {
+            journal,
+            ..Job::on(file, globals)
+        };
         report = Some(
             args.options
-                .work(&mut region, Job::on(file, globals), &mut |done| step(span.len(), done))?,
+                .work(&mut region, job, &mut |done| step(span.len(), done))?,
         );
-        match waits? {
+        match waits_for_recovery(region.backing(), journal)? {
             // What is durable now is half a patch.
-            Some(place) => Err(recovery_needed(&place, Exit::InDoubt).into()),
+            Some(place) => Err(recovery_needed(&place, region.backing(), Exit::InDoubt)),
             None => Ok(()),
         }
     };
@@ -193,10 +198,14 @@ impl Options {
             if much >= LONG {
                 proven(region.write_back(span, step))?;
             }
-            match proven(region.flush(span, self.invalidate))? {
+            let method = match proven(region.flush(span, self.invalidate))? {
                 Flush::Msync => "msync",
                 Flush::Fdatasync => "fdatasync",
+            };
+            if region.reaches_file() {
+                settle(region.backing(), job.journal).or_fail(|| Failure::new(Exit::NotDurable, "not durable"))?;
             }
+            method
         };
         let after = unwritten(region);
         let left = match in_memory {

@@ -16,13 +16,15 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The memory behind a mapping, open and with its facts as they were at open.
 #[derive(Debug)]
 pub struct Backing {
     file: Option<File>,
+    /// The path that it was opened by; `None` for memory.
+    path: Option<PathBuf>,
     facts: Facts,
     /// The advisory lock is ours, and was worth waiting this long for.
     held: Option<Duration>,
@@ -171,7 +173,9 @@ impl Backing {
             Some(Err(error)) => return Err(unopened(path, &error)),
             Some(Ok(file)) => file,
         };
-        Backing::new(file, writable, access.is_to_registers())
+        let backing = Backing::new(file, writable, access.is_to_registers())?;
+        let path = Some(path.to_path_buf());
+        Ok(Backing { path, ..backing })
     }
 
     fn new(mut file: File, writable: bool, registers: bool) -> Result<Backing> {
@@ -222,6 +226,7 @@ impl Backing {
         Ok(Backing {
             held: None,
             file: Some(file),
+            path: None,
             facts,
         })
     }
@@ -251,6 +256,7 @@ impl Backing {
         Backing {
             held: None,
             file: None,
+            path: None,
             facts: Facts {
                 kind: Kind::Anonymous,
                 len,
@@ -275,6 +281,7 @@ impl Backing {
     pub(super) fn again(&self) -> Option<Backing> {
         Some(Backing {
             file: Some(self.file.as_ref()?.try_clone().ok()?),
+            path: self.path.clone(),
             facts: self.facts.clone(),
             held: None,
         })
@@ -306,6 +313,11 @@ impl Backing {
     /// The descriptor; `None` for anonymous memory.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The path that the file was opened by; `None` for memory.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// The file, for calls that only files have.
@@ -383,17 +395,8 @@ impl Backing {
         }
     }
 
-    /// The inode number, by which a journal knows its file.
-    pub fn inode(&self) -> Result<u64> {
-        self.metadata().map(|meta| meta.ino())
-    }
-
-    /// The user that owns the file.
-    pub fn owner(&self) -> Result<u32> {
-        self.metadata().map(|meta| meta.uid())
-    }
-
-    fn metadata(&self) -> Result<std::fs::Metadata> {
+    /// What fstat(2) says of the file now.
+    pub fn metadata(&self) -> Result<std::fs::Metadata> {
         let failed = |error: std::io::Error| Error::io("look at it", &error);
         self.file("look at it")?.metadata().map_err(failed)
     }
