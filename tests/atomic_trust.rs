@@ -507,3 +507,33 @@ fn a_journal_that_was_removed_does_not_come_back_after_a_verb_that_says_durable(
         mount = Some(at);
     }
 }
+
+// ---- names that are a journal's ----
+
+#[test]
+fn an_undo_script_does_not_get_the_name_of_a_journal() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &old());
+    file(dir.path(), "g", &old());
+    let full = dir.path().join(".f.mmapctl-undo").display().to_string();
+    for name in [".f.mmapctl-undo", "./.f.mmapctl-undo", ".g.mmapctl-undo", &full] {
+        for how in ["", " --atomic", " --sync"] {
+            let line = format!("patch f -o 0 dead --undo {name}{how}");
+            let text = common::refused_without_touching(dir.path(), &line, b"");
+            assert!(text.contains("recovery journal"), "{line}: {text}");
+        }
+        file(
+            dir.path(),
+            "session",
+            format!("patch -o 0 dead --undo {name}").as_bytes(),
+        );
+        let text = common::refused_without_touching(dir.path(), "map f --script session", b"");
+        assert!(text.contains("recovery journal"), "{text}");
+    }
+    assert!(fs::read(path).unwrap() == old());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    let text = common::refused_without_touching(dir.path(), "remap f --order reverse --to .g.mmapctl-undo", b"");
+    assert!(text.contains("recovery journal"), "{text}");
+    let text = run(dir.path(), "patch f -o 0 dead --undo f.mmapctl-undo");
+    assert!(text.ends_with("exit 0"), "{text}");
+}
