@@ -284,6 +284,39 @@ fn after_a_restart_a_file_is_known_again_under_another_device_number() {
 }
 
 #[test]
+fn on_overlayfs_a_file_is_known_again_under_another_inode_number() {
+    let test = "on_overlayfs_a_file_is_known_again_under_another_inode_number";
+    if !is_root() || !has(test, "unshare") || !strace_works(test) {
+        return skip(test, "mounting takes root");
+    }
+    let dir = scratch();
+    for folder in ["lower", "store", "mnt"] {
+        fs::create_dir(dir.path().join(folder)).unwrap();
+    }
+    file(dir.path(), "lower/f", &old());
+    // The lower file's number is shown until the next mount.
+    let overlay = "mount -t overlay -o lowerdir=lower,upperdir=store/u,workdir=store/w overlay mnt";
+    let killed = "strace -f -qq -o /dev/null -e inject=msync:signal=KILL:when=1";
+    let script = format!(
+        "mount -t tmpfs tmpfs store && mkdir store/u store/w && {overlay} || exit 99; {killed} {BINARY} patch mnt/f -o 0 dead \
+         --atomic; stat -c %i mnt/f; umount mnt && {overlay} || exit 99; stat -c %i mnt/f; {BINARY} patch mnt/f --script \
+         /dev/null && cmp mnt/f lower/f && ls -A mnt"
+    );
+    let mut command = Command::new("unshare");
+    command
+        .current_dir(dir.path())
+        .args(["-m", "sh", "-c", &script])
+        .env("LC_ALL", "C");
+    let output = command.output().unwrap();
+    if code(&output) == 99 {
+        return skip(test, &stderr(&output));
+    }
+    let text = told(&output);
+    assert!(text.contains(NOTE) && text.ends_with("exit 0"), "{text}");
+    assert!(text.contains("\nf\n") && !text.contains(".f.mmapctl-undo\n"), "{text}");
+}
+
+#[test]
 fn a_journal_is_not_taken_for_that_of_another_file_with_the_same_inode_number() {
     let test = "a_journal_is_not_taken_for_that_of_another_file_with_the_same_inode_number";
     for mkfs in ["mkfs.ext4 -q", "mkfs.ext4 -q -I 128"] {

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses a part
 
 use crate::common::{file, noise};
+use nix::sys::statfs::OVERLAYFS_SUPER_MAGIC;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -15,7 +16,7 @@ pub type Edits = [(u64, Vec<u8>, Vec<u8>)];
 /// What a journal says of its target: the device, the inode and the birth time.
 pub type Identity = [u64; 3];
 
-/// That of a file on a file system with a device of its own, or without.
+/// That of a file on a file system with a device of its own, without one, or on overlayfs.
 pub fn identity(path: &Path) -> Identity {
     let meta = std::fs::metadata(path).expect("it is there");
     let born = meta
@@ -23,9 +24,10 @@ pub fn identity(path: &Path) -> Identity {
         .ok()
         .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let device = Some(meta.dev()).filter(|device| nix::sys::stat::major(*device) != 0);
+    let overlay = nix::sys::statfs::statfs(path).is_ok_and(|fs| fs.filesystem_type() == OVERLAYFS_SUPER_MAGIC);
     [
         device.unwrap_or(0),
-        meta.ino(),
+        if overlay { 0 } else { meta.ino() },
         born.map_or(0, |born| born.as_nanos() as u64),
     ]
 }

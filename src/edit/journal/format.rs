@@ -4,7 +4,7 @@ use super::trust::{MODE, is_fat};
 use crate::edit::builder::MOST_CUT;
 use crate::mapping::{Backing, Kind, Piece, Span};
 use nix::sys::stat::major;
-use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::{FUSE_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, fstatfs};
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
@@ -38,17 +38,19 @@ pub(super) struct Identity {
 impl Identity {
     /// That of an open file. Nothing is known for sure of a device, whose node may be another one when the power is back,
     /// and of files on FAT and FUSE, which make inode numbers up as they go: there the length and the bytes have to do.
+    /// overlayfs may number a file anew when it is mounted, but shows the birth time of the file below.
     pub(super) fn of(target: &Backing) -> anyhow::Result<Identity> {
-        let passing = target
-            .fd()
-            .map(fstatfs)
-            .is_some_and(|fs| is_fat(fs) || fs.is_ok_and(|fs| fs.filesystem_type() == FUSE_SUPER_MAGIC));
-        if target.facts().kind != Kind::Regular || passing {
-            return Ok(Identity {
-                device: 0,
-                inode: 0,
-                born: 0,
-            });
+        let nothing = Identity {
+            device: 0,
+            inode: 0,
+            born: 0,
+        };
+        let Some(fs) = target.fd().map(fstatfs) else {
+            return Ok(nothing);
+        };
+        let is = |magic: FsType| fs.is_ok_and(|fs| fs.filesystem_type() == magic);
+        if target.facts().kind != Kind::Regular || is_fat(fs) || is(FUSE_SUPER_MAGIC) {
+            return Ok(nothing);
         }
         let meta = target.metadata()?;
         let born = meta
@@ -57,7 +59,7 @@ impl Identity {
             .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         Ok(Identity {
             device: if major(meta.dev()) == 0 { 0 } else { meta.dev() },
-            inode: meta.ino(),
+            inode: if is(OVERLAYFS_SUPER_MAGIC) { 0 } else { meta.ino() },
             born: born.map_or(0, |born| born.as_nanos() as u64),
         })
     }
@@ -254,6 +256,8 @@ mod tests {
             // Removed and made anew.
             (file(7, 12, 1_001), false, false),
             (file(7, 13, 1_000), false, false),
+            // Through an overlayfs.
+            (file(0, 0, 1_000), false, false),
             // To another kernel, which does not tell the birth time.
             (file(7, 12, 0), true, true),
             (file(8, 12, 0), true, false),
