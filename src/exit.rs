@@ -59,6 +59,12 @@ impl Failure {
         self
     }
 
+    /// The same with this exit code.
+    pub fn ending_in(mut self, exit: Exit) -> Failure {
+        self.exit = exit;
+        self
+    }
+
     /// Says what to type instead.
     pub fn tip(mut self, tip: impl Into<String>) -> Failure {
         self.tip = Some(tip.into());

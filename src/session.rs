@@ -4,7 +4,7 @@ mod beside;
 
 use crate::cli::{self, Globals};
 use crate::cmd::{Deed, Job};
-use crate::edit::{Place, take_stdin};
+use crate::edit::{Place, distrusted, take_stdin};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Region};
 use crate::report::{self, ReaderGone};
@@ -290,10 +290,9 @@ fn unless_cut_short(region: &Region) -> anyhow::Result<()> {
                 "an atomic patch was cut short, and left '{}'",
                 report::shown(place.path())
             );
-            let failure = Failure::trouble(message);
-            Err(failure
-                .tip("begin anew: a session that stores puts the file back first")
-                .into())
+            let tip = "begin anew: a session that stores puts the file back first";
+            let failure = distrusted(&place, region.backing());
+            Err(failure.unwrap_or_else(|| Failure::trouble(message).tip(tip)).into())
         }
         _ => Ok(()),
     }

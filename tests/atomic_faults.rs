@@ -17,7 +17,6 @@ use proptest::prelude::*;
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Output;
@@ -284,7 +283,8 @@ fn journals() -> impl Strategy<Value = (Vec<u8>, bool)> {
                 .map(edit)
                 .map(|(at, old, new): (u64, Vec<u8>, Vec<u8>)| if ours { (at, old, new) } else { (at, new, old) })
                 .collect();
-            let mut record = torn::journal(0, before, after, &edits);
+            // Of which file, recovered() fills in.
+            let mut record = torn::journal([0; 3], before, after, &edits);
             if let Some((at, byte)) = change {
                 let at = at % record.len();
                 record[at] = byte;
@@ -308,25 +308,42 @@ fn noise_with(byte: u8) -> Vec<u8> {
 }
 
 /// What a journal covers of a file, and the length that it sets: an independent reading. `None` when it is not valid.
-fn covers(record: &[u8], inode: u64) -> Option<(Vec<std::ops::Range<u64>>, u64)> {
+fn covers(record: &[u8], target: torn::Identity) -> Option<(Vec<std::ops::Range<u64>>, u64)> {
     let (body, sum) = record.split_at_checked(record.len().checked_sub(4)?)?;
     let number = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
-    if crc32fast::hash(body).to_le_bytes() != sum || !body.starts_with(b"MMAPUNDO") || number(8)? != 1 {
+    if crc32fast::hash(body).to_le_bytes() != sum || !body.starts_with(b"MMAPUNDO") || number(8)? != 2 {
         return None;
     }
-    if ![0, inode].contains(&number(16)?) {
+    let [_, inode, born] = target;
+    if number(24)? != inode || ![0, born].contains(&number(32)?) {
         return None;
     }
-    let count = number(40)?.min(1000) as usize;
+    let count = number(56)?.min(1000) as usize;
     let ranges = (0..count)
-        .map(|index| Some(number(48 + index * 16)?..number(48 + index * 16)?.checked_add(number(56 + index * 16)?)?));
-    Some((ranges.collect::<Option<_>>()?, number(24)?))
+        .map(|index| Some(number(64 + index * 16)?..number(64 + index * 16)?.checked_add(number(72 + index * 16)?)?));
+    Some((ranges.collect::<Option<_>>()?, number(40)?))
 }
 
-/// Recovers "f", of `bytes`, from a journal of `record`; gives what it came to, and the bytes then.
-fn recovered(dir: &Path, bytes: &[u8], record: &[u8]) -> (anyhow::Result<Recovery>, Vec<u8>) {
+/// `record` as one of the file at `path`, if it has a right checksum and names none.
+fn addressed(record: &[u8], path: &Path) -> Vec<u8> {
+    let mut record = record.to_vec();
+    let body = record.len().saturating_sub(4);
+    if record.get(16..40) == Some(&[0; 24]) && torn::sealed(record[..body].to_vec()) == record {
+        for (place, number) in record[16..40].chunks_exact_mut(8).zip(torn::identity(path)) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        record.truncate(body);
+        record = torn::sealed(record);
+    }
+    record
+}
+
+/// Recovers "f", of `bytes`, from a journal of `record`; gives that as it was written, what it came to, and the bytes
+/// then.
+fn recovered(dir: &Path, bytes: &[u8], record: &[u8]) -> (Vec<u8>, anyhow::Result<Recovery>, Vec<u8>) {
     let path = file(dir, "f", bytes);
-    fs::write(beside(dir), record).unwrap();
+    let record = addressed(record, &path);
+    torn::put(&beside(dir), &record);
     let backing = Backing::open(&path, Access::Write, Duration::ZERO).unwrap();
     let place = Place::beside(&backing).unwrap().unwrap();
     let mut region = Region::sliding(backing, Prot::ReadWrite).unwrap();
@@ -338,7 +355,7 @@ fn recovered(dir: &Path, bytes: &[u8], record: &[u8]) -> (anyhow::Result<Recover
         .take(2 << 20)
         .read_to_end(&mut after)
         .unwrap();
-    (outcome, after)
+    (record, outcome, after)
 }
 
 proptest! {
@@ -346,9 +363,8 @@ proptest! {
     fn an_arbitrary_journal_changes_nothing_outside_of_what_a_valid_one_covers((record, _) in journals()) {
         let dir = scratch();
         let before = noise_with(0);
-        let (outcome, after) = recovered(dir.path(), &before, &record);
-        let inode = fs::metadata(dir.path().join("f")).unwrap().ino();
-        match (covers(&record, inode), outcome) {
+        let (record, outcome, after) = recovered(dir.path(), &before, &record);
+        match (covers(&record, torn::identity(&dir.path().join("f"))), outcome) {
             (Some((ranges, len)), Ok(Recovery::PutBack)) => {
                 prop_assert_eq!(fs::metadata(dir.path().join("f")).unwrap().len(), len);
                 for (at, (was, is)) in before.iter().zip(&after).enumerate() {
@@ -372,7 +388,7 @@ proptest! {
     fn bytes_that_are_no_journal_at_all_change_nothing(record in prop::collection::vec(any::<u8>(), 0..300), seal: bool) {
         let dir = scratch();
         let record = if seal { torn::sealed(record) } else { record };
-        let (outcome, after) = recovered(dir.path(), &noise_with(1), &record);
+        let (_, outcome, after) = recovered(dir.path(), &noise_with(1), &record);
         prop_assert!(after == noise_with(1));
         prop_assert!(matches!(outcome, Ok(Recovery::Unfinished) | Err(_)));
     }
@@ -386,7 +402,7 @@ fn the_arbitrary_journals_are_valid_often_enough_to_prove_something() {
     let mut put_back = 0;
     for _ in 0..200 {
         let (record, _) = journals().new_tree(&mut runner).unwrap().current();
-        let (outcome, _) = recovered(dir.path(), &noise_with(0), &record);
+        let (_, outcome, _) = recovered(dir.path(), &noise_with(0), &record);
         put_back += u32::from(matches!(outcome, Ok(Recovery::PutBack)));
         let _ = fs::remove_file(beside(dir.path()));
     }

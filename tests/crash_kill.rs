@@ -11,7 +11,7 @@ use common::{Mount, file, has, is_root, noise, run, scratch, skip, sparse};
 use faults::{Chance, code, stderr, strace_works, straced};
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -64,6 +64,12 @@ const RECOVER: &str = "patch f --script /dev/null";
 
 fn journal(dir: &Path) -> PathBuf {
     dir.join(".f.mmapctl-undo")
+}
+
+/// Puts a journal there again.
+fn put_journal(dir: &Path, record: &[u8]) {
+    fs::write(journal(dir), record).unwrap();
+    fs::set_permissions(journal(dir), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// A system call, and its how-manieth of that name it is.
@@ -191,7 +197,7 @@ fn killed_before_any_system_call_of_its_own_a_recovery_is_done_by_the_next() {
         let stops = stops(dir.path(), RECOVER);
         for stop in sample(stops, 2) {
             file(dir.path(), "f", &torn);
-            fs::write(journal(dir.path()), &record).unwrap();
+            put_journal(dir.path(), &record);
             kill_at(dir.path(), &stop, RECOVER);
             recovers(dir.path(), &[&old()], &format!("{script}: {stop:?}"));
         }
@@ -305,7 +311,7 @@ impl Machine {
             for stop in sample(found, nth * 2) {
                 let at = format!("recovery of {script}: {stop:?}");
                 file(self.dir(), "f", &torn);
-                fs::write(journal(self.dir()), &record).unwrap();
+                put_journal(self.dir(), &record);
                 self.sync();
                 kill_at(self.dir(), &stop, RECOVER);
                 self.lose_power();

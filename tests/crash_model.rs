@@ -11,6 +11,7 @@ use common::{file, scratch};
 use faults::{code, strace_works, straced};
 use model::*;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 #[test]
@@ -184,15 +185,16 @@ fn the_steps_of_the_models_recovery_are_those_of_the_programs() {
             "{line}"
         );
         // An invalid journal is taken away, and that is all.
-        file(dir.path(), ".f.mmapctl-undo", b"MMAPUNDO\x01");
+        let invalid = file(dir.path(), ".f.mmapctl-undo", b"MMAPUNDO\x01");
+        fs::set_permissions(invalid, fs::Permissions::from_mode(0o600)).unwrap();
         traced(dir.path(), "patch f --script /dev/null");
         assert_eq!(seen(dir.path()), ["unlink", "fsync folder"]);
     }
 }
 
 #[test]
-fn a_patch_that_changes_nothing_flushes_and_makes_sure_that_no_journal_comes_back() {
-    if strace_works("a_patch_that_changes_nothing_flushes_and_makes_sure_that_no_journal_comes_back") {
+fn a_patch_that_changes_nothing_stores_again_and_makes_sure_that_no_journal_comes_back() {
+    if strace_works("a_patch_that_changes_nothing_stores_again_and_makes_sure_that_no_journal_comes_back") {
         let dir = scratch();
         prepare(dir.path());
         let bytes = const_hex::encode(&common::noise(16384)[..4]);
@@ -202,11 +204,53 @@ fn a_patch_that_changes_nothing_flushes_and_makes_sure_that_no_journal_comes_bac
     }
 }
 
+#[test]
+fn what_calls_a_file_durable_makes_sure_that_no_journal_comes_back() {
+    let test = "what_calls_a_file_durable_makes_sure_that_no_journal_comes_back";
+    if !strace_works(test) {
+        return;
+    }
+    let dir = scratch();
+    let (changed, unchanged) = ([NEW, NEW, OLD], [OLD; 3]);
+    let synced = |new| names(&model::synced([OLD; 3], new, Mutant::None));
+    let sync = names(&sync(Mutant::None));
+    file(dir.path(), "sync", b"sync");
+    file(dir.path(), "patch", b"patch -o 0 aabb --sync");
+    file(dir.path(), "zero", b"zero -o 0 -n 4 --sync");
+    let bytes = const_hex::encode(&common::noise(16384)[..4]);
+    for (line, steps) in [
+        ("patch f --sync -o 0 aabb", synced(changed)),
+        ("patch f --sync --access 2 -o 0 aabb", vec!["fsync folder", "flush"]),
+        (&format!("patch f --sync -o 0 {bytes}"), synced(unchanged)),
+        ("zero f --sync -o 0 -n 4 --method write", synced(changed)),
+        ("zero f --sync -o 0 -n 4 --method punch", synced(changed)),
+        ("sync f", sync.clone()),
+        ("map f --script sync", sync.clone()),
+        ("map f --script patch", synced(changed)),
+        ("map f --script zero", synced(changed)),
+    ] {
+        prepare(dir.path());
+        traced(dir.path(), line);
+        assert_eq!(seen(dir.path()), steps, "{line}");
+    }
+    // What promises nothing waits for no folder.
+    for line in ["patch f -o 0 aabb", "zero f -o 0 -n 4 --method write", "sync f --async"] {
+        prepare(dir.path());
+        traced(dir.path(), line);
+        assert!(!seen(dir.path()).contains(&"fsync folder"), "{line}");
+    }
+}
+
 /// What a patch does, without the addresses, lengths and numbers in it, and without what concerns the journal.
 fn doings(dir: &Path) -> Vec<String> {
     let log = fs::read_to_string(dir.join("strace.log")).unwrap();
     let folder = fs::canonicalize(dir).unwrap().display().to_string();
-    let aside = [".mmapctl-undo", &format!("\"{folder}\""), "fsync("];
+    let aside = [
+        ".mmapctl-undo",
+        &format!("\"{folder}\""),
+        "fsync(",
+        "/proc/self/fdinfo/",
+    ];
     let calls = log.lines().filter_map(|line| line.split_once(' '));
     calls
         .map(|(_, call)| call.trim_start())

@@ -491,7 +491,11 @@ fn a_command_may_write_to_the_file_that_the_session_writes_to() {
     );
     assert!(told.ends_with("exit 2"), "{told}");
     file(dir.path(), "f", b"......");
-    let told = session(dir.path(), "f", &[&ours("A"), "! echo > .f.mmapctl-undo", &ours("B")]);
+    let told = session(
+        dir.path(),
+        "f",
+        &[&ours("A"), "! umask 077; echo > .f.mmapctl-undo", &ours("B")],
+    );
     assert!(
         told.contains("-c 2: an atomic patch was cut short") && told.ends_with("exit 2"),
         "{told}"

@@ -1,7 +1,7 @@
 //! Options that several verbs share, and what they mean: a range of the file, and the rules for writers.
 
 use crate::cli::Globals;
-use crate::edit::{Place, Recovery, no_end, recover};
+use crate::edit::{Place, Recovery, distrusted, no_end, recover};
 use crate::exit::{Exit, Failure, Layer, Told};
 use crate::mapping::{Access, Backing, Cause, Error, Facts, Prot, Region, Span, Usage, Width};
 use crate::quantity::{self, Offset, Qty, Range, Refusal, human};
@@ -226,7 +226,7 @@ impl Reader {
             return Ok(());
         }
         match waits_for_recovery(backing, self.journal.as_deref())? {
-            Some(place) => Err(recovery_needed(&place, Exit::Trouble).into()),
+            Some(place) => Err(recovery_needed(&place, backing, Exit::Trouble)),
             None => Ok(()),
         }
     }
@@ -266,8 +266,8 @@ fn waits(backing: &Backing, place: &Place) -> anyhow::Result<bool> {
     }
 }
 
-/// What to say of it.
-pub(crate) fn recovery_needed(place: &Place, exit: Exit) -> Failure {
+/// What to say of it, as an error that ends in `exit`.
+pub(crate) fn recovery_needed(place: &Place, backing: &Backing, exit: Exit) -> anyhow::Error {
     let message = format!(
         "recovery needed: an atomic patch was cut short, and left '{}'",
         report::shown(place.path())
@@ -276,7 +276,9 @@ pub(crate) fn recovery_needed(place: &Place, exit: Exit) -> Failure {
         "any verb that writes puts the file back: '{}'; cat and map show it as it is with --ignore-journal",
         place.remedy()
     );
-    Failure::new(exit, message).tip(tip)
+    // Those who write would refuse it, and say why.
+    let failure = distrusted(place, backing).unwrap_or_else(|| Failure::trouble(message).tip(tip));
+    failure.ending_in(exit).into()
 }
 
 /// Closes the file that a verb or a session worked on, and gives `outcome`, its exit code or its error. Where something

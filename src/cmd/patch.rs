@@ -7,10 +7,11 @@ use super::options::{Reader, Where, Writer, close, to_be_durable, width};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::edit::{
-    Comparison, Durability, Edits, Mismatch, Origin, Place, ScriptWriter, Value, diff, each_edit, pattern, write_undo,
+    Comparison, Durability, Edits, Mismatch, Origin, Place, ScriptWriter, Value, diff, each_edit, pattern, settle,
+    write_undo,
 };
 use crate::exit::{Exit, Failure, Layer, Told, quoted};
-use crate::mapping::{Access, Kind, Prot, Region, Width};
+use crate::mapping::{Access, Prot, Region, Width};
 use crate::progress::Progress;
 use crate::report::{self, Report, Stream, plural};
 use clap::ValueEnum;
@@ -168,6 +169,7 @@ impl OnRegion for Options {
         if self.dry_run {
             return print_script(&mut edits, &mut comparison, len, job);
         }
+        self.settle(region, changes, job)?;
         let undo = self.undo.as_deref();
         if let Some(path) = undo {
             let mode = region.backing().facts().mode;
@@ -189,9 +191,6 @@ impl OnRegion for Options {
             if let Err(error) = stored {
                 return Err(without_undo(error, undo));
             }
-        }
-        if let Some(place) = place.filter(|_| !changes) {
-            place.settle()?;
         }
         drop(progress);
         self.report(&edits, &comparison, len, job)
@@ -216,16 +215,15 @@ impl Options {
             "patch it with --atomic",
             "and the recovery journal speaks of the file's offsets",
         )?;
-        let place = Place::of(region.backing(), job.journal);
-        if place.is_none() {
-            let what = match region.backing().facts().kind {
-                Kind::Regular => "a file whose name is gone",
-                _ => "a device",
-            };
-            let failure = Failure::trouble(format!("{what} has no folder for the recovery journal of --atomic"));
-            return Err(failure.tip("say where it goes: --journal PATH").into());
+        Place::of(region.backing(), job.journal).map(Some)
+    }
+
+    /// Before anything is called durable: no journal of an earlier patch comes back. Making a journal does that, too.
+    fn settle(&self, region: &Region, changes: bool, job: Job<'_>) -> anyhow::Result<()> {
+        if self.sync && !self.atomic || self.atomic && !changes {
+            settle(region.backing(), job.journal).or_fail(|| Failure::trouble("nothing was written"))?;
         }
-        Ok(place)
+        Ok(())
     }
 
     /// What was done to a file of `len` bytes.

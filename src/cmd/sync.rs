@@ -3,6 +3,7 @@
 use super::options::{Where, has_length, recovery_needed, waits_for_recovery};
 use super::{Job, OnRegion};
 use crate::cli::{self, Globals};
+use crate::edit::settle;
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Access, Backing, Cause, Flush, Interrupted, Prot, Region, Shape, Span, Step, Visibility};
 use crate::mapping::{resident, unwritten};
@@ -151,18 +152,24 @@ fn one(
         } else {
             Prot::Read
         };
-        let waits = waits_for_recovery(&backing, args.journal.as_deref());
         let span = Span::first(backing.facts().len);
         let mut region = Region::new(backing, span, Shape::whole(Visibility::Shared, prot))?;
+        let journal = args.journal.as_deref();
+        let job = Job {
+            journal,
+            ..Job::on(file, globals)
+        };
         let worked = args
             .options
-            .work(&mut region, Job::on(file, globals), &mut |done| step(span.len(), done))?;
+            .work(&mut region, job, &mut |done| step(span.len(), done))?;
+        let waits = waits_for_recovery(region.backing(), journal)
+            .map(|place| place.map(|place| recovery_needed(&place, region.backing(), Exit::InDoubt)));
         let closed = region.into_backing().finish();
         closed.or_fail(|| Failure::new(Exit::NotDurable, "not durable").tip(LOST_TIP))?;
         report = Some(worked);
         match waits? {
             // What is durable now is half a patch.
-            Some(place) => Err(recovery_needed(&place, Exit::InDoubt).into()),
+            Some(error) => Err(error),
             None => Ok(()),
         }
     };
@@ -199,10 +206,14 @@ impl Options {
             if much >= LONG {
                 proven(region.write_back(span, step))?;
             }
-            match proven(region.flush(span, self.invalidate))? {
+            let method = match proven(region.flush(span, self.invalidate))? {
                 Flush::Msync => "msync",
                 Flush::Fdatasync => "fdatasync",
+            };
+            if region.reaches_file() {
+                settle(region.backing(), job.journal).or_fail(|| Failure::new(Exit::NotDurable, "not durable"))?;
             }
+            method
         };
         let after = unwritten(region);
         let left = match in_memory {

@@ -3,7 +3,7 @@
 use super::options::{Where, Writer, close, size, to_be_durable, usage_after};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
-use crate::edit::{Before, Spool, not_taken, or_put_back};
+use crate::edit::{Before, Spool, not_taken, or_put_back, settle};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, CALL, Cause, Error, Interrupted, Piece, Prot, Protection, Region, Span, Usage};
 use crate::progress::Progress;
@@ -111,6 +111,9 @@ impl OnRegion for Options {
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
         self.asked()?;
         let (span, plan) = self.plan(region)?;
+        if self.sync && !self.dry_run {
+            settle(region.backing(), job.journal).or_fail(|| Failure::trouble("nothing was written"))?;
+        }
         let method = match plan {
             Plan::Zero(method) => method,
             Plan::Sparsify => return self.sparsify(region, span, job),

@@ -23,7 +23,7 @@ pub(crate) use builder::no_end;
 pub use builder::{Builder, Source};
 pub use diff::diff;
 pub use find::{Find, find};
-pub use journal::{Place, Recovery, recover};
+pub use journal::{Place, Recovery, distrusted, is_journal_name, recover, settle};
 pub use plan::{Comparison, Durability, Edits, Extra, Mismatch, Note, Origin, not_taken};
 pub use script::{read_edit, read_script};
 pub use spool::Spool;

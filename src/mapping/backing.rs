@@ -17,7 +17,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Backing {
     pub(super) file: Option<File>,
+    /// The path that it was opened by; `None` for memory.
+    path: Option<PathBuf>,
     facts: Facts,
     /// The advisory lock is ours, and was worth waiting this long for.
     held: Option<Duration>,
@@ -177,7 +179,9 @@ impl Backing {
             Some(Err(error)) => return Err(unopened(path, &error)),
             Some(Ok(file)) => file,
         };
-        Backing::new(file, writable, access.is_to_registers())
+        let backing = Backing::new(file, writable, access.is_to_registers())?;
+        let path = Some(path.to_path_buf());
+        Ok(Backing { path, ..backing })
     }
 
     fn new(mut file: File, writable: bool, registers: bool) -> Result<Backing> {
@@ -230,6 +234,7 @@ impl Backing {
             held: None,
             written: AtomicBool::new(false),
             file: Some(file),
+            path: None,
             facts,
         })
     }
@@ -260,6 +265,7 @@ impl Backing {
             held: None,
             written: AtomicBool::new(false),
             file: None,
+            path: None,
             facts: Facts {
                 kind: Kind::Anonymous,
                 len,
@@ -285,6 +291,7 @@ impl Backing {
     pub(super) fn again(&self) -> Option<Backing> {
         Some(Backing {
             file: Some(self.file.as_ref()?.try_clone().ok()?),
+            path: self.path.clone(),
             facts: self.facts.clone(),
             held: None,
             written: AtomicBool::new(false),
@@ -317,6 +324,11 @@ impl Backing {
     /// The descriptor; `None` for anonymous memory.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The path that the file was opened by; `None` for memory.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// The file, for calls that only files have.
@@ -403,17 +415,8 @@ impl Backing {
         }
     }
 
-    /// The inode number, by which a journal knows its file.
-    pub fn inode(&self) -> Result<u64> {
-        self.metadata().map(|meta| meta.ino())
-    }
-
-    /// The user that owns the file.
-    pub fn owner(&self) -> Result<u32> {
-        self.metadata().map(|meta| meta.uid())
-    }
-
-    fn metadata(&self) -> Result<std::fs::Metadata> {
+    /// What fstat(2) says of the file now.
+    pub fn metadata(&self) -> Result<std::fs::Metadata> {
         let failed = |error: std::io::Error| Error::io("look at it", &error);
         self.file("look at it")?.metadata().map_err(failed)
     }

@@ -212,9 +212,11 @@ pub enum Mutant {
     RecoveryLeavesTheJournal,
     RecoveryMissing,
     NoFsyncOfFolderWhenNothingChanges,
+    SyncedPatchWithoutFsyncOfFolder,
+    SyncWithoutFsyncOfFolder,
 }
 
-pub const MUTANTS: [Mutant; 27] = [
+pub const MUTANTS: [Mutant; 29] = [
     Mutant::NoFsyncOfJournal,
     Mutant::NoFsyncOfFolderAfterCreating,
     Mutant::NoMsync,
@@ -242,6 +244,8 @@ pub const MUTANTS: [Mutant; 27] = [
     Mutant::RecoveryLeavesTheJournal,
     Mutant::RecoveryMissing,
     Mutant::NoFsyncOfFolderWhenNothingChanges,
+    Mutant::SyncedPatchWithoutFsyncOfFolder,
+    Mutant::SyncWithoutFsyncOfFolder,
 ];
 
 /// What becomes of the length.
@@ -259,9 +263,10 @@ pub fn patch(target: Target, new: Target, shape: Shape, mutant: Mutant) -> Vec<O
         says[cell] = Some((target[cell], new[cell])).filter(|(old, new)| old != new);
     }
     if says == [None; 3] {
-        // An earlier patch may have been killed between its last two steps.
+        // An earlier patch may have been killed between its last two steps; and what is there already may be so in the
+        // page cache alone, so it is stored again.
         let folder = (mutant != Mutant::NoFsyncOfFolderWhenNothingChanges).then_some(Op::FsyncFolder);
-        return [Op::Msync].into_iter().chain(folder).collect();
+        return folder.into_iter().chain([Op::Store(0, new[0]), Op::Msync]).collect();
     }
     let changed = says.map(|cell| cell.is_some());
     let store = |cells: &[usize]| -> Vec<Op> {
@@ -319,6 +324,23 @@ pub fn patch(target: Target, new: Target, shape: Shape, mutant: Mutant) -> Vec<O
         _ => [[write, journal, folder].concat(), stores, msync, unlink, last, none],
     }
     .concat()
+}
+
+/// What a patch with --sync and without --atomic does, once there is no journal any more. It may be torn, but what it
+/// says at its end is a promise.
+pub fn synced(target: Target, new: Target, mutant: Mutant) -> Vec<Op> {
+    let folder = (mutant != Mutant::SyncedPatchWithoutFsyncOfFolder).then_some(Op::FsyncFolder);
+    // What is there already may be so in the page cache alone, so it is stored again.
+    let unchanged = target == new;
+    let stores = (0..3).filter(|cell| target[*cell] != new[*cell] || unchanged && *cell == 0);
+    let stores = stores.map(|cell| Op::Store(cell, new[cell]));
+    folder.into_iter().chain(stores).chain([Op::Msync]).collect()
+}
+
+/// What the verb sync does where there is no journal, without which it promises nothing.
+pub fn sync(mutant: Mutant) -> Vec<Op> {
+    let folder = (mutant != Mutant::SyncWithoutFsyncOfFolder).then_some(Op::FsyncFolder);
+    [Op::Msync].into_iter().chain(folder).collect()
 }
 
 /// What a run does first about a journal that it finds, or why it refuses to.
@@ -403,8 +425,8 @@ impl Model {
             self.states += 1;
             assert!(self.states < 200_000, "the model has grown out of hand");
             let steps = recovery(&world, self.mutant).map_err(|why| format!("wrongly refused: {why}: {world:?}"))?;
-            // A run that finds no journal syncs no folder: after a patch that was killed between its last two steps,
-            // the power's failing may bring the journal back, until the next atomic patch.
+            // A run that finds no journal, and promises nothing, syncs no folder: after a patch that was killed between
+            // its last two steps, the power's failing may bring the journal back, until the next run that does.
             let promises = !steps.is_empty();
             let mut now = world;
             for op in steps {
@@ -473,6 +495,7 @@ impl Model {
             self.survives(&now, &whole, "torn")?;
             self.strangers_stay(&now)?;
             self.run(&now, later, &whole)?;
+            self.says_durable(&now, *new)?;
             now.apply(op);
         }
         if now.target != *new {
@@ -480,6 +503,24 @@ impl Model {
         }
         self.promised.push((now.clone(), *new));
         self.run(&now, later, &[*new])
+    }
+
+    /// Verbs that are not atomic, after a patch that was killed here, and call durable what they leave.
+    fn says_durable(&mut self, world: &World, new: Target) -> Result<(), String> {
+        if world.journal().is_none() {
+            let mut now = world.clone();
+            sync(self.mutant).into_iter().for_each(|op| now.apply(op));
+            let target = now.target;
+            self.promised.push((now, target));
+        }
+        let mut now = world.clone();
+        let recovered = recovery(&now, self.mutant).map_err(|why| format!("wrongly refused: {why}"))?;
+        recovered.into_iter().for_each(|op| now.apply(op));
+        synced(now.target, new, self.mutant)
+            .into_iter()
+            .for_each(|op| now.apply(op));
+        self.promised.push((now, new));
+        Ok(())
     }
 
     /// Where a valid journal stands and somebody has written since, recovery refuses.

@@ -2,8 +2,10 @@
 #![allow(dead_code)] // each test binary uses a part
 
 use crate::common::{file, noise};
-use std::os::unix::fs::MetadataExt;
+use nix::sys::statfs::OVERLAYFS_SUPER_MAGIC;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 /// The length of [`torn`]'s file.
 pub const SIZE: usize = 20_000;
@@ -11,10 +13,30 @@ pub const SIZE: usize = 20_000;
 /// Edits as a journal has them: offset, old bytes, new bytes.
 pub type Edits = [(u64, Vec<u8>, Vec<u8>)];
 
+/// What a journal says of its target: the device, the inode and the birth time.
+pub type Identity = [u64; 3];
+
+/// That of a file on a file system with a device of its own, without one, or on overlayfs.
+pub fn identity(path: &Path) -> Identity {
+    let meta = std::fs::metadata(path).expect("it is there");
+    let born = meta
+        .created()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let device = Some(meta.dev()).filter(|device| nix::sys::stat::major(*device) != 0);
+    let overlay = nix::sys::statfs::statfs(path).is_ok_and(|fs| fs.filesystem_type() == OVERLAYFS_SUPER_MAGIC);
+    [
+        device.unwrap_or(0),
+        if overlay { 0 } else { meta.ino() },
+        born.map_or(0, |born| born.as_nanos() as u64),
+    ]
+}
+
 /// A journal, as src/edit/journal.rs draws it.
-pub fn journal(inode: u64, before: u64, after: u64, edits: &Edits) -> Vec<u8> {
+pub fn journal(target: Identity, before: u64, after: u64, edits: &Edits) -> Vec<u8> {
     let mut bytes = b"MMAPUNDO".to_vec();
-    for number in [1, inode, before, after, edits.len() as u64] {
+    let [device, inode, born] = target;
+    for number in [2, device, inode, born, before, after, edits.len() as u64] {
         bytes.extend(number.to_le_bytes());
     }
     for (at, old, _) in edits {
@@ -63,9 +85,14 @@ pub fn torn_with(dir: &Path, place: &Path) {
     let mut bytes = new();
     bytes[5_001..5_004].copy_from_slice(&old()[5_001..5_004]);
     let path = file(dir, "f", &bytes);
-    let inode = std::fs::metadata(path).expect("it is there").ino();
-    let record = journal(inode, SIZE as u64, SIZE as u64, &edits());
+    let record = journal(identity(&path), SIZE as u64, SIZE as u64, &edits());
+    put(place, &record);
+}
+
+/// Puts a journal of these bytes at `place`, with the mode that one is made with.
+pub fn put(place: &Path, record: &[u8]) {
     std::fs::write(place, record).expect("a journal");
+    std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o600)).expect("its mode");
 }
 
 /// The same, with the journal beside it.

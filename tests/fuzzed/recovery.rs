@@ -3,9 +3,9 @@
 use mmapctl::edit::{Place, Recovery, recover};
 use mmapctl::mapping::{Access, Backing, Prot, Region};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Bytes to make choices from; zeros when they are used up.
 struct Choices<'a>(&'a [u8]);
@@ -54,8 +54,9 @@ fn said(journal: &[u8]) -> Option<Said> {
         rest = tail;
         Some(u64::from_le_bytes(*number))
     };
-    let (version, _inode, before, after, count) = (number()?, number()?, number()?, number()?, number()?);
-    if version != 1 {
+    let (version, _device, _inode, _born) = (number()?, number()?, number()?, number()?);
+    let (before, after, count) = (number()?, number()?, number()?);
+    if version != 2 {
         return None;
     }
     let mut ranges = Vec::new();
@@ -75,7 +76,7 @@ fn said(journal: &[u8]) -> Option<Said> {
 }
 
 /// A file and a journal for it, both made from `choices`: a sound pair, then spoilt in a few places.
-fn made(choices: &mut Choices<'_>, inode: u64) -> (Vec<u8>, Vec<u8>) {
+fn made(choices: &mut Choices<'_>, target: &Path) -> (Vec<u8>, Vec<u8>) {
     let len = choices.word() % 9000;
     let len_after = match choices.byte() {
         0 => len + choices.word() % 9000,
@@ -108,8 +109,16 @@ fn made(choices: &mut Choices<'_>, inode: u64) -> (Vec<u8>, Vec<u8>) {
         }
         file.truncate(len_after as usize);
     }
-    let inode = if choices.byte() & 1 == 0 { inode } else { 0 };
-    let mut head = vec![1, inode, len, len_after, ranges.len() as u64];
+    let meta = fs::metadata(target).unwrap();
+    let born = meta
+        .created()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    // Not every file system knows when a file was made.
+    let born = born
+        .filter(|_| choices.byte() & 1 == 0)
+        .map_or(0, |born| born.as_nanos() as u64);
+    let mut head = vec![2, 0, meta.ino(), born, len, len_after, ranges.len() as u64];
     head.extend(ranges.iter().flat_map(|(at, size)| [*at, *size]));
     let mut journal = b"MMAPUNDO".to_vec();
     journal.extend(head.iter().flat_map(|number| number.to_le_bytes()));
@@ -157,13 +166,14 @@ pub fn recovery(dir: &Path, data: &[u8]) {
         let len = choices.word() as usize % 9000;
         (vec![choices.byte(); len], choices.0.to_vec())
     } else {
-        made(&mut choices, fs::metadata(&path).unwrap().ino())
+        made(&mut choices, &path)
     };
     fs::write(&path, &file).unwrap();
     let named = mode & 2 != 0;
     let beside = dir.join(".target.mmapctl-undo");
     let place = if named { dir.join("named") } else { beside };
     fs::write(&place, &journal).unwrap();
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o600)).unwrap();
 
     let run = || {
         let backing = Backing::open(&path, Access::Write, Duration::ZERO).unwrap();

@@ -66,6 +66,7 @@ impl Options {
         if self.dry_run {
             return print_stores(edits, width, len, job);
         }
+        self.settle(region, true, job)?;
         let list = edits.list.clone();
         let total = list.iter().map(|edit| edit.len).sum();
         let all = list

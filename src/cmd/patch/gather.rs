@@ -2,7 +2,9 @@
 
 use super::{Options, ScriptFormat, quoted};
 use crate::cmd::Job;
-use crate::edit::{Builder, Edits, Find, Masked, Origin, Value, find, read_edit, read_script, read_xxd, take_stdin};
+use crate::edit::{
+    Builder, Edits, Find, Masked, Origin, Value, find, is_journal_name, read_edit, read_script, read_xxd, take_stdin,
+};
 use crate::exit::{Failure, Layer};
 use crate::mapping::{Region, Span};
 use crate::progress::Progress;
@@ -16,6 +18,12 @@ impl Options {
     pub(super) fn asked(&self) -> anyhow::Result<()> {
         let wrong = |message: &str, tip: &str| Err(Failure::trouble(message).tip(tip).into());
         self.asked_of_registers()?;
+        if self.undo.as_deref().is_some_and(is_journal_name) {
+            return wrong(
+                "--undo has the name of a recovery journal, which the next verb that writes to that file removes",
+                "name the script otherwise, such as --undo undo.patch",
+            );
+        }
         let placed = self.place.is_given() || self.find.is_some();
         let scripted = !self.edit.is_empty() || self.script.is_some();
         if self.diff.is_some() {

@@ -4,6 +4,7 @@ use super::Args;
 use super::order::Order;
 use crate::cmd::Job;
 use crate::cmd::options::{Reader, close, size};
+use crate::edit::is_journal_name;
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Arranging, Cause, Layout, Limit, Prot, Region, Shape, Sink, Span, Visibility, WriteOut};
 use crate::progress::Progress;
@@ -271,6 +272,12 @@ fn to_file(region: &mut Region, layout: &Layout, path: &Path, job: Job<'_>) -> a
     // Refused before there is a file that would have to go again.
     region.check_linear("write it out in another order", "which 'cat' writes out as it is")?;
     let name = shown(path);
+    if is_journal_name(path) {
+        let failure = Failure::trouble(format!(
+            "'{name}' is the name of a recovery journal, which the next verb that writes to that file removes"
+        ));
+        return Err(failure.tip("name the output otherwise, such as --to view.bin").into());
+    }
     let mut progress = Progress::writing(job.globals, "writing", layout.len())?;
     let mode = match region.backing().facts().mode & 0o777 {
         0 => 0o666,

@@ -1,0 +1,271 @@
+//! What a journal is made of: the file that its target was, the ranges, the old and the new bytes, a checksum.
+
+use super::trust::{MODE, is_fat};
+use crate::edit::builder::MOST_CUT;
+use crate::mapping::{Backing, Kind, Piece, Span};
+use nix::sys::stat::major;
+use nix::sys::statfs::{FUSE_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, fstatfs};
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::time::UNIX_EPOCH;
+
+pub(super) const MAGIC: &[u8; 8] = b"MMAPUNDO";
+pub(super) const VERSION: u64 = 2;
+/// Where the version ends; what follows is up to that.
+const VERSION_END: u64 = 16;
+const HEAD: u64 = 64;
+const TAIL: u64 = 4;
+
+/// How much is copied at a time, in bytes.
+pub(super) const BLOCK: u64 = 128 << 10;
+
+/// By what a journal knows its target again, also after a power failure; 0 where a number says nothing.
+///
+/// The birth time is kept on the disk with the inode, and so it proves more than any number of the device: that one
+/// may be another after every boot (a loop device, a USB stick, and every file system without a device of its own),
+/// f_fsid of statfs(2) is made of it on xfs, f2fs and FAT, and neither notices that a file was removed and another one
+/// got its inode number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// `st_dev`; 0 for file systems without a device of their own, which are numbered as they are mounted.
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    /// Nanoseconds since 1970; 0 where the file system does not keep it.
+    pub(super) born: u64,
+}
+
+impl Identity {
+    /// That of an open file. Nothing is known for sure of a device, whose node may be another one when the power is back,
+    /// and of files on FAT and FUSE, which make inode numbers up as they go: there the length and the bytes have to do.
+    /// overlayfs may number a file anew when it is mounted, but shows the birth time of the file below.
+    pub(super) fn of(target: &Backing) -> anyhow::Result<Identity> {
+        let nothing = Identity {
+            device: 0,
+            inode: 0,
+            born: 0,
+        };
+        let Some(fs) = target.fd().map(fstatfs) else {
+            return Ok(nothing);
+        };
+        let is = |magic: FsType| fs.is_ok_and(|fs| fs.filesystem_type() == magic);
+        if target.facts().kind != Kind::Regular || is_fat(fs) || is(FUSE_SUPER_MAGIC) {
+            return Ok(nothing);
+        }
+        let meta = target.metadata()?;
+        let born = meta
+            .created()
+            .ok()
+            .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Ok(Identity {
+            device: if major(meta.dev()) == 0 { 0 } else { meta.dev() },
+            inode: if is(OVERLAYFS_SUPER_MAGIC) { 0 } else { meta.ino() },
+            born: born.map_or(0, |born| born.as_nanos() as u64),
+        })
+    }
+
+    /// Whether a journal that says this was written for the file that `now` is of. One that stands `beside` its file is
+    /// on the same device.
+    pub(super) fn is_of(&self, now: &Identity, beside: bool) -> bool {
+        let agree = |a, b| a == b || a == 0 || b == 0;
+        let born = self.born != 0 && self.born == now.born;
+        self.inode == now.inode && agree(self.born, now.born) && (born || beside || agree(self.device, now.device))
+    }
+}
+
+/// A writer that keeps the checksum of what went through it.
+pub(super) struct Summed<W> {
+    pub(super) inner: W,
+    pub(super) crc: crc32fast::Hasher,
+}
+
+impl<W: Write> Summed<W> {
+    pub(super) fn new(inner: W) -> Summed<W> {
+        Summed {
+            inner,
+            crc: crc32fast::Hasher::new(),
+        }
+    }
+
+    pub(super) fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.crc.update(bytes);
+        self.inner.write_all(bytes)
+    }
+}
+
+/// What is in the place of a journal.
+#[derive(Debug)]
+pub(super) enum Found {
+    Valid(Record),
+    /// Not whole: its writing was cut short, or it is none.
+    Unfinished {
+        content: Content,
+    },
+    /// Whole, and not to be understood. To take it for unfinished would be to forget what it says.
+    Strange(&'static str),
+}
+
+/// What is in a file that is no whole journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// It begins as a journal does.
+    Begun,
+    /// Nothing.
+    Empty,
+    /// Zeros, which a journal is whose blocks never came to the disk; or anything of the user's.
+    Zeros,
+    /// Something else.
+    Other,
+}
+
+impl Content {
+    /// Whether a file under a name of the user's may go. An empty one has nothing to lose, but its name may mean
+    /// something (a lock, say), so it must have the rights and the one name that a journal is made with.
+    pub(super) fn is_ours(self, meta: &std::fs::Metadata) -> bool {
+        self == Content::Begun || self == Content::Empty && meta.mode() & 0o7777 == MODE && meta.nlink() == 1
+    }
+}
+
+/// A valid journal, read.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) target: Identity,
+    pub(super) before: u64,
+    pub(super) after: u64,
+    /// The edits; `from` is where their old bytes stand in the journal.
+    pub(super) old: Vec<Piece>,
+    /// How far behind the old bytes the new ones stand.
+    pub(super) to_new: u64,
+}
+
+impl Record {
+    /// Reads what a file of `len` bytes has for a journal.
+    pub(super) fn read(file: &File, len: u64) -> std::io::Result<Found> {
+        let mut source = BufReader::new(file);
+        let mut magic = Vec::new();
+        source.by_ref().take(MAGIC.len() as u64).read_to_end(&mut magic)?;
+        if len < VERSION_END + TAIL || !is_sound(file, len)? {
+            let content = match magic.as_slice() {
+                begun if begun == MAGIC => Content::Begun,
+                [] => Content::Empty,
+                [0, ..] if are_zeros(file)? => Content::Zeros,
+                _ => Content::Other,
+            };
+            return Ok(Found::Unfinished { content });
+        }
+        source.seek(SeekFrom::Start(MAGIC.len() as u64))?;
+        let mut number = || -> std::io::Result<u64> {
+            let mut bytes = [0; 8];
+            source.read_exact(&mut bytes)?;
+            Ok(u64::from_le_bytes(bytes))
+        };
+        if magic != MAGIC {
+            return Ok(Found::Strange("it is no journal of mmapctl's"));
+        }
+        if number()? != VERSION {
+            return Ok(Found::Strange("another version of mmapctl wrote it"));
+        }
+        let nonsense = Ok(Found::Strange("its checksum is right and its contents are not"));
+        let Some(bytes) = len.checked_sub(HEAD + TAIL) else {
+            return nonsense;
+        };
+        let target = Identity {
+            device: number()?,
+            inode: number()?,
+            born: number()?,
+        };
+        let (before, after, count) = (number()?, number()?, number()?);
+        if count > bytes / 16 || before > after.saturating_add(MOST_CUT) {
+            return nonsense;
+        }
+        let mut old = Vec::new();
+        let mut from = HEAD + count * 16;
+        let mut end = 0;
+        for index in 0..count {
+            let (at, len) = (number()?, number()?);
+            let Some(span) = Span::at(at, len) else { return nonsense };
+            if len == 0 || (index > 0 && at <= end) || span.end() > before.max(after) {
+                return nonsense;
+            }
+            end = span.end();
+            old.push(Piece { at, len, from });
+            from = from.saturating_add(len);
+        }
+        let to_new = from - (HEAD + count * 16);
+        if to_new.checked_mul(2) != Some(bytes - count * 16) {
+            return nonsense;
+        }
+        Ok(Found::Valid(Record {
+            target,
+            before,
+            after,
+            old,
+            to_new,
+        }))
+    }
+}
+
+/// Whether a file has no other bytes.
+fn are_zeros(file: &File) -> std::io::Result<bool> {
+    let mut source = BufReader::with_capacity(BLOCK as usize, file);
+    source.seek(SeekFrom::Start(0))?;
+    loop {
+        let part = source.fill_buf()?;
+        let len = part.len();
+        if len == 0 || part.iter().any(|byte| *byte != 0) {
+            return Ok(len == 0);
+        }
+        source.consume(len);
+    }
+}
+
+/// Whether the checksum at the end is that of all that stands before it.
+fn is_sound(file: &File, len: u64) -> std::io::Result<bool> {
+    let mut source = BufReader::with_capacity(BLOCK as usize, file);
+    source.seek(SeekFrom::Start(0))?;
+    let mut crc = crc32fast::Hasher::new();
+    let mut block = vec![0; BLOCK as usize];
+    let mut left = len - TAIL;
+    while left > 0 {
+        let part = &mut block[..left.min(BLOCK) as usize];
+        match source.read_exact(part) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(false),
+            other => other?,
+        }
+        crc.update(part);
+        left -= part.len() as u64;
+    }
+    let mut sum = [0; TAIL as usize];
+    source.read_exact(&mut sum)?;
+    Ok(crc.finalize().to_le_bytes() == sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_known_by_its_inode_and_its_birth_and_only_then_by_its_device() {
+        let file = |device, inode, born| Identity { device, inode, born };
+        let said = file(7, 12, 1_000);
+        for (now, beside, elsewhere) in [
+            (file(7, 12, 1_000), true, true),
+            // After a restart.
+            (file(8, 12, 1_000), true, true),
+            (file(0, 12, 1_000), true, true),
+            // Removed and made anew.
+            (file(7, 12, 1_001), false, false),
+            (file(7, 13, 1_000), false, false),
+            // Through an overlayfs.
+            (file(0, 0, 1_000), false, false),
+            // To another kernel, which does not tell the birth time.
+            (file(7, 12, 0), true, true),
+            (file(8, 12, 0), true, false),
+        ] {
+            assert_eq!(said.is_of(&now, true), beside, "{now:?}");
+            assert_eq!(said.is_of(&now, false), elsewhere, "{now:?}");
+        }
+        let unknown = file(0, 0, 0);
+        assert!(unknown.is_of(&unknown, false) && !unknown.is_of(&said, true) && !said.is_of(&unknown, true));
+    }
+}

@@ -1,0 +1,268 @@
+//! Where a file's journal is, and making the coming or going of its name durable.
+
+use crate::exit::{Failure, Layer, quoted};
+use crate::mapping::{Backing, Kind};
+use crate::report::shown;
+use nix::errno::Errno;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Where the journal of a file is, or would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub(super) path: PathBuf,
+    /// The user named it: the tips must name it again, and what is there may be anything.
+    pub(super) named: bool,
+}
+
+impl Place {
+    /// `.NAME.mmapctl-undo` beside an open file, whatever symlinks led there. `None` for what has no folder of its own
+    /// to put one in: devices, anonymous memory, files whose name is gone.
+    ///
+    /// # Errors
+    /// What keeps the kernel from telling the name: then nobody knows whether a recovery is due.
+    pub fn beside(backing: &Backing) -> anyhow::Result<Option<Place>> {
+        let Some(target) = target(backing)? else {
+            return Ok(None);
+        };
+        let Some(base) = target.file_name() else {
+            return Ok(None);
+        };
+        let name = [PREFIX, base.as_bytes(), SUFFIX].concat();
+        let path = target.with_file_name(std::ffi::OsString::from_vec(name));
+        Ok(Some(Place { path, named: false }))
+    }
+
+    /// Where --atomic puts the file's journal: where the user wants it, or beside the file.
+    ///
+    /// # Errors
+    /// A file that can have none beside it, with the reason.
+    pub fn of(backing: &Backing, named: Option<&Path>) -> anyhow::Result<Place> {
+        if let Some(path) = named {
+            return Ok(Place::at(path));
+        }
+        let refuse = |why: &str| Err(Failure::trouble(why).tip("say where it goes: --journal PATH").into());
+        let Some(place) = Place::beside(backing)? else {
+            return refuse(match backing.facts().kind {
+                Kind::Regular => {
+                    "the file has no name any more, beside which the recovery journal of --atomic could be"
+                }
+                _ => "a device has no folder for the recovery journal of --atomic",
+            });
+        };
+        if let Some(fd) = backing.fd()
+            && let Ok(folder) = place.folder()
+            && is_mounted_alone(backing, fd, &folder)
+        {
+            return refuse(
+                "the file is mounted by itself, and whoever opens it elsewhere would not find a recovery journal of \
+                 --atomic beside it",
+            );
+        }
+        Ok(place)
+    }
+
+    /// At a path of the user's.
+    pub fn at(path: &Path) -> Place {
+        let path = path.to_path_buf();
+        Place { path, named: true }
+    }
+
+    /// The journal's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether something is there.
+    ///
+    /// # Errors
+    /// What keeps the kernel from telling, of a path that the user named. Beside a file it is taken for a no: whoever
+    /// was given the file without its folder (`cat /dev/stdin < FILE`) may read it.
+    pub fn is_taken(&self) -> anyhow::Result<bool> {
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(_) => Ok(true),
+            Err(error) if self.named && error.kind() != ErrorKind::NotFound => {
+                let message = format!("cannot tell whether the journal '{}' is there", shown(&self.path));
+                let tip = "--journal takes the path that was given to --atomic";
+                Err(error).or_fail(|| Failure::trouble(message).tip(tip))
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// What to run for the recovery.
+    pub fn remedy(&self) -> String {
+        let option = match self.named {
+            true => format!(" --journal {}", quoted(&self.path)),
+            false => String::new(),
+        };
+        format!("mmapctl patch FILE --script /dev/null{option}")
+    }
+
+    /// Takes the journal's name away, durably.
+    pub(super) fn remove(&self) -> Result<(), Removal> {
+        std::fs::remove_file(&self.path).map_err(Removal::Stays)?;
+        self.sync_folder().map_err(Removal::NotDurable)
+    }
+
+    /// fsync of the folder: the name's coming or going is durable.
+    pub(super) fn sync_folder(&self) -> std::io::Result<()> {
+        self.folder()?.sync_all()
+    }
+
+    fn folder(&self) -> std::io::Result<File> {
+        let folder = match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        File::open(folder)
+    }
+
+    /// [`settle`] for one place.
+    fn settle(&self, backing: &Backing) -> std::io::Result<()> {
+        let opened = self.folder();
+        if self.named {
+            return match opened {
+                // There is no folder, and so no journal that could come back.
+                Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => Ok(()),
+                opened => opened?.sync_all(),
+            };
+        }
+        let Some(fd) = backing.fd() else { return Ok(()) };
+        let synced = match opened {
+            Ok(folder) if !is_mounted_alone(backing, fd, &folder) => folder.sync_all(),
+            _ => return sync_file_system(fd),
+        };
+        match synced {
+            // The file system has no fsync of folders.
+            Err(error) if [Some(libc::EINVAL), Some(libc::EOPNOTSUPP)].contains(&error.raw_os_error()) => {
+                sync_file_system(fd)
+            }
+            other => other,
+        }
+    }
+}
+
+/// Makes sure that no journal of this file comes back when the power fails. An atomic patch that was killed after it
+/// removed its journal, and before that was durable, leaves this to do to whoever calls the file durable next; nothing
+/// that can be seen tells whether there was one. Where the folder cannot be opened, or is not the one in which the
+/// file's own name is, the whole file system is synced instead.
+///
+/// # Errors
+/// What keeps the folder from being synced.
+pub fn settle(backing: &Backing, named: Option<&Path>) -> anyhow::Result<()> {
+    let failed = |place: &Path| {
+        let message = format!(
+            "cannot make durable that no recovery journal is at '{}': one that was removed may come back after a power \
+             failure",
+            shown(place)
+        );
+        Failure::trouble(message).tip("the device may be failing: see 'dmesg'")
+    };
+    match (Place::beside(backing), backing.fd()) {
+        (Ok(Some(place)), _) => place.settle(backing).or_fail(|| failed(&place.path))?,
+        // Whoever asks for the journal itself hears of the error.
+        (Err(_), Some(fd)) => sync_file_system(fd).or_fail(|| failed(Path::new(".*.mmapctl-undo")))?,
+        _ => {}
+    }
+    match named.map(Place::at) {
+        Some(place) => place.settle(backing).or_fail(|| failed(&place.path)),
+        None => Ok(()),
+    }
+}
+
+/// syncfs(2).
+fn sync_file_system(fd: BorrowedFd<'_>) -> std::io::Result<()> {
+    nix::unistd::syncfs(fd).map_err(|errno: Errno| errno.into())
+}
+
+/// Whether a file is mounted by itself over another name (`mount --bind FILE FILE`, `docker -v FILE:FILE`), so that
+/// `folder`, in which that name is, is not the folder in which its own name is. Where /proc does not tell their mounts,
+/// their devices have to do.
+fn is_mounted_alone(backing: &Backing, file: BorrowedFd<'_>, folder: &File) -> bool {
+    match (mount_id(file.as_raw_fd()), mount_id(folder.as_raw_fd())) {
+        (Some(of_file), Some(of_folder)) => of_file != of_folder,
+        _ => folder
+            .metadata()
+            .is_ok_and(|meta| meta.dev() != backing.facts().identity.device),
+    }
+}
+
+/// The mount that a descriptor was opened in.
+fn mount_id(fd: i32) -> Option<u64> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+    id.trim().parse().ok()
+}
+
+/// The path of an open regular file, free of symlinks; `None` for anything else, and when it has no name any more.
+fn target(backing: &Backing) -> anyhow::Result<Option<PathBuf>> {
+    let Some(fd) = backing.fd().filter(|_| backing.facts().kind == Kind::Regular) else {
+        return Ok(None);
+    };
+    let unknown = || Failure::trouble("cannot tell where its recovery journal is");
+    let file = backing.metadata()?;
+    let leads_here = |path: &Path| match std::fs::metadata(path) {
+        Ok(meta) => (meta.dev(), meta.ino()) == (file.dev(), file.ino()),
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    };
+    match std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())) {
+        // A deleted file, or a memfd, has a name that leads nowhere, and a journal there would find no reader.
+        Ok(path) => Ok(Some(path).filter(|path| leads_here(path))),
+        // Without /proc (a rescue shell, a chroot) the path that the user gave leads there.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let Some(given) = backing.path() else { return Ok(None) };
+            let path = std::fs::canonicalize(given).or_fail(unknown)?;
+            if !leads_here(&path) {
+                let message = "cannot tell where its recovery journal is, as another file is at its path now";
+                return Err(Failure::trouble(message).tip("run the same command again").into());
+            }
+            Ok(Some(path))
+        }
+        Err(error) => Err(error).or_fail(unknown),
+    }
+}
+
+const PREFIX: &[u8] = b".";
+const SUFFIX: &[u8] = b".mmapctl-undo";
+
+/// Whether some file's recovery journal would have this name: what else is put there, the next verb that writes to that
+/// file removes.
+pub fn is_journal_name(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_bytes().to_ascii_lowercase();
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX) && name.len() > PREFIX.len() + SUFFIX.len()
+}
+
+/// What became of a journal that was to go.
+pub(super) enum Removal {
+    /// It is still there.
+    Stays(std::io::Error),
+    /// It is gone, and may come back when the power fails.
+    NotDurable(std::io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_journals_are_known() {
+        for name in [".f.mmapctl-undo", "a/b/.f.mmapctl-undo", "../.F.MMAPCTL-UNDO"] {
+            assert!(is_journal_name(Path::new(name)), "{name}");
+        }
+        for name in [
+            "f.mmapctl-undo",
+            ".mmapctl-undo",
+            "undo",
+            ".f.mmapctl-undo/undo",
+            "..",
+            "",
+        ] {
+            assert!(!is_journal_name(Path::new(name)), "{name}");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Putting a file back as its journal says.
+
+use super::Journal;
+use super::format::{Content, Found, Identity, Record};
+use super::path::{Place, Removal};
+use super::trust::{distrust, is_fat};
+use crate::exit::{Failure, Layer, quoted};
+use crate::mapping::{Backing, Piece, Region, Span};
+use crate::report::shown;
+use anyhow::Context;
+use nix::sys::stat::{major, minor};
+use nix::sys::statfs::{fstatfs, statfs};
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+/// What recovery found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// No journal.
+    Nothing,
+    /// A journal that was never finished, so that the target was never touched; it was removed.
+    Unfinished,
+    /// The target was put back as it was before.
+    PutBack,
+}
+
+/// Puts the file that `region` maps back as its journal says, if there is one, and removes the journal. Done twice,
+/// or interrupted and done again, it comes to the same. The caller holds the lock.
+///
+/// # Errors
+/// A journal of another file or owner, a length or bytes that are neither old nor new: somebody else wrote, and
+/// nothing is touched (exit code 2). What fails while putting back leaves the journal (exit code 4).
+pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = match options.open(&place.path) {
+        Ok(file) => file,
+        // Beside a name that is nearly as long as names can be, none can have been made.
+        Err(error) if [ErrorKind::NotFound, ErrorKind::InvalidFilename].contains(&error.kind()) => {
+            return Ok(Recovery::Nothing);
+        }
+        // Whoever cannot open it can still see whose it is.
+        Err(error) => {
+            let failure = distrusted(place, region.backing());
+            return Err(error).or_fail(|| failure.unwrap_or_else(|| refused(place, "it cannot be opened")));
+        }
+    };
+    let refuse = |why: &str| Err(refused(place, why).into());
+    let meta = file.metadata().context("cannot look at the recovery journal")?;
+    let target = region.backing().metadata()?;
+    let doubt = distrust(&meta, || is_fat(fstatfs(&file)), region.backing())?;
+    // What the user named may be anything, and what it is says more than whose it is.
+    if let Some(why) = doubt.as_deref().filter(|_| !place.named || !meta.is_file()) {
+        return Err(not_believed(place, why).into());
+    }
+    if (meta.dev(), meta.ino()) == (target.dev(), target.ino()) {
+        let failure = Failure::trouble(format!("the journal '{}' is the file itself", shown(&place.path)));
+        return Err(failure.tip(PATH_OF_ITS_OWN).into());
+    }
+    let found = Record::read(&file, meta.len()).or_fail(|| refused(place, "it cannot be read"))?;
+    if let Found::Unfinished { content } = &found
+        && place.named
+        && !content.is_ours(&meta)
+    {
+        return Err(not_ours(place, *content == Content::Zeros).into());
+    }
+    if let Some(why) = doubt {
+        return Err(not_believed(place, &why).into());
+    }
+    let record = match found {
+        Found::Valid(record) => record,
+        Found::Strange(why) => return refuse(why),
+        // Its barrier was never passed, so no store has happened.
+        Found::Unfinished { .. } => {
+            return match place.remove() {
+                // Should it come back, it is invalid then, too.
+                Ok(()) | Err(Removal::NotDurable(_)) => Ok(Recovery::Unfinished),
+                Err(Removal::Stays(error)) => {
+                    Err(error).or_fail(|| refused(place, "it is invalid and cannot be removed"))
+                }
+            };
+        }
+    };
+    let identity = Identity::of(region.backing())?;
+    if !record.target.is_of(&identity, !place.named) {
+        return Err(of_another_file(place, &record.target, &identity, region.backing()).into());
+    }
+    let len = region.length();
+    if len != record.before && len != record.after {
+        return refuse(&format!(
+            "the file has {len:#x} bytes, neither the {:#x} of before nor the {:#x} of after",
+            record.before, record.after
+        ));
+    }
+    if let Some(at) = record.stranger(&file, region)? {
+        return refuse(&format!(
+            "the byte at {at:#x} is neither the old nor the new one: somebody else wrote to the file"
+        ));
+    }
+    let journal = Journal { place: place.clone() };
+    record.put_back(&file, region).or_fail(|| journal.left_behind())?;
+    journal.end_put_back()?;
+    Ok(Recovery::PutBack)
+}
+
+fn refused(place: &Place, why: &str) -> Failure {
+    let path = shown(&place.path);
+    Failure::trouble(format!("recovery needed, and refused: the journal '{path}': {why}")).tip(out_of_the_way(place))
+}
+
+/// A tip that loses nothing: the journal may turn out to be needed.
+fn out_of_the_way(place: &Place) -> String {
+    format!(
+        "if the file is right as it is, move the journal out of the way: mv -n {} {}",
+        quoted(&place.path),
+        quoted(&place.path.with_file_name("refused-journal"))
+    )
+}
+
+/// What to say of a file that is in the place of a journal and may be anybody's.
+fn not_believed(place: &Place, why: &str) -> Failure {
+    let path = shown(&place.path);
+    let failure = Failure::trouble(format!(
+        "recovery refused: '{path}' is in the place of the recovery journal, and cannot be trusted: {why}"
+    ));
+    failure.tip(match place.named {
+        true => "--journal takes the path that was given to --atomic".to_string(),
+        false => format!(
+            "'ls -l {}' shows whose it is, and who made a journal can recover the file; {}",
+            quoted(&place.path),
+            out_of_the_way(place)
+        ),
+    })
+}
+
+/// Why what is in the place of a journal is not believed to be one, as far as that can be told without opening it.
+pub fn distrusted(place: &Place, target: &Backing) -> Option<Failure> {
+    let meta = std::fs::symlink_metadata(&place.path).ok()?;
+    let why = distrust(&meta, || is_fat(statfs(&place.path)), target).ok()??;
+    Some(not_believed(place, &why))
+}
+
+/// A journal that names another file than the one that is here.
+fn of_another_file(place: &Place, said: &Identity, now: &Identity, target: &Backing) -> Failure {
+    if said.inode != now.inode {
+        return refused(
+            place,
+            &format!(
+                "it was written for another file: inode {}, and this is inode {}",
+                said.inode, now.inode
+            ),
+        );
+    }
+    if said.device == now.device || said.born != now.born && said.born != 0 && now.born != 0 {
+        return refused(
+            place,
+            "it was written for another file, which had the same inode number and was made at another time",
+        );
+    }
+    let device = |device| format!("{}:{}", major(device), minor(device));
+    let failure = refused(
+        place,
+        &format!(
+            "it was written for a file on device {}, and this one is on {}",
+            device(said.device),
+            device(now.device)
+        ),
+    );
+    match (Place::beside(target), target.path()) {
+        (Ok(Some(beside)), Some(file)) => failure.tip(format!(
+            "device numbers may change at a restart; if it is this file's all the same, put it beside the file and \
+             recover: mv -n {} {} && mmapctl patch {} --script /dev/null",
+            quoted(&place.path),
+            quoted(&beside.path),
+            quoted(file)
+        )),
+        _ => failure,
+    }
+}
+
+const PATH_OF_ITS_OWN: &str = "--journal takes a path of its own: name another path, where nothing is";
+
+/// What stands under a name of the user's and is no journal: it may be anything, and is not ours to remove.
+fn not_ours(place: &Place, zeros: bool) -> Failure {
+    let path = shown(&place.path);
+    if !zeros {
+        return Failure::trouble(format!("'{path}' is there, and is no journal of mmapctl's")).tip(PATH_OF_ITS_OWN);
+    }
+    Failure::trouble(format!(
+        "'{path}' is there and has nothing but zeros: a journal that a power failure kept from the disk, before the \
+         file was touched, or a file of yours"
+    ))
+    .tip(format!(
+        "if it is a journal, move it out of the way: mv -n {} {}; if not, name another path",
+        quoted(&place.path),
+        quoted(&place.path.with_file_name("refused-journal"))
+    ))
+}
+
+impl Record {
+    /// The first byte covered that is neither old nor new, or that somebody wrote beside them into what the file grew by.
+    fn stranger(&self, file: &File, region: &mut Region) -> anyhow::Result<Option<u64>> {
+        use std::os::unix::fs::FileExt;
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        let mut found = None;
+        let there = region.length();
+        for piece in self.old.iter().filter_map(|piece| piece.before(there)) {
+            region.read_chunks(piece.span(), |at, have| {
+                let from = piece.from + (at - piece.at);
+                for (side, from) in [(&mut old, from), (&mut new, from + self.to_new)] {
+                    side.resize(have.len(), 0);
+                    file.read_exact_at(side, from)
+                        .context("cannot read the recovery journal")?;
+                }
+                let strange = |(index, have): (usize, &u8)| *have != old[index] && *have != new[index];
+                let first = have.iter().enumerate().position(strange);
+                // Bytes that were cut off and then came back are zeros, as the new ones.
+                found = found.or(first.map(|index| at + index as u64));
+                anyhow::Ok(())
+            })?;
+        }
+        for gap in self.gaps(there) {
+            let mut at = gap.start();
+            while let Some(data) = region.next_data(at, gap)? {
+                region.read_chunks(data, |at, have| {
+                    let first = have.iter().position(|byte| *byte != 0);
+                    found = found.or(first.map(|index| at + index as u64));
+                    anyhow::Ok(())
+                })?;
+                at = data.end();
+            }
+        }
+        Ok(found)
+    }
+
+    /// What a file of length `there` has grown by, without the pieces.
+    fn gaps(&self, there: u64) -> Vec<Span> {
+        let whole = Span::new(self.before, there).unwrap_or(Span::first(0));
+        let (mut rest, mut gaps) = (whole, Vec::new());
+        let grown = self.old.iter().map(|piece| piece.span().intersect(whole));
+        for piece in grown.filter(|piece| !piece.is_empty()) {
+            gaps.extend(Span::new(rest.start(), piece.start()));
+            rest = rest.from(piece.end());
+        }
+        gaps.push(rest);
+        gaps
+    }
+
+    /// Stores the old bytes and sets the old length, durably.
+    fn put_back(&self, file: &File, region: &mut Region) -> anyhow::Result<()> {
+        if region.length() < self.before {
+            region.resize(self.before, true)?;
+        }
+        let pieces: Vec<Piece> = self.old.iter().filter_map(|piece| piece.before(self.before)).collect();
+        region.store(&pieces, file.as_fd(), &mut |_| Ok(()))?;
+        if region.length() > self.before {
+            region.resize(self.before, true)?;
+        }
+        if let (Some(first), Some(last)) = (pieces.first(), pieces.last()) {
+            region.flush(first.span().join(last.span()), false)?;
+        }
+        if self.before != self.after {
+            region.flush_length()?;
+        }
+        Ok(())
+    }
+}
