@@ -366,7 +366,10 @@ impl LineReader {
             Ok((deed, Globals::from_arg_matches(&matches)?))
         });
         match read {
-            Ok((deed, globals)) => Ok(Some(step(What::Verb(deed), self.globals.with(&globals)))),
+            Ok((deed, globals)) => {
+                deed.check_options()?;
+                Ok(Some(step(What::Verb(deed), self.globals.with(&globals))))
+            }
             Err(error) if !error.use_stderr() => {
                 report::out(error.render().to_string().as_bytes())?;
                 Ok(None)

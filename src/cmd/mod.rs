@@ -134,6 +134,11 @@ impl Deed {
     pub(crate) fn stores(&self) -> bool {
         self.options().stores()
     }
+
+    /// Refuses options that say too little, or contradict each other, before any file is looked at.
+    pub(crate) fn check_options(&self) -> anyhow::Result<()> {
+        self.options().check_options()
+    }
 }
 
 /// A verb's options: what to do to a region, wherever that came from.
@@ -144,6 +149,11 @@ trait OnRegion {
     /// Whether it takes a mapping that stores, and the rules for writers.
     fn stores(&self) -> bool {
         false
+    }
+
+    /// Refuses options that say too little, or contradict each other, before any file is looked at.
+    fn check_options(&self) -> anyhow::Result<()> {
+        Ok(())
     }
 }
 

@@ -139,6 +139,10 @@ impl OnRegion for Options {
         !self.dry_run && self.diff.is_none()
     }
 
+    fn check_options(&self) -> anyhow::Result<()> {
+        self.asked()
+    }
+
     /// Compares, and stores unless told otherwise.
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
         self.asked()?;

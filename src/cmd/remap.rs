@@ -97,6 +97,10 @@ impl OnRegion for Options {
         self.view.writes() || !self.live.keep_file && self.size.is_some()
     }
 
+    fn check_options(&self) -> anyhow::Result<()> {
+        self.asked()
+    }
+
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
         self.asked()?;
         if self.view.is_given() {
