@@ -33,6 +33,7 @@ pub struct Failure {
     code: Option<u8>,
     message: String,
     tip: Option<String>,
+    fields: Vec<(&'static str, Value)>,
     source: Option<anyhow::Error>,
 }
 
@@ -44,6 +45,7 @@ impl Failure {
             code: None,
             message: message.into(),
             tip: None,
+            fields: Vec::new(),
             source: None,
         }
     }
@@ -62,6 +64,12 @@ impl Failure {
     /// Says what to type instead.
     pub fn tip(mut self, tip: impl Into<String>) -> Failure {
         self.tip = Some(tip.into());
+        self
+    }
+
+    /// A field of the error's JSON object, for what the message says in prose.
+    pub fn field(mut self, name: &'static str, value: impl Into<Value>) -> Failure {
+        self.fields.push((name, value.into()));
         self
     }
 }
@@ -163,6 +171,7 @@ pub struct Told {
     path: Option<PathBuf>,
     offset: Option<u64>,
     recovered: bool,
+    fields: Vec<(&'static str, Value)>,
 }
 
 impl Told {
@@ -177,6 +186,7 @@ impl Told {
             path: None,
             offset: None,
             recovered: false,
+            fields: Vec::new(),
         };
         // From the outside in: a verb that knows better than the core has spoken first.
         let mut exit = None;
@@ -187,6 +197,7 @@ impl Told {
                 exit = exit.max(Some(failure.exit));
                 told.code = told.code.or(failure.code);
                 told.tip = told.tip.or_else(|| failure.tip.clone());
+                told.fields.extend(failure.fields.iter().cloned());
             } else if let Some(file) = layer.downcast_ref::<InFile>() {
                 // The outermost is the verb's; a script or an @FILE may be named further in.
                 told.path = told.path.or_else(|| Some(file.path.clone()));
@@ -229,6 +240,7 @@ impl Told {
             path: None,
             offset: None,
             recovered: false,
+            fields: Vec::new(),
         }
     }
 
@@ -259,6 +271,9 @@ impl Told {
         object.insert("offset".into(), json!(self.offset));
         object.insert("recovered".into(), json!(self.recovered));
         object.insert("exit".into(), json!(self.code.unwrap_or(self.exit as u8)));
+        for (name, value) in &self.fields {
+            object.insert((*name).into(), value.clone());
+        }
         format!("{}\n", Value::Object(object))
     }
 }

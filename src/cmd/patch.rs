@@ -307,7 +307,25 @@ impl Options {
             "see what is there with 'mmapctl cat {} --range {around:#x}..+16 -x'",
             job.file()
         );
-        Failure::new(Exit::No, message).tip(tip)
+        let in_json = |one: &Mismatch| {
+            let (edit, line) = match one.origin {
+                Origin::Arguments => (None, None),
+                Origin::Option(number) => (Some(number), None),
+                Origin::Line(number) => (None, Some(number)),
+            };
+            json!({
+                "offset": one.offset,
+                "found": const_hex::encode(&one.found),
+                "expected": const_hex::encode(&one.expected),
+                "edit": edit,
+                "line": line,
+            })
+        };
+        let list: Vec<_> = mismatches.iter().map(in_json).collect();
+        Failure::new(Exit::No, message)
+            .tip(tip)
+            .field("offset", around)
+            .field("mismatches", list)
     }
 }
 
