@@ -196,7 +196,9 @@ impl Told {
             if let Some(failure) = layer.downcast_ref::<Failure>() {
                 exit = exit.max(Some(failure.exit));
                 told.code = told.code.or(failure.code);
-                told.tip = told.tip.or_else(|| failure.tip.clone());
+                // Where a tip is written, the file's name is not always known.
+                let tip = || Some(tip::with_file(failure.tip.as_ref()?, nearest));
+                told.tip = told.tip.or_else(tip);
                 told.fields.extend(failure.fields.iter().cloned());
             } else if let Some(file) = layer.downcast_ref::<InFile>() {
                 // The outermost is the verb's; a script or an @FILE may be named further in.
@@ -206,7 +208,12 @@ impl Told {
                 told.recovered = true;
             } else if let Some(core) = layer.downcast_ref::<mapping::Error>() {
                 told.offset = core.span.map(mapping::Span::start);
-                told.tip = told.tip.or_else(|| tip::of(&core.cause, nearest));
+                // A script may have an edit past the end, but the end is the file's.
+                let about = match core.cause {
+                    Cause::PastEnd { .. } => told.path.as_deref().or(nearest),
+                    _ => nearest,
+                };
+                told.tip = told.tip.take().or_else(|| tip::of(&core.cause, about));
                 if let Cause::Interrupted(signal) = core.cause {
                     told.signal = Some(signal);
                 }

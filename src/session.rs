@@ -360,8 +360,8 @@ impl LineReader {
             .or_fail(|| Failure::trouble("a quote is not closed").tip("quotes are those of the shell: 'text:a b'"))?;
         // Argument 0 is passed over, as it would be the program's name.
         let words = std::iter::once(OsString::new()).chain(words.into_iter().map(OsString::from));
-        let words = crate::quantity::join_negative_values(words).into_iter().skip(1);
-        let read = self.verbs.try_get_matches_from_mut(words).and_then(|matches| {
+        let words = crate::quantity::join_negative_values(words).split_off(1);
+        let read = self.verbs.try_get_matches_from_mut(&words).and_then(|matches| {
             let deed = Deed::from_matches(&matches)?;
             Ok((deed, Globals::from_arg_matches(&matches)?))
         });
@@ -374,7 +374,7 @@ impl LineReader {
                 report::out(error.render().to_string().as_bytes())?;
                 Ok(None)
             }
-            Err(error) => Err(cli::complaint(&error).into()),
+            Err(error) => Err(cli::complaint(&words, &error).into()),
         }
     }
 }

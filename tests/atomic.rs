@@ -130,7 +130,7 @@ fn verbs_that_read_refuse_a_file_that_waits_for_recovery_unless_told_otherwise()
             text.contains("recovery needed") && text.contains(".f.mmapctl-undo"),
             "{line}: {text}"
         );
-        assert!(text.contains("mmapctl patch FILE --script /dev/null"), "{line}: {text}");
+        assert!(text.contains("mmapctl patch f --script /dev/null"), "{line}: {text}");
         assert!(
             fs::read(beside(dir.path())).unwrap() == record,
             "{line}: the journal was touched"
@@ -177,7 +177,7 @@ fn is_refused(dir: &Path, why: &str) {
             "{line}: {text}"
         );
         assert!(
-            text.contains("rm ") && text.contains(".f.mmapctl-undo"),
+            text.contains("move the journal") && text.contains(".f.mmapctl-undo"),
             "what to do: {line}: {text}"
         );
         assert!(State::of(&path) == before, "{why}: {line}: the file was touched");

@@ -31,7 +31,7 @@ fn verbs_that_read_refuse_a_file_whose_named_journal_is_there() {
             "{line}: {text}"
         );
         assert!(
-            text.contains("mmapctl patch FILE --script /dev/null --journal named"),
+            text.contains("mmapctl patch f --script /dev/null --journal named"),
             "{line}: the tip leads nowhere: {text}"
         );
         assert!(dir.path().join("named").exists(), "{line}");
@@ -132,7 +132,10 @@ fn zeros_under_a_users_name_stay_and_the_message_says_both_things_that_they_may_
         named(dir.path(), &vec![0; zeros]);
         let text = refused_without_touching(dir.path(), "patch f -o 0 dead --atomic --journal named", b"");
         assert!(text.contains("nothing but zeros") && text.contains("power"), "{text}");
-        assert!(text.contains("rm named") && text.contains("another path"), "{text}");
+        assert!(
+            text.contains("move it to another folder") && text.contains("another path"),
+            "{text}"
+        );
         assert_eq!(fs::read(dir.path().join("named")).unwrap(), vec![0; zeros]);
     }
 }

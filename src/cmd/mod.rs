@@ -15,6 +15,8 @@ use crate::mapping::Region;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
 use std::path::Path;
 
+pub(crate) use options::duration;
+
 /// Makes [`Verb`] of a list of verbs: the variant, the file, and what `mmapctl --help` says of it.
 ///
 /// By hand rather than by clap's derive, so that only the verb in use is built: the options of all six would take

@@ -407,8 +407,8 @@ fn print_diff(region: &mut Region, other: &Path, job: Job<'_>) -> anyhow::Result
     let mut differing = 0;
     let told = diff(
         region,
-        &job.file(),
         &mut theirs,
+        (&job.file(), &quoted(other)),
         |text| match &mut script {
             Some(script) => script.text(&String::from_utf8_lossy(text)),
             None => report::out(text),

@@ -198,6 +198,6 @@ fn unchanged(region: &Region, before: Option<u64>, error: mapping::Error) -> any
     if region.backing().usage().is_ok_and(|now| now.len == before) {
         return Err(error).context("its length was not changed");
     }
-    let tip = format!("look at its length with 'stat', and set it with --size {before}");
+    let tip = format!("its length was {before} bytes; 'mmapctl map FILE' shows what it is now");
     Err(error).or_fail(|| Failure::new(Exit::InDoubt, "in doubt: its length may have changed").tip(tip))
 }

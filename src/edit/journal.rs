@@ -343,7 +343,11 @@ pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
         return refuse("it is not a regular file");
     }
     if place.named && meta.ino() == region.backing().inode()? {
-        return refuse("it is the file itself, or one with its inode number");
+        let message = format!(
+            "the journal '{}' is the file itself, or one with its inode number",
+            shown(&place.path)
+        );
+        return Err(Failure::trouble(message).tip(OWN_PATH).into());
     }
     if ![us, owner, 0].contains(&meta.uid()) {
         return refuse("it belongs to another user");
@@ -388,27 +392,25 @@ pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
 
 fn refused(place: &Place, why: &str) -> Failure {
     let path = shown(&place.path);
-    Failure::trouble(format!("recovery needed, and refused: the journal '{path}': {why}")).tip(format!(
-        "if the file is right as it is, remove the journal: rm {}",
-        quoted(&place.path)
-    ))
+    // It has the old bytes, which may be needed yet.
+    let tip = "compare the file with a copy that you trust; once it is right, move the journal to another folder";
+    Failure::trouble(format!("recovery needed, and refused: the journal '{path}': {why}")).tip(tip)
 }
+
+/// What to say where the journal's path is something else's.
+const OWN_PATH: &str = "--journal takes a path of its own: name another path, where nothing is";
 
 /// What stands under a name of the user's and is no journal: it may be anything, and is not ours to remove.
 fn not_ours(place: &Place, zeros: bool) -> Failure {
     let path = shown(&place.path);
-    let rest = "--journal takes a path of its own: name another path, where nothing is";
     if !zeros {
-        return Failure::trouble(format!("'{path}' is there, and is no journal of mmapctl's")).tip(rest);
+        return Failure::trouble(format!("'{path}' is there, and is no journal of mmapctl's")).tip(OWN_PATH);
     }
     Failure::trouble(format!(
         "'{path}' is there and has nothing but zeros: a journal that a power failure kept from the disk, before the \
          file was touched, or a file of yours"
     ))
-    .tip(format!(
-        "if it is a journal, remove it: rm {}; if not, name another path",
-        quoted(&place.path)
-    ))
+    .tip("name another path; or, if you know it for a journal, move it to another folder")
 }
 
 /// The target's inode number; 0 where it may be another one when the power is back: of a device node, and of file

@@ -133,7 +133,7 @@ fn needs_to_read(what: &str) -> Failure {
     Failure::trouble(format!(
         "{what} has to read the bytes that are there, and --access reads nothing"
     ))
-    .tip("leave one of the two out; 'mmapctl cat FILE --range RANGE --access 4' reads a register")
+    .tip("leave one of the two out; cat --access 4 reads a register")
 }
 
 /// Refuses an edit that depends on what is there.
