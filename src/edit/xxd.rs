@@ -31,7 +31,7 @@ pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> anyhow::Res
                 .escape_debug()
                 .to_string();
             let failure = Failure::trouble(format!("'{shown}' is not a line of an xxd dump"));
-            let tip = "a line is OFFSET: HEX, as 'xxd' and 'mmapctl cat -f xxd' print it; two spaces end the hex";
+            let tip = "a line is OFFSET: HEX, as xxd and cat -f xxd print it; two spaces end the hex";
             return Err(failure.tip(tip).into());
         };
         if row.is_bits() {

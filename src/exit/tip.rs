@@ -137,7 +137,7 @@ fn meant_by(word: &str) -> Option<String> {
     } else if word.starts_with(|first: char| first.is_ascii_digit()) && word.parse::<Offset>().is_ok() {
         format!("if it is a place in the file, write --offset {word}; if it is how many bytes, --length {word}")
     } else if word.parse::<Size>().is_ok() {
-        format!("if it is a change of the length, 'mmapctl remap --help' has --size")
+        "if it is a change of the length, 'mmapctl remap --help' has --size".to_string()
     } else {
         return None;
     };
