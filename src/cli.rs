@@ -1,5 +1,8 @@
 //! The command line: global flags, parsing, and what happens to an error at the very end.
 
+mod usage;
+mod words;
+
 use crate::cmd::Verb;
 use crate::exit::{Exit, Failure, Told};
 use crate::{mapping, quantity, report, signals};
@@ -9,6 +12,7 @@ use std::error::Error as _;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::mem::ManuallyDrop;
+use usage::Typed;
 
 /// See, edit, sync, zero and rearrange bytes in place, through memory mappings.
 #[derive(Debug, Parser)]
@@ -97,6 +101,9 @@ pub fn command() -> clap::Command {
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     signals::refuse_sigxfsz();
     let argv = quantity::join_negative_values(argv);
+    if let Some((message, tip)) = Typed::new(&argv, false).detached_value() {
+        return refuse(&argv, &Told::usage(message, Some(tip))) as u8;
+    }
     let cli = match parse(&argv) {
         Ok(cli) => cli,
         Err(error) => return usage(&argv, &error) as u8,
@@ -157,17 +164,26 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
         say(&told.text(false));
         return Exit::Trouble;
     }
-    let json = argv.iter().any(|arg| arg == "--json");
-    let told = match refusal_of(error) {
+    let typed = Typed::new(argv, false);
+    let told = match refusal_of(error, &typed) {
         Some((message, tip)) => Told::usage(message, tip),
-        None if json => Told::usage(first_paragraph(error), Some("see 'mmapctl --help'".into())),
+        None if is_json(argv) => Told::usage(first_paragraph(error), Some("see 'mmapctl --help'".into())),
         None => {
             // Nothing is left to do about a stderr that cannot be written.
             let _ = error.print();
             return Exit::Trouble;
         }
     };
-    if json {
+    refuse(argv, &told)
+}
+
+fn is_json(argv: &[OsString]) -> bool {
+    argv.iter().any(|arg| arg == "--json")
+}
+
+/// Reports a mistake on a command line that was not understood, in the form that it asks for.
+fn refuse(argv: &[OsString], told: &Told) -> Exit {
+    if is_json(argv) {
         say(&told.json(None));
     } else {
         say(&told.text(std::io::stderr().is_terminal() && When::Auto.color(&std::io::stderr())));
@@ -175,10 +191,14 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
     Exit::Trouble
 }
 
-/// A mistake in a line of a session, as an error like any other.
-pub(crate) fn complaint(error: &clap::Error) -> Failure {
-    let (message, tip) = refusal_of(error).unwrap_or_else(|| {
-        let tip = "verbs are written as for mmapctl itself, without FILE; see 'mmapctl VERB --help'";
+/// A mistake in a line of a session, split into `words`, as an error like any other.
+pub(crate) fn complaint(words: &[OsString], error: &clap::Error) -> Failure {
+    let typed = Typed::new(words, true);
+    if let Some((message, tip)) = typed.detached_value() {
+        return Failure::trouble(message).tip(tip);
+    }
+    let (message, tip) = refusal_of(error, &typed).unwrap_or_else(|| {
+        let tip = "verbs are written as for mmapctl itself, without FILE; see 'mmapctl --help'";
         (first_paragraph(error), Some(tip.into()))
     });
     match tip {
@@ -187,8 +207,11 @@ pub(crate) fn complaint(error: &clap::Error) -> Failure {
     }
 }
 
-/// What our own readers of numbers and values have said, and their tip.
-fn refusal_of(error: &clap::Error) -> Option<(String, Option<String>)> {
+/// What our own readers of numbers and values have said, or what is said of words that clap does not know; and the tip.
+fn refusal_of(error: &clap::Error, typed: &Typed) -> Option<(String, Option<String>)> {
+    if let Some(tip) = typed.explain(error) {
+        return Some((first_paragraph(error), Some(tip)));
+    }
     let refusal = error.source()?.downcast_ref::<quantity::Refusal>()?;
     let message = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(option)) => {
@@ -198,7 +221,13 @@ fn refusal_of(error: &clap::Error) -> Option<(String, Option<String>)> {
         }
         _ => refusal.message.clone(),
     };
-    Some((message, Some(refusal.tip.clone()).filter(|tip| !tip.is_empty())))
+    let place = match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) => typed.place_for(value),
+        _ => None,
+    };
+    let said = Some(refusal.tip.clone()).filter(|tip| !tip.is_empty());
+    let tips: Vec<String> = place.into_iter().chain(said).collect();
+    Some((message, Some(tips.join("; ")).filter(|tip| !tip.is_empty())))
 }
 
 fn first_paragraph(error: &clap::Error) -> String {

@@ -5,7 +5,7 @@ mod tip;
 use crate::mapping::{self, Cause, Interrupted};
 use crate::quantity;
 use crate::report::{Object, describe, shown};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,7 @@ pub struct Failure {
     code: Option<u8>,
     message: String,
     tip: Option<String>,
+    fields: Vec<(&'static str, Value)>,
     source: Option<anyhow::Error>,
 }
 
@@ -44,6 +45,7 @@ impl Failure {
             code: None,
             message: message.into(),
             tip: None,
+            fields: Vec::new(),
             source: None,
         }
     }
@@ -68,6 +70,12 @@ impl Failure {
     /// Says what to type instead.
     pub fn tip(mut self, tip: impl Into<String>) -> Failure {
         self.tip = Some(tip.into());
+        self
+    }
+
+    /// A field of the error's JSON object, for what the message says in prose.
+    pub fn field(mut self, name: &'static str, value: impl Into<Value>) -> Failure {
+        self.fields.push((name, value.into()));
         self
     }
 }
@@ -169,6 +177,7 @@ pub struct Told {
     path: Option<PathBuf>,
     offset: Option<u64>,
     recovered: bool,
+    fields: Vec<(&'static str, Value)>,
 }
 
 impl Told {
@@ -183,6 +192,7 @@ impl Told {
             path: None,
             offset: None,
             recovered: false,
+            fields: Vec::new(),
         };
         // From the outside in: a verb that knows better than the core has spoken first.
         let mut exit = None;
@@ -192,7 +202,10 @@ impl Told {
             if let Some(failure) = layer.downcast_ref::<Failure>() {
                 exit = exit.max(Some(failure.exit));
                 told.code = told.code.or(failure.code);
-                told.tip = told.tip.or_else(|| failure.tip.clone());
+                // Where a tip is written, the file's name is not always known.
+                let tip = || Some(tip::with_file(failure.tip.as_ref()?, nearest));
+                told.tip = told.tip.or_else(tip);
+                told.fields.extend(failure.fields.iter().cloned());
             } else if let Some(file) = layer.downcast_ref::<InFile>() {
                 // The outermost is the verb's; a script or an @FILE may be named further in.
                 told.path = told.path.or_else(|| Some(file.path.clone()));
@@ -201,7 +214,12 @@ impl Told {
                 told.recovered = true;
             } else if let Some(core) = layer.downcast_ref::<mapping::Error>() {
                 told.offset = core.span.map(mapping::Span::start);
-                told.tip = told.tip.or_else(|| tip::of(&core.cause, nearest));
+                // A script may have an edit past the end, but the end is the file's.
+                let about = match core.cause {
+                    Cause::PastEnd { .. } => told.path.as_deref().or(nearest),
+                    _ => nearest,
+                };
+                told.tip = told.tip.take().or_else(|| tip::of(&core.cause, about));
                 if let Cause::Interrupted(signal) = core.cause {
                     told.signal = Some(signal);
                 }
@@ -235,6 +253,7 @@ impl Told {
             path: None,
             offset: None,
             recovered: false,
+            fields: Vec::new(),
         }
     }
 
@@ -265,7 +284,10 @@ impl Told {
         object.insert("offset", json!(self.offset));
         object.insert("recovered", json!(self.recovered));
         object.insert("exit", json!(self.code.unwrap_or(self.exit as u8)));
-        format!("{}\n", object)
+        for (name, value) in &self.fields {
+            object.insert(name, value.clone());
+        }
+        format!("{object}\n")
     }
 }
 

@@ -356,7 +356,7 @@ impl Size {
             Size::Grow(qty) => len.checked_add(qty.bytes(page)?),
             Size::Shrink(qty) => Some(len.checked_sub(qty.bytes(page)?).ok_or_else(|| Refusal {
                 message: format!("cannot shrink by {qty}; the length is {}", extent(len)),
-                tip: "write 0 to make it empty".to_owned(),
+                tip: format!("write the new length itself; {len:#x} is the present one"),
             })?),
         };
         new.filter(|new| i64::try_from(*new).is_ok()).ok_or_else(|| Refusal {

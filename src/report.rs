@@ -151,6 +151,8 @@ pub struct Stream {
     end: &'static str,
     /// What comes before the next item of a list.
     comma: &'static str,
+    /// A part of the object is on stdout.
+    begun: bool,
 }
 
 impl Stream {
@@ -168,7 +170,12 @@ impl Stream {
         let report = report.json();
         let open = report.strip_suffix('}').unwrap_or(&report);
         let text = format!("{open},{}:{begin}", json!(name)).into_bytes();
-        Stream { text, end, comma: "" }
+        Stream {
+            text,
+            end,
+            comma: "",
+            begun: false,
+        }
     }
 
     /// The next part of the text.
@@ -185,27 +192,31 @@ impl Stream {
         self.write(STREAMED)
     }
 
-    /// Ends the field and, with what is known only now, the object. Where `result` says that there is no more to come, the
-    /// object breaks off, and the next one of a session begins on a line of its own.
+    /// Ends the field and, with what is known only now, the object. After a failure there is no object, or where a part
+    /// of it has been written already, a whole one with `"complete":false`.
     ///
     /// # Errors
     /// That of `result`; what [`out`] says.
     pub fn end(mut self, result: anyhow::Result<()>, more: &[(&str, Value)]) -> anyhow::Result<()> {
-        if result.is_ok() {
-            self.text.extend_from_slice(self.end.as_bytes());
-            for (name, value) in more {
-                self.text
-                    .extend_from_slice(format!(",{}:{value}", json!(name)).as_bytes());
-            }
-            self.text.push(b'}');
+        if result.is_err() && !self.begun {
+            return result;
         }
-        self.text.push(b'\n');
-        self.write(0)?;
-        result
+        let incomplete = [("complete", json!(false))];
+        let more = if result.is_ok() { more } else { &incomplete };
+        self.text.extend_from_slice(self.end.as_bytes());
+        for (name, value) in more {
+            self.text
+                .extend_from_slice(format!(",{}:{value}", json!(name)).as_bytes());
+        }
+        self.text.extend_from_slice(b"}\n");
+        let written = self.write(0);
+        // What came first is the cause, also of a stdout that takes no more.
+        result.and(written)
     }
 
     fn write(&mut self, most: usize) -> anyhow::Result<()> {
         if self.text.len() > most {
+            self.begun = true;
             out(&self.text)?;
             self.text.clear();
         }

@@ -369,18 +369,21 @@ impl LineReader {
             .or_fail(|| Failure::trouble("a quote is not closed").tip("quotes are those of the shell: 'text:a b'"))?;
         // Argument 0 is passed over, as it would be the program's name.
         let words = std::iter::once(OsString::new()).chain(words.into_iter().map(OsString::from));
-        let words = crate::quantity::join_negative_values(words).into_iter().skip(1);
-        let read = self.verbs.try_get_matches_from_mut(words).and_then(|matches| {
+        let words = crate::quantity::join_negative_values(words).split_off(1);
+        let read = self.verbs.try_get_matches_from_mut(&words).and_then(|matches| {
             let deed = Deed::from_matches(&matches)?;
             Ok((deed, Globals::from_arg_matches(&matches)?))
         });
         match read {
-            Ok((deed, globals)) => Ok(Some(step(What::Verb(deed), self.globals.with(&globals)))),
+            Ok((deed, globals)) => {
+                deed.check_options()?;
+                Ok(Some(step(What::Verb(deed), self.globals.with(&globals))))
+            }
             Err(error) if !error.use_stderr() => {
                 report::out(error.render().to_string().as_bytes())?;
                 Ok(None)
             }
-            Err(error) => Err(cli::complaint(&error).into()),
+            Err(error) => Err(cli::complaint(&words, &error).into()),
         }
     }
 }

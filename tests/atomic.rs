@@ -130,7 +130,7 @@ fn verbs_that_read_refuse_a_file_that_waits_for_recovery_unless_told_otherwise()
             text.contains("recovery needed") && text.contains(".f.mmapctl-undo"),
             "{line}: {text}"
         );
-        assert!(text.contains("mmapctl patch FILE --script /dev/null"), "{line}: {text}");
+        assert!(text.contains("mmapctl patch f --script /dev/null"), "{line}: {text}");
         assert!(
             fs::read(beside(dir.path())).unwrap() == record,
             "{line}: the journal was touched"

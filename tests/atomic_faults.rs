@@ -100,7 +100,7 @@ fn says_what_to_run(fault: &str, told: &str, place: &Path, option: &str) {
     let name = place.file_name().unwrap().to_str().unwrap();
     assert!(told.contains("in doubt") && told.contains(name), "{fault}: {told}");
     assert!(
-        told.contains(&format!("'mmapctl patch FILE --script /dev/null{option}'")),
+        told.contains(&format!("'mmapctl patch f --script /dev/null{option}'")),
         "{fault}: {told}"
     );
 }

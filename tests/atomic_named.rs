@@ -31,7 +31,7 @@ fn verbs_that_read_refuse_a_file_whose_named_journal_is_there() {
             "{line}: {text}"
         );
         assert!(
-            text.contains("mmapctl patch FILE --script /dev/null --journal named"),
+            text.contains("mmapctl patch f --script /dev/null --journal named"),
             "{line}: the tip leads nowhere: {text}"
         );
         assert!(dir.path().join("named").exists(), "{line}");

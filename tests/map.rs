@@ -470,7 +470,7 @@ fn what_stands_in_the_way_is_told_with_what_to_type() {
         ("cat q/x", "'ls -ld q'"),
         ("cat loop", "'namei loop'"),
         ("cat folder/missing/x", "'ls folder' shows"),
-        ("cat -- -x", "'truncate -s 64K ./-x'"),
+        ("cat -- -x", "'ls .' shows what is there"),
         ("cat /dev/null", "by read(2) alone: 'cat /dev/null'"),
         ("patch q --script folder", "'ls folder'"),
         ("map q --address 0xffffffffffff0000", "leave it out"),

@@ -130,7 +130,7 @@ fn a_range_is_filled_exactly_or_not_at_all() {
     assert_eq!(
         refused_without_touching(dir.path(), "patch f -r 4..8 aabbcc", b""),
         "! error: f: the range 0x4..0x8 takes 4 bytes, and 3 bytes came\n\
-         !   tip: give --offset alone to write as many as there are, or fill:00:LENGTH to clear the rest\n\
+         !   tip: give --offset alone to write as many as there are\n\
          exit 2"
     );
     refused_without_touching(dir.path(), "patch f -r 4..8 aabbccddee", b"");

@@ -78,7 +78,7 @@ fn bytes_that_are_not_there_are_an_answer_of_no() {
     assert_eq!(
         run(dir.path(), "patch f --find text:four 00"),
         "! error: f: the bytes to find are not in 0x0..0xd; nothing was written\n\
-         !   tip: 'mmapctl cat FILE -x' shows what is there; a second run of the same patch ends here, too\n\
+         !   tip: 'mmapctl cat f -x' shows what is there; a second run of the same patch ends here, too\n\
          exit 1"
     );
     for rest in ["--all", "--nth 1", "--range 0..2", "--offset 8", "--dry-run"] {

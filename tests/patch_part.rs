@@ -103,9 +103,8 @@ fn a_difference_is_one_of_whole_files() {
         assert!(text.contains(&said), "{text}");
     }
     let text = refused_in(dir.path(), "..", "patch --diff other");
-    let tip = format!("'mmapctl remap f --size {page:#x}'");
     assert!(
-        text.contains(&format!("the other {page}")) && text.contains(&tip),
+        text.contains(&format!("the other {page}")) && text.contains("'cmp f other'"),
         "{text}"
     );
     file(dir.path(), "other", &vec![b'A'; 2 * page as usize]);

@@ -346,7 +346,7 @@ proptest! {
         let count = {
             let (mut from, mut to) = (region(&from, Prot::Read), region(&to, Prot::Read));
             let sink = |text: &[u8]| { script.extend_from_slice(text); Ok(()) };
-            diff(&mut from, "f", &mut to, sink, &mut |_| Ok(())).unwrap()
+            diff(&mut from, &mut to, ("f", "g"), sink, &mut |_| Ok(())).unwrap()
         };
         let differing = one.iter().zip(&other).filter(|(a, b)| a != b).count();
         prop_assert_eq!(count, differing as u64);

@@ -57,7 +57,7 @@ fn a_place_past_the_end_is_refused_with_the_length_and_a_way_on() {
     assert_eq!(
         refused(dir.path(), "patch f -o 62 aabbcc", b""),
         "! error: f: cannot write 0x3e..0x41: the file ends at 0x40 (64 bytes)\n\
-         !   tip: see its length with 'stat f'; grow it with 'mmapctl remap f --size +4K'\n\
+         !   tip: 'stat f' shows its length; patch --grow lets edits reach past the end, and remap --size moves the end\n\
          exit 2"
     );
 }

@@ -638,7 +638,7 @@ fn a_bad_line_of_a_dump_is_an_error_with_its_number() {
             "00000000: 0102  ..\n\n00000010: 01 2\n"
         ),
         "! error: f: -: line 3: '00000010: 01 2' is not a line of an xxd dump\n\
-         !   tip: a line is OFFSET: HEX, as 'xxd' and 'mmapctl cat -f xxd' print it; two spaces end the hex\n\
+         !   tip: a line is OFFSET: HEX, as xxd and cat -f xxd print it; two spaces end the hex\n\
          exit 2"
     );
     for line in [

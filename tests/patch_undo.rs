@@ -440,7 +440,7 @@ fn equal_files_differ_in_nothing_and_those_of_other_lengths_are_refused() {
     assert_eq!(
         refused_without_touching(dir.path(), "patch f --diff g", b""),
         "! error: f: it has 5000 bytes, the other 5001\n\
-         !   tip: make the lengths equal with 'mmapctl remap f --size 0x1389'\n\
+         !   tip: --diff takes two files of the same length; 'cmp f g' shows where they differ first\n\
          exit 2"
     );
     let text = refused(dir.path(), "patch f --diff missing", b"");

@@ -467,3 +467,34 @@ fn every_number_with_two_meanings_is_refused_with_the_way_to_write_each() {
         assert!(text.contains(tip), "{range}: {text}");
     }
 }
+
+#[test]
+fn an_octal_escape_is_refused_wherever_a_text_is_read() {
+    let dir = scratch();
+    file(dir.path(), "f", &[0x11; 64]);
+    for line in [
+        r"patch f -o 0 text:1\0532",
+        r"patch f -o 0 cstr:\07",
+        r"patch f -o 0 text:\012x",
+        r"patch f -o 0 text:\08",
+        r"patch f -o 0 --expect text:\00 00",
+        r"patch f --find text:\053 00",
+        r"patch f -e 0:text:\053",
+        r"patch f -e 0:text:\053 --dry-run",
+    ] {
+        let text = common::refused_without_touching(dir.path(), line, b"");
+        assert!(text.contains(r"write \x00"), "{line}: {text}");
+    }
+    for script in [
+        &br"0: text:\053"[..],
+        br#"0: 11 -> text:"a\053""#,
+        br"0: text:\053 -> 00",
+    ] {
+        let text = common::refused_without_touching(dir.path(), "patch f --script -", script);
+        assert!(text.contains("line 1: ") && text.contains(r"\x2b"), "{text}");
+    }
+    let args = ["map", "f", "-c", r"patch -o 0 'text:\053'"];
+    let output = common::mmapctl(dir.path(), &args).output().unwrap();
+    let text = common::check_refusal("in a session", &output);
+    assert!(text.contains(r"\x2b"), "{text}");
+}

@@ -176,3 +176,131 @@ fn a_dump_edited_by_hand_keeps_its_old_characters() {
         assert_eq!(fs::read(&path).unwrap(), want, "{dump}");
     }
 }
+
+#[test]
+fn decimal_offsets_are_not_read_as_hex() {
+    let dir = scratch();
+    file(dir.path(), "f", &[0x11; 300]);
+    let row = |at: &str, len: usize| format!("{at}: {}\n", "4142 ".repeat(len / 2).trim_end());
+    for (dump, line) in [
+        (row("00000000", 16) + &row("00000016", 16), 2),
+        (row("00000000", 16) + &row("00000016", 16) + &row("00000032", 4), 2),
+        // Rows are missing between them.
+        (row("00000016", 16) + &row("00000064", 16), 2),
+        (row("00000000", 16) + &row("00000096", 16) + &row("00000144", 16), 2),
+        // xxd -d -c 2, and -c 8: some of their steps are whole rows in hex, too.
+        (row("00000008", 2) + &row("00000010", 2), 2),
+        (row("00000000", 8) + &row("00000008", 8) + &row("00000016", 8), 3),
+        // Past the end of the file, if they are hex.
+        (row("00000112", 16) + &row("00000128", 16), 2),
+    ] {
+        let text = refused_without_touching(dir.path(), LINE, dump.as_bytes());
+        assert!(text.contains("look decimal, as 'xxd -d' prints them"), "{dump}: {text}");
+        assert!(text.contains(&format!("line {line}: ")), "{dump}: {text}");
+        assert!(text.contains("again without -d"), "{text}");
+    }
+}
+
+#[test]
+fn parts_of_a_hex_dump_and_typed_lines_are_taken() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[0x11; 300]);
+    let row = |at: &str, len: usize| format!("{at}: {}\n", "4142 ".repeat(len / 2).trim_end());
+    for dump in [
+        row("00000000", 16) + &row("00000040", 16) + &row("000000a0", 16),
+        row("00000040", 16) + &row("00000010", 16),
+        row("00000010", 16) + &row("00000090", 16) + &row("00000100", 16),
+        row("00000013", 16) + &row("00000023", 16) + &row("00000093", 16),
+        // Cut short by hand.
+        row("00000000", 16) + &row("00000010", 10) + &row("00000020", 16) + &row("00000040", 2),
+        // A letter anywhere says that all are hex.
+        row("00000008", 2) + &row("00000010", 2) + &row("0000001a", 2),
+        row("00000000", 4) + &row("00000007", 2) + &row("0000001a", 2),
+        // Typed, as for `xxd -r`.
+        "2: 43 43 \n8:\t44 44\r\n".to_string(),
+        row("37", 2) + &row("50", 4) + &row("93", 6),
+        row("100", 6) + &row("120", 4),
+        row("00000016", 16),
+    ] {
+        fs::write(&path, [0x11; 300]).unwrap();
+        let told = run_with(dir.path(), LINE, dump.as_bytes());
+        assert!(told.ends_with("exit 0"), "{dump}: {told}");
+    }
+}
+
+#[test]
+fn printed_rows_that_are_no_whole_rows_apart_are_refused() {
+    let dir = scratch();
+    file(dir.path(), "f", &[0x11; 300]);
+    let text = "00000000: 4142 4344  ABCD\n0000001c: 4142 4344  ABCD\n0000002a: 4142 4344  ABCD\n";
+    let text = refused_without_touching(dir.path(), LINE, text.as_bytes());
+    assert!(
+        text.contains("line 3: this row is not a whole number of rows of 4 bytes away"),
+        "{text}"
+    );
+    let overlap = "00000000: 4142 4344  ABCD\n00000002: 4142 4344  ABCD\n";
+    refused_without_touching(dir.path(), LINE, overlap.as_bytes());
+    // Without characters, nobody says that they were printed.
+    let typed = "00000000: 4142 4344\n0000001c: 4142 4344\n0000002a: 4142 4344\n";
+    let told = run_with(dir.path(), LINE, typed.as_bytes());
+    assert!(told.ends_with("exit 0"), "{told}");
+}
+
+#[test]
+fn what_xxd_prints_with_d_is_refused() {
+    let test = "what_xxd_prints_with_d_is_refused";
+    if !has(test, "xxd") {
+        return;
+    }
+    let dir = scratch();
+    let bytes = noise(256);
+    file(dir.path(), "g", &bytes);
+    if !std::process::Command::new("xxd")
+        .args(["-d", "-l", "1", "/dev/zero"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
+        common::skip(test, "this xxd has no -d");
+        return;
+    }
+    for options in [
+        &[][..],
+        &["-l", "32"],
+        &["-c", "1"],
+        &["-c", "2"],
+        &["-c", "5"],
+        &["-c", "6"],
+        &["-c", "8"],
+        &["-c", "32"],
+        &["-s", "7", "-c", "3"],
+    ] {
+        let dump = peer(dir.path(), "xxd", &[&["-d"], options, &["g"]].concat());
+        file(dir.path(), "f", &[0x11; 700]);
+        let text = refused_without_touching(dir.path(), LINE, &dump);
+        assert!(text.contains("as 'xxd -d' prints them"), "{options:?}: {text}");
+        let hex = peer(dir.path(), "xxd", &[options, &["g"]].concat());
+        let told = run_with(dir.path(), LINE, &hex);
+        assert!(told.ends_with("exit 0"), "{options:?}: {told}");
+    }
+}
+
+#[test]
+fn blanks_at_the_end_tabs_and_carriage_returns_say_nothing() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &[0; 300]);
+    let dump = "00000000: 4142 4344 \n00000004:\t4546\t4748\t\n   \n\t\n00000008: 494a 4b4c  \r\n0000000c: 4d4e 4f50\r\n\
+                00000010: 5152 5354 \t\r\n00000014: 5556 5758\t\tUVWX\n00000018: 595a 2020  YZ  \n";
+    let told = run_with(dir.path(), LINE, dump.as_bytes());
+    assert!(told.ends_with("exit 0"), "{told}");
+    assert_eq!(&fs::read(path).unwrap()[..28], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ  ");
+}
+
+#[test]
+fn a_dump_without_format_xxd_is_recognised() {
+    let dir = scratch();
+    file(dir.path(), "f", &[0x11; 300]);
+    for dump in ["00000000: 4142 4344  ABCD\n", "00000010: 41\n", "0000040: 4142 zz  A\n"] {
+        let text = refused_without_touching(dir.path(), "patch f --script -", dump.as_bytes());
+        assert_eq!(text.contains("add --format xxd"), !dump.contains("zz"), "{text}");
+    }
+}

@@ -119,7 +119,7 @@ fn sizes_that_no_file_can_have_are_refused() {
     assert_eq!(
         refused_without_touching(dir.path(), "remap f --size -101", b""),
         "! error: f: cannot shrink by 0x65; the length is 0x64 (100 bytes)\n\
-         !   tip: write 0 to make it empty\n\
+         !   tip: write the new length itself; 0x64 is the present one\n\
          exit 2"
     );
     for size in [

@@ -200,7 +200,7 @@ fn a_range_has_to_be_said() {
     file(dir.path(), "f", &noise(100));
     assert_eq!(
         refused_without_touching(dir.path(), "zero f", b""),
-        "! error: f: which range to zero is not said\n\
+        "! error: f: no range to zero was given\n\
          !   tip: add --range 0x1000..+4K, or --range .. for the whole file\n\
          exit 2"
     );
@@ -276,13 +276,52 @@ fn an_empty_range_changes_nothing() {
     let before = State::of(&path);
     for line in [
         "zero f -n 0",
-        "zero f -o end",
+        "zero f -r end..",
         "zero f -r 5..5 --punch",
         "zero empty -r ..",
     ] {
         assert_eq!(report(dir.path(), line)["changed"], false, "{line}");
     }
     assert_eq!(State::of(&path), before);
+}
+
+#[test]
+fn a_range_without_an_end_is_refused_with_both_ways_to_give_one() {
+    let dir = scratch();
+    file(dir.path(), "f", &[1; 10_000]);
+    for options in ["", " --punch", " --sparsify", " --dry-run", " --method write"] {
+        let text = refused_without_touching(dir.path(), &format!("zero f -o 0x1000{options}"), b"");
+        assert!(text.contains("no end of the range to zero"), "{text}");
+        assert!(
+            text.contains("add --length") && text.contains("write --range 0x1000.. "),
+            "{text}"
+        );
+        let text = refused_without_touching(dir.path(), &format!("zero f{options}"), b"");
+        assert!(text.contains("--range 0x1000..+4K, or --range .. "), "{text}");
+    }
+    let text = refused_without_touching(dir.path(), "zero f -o -16", b"");
+    assert!(text.contains("--range end-0x10.. "), "{text}");
+}
+
+#[test]
+fn a_session_refuses_a_range_without_an_end_before_it_runs_anything() {
+    let dir = scratch();
+    file(dir.path(), "f", &[1; 10_000]);
+    let before = State::of(&dir.path().join("f"));
+    for verb in ["zero -o 0x1000", "zero", "patch 00", "remap"] {
+        let output = mmapctl(dir.path(), &["map", "f", "-c", "patch -o 0 00", "-c", verb])
+            .output()
+            .unwrap();
+        let text = common::check_refusal(verb, &output);
+        assert!(text.contains("f: -c 2: "), "{text}");
+        assert_eq!(State::of(&dir.path().join("f")), before, "{verb}");
+    }
+    let output = mmapctl(dir.path(), &["map", "f", "-c", "-"])
+        .write_stdin("zero -o 0\n")
+        .output()
+        .unwrap();
+    common::check_refusal("zero -o 0, from stdin", &output);
+    assert_eq!(State::of(&dir.path().join("f")), before);
 }
 
 #[test]

@@ -205,7 +205,7 @@ fn an_empty_file_and_an_empty_range_have_nothing_to_free() {
     for line in [
         "zero f -r .. --sparsify",
         "zero g -r 5..5 --sparsify",
-        "zero g -o end --sparsify",
+        "zero g -r end.. --sparsify",
     ] {
         assert_eq!(report(dir.path(), line)["freed"], 0, "{line}");
     }

@@ -15,6 +15,8 @@ use crate::mapping::Region;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
 use std::path::Path;
 
+pub(crate) use options::duration;
+
 /// Makes [`Verb`] of a list of verbs: the variant, the file, and what `mmapctl --help` says of it.
 ///
 /// By hand rather than by clap's derive, so that only the verb in use is built: the options of all six would take
@@ -134,6 +136,11 @@ impl Deed {
     pub(crate) fn stores(&self) -> bool {
         self.options().stores()
     }
+
+    /// Refuses options that say too little, or contradict each other, before any file is looked at.
+    pub(crate) fn check_options(&self) -> anyhow::Result<()> {
+        self.options().check_options()
+    }
 }
 
 /// A verb's options: what to do to a region, wherever that came from.
@@ -144,6 +151,11 @@ trait OnRegion {
     /// Whether it takes a mapping that stores, and the rules for writers.
     fn stores(&self) -> bool {
         false
+    }
+
+    /// Refuses options that say too little, or contradict each other, before any file is looked at.
+    fn check_options(&self) -> anyhow::Result<()> {
+        Ok(())
     }
 }
 

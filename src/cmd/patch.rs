@@ -138,6 +138,10 @@ impl OnRegion for Options {
         !self.dry_run && self.diff.is_none()
     }
 
+    fn check_options(&self) -> anyhow::Result<()> {
+        self.asked()
+    }
+
     /// Compares, and stores unless told otherwise.
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
         self.asked()?;
@@ -298,7 +302,25 @@ impl Options {
             "see what is there with 'mmapctl cat {} --range {around:#x}..+16 -x'",
             job.file()
         );
-        Failure::new(Exit::No, message).tip(tip)
+        let in_json = |one: &Mismatch| {
+            let (edit, line) = match one.origin {
+                Origin::Arguments => (None, None),
+                Origin::Option(number) => (Some(number), None),
+                Origin::Line(number) => (None, Some(number)),
+            };
+            json!({
+                "offset": one.offset,
+                "found": const_hex::encode(&one.found),
+                "expected": const_hex::encode(&one.expected),
+                "edit": edit,
+                "line": line,
+            })
+        };
+        let list: Vec<_> = mismatches.iter().map(in_json).collect();
+        Failure::new(Exit::No, message)
+            .tip(tip)
+            .field("offset", around)
+            .field("mismatches", list)
     }
 }
 
@@ -380,8 +402,8 @@ fn print_diff(region: &mut Region, other: &Path, job: Job<'_>) -> anyhow::Result
     let mut differing = 0;
     let told = diff(
         region,
-        &job.file(),
         &mut theirs,
+        (&job.file(), &quoted(other)),
         |text| match &mut script {
             Some(script) => script.text(&String::from_utf8_lossy(text)),
             None => report::out(text),

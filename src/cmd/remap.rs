@@ -95,6 +95,10 @@ impl OnRegion for Options {
         self.view.writes() || !self.live.keep_file && self.size.is_some()
     }
 
+    fn check_options(&self) -> anyhow::Result<()> {
+        self.asked()
+    }
+
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
         self.asked()?;
         if self.view.is_given() {
@@ -192,6 +196,6 @@ fn unchanged(region: &Region, before: Option<u64>, error: mapping::Error) -> any
     if region.backing().usage().is_ok_and(|now| now.len == before) {
         return Err(error).context("its length was not changed");
     }
-    let tip = format!("look at its length with 'stat', and set it with --size {before}");
+    let tip = format!("its length was {before} bytes; 'mmapctl map FILE' shows what it is now");
     Err(error).or_fail(|| Failure::new(Exit::InDoubt, "in doubt: its length may have changed").tip(tip))
 }

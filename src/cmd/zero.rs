@@ -89,7 +89,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let job = Job::on(&args.file, globals);
     let work = || {
         // Before the file is opened, and waited for.
-        args.options.asked()?;
+        args.options.check()?;
         let (mut region, recovered) = if args.options.stores() {
             args.writer.open(&args.file, globals)?
         } else {
@@ -108,8 +108,12 @@ impl OnRegion for Options {
         !self.dry_run
     }
 
+    fn check_options(&self) -> anyhow::Result<()> {
+        self.check()
+    }
+
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
-        self.asked()?;
+        self.check()?;
         let (span, plan) = self.plan(region)?;
         if self.sync && !self.dry_run {
             settle(region.backing(), job.journal).or_fail(|| Failure::trouble("nothing was written"))?;
@@ -162,15 +166,22 @@ fn allocated(report: Report, usage: Change) -> Report {
 }
 
 impl Options {
-    /// Refuses, before any file is opened, to guess that the whole of it is meant.
-    fn asked(&self) -> anyhow::Result<()> {
-        if !self.place.is_given() {
-            let failure = Failure::trouble("which range to zero is not said");
-            return Err(failure
-                .tip("add --range 0x1000..+4K, or --range .. for the whole file")
-                .into());
-        }
-        Ok(())
+    /// Refuses, before any file is opened, to guess how much of it is meant.
+    fn check(&self) -> anyhow::Result<()> {
+        let (failure, tip) = match &self.place.offset {
+            _ if self.place.has_end() => return Ok(()),
+            None => (
+                "no range to zero was given",
+                "add --range 0x1000..+4K, or --range .. for the whole file".to_string(),
+            ),
+            Some(offset) => (
+                "no end of the range to zero was given",
+                format!(
+                    "add --length, such as --length 4K, or write --range {offset}.. to zero everything up to the end"
+                ),
+            ),
+        };
+        Err(Failure::trouble(failure).tip(tip).into())
     }
 
     /// What both ways report.

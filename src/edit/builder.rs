@@ -437,7 +437,7 @@ impl Builder {
                     plural(cut.len(), "byte")
                 ));
                 return Err(failure
-                    .tip(format!("'mmapctl remap FILE --size {after:#x}' cuts them off for good"))
+                    .tip("a script keeps what it cuts off; remap --size cuts without keeping")
                     .into());
             }
             // What is cut off is an edit like any other: kept, put back if need be, and written into undo scripts.
@@ -596,8 +596,7 @@ fn unfilled(place: Span, given: &str) -> Failure {
         "the range {place} takes {}, and {given} came",
         plural(place.len(), "byte")
     );
-    Failure::trouble(message)
-        .tip("give --offset alone to write as many as there are, or fill:00:LENGTH to clear the rest")
+    Failure::trouble(message).tip("give --offset alone to write as many as there are")
 }
 
 fn unequal(old: u64, new: u64) -> Failure {

@@ -19,16 +19,15 @@ const LONG: u64 = 64 << 20;
 const CHUNK: u64 = 256 << 10;
 const AHEAD: usize = 8;
 
-/// Writes the script that turns `from`, a file that one types as `name`, into `to`; gives the number of bytes that
-/// differ.
+/// Writes the script that turns `from` into `to`, files that one types as `names`; gives the number of bytes that differ.
 ///
 /// # Errors
 /// A file that is mapped in part, for a script is one of a whole file; files of different length; what keeps either from
 /// being read.
 pub fn diff(
     from: &mut Region,
-    name: &str,
     to: &mut Region,
+    (name, other_name): (&str, &str),
     sink: impl FnMut(&[u8]) -> anyhow::Result<()>,
     step: &mut Step<'_>,
 ) -> anyhow::Result<u64> {
@@ -40,8 +39,7 @@ pub fn diff(
     if span != other {
         let message = format!("it has {} bytes, the other {}", span.len(), other.len());
         let tip = format!(
-            "make the lengths equal with 'mmapctl remap {name} --size {:#x}'",
-            other.len()
+            "--diff takes two files of the same length; 'cmp {name} {other_name}' shows where they differ first"
         );
         return Err(Failure::trouble(message).tip(tip).into());
     }

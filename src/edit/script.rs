@@ -5,7 +5,8 @@ use super::builder::{Builder, Source};
 use super::plain::Plain;
 use super::plan::Origin;
 use super::value::Value;
-use crate::exit::Failure;
+use super::xxd::is_row;
+use crate::exit::{Failure, Layer};
 use crate::quantity;
 use anyhow::Context;
 use std::ffi::OsStr;
@@ -51,7 +52,12 @@ fn read_lines(text: &[u8], before: u32, builder: &mut Builder) -> anyhow::Result
         if plain.read(line) && builder.add_plain(&plain, number - 1)? {
             return Ok(());
         }
-        line_of(line, builder, Origin::Line(number))
+        line_of(line, builder, Origin::Line(number)).or_else(|error| match is_row(line) {
+            true => Err(error).or_fail(|| {
+                Failure::trouble("this looks like a line of an xxd dump").tip("add --format xxd to apply a dump")
+            }),
+            false => Err(error),
+        })
     })
 }
 

@@ -300,6 +300,9 @@ fn unescape(text: &[u8]) -> Result<Vec<u8>, Refusal> {
             return refuse("the text ends in a backslash", ESCAPES);
         };
         rest = tail;
+        if *escape == b'0' && rest.first().is_some_and(u8::is_ascii_digit) {
+            return refuse_octal(rest);
+        }
         let simple = b"n\nt\tr\r0\0a\x07b\x08e\x1bf\x0cv\x0b\\\\''\"\"".as_slice();
         if let Some(pair) = simple.chunks(2).find(|pair| pair[0] == *escape) {
             out.push(pair[1]);
@@ -336,6 +339,22 @@ fn unescape(text: &[u8]) -> Result<Vec<u8>, Refusal> {
     Ok(out)
 }
 
+/// Refuses `\0` before a digit. C and printf read up to three octal digits there, and Rust a NUL and the digits, so either
+/// reading would store bytes that some of its users did not mean.
+fn refuse_octal<T>(rest: &[u8]) -> Result<T, Refusal> {
+    let octal = rest.iter().take(2).take_while(|digit| (b'0'..=b'7').contains(*digit));
+    let (byte, len) = octal.fold((0, 0), |(byte, len), digit| (byte * 8 + (digit - b'0'), len + 1));
+    let shown: String = rest.iter().take(len.max(1)).copied().map(char::from).collect();
+    let one_byte = match len {
+        0 => String::new(),
+        _ => format!(r", or \x{byte:02x} for the byte with the octal number {shown}"),
+    };
+    refuse(
+        format!(r"'\0{shown}' could be a NUL and then '{shown}', or an octal number as in C"),
+        format!(r"write \x00{shown} for a NUL and then '{shown}'{one_byte}"),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,6 +381,7 @@ mod tests {
             (r"text:V1\n", b"V1\n"),
             ("text:a:b", b"a:b"),
             (r"text:\x41\u{20ac}\\", "A€\\".as_bytes()),
+            (r"text:1\0a\0\x31\\01", b"1\0a\x001\\01"),
             ("cstr:ab", b"ab\0"),
             ("cstr:", b"\0"),
             ("u8:1,2,0xff", &[1, 2, 255]),
@@ -424,6 +444,11 @@ mod tests {
             (r"text:\u{+41}", "known are"),
             (r"text:\u{-0}", "known are"),
             (r"text:\u{}", "known are"),
+            (r"text:1\0532", r"write \x0053 for a NUL and then '53', or \x2b "),
+            (r"cstr:\07", r"or \x07 "),
+            (r"text:\012x", r"or \x0a "),
+            (r"text:\08", r"write \x008 for a NUL and then '8'"),
+            (r"text:\000", r"or \x00 for"),
             ("f32le:1e99", "f64le:"),
             ("f64le:x", "1.5"),
             ("@", "@PATH"),

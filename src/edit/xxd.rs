@@ -4,21 +4,26 @@
 //! against the bytes. They tell one thing all the same: dumps of `xxd -b` and `xxd -e`, whose digits look like hex and
 //! mean other bytes.
 
+mod rows;
+
 use super::builder::Builder;
 use super::plan::Origin;
 use super::script::each_line;
 use crate::exit::Failure;
+use rows::Rows;
 use std::io::BufRead;
 
 /// Reads a dump as `xxd` writes it: `00000040: 7405 9090  t...`.
 ///
 /// # Errors
-/// A line that is none of a dump's; dumps of bits (`xxd -b`) and of turned groups (`xxd -e`).
+/// A line that is none of a dump's; dumps of bits (`xxd -b`), of turned groups (`xxd -e`) and of decimal offsets
+/// (`xxd -d`).
 pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> anyhow::Result<()> {
     let mut bytes = Vec::new();
     let mut order = Order::default();
-    each_line(source, 0, |number, line| {
-        if line.is_empty() {
+    let mut rows = Rows::default();
+    let read = each_line(source, 0, |number, line| {
+        if line.trim_ascii().is_empty() {
             return Ok(());
         }
         let Some(row) = row(line, &mut bytes) else {
@@ -26,7 +31,7 @@ pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> anyhow::Res
                 .escape_debug()
                 .to_string();
             let failure = Failure::trouble(format!("'{shown}' is not a line of an xxd dump"));
-            let tip = "a line is OFFSET: HEX, as 'xxd' and 'mmapctl cat -f xxd' print it; two spaces end the hex";
+            let tip = "a line is OFFSET: HEX, as xxd and cat -f xxd print it; two spaces end the hex";
             return Err(failure.tip(tip).into());
         };
         if row.is_bits() {
@@ -40,20 +45,39 @@ pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> anyhow::Res
             return Err(Failure::trouble(message).tip(tip).into());
         }
         order.see(&row, &bytes);
+        rows.see(&row, bytes.len() as u64, number);
         builder.add_bytes(row.at, None, &bytes, Origin::Line(number))
-    })?;
+    });
+    // Decimal offsets read as hex soon lie past the end of the file: the cause is the better message.
+    rows.check_radix()?;
+    read?;
     if order.is_turned() {
         let failure = Failure::trouble("the bytes of each group are turned round, as 'xxd -e' prints them");
         let tip = "dump it again without -e; if the bytes are right as they stand, take the characters away";
         return Err(failure.tip(tip).into());
     }
-    Ok(())
+    rows.check_gaps()
+}
+
+/// Whether a line that is no edit of a script may be a row of a dump: its offset is padded with zeros, as xxd does it.
+pub(super) fn is_row(line: &[u8]) -> bool {
+    row(line, &mut Vec::new()).is_some_and(|row| row.digits.len() >= PADDED)
+}
+
+/// xxd prints at least so many digits of an offset; older ones print seven, today's eight.
+const PADDED: usize = 7;
+
+/// What stands between two groups: as in Vim's own xxd, a tab is as good as a blank.
+fn is_blank(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 /// One row, taken apart.
 struct Row<'a> {
     at: u64,
-    /// The groups of digits, with one space between them.
+    /// The digits of the offset.
+    digits: &'a [u8],
+    /// The groups of digits, with one blank between them.
     hex: &'a [u8],
     /// What follows them: at least two spaces and the characters, or nothing.
     tail: &'a [u8],
@@ -67,12 +91,14 @@ fn row<'a>(line: &'a [u8], bytes: &mut Vec<u8>) -> Option<Row<'a>> {
         return None;
     }
     let at = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    let rest = rest.strip_prefix(b" ")?;
+    let rest = rest.split_first().filter(|(first, _)| is_blank(first))?.1;
     // Two spaces end the hex; a full row may have but one before its characters, never fewer.
-    let end = rest.windows(2).position(|pair| pair == b"  ").unwrap_or(rest.len());
-    let (hex, tail) = rest.split_at(end);
+    let end = rest.windows(2).position(|pair| pair.iter().all(is_blank));
+    let (hex, tail) = rest.split_at(end.unwrap_or(rest.len()));
+    // One blank, or a carriage return, at the end of the line says nothing.
+    let hex = hex.trim_ascii_end();
     bytes.clear();
-    for group in hex.split(|byte| *byte == b' ') {
+    for group in hex.split(is_blank) {
         if group.is_empty() || group.len() % 2 == 1 {
             return None;
         }
@@ -81,25 +107,25 @@ fn row<'a>(line: &'a [u8], bytes: &mut Vec<u8>) -> Option<Row<'a>> {
             bytes.push((digit(0)? << 4 | digit(1)?) as u8);
         }
     }
-    Some(Row { at, hex, tail })
+    Some(Row { at, digits, hex, tail })
 }
 
 impl<'a> Row<'a> {
     fn groups(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.hex.split(|byte| *byte == b' ')
+        self.hex.split(is_blank)
     }
 
-    /// The characters, if there are `count` of them, behind nothing but spaces.
+    /// The characters, if there are `count` of them, after nothing but blanks.
     fn characters(&self, count: usize) -> Option<&'a [u8]> {
         let (gap, characters) = self.tail.split_at_checked(self.tail.len().checked_sub(count)?)?;
-        (gap.len() >= 2 && gap.iter().all(|byte| *byte == b' ')).then_some(characters)
+        (gap.len() >= 2 && gap.iter().all(is_blank)).then_some(characters)
     }
 
     /// What looks like another group, behind the end of `count` bytes: the last row of `xxd -e` has a gap before a group
     /// that is not full. Characters can look like it, too, but are then as many as the bytes, or fewer.
     fn more_hex(&self, count: usize) -> Option<&'a [u8]> {
         let tail = self.tail.trim_ascii_start();
-        let word = tail.split(|byte| *byte == b' ').next()?;
+        let word = tail.split(is_blank).next()?;
         let hex = word.len().is_multiple_of(2) && word.iter().all(u8::is_ascii_hexdigit);
         (hex && tail.len() > count && self.characters(count).is_none()).then_some(word)
     }
@@ -178,6 +204,16 @@ mod tests {
         assert_eq!(bytes, [0x74, 5, 0x90]);
         assert_eq!(at(b"100000000: ff", &mut bytes), Some(1 << 32));
         assert_eq!(bytes, [0xff]);
+        for line in [
+            &b"8: 44 45 "[..],
+            b"8:\t44 45",
+            b"8: 44\t45\t",
+            b"8: 44 45\r",
+            b"8: 44 45 \t \r",
+        ] {
+            assert_eq!(row(line, &mut bytes).map(|row| row.at), Some(8), "{line:?}");
+            assert_eq!(bytes, [0x44, 0x45], "{line:?}");
+        }
     }
 
     #[test]
@@ -196,6 +232,9 @@ mod tests {
             "0: ",
             ": 74",
             "0:  74",
+            "0: \t74",
+            "0: 74 5\t",
+            "0: 7\r",
         ];
         for line in bad {
             assert!(row(line.as_bytes(), &mut Vec::new()).is_none(), "{line}");

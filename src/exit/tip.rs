@@ -1,6 +1,7 @@
 //! What to type when something is wrong: a tip for each cause that the core reports, with names that can be pasted.
 
 use crate::mapping::{Cause, Hindrance, Limit, Protection, Refusal, Unmappable};
+use crate::quantity::{Offset, Range, Size};
 use nix::errno::Errno;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -11,10 +12,8 @@ pub(super) fn of(cause: &Cause, path: Option<&Path>) -> Option<String> {
     let tip = match cause {
         Cause::Sys(Errno::ENOENT) => {
             let folder = path.and_then(there).unwrap_or(Path::new("."));
-            format!(
-                "'ls {}' shows what is there; a new file, which no verb makes, comes by 'truncate -s 64K {file}'",
-                quoted(folder)
-            )
+            let meant = path.and_then(Path::to_str).and_then(meant_by);
+            meant.unwrap_or_else(|| format!("'ls {}' shows what is there; no verb makes a new file", quoted(folder)))
         }
         Cause::Sys(Errno::ENOTDIR) => {
             let part = path.and_then(there).map_or(file, quoted);
@@ -45,7 +44,9 @@ pub(super) fn of(cause: &Cause, path: Option<&Path>) -> Option<String> {
         }
         Cause::Full(_) => format!("make room: 'df -h {file}'"),
         Cause::Shrunk { .. } | Cause::Vanished => "another process cut the file short; run again when it is done".into(),
-        Cause::PastEnd { .. } => format!("see its length with 'stat {file}'; grow it with 'mmapctl remap {file} --size +4K'"),
+        Cause::PastEnd { .. } => {
+            format!("'stat {file}' shows its length; patch --grow lets edits reach past the end, and remap --size moves the end")
+        }
         Cause::Protection(Protection::NeverReachesFile) => "map the file with --shared".into(),
         Cause::Protection(Protection::PrivateResize) => {
             "map it with --shared, or resize the mapping alone with --keep-file".into()
@@ -57,7 +58,7 @@ pub(super) fn of(cause: &Cause, path: Option<&Path>) -> Option<String> {
         Cause::Protection(Protection::ReadOnly | Protection::FileReadOnly) => "map it with --prot rw, or leave out --prot".into(),
         Cause::Protection(Protection::NoRead) => "map it with --prot r, or leave out --prot".into(),
         Cause::NotMapped(_) => "give a range within it, or map more of the file".into(),
-        Cause::AddressTaken(_) => "leave out --address, or see what is where: mmapctl map FILE -c '! cat /proc/$MMAPCTL_PID/maps'".into(),
+        Cause::AddressTaken(_) => format!("leave out --address, or see what is where: mmapctl map {file} -c '! cat /proc/$MMAPCTL_PID/maps'"),
         Cause::Unaligned(address, page) => {
             format!("write --address {:#x}", (*address as u64 / page * page).max(16 * page))
         }
@@ -67,14 +68,16 @@ pub(super) fn of(cause: &Cause, path: Option<&Path>) -> Option<String> {
         Cause::Unmappable(Unmappable::CharDevice) if path.is_some_and(may_have_registers) => {
             format!("its bytes come by read(2): 'cat {file}'; registers that it lets one map, by 'mmapctl cat {file} --range 0x0..+4 --access 4'")
         }
+        // What is read from it is gone for everybody else.
+        Cause::Unmappable(Unmappable::Fifo) => "its bytes come by read(2) alone, and each of them once".into(),
         Cause::Unmappable(_) => format!("its bytes come by read(2) alone: 'cat {file}'"),
-        Cause::Refused(Refusal::SetId) => format!("drop the bit with 'chmod ug-s {file}', or add --force"),
+        Cause::Refused(Refusal::SetId) => "add --force to write to it; the bit stays set".into(),
         Cause::Refused(Refusal::ReadOnlyMode) => format!("allow it with 'chmod u+w {file}', or add --force"),
         Cause::DeviceMemory => format!("give the width, such as --access 4: 'mmapctl cat {file} --range 0x0..+4 --access 4'"),
         Cause::Bus => "it may be powered down, or gone: see 'dmesg'".into(),
         Cause::Refused(Refusal::BlockDevice | Refusal::CharDevice) => "add --force if you are sure that it is the right device".into(),
         Cause::Refused(Refusal::BusyBlockDevice) => {
-            "unmount it first ('lsblk' shows where it is in use); --force writes all the same, and may destroy a mounted file system".into()
+            "unmount it first: 'lsblk' shows where it is in use".into()
         }
         Cause::Locked => format!("'lslocks' and 'fuser -v {file}' show by whom; a verb that writes waits longer with --lock-timeout 60s"),
         Cause::Limit(limit) => remedy(limit),
@@ -112,6 +115,33 @@ fn remedy(limit: &Limit) -> String {
 
 pub(super) fn in_folder(path: &Path) -> String {
     format!("name a file in it: 'ls {}' shows them", quoted(path))
+}
+
+/// A tip with the file's name in the commands that say FILE.
+pub(super) fn with_file(tip: &str, path: Option<&Path>) -> String {
+    let Some(path) = path.map(quoted) else {
+        return tip.to_string();
+    };
+    let verbs = ["map", "cat", "patch", "sync", "zero", "remap"];
+    verbs.iter().fold(tip.to_string(), |tip, verb| {
+        tip.replace(&format!("mmapctl {verb} FILE"), &format!("mmapctl {verb} {path}"))
+    })
+}
+
+/// What a word was meant for that stands where a FILE belongs, and that no file has for its name.
+fn meant_by(word: &str) -> Option<String> {
+    let tip = if word == "-" {
+        "stdin cannot be mapped: save it in a file first, and name that".to_string()
+    } else if word.contains("..") && word.parse::<Range>().is_ok() {
+        format!("if it is a range, write --range {word}")
+    } else if word.starts_with(|first: char| first.is_ascii_digit()) && word.parse::<Offset>().is_ok() {
+        format!("if it is a place in the file, write --offset {word}; if it is how many bytes, --length {word}")
+    } else if word.parse::<Size>().is_ok() {
+        "if it is a change of the length, 'mmapctl remap --help' has --size".to_string()
+    } else {
+        return None;
+    };
+    Some(tip)
 }
 
 /// The nearest there is on the way to `path`.

@@ -1,6 +1,8 @@
 //! What the integration tests share: running mmapctl, scratch files, file systems to mount, visible skips.
 #![allow(dead_code)] // each test binary uses a part
 
+pub mod tips;
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -43,7 +45,9 @@ pub fn run(dir: &Path, line: &str) -> String {
 /// As [`run`], with `input` on stdin.
 pub fn run_with(dir: &Path, line: &str, input: &[u8]) -> String {
     let mut command = mmapctl(dir, &line.split(' ').collect::<Vec<_>>());
-    told(&command.write_stdin(input).output().expect("mmapctl runs"))
+    let text = told(&command.write_stdin(input).output().expect("mmapctl runs"));
+    tips::type_in_a_copy(dir, &text);
+    text
 }
 
 /// The text form of an outcome; see [`run`].
@@ -56,10 +60,12 @@ pub fn told(output: &Output) -> String {
     for line in String::from_utf8_lossy(&output.stderr).lines() {
         text += &format!("! {line}\n");
     }
-    match (output.status.code(), output.status.signal()) {
+    let text = match (output.status.code(), output.status.signal()) {
         (Some(code), _) => text + &format!("exit {code}"),
         (None, signal) => text + &format!("signal {}", signal.unwrap_or(0)),
-    }
+    };
+    tips::check(&text);
+    text
 }
 
 /// A folder that goes away with the test.
@@ -396,7 +402,9 @@ pub fn refused(dir: &Path, line: &str, input: &[u8]) -> String {
     let soon = std::time::Duration::from_secs(5);
     let mut command = mmapctl(dir, &line.split(' ').collect::<Vec<_>>());
     let output = command.write_stdin(input).timeout(soon).output().expect("mmapctl runs");
-    check_refusal(line, &output)
+    let text = check_refusal(line, &output);
+    tips::type_in_a_copy(dir, &text);
+    text
 }
 
 /// As [`refused`], and the file `f` of `dir` is not moved by it.

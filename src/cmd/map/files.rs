@@ -202,6 +202,11 @@ impl Walk<'_> {
             if name.last() == Some(&end) {
                 name.pop();
             }
+            if name.contains(&0) {
+                let failure =
+                    Failure::trouble("a name in it has a NUL, as between the names that 'find -print0' writes");
+                return Err(failure.tip("add -0, for names that end with a NUL")).in_file(list);
+            }
             if !name.is_empty() {
                 self.named(Path::new(OsStr::from_bytes(&name)), visit)?;
             }

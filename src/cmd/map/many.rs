@@ -102,7 +102,7 @@ impl Args {
         self.files.check()?;
         let (message, tip) = if !self.session.is_empty() {
             let message = "a session works on one mapping, and this is about several files";
-            (message, "run 'mmapctl map FILE -c VERB' for each")
+            (message, "run one session for each file")
         } else if self.map_as.has_address() {
             (
                 "--address is for one mapping, and this is about several files",

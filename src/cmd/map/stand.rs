@@ -105,7 +105,7 @@ impl Stand {
 fn tell_fd(fd: i32) -> anyhow::Result<()> {
     let failed = || {
         Failure::trouble(format!("cannot write to the file descriptor {fd} of --ready-fd"))
-            .tip("open it in the shell that starts mmapctl: mmapctl map FILE --hold --ready-fd 3 3> ready")
+            .tip("open it in the shell that starts mmapctl: 'mmapctl map FILE --hold --ready-fd 3 3>&1'")
     };
     // Opened anew, because a descriptor of unknown origin is nobody's to own; but with no right that it has not.
     if !may_write(fd) {

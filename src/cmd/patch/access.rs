@@ -54,7 +54,7 @@ impl Options {
         }
         if edits.len_after != facts.len {
             let failure = Failure::trouble("--access does not change the length of a file");
-            return Err(failure.tip("take the 'size A -> B' line out of the script").into());
+            return Err(failure.tip("take the line with the new size out of the script").into());
         }
         if self.sync && facts.device_memory {
             let failure = Failure::trouble("a device has no cached pages that --sync could write to it");
@@ -134,7 +134,7 @@ fn needs_to_read(what: &str) -> Failure {
     Failure::trouble(format!(
         "{what} has to read the bytes that are there, and --access reads nothing"
     ))
-    .tip("leave one of the two out; 'mmapctl cat FILE --range RANGE --access 4' reads a register")
+    .tip("leave one of the two out; cat --access 4 reads a register")
 }
 
 /// Refuses an edit that depends on what is there.

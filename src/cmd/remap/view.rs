@@ -146,7 +146,7 @@ impl View {
         if facts.len == 0 {
             let failure = Failure::trouble("it is empty: there are no pages to arrange");
             return Err(failure
-                .tip("'mmapctl remap FILE --size +4K' makes an empty file longer")
+                .tip("a file gets pages by --size, or by what is written into it")
                 .into());
         }
         let pages = self.unit.unwrap_or(1);
@@ -287,7 +287,7 @@ fn to_file(region: &mut Region, layout: &Layout, path: &Path, job: Job<'_>) -> a
     let out = NewFile {
         file: opened.map_err(|error| {
             let tip = match error.kind() {
-                ErrorKind::AlreadyExists => "--to takes a file that is not there yet: name another, or remove this one",
+                ErrorKind::AlreadyExists => "--to takes a file that is not there yet: name another",
                 _ => "--to takes the path of a new file, in a folder that is there",
             };
             Failure::trouble(format!("cannot make '{name}': {}", describe(&error))).tip(tip)

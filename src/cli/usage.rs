@@ -1,0 +1,223 @@
+//! Mistakes on a command line: what is wrong, and what to type instead. clap's own suggestions are not passed on: it
+//! proposes `-- --value` for an unknown option, which would store that text into the file.
+
+use super::words::{OPTIONS, REPORTS, Takes, VERBS};
+use crate::cmd::{Verb, duration};
+use crate::exit::quoted;
+use crate::quantity::{Offset, Qty, Range, Size};
+use clap::Subcommand;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::ffi::OsString;
+use std::path::Path;
+
+/// What was typed, with the program's name or, in a session, without it.
+pub(super) struct Typed {
+    words: Vec<String>,
+    /// The file is given by the session.
+    in_session: bool,
+}
+
+impl Typed {
+    pub(super) fn new(words: &[OsString], in_session: bool) -> Typed {
+        Typed {
+            words: words.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            in_session,
+        }
+    }
+
+    /// A value that stands apart from an option whose value is joined to it by '=', and would be taken for a file: the
+    /// message and the tip.
+    pub(super) fn detached_value(&self) -> Option<(String, String)> {
+        let end = self.words.iter().position(|word| word == "--");
+        let words = &self.words[..end.unwrap_or(self.words.len())];
+        let verb = self.verb().filter(|verb| ["map", "cat"].contains(verb))?;
+        for (index, pair) in words.windows(2).enumerate() {
+            let [option, value] = pair else { continue };
+            let fits = match option.as_str() {
+                "--hold" | "--watch" => duration(value).is_ok(),
+                "--lock" => ["now", "on-fault"].contains(&value.as_str()),
+                "--huge" => value.parse::<Qty>().is_ok(),
+                "--memfd" => !value.starts_with('-'),
+                _ => false,
+            };
+            // As the value of another option, it is none itself.
+            let is_value = index > 0 && matches!(words[index - 1].as_str(), "-c" | "--script" | "--files-from");
+            // A file of that name may well be meant, but with --memfd there is none.
+            let is_file = option != "--memfd" && Path::new(value).symlink_metadata().is_ok();
+            if fits && !is_value && !is_file && (verb == "map" || option == "--watch") {
+                return Some((
+                    format!("{option} takes its value after a '=', and '{value}' would be a FILE"),
+                    format!("write {option}={}", quoted(Path::new(value))),
+                ));
+            }
+        }
+        None
+    }
+
+    /// What to say of an unknown verb, an unknown option, or a word too many; `None` for other mistakes.
+    pub(super) fn explain(&self, error: &clap::Error) -> Option<String> {
+        match error.kind() {
+            ErrorKind::InvalidSubcommand => {
+                Some(self.unknown_verb(text(error, ContextKind::InvalidSubcommand)?, error))
+            }
+            ErrorKind::UnknownArgument => {
+                let word = text(error, ContextKind::InvalidArg)?;
+                Some(match word.strip_prefix('-') {
+                    Some(_) => self.unknown_option(word, error),
+                    None => self.extra_word(word),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// For a VALUE that was refused for being a number, where no place to write to was given: the place that it may be.
+    pub(super) fn place_for(&self, value: &str) -> Option<String> {
+        let is_place = |word: &String| {
+            ["-o", "-r", "-e", "--offset", "--range", "--find", "--edit", "--script"]
+                .iter()
+                .any(|option| word.starts_with(option))
+        };
+        let placed = self.words.iter().any(is_place) || self.verb() != Some("patch");
+        let is_number = value.starts_with("0x") && value.parse::<Offset>().is_ok();
+        (is_number && !placed).then(|| format!("if it is the place to write to, write --offset {value}"))
+    }
+
+    fn verb(&self) -> Option<&str> {
+        let words = self.words.iter().skip(usize::from(!self.in_session));
+        words.map(String::as_str).find(|word| Verb::has_subcommand(word))
+    }
+
+    fn help(&self) -> String {
+        match self.verb() {
+            Some(verb) => format!("see 'mmapctl {verb} --help'"),
+            None => "see 'mmapctl --help'".to_string(),
+        }
+    }
+
+    /// The word after the `nth`, if there is one and it is no option.
+    fn argument_after(&self, nth: usize) -> Option<&str> {
+        let next = self.words.get(nth + 1).map(String::as_str);
+        next.filter(|word| !word.starts_with('-'))
+    }
+
+    fn unknown_verb(&self, word: &str, error: &clap::Error) -> String {
+        let lower = word.to_lowercase();
+        let names = |list: &str| list.split(' ').any(|name| name == lower);
+        let at = self.words.iter().position(|typed| typed == word);
+        let file = at
+            .and_then(|at| self.argument_after(at))
+            .map(|file| quoted(Path::new(file)));
+        let file = file.as_deref().unwrap_or("FILE");
+        let tip = VERBS.iter().find(|(list, ..)| names(list)).map(|(.., how)| *how);
+        let report = names(REPORTS).then_some("'mmapctl map FILE' shows how a file lives in memory");
+        match tip.or(report) {
+            Some(how) if self.in_session => how.replace("'mmapctl cat FILE -x'", "cat -x").replace(
+                "'mmapctl map FILE' shows how a file lives",
+                "map shows how the mapping lives",
+            ),
+            Some(how) => how.replace("FILE", file),
+            None => match suggested(error, ContextKind::SuggestedSubcommand).or_else(|| suggested_option_verb(word)) {
+                Some(verb) => format!("did you mean {verb}? See 'mmapctl {verb} --help'"),
+                None => "the verbs are map, cat, patch, sync, zero and remap: see 'mmapctl --help'".to_string(),
+            },
+        }
+    }
+
+    fn unknown_option(&self, word: &str, error: &clap::Error) -> String {
+        let verb = self.verb().unwrap_or_default();
+        let name = word.split('=').next().unwrap_or(word);
+        let fits = |(names, verbs, ..): &&(&str, &str, &str, Takes)| {
+            let of_verb = *verbs == "*" && verb != "remap" || verbs.split(' ').any(|name| name == verb);
+            of_verb && names.split(' ').any(|known| known == name)
+        };
+        if let Some((_, _, instead, takes)) = OPTIONS.iter().find(fits) {
+            let value = self.value_of(name).filter(|value| takes.admits(value));
+            let example = match (takes, &value) {
+                (Takes::Nothing, _) => String::new(),
+                (_, Some(value)) => format!(" {value}"),
+                (Takes::Offset, None) => " 0x40".to_string(),
+                (Takes::Length, None) => " 16".to_string(),
+                (Takes::Size, None) => " +4K".to_string(),
+            };
+            return format!("{instead}{example}; {}", self.help());
+        }
+        // Of what looks alike, help is never meant.
+        match suggested(error, ContextKind::SuggestedArg).filter(|option| option != "--help") {
+            Some(option) => format!("did you mean {option}? {}", capital(&self.help())),
+            None => self.help(),
+        }
+    }
+
+    /// The value of an option, joined to it or after it.
+    fn value_of(&self, name: &str) -> Option<String> {
+        let (at, word) = self.words.iter().enumerate().find(|(_, word)| word.starts_with(name))?;
+        let joined = word[name.len()..].trim_start_matches('=');
+        match joined {
+            "" => self.argument_after(at).map(str::to_string),
+            joined => Some(joined.to_string()),
+        }
+    }
+
+    /// A word that is neither a verb nor an option, where none is taken.
+    fn extra_word(&self, word: &str) -> String {
+        let verb = self.verb().unwrap_or_default();
+        let at = self.words.iter().rposition(|typed| typed == word);
+        if verb == "remap" && word.parse::<Size>().is_ok() {
+            return format!("write --size {word}");
+        }
+        if verb != "remap" && word.parse::<Range>().is_ok() {
+            return format!("write --range {word}");
+        }
+        if verb != "remap" && word.parse::<Offset>().is_ok() {
+            let length = at
+                .and_then(|at| self.argument_after(at))
+                .filter(|next| Takes::Length.admits(next));
+            return format!("write --offset {word} --length {}", length.unwrap_or("16"));
+        }
+        if self.in_session {
+            return format!("verbs are written as for mmapctl itself, without FILE; {}", self.help());
+        }
+        match verb {
+            "" => self.help(),
+            verb => format!("{verb} takes one FILE; {}", self.help()),
+        }
+    }
+}
+
+impl Takes {
+    fn admits(self, value: &str) -> bool {
+        match self {
+            Takes::Nothing => false,
+            Takes::Offset => value.parse::<Offset>().is_ok(),
+            Takes::Length => value.parse::<Qty>().is_ok(),
+            Takes::Size => value.parse::<Size>().is_ok(),
+        }
+    }
+}
+
+/// A verb that was written like an option.
+fn suggested_option_verb(word: &str) -> Option<String> {
+    let verb = word.trim_start_matches('-').to_lowercase();
+    Verb::has_subcommand(&verb).then_some(verb)
+}
+
+fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// The first of what clap takes for similar.
+fn suggested(error: &clap::Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => texts.first().cloned(),
+        _ => None,
+    }
+}
+
+fn capital(text: &str) -> String {
+    text.replacen("see", "See", 1)
+}

@@ -1,0 +1,148 @@
+//! Tips that once told to lose data, and the sources: no tip names a command that takes bytes away. What tips say to
+//! type is typed by [`common::tips`], for every tip that any test sees.
+
+mod common;
+
+use common::{State, file, noise, run, scratch};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+#[test]
+fn tips_that_told_to_lose_data_say_what_to_type_instead() {
+    let dir = scratch();
+    let path = file(dir.path(), "f", &noise(4096));
+    file(dir.path(), "short", &noise(1000));
+    file(dir.path(), "empty", b"");
+    file(dir.path(), "past.mmp", b"0xfff: 0000 -> 0101\n");
+    file(dir.path(), "cut.mmp", b"size 0x1000 -> 0x10\nsize 0x1000 -> 0x20\n");
+    file(dir.path(), "zeros", &[0; 64]);
+    for (line, tip) in [
+        ("patch f -o 0 00 --atomic --journal f", "name another path"),
+        ("patch f -o 0 00 --journal zeros", "another path"),
+        ("patch f --diff short", "'cmp f short' shows where they differ first"),
+        ("patch short --diff f", "'cmp short f'"),
+        ("patch /dev/sdz -o 0 00", "'ls /dev' shows what is there"),
+        ("patch missing -o 0 00", "'ls .' shows what is there"),
+        ("patch f --script past.mmp", "'stat f' shows its length"),
+        ("patch f --script cut.mmp", "one size line"),
+        ("patch f --offset 0x40 --value dead", "leave it out"),
+        ("patch f -r 0..8 dead", "give --offset alone"),
+        (
+            "patch f -o 0 --expect 0102030405 0102030405",
+            "'mmapctl cat f --range 0x",
+        ),
+        (
+            "patch f --find text:nowhere 00",
+            "'mmapctl cat f -x' shows what is there",
+        ),
+        ("zero f -r 0..8K", "'stat f' shows its length"),
+        ("zero f -o 0x800", "add --length"),
+        ("zero f -r 0x800..0x400", "write 0x400..0x800"),
+        ("remap f --size -1M", "0x1000 is the present one"),
+        ("remap f --order reverse --to short", "name another"),
+        ("remap empty --order reverse", "--size"),
+        ("remap f --size 4K --keep-file", "'remap --size +4K --keep-file'"),
+        ("map f --hold 1s", "write --hold=1s"),
+        ("map f --ready-fd 9 --hold=1s", "3>&1"),
+        ("cat f -o 5000", "write at most 0x1000"),
+    ] {
+        let before = State::of(&path);
+        // It types what the tip says, in a copy.
+        let text = run(dir.path(), line);
+        assert!(
+            text.contains("!   tip: ") && text.contains(tip),
+            "{line}: no '{tip}': {text}"
+        );
+        assert!(
+            !text.contains("short --size") && !text.contains("past.mmp --size"),
+            "{text}"
+        );
+        assert_eq!(State::of(&path), before, "{line}");
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();
+    let text = run(dir.path(), "patch f -o 0 00");
+    assert!(text.contains("add --force") && !text.contains("chmod"), "{text}");
+    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let text = run(dir.path(), "cat fifo");
+    assert!(
+        text.contains("each of them once") && !text.contains("'cat fifo'"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_tip_of_a_recovery_names_the_file_that_waits_for_it() {
+    let dir = scratch();
+    file(dir.path(), "a b", &noise(100));
+    file(dir.path(), "g", &noise(100));
+    file(dir.path(), ".a b.mmapctl-undo", b"");
+    let output = common::mmapctl(dir.path(), &["patch", "g", "--diff", "a b"])
+        .output()
+        .unwrap();
+    let text = common::check_refusal("patch g --diff 'a b'", &output);
+    assert!(text.contains("'mmapctl patch 'a b' --script /dev/null'"), "{text}");
+}
+
+/// Every text between double quotes of the sources, with the place that it stands in.
+fn literals() -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for (number, line) in (1..).zip(code.lines()) {
+                let line = line.split("// ").next().unwrap_or_default();
+                let mut parts = line.split('"').skip(1).step_by(2);
+                all.extend(
+                    parts
+                        .by_ref()
+                        .map(|part| (format!("{}:{number}", path.display()), part.to_string())),
+                );
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn no_text_of_the_sources_tells_to_take_bytes_away() {
+    let all = literals();
+    let tips = |wanted: &str| all.iter().any(|(_, text)| text.contains(wanted));
+    assert!(
+        all.len() > 1000 && tips("shows what is there") && tips("where they differ first"),
+        "{}",
+        all.len()
+    );
+    for (place, text) in &all {
+        for harmful in [
+            "'rm ",
+            ": rm ",
+            "rm {",
+            "'mv ",
+            "'dd ",
+            "'truncate ",
+            "'shred ",
+            "'unlink ",
+            "mkfs",
+            "wipefs",
+            "fallocate -",
+            "' > ",
+            "remap {file} --size",
+            "remap {name} --size",
+            "remap FILE --size -",
+            "--size 0'",
+            "-- --",
+        ] {
+            assert!(!text.contains(harmful), "{place}: '{harmful}' in: {text}");
+        }
+    }
+}
