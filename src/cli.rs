@@ -95,7 +95,7 @@ pub fn command() -> clap::Command {
 
 /// Runs a command line, the program's name first; the result is the process's exit code.
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
-    signals::refuse_sigxfsz();
+    signals::begin();
     let argv = quantity::join_negative_values(argv);
     let cli = match parse(&argv) {
         Ok(cli) => cli,

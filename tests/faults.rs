@@ -441,13 +441,15 @@ fn a_signal_at_any_moment_leaves_the_file_wholly_old_or_wholly_new() {
     let begin = Instant::now();
     assert_eq!(code(&spawnable(dir.path(), &words(&line)).output().unwrap()), 0);
     let usual = begin.elapsed();
+    use Signal::{SIGALRM, SIGINT, SIGTERM, SIGUSR1, SIGXCPU};
+    let kinds = [SIGINT, SIGTERM, SIGXCPU, SIGALRM, SIGUSR1];
     let mut chance = Chance::new();
     for round in 0..races() / 16 {
         fs::write(&path, vec![0x11; LARGE as usize + 8192]).unwrap();
         let mut command = spawnable(dir.path(), &words(&line));
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(chance.within(usual));
-        let signal = [Signal::SIGINT, Signal::SIGTERM][round as usize % 2];
+        let signal = kinds[round as usize % kinds.len()];
         send(child.id() as i32, signal);
         let output = child.wait_with_output().unwrap();
         let expected = if output.status.success() {

@@ -118,7 +118,7 @@ impl OnRegion for Options {
             None => old,
         };
         // A signal between setting the length and allocating would leave the one without the other.
-        let _signals = Signals::hold(&[])?;
+        let _signals = Signals::hold_all()?;
         region
             .remap(new, &how)
             .or_else(|error| unchanged(region, before.map(|before| before.len), error))?;
