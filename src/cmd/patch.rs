@@ -159,10 +159,10 @@ impl OnRegion for Options {
         };
         let mut comparison = edits.compare(region, self.strict, &mut |done| progress.step(done))?;
         if !comparison.mismatches.is_empty() {
-            return Err(self.mismatch(&comparison.mismatches, edits.list.len(), job).into());
+            return Err(self.mismatch(&comparison.mismatches, comparison.count, job).into());
         }
         let len = region.length();
-        let changes = !comparison.todo(&edits).is_empty() || edits.len_after != len;
+        let changes = !edits.list.is_empty() || edits.len_after != len;
         if self.strict && !changes {
             let failure = Failure::new(Exit::No, "the edits have been applied already; nothing was written");
             return Err(failure.tip("without --strict this is success").into());
@@ -192,8 +192,7 @@ impl OnRegion for Options {
                 return Err(without_undo(error, undo));
             }
         } else if self.sync || self.atomic {
-            let span = edits.span();
-            region.flush(span, false).or_fail(|| {
+            region.flush(comparison.span, false).or_fail(|| {
                 let tip = "the device may have lost data: see 'dmesg', write the bytes again and sync again";
                 Failure::new(Exit::NotDurable, "the bytes are there, but not proven durable").tip(tip)
             })?;
@@ -234,29 +233,28 @@ impl Options {
 
     /// What was done to a file of `len` bytes.
     fn report(&self, edits: &Edits, comparison: &Comparison, len: u64, job: Job<'_>) -> Report {
-        let (name, span) = (job.name(), edits.span());
+        let (name, span) = (job.name(), comparison.span);
         let durable = self.sync || self.atomic;
         let resized = edits.len_after != len;
         let lengths = format!("{len:#x} before, {:#x} now", edits.len_after);
         let end = if durable { ", durable" } else { "" };
-        let count = edits.list.len();
+        let count = comparison.count;
         let within = if count == 1 {
             format!("of {span}")
         } else {
             format!("by {} in {span}", plural(count as u64, "edit"))
         };
-        let changed = !comparison.todo(edits).is_empty();
+        let changed = !edits.list.is_empty();
         let line = match (changed, resized, count) {
             (false, true, _) => format!("{name}: length {lengths}{end}"),
             (false, false, 0) => format!("{name}: no edits; nothing was written"),
             (false, false, _) => format!("{name}: {span} holds these bytes already; nothing was written"),
             (true, _, _) => format!("{name}: {} {within} changed{end}", plural(comparison.differing, "byte")),
         };
-        let offsets: Vec<u64> = edits.list.iter().take(MOST_OFFSETS).map(|edit| edit.at).collect();
         let report = Report::new("patch", job.path, changed || resized)
             .range(span)
             .field("edits", count)
-            .field("offsets", offsets)
+            .field("offsets", comparison.offsets.clone())
             .field("bytes_changed", comparison.differing)
             .field("size_before", len)
             .field("size", edits.len_after)
@@ -306,9 +304,6 @@ impl Options {
         Failure::new(Exit::No, message).tip(tip)
     }
 }
-
-/// The most offsets that a JSON report lists; the script has them all.
-const MOST_OFFSETS: usize = 1000;
 
 /// `--undo`: the reverse script, durable with its name before the first store, of a file with this mode. It has bytes of
 /// the file, and so is readable for no more people.

@@ -47,14 +47,15 @@ struct Unexpected {
 impl Edits {
     /// Reads what every edit would replace and holds it against what it expects; then computes the checksums, which
     /// see all the others. A range that holds the new bytes already is as good as one that holds the expected ones,
-    /// unless `strict`: so the same edits twice change nothing. What lies past the end of the file counts as zeros.
+    /// unless `strict`: so the same edits twice change nothing. The edits that change nothing leave the list, and what is
+    /// known beside the bytes of the others goes: many edits take much memory. What lies past the end of the file counts as zeros.
     /// `step` hears how many bytes are read, of [`Edits::to_read`].
     ///
     /// # Errors
     /// What keeps the file or the edits' bytes from being read; in a nonlinear view, edits of one byte at two offsets.
     pub fn compare(&mut self, region: &mut Region, strict: bool, step: &mut Step<'_>) -> anyhow::Result<Comparison> {
         refuse_doubles(self, region)?;
-        let mut all = Comparison::default();
+        let mut all = Comparison::of(self);
         let mut differs = vec![false; self.list.len()];
         // Those of checksums: whether these are right already is known only at the end.
         let doubtful = thread::scope(|scope| {
@@ -76,9 +77,10 @@ impl Edits {
             all.mismatches.push(self.mismatch(one, &mut all.old)?);
         }
         if differs.contains(&false) {
-            let changing = self.list.iter().zip(differs).filter(|(_, differs)| *differs);
-            all.fewer = Some(changing.map(|(edit, _)| *edit).collect());
+            let mut differs = differs.into_iter();
+            self.list.retain(|_| differs.next().unwrap_or(true));
         }
+        self.notes = Vec::new();
         Ok(all)
     }
 
