@@ -2,7 +2,7 @@
 
 use crate::cmd::Verb;
 use crate::exit::{Exit, Failure, Told};
-use crate::{mapping, quantity, report, signals};
+use crate::{mapping, memory, quantity, report, signals};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use std::error::Error as _;
@@ -97,6 +97,7 @@ pub fn command() -> clap::Command {
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     signals::begin();
     let argv = quantity::join_negative_values(argv);
+    memory::report_in_json(argv.iter().any(|arg| arg == "--json"));
     let cli = match parse(&argv) {
         Ok(cli) => cli,
         Err(error) => return usage(&argv, &error) as u8,

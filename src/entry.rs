@@ -6,6 +6,8 @@
 //! silence.
 #![allow(unsafe_code)]
 
+mod allocator;
+
 use mmapctl::exit::Exit;
 use mmapctl::report::describe;
 use nix::errno::Errno;
@@ -16,6 +18,9 @@ use nix::sys::stat::Mode;
 use std::ffi::{c_char, c_int};
 use std::io::Write;
 use std::os::fd::IntoRawFd;
+
+#[global_allocator]
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 // SAFETY: this is the type that C gives it, and nothing else of that name is linked.
 #[unsafe(no_mangle)]

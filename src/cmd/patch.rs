@@ -170,6 +170,7 @@ impl OnRegion for Options {
         if self.dry_run {
             return print_script(&mut edits, &mut comparison, len, job);
         }
+        crate::memory::begin_change();
         let undo = self.undo.as_deref();
         if let Some(path) = undo {
             let mode = region.backing().facts().mode;

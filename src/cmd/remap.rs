@@ -119,6 +119,7 @@ impl OnRegion for Options {
         };
         // A signal between setting the length and allocating would leave the one without the other.
         let _signals = Signals::hold_all()?;
+        crate::memory::begin_change();
         region
             .remap(new, &how)
             .or_else(|error| unchanged(region, before.map(|before| before.len), error))?;

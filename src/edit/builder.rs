@@ -7,6 +7,7 @@ use super::sums::SumOf;
 use super::value::Value;
 use crate::exit::Failure;
 use crate::mapping::{Cause, Error, Piece, Region, Span, reserve_huge};
+use crate::memory;
 use crate::quantity::{Offset, Qty, Refusal};
 use crate::report::plural;
 use nix::errno::Errno;
@@ -182,8 +183,10 @@ impl Builder {
         self.previous = Some(last.at + last.len);
         let before = edits.new.len();
         if edits.list.len() >= MANY && edits.list.capacity() < MILLIONS {
-            reserve_huge(&mut edits.list, MILLIONS);
-            reserve_huge(&mut edits.notes, MILLIONS);
+            memory::optional(|| {
+                reserve_huge(&mut edits.list, MILLIONS);
+                reserve_huge(&mut edits.notes, MILLIONS);
+            });
         }
         edits.list.extend(plain.list.iter().map(|edit| Piece {
             from: before + edit.from,
