@@ -74,7 +74,7 @@ fn too_little_memory_is_code_2_and_never_a_signal() {
     ] {
         for mib in (STARTS..30).step_by(3).chain([45, 75, 110]) {
             std::fs::write(&path, &bytes).unwrap();
-            ["undo", "out"].map(|name| std::fs::remove_file(dir.path().join(name)));
+            let _ = ["undo", "out"].map(|name| std::fs::remove_file(dir.path().join(name)));
             let limit = format!("-v {}", mib << 10);
             let words: Vec<&str> = line.split(' ').collect();
             let output = limited(dir.path(), &limit, &words).output().unwrap();
