@@ -5,7 +5,7 @@ mod words;
 
 use crate::cmd::Verb;
 use crate::exit::{Exit, Failure, Told};
-use crate::{mapping, quantity, report, signals};
+use crate::{mapping, memory, quantity, report, signals};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use std::error::Error as _;
@@ -99,8 +99,9 @@ pub fn command() -> clap::Command {
 
 /// Runs a command line, the program's name first; the result is the process's exit code.
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
-    signals::refuse_sigxfsz();
+    signals::begin();
     let argv = quantity::join_negative_values(argv);
+    memory::report_in_json(argv.iter().any(|arg| arg == "--json"));
     if let Some((message, tip)) = Typed::new(&argv, false).detached_value() {
         return refuse(&argv, &Told::usage(message, Some(tip))) as u8;
     }

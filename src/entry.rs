@@ -6,6 +6,8 @@
 //! silence.
 #![allow(unsafe_code)]
 
+mod allocator;
+
 use mmapctl::exit::Exit;
 use mmapctl::report::describe;
 use nix::errno::Errno;
@@ -16,6 +18,9 @@ use nix::sys::stat::Mode;
 use std::ffi::{c_char, c_int};
 use std::io::Write;
 use std::os::fd::IntoRawFd;
+
+#[global_allocator]
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 // SAFETY: this is the type that C gives it, and nothing else of that name is linked.
 #[unsafe(no_mangle)]
@@ -32,6 +37,8 @@ extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
     // SAFETY: no handler is installed. Ignored, it makes a write to a pipe without readers fail, and not end the program.
     // Of a signal that there is, that cannot fail.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+    // SAFETY: it gets the number of a signal that has come, and touches no memory of ours.
+    mmapctl::signals::raise_unnamed_by(|signal| _ = unsafe { libc::raise(signal) });
     // glibc hands the arguments to whoever wants them before main; Rust's library does.
     let code = mmapctl::cli::run(std::env::args_os());
     // What must be heard was written where a failure is noticed.

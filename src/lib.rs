@@ -31,6 +31,7 @@ pub mod dump;
 pub mod edit;
 pub mod exit;
 pub mod mapping;
+pub mod memory;
 pub mod progress;
 pub mod quantity;
 pub mod report;

@@ -66,7 +66,7 @@ impl Progress {
     /// For work that writes: from now on, signals wait until [`Progress::step`] hands them over.
     pub fn writing(globals: &Globals, label: &'static str, total: u64) -> anyhow::Result<Progress> {
         let mut progress = Progress::reading(globals, label, total);
-        progress.signals = Some(Signals::hold(&[])?);
+        progress.signals = Some(Signals::hold_all()?);
         Ok(progress)
     }
 
@@ -113,7 +113,7 @@ impl Progress {
         }
         self.asked = done;
         match self.signals.as_ref().and_then(Signals::pending) {
-            Some(signal) => Err(Interrupted(signal as i32)),
+            Some(signal) => Err(Interrupted(signal)),
             None => Ok(()),
         }
     }

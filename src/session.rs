@@ -198,6 +198,7 @@ impl Step {
             globals: &self.globals,
             ..surroundings.job
         };
+        crate::memory::end_change();
         mapping::trace(self.globals.verbose);
         let result = self
             .what

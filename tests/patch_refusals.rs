@@ -242,9 +242,12 @@ fn a_lock_released_in_time_is_waited_for() {
     let path = file(dir.path(), "f", &[0; 8]);
     let holder = File::open(&path).unwrap();
     holder.lock().unwrap();
-    let mut child = spawnable(dir.path(), &["patch", "f", "-o", "0", "01", "-q"])
-        .spawn()
-        .unwrap();
+    let mut child = spawnable(
+        dir.path(),
+        &["patch", "f", "-o", "0", "01", "-q", "--lock-timeout", "180s"],
+    )
+    .spawn()
+    .unwrap();
     std::thread::sleep(Duration::from_millis(300));
     assert!(child.try_wait().unwrap().is_none(), "it did not wait");
     assert_eq!(fs::read(&path).unwrap(), [0; 8]);

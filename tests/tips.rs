@@ -76,7 +76,8 @@ fn the_tip_of_a_recovery_names_the_file_that_waits_for_it() {
     let dir = scratch();
     file(dir.path(), "a b", &noise(100));
     file(dir.path(), "g", &noise(100));
-    file(dir.path(), ".a b.mmapctl-undo", b"");
+    let journal = file(dir.path(), ".a b.mmapctl-undo", b"");
+    fs::set_permissions(journal, fs::Permissions::from_mode(0o600)).unwrap();
     let output = common::mmapctl(dir.path(), &["patch", "g", "--diff", "a b"])
         .output()
         .unwrap();

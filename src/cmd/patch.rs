@@ -162,10 +162,10 @@ impl OnRegion for Options {
         };
         let mut comparison = edits.compare(region, self.strict, &mut |done| progress.step(done))?;
         if !comparison.mismatches.is_empty() {
-            return Err(self.mismatch(&comparison.mismatches, edits.list.len(), job).into());
+            return Err(self.mismatch(&comparison.mismatches, comparison.count, job).into());
         }
         let len = region.length();
-        let changes = !comparison.todo(&edits).is_empty() || edits.len_after != len;
+        let changes = comparison.changing > 0 || edits.len_after != len;
         if self.strict && !changes {
             let failure = Failure::new(Exit::No, "the edits have been applied already; nothing was written");
             return Err(failure.tip("without --strict this is success").into());
@@ -174,6 +174,7 @@ impl OnRegion for Options {
             return print_script(&mut edits, &mut comparison, len, job);
         }
         self.settle(region, changes, job)?;
+        crate::memory::begin_change();
         let undo = self.undo.as_deref();
         if let Some(path) = undo {
             let mode = region.backing().facts().mode;
@@ -232,18 +233,18 @@ impl Options {
 
     /// What was done to a file of `len` bytes.
     fn report(&self, edits: &Edits, comparison: &Comparison, len: u64, job: Job<'_>) -> Report {
-        let (name, span) = (job.name(), edits.span());
+        let (name, span) = (job.name(), comparison.span);
         let durable = self.sync || self.atomic;
         let resized = edits.len_after != len;
         let lengths = format!("{len:#x} before, {:#x} now", edits.len_after);
         let end = if durable { ", durable" } else { "" };
-        let count = edits.list.len();
+        let count = comparison.count;
         let within = if count == 1 {
             format!("of {span}")
         } else {
             format!("by {} in {span}", plural(count as u64, "edit"))
         };
-        let changed = !comparison.todo(edits).is_empty();
+        let changed = comparison.changing > 0;
         let line = match (changed, resized, count) {
             (false, true, _) => format!("{name}: length {lengths}{end}"),
             (false, false, 0) => format!("{name}: no edits; nothing was written"),
@@ -251,11 +252,10 @@ impl Options {
             (false, false, _) => format!("{name}: {span} holds these bytes already; nothing was written"),
             (true, _, _) => format!("{name}: {} {within} changed{end}", plural(comparison.differing, "byte")),
         };
-        let offsets: Vec<u64> = edits.list.iter().take(MOST_OFFSETS).map(|edit| edit.at).collect();
         let report = Report::new("patch", job.path, changed || resized)
             .range(span)
             .field("edits", count)
-            .field("offsets", offsets)
+            .field("offsets", comparison.offsets.clone())
             .field("bytes_changed", comparison.differing)
             .field("size_before", len)
             .field("size", edits.len_after)
@@ -323,9 +323,6 @@ impl Options {
             .field("mismatches", list)
     }
 }
-
-/// The most offsets that a JSON report lists; the script has them all.
-const MOST_OFFSETS: usize = 1000;
 
 /// `--undo`: the reverse script, durable with its name before the first store, of a file with this mode. It has bytes of
 /// the file, and so is readable for no more people.

@@ -120,7 +120,8 @@ impl OnRegion for Options {
             None => old,
         };
         // A signal between setting the length and allocating would leave the one without the other.
-        let _signals = Signals::hold(&[])?;
+        let _signals = Signals::hold_all()?;
+        crate::memory::begin_change();
         region
             .remap(new, &how)
             .or_else(|error| unchanged(region, before.map(|before| before.len), error))?;

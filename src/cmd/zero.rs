@@ -130,6 +130,7 @@ impl OnRegion for Options {
         let mut done_by = method;
         if !self.dry_run && !span.is_empty() {
             let mut progress = Progress::writing(job.globals, "zeroing", span.len() * 2)?;
+            crate::memory::begin_change();
             done_by = zero(region, span, method, &mut progress)?;
             self.make_durable(region, span, "the range was zeroed, but is not proven durable")?;
         }

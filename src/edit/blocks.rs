@@ -1,6 +1,7 @@
 //! A script in blocks of whole lines; in a long one, a second thread reads ahead.
 
 use super::plain::Plain;
+use crate::signals;
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
@@ -114,7 +115,8 @@ fn ahead(cutter: Cutter) -> Reading {
             send_all(cutter, &send, &spare);
         }
     };
-    match Builder::new().name("script".to_string()).spawn(read) {
+    let start = || Builder::new().name("script".to_string()).spawn(read);
+    match signals::for_thread(start) {
         Ok(handle) => match give.send(cutter) {
             Ok(()) => Reading::Ahead(Thread { blocks, used, handle }),
             Err(returned) => Reading::Alone(returned.0),

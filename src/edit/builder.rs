@@ -7,6 +7,7 @@ use super::sums::SumOf;
 use super::value::Value;
 use crate::exit::Failure;
 use crate::mapping::{Cause, Error, Piece, Region, Span, reserve_huge};
+use crate::memory;
 use crate::quantity::{Offset, Qty, Refusal};
 use crate::report::plural;
 use nix::errno::Errno;
@@ -182,8 +183,10 @@ impl Builder {
         self.previous = Some(last.at + last.len);
         let before = edits.new.len();
         if edits.list.len() >= MANY && edits.list.capacity() < MILLIONS {
-            reserve_huge(&mut edits.list, MILLIONS);
-            reserve_huge(&mut edits.notes, MILLIONS);
+            memory::optional(|| {
+                reserve_huge(&mut edits.list, MILLIONS);
+                reserve_huge(&mut edits.notes, MILLIONS);
+            });
         }
         edits.list.extend(plain.list.iter().map(|edit| Piece {
             from: before + edit.from,
@@ -520,28 +523,55 @@ impl Builder {
     /// Puts the edits in ascending order, and their bytes with them.
     fn sort(&mut self) -> anyhow::Result<()> {
         let edits = &mut self.edits;
-        let mut expects = 0;
-        let mut all = Vec::with_capacity(edits.list.len());
-        for (edit, note) in edits.list.drain(..).zip(edits.notes.drain(..)) {
-            all.push((edit, note, expects));
-            expects += if note.expects() { edit.len } else { 0 };
+        // Where the bytes that each expects begin, if that is not where its new ones do.
+        let mut expects = Vec::new();
+        if !edits.notes.iter().all(|note| note.expects()) {
+            let mut end = 0;
+            expects.extend(edits.list.iter().zip(&edits.notes).map(|(edit, note)| {
+                let begin = end;
+                end += if note.expects() { edit.len } else { 0 };
+                begin
+            }));
         }
-        all.sort_by_key(|(edit, ..)| edit.at);
+        // Moved in place, because lists of ten million are not to be had twice.
+        let mut order: Vec<u32> = (0..edits.list.len() as u32).collect();
+        order.sort_unstable_by_key(|index| (edits.list[*index as usize].at, *index));
+        permute(&mut order, |one, other| {
+            edits.list.swap(one, other);
+            edits.notes.swap(one, other);
+            if !expects.is_empty() {
+                expects.swap(one, other);
+            }
+        });
+        drop(order);
         let (mut new, mut expected) = (Spool::default(), Spool::default());
         let mut buf = vec![0; 64 << 10];
-        for (edit, note, expects) in all {
-            edits.list.push(Piece {
-                from: new.len(),
-                ..edit
-            });
-            edits.notes.push(note);
-            copy(&mut edits.new, edit.from, edit.len, &mut new, &mut buf)?;
+        for (index, (edit, note)) in edits.list.iter_mut().zip(&edits.notes).enumerate() {
+            let from = std::mem::replace(&mut edit.from, new.len());
+            copy(&mut edits.new, from, edit.len, &mut new, &mut buf)?;
             if note.expects() {
-                copy(&mut edits.expected, expects, edit.len, &mut expected, &mut buf)?;
+                let from = expects.get(index).copied().unwrap_or(from);
+                copy(&mut edits.expected, from, edit.len, &mut expected, &mut buf)?;
             }
         }
         (edits.new, edits.expected) = (new, expected);
         Ok(())
+    }
+}
+
+/// Brings to each place what `order`, which it uses up, says is at another, by swapping two places at a time.
+fn permute(order: &mut [u32], mut swap: impl FnMut(usize, usize)) {
+    for start in 0..order.len() {
+        let mut place = start;
+        // Round a circle of elements that take each other's places.
+        loop {
+            let next = std::mem::replace(&mut order[place], place as u32) as usize;
+            if next == start {
+                break;
+            }
+            swap(place, next);
+            place = next;
+        }
     }
 }
 
@@ -603,4 +633,18 @@ fn unequal(old: u64, new: u64) -> Failure {
     let bytes = |count| plural(count, "byte");
     let message = format!("{} expected, where {} will be written", bytes(old), bytes(new));
     Failure::trouble(message).tip("give both the same length")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_come_where_the_order_says() {
+        let mut order = [3, 1, 0, 2, 5, 6, 4];
+        let mut list = ["a", "b", "c", "d", "e", "f", "g"];
+        permute(&mut order, |one, other| list.swap(one, other));
+        assert_eq!(list, ["d", "b", "a", "c", "f", "g", "e"]);
+        permute(&mut [], |_, _| unreachable!());
+    }
 }

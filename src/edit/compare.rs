@@ -47,14 +47,15 @@ struct Unexpected {
 impl Edits {
     /// Reads what every edit would replace and holds it against what it expects; then computes the checksums, which
     /// see all the others. A range that holds the new bytes already is as good as one that holds the expected ones,
-    /// unless `strict`: so the same edits twice change nothing. What lies past the end of the file counts as zeros.
+    /// unless `strict`: so the same edits twice change nothing. The edits that change nothing go to the end of the
+    /// list, and what is known beside the bytes of all goes: many edits take much memory. What lies past the end of the file counts as zeros.
     /// `step` hears how many bytes are read, of [`Edits::to_read`].
     ///
     /// # Errors
     /// What keeps the file or the edits' bytes from being read; in a nonlinear view, edits of one byte at two offsets.
     pub fn compare(&mut self, region: &mut Region, strict: bool, step: &mut Step<'_>) -> anyhow::Result<Comparison> {
         refuse_doubles(self, region)?;
-        let mut all = Comparison::default();
+        let mut all = Comparison::of(self);
         let mut differs = vec![false; self.list.len()];
         // Those of checksums: whether these are right already is known only at the end.
         let doubtful = thread::scope(|scope| {
@@ -76,9 +77,9 @@ impl Edits {
             all.mismatches.push(self.mismatch(one, &mut all.old)?);
         }
         if differs.contains(&false) {
-            let changing = self.list.iter().zip(differs).filter(|(_, differs)| *differs);
-            all.fewer = Some(changing.map(|(edit, _)| *edit).collect());
+            all.changing = sort_by_change(&mut self.list, &differs);
         }
+        self.notes = Vec::new();
         Ok(all)
     }
 
@@ -292,6 +293,25 @@ fn keep_outside(mask: &[u8], have: &[u8], bytes: &mut [u8]) {
     for ((byte, have), mask) in bytes.iter_mut().zip(have).zip(mask) {
         *byte = (*byte & mask) | (have & !mask);
     }
+}
+
+/// Brings those of `list` that differ to its front, in place; both parts ascend. Gives how many they are.
+fn sort_by_change(list: &mut [Piece], differs: &[bool]) -> usize {
+    let (mut front, mut back) = (0, list.len());
+    while front < back {
+        if differs[front] {
+            front += 1;
+        } else if !differs[back - 1] {
+            back -= 1;
+        } else {
+            list.swap(front, back - 1);
+            (front, back) = (front + 1, back - 1);
+        }
+    }
+    let (changing, unchanged) = list.split_at_mut(front);
+    changing.sort_unstable_by_key(|piece| piece.at);
+    unchanged.sort_unstable_by_key(|piece| piece.at);
+    front
 }
 
 /// In how many places two runs of bytes differ.

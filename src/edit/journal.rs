@@ -94,7 +94,6 @@ impl Journal {
         new: &mut Spool,
     ) -> anyhow::Result<()> {
         make_believable(&file, region)?;
-        let runs = merged(pieces);
         let mut out = Summed::new(BufWriter::with_capacity(BLOCK as usize, file));
         out.put(MAGIC)?;
         let target = Identity::of(region.backing())?;
@@ -105,12 +104,12 @@ impl Journal {
             target.born,
             region.length(),
             len_after,
-            runs.len() as u64,
+            merged(pieces).count() as u64,
         ];
         for number in head {
             out.put(&number.to_le_bytes())?;
         }
-        for run in &runs {
+        for run in merged(pieces) {
             out.put(&run.start().to_le_bytes())?;
             out.put(&run.len().to_le_bytes())?;
         }
@@ -213,14 +212,10 @@ fn make_believable(file: &File, region: &Region) -> anyhow::Result<()> {
     }
 }
 
-/// Pieces that touch, as one run: the old and new bytes of both stand side by side in the journal, too.
-fn merged(pieces: &[Piece]) -> Vec<Span> {
-    let mut runs: Vec<Span> = Vec::new();
-    for piece in pieces {
-        match runs.last_mut() {
-            Some(last) if last.end() == piece.at => *last = last.join(piece.span()),
-            _ => runs.push(piece.span()),
-        }
-    }
-    runs
+/// Pieces that touch, as one run: the old and new bytes of both stand side by side in the journal, too. Not a list, which
+/// would be as long as that of the pieces.
+fn merged(pieces: &[Piece]) -> impl Iterator<Item = Span> {
+    pieces
+        .chunk_by(|one, next| one.span().end() == next.at)
+        .filter_map(|run| Some(run.first()?.span().join(run.last()?.span())))
 }

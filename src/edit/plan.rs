@@ -110,13 +110,20 @@ pub struct Edits {
     pub len_after: u64,
 }
 
-/// What comparing the edits with the file has shown.
-#[derive(Debug, Default)]
+/// What comparing the edits with the file has shown. [`Edits::list`] then has those that change something; of all of
+/// them, this keeps what reports say, because ten million cannot be listed twice.
+#[derive(Debug)]
 pub struct Comparison {
+    /// How many edits there are.
+    pub count: usize,
+    /// The range from the first edit to the last.
+    pub span: Span,
+    /// Where the first [`MOST_OFFSETS`] of them go.
+    pub offsets: Vec<u64>,
+    /// How many edits change something. They are the first in [`Edits::list`], and then come the others; both ascend.
+    pub changing: usize,
     /// What stands in the file now, in the places of the new bytes: enough to undo every edit.
     pub old: Spool,
-    /// The edits that change something, unless that is all of them: a million are not listed twice.
-    pub fewer: Option<Vec<Piece>>,
     /// How many bytes will be other than they are.
     pub differing: u64,
     /// Where other bytes stand than are expected.
@@ -124,9 +131,17 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// The pieces of `edits`, which were compared, that change something.
-    pub fn todo<'a>(&'a self, edits: &'a Edits) -> &'a [Piece] {
-        self.fewer.as_deref().unwrap_or(&edits.list)
+    /// Of `edits`, before any of them has been compared.
+    pub(super) fn of(edits: &Edits) -> Comparison {
+        Comparison {
+            count: edits.list.len(),
+            span: edits.span(),
+            offsets: edits.list.iter().take(MOST_OFFSETS).map(|edit| edit.at).collect(),
+            changing: edits.list.len(),
+            old: Spool::default(),
+            differing: 0,
+            mismatches: Vec::new(),
+        }
     }
 }
 
@@ -153,6 +168,12 @@ pub enum Durability<'a> {
     /// On the device, and old or new as a whole if the power fails on the way there.
     Atomic(&'a Place),
 }
+
+/// The most offsets of edits that a JSON report lists; the script has them all.
+pub const MOST_OFFSETS: usize = 1000;
+
+/// The most windows of the file that many edits keep mapped, 64 MiB: what is mapped counts as the process's memory.
+const MOST_WINDOWS: usize = 8;
 
 /// So many edits take about as much memory as a window, 3 MiB and their bytes, and keep a second thread busy.
 pub(super) const MANY: usize = 100_000;
@@ -189,19 +210,19 @@ impl Edits {
         durability: Durability<'_>,
         step: &mut Step<'_>,
     ) -> anyhow::Result<()> {
-        let changing = comparison.fewer.as_deref().unwrap_or(&self.list);
-        let todo = match durability {
-            Durability::Cached => changing,
-            _ => &self.list,
-        };
+        let (changing, unchanged) = self.list.split_at(comparison.changing);
         let mut work = Work {
-            todo,
-            span: self.span(),
+            todo: changing,
+            span: comparison.span,
             len_after: self.len_after,
             new: &mut self.new,
             old: &mut comparison.old,
         };
         work.make_room(region, step)?;
+        if !matches!(durability, Durability::Cached) {
+            work.store_again(unchanged, region, step)
+                .or_fail(|| Failure::trouble("nothing was written"))?;
+        }
         let changes = !changing.is_empty() || work.len_after != region.length();
         if let Durability::Atomic(place) = durability
             && changes
@@ -236,7 +257,7 @@ impl Work<'_> {
         // Comparing left pages that can only be read, which would each fault once more; and many edits, which take
         // memory themselves, shall find the pages that were made ready for them still mapped.
         if self.todo.len() >= MANY {
-            region.widen((self.todo.len() / MANY) as u64 * WINDOW);
+            region.widen((self.todo.len() / MANY).min(MOST_WINDOWS) as u64 * WINDOW);
         }
         let len = region.length();
         // Almost always all of them; a million need not be copied.
@@ -250,6 +271,13 @@ impl Work<'_> {
         self.new.fd()?;
         self.old.settle()?;
         Ok(())
+    }
+
+    /// Stores edits whose bytes stand in the file, which changes nothing that can be seen.
+    fn store_again(&mut self, unchanged: &[Piece], region: &mut Region, step: &mut Step<'_>) -> anyhow::Result<()> {
+        let mut stop = |_| step(0);
+        region.make_writable(unchanged, &mut stop)?;
+        Ok(region.store(unchanged, self.new.fd()?, &mut stop)?)
     }
 
     /// Stores, and puts back what was stored before a failure; with `durable`, either is on the device then.

@@ -128,7 +128,9 @@ impl Spool {
         let (start, block) = &mut self.block;
         let held = *start..*start + block.len() as u64;
         if !held.contains(&from) {
-            let len = wanted.clamp(1, BLOCK).max(BLOCK.min((self.filed - from) as usize));
+            // Of what lies far away, no more than is wanted: the next read may be as far from there.
+            let goes_on = (held.end..=held.end + BLOCK as u64).contains(&from);
+            let len = if goes_on { BLOCK } else { wanted.min(BLOCK) };
             block.resize(len.min((self.filed - from) as usize), 0);
             *start = from;
             let file = self.file.as_ref().context("the payload has no file")?;

@@ -56,15 +56,17 @@ pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), S
     }
     let changed = prefix(before.pieces, stored);
     let undone = match before.old {
-        Some(old) => put_back(region, &changed, old, before.len, before.flush),
+        Some(old) => put_back(region, changed, old, before.len, before.flush),
         None => Err(Failure::trouble("the old bytes were too many to keep").into()),
     };
     match undone {
         Ok(()) => Err(error.context("the file was put back as it was")),
         Err(trouble) => {
-            let ranges = changed.iter().map(|piece| piece.span().to_string()).take(4);
+            let (whole, edge) = changed;
+            let count = whole.len() + usize::from(edge.is_some());
+            let ranges = whole.iter().chain(&edge).map(|piece| piece.span().to_string()).take(4);
             let ranges = ranges.collect::<Vec<_>>().join(", ");
-            let more = if changed.len() > 4 { ", …" } else { "" };
+            let more = if count > 4 { ", …" } else { "" };
             let message = format!("in doubt: {ranges}{more} changed and could not be put back ({trouble:#})");
             let tip = "run the same command again when the cause is gone, or take these bytes from a backup";
             Err(error).or_fail(|| Failure::new(Exit::InDoubt, message).tip(tip))
@@ -72,18 +74,34 @@ pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), S
     }
 }
 
-fn put_back(region: &mut Region, pieces: &[Piece], old: &mut Spool, len: u64, flush: bool) -> anyhow::Result<()> {
+/// Whole pieces, and the beginning of one. Not a list of its own, which would be as long as that of all pieces when there
+/// is perhaps no memory left.
+type Prefix<'a> = (&'a [Piece], Option<Piece>);
+
+fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut Spool, len: u64, flush: bool) -> anyhow::Result<()> {
     if region.length() < len {
         region.resize(len, true)?;
     }
-    let pieces: Vec<Piece> = pieces.iter().filter_map(|piece| piece.before(len)).collect();
-    match region.store(&pieces, old.fd()?, &mut |_| Ok(())) {
+    // They ascend, so those that the file had room for come first.
+    let (all, edge) = changed;
+    let whole = &all[..all.partition_point(|piece| piece.span().end() <= len)];
+    let edge = all[whole.len()..]
+        .first()
+        .copied()
+        .or(edge)
+        .and_then(|piece| piece.before(len));
+    let last = edge.or(whole.last().copied());
+    let payload = old.fd()?;
+    let stored = region
+        .store(whole, payload, &mut |_| Ok(()))
+        .and_then(|_| region.store(edge.as_slice(), payload, &mut |_| Ok(())));
+    match stored {
         Ok(()) => {}
         // Pieces ascend, so all that still exists is back; what the file has lost was not ours to keep, nor to come to
         // light when it grows again.
         Err(mapping::Error { cause, .. }) if matches!(cause, Cause::Shrunk { .. } | Cause::Vanished) => {
             if let Cause::Shrunk { len: now } = cause
-                && let Some(last) = pieces.last()
+                && let Some(last) = last
             {
                 let page = Span::first(now).pages(region.backing().facts().page);
                 let tail = Span::first(page.end().min(last.span().end())).from(now);
@@ -97,7 +115,7 @@ fn put_back(region: &mut Region, pieces: &[Piece], old: &mut Spool, len: u64, fl
         region.resize(len, true)?;
     }
     if flush {
-        if let (Some(first), Some(last)) = (pieces.first(), pieces.last()) {
+        if let (Some(first), Some(last)) = (whole.first().or(edge.as_ref()), last) {
             region.flush(first.span().join(last.span()).intersect(region.span()), false)?;
         }
         region.flush_length()?;
@@ -107,18 +125,16 @@ fn put_back(region: &mut Region, pieces: &[Piece], old: &mut Spool, len: u64, fl
 }
 
 /// The pieces that make up the first `stored` bytes.
-fn prefix(pieces: &[Piece], stored: u64) -> Vec<Piece> {
+fn prefix(pieces: &[Piece], stored: u64) -> Prefix<'_> {
     let mut left = stored;
-    let mut whole = Vec::new();
-    for piece in pieces {
-        let len = piece.len.min(left);
-        if len == 0 {
-            break;
+    for (index, piece) in pieces.iter().enumerate() {
+        if piece.len > left {
+            let edge = (left > 0).then_some(Piece { len: left, ..*piece });
+            return (&pieces[..index], edge);
         }
-        left -= len;
-        whole.push(Piece { len, ..*piece });
+        left -= piece.len;
     }
-    whole
+    (pieces, None)
 }
 
 #[cfg(test)]
@@ -163,8 +179,9 @@ mod tests {
     #[test]
     fn a_prefix_cuts_the_last_piece_it_reaches() {
         let pieces = [piece(100, 4, 0), piece(200, 4, 4), piece(300, 4, 8)];
-        assert_eq!(prefix(&pieces, 6), [piece(100, 4, 0), piece(200, 2, 4)]);
-        assert_eq!(prefix(&pieces, 8), pieces[..2]);
-        assert_eq!(prefix(&pieces, 0), []);
+        assert_eq!(prefix(&pieces, 6), (&pieces[..1], Some(piece(200, 2, 4))));
+        assert_eq!(prefix(&pieces, 8), (&pieces[..2], None));
+        assert_eq!(prefix(&pieces, 0), (&pieces[..0], None));
+        assert_eq!(prefix(&pieces, 12), (&pieces[..], None));
     }
 }

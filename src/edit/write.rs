@@ -77,8 +77,10 @@ pub fn each_edit(
     mut each: impl FnMut(u64, &[u8], &[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let (mut old, mut new) = ([0; LINE as usize], [0; LINE as usize]);
-    let pieces = comparison.fewer.as_deref().unwrap_or(&edits.list);
-    for piece in pieces.iter().filter_map(|piece| piece.before(end)) {
+    for piece in edits.list[..comparison.changing]
+        .iter()
+        .filter_map(|piece| piece.before(end))
+    {
         for line in piece.span().windows(LINE) {
             let from = piece.from + (line.start() - piece.at);
             let (old, new) = (&mut old[..line.len() as usize], &mut new[..line.len() as usize]);

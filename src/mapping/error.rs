@@ -234,7 +234,8 @@ impl fmt::Display for Cause {
             Cause::Arrange(hindrance) => hindrance.fmt(f),
             Cause::Interrupted(signal) => match nix::sys::signal::Signal::try_from(*signal) {
                 Ok(name) => write!(f, "interrupted by {name}"),
-                Err(_) => write!(f, "interrupted by signal {signal}"),
+                // Real-time signals have numbers alone.
+                Err(_) => write!(f, "interrupted by SIGRTMIN+{}", signal - libc::SIGRTMIN()),
             },
         }
     }

@@ -66,10 +66,10 @@ impl Beside {
     ///
     /// # Errors
     /// What keeps it from being run.
-    pub(crate) fn start(&self, argv: &[OsString], signals: &Signals) -> anyhow::Result<std::io::Result<Child>> {
+    pub(crate) fn start(&self, argv: &[OsString]) -> anyhow::Result<std::io::Result<Child>> {
         let mut command = self.command(&argv[0]);
         command.args(&argv[1..]);
-        Ok(signals.released(|| command.spawn())?.map(Child))
+        Ok(signals::for_child(|| command.spawn())?.map(Child))
     }
 
     /// Starts a line of shell; with `no_input`, its stdin is empty.
@@ -105,7 +105,7 @@ impl Child {
             if let Some(status) = self.0.try_wait().context("cannot wait for the command")? {
                 return Ok(code(status));
             }
-            match signals.wait(None) {
+            match signals.wait(None).and_then(|signal| Signal::try_from(signal).ok()) {
                 // The terminal sends these to the command as well; it decides.
                 Some(Signal::SIGINT | Signal::SIGQUIT | Signal::SIGCHLD) | None => {}
                 Some(signal) => {

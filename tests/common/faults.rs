@@ -6,28 +6,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often a race is run: `MMAPCTL_RACES`, or enough to see a fault that is not rare.
 pub fn races() -> u32 {
     let wish = std::env::var("MMAPCTL_RACES").ok();
     wish.and_then(|text| text.parse().ok()).unwrap_or(100)
-}
-
-/// The rounds of a race: `count`, fewer on a slow machine, which is then said.
-pub fn rounds(test: &str, count: u32) -> impl Iterator<Item = u32> {
-    let begin = Instant::now();
-    let patience = Duration::from_millis(150) * count;
-    (1..=count).take_while(move |round| {
-        let late = begin.elapsed() > patience;
-        if late {
-            skip(
-                test,
-                &format!("the tries from {round} to {count}: this machine is slow"),
-            );
-        }
-        !late
-    })
 }
 
 /// Numbers that look random (xorshift) and differ from run to run.
@@ -126,24 +110,6 @@ pub fn watched(dir: &Path, shell: Option<&str>, line: &str, call: &str, nth: usi
 pub fn send(pid: i32, signal: nix::sys::signal::Signal) {
     // A process that has just ended needs none; the caller sees it in the outcome.
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
-}
-
-/// Whether children of ours hear the signals that ask a process to stop: those that are ignored here (by nohup, or
-/// by a shell for what it runs in the background) are ignored there as well. If not, says that `test` goes without.
-pub fn signals_are_heard(test: &str) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0);
-    use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-    let deaf = [SIGHUP, SIGINT, SIGQUIT, SIGTERM]
-        .into_iter()
-        .find(|signal| ignored >> (*signal as u32 - 1) & 1 == 1);
-    if let Some(signal) = deaf {
-        skip(test, &format!("{signal} is ignored where this runs"));
-    }
-    deaf.is_none()
 }
 
 /// Whether strace is there and may trace; if not, says that `test` goes without.

@@ -13,6 +13,26 @@ use tempfile::TempDir;
 /// The binary under test, for [`Command`]s of one's own.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_mmapctl");
 
+/// How long a test waits for what should come at once: on a busy machine that may take a while.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(180);
+
+/// Gives signals back their default actions, for us and for the children of this thread: nohup, and a shell for what it
+/// runs in the background, has some ignored.
+#[allow(unsafe_code)]
+pub fn hear_signals() {
+    use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let all = Signal::iterator().filter(|one| ![Signal::SIGKILL, Signal::SIGSTOP, Signal::SIGPIPE].contains(one));
+        for one in all {
+            // SAFETY: no handler is installed, and the tests have none to lose.
+            let _ = unsafe { signal(one, SigHandler::SigDfl) };
+        }
+    });
+    // One's own mask can always be set.
+    let _ = SigSet::all().thread_unblock();
+}
+
 /// Says that a test did not run, past libtest's capture of output, and why.
 pub fn skip(test: &str, reason: &str) {
     let _ = std::io::stderr().write_all(format!("SKIPPED {test}: {reason}\n").as_bytes());
@@ -70,6 +90,7 @@ pub fn told(output: &Output) -> String {
 
 /// A folder that goes away with the test.
 pub fn scratch() -> TempDir {
+    hear_signals();
     tempfile::tempdir().expect("a scratch folder")
 }
 
@@ -383,10 +404,10 @@ pub fn as_ordinary_user(test: &str, mut command: Command) -> Option<Command> {
     Some(command)
 }
 
-/// Asks every few milliseconds until the answer is yes, for ten seconds at the most.
+/// Asks every few milliseconds until the answer is yes, and gives up only after [`PATIENCE`].
 pub fn eventually(mut ask: impl FnMut() -> bool) -> bool {
     let begin = std::time::Instant::now();
-    while begin.elapsed().as_secs() < 10 {
+    while begin.elapsed() < PATIENCE {
         if ask() {
             return true;
         }
@@ -395,13 +416,21 @@ pub fn eventually(mut ask: impl FnMut() -> bool) -> bool {
     false
 }
 
+/// Whether a process sleeps in a system call.
+pub fn sleeps(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
+}
+
 /// Runs a command line that must be refused: exit 2, soon, in words for people and with a tip, nothing on stdout.
 /// Gives what was said.
 pub fn refused(dir: &Path, line: &str, input: &[u8]) -> String {
-    // The bar is a second on an idle machine; tests run many at a time.
-    let soon = std::time::Duration::from_secs(5);
     let mut command = mmapctl(dir, &line.split(' ').collect::<Vec<_>>());
-    let output = command.write_stdin(input).timeout(soon).output().expect("mmapctl runs");
+    let output = command
+        .write_stdin(input)
+        .timeout(PATIENCE)
+        .output()
+        .expect("mmapctl runs");
     let text = check_refusal(line, &output);
     tips::type_in_a_copy(dir, &text);
     text

@@ -147,7 +147,7 @@ fn applied(edits: &mut Edits, region: &mut Region) -> Option<(Vec<u8>, Vec<u8>)>
     if !comparison.mismatches.is_empty() {
         return None;
     }
-    for piece in comparison.todo(edits).to_vec() {
+    for piece in edits.list.clone() {
         let bytes = taken(&mut edits.new, piece.from, piece.len);
         image[piece.at as usize..][..bytes.len()].copy_from_slice(&bytes);
     }

@@ -36,7 +36,7 @@ say 'print -r ready >>$OFFERS'
 wait_for() {
     local -i tries=0
     until grep -qx -- $1 $OFFERS; do
-        (( ++tries > 1500 )) && { zpty -d inner; print -u2 "no '$1' from the inner zsh"; exit 1 }
+        (( ++tries > 9000 )) && { zpty -d inner; print -u2 "no '$1' from the inner zsh"; exit 1 }
         zpty -r -t inner drained; sleep 0.02
     done
 }

@@ -80,7 +80,7 @@ impl Stand {
     }
 
     fn run_command(&self, beside: &Beside, signals: &Signals, globals: &Globals) -> anyhow::Result<u8> {
-        match beside.start(&self.command, signals)? {
+        match beside.start(&self.command)? {
             Ok(child) => child.wait_with(signals),
             Err(error) => {
                 // The codes that env(1) and the shells give.

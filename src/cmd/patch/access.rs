@@ -80,6 +80,7 @@ impl Options {
         region
             .make_units_writable(&pieces)
             .or_fail(|| Failure::trouble("nothing was written"))?;
+        crate::memory::begin_change();
         let mut before = 0;
         for edit in &list {
             let start = edit.at;

@@ -100,6 +100,7 @@ pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
         ));
     }
     let journal = Journal { place: place.clone() };
+    crate::memory::begin_change();
     record.put_back(&file, region).or_fail(|| journal.left_behind())?;
     journal.end_put_back()?;
     Ok(Recovery::PutBack)

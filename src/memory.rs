@@ -1,0 +1,88 @@
+//! What happens when there is no memory left: before a file is changed the program may end, afterwards it must not.
+
+use crate::exit::Told;
+use nix::libc::RLIM_INFINITY;
+use nix::sys::resource::{Resource, getrlimit};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static CHANGING: AtomicBool = AtomicBool::new(false);
+static JSON: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    static OPTIONAL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What the allocator does about memory that the system refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    /// The caller does without.
+    Refuse,
+    /// A file is half-changed: what remains to be done takes little, and gets it from a reserve.
+    UseReserve,
+    /// Nothing has been changed: the program ends with [`message`] and code 2.
+    End,
+}
+
+/// What to do about it now, in this thread.
+pub fn shortage() -> Shortage {
+    if OPTIONAL.get() {
+        Shortage::Refuse
+    } else if CHANGING.load(Ordering::Relaxed) {
+        Shortage::UseReserve
+    } else {
+        Shortage::End
+    }
+}
+
+/// To be called right before a file is changed.
+pub fn begin_change() {
+    CHANGING.store(true, Ordering::Relaxed);
+}
+
+/// To be called when a verb of a session begins: what the one before it changed is whole.
+pub fn end_change() {
+    CHANGING.store(false, Ordering::Relaxed);
+}
+
+/// Says that errors are to be JSON.
+pub fn report_in_json(json: bool) {
+    JSON.store(json, Ordering::Relaxed);
+}
+
+/// Runs `work`, which asks for memory that it can do without.
+pub fn optional<T>(work: impl FnOnce() -> T) -> T {
+    let before = OPTIONAL.replace(true);
+    let result = work();
+    OPTIONAL.set(before);
+    result
+}
+
+/// What to print when `size` bytes were refused.
+pub fn message(size: usize) -> String {
+    let limit = |resource| {
+        getrlimit(resource)
+            .ok()
+            .map(|(soft, _)| soft)
+            .filter(|soft| *soft != RLIM_INFINITY)
+    };
+    let (why, tip) = match (limit(Resource::RLIMIT_AS), limit(Resource::RLIMIT_DATA)) {
+        (Some(limit), _) => (
+            format!("the address space limit RLIMIT_AS is {limit} bytes, and {size} more are needed"),
+            "raise the limit: 'ulimit -v unlimited', or 'ulimit -v' and a number of KiB",
+        ),
+        (None, Some(limit)) => (
+            format!("the data limit RLIMIT_DATA is {limit} bytes, and {size} more are needed"),
+            "raise the limit: 'ulimit -d unlimited', or 'ulimit -d' and a number of KiB",
+        ),
+        (None, None) => (
+            format!("the system refused {size} bytes"),
+            "see 'free' and /proc/sys/vm/overcommit_memory",
+        ),
+    };
+    let told = Told::usage(format!("out of memory: {why}"), Some(tip.into()));
+    match JSON.load(Ordering::Relaxed) {
+        true => told.json(None),
+        false => told.text(false),
+    }
+}
