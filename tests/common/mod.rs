@@ -232,6 +232,24 @@ impl Mount {
         mount
     }
 
+    /// The files of `source` once more, through a FUSE server without fallocate(2); `options` are bindfs's, such as
+    /// "direct_io".
+    pub fn bindfs(test: &str, source: &Path, options: &str) -> Option<Mount> {
+        if !has(test, "bindfs") || !Mount::allowed(test) {
+            return None;
+        }
+        let folder = scratch();
+        let mut command = Command::new("bindfs");
+        command.args(["-o", options]).args([source, folder.path()]);
+        let output = command.output().ok()?;
+        if !output.status.success() {
+            let reason = String::from_utf8_lossy(&output.stderr).trim().to_string();
+            skip(test, &format!("bindfs: {reason}"));
+            return None;
+        }
+        Some(Mount { folder })
+    }
+
     fn allowed(test: &str) -> bool {
         if !is_root() {
             skip(test, "mounting a file system takes root");
