@@ -106,6 +106,9 @@ fn remedy(limit: &Limit) -> String {
             limit.saturating_add(*needed)
         ),
         Limit::OpenFiles { limit } => format!("raise it with 'ulimit -n {}'", limit.saturating_mul(4)),
+        Limit::ControlGroup { .. } => {
+            "lock less of it with --range, or each page when it is first touched with --lock=on-fault; 'cat /proc/self/cgroup' names the control group, MemoryMax= in a systemd unit raises its limit".into()
+        }
         Limit::LockedMemory { .. } => "raise it with 'ulimit -l unlimited' (or LimitMEMLOCK= in a systemd unit)".into(),
     }
 }

@@ -19,7 +19,7 @@ use super::backing::{Backing, Kind};
 use super::error::{Cause, Error, Protection, Result};
 use super::layout::Layout;
 use super::limits;
-use super::shape::{Piece, Prot, Shape, Visibility, WINDOW};
+use super::shape::{Lock, Piece, Prot, Shape, Visibility, WINDOW};
 use super::span::Span;
 use super::trace::traced;
 pub(super) use counts::{CacheStat, Categories, cachestat};
@@ -49,6 +49,8 @@ pub struct Region {
     shape: Shape,
     /// The order of its pages, where that is not the file's.
     layout: Option<Layout>,
+    /// How its pages are locked in memory, if they are.
+    locked: Option<Lock>,
     /// A child does not get the mapping: MADV_DONTFORK.
     dont_fork: bool,
     /// This is such a child.
@@ -95,6 +97,7 @@ impl Region {
             span,
             shape: Shape { window, ..shape },
             layout: None,
+            locked: None,
             dont_fork: false,
             gone: false,
             detour: None,

@@ -84,6 +84,7 @@ impl Region {
             if !file && self.shape.visibility == Visibility::Shared && new.len() > old.pages(self.page()).len() {
                 return refused(Protection::SharedAnonymous);
             }
+            self.check_lock_of(new.from(old.end()))?;
             self.remap_window(new, how)?;
             self.span = new;
             if !file {
@@ -110,6 +111,7 @@ impl Region {
             return Err(Error::sys("set its length", None, Errno::EFBIG));
         }
         let added = new.from(before);
+        self.check_lock_of(added)?;
         let grown = self.grow(new, added, how);
         if grown.is_err() {
             if self.span != old {
