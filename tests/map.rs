@@ -536,3 +536,57 @@ fn a_shared_writable_mapping_needs_the_right_to_write() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", told(&output));
     }
 }
+
+#[test]
+fn blocks_that_were_never_written_are_no_hole() {
+    let dir = scratch();
+    file(dir.path(), "p", b"");
+    report(dir.path(), "remap p --size 1M");
+    let first = report(dir.path(), "map p");
+    if first["preallocated_bytes"].is_null() {
+        return skip("blocks_that_were_never_written_are_no_hole", "no FIEMAP here");
+    }
+    assert_eq!(
+        (&first["hole_bytes"], &first["preallocated_bytes"]),
+        (&0.into(), &(1 << 20).into())
+    );
+    let text = run(dir.path(), "map p");
+    assert!(text.contains("\n  preallocated 1 MiB (1048576 bytes)\n"), "{text}");
+    assert!(text.contains("o preallocated") && !text.contains("hole"), "{text}");
+    assert_eq!(
+        run(dir.path(), "cat p -x"),
+        "*         preallocated 0x0..0x100000 (1 MiB)\n00100000\nexit 0"
+    );
+    // Behind them a hole; in the page cache the blocks are what they were.
+    report(dir.path(), "remap p --size 2M --sparse");
+    report(dir.path(), "map p --populate -n 64K");
+    let told = report(dir.path(), "map p");
+    assert_eq!(
+        (&told["hole_bytes"], &told["preallocated_bytes"]),
+        (&(1 << 20).into(), &(1 << 20).into())
+    );
+    report(dir.path(), "patch p -o 512K 01 --sync");
+    let told = report(dir.path(), "map p");
+    assert_eq!(told["preallocated_bytes"], (1 << 20) - page_size(), "{told}");
+}
+
+#[test]
+fn in_a_memfd_too_blocks_that_were_given_in_advance_are_no_hole() {
+    let dir = scratch();
+    let args = [
+        "map",
+        "--memfd",
+        "-n",
+        "64K",
+        "-q",
+        "-c",
+        "remap --size 1M -q",
+        "-c",
+        "cat -x",
+    ];
+    let output = mmapctl(dir.path(), &args).output().unwrap();
+    assert_eq!(
+        told(&output),
+        "*         hole 0x0..0x10000 (64 KiB)\n*         preallocated 0x10000..0x100000 (960 KiB)\n00100000\nexit 0"
+    );
+}

@@ -33,6 +33,7 @@ mod error;
 mod layout;
 mod limits;
 mod output;
+mod preallocated;
 mod region;
 mod register;
 mod residency;

@@ -58,6 +58,7 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
         .field("huge_bytes", seen.huge)
         .field("locked", seen.locked)
         .field("hole_bytes", seen.holes)
+        .field("preallocated_bytes", seen.preallocated)
         .field("past_end", seen.past_end)
         .field("path", path.clone())
         .field("pid", std::process::id())
@@ -86,7 +87,11 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
             report = report.fact(label, pages(count));
         }
     }
-    for (label, bytes) in [("huge pages", Some(seen.huge)), ("holes", seen.holes)] {
+    for (label, bytes) in [
+        ("huge pages", Some(seen.huge)),
+        ("holes", seen.holes),
+        ("preallocated", seen.preallocated),
+    ] {
         if let Some(bytes) = some(bytes) {
             report = report.fact(label, size(bytes));
         }
@@ -112,13 +117,14 @@ pub(super) fn percent(part: u64, whole: u64) -> u64 {
 
 /// The strip of cells, and a legend of those that are in it.
 fn picture(seen: &Residency) -> String {
-    const MARKS: [(Cell, char, char, &str); 8] = [
+    const MARKS: [(Cell, char, char, &str); 9] = [
         (Cell::Resident, '█', '#', "resident"),
         (Cell::Partly, '▒', '+', "partly"),
         (Cell::Dirty, '◆', 'd', "dirty"),
         (Cell::Copied, '◇', 'c', "copied"),
         (Cell::Absent, '·', '.', "absent"),
         (Cell::Hole, '░', '_', "hole"),
+        (Cell::Preallocated, '▫', 'o', "preallocated"),
         (Cell::PastEnd, '×', 'x', "past the end"),
         (Cell::Unknown, '?', '?', "unknown"),
     ];
