@@ -204,8 +204,11 @@ impl Region {
         self.shape.window.unwrap_or(WINDOW)
     }
 
-    /// Makes the mapping now, and says at what address and how many bytes long it is.
+    /// Makes the mapping now, and says at what address and how many bytes long it is. Of an empty file there is none: 0, 0.
     pub fn establish(&mut self) -> Result<(usize, u64)> {
+        if self.span.is_empty() && !self.gone {
+            return Ok((0, 0));
+        }
         let window = self.slide_to(self.span.start())?;
         Ok((window.memory.base(), window.covers.len()))
     }

@@ -35,8 +35,13 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
     let nonlinear = if region.layout().is_some() { ", nonlinear" } else { "" };
     let pages = |count: u64| format!("{count} of {}", plural(seen.pages, "page"));
     let resident = match seen.resident {
+        Some(count) if seen.pages == 0 => pages(count),
         Some(count) => format!("{} ({} %)", pages(count), percent(count, seen.pages)),
         None => "unknown: the kernel tells only the owner of a file, or who may write to it".into(),
+    };
+    let at = match mapped {
+        0 => "none, as there are no bytes to map".into(),
+        _ => format!("{address:#x}, {} of {}", plural(seen.pages, "page"), human(seen.page)),
     };
     // Where other processes open the same memory.
     let path = region.backing().fd().filter(|_| kind == Kind::Memfd);
@@ -46,7 +51,7 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
         .field("visibility", visibility)
         .field("nonlinear", region.layout().is_some())
         .field("protection", letters(shape.prot))
-        .field("address", format!("{address:#x}"))
+        .field("address", (mapped > 0).then(|| format!("{address:#x}")))
         .range(span)
         .field("mapped", mapped)
         .field("page_size", seen.page)
@@ -67,10 +72,7 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
             "mapping",
             format!("{backing}, {visibility}, {}{nonlinear}", letters(shape.prot)),
         )
-        .fact(
-            "address",
-            format!("{address:#x}, {} of {}", plural(seen.pages, "page"), human(seen.page)),
-        );
+        .fact("address", at);
     if let Some(path) = path {
         report = report.fact("path", path);
     }
@@ -96,7 +98,10 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
             report = report.fact(label, size(bytes));
         }
     }
-    Ok(report.line(picture(&seen)))
+    match seen.pages {
+        0 => Ok(report),
+        _ => Ok(report.line(picture(&seen))),
+    }
 }
 
 /// As /proc/PID/maps writes them.

@@ -67,6 +67,8 @@ impl Region {
     /// gone; what else keeps a page from being brought in, at its offset.
     pub fn lock(&mut self, how: Lock) -> Result<()> {
         if self.span.is_empty() {
+            // For the pages that it will have once the file is longer.
+            self.locked = Some(how);
             return Ok(());
         }
         if how == Lock::OnFault || self.shape.prot == Prot::None {
@@ -201,6 +203,9 @@ impl Region {
     /// madvise(2) over the whole mapping.
     pub fn advise(&mut self, advice: Advice) -> Result<()> {
         let span = self.span;
+        if span.is_empty() {
+            return Ok(());
+        }
         let failed = |errno| Error::sys("advise the kernel on", Some(span), errno);
         self.madvise(span, advice.value)?.map_err(failed)?;
         match advice.value {

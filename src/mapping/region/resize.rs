@@ -158,11 +158,15 @@ impl Region {
                 });
             }
         };
+        let was_empty = self.span.is_empty();
         self.backing.set_len(new.end())?;
         self.remap_window(new, how)?;
         self.span = new;
         if by_hand {
             self.fill(added)?;
+        }
+        if let Some(how) = self.locked.filter(|_| was_empty) {
+            self.lock(how)?;
         }
         Ok(())
     }
