@@ -105,7 +105,7 @@ pub enum Access {
     Read,
     /// O_RDWR: a shared mapping that stores needs both.
     Write,
-    /// O_RDWR where that is allowed, else O_RDONLY; see [`Facts::writable`].
+    /// O_RDWR where that is allowed, otherwise O_RDONLY (see [`Facts::writable`]), otherwise O_WRONLY: enough to be flushed.
     WriteIfAllowed,
     /// O_RDONLY for [`super::Region::load_units`]: character devices are welcome.
     ReadRegisters,
@@ -136,13 +136,13 @@ impl Backing {
     /// What open says; [`Cause::Unmappable`] for what has no pages (folders, FIFOs, sockets, files of /proc and
     /// cgroups), and for character devices unless it is their registers that are wanted.
     pub fn open(path: &Path, access: Access, patience: Duration) -> Result<Backing> {
-        let open = |write: bool| {
+        let open_with = |read: bool, write: bool| {
             let mut options = OpenOptions::new();
             // By O_SYNC /dev/mem knows that a mapping is to go past the caches (devmem2 opens it so, too); to other
             // files it means nothing here, as nothing is written by write(2).
             let uncached = if access.is_to_registers() { libc::O_SYNC } else { 0 };
             options
-                .read(true)
+                .read(read)
                 .write(write)
                 .custom_flags(libc::O_NONBLOCK | uncached);
             // With O_NONBLOCK a leased file is EWOULDBLOCK at once; the lease's holder has been told to let go, and one
@@ -152,6 +152,7 @@ impl Backing {
                 other => Some(other),
             })
         };
+        let open = |write: bool| open_with(true, write);
         let refused = |errno| matches!(errno, Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY);
         // Opening a file of overlayfs for writing copies it up to the upper layer.
         let access = match access {
@@ -162,7 +163,11 @@ impl Backing {
             Access::Read | Access::ReadRegisters => (open(false), false),
             Access::Write | Access::WriteRegisters => (open(true), true),
             Access::WriteIfAllowed => match open(true) {
-                Some(Err(error)) if refused(errno_of(&error)) => (open(false), false),
+                Some(Err(error)) if refused(errno_of(&error)) => match open(false) {
+                    // Not for us to read: it cannot be mapped, and need not be.
+                    Some(Err(error)) if errno_of(&error) == Errno::EACCES => (open_with(false, true), false),
+                    other => (other, false),
+                },
                 other => (other, true),
             },
         };

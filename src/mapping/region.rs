@@ -31,7 +31,7 @@ use memory::{Memory, Wanted};
 pub(super) use memory::{huge_memfd, memfd};
 pub use memory::{memfd_with, reserve_huge};
 use nix::errno::Errno;
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::sys::uio::{RemoteIoVec, pread, process_vm_readv};
 use std::ffi::c_void;
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Seek};
@@ -51,6 +51,8 @@ pub struct Region {
     shape: Shape,
     /// The order of its pages, where that is not the file's.
     layout: Option<Layout>,
+    /// It is private only because the file cannot be mapped shared.
+    fell_back: bool,
     /// How its pages are locked in memory, if they are.
     locked: Option<Lock>,
     /// A child does not get the mapping: MADV_DONTFORK.
@@ -99,6 +101,7 @@ impl Region {
             span,
             shape: Shape { window, ..shape },
             layout: None,
+            fell_back: false,
             locked: None,
             dont_fork: false,
             gone: false,
@@ -118,6 +121,12 @@ impl Region {
         let shape = Shape {
             address: None,
             window: self.shape.window.map(|window| window.min(WINDOW / 4)),
+            // It falls back to a private mapping for itself.
+            visibility: if self.fell_back {
+                Visibility::Shared
+            } else {
+                self.shape.visibility
+            },
             ..self.shape
         };
         if shape.window.is_none() || self.layout.is_some() || self.gone {
@@ -189,6 +198,11 @@ impl Region {
     /// Whether stores reach a file.
     pub fn reaches_file(&self) -> bool {
         self.backing.facts().is_file() && self.shape.visibility == Visibility::Shared
+    }
+
+    /// Whether what it shows may be the memory of a device. Of that, a private mapping would be in vain.
+    pub(super) fn is_device_memory(&self) -> bool {
+        self.backing.facts().device_memory && !self.fell_back
     }
 
     /// Whether a byte here is what read(2) gives of the file at that offset: not so of a private page, a page of a view, or
@@ -297,6 +311,20 @@ impl Region {
         Error::new(action, Some(span), cause)
     }
 
+    /// Makes the mapping private where the file cannot be mapped shared and nothing is to be stored: of FUSE with direct_io,
+    /// some network file systems and some files of sysfs, which answer ENODEV or EACCES. Says whether it did.
+    fn falls_back_to_private(&mut self, error: &Error) -> bool {
+        let refused = matches!(error.cause, Cause::Sys(Errno::ENODEV | Errno::EACCES));
+        let shape = self.shape;
+        let reads = !shape.prot.writes() && !shape.dax && shape.visibility == Visibility::Shared;
+        if !refused || !reads || self.backing.facts().kind != Kind::Regular {
+            return false;
+        }
+        self.shape.visibility = Visibility::Private;
+        self.fell_back = true;
+        true
+    }
+
     /// The window that has `offset`, mapped anew if the present one does not.
     pub(super) fn slide_to(&mut self, offset: u64) -> Result<&Window> {
         if self.gone {
@@ -315,7 +343,17 @@ impl Region {
                     None => pages,
                     Some(size) => Span::at(offset / size * size, size).map_or(pages, |part| part.intersect(pages)),
                 };
-                self.map(covers)?
+                match self.map(covers) {
+                    Err(error) if self.falls_back_to_private(&error) => {
+                        // What could not be had in either way is told as it was found first.
+                        self.map(covers).map_err(|_| {
+                            self.shape.visibility = Visibility::Shared;
+                            self.fell_back = false;
+                            error
+                        })?
+                    }
+                    mapped => mapped?,
+                }
             }
         };
         Ok(self.window.insert(window))
@@ -373,6 +411,10 @@ impl Region {
                 Err(Errno::EPERM | Errno::ENOSYS | Errno::EACCES) => {
                     let memfd = memfd(c"mmapctl-detour");
                     self.detour = Some(memfd.map_err(|errno| Error::sys("read", Span::at(at, len as u64), errno))?);
+                }
+                // Some drivers map pages that only the process's own instructions may read.
+                Err(Errno::EFAULT) if self.fell_back => {
+                    return Ok(pread(self.backing.file("read")?, buf, at as i64));
                 }
                 other => return Ok(other),
             }

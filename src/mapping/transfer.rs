@@ -333,7 +333,10 @@ impl Region {
         }
         // Most files of sysfs cannot be mapped at all, and that is then the error.
         self.reach(span.start())?;
-        Err(Error::new(action, Some(span), Cause::DeviceMemory))
+        match self.is_device_memory() {
+            true => Err(Error::new(action, Some(span), Cause::DeviceMemory)),
+            false => Ok(()),
+        }
     }
 
     /// The cause behind EFAULT, which says nothing: looks at the length, the free space, the medium. In a view, at what
