@@ -122,11 +122,19 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
     };
     // For a file that we neither own nor may write, mincore says that every page is resident.
     let known = scanned || anonymous || region.backing().tells_residency();
+    let pool = in_pool(region, span);
     if !scanned && known {
         for (tally, cell) in tallies.iter_mut().zip(&spans) {
-            tally.resident = region.mincore(*cell)?;
+            let there = Span::first(region.length()).intersect(*cell).pages(page).len() / page;
+            tally.resident = match pool {
+                Some(InPool::All) => there,
+                Some(InPool::None) => 0,
+                _ => region.mincore(*cell)?,
+            };
         }
     }
+    // What mincore says of huge pages is true of this mapping alone.
+    let cells_known = known && !matches!(pool, Some(InPool::Some(_)));
     let private_file = !anonymous && region.shape().visibility == Visibility::Private;
     let copies_known = private_file
         && scan(
@@ -162,7 +170,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
             _ if span.start() >= there => Cell::PastEnd,
             _ if hole && preallocated => Cell::Preallocated,
             _ if hole => Cell::Hole,
-            _ if !known => Cell::Unknown,
+            _ if !cells_known => Cell::Unknown,
             _ => Cell::Absent,
         });
     let sum = |part: fn(&Tally) -> u64| tallies.iter().map(part).sum::<u64>();
@@ -170,7 +178,10 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
     Ok(Residency {
         page,
         pages: pages_total,
-        resident: known.then(|| sum(|tally| tally.resident).min(pages_total)),
+        resident: match pool {
+            Some(InPool::Some(held)) => held,
+            _ => known.then(|| sum(|tally| tally.resident).min(pages_total)),
+        },
         dirty: counted.then(|| sum(|tally| tally.dirty)),
         writeback: counted.then(|| sum(|tally| tally.writeback)),
         copied: copies_known.then(|| sum(|tally| tally.copied)),
@@ -206,8 +217,7 @@ pub fn count(region: &mut Region) -> Result<Counts> {
         counts.dirty = Some(tally.dirty);
         counts.writeback = Some(tally.writeback);
     } else {
-        let known = region.backing().tells_residency();
-        counts.resident = if known { Some(region.mincore(span)?) } else { None };
+        counts.resident = by_mincore(region, span)?;
         (counts.dirty, counts.writeback) = (None, None);
     }
     Ok(counts)
@@ -261,8 +271,43 @@ pub fn resident(region: &mut Region, span: Span) -> Result<Option<u64>> {
     if count_cache(region, &[span.pages(region.page())], &mut tally) {
         return Ok(Some(tally[0].resident));
     }
-    let known = region.backing().tells_residency();
-    known.then(|| region.mincore(span)).transpose()
+    by_mincore(region, span)
+}
+
+/// Pages of `span` in memory, where cachestat says nothing.
+fn by_mincore(region: &mut Region, span: Span) -> Result<Option<u64>> {
+    match in_pool(region, span) {
+        Some(InPool::All) => Ok(Some(span.pages(region.page()).len() / region.page())),
+        Some(InPool::None) => Ok(Some(0)),
+        Some(InPool::Some(held)) => Ok(held),
+        None if region.backing().tells_residency() => region.mincore(span).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// How much of a file of huge pages is in memory, which is to say in pages of the pool.
+#[derive(Debug, Clone, Copy)]
+enum InPool {
+    All,
+    None,
+    /// A part of the file; how many pages of the range, where that is the whole file.
+    Some(Option<u64>),
+}
+
+/// For a file of huge pages, of which cachestat(2) says nothing and mincore(2) only what this mapping has touched. The
+/// kernel counts a file's pages (`st_blocks`), and does not say which they are.
+fn in_pool(region: &Region, span: Span) -> Option<InPool> {
+    let (facts, page) = (region.backing().facts(), region.page());
+    if !facts.is_file() || page <= super::page_size() || region.layout().is_some() {
+        return None;
+    }
+    let usage = region.backing().usage().ok()?;
+    let (whole, held) = (Span::first(usage.len).pages(page), usage.allocated / page);
+    Some(match held {
+        0 => InPool::None,
+        held if held >= whole.len() / page => InPool::All,
+        held => InPool::Some(span.pages(page).contains(whole).then_some(held)),
+    })
 }
 
 /// False where cachestat has nothing to say of this file.

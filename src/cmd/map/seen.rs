@@ -2,7 +2,7 @@
 
 use crate::cmd::Job;
 use crate::cmd::options::size;
-use crate::mapping::{Cell, Kind, Prot, Region, Residency, Visibility, survey};
+use crate::mapping::{Cell, Kind, Prot, Region, Residency, Visibility, page_size, survey};
 use crate::quantity::human;
 use crate::report::{self, Report, plural};
 use crate::session::memfd_path;
@@ -37,6 +37,7 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
     let resident = match seen.resident {
         Some(count) if seen.pages == 0 => pages(count),
         Some(count) => format!("{} ({} %)", pages(count), percent(count, seen.pages)),
+        None if seen.page > page_size() => "unknown: of huge pages the kernel counts those of the whole file".into(),
         None => "unknown: the kernel tells only the owner of a file, or who may write to it".into(),
     };
     let at = match mapped {
