@@ -45,7 +45,17 @@ pub(super) fn of(cause: &Cause, path: Option<&Path>) -> Option<String> {
         }
         Cause::Full(_) => format!("make room: 'df -h {file}'"),
         Cause::Shrunk { .. } | Cause::Vanished => "another process cut the file short; run again when it is done".into(),
+        Cause::PastEnd { .. } if path.is_some_and(is_block_device) => {
+            format!("it is a device, and cannot be made longer; 'blockdev --getsize64 {file}' prints its length")
+        }
         Cause::PastEnd { .. } => format!("see its length with 'stat {file}'; grow it with 'mmapctl remap {file} --size +4K'"),
+        Cause::Protection(Protection::DeviceLength) => format!("'blockdev --getsize64 {file}' prints its length"),
+        Cause::Protection(Protection::ReadOnlyDevice) => {
+            format!("'blockdev --getro {file}' prints 1; 'blockdev --setrw {file}' allows writing, where the device does")
+        }
+        Cause::Protection(Protection::Sealed | Protection::SealedLength) => {
+            "a seal cannot be taken off; work on a copy of it".into()
+        }
         Cause::Protection(Protection::NeverReachesFile) => "map the file with --shared".into(),
         Cause::Protection(Protection::PrivateResize) => {
             "map it with --shared, or resize the mapping alone with --keep-file".into()
@@ -132,6 +142,11 @@ fn may_have_registers(path: &Path) -> bool {
         (4 | 5 | 136..=143, _) => false,
         _ => true,
     }
+}
+
+fn is_block_device(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device())
 }
 
 fn is_char_device(path: &Path) -> bool {

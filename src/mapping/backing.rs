@@ -7,7 +7,7 @@ use super::region::{huge_memfd, memfd};
 use super::span::Span;
 use super::trace::traced;
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
 use nix::sys::statfs::{self, FsType, fstatfs};
 use nix::sys::uio::pread;
 use nix::unistd::{Whence, lseek64};
@@ -462,6 +462,30 @@ impl Backing {
         owned || nix::unistd::access(path.as_str(), nix::unistd::AccessFlags::W_OK).is_ok()
     }
 
+    /// What stands behind the `errno` of a call that would write to the file or, with `len`, set its length.
+    pub(super) fn write_refusal(&self, errno: Errno, len: Option<u64>) -> Cause {
+        let seals = self.fd().and_then(|fd| fcntl(fd, FcntlArg::F_GET_SEALS).ok());
+        let is_sealed = |seals_in_question| seals.is_some_and(|seals| seals & seals_in_question != 0);
+        let is_longer = len.is_some_and(|len| len > self.facts.len);
+        let of_length = if is_longer {
+            libc::F_SEAL_GROW
+        } else {
+            libc::F_SEAL_SHRINK
+        };
+        match errno {
+            Errno::EPERM if len.is_some() && is_sealed(of_length) => Cause::Protection(Protection::SealedLength),
+            Errno::EPERM if is_sealed(libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE) => {
+                Cause::Protection(Protection::Sealed)
+            }
+            Errno::EINVAL | Errno::EACCES | Errno::EPERM
+                if self.metadata().is_ok_and(|meta| is_read_only_device(&meta)) =>
+            {
+                Cause::Protection(Protection::ReadOnlyDevice)
+            }
+            errno => Cause::Sys(errno),
+        }
+    }
+
     /// ftruncate(2). The caller has unmapped what a shrinking would take away.
     ///
     /// # Errors
@@ -476,7 +500,8 @@ impl Backing {
         let result = traced(file.set_len(len).map(|()| 0).map_err(|error| errno_of(&error)), || {
             format!("ftruncate({fd}, {len})")
         });
-        result.map_err(failed)?;
+        let refused = |errno| Error::new("set its length", None, self.write_refusal(errno, Some(len)));
+        result.map_err(refused)?;
         self.facts.len = len;
         Ok(())
     }
@@ -551,7 +576,7 @@ impl Backing {
         );
         let cause = |errno| match errno {
             Errno::ENOSPC | Errno::EDQUOT => Cause::Full(errno),
-            errno => Cause::Sys(errno),
+            errno => self.write_refusal(errno, Some(span.end()).filter(|end| *end > self.facts.len)),
         };
         result
             .map(drop)
@@ -579,6 +604,13 @@ pub fn huge_page() -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Whether a file is a block device that is set read-only, see blockdev(8).
+fn is_read_only_device(meta: &std::fs::Metadata) -> bool {
+    let (major, minor) = (nix::sys::stat::major(meta.rdev()), nix::sys::stat::minor(meta.rdev()));
+    meta.file_type().is_block_device()
+        && std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro")).is_ok_and(|ro| ro.trim() == "1")
+}
+
 fn is_overlay(path: &Path) -> bool {
     statfs::statfs(path).is_ok_and(|fs| fs.filesystem_type() == statfs::OVERLAYFS_SUPER_MAGIC)
 }
@@ -593,6 +625,11 @@ fn unopened(path: &Path, error: &std::io::Error) -> Error {
         Errno::EISDIR => Error::new("map it", None, Cause::Unmappable(Unmappable::Directory)),
         Errno::ENXIO if std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) => {
             Error::new("map it", None, Cause::Unmappable(Unmappable::Socket))
+        }
+        Errno::EACCES | Errno::EPERM | Errno::EROFS
+            if std::fs::metadata(path).is_ok_and(|meta| is_read_only_device(&meta)) =>
+        {
+            Error::new("open it", None, Cause::Protection(Protection::ReadOnlyDevice))
         }
         errno => {
             let limit = Some(errno).filter(|errno| *errno == Errno::EMFILE);

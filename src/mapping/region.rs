@@ -386,6 +386,7 @@ impl Region {
             (Ok(memory), _) => Ok(Window { memory, covers }),
             (Err(Errno::ENOMEM), _) => Err(failed(self.out_of_memory(covers.len()))),
             (Err(Errno::EEXIST), Some(address)) => Err(failed(Cause::AddressTaken(address))),
+            (Err(errno), _) if self.shape.prot.writes() => Err(failed(self.backing.write_refusal(errno, None))),
             (Err(errno), _) => Err(failed(Cause::Sys(errno))),
         }
     }

@@ -39,6 +39,10 @@ impl Region {
         let unmappable = |error: &Error| {
             let refused = [Errno::ENODEV, Errno::EACCES, Errno::EINVAL];
             matches!(error.cause, Cause::Sys(errno) if refused.contains(&errno))
+                || matches!(
+                    error.cause,
+                    Cause::Protection(Protection::Sealed | Protection::ReadOnlyDevice)
+                )
         };
         // An empty range has no page to name, but the file's length may be news.
         let by_file = !writable || span.is_empty();

@@ -50,6 +50,9 @@ impl Region {
         )?;
         let file = self.backing.facts().is_file();
         let alone = how.keep_file || !file;
+        if !alone && matches!(self.backing.facts().kind, Kind::BlockDevice | Kind::CharDevice) {
+            return refused(Protection::DeviceLength);
+        }
         if file && !alone && self.shape.visibility == Visibility::Private {
             return refused(Protection::PrivateResize);
         }
