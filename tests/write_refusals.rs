@@ -1,4 +1,5 @@
-//! Files that cannot be written to for a reason of their own: devices that are read-only or end, memfds that are sealed.
+//! What is said of files that are written to under conditions of their own: devices that are read-only or end, memfds that
+//! are sealed, names on an overlayfs.
 
 mod common;
 
@@ -118,4 +119,54 @@ fn a_sealed_memfd_is_called_that() {
     for line in ["sync F -q", "map F -q"] {
         assert_eq!(run(dir.path(), &line.replace('F', &path)), "exit 0", "{line}");
     }
+}
+
+#[test]
+fn names_that_overlayfs_splits_are_said() {
+    let test = "names_that_overlayfs_splits_are_said";
+    let Some(store) = common::Mount::tmpfs(test, "16m") else {
+        return;
+    };
+    let folders = ["lower", "upper", "work", "merged"].map(|name| store.path().join(name));
+    for folder in &folders {
+        std::fs::create_dir(folder).unwrap();
+    }
+    file(&folders[0], "f", b"bytes");
+    std::fs::hard_link(folders[0].join("f"), folders[0].join("g")).unwrap();
+    file(&folders[0], "alone", b"bytes");
+    let [lower, upper, work, merged] = &folders;
+    let show = |path: &std::path::Path| path.display().to_string();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        show(lower),
+        show(upper),
+        show(work)
+    );
+    let mount = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).arg(merged).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if !mount(
+        "mount",
+        &["-t", "overlay", "-o", &format!("{options},index=off"), "overlay"],
+    ) {
+        return skip(test, "no overlayfs can be mounted");
+    }
+    let told = [
+        run(merged, "map f g -s"),
+        run(merged, "patch alone -q -o 0 42"),
+        run(merged, "patch f -q -o 0 42"),
+        run(merged, "patch f -q -o 1 42"),
+        run(merged, "cat g"),
+    ];
+    let session = run(merged, "patch g -o 0 43");
+    assert!(mount("umount", &[]));
+    let note = "overlayfs has copied it from its lower layer to be written to; its other names (hard links) keep the old bytes";
+    assert!(told[0].ends_with("exit 0") && !told[0].contains("note:"), "{}", told[0]);
+    assert_eq!(told[1..4], ["exit 0", "exit 0", "exit 0"]);
+    assert_eq!(told[4], "bytes(no newline)\nexit 0");
+    assert!(
+        session.contains(&format!("! note: g: {note}\n")) && session.ends_with("exit 0"),
+        "{session}"
+    );
 }

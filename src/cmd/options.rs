@@ -151,6 +151,10 @@ impl Writer {
             return Err(Error::new("write to it", None, Cause::Refused(refusal)).into());
         }
         has_length(&backing)?;
+        if backing.facts().left_its_links {
+            let note = "overlayfs has copied it from its lower layer to be written to; its other names (hard links) keep the old bytes";
+            report::note(globals, &format!("{}: {note}", report::shown(path)));
+        }
         backing.lock(self.lock_timeout)?;
         // A journal of another atomic patch's may be beside the file even where this one's goes elsewhere.
         let places = [Place::beside(&backing)?, self.journal.as_deref().map(Place::at)];

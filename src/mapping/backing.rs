@@ -48,6 +48,9 @@ pub struct Facts {
     pub device_memory: bool,
     /// Which file it is; all 0 for anonymous memory.
     pub identity: Identity,
+    /// Opening it for writing has made it a file of its own: it had other names (hard links) on the lower layer of an
+    /// overlayfs, which keep the old bytes.
+    pub left_its_links: bool,
 }
 
 /// Which file it is, under whatever name.
@@ -159,6 +162,11 @@ impl Backing {
             Access::WriteIfAllowed if is_overlay(path) => Access::Read,
             access => access,
         };
+        let names = |path| std::fs::metadata(path).map_or(0, |meta| meta.nlink());
+        let names_before = match access {
+            Access::Write if is_overlay(path) => names(path),
+            _ => 0,
+        };
         let (opened, writable) = match access {
             Access::Read | Access::ReadRegisters => (open(false), false),
             Access::Write | Access::WriteRegisters => (open(true), true),
@@ -176,7 +184,9 @@ impl Backing {
             Some(Err(error)) => return Err(unopened(path, &error)),
             Some(Ok(file)) => file,
         };
-        Backing::new(file, writable, access.is_to_registers())
+        let mut backing = Backing::new(file, writable, access.is_to_registers())?;
+        backing.facts.left_its_links = backing.facts.identity.names < names_before;
+        Ok(backing)
     }
 
     fn new(mut file: File, writable: bool, registers: bool) -> Result<Backing> {
@@ -223,6 +233,7 @@ impl Backing {
                 inode: meta.ino(),
                 names: meta.nlink(),
             },
+            left_its_links: false,
         };
         Ok(Backing {
             held: None,
@@ -265,6 +276,7 @@ impl Backing {
                 counts_cache: false,
                 device_memory: false,
                 identity: Identity::default(),
+                left_its_links: false,
             },
         }
     }
