@@ -312,7 +312,7 @@ fn behind_bindfs_a_full_disk_is_met_before_the_verb_ends() {
     }
     let Some(store) = Mount::tmpfs(test, "4m") else { return };
     sparse(store.path(), "f", 2 << 20);
-    let Some(behind) = Mount::bindfs(test, store.path()) else {
+    let Some(behind) = Mount::bindfs(test, store.path(), "rw") else {
         return;
     };
     store.fill();

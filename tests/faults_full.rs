@@ -418,3 +418,28 @@ fn a_temporary_folder_that_is_full_is_met_before_anything_is_written() {
     assert_eq!(code(&output), 2, "{}", stderr(&output));
     assert!(fs::read(&path).unwrap() == old, "{}", stderr(&output));
 }
+
+#[test]
+fn huge_pages_that_a_file_has_count_as_resident() {
+    let test = "huge_pages_that_a_file_has_count_as_resident";
+    let Some(_pool) = Pool::new(test, 4) else { return };
+    let Some(mount) = Mount::hugetlbfs(test) else { return };
+    let dir = mount.path();
+    sparse(dir, "f", 6 << 20);
+    let resident = |line: &str| common::report(dir, line)["resident"].clone();
+    assert_eq!(resident("map f"), 0);
+    assert!(run(dir, "patch f -q -o 2M 01").ends_with("exit 0"));
+    // Not by this process: another has touched it, and is gone.
+    assert_eq!(resident("map f"), 1);
+    assert_eq!(resident("map f --private --noreserve"), 1);
+    assert_eq!(resident("map f -r 0..2M"), serde_json::Value::Null);
+    let text = run(dir, "map f -r 2M..4M");
+    assert!(
+        text.contains("of huge pages the kernel counts those of the whole file"),
+        "{text}"
+    );
+    assert_eq!(resident("map f --populate"), 3);
+    assert_eq!(resident("map f -r 2M..4M"), 1);
+    let table = common::report(dir, "map f -R");
+    assert_eq!(table["files"][0]["resident"], 3, "{table}");
+}

@@ -443,12 +443,10 @@ fn a_tebibyte_works_without_reserve_and_else_works_or_is_explained() {
 #[test]
 fn what_cannot_be_mapped_is_refused() {
     let dir = scratch();
-    file(dir.path(), "empty", b"");
     nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    for name in [".", "fifo", "missing", "empty", "/dev/null", "/proc/version"] {
+    for name in [".", "fifo", "missing", "/dev/null", "/proc/version"] {
         refused(dir.path(), &format!("map {name}"), b"");
     }
-    assert!(refused(dir.path(), "map empty", b"").contains("it is empty: there is nothing to map"));
     refused(dir.path(), "map --anonymous -n 020", b"");
     for line in [
         "map",
@@ -535,4 +533,113 @@ fn a_shared_writable_mapping_needs_the_right_to_write() {
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", told(&output));
     }
+}
+
+#[test]
+fn blocks_that_were_never_written_are_no_hole() {
+    let dir = scratch();
+    file(dir.path(), "p", b"");
+    report(dir.path(), "remap p --size 1M");
+    let first = report(dir.path(), "map p");
+    if first["preallocated_bytes"].is_null() {
+        return skip("blocks_that_were_never_written_are_no_hole", "no FIEMAP here");
+    }
+    assert_eq!(
+        (&first["hole_bytes"], &first["preallocated_bytes"]),
+        (&0.into(), &(1 << 20).into())
+    );
+    let text = run(dir.path(), "map p");
+    assert!(text.contains("\n  preallocated 1 MiB (1048576 bytes)\n"), "{text}");
+    assert!(text.contains("o preallocated") && !text.contains("hole"), "{text}");
+    assert_eq!(
+        run(dir.path(), "cat p -x"),
+        "*         preallocated 0x0..0x100000 (1 MiB)\n00100000\nexit 0"
+    );
+    // Behind them a hole; in the page cache the blocks are what they were.
+    report(dir.path(), "remap p --size 2M --sparse");
+    report(dir.path(), "map p --populate -n 64K");
+    let told = report(dir.path(), "map p");
+    assert_eq!(
+        (&told["hole_bytes"], &told["preallocated_bytes"]),
+        (&(1 << 20).into(), &(1 << 20).into())
+    );
+    report(dir.path(), "patch p -o 512K 01 --sync");
+    let told = report(dir.path(), "map p");
+    assert_eq!(told["preallocated_bytes"], (1 << 20) - page_size(), "{told}");
+}
+
+#[test]
+fn in_a_memfd_too_blocks_that_were_given_in_advance_are_no_hole() {
+    let dir = scratch();
+    let args = [
+        "map",
+        "--memfd",
+        "-n",
+        "64K",
+        "-q",
+        "-c",
+        "remap --size 1M -q",
+        "-c",
+        "cat -x",
+    ];
+    let output = mmapctl(dir.path(), &args).output().unwrap();
+    assert_eq!(
+        told(&output),
+        "*         hole 0x0..0x10000 (64 KiB)\n*         preallocated 0x10000..0x100000 (960 KiB)\n00100000\nexit 0"
+    );
+}
+
+#[test]
+fn an_empty_file_has_a_report_of_nothing() {
+    let dir = scratch();
+    file(dir.path(), "e", b"");
+    assert_eq!(
+        run(dir.path(), "map e"),
+        "e: 0x0..0x0, 0 bytes\n  mapping     file, shared, r--\n  address     none, as there are no bytes to map\n  \
+         resident    0 of 0 pages\nexit 0"
+    );
+    let told = report(dir.path(), "map e --populate --lock --advise random");
+    let numbers = ["length", "mapped", "pages", "locked", "hole_bytes"].map(|key| told[key].as_u64());
+    assert_eq!(
+        (numbers, &told["address"]),
+        ([Some(0); 5], &serde_json::Value::Null),
+        "{told}"
+    );
+    assert!(run(dir.path(), "map e --hold=10ms").ends_with("exit 0"));
+    assert!(run(dir.path(), "map e -o 1").ends_with("exit 2"));
+    assert!(run(dir.path(), "map e --private -q").ends_with("exit 0"));
+}
+
+#[test]
+fn a_session_begins_on_an_empty_file_and_grows_it() {
+    let dir = scratch();
+    let path = file(dir.path(), "e", b"");
+    let session = |verbs: &[&str]| {
+        let mut args = vec!["map", "e", "--lock", "-q"];
+        args.extend(verbs.iter().flat_map(|verb| ["-c", verb]));
+        told(&mmapctl(dir.path(), &args).output().unwrap())
+    };
+    for verb in [
+        "cat",
+        "sync",
+        "zero -r ..",
+        "map",
+        "fork map",
+        "remap --size 0",
+        "! true",
+    ] {
+        assert_eq!(session(&[verb]), "exit 0", "{verb}");
+    }
+    let text = session(&[
+        "remap --size 4K",
+        "patch -o 0 text:hi --sync",
+        "cat -n 3 -f plain",
+        "map --json",
+    ]);
+    assert!(text.contains("686900\n") && text.ends_with("exit 0"), "{text}");
+    // What was asked of the mapping holds for its pages.
+    assert!(text.contains("\"locked\":1,"), "{text}");
+    assert_eq!(fs::read(&path).unwrap()[..3], *b"hi\0");
+    assert_eq!(session(&["remap --size 0", "map", "patch -o 0 41 --grow"]), "exit 0");
+    assert_eq!(fs::read(&path).unwrap(), b"A");
 }

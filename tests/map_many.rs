@@ -549,10 +549,10 @@ fn held_files_stay_mapped_with_no_descriptor_each() {
 }
 
 #[test]
-fn held_files_are_locked_and_one_that_fails_shows_in_the_exit_code() {
+fn held_files_are_locked() {
     let dir = scratch();
     tree(dir.path());
-    let args = ["map", "-R", "t", "missing", "--lock", "--hold"];
+    let args = ["map", "-R", "t", "--lock", "--hold"];
     let mut held = Held::new(spawnable(dir.path(), &args), "held by process");
     let locked = format!("{:8} kB\n", 15 * page_size() / 1024);
     assert!(
@@ -560,16 +560,41 @@ fn held_files_are_locked_and_one_that_fails_shows_in_the_exit_code() {
         "{}",
         held.proc("status")
     );
-    assert!(
-        held.1
-            .iter()
-            .any(|line| line.ends_with(" total of 5 files in 3 folders, 1 failed")),
-        "{:?}",
-        held.1
-    );
-    assert_eq!(held.end(), Some(2));
-    // Without any, there is nothing to hold.
-    assert!(run(dir.path(), "map missing gone --hold").ends_with("exit 2"));
+    assert_eq!(held.end(), Some(0));
+}
+
+#[test]
+fn nothing_is_held_or_announced_unless_every_file_is_mapped() {
+    let dir = scratch();
+    tree(dir.path());
+    for line in [
+        "map t/a missing --hold",
+        "map t/a missing --hold=1h --lock",
+        "map -R t missing --lock --hold",
+        "map missing gone --lock --hold",
+        "map t/a missing",
+    ] {
+        let announced = dir.path().join("ready");
+        let mut args: Vec<_> = line.split(' ').collect();
+        args.extend(["--ready-fd", "3"]);
+        let mut command = std::process::Command::new("sh");
+        command
+            .current_dir(dir.path())
+            .args(["-c", "exec \"$0\" \"$@\" 3> ready", common::BINARY])
+            .args(&args);
+        let text = told(&command.output().unwrap());
+        assert!(text.ends_with("exit 2") && text.contains(" failed\n"), "{line}: {text}");
+        assert!(
+            text.contains("nothing is held, because not every file could be mapped") && !text.contains("held by"),
+            "{line}: {text}"
+        );
+        assert_eq!(fs::read_to_string(announced).unwrap(), "", "{line}");
+    }
+    let report = mmapctl(dir.path(), &["map", "t/a", "missing", "--hold", "--json"])
+        .output()
+        .unwrap();
+    let text = told(&report);
+    assert!(text.ends_with("exit 2") && !text.contains("held by"), "{text}");
 }
 
 #[test]

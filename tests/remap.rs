@@ -1,9 +1,12 @@
 //! `remap --size`, as its users see it.
 
 mod common;
+#[path = "common/faults.rs"]
+mod faults;
 
 use common::{Mount, State, file, limited, noise, refused, refused_without_touching, report, run};
 use common::{allocated, into_full, scratch, skip, synced, told};
+use faults::{strace_works, straced};
 use std::fs;
 use std::path::Path;
 
@@ -256,4 +259,75 @@ fn a_sparse_tebibyte_is_made_and_unmade_at_once() {
     report(dir.path(), "remap f --size 5");
     assert_eq!(fs::read(path).unwrap(), b"start");
     assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn without_fallocate_room_is_proved_by_a_flush() {
+    let test = "without_fallocate_room_is_proved_by_a_flush";
+    let Some(store) = Mount::tmpfs(test, "4m") else { return };
+    let path = file(store.path(), "f", &noise(5000));
+    let Some(fuse) = Mount::bindfs(test, store.path(), "noatime") else {
+        return;
+    };
+    let told = report(fuse.path(), "remap f --size +1M");
+    assert!(
+        allocated(&path) >= 1 << 20 && told["allocated_after"] == allocated(&path),
+        "{told}"
+    );
+    store.fill();
+    for line in [
+        &["remap", "f", "--size", "+1M"][..],
+        &["map", "f", "-c", "remap --size +1M"],
+        &["patch", "f", "-o", "1M", "fill:ff:1M", "--grow"],
+    ] {
+        let before = fs::read(&path).unwrap();
+        let text = common::told(&common::mmapctl(fuse.path(), line).output().unwrap());
+        assert!(
+            text.contains("the file system is full") && text.ends_with("exit 2"),
+            "{line:?}: {text}"
+        );
+        assert!(fs::read(&path).unwrap() == before, "{line:?}");
+    }
+}
+
+#[test]
+fn an_active_swap_file_is_left_alone() {
+    let test = "an_active_swap_file_is_left_alone";
+    let Some(mount) = Mount::image(test, "mkfs.ext4 -q", 16) else {
+        return;
+    };
+    let path = file(mount.path(), "f", &vec![0; 1 << 20]);
+    let run_tool = |tool: &str| {
+        let output = std::process::Command::new(tool).arg(&path).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if !run_tool("mkswap") || !run_tool("swapon") {
+        skip(test, "swapon is refused");
+        return;
+    }
+    let lines = ["--size +1M", "--size +1M --sparse", "--size -4K"];
+    let told = lines.map(|size| run(mount.path(), &format!("remap f {size}")));
+    let len = fs::metadata(&path).unwrap().len();
+    assert!(run_tool("swapoff"));
+    for told in told {
+        assert!(told.contains("ETXTBSY") && told.ends_with("exit 2"), "{told}");
+        assert!(told.contains("its length was not changed"), "{told}");
+    }
+    assert_eq!(len, 1 << 20);
+}
+
+#[test]
+fn blocks_that_were_given_before_a_failure_are_given_back() {
+    if !strace_works("blocks_that_were_given_before_a_failure_are_given_back") {
+        return;
+    }
+    let dir = scratch();
+    let path = file(dir.path(), "f", &noise(10_000));
+    synced(&path);
+    let options = ["-e", "inject=ftruncate:error=EIO:when=1", "-P", "f"];
+    let output = straced(dir.path(), &options, "remap f --size 1M");
+    let text = told(&output);
+    assert!(text.contains("EIO") && text.ends_with("exit 2"), "{text}");
+    assert!(fs::read(&path).unwrap() == noise(10_000));
+    assert!(allocated(&path) < 1 << 20, "{}", allocated(&path));
 }

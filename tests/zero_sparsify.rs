@@ -303,3 +303,36 @@ fn overlayfs_zeroes_and_frees() {
     let test = "overlayfs_zeroes_and_frees";
     zeroes_and_frees(test, Mount::overlay(test), PAGE);
 }
+
+#[test]
+fn blocks_that_were_never_written_are_freed_in_the_page_cache_or_not() {
+    let test = "blocks_that_were_never_written_are_freed_in_the_page_cache_or_not";
+    let folders = [Some(scratch()), common::tmpfs_scratch(test)];
+    for dir in folders.into_iter().flatten() {
+        let mut seen = Vec::new();
+        for cached in [false, true] {
+            let path = file(dir.path(), "f", b"");
+            report(dir.path(), "remap f --size 1M");
+            if report(dir.path(), "map f")["preallocated_bytes"].is_null() {
+                skip(test, "no FIEMAP here");
+                continue;
+            }
+            assert!(allocated(&path) >= 1 << 20);
+            if cached {
+                report(dir.path(), "map f --populate");
+            }
+            let dry = sparsified(dir.path(), "zero f -r .. --sparsify --dry-run");
+            let punch = report(dir.path(), "zero f -r .. --punch --dry-run");
+            assert_eq!(punch["would_free"], 1 << 20, "cached: {cached}: {punch}");
+            let told = sparsified(dir.path(), "zero f -r .. --sparsify");
+            assert_eq!(
+                (&dry["would_free"], &told["freed"]),
+                (&(1 << 20).into(), &(1 << 20).into())
+            );
+            assert_eq!(allocated(&path), 0, "cached: {cached}");
+            seen.push((told["data"].clone(), told["runs"].clone(), dry["runs"].clone()));
+            fs::remove_file(path).unwrap();
+        }
+        assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");
+    }
+}

@@ -169,6 +169,10 @@ impl Writer {
 
     /// Puts a file whose lock is held back as it was if an atomic patch was cut short; says whether it did.
     fn recovered(&self, backing: Backing, path: &Path, globals: &Globals) -> anyhow::Result<(Backing, bool)> {
+        if backing.facts().left_its_links {
+            let note = "overlayfs has copied it from its lower layer to be written to; its other names (hard links) keep the old bytes";
+            report::note(globals, &format!("{}: {note}", report::shown(path)));
+        }
         // A journal of another atomic patch's may be beside the file even where this one's goes elsewhere.
         let places = [Place::beside(&backing)?, self.journal.as_deref().map(Place::at)];
         let mut region = Region::sliding(backing, Prot::ReadWrite)?;

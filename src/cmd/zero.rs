@@ -126,7 +126,7 @@ impl OnRegion for Options {
         let of_file = region.reaches_file();
         let before = of_file.then(|| region.backing().usage()).transpose()?;
         let would_free = self.dry_run && method == Method::Punch;
-        let would_free = would_free.then(|| region.backing().data(span)).transpose()?;
+        let would_free = would_free.then(|| region.backing().occupied(span)).transpose()?;
         let mut done_by = method;
         if !self.dry_run && !span.is_empty() {
             let mut progress = Progress::writing(job.globals, "zeroing", span.len() * 2)?;
@@ -150,7 +150,7 @@ impl OnRegion for Options {
             .field("would_free", would_free)
             .line(line);
         if let Some(bytes) = would_free {
-            report = report.fact("would free", format!("{} of data at most", size(bytes)));
+            report = report.fact("would free", format!("{} at most", size(bytes)));
         }
         allocated(report, usage).stored_in(region).print(job.globals)
     }

@@ -2,7 +2,7 @@
 
 use super::hex::{GREY, INKS, Ink, RESET, grey};
 use super::line::{Digits, PAIRS, character};
-use super::{Layout, Style, remark};
+use super::{Gap, Layout, Style, remark};
 
 /// The columns of a row beside the digits of its offset.
 pub(super) const BESIDE: usize = 2 + CELLS + 1 + 16 + 1;
@@ -191,8 +191,8 @@ impl Layout<16> for Framed {
         self.remark(&remark::repeats(bytes), out);
     }
 
-    fn hole(&self, from: u64, to: u64, out: &mut Vec<u8>) {
-        self.remark(&remark::hole(from, to), out);
+    fn gap(&self, gap: Gap, from: u64, to: u64, out: &mut Vec<u8>) {
+        self.remark(&remark::gap(gap, from, to), out);
     }
 
     fn end(&self, at: u64, out: &mut Vec<u8>) {

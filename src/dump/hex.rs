@@ -5,7 +5,7 @@
 
 use super::framed::{Seams, paint};
 use super::line::{self, Digits, OFFSET, PAIRS, character, characters, digits_of};
-use super::{Layout, Style, remark};
+use super::{Gap, Layout, Style, remark};
 
 /// Where the cell of byte `index` begins.
 const fn cell(index: usize) -> usize {
@@ -211,8 +211,8 @@ impl<const N: usize> Layout<N> for Hex<N> {
         grey(self.color, &remark::starred(end.wrapping_sub(bytes), &text), out);
     }
 
-    fn hole(&self, from: u64, to: u64, out: &mut Vec<u8>) {
-        grey(self.color, &remark::starred(from, &remark::hole(from, to)), out);
+    fn gap(&self, gap: Gap, from: u64, to: u64, out: &mut Vec<u8>) {
+        grey(self.color, &remark::starred(from, &remark::gap(gap, from, to)), out);
     }
 
     fn end(&self, at: u64, out: &mut Vec<u8>) {
@@ -284,6 +284,26 @@ mod tests {
 00500000  00 00 00 61 62 63 00 00  00 00 00 00 00 00 00 00  |...abc..........|
 *         hole 0x500010..0x500020 (16 bytes)
 00500020
+"
+        );
+    }
+
+    #[test]
+    fn blocks_that_were_never_written_are_told_from_a_hole() {
+        let pieces = [
+            Piece::Preallocated(0x1000),
+            Piece::Preallocated(0x1008),
+            Piece::Hole(0x18),
+            Piece::Data(b"abc".to_vec()),
+        ];
+        assert_eq!(
+            text_of(Hex, 0, BARE, &pieces),
+            "\
+*         preallocated 0x0..0x2000 (8 KiB)
+00002000  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
+*         hole 0x2010..0x2020 (16 bytes)
+00002020  61 62 63                                          |abc|
+00002023
 "
         );
     }
@@ -370,12 +390,13 @@ fffffff0  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
             let text = text_of(Hex, 0, BARE, &pieces);
             let total: u64 = pieces.iter().map(|piece| match piece {
                 Piece::Data(data) => data.len() as u64,
-                Piece::Hole(len) => *len,
+                Piece::Hole(len) | Piece::Preallocated(len) => *len,
             }).sum();
             let mut at = 0;
             for line in text.lines() {
                 if let Some(remark) = line.strip_prefix("*         ") {
-                    at = match remark.strip_prefix("hole 0x") {
+                    let named = remark.strip_prefix("hole 0x").or(remark.strip_prefix("preallocated 0x"));
+                    at = match named {
                         Some(range) => {
                             let (range, _) = range.split_once(' ').unwrap();
                             let (from, to) = range.split_once("..0x").unwrap();

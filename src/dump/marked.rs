@@ -1,7 +1,7 @@
 //! Any format with the bytes marked that are other than at the last look.
 
-use super::Layout;
 use super::line::Digits;
+use super::{Gap, Layout};
 
 /// A layout of rows, some of which have marks.
 pub(super) struct Marked<L> {
@@ -56,9 +56,9 @@ impl<L: Layout<N>, const N: usize> Layout<N> for Marked<L> {
         self.layout.repeats(end, bytes, out);
     }
 
-    fn hole(&self, from: u64, to: u64, out: &mut Vec<u8>) {
+    fn gap(&self, gap: Gap, from: u64, to: u64, out: &mut Vec<u8>) {
         self.margin(out);
-        self.layout.hole(from, to, out);
+        self.layout.gap(gap, from, to, out);
     }
 
     fn end(&self, at: u64, out: &mut Vec<u8>) {

@@ -42,6 +42,10 @@ pub trait Dump: Sync {
     /// right, but every row of it is written.
     fn hole(&mut self, len: u64, out: &mut Vec<u8>);
 
+    /// Appends the text for `len` zero bytes in blocks that the file has and that were never written; as for a
+    /// [`hole`](Dump::hole).
+    fn preallocated(&mut self, len: u64, out: &mut Vec<u8>);
+
     /// The bytes of a row, and how many come before the next row of which nothing waits, no hole either: from there on rows
     /// may be laid out [apart](Dump::part).
     fn next_row(&self) -> (u64, u64);
@@ -175,6 +179,15 @@ where
     }
 }
 
+/// Why a file reads as zeros where it has no data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gap {
+    /// It has no blocks.
+    Hole,
+    /// It has blocks that were never written.
+    Preallocated,
+}
+
 /// How one format lays out a row of `N` bytes, and what it says where rows are left out.
 trait Layout<const N: usize>: Sync {
     /// Whether a hole has a line of its own; if not, its rows are zero rows like any other.
@@ -197,8 +210,8 @@ trait Layout<const N: usize>: Sync {
     /// one above.
     fn repeats(&self, _end: u64, _bytes: u64, _out: &mut Vec<u8>) {}
 
-    /// Appends the line for a hole; called only with [`NAMES_HOLES`](Layout::NAMES_HOLES).
-    fn hole(&self, _from: u64, _to: u64, _out: &mut Vec<u8>) {}
+    /// Appends the line for a gap; called only with [`NAMES_HOLES`](Layout::NAMES_HOLES).
+    fn gap(&self, _gap: Gap, _from: u64, _to: u64, _out: &mut Vec<u8>) {}
 
     /// Appends the closing line of a dump that ends at `at`.
     fn end(&self, _at: u64, _out: &mut Vec<u8>) {}
@@ -236,8 +249,10 @@ struct Rows<L, const N: usize> {
     carry: [u8; N],
     held: usize,
     begun: bool,
-    /// Bytes of a hole that was fed but not yet dealt with; they come after `carry`.
-    hole: u64,
+    /// Bytes of a gap that was fed but not yet dealt with; they come after `carry`.
+    gap: u64,
+    /// What kind of gap that is.
+    kind: Gap,
 }
 
 /// What the next row's text depends on beside the row.
@@ -326,7 +341,8 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
             carry: [0; N],
             held: 0,
             begun: false,
-            hole: 0,
+            gap: 0,
+            kind: Gap::Hole,
         }
     }
 
@@ -346,8 +362,19 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
         }
     }
 
-    fn end_hole(&mut self, out: &mut Vec<u8>) {
-        let mut len = std::mem::take(&mut self.hole);
+    fn begin_gap(&mut self, kind: Gap, len: u64, out: &mut Vec<u8>) {
+        if self.kind != kind && len > 0 {
+            if self.gap > 0 {
+                self.begin(out);
+                self.end_gap(out);
+            }
+            self.kind = kind;
+        }
+        self.gap += len;
+    }
+
+    fn end_gap(&mut self, out: &mut Vec<u8>) {
+        let mut len = std::mem::take(&mut self.gap);
         if self.held > 0 {
             let pad = len.min((N - self.held) as u64);
             self.carry[self.held..][..pad as usize].fill(0);
@@ -365,7 +392,7 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
         }
     }
 
-    /// `bytes` bytes of zero rows that are a hole; a positive multiple of `N`, with nothing
+    /// `bytes` bytes of zero rows that are a gap; a positive multiple of `N`, with nothing
     /// carried.
     fn zero_rows(&mut self, bytes: u64, out: &mut Vec<u8>) {
         let (next, layout) = (&mut self.next, &self.layout);
@@ -376,9 +403,9 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
         } else if L::NAMES_HOLES {
             next.end_run(layout, out);
             let to = next.at.wrapping_add(bytes);
-            layout.hole(next.at, to, out);
+            layout.gap(self.kind, next.at, to, out);
             next.at = to;
-            // What is above the next row is now a hole's line, which no row repeats.
+            // What is above the next row is now a gap's line, which no row repeats.
             next.above = None;
         } else {
             next.row(layout, &[0; N], &[*b"00"; N], out);
@@ -392,7 +419,7 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
             return &[];
         }
         self.begin(out);
-        self.end_hole(out);
+        self.end_gap(out);
         if self.held > 0 {
             let (head, rest) = data.split_at(data.len().min(N - self.held));
             self.carry[self.held..][..head.len()].copy_from_slice(head);
@@ -419,14 +446,18 @@ impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
         self.next.squeeze
     }
 
-    fn hole(&mut self, len: u64, _out: &mut Vec<u8>) {
-        self.hole += len;
+    fn hole(&mut self, len: u64, out: &mut Vec<u8>) {
+        self.begin_gap(Gap::Hole, len, out);
+    }
+
+    fn preallocated(&mut self, len: u64, out: &mut Vec<u8>) {
+        self.begin_gap(Gap::Preallocated, len, out);
     }
 
     fn next_row(&self) -> (u64, u64) {
         let row = N as u64;
-        let waiting = self.held as u64 + self.hole % row;
-        let before = if self.held == 0 && self.hole == 0 {
+        let waiting = self.held as u64 + self.gap % row;
+        let before = if self.held == 0 && self.gap == 0 {
             0
         } else {
             row - waiting % row
@@ -486,10 +517,10 @@ impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {
-        if self.hole > 0 || L::FRAMES_NOTHING {
+        if self.gap > 0 || L::FRAMES_NOTHING {
             self.begin(out);
         }
-        self.end_hole(out);
+        self.end_gap(out);
         self.next.end_run(&self.layout, out);
         if self.held > 0 {
             self.carry[self.held..].fill(0);

@@ -1,5 +1,7 @@
 //! Lines that are no rows: what they say of the bytes that they stand for.
 
+use super::Gap;
+
 /// `at` in eight digits or more, for lines that aren't hot.
 pub(super) fn offset(at: u64) -> String {
     format!("{at:08x}")
@@ -10,9 +12,13 @@ pub(super) fn repeats(bytes: u64) -> String {
     format!("{} bytes, each row as the one above", grouped(bytes))
 }
 
-/// What stands for a hole.
-pub(super) fn hole(from: u64, to: u64) -> String {
-    format!("hole {from:#x}..{to:#x} ({})", size(to.wrapping_sub(from)))
+/// What stands for a gap.
+pub(super) fn gap(gap: Gap, from: u64, to: u64) -> String {
+    let name = match gap {
+        Gap::Hole => "hole",
+        Gap::Preallocated => "preallocated",
+    };
+    format!("{name} {from:#x}..{to:#x} ({})", size(to.wrapping_sub(from)))
 }
 
 /// A remark that stands for rows from `at` on: its `*` is in the column of offsets, the rest in that of the bytes.

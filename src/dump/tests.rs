@@ -21,6 +21,7 @@ pub(super) const VERBOSE: Style = Style { squeeze: false, ..BARE };
 pub(super) enum Piece {
     Data(Vec<u8>),
     Hole(u64),
+    Preallocated(u64),
 }
 
 pub(super) fn text_of(format: Format<'_>, start: u64, style: Style, pieces: &[Piece]) -> String {
@@ -30,6 +31,7 @@ pub(super) fn text_of(format: Format<'_>, start: u64, style: Style, pieces: &[Pi
         match piece {
             Piece::Data(data) => dump.bytes(data, &mut out),
             Piece::Hole(len) => dump.hole(*len, &mut out),
+            Piece::Preallocated(len) => dump.preallocated(*len, &mut out),
         }
     }
     dump.finish(&mut out);
@@ -191,7 +193,8 @@ pub(super) fn pieces() -> impl Strategy<Value = Vec<Piece>> {
         .prop_map(|(byte, len)| Piece::Data(vec![byte; len]));
     let mixed = proptest::collection::vec(any::<u8>(), 0..40).prop_map(Piece::Data);
     let hole = (0_u64..400).prop_map(Piece::Hole);
-    proptest::collection::vec(prop_oneof![3 => run, 1 => mixed, 1 => hole], 0..12)
+    let preallocated = (0_u64..400).prop_map(Piece::Preallocated);
+    proptest::collection::vec(prop_oneof![3 => run, 1 => mixed, 1 => hole, 1 => preallocated], 0..12)
 }
 
 proptest! {
@@ -221,6 +224,11 @@ proptest! {
                     let at = cuts.next().map_or(0, |at| at as u64).min(*len);
                     cut.extend([Piece::Hole(at), Piece::Data(vec![]), Piece::Hole(len - at)]);
                 }
+                Piece::Preallocated(len) => {
+                    let at = cuts.next().map_or(0, |at| at as u64).min(*len);
+                    let (head, tail) = (Piece::Preallocated(at), Piece::Preallocated(len - at));
+                    cut.extend([head, Piece::Hole(0), tail]);
+                }
             }
         }
         prop_assert_eq!(
@@ -247,6 +255,11 @@ proptest! {
             let data = match piece {
                 Piece::Hole(len) => {
                     whole.hole(*len, &mut out);
+                    at = at.wrapping_add(*len);
+                    continue;
+                }
+                Piece::Preallocated(len) => {
+                    whole.preallocated(*len, &mut out);
                     at = at.wrapping_add(*len);
                     continue;
                 }
@@ -283,7 +296,7 @@ proptest! {
         let zeros: Vec<Piece> = pieces
             .iter()
             .map(|piece| match piece {
-                Piece::Hole(len) => Piece::Data(vec![0; *len as usize]),
+                Piece::Hole(len) | Piece::Preallocated(len) => Piece::Data(vec![0; *len as usize]),
                 data => data.clone(),
             })
             .collect();

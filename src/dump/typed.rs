@@ -4,7 +4,7 @@
 //! and not the machine's, and bytes that are no whole number are shown as bytes: od fills them up with zeros.
 
 use super::line::{Digits, OFFSET, offset};
-use super::{Layout, remark};
+use super::{Gap, Layout, remark};
 use std::io::Write;
 
 /// Bytes in a row.
@@ -304,8 +304,8 @@ impl Layout<BYTES> for Typed {
         out.push(b'\n');
     }
 
-    fn hole(&self, from: u64, to: u64, out: &mut Vec<u8>) {
-        out.extend_from_slice(remark::starred(from, &remark::hole(from, to)).as_bytes());
+    fn gap(&self, gap: Gap, from: u64, to: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(remark::starred(from, &remark::gap(gap, from, to)).as_bytes());
         out.push(b'\n');
     }
 

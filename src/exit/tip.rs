@@ -44,8 +44,18 @@ pub(super) fn of(cause: &Cause, path: Option<&Path>) -> Option<String> {
         }
         Cause::Full(_) => format!("make room: 'df -h {file}'"),
         Cause::Shrunk { .. } | Cause::Vanished => "another process cut the file short; run again when it is done".into(),
+        Cause::PastEnd { .. } if path.is_some_and(is_block_device) => {
+            format!("it is a device, and cannot be made longer; 'blockdev --getsize64 {file}' prints its length")
+        }
         Cause::PastEnd { .. } => {
             format!("'stat {file}' shows its length; patch --grow lets edits reach past the end, and remap --size moves the end")
+        }
+        Cause::Protection(Protection::DeviceLength) => format!("'blockdev --getsize64 {file}' prints its length"),
+        Cause::Protection(Protection::ReadOnlyDevice) => {
+            format!("'blockdev --getro {file}' prints 1; 'blockdev --setrw {file}' allows writing, where the device does")
+        }
+        Cause::Protection(Protection::Sealed | Protection::SealedLength) => {
+            "a seal cannot be taken off; work on a copy of it".into()
         }
         Cause::Protection(Protection::NeverReachesFile) => "map the file with --shared".into(),
         Cause::Protection(Protection::PrivateResize) => {
@@ -109,6 +119,9 @@ fn remedy(limit: &Limit) -> String {
             limit.saturating_add(*needed)
         ),
         Limit::OpenFiles { limit } => format!("raise it with 'ulimit -n {}'", limit.saturating_mul(4)),
+        Limit::ControlGroup { .. } => {
+            "lock less of it with --range, or each page when it is first touched with --lock=on-fault; 'cat /proc/self/cgroup' names the control group, MemoryMax= in a systemd unit raises its limit".into()
+        }
         Limit::LockedMemory { .. } => "raise it with 'ulimit -l unlimited' (or LimitMEMLOCK= in a systemd unit)".into(),
     }
 }
@@ -159,6 +172,11 @@ fn may_have_registers(path: &Path) -> bool {
         (4 | 5 | 136..=143, _) => false,
         _ => true,
     }
+}
+
+fn is_block_device(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device())
 }
 
 fn is_char_device(path: &Path) -> bool {

@@ -8,7 +8,7 @@ use super::region::{huge_memfd, memfd};
 use super::span::Span;
 use super::trace::traced;
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
 use nix::sys::statfs::{self, FsType, fstatfs};
 use nix::sys::uio::pread;
 use nix::unistd::{Whence, lseek64};
@@ -56,6 +56,9 @@ pub struct Facts {
     pub sends_at_close: bool,
     /// Which file it is; all 0 for anonymous memory.
     pub identity: Identity,
+    /// Opening it for writing has made it a file of its own: it had other names (hard links) on the lower layer of an
+    /// overlayfs, which keep the old bytes.
+    pub left_its_links: bool,
 }
 
 /// Which file it is, under whatever name.
@@ -113,7 +116,7 @@ pub enum Access {
     Read,
     /// O_RDWR: a shared mapping that stores needs both.
     Write,
-    /// O_RDWR where that is allowed, else O_RDONLY; see [`Facts::writable`].
+    /// O_RDWR where that is allowed, otherwise O_RDONLY (see [`Facts::writable`]), otherwise O_WRONLY: enough to be flushed.
     WriteIfAllowed,
     /// O_RDONLY for [`super::Region::load_units`]: character devices are welcome.
     ReadRegisters,
@@ -144,13 +147,13 @@ impl Backing {
     /// What open says; [`Cause::Unmappable`] for what has no pages (folders, FIFOs, sockets, files of /proc and
     /// cgroups), and for character devices unless it is their registers that are wanted.
     pub fn open(path: &Path, access: Access, patience: Duration) -> Result<Backing> {
-        let open = |write: bool| {
+        let open_with = |read: bool, write: bool| {
             let mut options = OpenOptions::new();
             // By O_SYNC /dev/mem knows that a mapping is to go past the caches (devmem2 opens it so, too); to other
             // files it means nothing here, as nothing is written by write(2).
             let uncached = if access.is_to_registers() { libc::O_SYNC } else { 0 };
             options
-                .read(true)
+                .read(read)
                 .write(write)
                 .custom_flags(libc::O_NONBLOCK | uncached);
             // With O_NONBLOCK a leased file is EWOULDBLOCK at once; the lease's holder has been told to let go, and one
@@ -160,17 +163,27 @@ impl Backing {
                 other => Some(other),
             })
         };
+        let open = |write: bool| open_with(true, write);
         let refused = |errno| matches!(errno, Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ETXTBSY);
         // Opening a file of overlayfs for writing copies it up to the upper layer.
         let access = match access {
             Access::WriteIfAllowed if is_overlay(path) => Access::Read,
             access => access,
         };
+        let names = |path| std::fs::metadata(path).map_or(0, |meta| meta.nlink());
+        let names_before = match access {
+            Access::Write if is_overlay(path) => names(path),
+            _ => 0,
+        };
         let (opened, writable) = match access {
             Access::Read | Access::ReadRegisters => (open(false), false),
             Access::Write | Access::WriteRegisters => (open(true), true),
             Access::WriteIfAllowed => match open(true) {
-                Some(Err(error)) if refused(errno_of(&error)) => (open(false), false),
+                Some(Err(error)) if refused(errno_of(&error)) => match open(false) {
+                    // Not for us to read: it cannot be mapped, and need not be.
+                    Some(Err(error)) if errno_of(&error) == Errno::EACCES => (open_with(false, true), false),
+                    other => (other, false),
+                },
                 other => (other, true),
             },
         };
@@ -179,9 +192,10 @@ impl Backing {
             Some(Err(error)) => return Err(unopened(path, &error)),
             Some(Ok(file)) => file,
         };
-        let backing = Backing::new(file, writable, access.is_to_registers())?;
-        let path = Some(path.to_path_buf());
-        Ok(Backing { path, ..backing })
+        let mut backing = Backing::new(file, writable, access.is_to_registers())?;
+        backing.facts.left_its_links = backing.facts.identity.names < names_before;
+        backing.path = Some(path.to_path_buf());
+        Ok(backing)
     }
 
     fn new(mut file: File, writable: bool, registers: bool) -> Result<Backing> {
@@ -229,6 +243,7 @@ impl Backing {
                 inode: meta.ino(),
                 names: meta.nlink(),
             },
+            left_its_links: false,
         };
         Ok(Backing {
             held: None,
@@ -276,6 +291,7 @@ impl Backing {
                 device_memory: false,
                 sends_at_close: false,
                 identity: Identity::default(),
+                left_its_links: false,
             },
         }
     }
@@ -480,6 +496,30 @@ impl Backing {
         owned || nix::unistd::access(path.as_str(), nix::unistd::AccessFlags::W_OK).is_ok()
     }
 
+    /// What stands behind the `errno` of a call that would write to the file or, with `len`, set its length.
+    pub(super) fn write_refusal(&self, errno: Errno, len: Option<u64>) -> Cause {
+        let seals = self.fd().and_then(|fd| fcntl(fd, FcntlArg::F_GET_SEALS).ok());
+        let is_sealed = |seals_in_question| seals.is_some_and(|seals| seals & seals_in_question != 0);
+        let is_longer = len.is_some_and(|len| len > self.facts.len);
+        let of_length = if is_longer {
+            libc::F_SEAL_GROW
+        } else {
+            libc::F_SEAL_SHRINK
+        };
+        match errno {
+            Errno::EPERM if len.is_some() && is_sealed(of_length) => Cause::Protection(Protection::SealedLength),
+            Errno::EPERM if is_sealed(libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE) => {
+                Cause::Protection(Protection::Sealed)
+            }
+            Errno::EINVAL | Errno::EACCES | Errno::EPERM
+                if self.metadata().is_ok_and(|meta| is_read_only_device(&meta)) =>
+            {
+                Cause::Protection(Protection::ReadOnlyDevice)
+            }
+            errno => Cause::Sys(errno),
+        }
+    }
+
     /// ftruncate(2). The caller has unmapped what a shrinking would take away.
     ///
     /// # Errors
@@ -495,7 +535,8 @@ impl Backing {
         let result = traced(file.set_len(len).map(|()| 0).map_err(|error| errno_of(&error)), || {
             format!("ftruncate({fd}, {len})")
         });
-        result.map_err(failed)?;
+        let refused = |errno| Error::new("set its length", None, self.write_refusal(errno, Some(len)));
+        result.map_err(refused)?;
         self.facts.len = len;
         Ok(())
     }
@@ -571,7 +612,7 @@ impl Backing {
         );
         let cause = |errno| match errno {
             Errno::ENOSPC | Errno::EDQUOT => Cause::Full(errno),
-            errno => Cause::Sys(errno),
+            errno => self.write_refusal(errno, Some(span.end()).filter(|end| *end > self.facts.len)),
         };
         result
             .map(drop)
@@ -599,6 +640,13 @@ pub fn huge_page() -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Whether a file is a block device that is set read-only, see blockdev(8).
+fn is_read_only_device(meta: &std::fs::Metadata) -> bool {
+    let (major, minor) = (nix::sys::stat::major(meta.rdev()), nix::sys::stat::minor(meta.rdev()));
+    meta.file_type().is_block_device()
+        && std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro")).is_ok_and(|ro| ro.trim() == "1")
+}
+
 fn is_overlay(path: &Path) -> bool {
     statfs::statfs(path).is_ok_and(|fs| fs.filesystem_type() == statfs::OVERLAYFS_SUPER_MAGIC)
 }
@@ -613,6 +661,11 @@ fn unopened(path: &Path, error: &std::io::Error) -> Error {
         Errno::EISDIR => Error::new("map it", None, Cause::Unmappable(Unmappable::Directory)),
         Errno::ENXIO if std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) => {
             Error::new("map it", None, Cause::Unmappable(Unmappable::Socket))
+        }
+        Errno::EACCES | Errno::EPERM | Errno::EROFS
+            if std::fs::metadata(path).is_ok_and(|meta| is_read_only_device(&meta)) =>
+        {
+            Error::new("open it", None, Cause::Protection(Protection::ReadOnlyDevice))
         }
         errno => {
             let limit = Some(errno).filter(|errno| *errno == Errno::EMFILE);

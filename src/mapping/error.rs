@@ -114,6 +114,14 @@ pub enum Protection {
     Empty,
     /// Memory of MAP_SHARED and MAP_ANONYMOUS has its length for life.
     SharedAnonymous,
+    /// The file is a device, whose length is its own.
+    DeviceLength,
+    /// The file is a block device that is set read-only.
+    ReadOnlyDevice,
+    /// The file is a memfd that is sealed against writing (F_SEAL_WRITE, F_SEAL_FUTURE_WRITE).
+    Sealed,
+    /// The file is a memfd that is sealed against becoming longer or shorter (F_SEAL_GROW, F_SEAL_SHRINK).
+    SealedLength,
 }
 
 /// Why a region cannot be arranged by the method asked for.
@@ -268,6 +276,10 @@ impl fmt::Display for Protection {
             Protection::TooLong => "the length is more than a mapping can have",
             Protection::Empty => "a mapping has at least one page",
             Protection::SharedAnonymous => "shared anonymous memory stays as long as it was made",
+            Protection::DeviceLength => "it is a device, whose length cannot be set",
+            Protection::ReadOnlyDevice => "the block device is read-only",
+            Protection::Sealed => "it is a memfd that is sealed against writing (F_SEAL_WRITE)",
+            Protection::SealedLength => "it is a memfd whose length is sealed (F_SEAL_GROW, F_SEAL_SHRINK)",
         })
     }
 }

@@ -4,6 +4,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use std::fmt;
 use std::fs;
 use std::io::Read;
+use std::path::Path;
 
 /// A limit that stood in the way. All amounts are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,14 @@ pub enum Limit {
         /// What was to be locked, with what the process has locked already.
         wanted: u64,
     },
+    /// The memory of a control group, `memory.max`, see cgroup-v2.rst of the kernel. More than that cannot be locked: the
+    /// kernel would end the process.
+    ControlGroup {
+        /// The limit's value.
+        limit: u64,
+        /// What is to stay in memory, with what the process has locked already.
+        wanted: u64,
+    },
     /// RLIMIT_NOFILE, the number of descriptors that a process may have open.
     OpenFiles {
         /// The limit's value.
@@ -120,6 +129,10 @@ impl fmt::Display for Limit {
             Limit::LockedMemory { limit, wanted } => write!(
                 f,
                 "the locked memory limit RLIMIT_MEMLOCK is {limit} bytes, and {wanted} were to be locked"
+            ),
+            Limit::ControlGroup { limit, wanted } => write!(
+                f,
+                "the control group of this process may have {limit} bytes of memory (memory.max), and {wanted} were to stay in it"
             ),
             Limit::OpenFiles { limit } => {
                 write!(
@@ -207,11 +220,80 @@ pub(super) fn before_arranging(needed: u64) -> Option<Limit> {
 /// The limit that explains a failed mlock of `len` more bytes, for a process that lacks CAP_IPC_LOCK.
 pub(super) fn behind_mlock(len: u64) -> Option<Limit> {
     let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
+    let wanted = locked().saturating_add(len);
+    (limit < wanted).then_some(Limit::LockedMemory { limit, wanted })
+}
+
+/// Bytes that the process has locked in memory.
+fn locked() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
     let kib = line.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    let wanted = kib.unwrap_or(0).saturating_mul(1024).saturating_add(len);
-    (limit < wanted).then_some(Limit::LockedMemory { limit, wanted })
+    kib.unwrap_or(0).saturating_mul(1024)
+}
+
+/// The control group that has too little memory for `len` bytes more to be locked, of which `there` are in memory
+/// already, for whomever.
+pub(super) fn before_locking(len: u64, there: u64) -> Option<Limit> {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let groups = ControlGroup::all(Path::new("/sys/fs/cgroup"), &groups);
+    groups.iter().find_map(|group| group.explain(locked(), len, there))
+}
+
+/// Whether there is swap space for memory that is not locked to go to.
+pub(super) fn has_swap() -> bool {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let free = meminfo.lines().find_map(|line| line.strip_prefix("SwapFree:"));
+    free.is_some_and(|free| free.trim() != "0 kB")
+}
+
+/// A control group with a limit on its memory. All amounts are in bytes.
+#[derive(Debug, PartialEq, Eq)]
+struct ControlGroup {
+    limit: u64,
+    /// The part of its memory that holds pages of files.
+    cache: u64,
+}
+
+impl ControlGroup {
+    /// Those that `text`, of /proc/self/cgroup, names, and those above them. In a container `text` may have the names
+    /// of the host, which are not there; the topmost is.
+    fn all(root: &Path, text: &str) -> Vec<ControlGroup> {
+        let of_line = |line: &str| {
+            let (_, line) = line.split_once(':')?;
+            let (controllers, path) = line.split_once(':')?;
+            // Version 2 has no list of controllers.
+            let (folder, limit, cache) = match controllers {
+                "" => (root.to_path_buf(), "memory.max", "file"),
+                _ if controllers.split(',').any(|name| name == "memory") => {
+                    (root.join("memory"), "memory.limit_in_bytes", "total_cache")
+                }
+                _ => return None,
+            };
+            let groups = Path::new(path).ancestors().map(move |path| {
+                let folder = folder.join(path.strip_prefix("/").unwrap_or(path));
+                // "max" is none.
+                let limit = fs::read_to_string(folder.join(limit)).ok()?.trim().parse().ok()?;
+                let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+                let words = stat.lines().filter_map(|line| line.split_once(' '));
+                let found = words.into_iter().find(|(name, _)| *name == cache);
+                let cache = found.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(0);
+                Some(ControlGroup { limit, cache })
+            });
+            Some(groups.flatten().collect::<Vec<_>>())
+        };
+        text.lines().filter_map(of_line).flatten().collect()
+    }
+
+    fn explain(&self, locked: u64, len: u64, there: u64) -> Option<Limit> {
+        // Of what is there already, no more can be this group's than it has.
+        let more = len.saturating_sub(there).saturating_add(there.min(self.cache));
+        let wanted = locked.saturating_add(more);
+        (wanted > self.limit).then_some(Limit::ControlGroup {
+            limit: self.limit,
+            wanted,
+        })
+    }
 }
 
 /// The limit that explains EMFILE.
@@ -400,6 +482,44 @@ mod tests {
             ..roomy()
         };
         assert_eq!(unknown.arrange(1 << 40), None);
+    }
+
+    #[test]
+    fn the_control_groups_of_both_versions_are_found_with_those_above_them() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("a/memory.max", "1000\n");
+        write("a/memory.stat", "anon 5\nfile 300\n");
+        write("a/b/memory.max", "max\n");
+        write("memory/c/memory.limit_in_bytes", "2000\n");
+        write("memory/memory.limit_in_bytes", "9223372036854771712\n");
+        let all = |text| ControlGroup::all(root.path(), text);
+        let group = |limit, cache| ControlGroup { limit, cache };
+        assert_eq!(all("0::/a/b\n"), [group(1000, 300)]);
+        let first = group(2000, 0);
+        let above = group(9_223_372_036_854_771_712, 0);
+        assert_eq!(all("5:cpu,memory:/c\n4:pids:/a\n"), [first, above]);
+        assert_eq!(all("0::/\n\nnonsense\n1:name=systemd:/a"), []);
+    }
+
+    #[test]
+    fn what_another_group_has_in_memory_is_not_counted() {
+        let group = ControlGroup {
+            limit: 1000,
+            cache: 300,
+        };
+        let wanted = |locked, len, there| match group.explain(locked, len, there) {
+            Some(Limit::ControlGroup { limit: 1000, wanted }) => wanted,
+            other => u64::from(other.is_some()),
+        };
+        assert_eq!(wanted(0, 1000, 0), 0);
+        assert_eq!(wanted(1, 1000, 0), 1001);
+        assert_eq!(wanted(0, 5000, 5000), 0);
+        assert_eq!(wanted(0, 5000, 4000), 1300);
     }
 
     #[test]

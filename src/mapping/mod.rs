@@ -16,7 +16,7 @@
 //!    are the view's, and errors name both.
 //! 3. A range is checked against the length seen at open before anything is mapped. memmap2 checks too little to
 //!    rely on.
-//! 4. Grow: set the length, allocate, then map. Shrink: unmap, then set the length.
+//! 4. Grow: allocate, set the length, then map. Shrink: unmap, then set the length.
 //! 5. Bytes are called durable only after a successful flush covering them, through a descriptor opened for
 //!    writing (msync through a read-only one returns 0 and flushes nothing; fdatasync is used there).
 //! 6. A failed flush is final: the kernel marks the pages clean, so trying again proves nothing. Store again, or
@@ -34,6 +34,7 @@ mod error;
 mod layout;
 mod limits;
 mod output;
+mod preallocated;
 mod region;
 mod register;
 mod residency;

@@ -10,6 +10,7 @@ mod advise;
 mod arrange;
 mod counts;
 mod durable;
+mod extents;
 mod fork;
 mod lease;
 mod memory;
@@ -19,17 +20,18 @@ use super::backing::{Backing, Kind};
 use super::error::{Cause, Error, Protection, Result};
 use super::layout::Layout;
 use super::limits;
-use super::shape::{Piece, Prot, Shape, Visibility, WINDOW};
+use super::shape::{Lock, Piece, Prot, Shape, Visibility, WINDOW};
 use super::span::Span;
 use super::trace::traced;
 pub(super) use counts::{CacheStat, Categories, cachestat};
+pub(super) use extents::unwritten_extents;
 pub use fork::in_child;
 pub(super) use lease::Lease;
 use memory::{Memory, Wanted};
 pub(super) use memory::{huge_memfd, memfd};
 pub use memory::{memfd_with, reserve_huge};
 use nix::errno::Errno;
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::sys::uio::{RemoteIoVec, pread, process_vm_readv};
 use std::ffi::c_void;
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Seek};
@@ -49,6 +51,10 @@ pub struct Region {
     shape: Shape,
     /// The order of its pages, where that is not the file's.
     layout: Option<Layout>,
+    /// It is private only because the file cannot be mapped shared.
+    fell_back: bool,
+    /// How its pages are locked in memory, if they are.
+    locked: Option<Lock>,
     /// A child does not get the mapping: MADV_DONTFORK.
     dont_fork: bool,
     /// This is such a child.
@@ -95,6 +101,8 @@ impl Region {
             span,
             shape: Shape { window, ..shape },
             layout: None,
+            fell_back: false,
+            locked: None,
             dont_fork: false,
             gone: false,
             detour: None,
@@ -113,6 +121,12 @@ impl Region {
         let shape = Shape {
             address: None,
             window: self.shape.window.map(|window| window.min(WINDOW / 4)),
+            // It falls back to a private mapping for itself.
+            visibility: if self.fell_back {
+                Visibility::Shared
+            } else {
+                self.shape.visibility
+            },
             ..self.shape
         };
         if shape.window.is_none() || self.layout.is_some() || self.gone {
@@ -186,6 +200,11 @@ impl Region {
         self.backing.facts().is_file() && self.shape.visibility == Visibility::Shared
     }
 
+    /// Whether what it shows may be the memory of a device. Of that, a private mapping would be in vain.
+    pub(super) fn is_device_memory(&self) -> bool {
+        self.backing.facts().device_memory && !self.fell_back
+    }
+
     /// Whether a byte here is what read(2) gives of the file at that offset: not so of a private page, a page of a view, or
     /// what has no pages in the page cache.
     pub(super) fn is_the_files(&self) -> bool {
@@ -199,8 +218,11 @@ impl Region {
         self.shape.window.unwrap_or(WINDOW)
     }
 
-    /// Makes the mapping now, and says at what address and how many bytes long it is.
+    /// Makes the mapping now, and says at what address and how many bytes long it is. Of an empty file there is none: 0, 0.
     pub fn establish(&mut self) -> Result<(usize, u64)> {
+        if self.span.is_empty() && !self.gone {
+            return Ok((0, 0));
+        }
         let window = self.slide_to(self.span.start())?;
         Ok((window.memory.base(), window.covers.len()))
     }
@@ -289,6 +311,20 @@ impl Region {
         Error::new(action, Some(span), cause)
     }
 
+    /// Makes the mapping private where the file cannot be mapped shared and nothing is to be stored: of FUSE with direct_io,
+    /// some network file systems and some files of sysfs, which answer ENODEV or EACCES. Says whether it did.
+    fn falls_back_to_private(&mut self, error: &Error) -> bool {
+        let refused = matches!(error.cause, Cause::Sys(Errno::ENODEV | Errno::EACCES));
+        let shape = self.shape;
+        let reads = !shape.prot.writes() && !shape.dax && shape.visibility == Visibility::Shared;
+        if !refused || !reads || self.backing.facts().kind != Kind::Regular {
+            return false;
+        }
+        self.shape.visibility = Visibility::Private;
+        self.fell_back = true;
+        true
+    }
+
     /// The window that has `offset`, mapped anew if the present one does not.
     pub(super) fn slide_to(&mut self, offset: u64) -> Result<&Window> {
         if self.gone {
@@ -307,7 +343,17 @@ impl Region {
                     None => pages,
                     Some(size) => Span::at(offset / size * size, size).map_or(pages, |part| part.intersect(pages)),
                 };
-                self.map(covers)?
+                match self.map(covers) {
+                    Err(error) if self.falls_back_to_private(&error) => {
+                        // What could not be had in either way is told as it was found first.
+                        self.map(covers).map_err(|_| {
+                            self.shape.visibility = Visibility::Shared;
+                            self.fell_back = false;
+                            error
+                        })?
+                    }
+                    mapped => mapped?,
+                }
             }
         };
         Ok(self.window.insert(window))
@@ -340,6 +386,7 @@ impl Region {
             (Ok(memory), _) => Ok(Window { memory, covers }),
             (Err(Errno::ENOMEM), _) => Err(failed(self.out_of_memory(covers.len()))),
             (Err(Errno::EEXIST), Some(address)) => Err(failed(Cause::AddressTaken(address))),
+            (Err(errno), _) if self.shape.prot.writes() => Err(failed(self.backing.write_refusal(errno, None))),
             (Err(errno), _) => Err(failed(Cause::Sys(errno))),
         }
     }
@@ -365,6 +412,10 @@ impl Region {
                 Err(Errno::EPERM | Errno::ENOSYS | Errno::EACCES) => {
                     let memfd = memfd(c"mmapctl-detour");
                     self.detour = Some(memfd.map_err(|errno| Error::sys("read", Span::at(at, len as u64), errno))?);
+                }
+                // Some drivers map pages that only the process's own instructions may read.
+                Err(Errno::EFAULT) if self.fell_back => {
+                    return Ok(pread(self.backing.file("read")?, buf, at as i64));
                 }
                 other => return Ok(other),
             }

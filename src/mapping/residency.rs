@@ -35,6 +35,9 @@ pub struct Residency {
     pub past_end: u64,
     /// Bytes of the file that have no block; `None` where the file system does not say.
     pub holes: Option<u64>,
+    /// Bytes of the file whose blocks were given in advance and are not written yet; `None` where the file system does not
+    /// say.
+    pub preallocated: Option<u64>,
     /// The region in order, cut into as many cells as asked for, or fewer.
     pub cells: Vec<Cell>,
 }
@@ -54,6 +57,8 @@ pub enum Cell {
     Absent,
     /// None is, and the file has no block there.
     Hole,
+    /// None is, and the file has blocks there that were never written.
+    Preallocated,
     /// Every page is past the end of the file.
     PastEnd,
     /// The kernel does not tell.
@@ -117,11 +122,19 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
     };
     // For a file that we neither own nor may write, mincore says that every page is resident.
     let known = scanned || anonymous || region.backing().tells_residency();
+    let pool = in_pool(region, span);
     if !scanned && known {
         for (tally, cell) in tallies.iter_mut().zip(&spans) {
-            tally.resident = region.mincore(*cell)?;
+            let there = Span::first(region.length()).intersect(*cell).pages(page).len() / page;
+            tally.resident = match pool {
+                Some(InPool::All) => there,
+                Some(InPool::None) => 0,
+                _ => region.mincore(*cell)?,
+            };
         }
     }
+    // What mincore says of huge pages is true of this mapping alone.
+    let cells_known = known && !matches!(pool, Some(InPool::Some(_)));
     let private_file = !anonymous && region.shape().visibility == Visibility::Private;
     let copies_known = private_file
         && scan(
@@ -137,21 +150,27 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
         true => Span::first(region.length()).pages(page).end(),
         false => span.pages(page).end(),
     };
-    let (holes, is_hole) = holes(region, &spans)?;
+    let Holes {
+        holes,
+        preallocated,
+        is_hole,
+        is_preallocated,
+    } = holes(region, &spans)?;
     let (huge, locked) = smaps(region)?;
     let pages = |cell: &Span| cell.pages(page).len() / page;
     let picture = tallies
         .iter()
         .zip(&spans)
-        .zip(is_hole)
-        .map(|((tally, span), hole)| match tally {
+        .zip(is_hole.into_iter().zip(is_preallocated))
+        .map(|((tally, span), (hole, preallocated))| match tally {
             _ if tally.copied > 0 => Cell::Copied,
             _ if tally.dirty + tally.writeback > 0 => Cell::Dirty,
             _ if tally.resident >= pages(span) => Cell::Resident,
             _ if tally.resident > 0 => Cell::Partly,
             _ if span.start() >= there => Cell::PastEnd,
+            _ if hole && preallocated => Cell::Preallocated,
             _ if hole => Cell::Hole,
-            _ if !known => Cell::Unknown,
+            _ if !cells_known => Cell::Unknown,
             _ => Cell::Absent,
         });
     let sum = |part: fn(&Tally) -> u64| tallies.iter().map(part).sum::<u64>();
@@ -159,7 +178,10 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
     Ok(Residency {
         page,
         pages: pages_total,
-        resident: known.then(|| sum(|tally| tally.resident).min(pages_total)),
+        resident: match pool {
+            Some(InPool::Some(held)) => held,
+            _ => known.then(|| sum(|tally| tally.resident).min(pages_total)),
+        },
         dirty: counted.then(|| sum(|tally| tally.dirty)),
         writeback: counted.then(|| sum(|tally| tally.writeback)),
         copied: copies_known.then(|| sum(|tally| tally.copied)),
@@ -167,6 +189,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
         locked: locked.min(pages_total),
         past_end: pages(&span).saturating_sub(there.saturating_sub(span.pages(page).start()) / page),
         holes,
+        preallocated,
         cells: picture.collect(),
     })
 }
@@ -194,8 +217,7 @@ pub fn count(region: &mut Region) -> Result<Counts> {
         counts.dirty = Some(tally.dirty);
         counts.writeback = Some(tally.writeback);
     } else {
-        let known = region.backing().tells_residency();
-        counts.resident = if known { Some(region.mincore(span)?) } else { None };
+        counts.resident = by_mincore(region, span)?;
         (counts.dirty, counts.writeback) = (None, None);
     }
     Ok(counts)
@@ -249,8 +271,43 @@ pub fn resident(region: &mut Region, span: Span) -> Result<Option<u64>> {
     if count_cache(region, &[span.pages(region.page())], &mut tally) {
         return Ok(Some(tally[0].resident));
     }
-    let known = region.backing().tells_residency();
-    known.then(|| region.mincore(span)).transpose()
+    by_mincore(region, span)
+}
+
+/// Pages of `span` in memory, where cachestat says nothing.
+fn by_mincore(region: &mut Region, span: Span) -> Result<Option<u64>> {
+    match in_pool(region, span) {
+        Some(InPool::All) => Ok(Some(span.pages(region.page()).len() / region.page())),
+        Some(InPool::None) => Ok(Some(0)),
+        Some(InPool::Some(held)) => Ok(held),
+        None if region.backing().tells_residency() => region.mincore(span).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// How much of a file of huge pages is in memory, which is to say in pages of the pool.
+#[derive(Debug, Clone, Copy)]
+enum InPool {
+    All,
+    None,
+    /// A part of the file; how many pages of the range, where that is the whole file.
+    Some(Option<u64>),
+}
+
+/// For a file of huge pages, of which cachestat(2) says nothing and mincore(2) only what this mapping has touched. The
+/// kernel counts a file's pages (`st_blocks`), and does not say which they are.
+fn in_pool(region: &Region, span: Span) -> Option<InPool> {
+    let (facts, page) = (region.backing().facts(), region.page());
+    if !facts.is_file() || page <= super::page_size() || region.layout().is_some() {
+        return None;
+    }
+    let usage = region.backing().usage().ok()?;
+    let (whole, held) = (Span::first(usage.len).pages(page), usage.allocated / page);
+    Some(match held {
+        0 => InPool::None,
+        held if held >= whole.len() / page => InPool::All,
+        held => InPool::Some(span.pages(page).contains(whole).then_some(held)),
+    })
 }
 
 /// False where cachestat has nothing to say of this file.
@@ -345,31 +402,82 @@ fn scan(
     })
 }
 
-/// Bytes in holes, and for each cell whether it is nothing else.
-fn holes(region: &Region, spans: &[Span]) -> Result<(Option<u64>, Vec<bool>)> {
+/// What of a file has no data.
+struct Holes {
+    /// Bytes without a block.
+    holes: Option<u64>,
+    /// Bytes in blocks that were never written.
+    preallocated: Option<u64>,
+    /// For each cell whether there is no data in it.
+    is_hole: Vec<bool>,
+    /// For each cell whether some of its blocks were never written.
+    is_preallocated: Vec<bool>,
+}
+
+fn holes(region: &Region, spans: &[Span]) -> Result<Holes> {
     let span = region.span().intersect(Span::first(region.length()));
-    let mut is_hole = vec![true; spans.len()];
+    let unknown = Holes {
+        holes: None,
+        preallocated: None,
+        is_hole: vec![false; spans.len()],
+        is_preallocated: vec![false; spans.len()],
+    };
     // A view has the file's pages at other places, and may have one several times.
     if !region.backing().facts().has_holes() || region.layout().is_some() {
-        return Ok((None, vec![false; spans.len()]));
+        return Ok(unknown);
     }
-    let mut data = 0;
+    let preallocated = region.backing().preallocated(span);
+    let mut found = Holes {
+        preallocated: preallocated.as_ref().map(|extents| total(extents)),
+        is_hole: vec![true; spans.len()],
+        ..unknown
+    };
+    let preallocated = preallocated.unwrap_or_default();
+    mark(spans, &preallocated, &mut found.is_preallocated, true);
+    let (mut data, mut extents) = (Vec::new(), 0);
     let mut at = span.start();
-    for _ in 0..MOST_EXTENTS {
-        let Some(extent) = region.backing().next_data(at, span)? else {
-            return Ok((Some(span.len() - data), is_hole));
-        };
-        data += extent.len();
+    while let Some(extent) = region.backing().next_data(at, span)? {
+        extents += 1;
+        if extents > MOST_EXTENTS {
+            found.is_hole = vec![false; spans.len()];
+            return Ok(found);
+        }
+        data.push(extent);
         at = extent.end();
-        let first = spans.partition_point(|cell| cell.end() <= extent.start());
-        for (cell, hole) in spans[first..].iter().zip(&mut is_hole[first..]) {
+    }
+    mark(spans, &data, &mut found.is_hole, false);
+    // Of the blocks that were never written, those in the page cache count as data, too.
+    let both = overlap(&data, &preallocated);
+    found.holes = Some(span.len() - (total(&data) + total(&preallocated) - both));
+    Ok(found)
+}
+
+fn total(spans: &[Span]) -> u64 {
+    spans.iter().map(|span| span.len()).sum()
+}
+
+/// Bytes that are in both of two ascending lists.
+fn overlap(some: &[Span], others: &[Span]) -> u64 {
+    let mut bytes = 0;
+    for span in some {
+        let first = others.partition_point(|other| other.end() <= span.start());
+        let within = others[first..].iter().take_while(|other| other.start() < span.end());
+        bytes += within.map(|other| other.intersect(*span).len()).sum::<u64>();
+    }
+    bytes
+}
+
+/// Sets the mark of each cell that some of `extents` lies in.
+fn mark(cells: &[Span], extents: &[Span], marks: &mut [bool], value: bool) {
+    for extent in extents {
+        let first = cells.partition_point(|cell| cell.end() <= extent.start());
+        for (cell, mark) in cells[first..].iter().zip(&mut marks[first..]) {
             if cell.start() >= extent.end() {
                 break;
             }
-            *hole = false;
+            *mark = value;
         }
     }
-    Ok((None, vec![false; spans.len()]))
 }
 
 /// Bytes in huge pages, and pages locked, by /proc/self/smaps.

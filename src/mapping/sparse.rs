@@ -5,6 +5,7 @@ use super::error::{Cause, Error, Result};
 use super::region::{Lease, cachestat};
 use super::span::Span;
 use super::threads::{helpers, start_helper};
+use super::zeros::CALL;
 use super::{Interrupted, Step};
 use nix::errno::Errno;
 use nix::sys::statfs::fstatfs;
@@ -31,7 +32,7 @@ const AGAIN: u64 = 1 << 20;
 /// Zeros found in the data of a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Zeros {
-    /// Bytes of data looked at.
+    /// Bytes of data looked at, or in blocks that were never written.
     pub data: u64,
     /// Bytes in whole blocks of zeros.
     pub zeros: u64,
@@ -40,7 +41,8 @@ pub struct Zeros {
 }
 
 impl Backing {
-    /// Finds the blocks within `span` that hold nothing but zeros, in its data alone (SEEK_DATA), and with `punch` gives
+    /// Finds the blocks within `span` that hold nothing but zeros, in its data (SEEK_DATA) and in blocks that were never
+    /// written, which are not read unless they are in the page cache, and with `punch` gives
     /// them back: FALLOC_FL_PUNCH_HOLE, which leaves the bytes as they are. A block is the file system's; the last may be
     /// cut by the end of the file. Reads by pread(2), which no truncation turns into a signal. A lease keeps the file to
     /// this process meanwhile; where there is none to be had, and once somebody waits for it, zeros are read once more
@@ -68,15 +70,17 @@ impl Backing {
         })
     }
 
-    /// Bytes of data within `span`, by SEEK_DATA and SEEK_HOLE: of blocks that were allocated and never written it does
-    /// not tell.
-    pub fn data(&self, span: Span) -> Result<u64> {
+    /// Bytes within `span` that have blocks, written or not.
+    pub fn occupied(&self, span: Span) -> Result<u64> {
         let (mut at, mut bytes) = (span.start(), 0);
-        while let Some(data) = self.next_data(at, span)? {
+        loop {
+            let data = self.next_data(at, span)?;
+            let given = self.preallocated(before(at, data, span)).unwrap_or_default();
+            bytes += given.iter().map(|given| given.len()).sum::<u64>();
+            let Some(data) = data else { return Ok(bytes) };
             bytes += data.len();
             at = data.end();
         }
-        Ok(bytes)
     }
 
     /// The unit in which blocks are freed, in bytes: a power of two.
@@ -96,6 +100,30 @@ impl Backing {
     }
 }
 
+/// What lies within `span` between `at` and the next data.
+fn before(at: u64, data: Option<Span>, span: Span) -> Span {
+    let rest = span.from(at);
+    data.and_then(|data| Span::new(rest.start(), data.start()))
+        .unwrap_or(rest)
+}
+
+/// Blocks of a file that may be zeros.
+#[derive(Debug, Clone, Copy)]
+enum Stretch {
+    /// Data, which has to be read.
+    Data(Span),
+    /// Blocks that were never written, none of them in the page cache.
+    Unwritten(Span),
+}
+
+/// Where a search is.
+struct Cursor {
+    /// What was found and is not looked at yet.
+    waiting: VecDeque<Stretch>,
+    /// Where to look on.
+    at: u64,
+}
+
 /// A search for zeros, part by part, by whoever has time.
 struct Search<'a> {
     backing: &'a Backing,
@@ -103,8 +131,7 @@ struct Search<'a> {
     span: Span,
     block: u64,
     punch: bool,
-    /// What is left of the present stretch of data, and where the next is to be looked for.
-    cursor: Mutex<(Span, u64)>,
+    cursor: Mutex<Cursor>,
     /// Blocks that are to be freed, in the order in which they were found.
     found: Mutex<VecDeque<Span>>,
     /// Held by who frees them: the file system lets in one at a time, and the others look on meanwhile.
@@ -128,7 +155,10 @@ impl Search<'_> {
             span,
             block: backing.block()?,
             punch,
-            cursor: Mutex::new((Span::first(0), span.start())),
+            cursor: Mutex::new(Cursor {
+                waiting: VecDeque::new(),
+                at: span.start(),
+            }),
             found: Mutex::new(VecDeque::new()),
             punching: Mutex::new(()),
             lease: Mutex::new(lease.filter(|_| is_known)),
@@ -142,10 +172,20 @@ impl Search<'_> {
         let mut buf = Vec::new();
         let mut work = || -> Result<()> {
             while let Some(part) = self.next()? {
-                self.look(part, &mut buf, &mut found)?;
-                let done = part.end() - self.span.start();
-                step(done).map_err(|Interrupted(signal)| {
-                    Error::new("read", Some(self.span.from(part.end())), Cause::Interrupted(signal))
+                let end = match part {
+                    Stretch::Data(part) => {
+                        self.look(part, &mut buf, &mut found)?;
+                        part.end()
+                    }
+                    Stretch::Unwritten(part) => {
+                        found.data += part.len();
+                        self.free(part, &mut found)?;
+                        self.punch_found(true)?;
+                        part.end()
+                    }
+                };
+                step(end - self.span.start()).map_err(|Interrupted(signal)| {
+                    Error::new("read", Some(self.span.from(end)), Cause::Interrupted(signal))
                 })?;
             }
             Ok(())
@@ -157,22 +197,36 @@ impl Search<'_> {
         result.map(|()| found)
     }
 
-    fn next(&self) -> Result<Option<Span>> {
+    fn next(&self) -> Result<Option<Stretch>> {
         let mut cursor = locked(&self.cursor);
         if self.stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        if cursor.0.is_empty() {
-            let Some(data) = self.backing.next_data(cursor.1, self.span)? else {
-                return Ok(None);
-            };
-            *cursor = (data, data.end());
+        while cursor.waiting.is_empty() && cursor.at < self.span.end() {
+            let data = self.backing.next_data(cursor.at, self.span)?;
+            let gap = before(cursor.at, data, self.span);
+            let given = self.backing.preallocated(gap).unwrap_or_default();
+            cursor.waiting.extend(given.into_iter().map(Stretch::Unwritten));
+            cursor.waiting.extend(data.map(Stretch::Data));
+            cursor.at = data.map_or(self.span.end(), Span::end);
         }
-        let part = cursor.0.windows(PART.max(self.block)).next();
-        if let Some(part) = part {
-            cursor.0 = cursor.0.from(part.end());
+        let Some(next) = cursor.waiting.pop_front() else {
+            return Ok(None);
+        };
+        let (whole, size) = match next {
+            Stretch::Data(whole) => (whole, PART),
+            Stretch::Unwritten(whole) => (whole, CALL),
+        };
+        let as_found = |span| match next {
+            Stretch::Data(_) => Stretch::Data(span),
+            Stretch::Unwritten(_) => Stretch::Unwritten(span),
+        };
+        let part = whole.windows(size.max(self.block)).next();
+        let rest = whole.from(part.map_or(whole.end(), Span::end));
+        if !rest.is_empty() {
+            cursor.waiting.push_front(as_found(rest));
         }
-        Ok(part)
+        Ok(part.map(as_found))
     }
 
     fn look(&self, part: Span, buf: &mut Vec<u8>, found: &mut Zeros) -> Result<()> {

@@ -2,7 +2,9 @@
 //! at which offset and why it could not go on. No `unsafe` and no address: those are region.rs's.
 
 use super::ahead::Ahead;
+use super::backing::Kind;
 use super::error::{Cause, Error, Protection, Result};
+use super::limits;
 use super::region::Region;
 use super::shape::{Piece, Populate, WINDOW};
 use super::span::Span;
@@ -166,6 +168,11 @@ impl Region {
     /// Brings in the pages of `span`; `step` hears how many bytes are done.
     pub fn populate(&mut self, span: Span, how: Populate, step: &mut Step<'_>) -> Result<()> {
         let span = self.check("populate", Some(span))?;
+        // Memory that no file takes back stays, unless it is swapped out.
+        let stays = how == Populate::Write && !self.reaches_file() || self.backing().facts().kind == Kind::Memfd;
+        if stays && !limits::has_swap() {
+            self.check_memory("populate", span)?;
+        }
         for window in span.windows(self.window_size()) {
             self.populate_window(window, how)?;
             stepped(step, window.end() - span.start(), "populate", span.from(window.end()))?;
@@ -329,7 +336,10 @@ impl Region {
         }
         // Most files of sysfs cannot be mapped at all, and that is then the error.
         self.reach(span.start())?;
-        Err(Error::new(action, Some(span), Cause::DeviceMemory))
+        match self.is_device_memory() {
+            true => Err(Error::new(action, Some(span), Cause::DeviceMemory)),
+            false => Ok(()),
+        }
     }
 
     /// The cause behind EFAULT, which says nothing: looks at the length, the free space, the medium. In a view, at what

@@ -259,18 +259,22 @@ impl Mount {
         mount
     }
 
-    /// What is below `folder`, once more by way of FUSE, which writes at close(2).
-    pub fn bindfs(test: &str, folder: &Path) -> Option<Mount> {
-        let behind = scratch();
-        let output = Command::new("bindfs").arg(folder).arg(behind.path()).output().ok()?;
-        if !output.status.success() {
-            skip(
-                test,
-                &format!("bindfs: {}", String::from_utf8_lossy(&output.stderr).trim()),
-            );
+    /// The files of `source` once more, through a FUSE server without fallocate(2); `options` are bindfs's, such as
+    /// "direct_io".
+    pub fn bindfs(test: &str, source: &Path, options: &str) -> Option<Mount> {
+        if !has(test, "bindfs") || !Mount::allowed(test) {
             return None;
         }
-        Some(Mount { folder: behind })
+        let folder = scratch();
+        let mut command = Command::new("bindfs");
+        command.args(["-o", options]).args([source, folder.path()]);
+        let output = command.output().ok()?;
+        if !output.status.success() {
+            let reason = String::from_utf8_lossy(&output.stderr).trim().to_string();
+            skip(test, &format!("bindfs: {reason}"));
+            return None;
+        }
+        Some(Mount { folder })
     }
 
     fn allowed(test: &str) -> bool {

@@ -12,6 +12,42 @@ const TEXT: usize = 256 << 10;
 /// From so many bytes of data on, rows are laid out apart.
 const APART: u64 = 1 << 20;
 
+/// A range that reads as zeros because there is no data.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gap {
+    pub(super) span: Span,
+    /// Whether it has blocks, which were never written.
+    is_preallocated: bool,
+}
+
+impl Gap {
+    pub(super) fn feed(&self, dump: &mut dyn Dump, out: &mut Vec<u8>) {
+        match self.is_preallocated {
+            true => dump.preallocated(self.span.len(), out),
+            false => dump.hole(self.span.len(), out),
+        }
+    }
+}
+
+/// `span`, in which there is no data, cut into what has blocks and what has none.
+pub(super) fn gaps(region: &Region, span: Span) -> Vec<Gap> {
+    let mut gaps = Vec::new();
+    if span.is_empty() {
+        return gaps;
+    }
+    let gap = |span: Span, is_preallocated| Gap { span, is_preallocated };
+    let mut at = span.start();
+    for given in region.preallocated(span) {
+        let hole = Span::new(at, given.start()).filter(|hole| !hole.is_empty());
+        gaps.extend(hole.map(|hole| gap(hole, false)));
+        gaps.push(gap(given, true));
+        at = given.end();
+    }
+    let hole = Some(span.from(at)).filter(|hole| !hole.is_empty());
+    gaps.extend(hole.map(|hole| gap(hole, false)));
+    gaps
+}
+
 /// A dump in the making.
 pub(super) struct Dumping<'a> {
     plan: &'a Plan<'a>,
@@ -47,8 +83,8 @@ impl<'a> Dumping<'a> {
                 Some(span.from(at))
             };
             let begin = data.map_or(span.end(), Span::start);
-            if begin > at {
-                self.dump.hole(begin - at, &mut self.text);
+            for gap in gaps(region, Span::new(at, begin).unwrap_or(Span::first(0))) {
+                gap.feed(&mut *self.dump, &mut self.text);
             }
             let Some(data) = data else { break };
             let result = self.data(region, data);

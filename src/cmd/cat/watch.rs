@@ -1,5 +1,6 @@
 //! `cat --watch`: look after look at one range, with what has changed since the last marked.
 
+use super::dumping::{Gap, gaps};
 use super::{Job, Plan, fitted};
 use crate::cmd::options::size;
 use crate::dump::{self, Style};
@@ -61,8 +62,8 @@ struct Look {
     start: u64,
     /// Of a hole the zeros.
     bytes: Vec<u8>,
-    /// The holes in it, ascending.
-    holes: Vec<Span>,
+    /// What of it has no data, ascending.
+    gaps: Vec<Gap>,
 }
 
 impl Look {
@@ -77,7 +78,7 @@ impl Look {
         let mut look = Look {
             start: plan.span.start(),
             bytes: Vec::with_capacity(there.len() as usize),
-            holes: Vec::new(),
+            gaps: Vec::new(),
         };
         let mut at = there.start();
         while at < there.end() {
@@ -86,8 +87,8 @@ impl Look {
                 None => region.next_data(at, there)?.unwrap_or(there.from(there.end())),
             };
             let begin = if data.is_empty() { there.end() } else { data.start() };
-            look.holes
-                .extend(Span::at(at, begin - at).filter(|hole| !hole.is_empty()));
+            let gap = Span::at(at, begin - at).unwrap_or(Span::first(0));
+            look.gaps.extend(gaps(region, gap));
             look.bytes.resize((begin - look.start) as usize, 0);
             let read = plan.chunks(region, data, |_, bytes| {
                 look.bytes.extend_from_slice(bytes);
@@ -115,19 +116,15 @@ impl Look {
     fn text(&self, format: dump::Format<'_>, style: Style, changed: Vec<bool>) -> String {
         let index = |at: u64| (at - self.start) as usize;
         // A hole that has come to be since is shown as what it reads as: its rows have marks.
-        let holes: Vec<Span> = self
-            .holes
-            .iter()
-            .filter(|hole| !changed[index(hole.start())..index(hole.end())].contains(&true))
-            .copied()
-            .collect();
+        let is_marked = |gap: &Gap| changed[index(gap.span.start())..index(gap.span.end())].contains(&true);
+        let gaps: Vec<Gap> = self.gaps.iter().filter(|gap| !is_marked(gap)).copied().collect();
         let mut dump = dump::marked(format, self.start, style, changed);
         let mut out = Vec::new();
         let mut at = self.start;
-        for hole in holes {
-            dump.bytes(&self.bytes[index(at)..index(hole.start())], &mut out);
-            dump.hole(hole.len(), &mut out);
-            at = hole.end();
+        for gap in gaps {
+            dump.bytes(&self.bytes[index(at)..index(gap.span.start())], &mut out);
+            gap.feed(&mut *dump, &mut out);
+            at = gap.span.end();
         }
         dump.bytes(&self.bytes[index(at)..], &mut out);
         dump.finish(&mut out);
@@ -190,7 +187,7 @@ mod tests {
         let look = |bytes: &[u8]| Look {
             start: 3,
             bytes: bytes.to_vec(),
-            holes: Vec::new(),
+            gaps: Vec::new(),
         };
         assert_eq!(look(b"abc").changed(None), [false; 3]);
         assert_eq!(look(b"abc").changed(Some(&look(b"aX"))), [false, true, true]);

@@ -64,23 +64,29 @@ impl Args {
         // From before the mappings are announced.
         let signals = self.stand.signals()?;
         let (name, beside) = (plural(table.files(), "file"), Beside::of_many(table.length()));
-        table.finish(&walk, self.stand.held().filter(|_| outcome.is_ok()))?;
-        outcome?;
         let worst = walk.worst;
+        let is_complete = outcome.is_ok() && worst == Exit::Done;
+        table.finish(&walk, self.stand.held().filter(|_| is_complete))?;
+        outcome?;
         if let Some((interval, signals)) = &watch {
             self.look_again(*interval, signals, globals)?;
             return Ok(worst as u8);
         }
-        if worst > Exit::Done && !self.stand.command.is_empty() {
-            let failure = Failure::trouble("the command was not run, because not every file could be mapped");
-            return Err(failure.tip("leave them out: --exclude GLOB").into());
+        // Whoever waits for the mappings relies on all of them.
+        if worst > Exit::Done && self.stand.is_asked() {
+            let what = match self.stand.command.is_empty() {
+                true => "nothing is held",
+                false => "the command was not run",
+            };
+            let failure = Failure::new(worst, format!("{what}, because not every file could be mapped"));
+            return Err(failure.tip("leave out those that cannot be: --exclude GLOB").into());
         }
-        if worst > Exit::Done && kept.is_empty() {
+        if worst > Exit::Done {
             return Ok(worst as u8);
         }
         let code = self.stand.stay(&beside, &name, signals.as_ref(), globals)?;
         drop(kept);
-        Ok(code.max(worst as u8))
+        Ok(code)
     }
 
     /// Counts anew, again and again, until a signal comes.

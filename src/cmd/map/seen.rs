@@ -2,7 +2,7 @@
 
 use crate::cmd::Job;
 use crate::cmd::options::size;
-use crate::mapping::{Cell, Kind, Prot, Region, Residency, Visibility, survey};
+use crate::mapping::{Cell, Kind, Prot, Region, Residency, Visibility, page_size, survey};
 use crate::quantity::human;
 use crate::report::{self, Report, plural};
 use crate::session::memfd_path;
@@ -35,8 +35,14 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
     let nonlinear = if region.layout().is_some() { ", nonlinear" } else { "" };
     let pages = |count: u64| format!("{count} of {}", plural(seen.pages, "page"));
     let resident = match seen.resident {
+        Some(count) if seen.pages == 0 => pages(count),
         Some(count) => format!("{} ({} %)", pages(count), percent(count, seen.pages)),
+        None if seen.page > page_size() => "unknown: of huge pages the kernel counts those of the whole file".into(),
         None => "unknown: the kernel tells only the owner of a file, or who may write to it".into(),
+    };
+    let at = match mapped {
+        0 => "none, as there are no bytes to map".into(),
+        _ => format!("{address:#x}, {} of {}", plural(seen.pages, "page"), human(seen.page)),
     };
     // Where other processes open the same memory.
     let path = region.backing().fd().filter(|_| kind == Kind::Memfd);
@@ -46,7 +52,7 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
         .field("visibility", visibility)
         .field("nonlinear", region.layout().is_some())
         .field("protection", letters(shape.prot))
-        .field("address", format!("{address:#x}"))
+        .field("address", (mapped > 0).then(|| format!("{address:#x}")))
         .range(span)
         .field("mapped", mapped)
         .field("page_size", seen.page)
@@ -58,6 +64,7 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
         .field("huge_bytes", seen.huge)
         .field("locked", seen.locked)
         .field("hole_bytes", seen.holes)
+        .field("preallocated_bytes", seen.preallocated)
         .field("past_end", seen.past_end)
         .field("path", path.clone())
         .field("pid", std::process::id())
@@ -66,10 +73,7 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
             "mapping",
             format!("{backing}, {visibility}, {}{nonlinear}", letters(shape.prot)),
         )
-        .fact(
-            "address",
-            format!("{address:#x}, {} of {}", plural(seen.pages, "page"), human(seen.page)),
-        );
+        .fact("address", at);
     if let Some(path) = path {
         report = report.fact("path", path);
     }
@@ -86,12 +90,19 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
             report = report.fact(label, pages(count));
         }
     }
-    for (label, bytes) in [("huge pages", Some(seen.huge)), ("holes", seen.holes)] {
+    for (label, bytes) in [
+        ("huge pages", Some(seen.huge)),
+        ("holes", seen.holes),
+        ("preallocated", seen.preallocated),
+    ] {
         if let Some(bytes) = some(bytes) {
             report = report.fact(label, size(bytes));
         }
     }
-    Ok(report.line(picture(&seen)))
+    match seen.pages {
+        0 => Ok(report),
+        _ => Ok(report.line(picture(&seen))),
+    }
 }
 
 /// As /proc/PID/maps writes them.
@@ -112,13 +123,14 @@ pub(super) fn percent(part: u64, whole: u64) -> u64 {
 
 /// The strip of cells, and a legend of those that are in it.
 fn picture(seen: &Residency) -> String {
-    const MARKS: [(Cell, char, char, &str); 8] = [
+    const MARKS: [(Cell, char, char, &str); 9] = [
         (Cell::Resident, '█', '#', "resident"),
         (Cell::Partly, '▒', '+', "partly"),
         (Cell::Dirty, '◆', 'd', "dirty"),
         (Cell::Copied, '◇', 'c', "copied"),
         (Cell::Absent, '·', '.', "absent"),
         (Cell::Hole, '░', '_', "hole"),
+        (Cell::Preallocated, '▫', 'o', "preallocated"),
         (Cell::PastEnd, '×', 'x', "past the end"),
         (Cell::Unknown, '?', '?', "unknown"),
     ];

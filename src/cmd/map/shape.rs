@@ -164,6 +164,11 @@ impl MapAs {
             }
             Err(error) if huge && unsupported(&error) => Err(error).or_fail(no_such_pages),
             Err(error) => Err(error.into()),
+            // To be read it was mapped privately, which is not what was asked for.
+            Ok(_) if self.shared && region.shape().visibility == Visibility::Private => {
+                let failure = Failure::trouble("its file system has no shared mappings (ENODEV)");
+                Err(failure.tip("leave out --shared, and it is mapped privately").into())
+            }
             Ok(_) => Ok(region),
         }
     }

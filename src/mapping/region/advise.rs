@@ -5,7 +5,8 @@ use super::super::backing::Backing;
 use super::super::error::{Cause, Error, Result};
 use super::super::layout::Layout;
 use super::super::limits;
-use super::super::shape::{ADVICE, Advice, Lock, Populate, Prot};
+use super::super::residency::resident;
+use super::super::shape::{ADVICE, Advice, Lock, Populate, Prot, Shape};
 use super::super::span::Span;
 use super::super::trace::{traced, uninterrupted};
 use super::Region;
@@ -58,10 +59,43 @@ impl Region {
 
     /// mlock(2) over the whole mapping.
     ///
+    /// mlock(2) tries a page that cannot be read again and again, and never returns; and where a control group has too
+    /// little memory for it, the kernel ends the process. So both are found out first.
+    ///
     /// # Errors
-    /// [`Cause::Limit`] with RLIMIT_MEMLOCK; [`Cause::Shrunk`] when pages at the end are gone; what else keeps a page from
-    /// being brought in.
+    /// [`Cause::Limit`] with RLIMIT_MEMLOCK and with a control group's limit; [`Cause::Shrunk`] when pages at the end are
+    /// gone; what else keeps a page from being brought in, at its offset.
     pub fn lock(&mut self, how: Lock) -> Result<()> {
+        if self.span.is_empty() {
+            // For the pages that it will have once the file is longer.
+            self.locked = Some(how);
+            return Ok(());
+        }
+        if how == Lock::OnFault || self.shape.prot == Prot::None {
+            self.mlock(how)?;
+            self.locked = Some(how);
+            return Ok(());
+        }
+        if self.locked != Some(Lock::Now) {
+            self.check_memory("lock", self.span)?;
+        }
+        // Without bringing anything in, so that RLIMIT_MEMLOCK is met before that takes its time.
+        self.mlock(Lock::OnFault)?;
+        let locked = self
+            .populate(self.span, self.populating(), &mut |_| Ok(()))
+            .and_then(|()| self.mlock(how));
+        if let Err(error) = locked {
+            self.munlock();
+            return Err(Error {
+                action: "lock",
+                ..error
+            });
+        }
+        self.locked = Some(how);
+        Ok(())
+    }
+
+    fn mlock(&mut self, how: Lock) -> Result<()> {
         let (base, len) = self.establish()?;
         let address = base as *const c_void;
         let (result, call) = match how {
@@ -93,6 +127,56 @@ impl Region {
         }
     }
 
+    fn munlock(&mut self) {
+        self.locked = None;
+        if let Some(window) = &self.window {
+            let (base, len) = (window.memory.base(), window.memory.len());
+            // SAFETY: the range is mapped, and no byte of it changes.
+            let result = Errno::result(unsafe { libc::munlock(base as *const c_void, len) });
+            // The mapping ends soon, and its locks with it.
+            let _ = traced(result, || format!("munlock({base:#x}, {len})"));
+        }
+    }
+
+    /// Makes sure that the control groups of this process have the memory for `span` to stay in.
+    pub(in crate::mapping) fn check_memory(&mut self, action: &'static str, span: Span) -> Result<()> {
+        // Huge pages are not counted.
+        if self.page() > crate::mapping::page_size() || span.is_empty() {
+            return Ok(());
+        }
+        // Pages that are there already may be another control group's.
+        let there = match self.populating() {
+            Populate::Read if self.reaches_file() => resident(self, span)?.unwrap_or(0) * self.page(),
+            _ => 0,
+        };
+        match limits::before_locking(span.pages(self.page()).len(), there) {
+            Some(limit) => Err(Error::new(action, Some(span), Cause::Limit(limit))),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes sure that a locked mapping, which the kernel brings in as it is made longer, can have the pages of `added`.
+    pub(super) fn check_lock_of(&mut self, added: Span) -> Result<()> {
+        if self.locked != Some(Lock::Now) || added.is_empty() {
+            return Ok(());
+        }
+        let within = added.intersect(Span::first(self.backing.facts().len));
+        let file = self.backing.again().filter(|_| self.backing.facts().is_file());
+        let Some(file) = file.filter(|_| !within.is_empty()) else {
+            return match limits::before_locking(added.len(), 0) {
+                Some(limit) => Err(Error::new("lock", Some(added), Cause::Limit(limit))),
+                None => Ok(()),
+            };
+        };
+        let mut probe = Region::new(file, within, Shape::sliding(Prot::Read))?;
+        probe.check_memory("lock", within)?;
+        let failed = |error| Error {
+            action: "lock",
+            ..error
+        };
+        probe.populate(within, Populate::Read, &mut |_| Ok(())).map_err(failed)
+    }
+
     /// Of a page that cannot be had mlock(2) says ENOMEM and no more; bringing it in tells why.
     fn behind_lock(&mut self, error: Error) -> Error {
         let why = match self.shape.prot {
@@ -119,6 +203,9 @@ impl Region {
     /// madvise(2) over the whole mapping.
     pub fn advise(&mut self, advice: Advice) -> Result<()> {
         let span = self.span;
+        if span.is_empty() {
+            return Ok(());
+        }
         let failed = |errno| Error::sys("advise the kernel on", Some(span), errno);
         self.madvise(span, advice.value)?.map_err(failed)?;
         match advice.value {

@@ -29,11 +29,24 @@ impl Region {
     /// Final: the kernel has marked the pages clean, and trying again would prove nothing.
     pub fn flush(&mut self, span: Span, invalidate: bool) -> Result<Flush> {
         let span = self.check("flush", Some(span))?;
+        if self.fell_back {
+            self.flush_length()?;
+            return Ok(Flush::Fdatasync);
+        }
         if !self.reaches_file() {
             let lack = Protection::NeverReachesFile;
             return Err(Error::new("flush", Some(span), Cause::Protection(lack)));
         }
         let writable = self.backing.facts().writable;
+        // What cannot be mapped shared is flushed as a file.
+        let unmappable = |error: &Error| {
+            let refused = [Errno::ENODEV, Errno::EACCES, Errno::EINVAL];
+            matches!(error.cause, Cause::Sys(errno) if refused.contains(&errno))
+                || matches!(
+                    error.cause,
+                    Cause::Protection(Protection::Sealed | Protection::ReadOnlyDevice)
+                )
+        };
         // An empty range has no page to name, but the file's length may be news.
         let by_file = !writable || span.is_empty();
         if by_file {
@@ -42,7 +55,7 @@ impl Region {
         if (writable || invalidate) && !span.is_empty() {
             let failed = |errno| Error::sys(FLUSH, Some(span), errno);
             match self.msync(span, invalidate) {
-                Err(error) if matches!(error.cause, Cause::Limit(_)) && !invalidate => {
+                Err(error) if (matches!(error.cause, Cause::Limit(_)) || unmappable(&error)) && !invalidate => {
                     self.flush_length()?;
                     return Ok(Flush::Fdatasync);
                 }

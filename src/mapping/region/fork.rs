@@ -11,6 +11,8 @@ use nix::unistd::{ForkResult, fork};
 impl Region {
     /// To be called in a forked child: what was not inherited is not to be used, for other memory may be there by now.
     pub fn look_after_fork(&mut self) {
+        // A child inherits no locks, see mlock(2).
+        self.locked = None;
         if self.dont_fork {
             self.gone = true;
             // Not ours to unmap.

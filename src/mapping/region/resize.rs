@@ -3,12 +3,13 @@
 
 use super::super::backing::Kind;
 use super::super::error::{Cause, Error, Protection, Result};
-use super::super::shape::{Populate, Resize, Visibility};
+use super::super::shape::{Resize, Visibility};
 use super::super::span::Span;
 use super::super::trace::{Address, traced};
 use super::memory::Memory;
 use super::{Region, Window};
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
@@ -29,9 +30,10 @@ impl Region {
     /// Gives the region another length, in bytes: that of its file, and the mapping ends where the file then does; or,
     /// with `keep_file`, and for memory that no file is behind, that of the mapping alone.
     ///
-    /// Growing: sets the file's length, gives the new bytes blocks unless `sparse`, and only then maps; a failure sets
-    /// the old length again. Shrinking: unmaps, then sets the length. A mapping that exists is resized, or moved, by
-    /// mremap(2).
+    /// Growing: gives the new bytes blocks unless `sparse`, sets the file's length, and only then maps; a failure frees
+    /// the blocks and sets the old length again. Where the file system has no fallocate(2), the new pages are stored into
+    /// and flushed: only that shows whether there is room. Shrinking: unmaps, then sets the length. A mapping that exists
+    /// is resized, or moved, by mremap(2).
     ///
     /// # Errors
     /// [`Cause::Nonlinear`] in a view; [`Cause::Protection`] where the mapping is such that it cannot be resized, or that
@@ -48,6 +50,9 @@ impl Region {
         )?;
         let file = self.backing.facts().is_file();
         let alone = how.keep_file || !file;
+        if !alone && matches!(self.backing.facts().kind, Kind::BlockDevice | Kind::CharDevice) {
+            return refused(Protection::DeviceLength);
+        }
         if file && !alone && self.shape.visibility == Visibility::Private {
             return refused(Protection::PrivateResize);
         }
@@ -82,6 +87,7 @@ impl Region {
             if !file && self.shape.visibility == Visibility::Shared && new.len() > old.pages(self.page()).len() {
                 return refused(Protection::SharedAnonymous);
             }
+            self.check_lock_of(new.from(old.end()))?;
             self.remap_window(new, how)?;
             self.span = new;
             if !file {
@@ -103,39 +109,84 @@ impl Region {
         if len == before {
             return self.remap_window(new, how);
         }
-        self.backing.set_len(len)?;
-        let grown = self.grow(new, before, how);
+        // Asked before any block is given; ftruncate(2) would refuse it after that.
+        if getrlimit(Resource::RLIMIT_FSIZE).is_ok_and(|(most, _)| len > most) {
+            return Err(Error::sys("set its length", None, Errno::EFBIG));
+        }
+        let added = new.from(before);
+        self.check_lock_of(added)?;
+        let grown = self.grow(new, added, how);
         if grown.is_err() {
             if self.span != old {
                 self.remap_window(old, &Resize::default())?;
                 self.span = old;
             }
-            // Else the end is another's by now, and stays.
-            if self.backing.usage()?.len == len {
+            // At any other length the end is another process's by now, and stays.
+            let now = self.backing.usage()?.len;
+            if now == len {
                 self.backing.set_len(before)?;
+            }
+            if now == before {
+                // Blocks behind an end that has not moved: most file systems free them when the same length is set, btrfs
+                // when a hole is punched. What cannot be freed takes space, and no byte is other than it was.
+                let _ = self.backing.set_len(before).and_then(|()| self.backing.punch(added));
             }
         }
         grown
     }
 
-    /// Blocks for what is behind `before`, and a mapping of it.
-    fn grow(&mut self, new: Span, before: u64, how: &Resize) -> Result<()> {
-        let added = new.from(before);
-        let allocated = match how.sparse || added.is_empty() {
-            true => Ok(()),
-            false => self.backing.allocate(added),
+    /// Blocks for `added`, the bytes behind the present end, then the length, then a mapping.
+    ///
+    /// Blocks come first: fallocate(2) refuses what ftruncate(2) would do (an active swap file), and a full file system
+    /// is found before the length has changed.
+    fn grow(&mut self, new: Span, added: Span, how: &Resize) -> Result<()> {
+        // From the start of the page that the end is in: its blocks may be shared with another file (a reflink).
+        let page = self.page();
+        let blocks = added.start() / page * page;
+        let blocks = Span::new(blocks, added.end()).unwrap_or(added);
+        let asked = match how.sparse {
+            // Nothing is there to be freed, but an active swap file is refused.
+            true => self.backing.punch(added),
+            false => self.backing.allocate(blocks),
         };
-        // No fallocate here (NFS, some FUSE): a write fault on each page has the same effect.
-        let by_faults = matches!(&allocated, Err(error) if error.cause == Cause::Sys(Errno::EOPNOTSUPP));
-        if !by_faults {
-            allocated?;
-        }
+        let by_hand = match asked {
+            Ok(()) => false,
+            Err(error) if error.cause == Cause::Sys(Errno::ETXTBSY) => return Err(error),
+            Err(_) if how.sparse => false,
+            Err(error) if error.cause == Cause::Sys(Errno::EOPNOTSUPP) => true,
+            Err(error) => {
+                return Err(Error {
+                    span: Some(added),
+                    ..error
+                });
+            }
+        };
+        let was_empty = self.span.is_empty();
+        self.backing.set_len(new.end())?;
         self.remap_window(new, how)?;
         self.span = new;
-        if by_faults {
-            self.populate(added, Populate::Write, &mut |_| Ok(()))?;
+        if by_hand {
+            self.fill(added)?;
+        }
+        if let Some(how) = self.locked.filter(|_| was_empty) {
+            self.lock(how)?;
         }
         Ok(())
+    }
+
+    /// Gives `added` its blocks without fallocate(2), which NFS before 4.2, ext2 and some of FUSE do not have: zeros are
+    /// stored and written out. Some of these file systems notice only then that they are full.
+    fn fill(&mut self, added: Span) -> Result<()> {
+        self.zero(added, &mut |_| Ok(()))
+            .map_err(|error| Error { stored: 0, ..error })?;
+        self.flush(added, false).map(drop).map_err(|error| {
+            let cause = match error.cause {
+                Cause::Sys(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => Cause::Full(errno),
+                cause => cause,
+            };
+            // The new bytes are zeros, and the old length is set again: nothing is lost.
+            Error::new("allocate", Some(added), cause)
+        })
     }
 
     /// Makes what is mapped of `self.span` a mapping of `new`, which begins at the same offset. A window that slides

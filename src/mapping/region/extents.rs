@@ -1,0 +1,93 @@
+//! FIEMAP: what kind of blocks a file has where, see fiemap.rst of the kernel. Part of the door for `unsafe`.
+#![allow(unsafe_code)]
+
+use super::super::span::Span;
+use nix::errno::Errno;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+/// Extents a call.
+const MOST: usize = 128;
+
+/// Hands the ranges within `span` whose blocks are allocated and not written yet to `each`, in order, until that says
+/// false. Nothing is written out for it.
+///
+/// # Errors
+/// EOPNOTSUPP, ENOTTY where the file system cannot say.
+pub(in crate::mapping) fn unwritten_extents(
+    file: &File,
+    span: Span,
+    mut each: impl FnMut(Span) -> bool,
+) -> nix::Result<()> {
+    let mut rest = span;
+    while !rest.is_empty() {
+        let mut map = Fiemap {
+            start: rest.start(),
+            length: rest.len(),
+            count: MOST as u32,
+            ..Fiemap::default()
+        };
+        // SAFETY: `map` is the structure of the call with room for `count` extents, and lives through it.
+        let result = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP as _, &raw mut map) };
+        Errno::result(result)?;
+        let extents = &map.extents[..(map.mapped as usize).min(MOST)];
+        let Some(last) = extents.last() else { return Ok(()) };
+        for extent in extents.iter().filter(|extent| extent.flags & UNWRITTEN != 0) {
+            let found = Span::at(extent.logical, extent.length).map(|found| found.intersect(span));
+            if found.is_some_and(|found| !found.is_empty() && !each(found)) {
+                return Ok(());
+            }
+        }
+        let end = last.logical.saturating_add(last.length);
+        if last.flags & LAST != 0 || end <= rest.start() {
+            return Ok(());
+        }
+        rest = rest.from(end);
+    }
+    Ok(())
+}
+
+/// `_IOWR('f', 11, struct fiemap)`.
+const FS_IOC_FIEMAP: u64 = 0xc020_660b;
+
+/// FIEMAP_EXTENT_LAST, FIEMAP_EXTENT_UNWRITTEN.
+const LAST: u32 = 1;
+const UNWRITTEN: u32 = 0x800;
+
+/// `struct fiemap` of linux/fiemap.h, with its extents.
+#[repr(C)]
+struct Fiemap {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped: u32,
+    count: u32,
+    reserved: u32,
+    extents: [FiemapExtent; MOST],
+}
+
+impl Default for Fiemap {
+    fn default() -> Fiemap {
+        Fiemap {
+            start: 0,
+            length: 0,
+            flags: 0,
+            mapped: 0,
+            count: 0,
+            reserved: 0,
+            extents: [FiemapExtent::default(); MOST],
+        }
+    }
+}
+
+/// `struct fiemap_extent`: offsets and lengths in bytes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct FiemapExtent {
+    logical: u64,
+    physical: u64,
+    length: u64,
+    reserved: [u64; 2],
+    flags: u32,
+    more_reserved: [u32; 3],
+}
