@@ -53,12 +53,25 @@ impl Report {
         }
     }
 
-    /// What changed is bytes of `region`, which may be memory that reaches no file.
+    /// What changed is bytes of `region`, which may be memory that reaches no file. Says which privileges of the file were
+    /// taken away.
     pub fn stored_in(self, region: &Region) -> Report {
-        Report {
+        let dropped = region.backing().privileges_dropped();
+        let kinds = [
+            (dropped.set_id, "set-id", "set-ID bits"),
+            (dropped.capabilities, "capabilities", "file capabilities"),
+        ];
+        let dropped = kinds.iter().filter(|(is_dropped, ..)| *is_dropped);
+        let (names, words): (Vec<&str>, Vec<&str>) = dropped.map(|(_, name, words)| (*name, *words)).unzip();
+        let report = Report {
             stored_in: self.stored_in.filter(|_| region.reaches_file()),
             ..self
+        };
+        if names.is_empty() {
+            return report;
         }
+        let text = format!("{}, as write(2) does", words.join(" and "));
+        report.field("privileges_dropped", names).fact("dropped", text)
     }
 
     /// A field of the JSON object: sizes and offsets as integers, addresses as hex strings.

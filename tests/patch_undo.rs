@@ -230,7 +230,8 @@ fn the_undo_script_and_its_name_are_on_the_device_before_the_first_store() {
     }
     let folder = fs::canonicalize(dir.path()).unwrap();
     let place = |call: &str| trace.lines().position(|line| line.contains(call));
-    let file = place(&format!("fsync(3<{}/u>)", folder.display())).or_else(|| place("/u>)"));
+    // The script, which has a temporary name until then.
+    let file = place(&format!("<{}/.mmapctl-", folder.display()));
     let name = place(&format!("<{}>)", folder.display()));
     let store = place("preadv");
     assert!(file.is_some() && name.is_some() && store.is_some(), "{trace}");

@@ -4,6 +4,7 @@
 
 mod cat;
 mod map;
+mod new_file;
 mod options;
 mod patch;
 mod remap;

@@ -3,6 +3,7 @@
 mod access;
 mod gather;
 
+use super::new_file::NewFile;
 use super::options::{Reader, Where, Writer, to_be_durable, width};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
@@ -10,16 +11,15 @@ use crate::edit::{
     Comparison, Durability, Edits, Mismatch, Origin, Place, ScriptWriter, Value, diff, each_edit, pattern, write_undo,
 };
 use crate::exit::{Exit, Failure, Layer, Told, quoted};
-use crate::mapping::{Access, Prot, Region, Width};
+use crate::mapping::{Access, Backing, Prot, Region, Width};
 use crate::progress::Progress;
 use crate::report::{self, Report, Stream, plural};
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use nix::sys::stat::Mode;
 use serde_json::json;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 // Without a doc comment, which clap would take for the verb's description.
@@ -172,8 +172,7 @@ impl OnRegion for Options {
         }
         let undo = self.undo.as_deref();
         if let Some(path) = undo {
-            let mode = region.backing().facts().mode;
-            save_undo(path, mode, &mut edits, &mut comparison, len)?;
+            save_undo(path, region.backing(), &mut edits, &mut comparison, len)?;
         }
         let durability = match &place {
             Some(place) => Durability::Atomic(place),
@@ -310,35 +309,28 @@ impl Options {
 /// The most offsets that a JSON report lists; the script has them all.
 const MOST_OFFSETS: usize = 1000;
 
-/// `--undo`: the reverse script, durable with its name before the first store, of a file with this mode. It has bytes of
-/// the file, and so is readable for no more people.
-fn save_undo(path: &Path, mode: u32, edits: &mut Edits, comparison: &mut Comparison, len: u64) -> anyhow::Result<()> {
-    let failed = || {
+/// `--undo`: the reverse script, durable with its name before the first store.
+fn save_undo(
+    path: &Path,
+    source: &Backing,
+    edits: &mut Edits,
+    comparison: &mut Comparison,
+    len: u64,
+) -> anyhow::Result<()> {
+    let mut write = || -> anyhow::Result<()> {
+        let executable = Mode::S_IXUSR | Mode::S_IXGRP | Mode::S_IXOTH;
+        let script = NewFile::create(path, source, executable)?;
+        let mut out = script.file();
+        write_undo(edits, comparison, len, |text| Ok(out.write_all(text)?))?;
+        Ok(script.finish(true)?)
+    };
+    write().or_fail(|| {
         let message = format!(
             "nothing was written: cannot make the undo script '{}'",
             report::shown(path)
         );
         Failure::trouble(message).tip("--undo takes a file that is not there yet")
-    };
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode & 0o666 | 0o600)
-        .open(path)
-        .or_fail(failed)?;
-    let write = || -> anyhow::Result<()> {
-        let mut out = BufWriter::new(file);
-        write_undo(edits, comparison, len, |text| Ok(out.write_all(text)?))?;
-        out.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        Ok(File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?)
-    };
-    write()
-        .inspect_err(|_| {
-            // A half-written script would be worse than none.
-            let _ = std::fs::remove_file(path);
-        })
-        .or_fail(failed)
+    })
 }
 
 /// A patch that left the file as it was needs no undo script; one that changed it, or may have, does.

@@ -168,7 +168,7 @@ impl OnRegion for Options {
                     .fact("left", format!("{what} at {from:#x} (MREMAP_DONTUNMAP)"));
             }
         }
-        report.print(job.globals)
+        report.stored_in(region).print(job.globals)
     }
 }
 

@@ -246,7 +246,7 @@ impl Options {
             .field("would_free", self.dry_run.then_some(zeros))
             .field("runs", found.runs)
             .line(line);
-        allocated(report, usage).print(job.globals)
+        allocated(report, usage).stored_in(region).print(job.globals)
     }
 
     fn plan(&self, region: &Region) -> anyhow::Result<(Span, Plan)> {

@@ -69,6 +69,7 @@ pub(super) fn of(cause: &Cause, path: Option<&Path>) -> Option<String> {
         }
         Cause::Unmappable(_) => format!("its bytes come by read(2) alone: 'cat {file}'"),
         Cause::Refused(Refusal::SetId) => format!("drop the bit with 'chmod ug-s {file}', or add --force"),
+        Cause::Refused(Refusal::Capabilities) => format!("remove them with 'setcap -r {file}', or add --force"),
         Cause::Refused(Refusal::ReadOnlyMode) => format!("allow it with 'chmod u+w {file}', or add --force"),
         Cause::DeviceMemory => format!("give the width, such as --access 4: 'mmapctl cat {file} --range 0x0..+4 --access 4'"),
         Cause::Bus => "it may be powered down, or gone: see 'dmesg'".into(),

@@ -4,6 +4,7 @@
 
 use super::error::{Cause, Error, Protection, Refusal, Result, Unmappable};
 use super::region::{huge_memfd, memfd};
+use super::rights::Privileges;
 use super::span::Span;
 use super::trace::traced;
 use nix::errno::Errno;
@@ -48,6 +49,8 @@ pub struct Facts {
     pub device_memory: bool,
     /// Which file it is; all 0 for anonymous memory.
     pub identity: Identity,
+    /// The privileges that it gives when it is run; looked for only where it was opened for writing.
+    pub privileges: Privileges,
 }
 
 /// Which file it is, under whatever name.
@@ -218,6 +221,10 @@ impl Backing {
                 inode: meta.ino(),
                 names: meta.nlink(),
             },
+            privileges: match kind {
+                Kind::Regular if writable => Privileges::of(&file, meta.mode()),
+                _ => Privileges::default(),
+            },
         };
         Ok(Backing {
             held: None,
@@ -260,6 +267,7 @@ impl Backing {
                 counts_cache: false,
                 device_memory: false,
                 identity: Identity::default(),
+                privileges: Privileges::default(),
             },
         }
     }
@@ -360,11 +368,11 @@ impl Backing {
     /// The safety rule that speaks against storing into this file, if any.
     pub fn refusal(&self) -> Option<Refusal> {
         let mode = self.facts.mode;
-        let set_gid = mode & libc::S_ISGID != 0 && mode & libc::S_IXGRP != 0;
         match self.facts.kind {
             Kind::CharDevice => Some(Refusal::CharDevice),
             Kind::BlockDevice => Some(self.busy_device()),
-            Kind::Regular if mode & libc::S_ISUID != 0 || set_gid => Some(Refusal::SetId),
+            Kind::Regular if self.facts.privileges.set_id => Some(Refusal::SetId),
+            Kind::Regular if self.facts.privileges.capabilities => Some(Refusal::Capabilities),
             Kind::Regular if mode & 0o222 == 0 => Some(Refusal::ReadOnlyMode),
             _ => None,
         }
@@ -520,12 +528,14 @@ impl Backing {
     /// EOPNOTSUPP where the file system cannot (tmpfs, hugetlbfs, btrfs's older kernels).
     pub fn zero_range(&self, span: Span) -> Result<()> {
         let flags = FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        self.drop_privileges()?;
         self.fallocate("zero", flags, span)
     }
 
     /// Zeroes `span` and frees the blocks that lie in it whole: FALLOC_FL_PUNCH_HOLE.
     pub fn punch(&self, span: Span) -> Result<()> {
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        self.drop_privileges()?;
         self.fallocate("punch a hole in", flags, span)
     }
 

@@ -109,6 +109,7 @@ impl Region {
             return Err(Error::new("store", Some(span), Cause::Protection(Protection::ReadOnly)).into());
         }
         let span = self.check_units("store", span, width)?;
+        self.drop_privileges()?;
         let mut buf = [0; PART as usize];
         for part in self.parts(span) {
             let stored = |at: u64, error: Error| Error {

@@ -250,6 +250,7 @@ impl Region {
         let (total, all) = self.check_stores(pieces)?;
         if let Some(first) = pieces.first() {
             self.refuse_device_memory("store", first.span())?;
+            self.drop_privileges()?;
         }
         let mut rest = pieces;
         // How much of the first of them is stored.
@@ -299,6 +300,14 @@ impl Region {
                 .check_still("store", all, Populate::Write)
                 .map_err(|error| Error { stored: done, ..error }),
             None => Ok(()),
+        }
+    }
+
+    /// Before the first store into a file: [`Backing::drop_privileges`](super::Backing::drop_privileges).
+    pub(super) fn drop_privileges(&self) -> Result<()> {
+        match self.reaches_file() {
+            true => self.backing().drop_privileges(),
+            false => Ok(()),
         }
     }
 

@@ -3,20 +3,20 @@
 use super::Args;
 use super::order::Order;
 use crate::cmd::Job;
+use crate::cmd::new_file::{NewFile, folder};
 use crate::cmd::options::{Reader, size};
-use crate::exit::{Exit, Failure, Layer};
+use crate::exit::{Failure, Layer, quoted};
 use crate::mapping::{self, Arranging, Cause, Layout, Limit, Prot, Region, Shape, Sink, Span, Visibility, WriteOut};
 use crate::progress::Progress;
 use crate::quantity::{Refusal, human};
 use crate::report::{Report, describe, plural, shown};
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use nix::sys::stat::Mode;
 use serde_json::json;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 // The pages in another order.
@@ -271,71 +271,28 @@ fn to_file(region: &mut Region, layout: &Layout, path: &Path, job: Job<'_>) -> a
     region.check_linear("write it out in another order", "which 'cat' writes out as it is")?;
     let name = shown(path);
     let mut progress = Progress::writing(job.globals, "writing", layout.len())?;
-    let mode = match region.backing().facts().mode & 0o777 {
-        0 => 0o666,
-        mode => mode,
+    let making = || {
+        let tip = "--to takes the path of a new file, where nothing is yet, in a folder that is there";
+        Failure::trouble(format!("cannot make '{name}'")).tip(tip)
     };
-    let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    let out = NewFile {
-        file: opened.map_err(|error| {
-            let tip = match error.kind() {
-                ErrorKind::AlreadyExists => "--to takes a file that is not there yet: name another, or remove this one",
-                _ => "--to takes the path of a new file, in a folder that is there",
-            };
-            Failure::trouble(format!("cannot make '{name}': {}", describe(&error))).tip(tip)
-        })?,
-        path,
-        whole: false,
-    };
+    let out = NewFile::create(path, region.backing(), Mode::empty()).or_fail(making)?;
     let failed = |error: std::io::Error| {
         let failure = Failure::trouble(format!(
-            "cannot write '{name}', which was removed: {}",
+            "cannot write '{name}', which was not made: {}",
             describe(&error)
         ));
         match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                failure.tip(format!("make room: 'df -h {}'", folder(path)))
+                failure.tip(format!("make room: 'df -h {}'", quoted(folder(path))))
             }
             ErrorKind::FileTooLarge => failure.tip("the limit is RLIMIT_FSIZE ('ulimit -f'), or the file system's own"),
             _ => failure,
         }
     };
-    out.file.set_len(layout.len()).map_err(failed)?;
-    match region.write_view(layout, Sink::File(&out.file), &mut |done| progress.step(done)) {
-        Ok(()) => {
-            out.keep();
-            Ok(())
-        }
-        Err(WriteOut::Source(error)) => {
-            Err(error).or_fail(|| Failure::new(Exit::Trouble, format!("'{name}' was removed")))
-        }
+    out.file().set_len(layout.len()).map_err(failed)?;
+    match region.write_view(layout, Sink::File(out.file()), &mut |done| progress.step(done)) {
+        Ok(()) => Ok(out.finish(false).map_err(failed)?),
+        Err(WriteOut::Source(error)) => Err(error).or_fail(|| Failure::trouble(format!("'{name}' was not made"))),
         Err(WriteOut::Sink(error)) => Err(failed(error).into()),
-    }
-}
-
-fn folder(path: &Path) -> String {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    crate::exit::quoted(folder.unwrap_or(Path::new(".")))
-}
-
-/// A file of ours that goes again unless it becomes whole.
-struct NewFile<'a> {
-    file: File,
-    path: &'a Path,
-    whole: bool,
-}
-
-impl NewFile<'_> {
-    fn keep(mut self) {
-        self.whole = true;
-    }
-}
-
-impl Drop for NewFile<'_> {
-    fn drop(&mut self) {
-        if !self.whole {
-            // Somebody else may have taken it away already.
-            let _ = std::fs::remove_file(self.path);
-        }
     }
 }
