@@ -4,10 +4,13 @@ mod frame;
 
 use crate::cli::Globals;
 use crate::exit::{Exit, Failure, Layer, quoted};
-use crate::mapping::{Region, Span};
+use crate::mapping::{Backing, Region, Span};
 use anyhow::Context;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{FileStat, fstat};
+use nix::unistd::{Whence, lseek64};
 use serde_json::{Map, Value, json};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -279,6 +282,31 @@ pub fn out(bytes: &[u8]) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a stdout that is the very file that is about to be read: what is written would be read again, or replace what
+/// is still to be read. `raw` is where the bytes begin that are written as they are: no earlier than there, they are
+/// written over what has been read.
+///
+/// # Errors
+/// As cat(1) has it: the input file is the output file.
+pub fn not_into_itself(backing: &Backing, raw: Option<u64>) -> anyhow::Result<()> {
+    let identity = backing.facts().identity;
+    let stdout = io::stdout();
+    let is_it = |out: FileStat| (out.st_dev, out.st_ino) == (identity.device, identity.inode);
+    // Anonymous memory is no file, and a stdout that is closed is met when it is written to.
+    if !backing.facts().is_file() || !fstat(&stdout).is_ok_and(is_it) {
+        return Ok(());
+    }
+    let appends = fcntl(&stdout, FcntlArg::F_GETFL).is_ok_and(|flags| flags & OFlag::O_APPEND.bits() != 0);
+    let position = lseek64(&stdout, 0, Whence::SeekCur).map_or(u64::MAX, |at| at as u64);
+    if !appends && raw.is_some_and(|start| position <= start) {
+        return Ok(());
+    }
+    let failure = Failure::trouble("input file is output file");
+    Err(failure
+        .tip("write to a file that is not there yet, with '> OTHER'")
+        .into())
 }
 
 /// Whether what failed is a write to a stdout that is not open for that.

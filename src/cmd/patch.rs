@@ -371,6 +371,8 @@ fn print_diff(region: &mut Region, other: &Path, job: Job<'_>) -> anyhow::Result
         .open(other)
         .and_then(|backing| Ok(Region::sliding(backing, Prot::Read)?));
     let mut theirs = opened.in_file(other)?;
+    report::not_into_itself(region.backing(), None)?;
+    report::not_into_itself(theirs.backing(), None).in_file(other)?;
     let mut progress = Progress::reading(job.globals, "comparing", region.span().len());
     let report = Report::new("patch", job.path, false).field("other", other.to_string_lossy());
     let mut script = job.globals.json.then(|| Stream::of_text(&report, "script"));

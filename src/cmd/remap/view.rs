@@ -9,7 +9,7 @@ use crate::exit::{Failure, Layer, quoted};
 use crate::mapping::{self, Arranging, Cause, Layout, Limit, Prot, Region, Shape, Sink, Span, Visibility, WriteOut};
 use crate::progress::Progress;
 use crate::quantity::{Refusal, human};
-use crate::report::{Report, describe, plural, shown};
+use crate::report::{Report, describe, not_into_itself, plural, shown};
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use nix::sys::stat::Mode;
@@ -253,6 +253,7 @@ fn to_stdout(region: &mut Region, layout: &Layout, job: Job<'_>) -> anyhow::Resu
         let failure = Failure::trouble("with --to - the bytes go to stdout, and a report has no place there");
         return Err(failure.tip("leave out --json, or write --to FILE").into());
     }
+    not_into_itself(region.backing(), None)?;
     let mut progress = Progress::printing(job.globals, "writing", layout.len());
     let stdout = std::io::stdout();
     match region.write_view(layout, Sink::Stream(stdout.as_fd()), &mut |done| progress.step(done)) {
