@@ -150,12 +150,13 @@ impl OnRegion for Options {
         if let Some(width) = self.access {
             return self.store_units(region, &mut edits, width, job);
         }
-        // Then making room and storing go over the bytes once each.
         let to_read = edits.to_read();
         let mut progress = if self.dry_run {
             Progress::reading(job.globals, "comparing", to_read)
         } else {
-            Progress::writing(job.globals, "patching", to_read.saturating_add(edits.new.len() * 2))?
+            // Then making room and storing go over the bytes once each.
+            let work = to_read.saturating_add(edits.new.len() * 2);
+            Progress::writing(job.globals, "patching", to_read)?.stepping_to(work)
         };
         let mut comparison = edits.compare(region, self.strict, &mut |done| progress.step(done))?;
         if !comparison.mismatches.is_empty() {
@@ -183,7 +184,8 @@ impl OnRegion for Options {
             let mut done = to_read;
             let mut last = 0;
             let stored = edits.store(region, &mut comparison, durability, &mut |part| {
-                done += if part >= last { part - last } else { part };
+                // Each pass begins anew.
+                done += if part > last { part - last } else { part };
                 last = part;
                 progress.step(done)
             });

@@ -124,7 +124,8 @@ impl OnRegion for Options {
         let would_free = would_free.then(|| region.backing().data(span)).transpose()?;
         let mut done_by = method;
         if !self.dry_run && !span.is_empty() {
-            let mut progress = Progress::writing(job.globals, "zeroing", span.len() * 2)?;
+            let mut progress =
+                Progress::writing(job.globals, "zeroing", span.len())?.stepping_to(span.len().saturating_mul(2));
             done_by = zero(region, span, method, &mut progress)?;
             self.make_durable(region, span, "the range was zeroed, but is not proven durable")?;
         }
