@@ -6,9 +6,9 @@ use super::error::{Cause, Error, Protection, Refusal, Result, Unmappable};
 use super::region::{huge_memfd, memfd};
 use super::rights::Privileges;
 use super::span::Span;
-use super::trace::traced;
+use super::trace::{traced, uninterrupted};
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use nix::sys::statfs::{self, FsType, fstatfs};
 use nix::sys::uio::pread;
 use nix::unistd::{Whence, lseek64};
@@ -510,6 +510,30 @@ impl Backing {
         Ok(())
     }
 
+    /// Reads the bytes of `span` into `buf` up to the first page that cannot be read, and says how many they are. Each page
+    /// is read for itself: a bad page keeps its neighbours from being mapped, and from being read along with it, where the
+    /// kernel has them in one folio.
+    pub(super) fn read_by_page(&self, span: Span, buf: &mut [u8]) -> usize {
+        let Ok(file) = self.file("read") else { return 0 };
+        // Folios that could not be read stay in the cache until they are dropped, and without reading ahead the new ones
+        // are single pages. It is advice, so whether it is taken is not asked.
+        let around = span.pages(LARGEST_FOLIO);
+        let (start, len) = (around.start() as i64, around.len() as i64);
+        let _ = posix_fadvise(file, start, len, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        let _ = posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM);
+        let mut done = 0;
+        for page in span.windows(self.facts.page) {
+            let part = &mut buf[done..done + page.len() as usize];
+            let read = uninterrupted(|| pread(file, &mut *part, page.start() as i64));
+            done += read.unwrap_or(0);
+            if read != Ok(part.len()) {
+                break;
+            }
+        }
+        let _ = posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_NORMAL);
+        done
+    }
+
     /// Gives every byte of `span` a block, so that no later store can fail for want of one; contents and length
     /// stay. fallocate(2) with FALLOC_FL_KEEP_SIZE; on xfs, where a store into a reflink takes a new block, with
     /// FALLOC_FL_UNSHARE_RANGE, which gives it that. btrfs promises nothing.
@@ -563,6 +587,9 @@ impl Backing {
             .map_err(|errno| Error::new(action, Some(span), cause(errno)))
     }
 }
+
+/// Bytes of the largest folio of the page cache.
+const LARGEST_FOLIO: u64 = 2 << 20;
 
 /// The length of what has none: a page short of where file offsets end, so that whole pages can be counted.
 const ENDLESS: u64 = (i64::MAX as u64 >> 16) << 16;

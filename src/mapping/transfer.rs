@@ -38,6 +38,14 @@ impl Region {
                 Ok(count) if count > 0 => done += count,
                 Ok(_) | Err(Errno::EFAULT) => {
                     self.check_still("read", Span::new(offset, at).unwrap_or(whole), Populate::Read)?;
+                    let by_page = match self.is_the_files() {
+                        true => self.backing().read_by_page(whole.from(at), &mut buf[done..]),
+                        false => 0,
+                    };
+                    if by_page > 0 {
+                        done += by_page;
+                        continue;
+                    }
                     return Err(self.fault("read", whole.from(at), Populate::Read));
                 }
                 Err(errno) => return Err(Error::sys("read", Some(whole.from(at)), errno)),
