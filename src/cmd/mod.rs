@@ -7,6 +7,7 @@ mod map;
 mod new_file;
 mod options;
 mod patch;
+mod paths;
 mod remap;
 mod sync;
 mod zero;

@@ -118,6 +118,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let work = || -> anyhow::Result<()> {
         // Before the file is opened, and waited for.
         options.asked()?;
+        options.check_paths(job)?;
         let (mut region, recovered) = if options.stores() {
             let access = options.access.map_or(Access::Write, |_| Access::WriteRegisters);
             args.writer.open_for(&args.file, access, globals)?
@@ -142,6 +143,7 @@ impl OnRegion for Options {
     /// Compares, and stores unless told otherwise.
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
         self.asked()?;
+        self.check_paths(job)?;
         if let Some(other) = &self.diff {
             return print_diff(region, other, job);
         }

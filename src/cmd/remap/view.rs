@@ -5,6 +5,7 @@ use super::order::Order;
 use crate::cmd::Job;
 use crate::cmd::new_file::{NewFile, folder};
 use crate::cmd::options::{Reader, size};
+use crate::cmd::paths::must_differ;
 use crate::exit::{Failure, Layer, quoted};
 use crate::mapping::{self, Arranging, Cause, Layout, Limit, Prot, Region, Shape, Sink, Span, Visibility, WriteOut};
 use crate::progress::Progress;
@@ -121,6 +122,7 @@ impl View {
     /// Makes the region the view, or writes the view out.
     pub(super) fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
         let Some(order) = &self.order else { return Ok(()) };
+        self.check_paths(order, job)?;
         let (layout, unit) = self.layout(order, region)?;
         let report = |region: &Region| self.report(region, order, &layout, unit, job);
         match self.to.as_deref() {
@@ -136,6 +138,20 @@ impl View {
                 report(region).print(job.globals)
             }
         }
+    }
+
+    /// Refuses to write to a file that is read or written for something else.
+    fn check_paths(&self, order: &Order, job: Job<'_>) -> anyhow::Result<()> {
+        let inputs = [
+            job.path.map(|path| ("FILE", path)),
+            order.file().map(|path| ("--order", path)),
+        ];
+        let to = self.to.as_deref().filter(|path| *path != "-");
+        let outputs = [
+            job.journal.map(|path| ("--journal", path)),
+            to.map(|path| ("--to", path)),
+        ];
+        must_differ(&inputs, &outputs)
     }
 
     /// The view, and its unit in bytes.
