@@ -248,7 +248,9 @@ impl Options {
         } else {
             format!("by {} in {span}", plural(count as u64, "edit"))
         };
-        let changed = !comparison.todo(edits).is_empty();
+        // Zeros that are appended are no change of what was compared, but of the file.
+        let appended = edits.list.last().is_some_and(|edit| edit.span().end() > len);
+        let changed = !comparison.todo(edits).is_empty() || appended;
         let line = match (changed, resized, count) {
             (false, true, _) => format!("{name}: length {lengths}{end}"),
             (false, false, 0) => format!("{name}: no edits; nothing was written"),
