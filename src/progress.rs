@@ -20,7 +20,10 @@ const ASK_AGAIN: u64 = 256 << 10;
 /// The progress of one verb on one file.
 #[derive(Debug)]
 pub struct Progress {
+    /// The bytes that it is about.
     total: u64,
+    /// What has been stepped to when all is done: more than the total where bytes are gone over several times.
+    work: u64,
     label: &'static str,
     begin: Instant,
     display: Display,
@@ -45,6 +48,7 @@ impl Progress {
     pub fn reading(globals: &Globals, label: &'static str, total: u64) -> Progress {
         Progress {
             total,
+            work: total,
             label,
             begin: Instant::now(),
             display: Display::of(globals),
@@ -70,9 +74,26 @@ impl Progress {
         Ok(progress)
     }
 
+    /// For work that goes over bytes more than once, and steps up to `work`: what is shown goes up to the bytes all the
+    /// same.
+    pub fn stepping_to(mut self, work: u64) -> Progress {
+        self.work = work;
+        self
+    }
+
+    /// How many bytes to show as done.
+    fn shown(&self, done: u64) -> u64 {
+        if self.work == self.total {
+            return done;
+        }
+        let shown = u128::from(done) * u128::from(self.total) / u128::from(self.work.max(1));
+        // Making ready may touch pages between edits, too.
+        u64::try_from(shown).map_or(self.total, |shown| shown.min(self.total))
+    }
+
     /// As [`Progress::step`], where how much there is becomes known only now.
     pub fn step_of(&mut self, total: u64, done: u64) -> Result<(), Interrupted> {
-        self.total = total;
+        (self.total, self.work) = (total, total);
         self.step(done)
     }
 
@@ -86,20 +107,21 @@ impl Progress {
 
     /// `done` bytes are done; see [`crate::mapping::Step`].
     pub fn step(&mut self, done: u64) -> Result<(), Interrupted> {
+        let shown = self.shown(done);
         match &mut self.display {
             Display::Nothing => {}
             Display::Bar(bar) => {
-                if bar.is_none() && self.begin.elapsed() >= PATIENCE && done < self.total {
+                if bar.is_none() && self.begin.elapsed() >= PATIENCE && shown < self.total {
                     *bar = Some(new_bar(self.label, self.total).with_elapsed(self.begin.elapsed()));
                 }
                 if let Some(bar) = bar {
-                    bar.set_position(done);
+                    bar.set_position(shown);
                 }
             }
             Display::Lines(last) => {
-                if last.elapsed() >= Duration::from_secs(1) || done == self.total {
+                if last.elapsed() >= Duration::from_secs(1) || shown == self.total {
                     *last = Instant::now();
-                    let percent = (done as f64 * 100.0 / self.total.max(1) as f64) as u64;
+                    let percent = (shown as f64 * 100.0 / self.total.max(1) as f64) as u64;
                     let line = format!("{} {percent} % of {}\n", self.label, human(self.total));
                     // Nobody listening to progress is no reason to stop.
                     let _ = std::io::stderr().write_all(line.as_bytes());

@@ -5,10 +5,13 @@ mod object;
 
 use crate::cli::Globals;
 use crate::exit::{Exit, Failure, Layer, quoted};
-use crate::mapping::{Region, Span};
+use crate::mapping::{Backing, Region, Span};
 use anyhow::Context;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{FileStat, fstat};
+use nix::unistd::{Whence, lseek64};
 pub use object::Object;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
@@ -60,12 +63,25 @@ impl Report {
         }
     }
 
-    /// What changed is bytes of `region`, which may be memory that reaches no file.
+    /// What changed is bytes of `region`, which may be memory that reaches no file. Says which privileges of the file were
+    /// taken away.
     pub fn stored_in(self, region: &Region) -> Report {
-        Report {
+        let dropped = region.backing().privileges_dropped();
+        let kinds = [
+            (dropped.set_id, "set-id", "set-ID bits"),
+            (dropped.capabilities, "capabilities", "file capabilities"),
+        ];
+        let dropped = kinds.iter().filter(|(is_dropped, ..)| *is_dropped);
+        let (names, words): (Vec<&str>, Vec<&str>) = dropped.map(|(_, name, words)| (*name, *words)).unzip();
+        let report = Report {
             stored_in: self.stored_in.filter(|_| region.reaches_file()),
             ..self
+        };
+        if names.is_empty() {
+            return report;
         }
+        let text = format!("{}, as write(2) does", words.join(" and "));
+        report.field("privileges_dropped", names).fact("dropped", text)
     }
 
     /// A field of the JSON object: sizes and offsets as integers, addresses as hex strings.
@@ -314,6 +330,31 @@ pub fn out(bytes: &[u8]) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a stdout that is the very file that is about to be read: what is written would be read again, or replace what
+/// is still to be read. `raw` is where the bytes begin that are written as they are: no earlier than there, they are
+/// written over what has been read.
+///
+/// # Errors
+/// As cat(1) has it: the input file is the output file.
+pub fn not_into_itself(backing: &Backing, raw: Option<u64>) -> anyhow::Result<()> {
+    let identity = backing.facts().identity;
+    let stdout = io::stdout();
+    let is_it = |out: FileStat| (out.st_dev, out.st_ino) == (identity.device, identity.inode);
+    // Anonymous memory is no file, and a stdout that is closed is met when it is written to.
+    if !backing.facts().is_file() || !fstat(&stdout).is_ok_and(is_it) {
+        return Ok(());
+    }
+    let appends = fcntl(&stdout, FcntlArg::F_GETFL).is_ok_and(|flags| flags & OFlag::O_APPEND.bits() != 0);
+    let position = lseek64(&stdout, 0, Whence::SeekCur).map_or(u64::MAX, |at| at as u64);
+    if !appends && raw.is_some_and(|start| position <= start) {
+        return Ok(());
+    }
+    let failure = Failure::trouble("input file is output file");
+    Err(failure
+        .tip("write to a file that is not there yet, with '> OTHER'")
+        .into())
 }
 
 /// Whether what failed is a write to a stdout that is not open for that.

@@ -84,6 +84,11 @@ impl Script {
         self.lines.is_empty() && self.script.is_none()
     }
 
+    /// The file that verbs are read from.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.script.as_deref()
+    }
+
     /// Reads it all, but for stdin.
     ///
     /// # Errors

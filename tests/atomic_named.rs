@@ -175,3 +175,33 @@ fn reports_say_whether_the_file_was_put_back_first() {
         .unwrap();
     assert_eq!(json(&output.stdout)["recovered"], false);
 }
+
+#[test]
+fn an_answer_of_no_says_that_the_file_was_put_back_first() {
+    let dir = scratch();
+    for (line, code) in [
+        ("patch f -o 0 dead --expect 1234", 1),
+        ("patch f --find deadbeefdeadbeef 00", 1),
+        ("patch f -o 0 dead --undo f", 2),
+        ("zero f -r 0..1G", 2),
+    ] {
+        torn(dir.path());
+        let text = run(dir.path(), line);
+        // What is refused before the file is opened recovers nothing.
+        let recovered = !line.contains("--undo");
+        assert!(text.ends_with(&format!("exit {code}")), "{line}: {text}");
+        assert_eq!(
+            text.contains("put back as it was before a patch"),
+            recovered,
+            "{line}: {text}"
+        );
+        torn(dir.path());
+        let output = mmapctl(dir.path(), &words(&format!("{line} --json"))).output().unwrap();
+        let error = json(&output.stderr);
+        assert_eq!(
+            (&error["recovered"], &error["exit"]),
+            (&recovered.into(), &code.into()),
+            "{line}"
+        );
+    }
+}

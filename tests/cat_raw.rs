@@ -556,3 +556,62 @@ fn a_block_device_comes_out_as_its_image() {
     assert_eq!(code(&filed), 0, "{}", stderr(&filed));
     assert!(fs::read(dir.path().join("out")).unwrap() == bytes);
 }
+
+#[test]
+fn a_file_is_not_written_out_to_itself() {
+    let dir = scratch();
+    let bytes = noise(10_000);
+    let path = file(dir.path(), "f", &bytes);
+    file(dir.path(), "other", &noise(10_000));
+    fs::hard_link(&path, dir.path().join("link")).unwrap();
+    for line in [
+        "cat f",
+        "cat link",
+        "cat f -r 0..16",
+        "cat f -x",
+        "cat f -f c",
+        "cat f --json",
+        "cat f --skip-holes",
+        "cat f --access 1",
+        "cat f --watch -n 16",
+        "remap f --order reverse --to -",
+        "patch f --diff other",
+        "patch other --diff f",
+    ] {
+        let out = File::options().append(true).open(&path).unwrap();
+        let text = told(&into(dir.path(), line, out));
+        assert!(
+            text.contains("input file is output file") && text.ends_with("exit 2"),
+            "{line}: {text}"
+        );
+        assert!(fs::read(&path).unwrap() == bytes, "{line}");
+    }
+    let session = |lines: [&str; 2]| {
+        let out = File::options().append(true).open(&path).unwrap();
+        let mut command = spawnable(dir.path(), &["map", "f", "-q", "-c", lines[0], "-c", lines[1]]);
+        told(&command.stdout(out).output().unwrap())
+    };
+    let text = session(["patch -o 0 00", "cat -r 0..16"]);
+    assert!(
+        text.contains("-c 2: input file is output file") && text.ends_with("exit 2"),
+        "{text}"
+    );
+    assert!(fs::read(&path).unwrap()[1..] == bytes[1..]);
+    // Over itself, as with '1<> f', but further on than what is read, and as text, which is longer.
+    for (line, at) in [("cat f", 1), ("cat f -o 16", 17), ("cat f -x", 0)] {
+        let mut out = OpenOptions::new().write(true).open(&path).unwrap();
+        out.seek(SeekFrom::Start(at)).unwrap();
+        let text = told(&into(dir.path(), line, out));
+        assert!(
+            text.contains("input file is output file") && text.ends_with("exit 2"),
+            "{line}: {text}"
+        );
+        assert!(fs::read(&path).unwrap()[1..] == bytes[1..], "{line}");
+    }
+    // Nothing is written of nothing, and to another file everything.
+    let out = File::options().append(true).open(&path).unwrap();
+    assert_eq!(told(&into(dir.path(), "cat f -r 16..16", out)), "exit 0");
+    let out = File::options().append(true).open(dir.path().join("other")).unwrap();
+    assert_eq!(told(&into(dir.path(), "cat f", out)), "exit 0");
+    assert_eq!(fs::metadata(dir.path().join("other")).unwrap().len(), 20_000);
+}

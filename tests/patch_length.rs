@@ -31,8 +31,8 @@ fn a_change_of_the_length_is_told_with_and_without_edits() {
     fs::write(&path, b"0123456789abcdef").unwrap();
     assert_eq!(
         run(dir.path(), "patch f --grow -o end 0000"),
-        "f: length 0x10 before, 0x12 now\nexit 0",
-        "zeros behind the end are a length"
+        "f: 2 bytes of 0x10..0x12 changed\n  length      0x10 before, 0x12 now\nexit 0",
+        "appended zeros are changed bytes"
     );
     assert_eq!(
         run(dir.path(), "patch f -o 0 00"),

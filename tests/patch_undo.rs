@@ -230,7 +230,8 @@ fn the_undo_script_and_its_name_are_on_the_device_before_the_first_store() {
     }
     let folder = fs::canonicalize(dir.path()).unwrap();
     let place = |call: &str| trace.lines().position(|line| line.contains(call));
-    let file = place(&format!("fsync(3<{}/u>)", folder.display())).or_else(|| place("/u>)"));
+    // The script, which has a temporary name until then.
+    let file = place(&format!("<{}/.mmapctl-", folder.display()));
     let name = place(&format!("<{}>)", folder.display()));
     let store = place("preadv");
     assert!(file.is_some() && name.is_some() && store.is_some(), "{trace}");
@@ -530,13 +531,29 @@ fn a_file_grows_by_what_reaches_past_its_end_when_asked() {
 fn growing_by_zeros_is_growing() {
     let dir = scratch();
     let path = file(dir.path(), "f", b"abc");
-    assert!(run(dir.path(), "patch f -o end zero:8189 --grow").ends_with("exit 0"));
+    assert_eq!(
+        run(dir.path(), "patch f -o end zero:8189 --grow"),
+        "f: 8189 bytes of 0x3..0x2000 changed\n  length      0x3 before, 0x2000 now\nexit 0"
+    );
     let mut expected = b"abc".to_vec();
     expected.resize(8192, 0);
     assert_eq!(fs::read(&path).unwrap(), expected);
     let before = State::of(&path);
     assert!(run(dir.path(), "patch f -o 3 zero:8189 --grow").ends_with("nothing was written\nexit 0"));
     assert_eq!(State::of(&path), before);
+    // Of appended bytes all count, of the others those that differ.
+    let count = |line: &str| {
+        file(dir.path(), "f", b"ab\0d");
+        report(dir.path(), line)["bytes_changed"].as_u64()
+    };
+    assert_eq!(count("patch f -o 2 000000010000 --grow"), Some(5));
+    assert_eq!(count("patch f -o 2 000000010000 --grow --dry-run"), Some(5));
+    assert_eq!(
+        count("patch f -o 0 61 -e end:00 -e +0:zero:100K --grow"),
+        Some(100 * 1024 + 1)
+    );
+    assert_eq!(count("patch f -o end crc32le:0..0 --grow"), Some(4));
+    assert_eq!(count("patch f -o 0 616200"), Some(0));
 }
 
 #[test]

@@ -140,7 +140,9 @@ fn a_full_disk_takes_the_new_file_away_again() {
             b"",
         );
         assert!(
-            text.contains("ENOSPC") && text.contains("was removed") && !out.exists(),
+            text.contains("ENOSPC")
+                && text.contains("was not made")
+                && fs::read_dir(mount.path()).unwrap().count() == 0,
             "{text}"
         );
     }
@@ -192,7 +194,50 @@ fn an_interrupted_writing_out_leaves_no_file() {
         text.contains("interrupted by SIGTERM") && text.ends_with("signal 15"),
         "{text}"
     );
+    assert_eq!(names(dir.path()), ["f", "strace.log"]);
+}
+
+/// What is in a folder, in alphabetical order.
+fn names(dir: &std::path::Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_new_file_has_its_name_only_when_it_is_whole() {
+    let test = "a_new_file_has_its_name_only_when_it_is_whole";
+    if !strace_works(test) {
+        return;
+    }
+    let dir = scratch();
+    let bytes = noise(4 << 20);
+    file(dir.path(), "f", &bytes);
+    let killed = ["-e", "inject=pwrite64:signal=KILL:when=9"];
+    let text = told(&straced(dir.path(), &killed, "remap f --order reverse --to out"));
+    assert!(text.ends_with("signal 9"), "{text}");
     assert!(!dir.path().join("out").exists());
+    // A file system without hard links.
+    let refused = ["-e", "inject=link,linkat:error=EPERM"];
+    let text = told(&straced(dir.path(), &refused, "remap f --order linear --to copy -q"));
+    assert_eq!(text, "exit 0");
+    assert!(fs::read(dir.path().join("copy")).unwrap() == bytes);
+    // And one that cannot rename, either.
+    let refused = [
+        "-e",
+        "inject=link,linkat:error=EPERM",
+        "-e",
+        "inject=rename,renameat,renameat2:error=EIO",
+    ];
+    let text = told(&straced(dir.path(), &refused, "remap f --order linear --to other"));
+    assert!(
+        text.contains("! error: f: cannot write 'other', which was not made") && text.ends_with("exit 2"),
+        "{text}"
+    );
+    assert!(!dir.path().join("other").exists());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{State, file, is_disk, json, mmapctl, noise, refused_without_touching, report, run, scratch, skip};
-use common::{allocated, into_full, synced, tmpfs_scratch, told};
+use common::{allocated, into_full, sparse, synced, tmpfs_scratch, told};
 use std::fs;
 use std::path::Path;
 
@@ -443,4 +443,19 @@ fn a_limit_on_the_length_of_files_is_none_on_zeros_within_one() {
     let output = common::limited(dir.path(), "-f 16", &words).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert!(fs::read(&path).unwrap() == [[0; 4096], [b'x'; 4096]].concat());
+}
+
+#[test]
+fn progress_counts_each_byte_once() {
+    let dir = scratch();
+    for (line, end) in [
+        ("zero f -r ..", "zeroing 100 % of 64 MiB"),
+        ("zero f -r .. --method write", "zeroing 100 % of 64 MiB"),
+        ("zero f -r .. --punch", "zeroing 100 % of 64 MiB"),
+        ("patch f -o 0 fill:5a:1M", "patching 100 % of 1 MiB"),
+    ] {
+        sparse(dir.path(), "f", 64 << 20);
+        let told = run(dir.path(), &format!("{line} --progress always"));
+        assert!(told.contains(&format!("! {end}\nexit 0")), "{line}: {told}");
+    }
 }

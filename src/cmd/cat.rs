@@ -85,6 +85,10 @@ impl OnRegion for Options {
             .path
             .map_or(job.memory.as_bytes(), |path| path.as_os_str().as_bytes());
         let plan = self.plan(region, name, job.globals)?;
+        if !plan.span.is_empty() {
+            let raw = plan.dump.is_none() && !job.globals.json && self.watch.is_none();
+            report::not_into_itself(region.backing(), raw.then_some(plan.span.start()))?;
+        }
         if let Some(interval) = self.watch {
             return watch::watch(region, &plan, interval, job);
         }

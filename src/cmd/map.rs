@@ -9,6 +9,7 @@ mod stand;
 mod table;
 
 use super::options::{Reader, Where, Writer, close, interval};
+use super::paths::must_differ;
 use super::{Job, OnRegion};
 use crate::cli::Globals;
 use crate::exit::{Failure, Layer};
@@ -121,6 +122,9 @@ impl Args {
             let failure = Failure::trouble("--watch shows the report, which a session and a command take the place of");
             return Err(failure.tip("-c 'map --watch' shows it in a session").into());
         }
+        let script = self.session.file().map(|path| ("--script", path));
+        let journal = job.journal.map(|path| ("--journal", path));
+        must_differ(&[script], &[journal])?;
         let session = self.session.read(job.globals)?;
         let stores = session.stores();
         let (backing, span, recovered) = self.backing(stores, job.globals)?;

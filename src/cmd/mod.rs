@@ -4,8 +4,10 @@
 
 mod cat;
 mod map;
+mod new_file;
 mod options;
 mod patch;
+mod paths;
 mod remap;
 mod sync;
 mod zero;

@@ -1,5 +1,6 @@
 //! Options that several verbs share, and what they mean: a range of the file, and the rules for writers.
 
+use super::paths::journal_must_differ;
 use crate::cli::Globals;
 use crate::edit::{Place, Recovery, distrusted, no_end, recover};
 use crate::exit::{Exit, Failure, Layer, Told};
@@ -153,6 +154,7 @@ impl Writer {
         globals: &Globals,
     ) -> anyhow::Result<(Backing, bool)> {
         for _ in 0..MOST_REPLACED {
+            journal_must_differ(backing.facts(), self.journal.as_deref())?;
             if let Some(refusal) = backing.refusal().filter(|_| !self.force) {
                 return Err(Error::new("write to it", None, Cause::Refused(refusal)).into());
             }
@@ -178,7 +180,7 @@ impl Writer {
         let mut region = Region::sliding(backing, Prot::ReadWrite)?;
         let mut recovered = false;
         for place in places.into_iter().flatten() {
-            if recover(&mut region, &place)? == Recovery::PutBack {
+            if recover(&mut region, &place).after_recovery(recovered)? == Recovery::PutBack {
                 recovered = true;
                 let note = "an atomic patch had been cut short; the file was put back as it was before it";
                 report::note(globals, &format!("{}: {note}", report::shown(path)));
@@ -241,6 +243,7 @@ impl Reader {
 /// # Errors
 /// What keeps the kernel from telling.
 pub(crate) fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> anyhow::Result<Option<Place>> {
+    journal_must_differ(backing.facts(), named)?;
     for place in [Place::beside(backing)?, named.map(Place::at)].into_iter().flatten() {
         if waits(backing, &place)? {
             return Ok(Some(place));

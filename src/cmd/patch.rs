@@ -3,6 +3,7 @@
 mod access;
 mod gather;
 
+use super::new_file::NewFile;
 use super::options::{Reader, Where, Writer, close, to_be_durable, width};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
@@ -11,16 +12,15 @@ use crate::edit::{
     write_undo,
 };
 use crate::exit::{Exit, Failure, Layer, Told, quoted};
-use crate::mapping::{Access, Prot, Region, Width};
+use crate::mapping::{Access, Backing, Prot, Region, Width};
 use crate::progress::Progress;
 use crate::report::{self, Report, Stream, plural};
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use nix::sys::stat::Mode;
 use serde_json::json;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 // Without a doc comment, which clap would take for the verb's description.
@@ -119,6 +119,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let work = || -> anyhow::Result<u8> {
         // Before the file is opened, and waited for.
         options.asked()?;
+        options.check_paths(job)?;
         let (mut region, recovered) = if options.stores() {
             let access = options.access.map_or(Access::Write, |_| Access::WriteRegisters);
             args.writer.open_for(&args.file, access, globals)?
@@ -145,6 +146,7 @@ impl OnRegion for Options {
     /// Compares, and stores unless told otherwise.
     fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
         self.asked()?;
+        self.check_paths(job)?;
         if let Some(other) = &self.diff {
             return print_diff(region, other, job);
         }
@@ -153,12 +155,13 @@ impl OnRegion for Options {
         if let Some(width) = self.access {
             return self.store_units(region, &mut edits, width, job);
         }
-        // Then making room and storing go over the bytes once each.
         let to_read = edits.to_read();
         let mut progress = if self.dry_run {
             Progress::reading(job.globals, "comparing", to_read)
         } else {
-            Progress::writing(job.globals, "patching", to_read.saturating_add(edits.new.len() * 2))?
+            // Then making room and storing go over the bytes once each.
+            let work = to_read.saturating_add(edits.new.len() * 2);
+            Progress::writing(job.globals, "patching", to_read)?.stepping_to(work)
         };
         let mut comparison = edits.compare(region, self.strict, &mut |done| progress.step(done))?;
         if !comparison.mismatches.is_empty() {
@@ -177,8 +180,7 @@ impl OnRegion for Options {
         crate::memory::begin_change();
         let undo = self.undo.as_deref();
         if let Some(path) = undo {
-            let mode = region.backing().facts().mode;
-            save_undo(path, mode, &mut edits, &mut comparison, len)?;
+            save_undo(path, region.backing(), &mut edits, &mut comparison, len)?;
         }
         let durability = match place.as_ref() {
             Some(place) => Durability::Atomic(place),
@@ -189,7 +191,8 @@ impl OnRegion for Options {
             let mut done = to_read;
             let mut last = 0;
             let stored = edits.store(region, &mut comparison, durability, &mut |part| {
-                done += if part >= last { part - last } else { part };
+                // Each pass begins anew.
+                done += if part > last { part - last } else { part };
                 last = part;
                 progress.step(done)
             });
@@ -244,7 +247,8 @@ impl Options {
         } else {
             format!("by {} in {span}", plural(count as u64, "edit"))
         };
-        let changed = comparison.changing > 0;
+        // Zeros that are appended are no change of what was compared, but of the file.
+        let changed = comparison.changing > 0 || comparison.span.end() > len;
         let line = match (changed, resized, count) {
             (false, true, _) => format!("{name}: length {lengths}{end}"),
             (false, false, 0) => format!("{name}: no edits; nothing was written"),
@@ -324,35 +328,28 @@ impl Options {
     }
 }
 
-/// `--undo`: the reverse script, durable with its name before the first store, of a file with this mode. It has bytes of
-/// the file, and so is readable for no more people.
-fn save_undo(path: &Path, mode: u32, edits: &mut Edits, comparison: &mut Comparison, len: u64) -> anyhow::Result<()> {
-    let failed = || {
+/// `--undo`: the reverse script, durable with its name before the first store.
+fn save_undo(
+    path: &Path,
+    source: &Backing,
+    edits: &mut Edits,
+    comparison: &mut Comparison,
+    len: u64,
+) -> anyhow::Result<()> {
+    let mut write = || -> anyhow::Result<()> {
+        let executable = Mode::S_IXUSR | Mode::S_IXGRP | Mode::S_IXOTH;
+        let script = NewFile::create(path, source, executable)?;
+        let mut out = script.file();
+        write_undo(edits, comparison, len, |text| Ok(out.write_all(text)?))?;
+        Ok(script.finish(true)?)
+    };
+    write().or_fail(|| {
         let message = format!(
             "nothing was written: cannot make the undo script '{}'",
             report::shown(path)
         );
         Failure::trouble(message).tip("--undo takes a file that is not there yet")
-    };
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode & 0o666 | 0o600)
-        .open(path)
-        .or_fail(failed)?;
-    let write = || -> anyhow::Result<()> {
-        let mut out = BufWriter::new(file);
-        write_undo(edits, comparison, len, |text| Ok(out.write_all(text)?))?;
-        out.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        Ok(File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?)
-    };
-    write()
-        .inspect_err(|_| {
-            // A half-written script would be worse than none.
-            let _ = std::fs::remove_file(path);
-        })
-        .or_fail(failed)
+    })
 }
 
 /// A patch that left the file as it was needs no undo script; one that changed it, or may have, does.
@@ -393,6 +390,8 @@ fn print_diff(region: &mut Region, other: &Path, job: Job<'_>) -> anyhow::Result
         .open(other)
         .and_then(|backing| Ok(Region::sliding(backing, Prot::Read)?));
     let mut theirs = opened.in_file(other)?;
+    report::not_into_itself(region.backing(), None)?;
+    report::not_into_itself(theirs.backing(), None).in_file(other)?;
     let mut progress = Progress::reading(job.globals, "comparing", region.span().len());
     let report = Report::new("patch", job.path, false).field("other", other.to_string_lossy());
     let mut script = job.globals.json.then(|| Stream::of_text(&report, "script"));

@@ -69,7 +69,7 @@ impl Live {
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
-    let job = Job::on(&args.file, globals);
+    let job = Job::on(&args.file, globals).writing(&args.writer);
     let work = || {
         args.options.asked()?;
         if args.options.live.is_given() {
@@ -171,7 +171,7 @@ impl OnRegion for Options {
                     .fact("left", format!("{what} at {from:#x} (MREMAP_DONTUNMAP)"));
             }
         }
-        report.print(job.globals)
+        report.stored_in(region).print(job.globals)
     }
 }
 

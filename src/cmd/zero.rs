@@ -129,7 +129,8 @@ impl OnRegion for Options {
         let would_free = would_free.then(|| region.backing().occupied(span)).transpose()?;
         let mut done_by = method;
         if !self.dry_run && !span.is_empty() {
-            let mut progress = Progress::writing(job.globals, "zeroing", span.len() * 2)?;
+            let mut progress =
+                Progress::writing(job.globals, "zeroing", span.len())?.stepping_to(span.len().saturating_mul(2));
             crate::memory::begin_change();
             done_by = zero(region, span, method, &mut progress)?;
             self.make_durable(region, span, "the range was zeroed, but is not proven durable")?;
@@ -260,7 +261,7 @@ impl Options {
             .field("would_free", self.dry_run.then_some(zeros))
             .field("runs", found.runs)
             .line(line);
-        allocated(report, usage).print(job.globals)
+        allocated(report, usage).stored_in(region).print(job.globals)
     }
 
     fn plan(&self, region: &Region) -> anyhow::Result<(Span, Plan)> {

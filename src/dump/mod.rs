@@ -57,6 +57,9 @@ pub trait Dump: Sync {
     /// Takes the next rows from `part`: appends the text that stands before, and gives what is to be shown of its own.
     fn join<'a>(&mut self, part: &'a Part, out: &mut Vec<u8>) -> &'a [u8];
 
+    /// Appends the rows that wait and the bytes of a partial one, for a dump that breaks off here. Called once, last.
+    fn cut(&mut self, out: &mut Vec<u8>);
+
     /// Appends what is left: a partial row, the closing offset. Called once, last.
     fn finish(&mut self, out: &mut Vec<u8>);
 }
@@ -76,6 +79,13 @@ pub struct Part {
     /// The last row that was laid out, and how many bytes that repeat it come after.
     last: Vec<u8>,
     trail: u64,
+}
+
+impl Part {
+    /// How many bytes its rows show.
+    pub fn bytes(&self) -> u64 {
+        self.len
+    }
 }
 
 /// How a dump is to look. Formats that copy another tool take from it only what that tool can do.
@@ -516,8 +526,8 @@ impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
         &part.text[if repeats { part.lead_text } else { 0 }..]
     }
 
-    fn finish(&mut self, out: &mut Vec<u8>) {
-        if self.gap > 0 || L::FRAMES_NOTHING {
+    fn cut(&mut self, out: &mut Vec<u8>) {
+        if self.gap > 0 {
             self.begin(out);
         }
         self.end_gap(out);
@@ -526,6 +536,13 @@ impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
             self.carry[self.held..].fill(0);
             self.layout.short(self.next.at, &self.carry, self.held, out);
         }
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        if L::FRAMES_NOTHING {
+            self.begin(out);
+        }
+        self.cut(out);
         let end = self.next.at.wrapping_add(self.held as u64);
         if end != self.start || L::FRAMES_NOTHING {
             self.layout.end(end, out);

@@ -11,6 +11,9 @@ use std::thread;
 /// How many bytes of a mismatch are shown.
 const SHOWN: u64 = 16;
 
+/// How much of the new bytes is looked at at a time, in bytes.
+const BLOCK: u64 = 64 << 10;
+
 /// A word. Almost all edits of a long script are as short, and a call to copy or compare each would take the longest.
 const SHORT: usize = 8;
 
@@ -76,11 +79,27 @@ impl Edits {
         for one in doubtful.iter().filter(|one| differs[one.index]) {
             all.mismatches.push(self.mismatch(one, &mut all.old)?);
         }
+        all.differing += self.zeros_from(region.length())?;
         if differs.contains(&false) {
             all.changing = sort_by_change(&mut self.list, &differs);
         }
         self.notes = Vec::new();
         Ok(all)
+    }
+
+    /// How many zeros the edits write at or behind `end`. Appended, they are bytes that were not there before, though they
+    /// are what was compared.
+    fn zeros_from(&mut self, end: u64) -> anyhow::Result<u64> {
+        let mut zeros = 0;
+        let first = self.list.partition_point(|edit| edit.span().end() <= end);
+        for edit in &self.list[first..] {
+            for part in edit.span().from(end.max(edit.at)).windows(BLOCK) {
+                let mut bytes = vec![0; part.len() as usize];
+                self.new.read_at(edit.from + (part.start() - edit.at), &mut bytes)?;
+                zeros += bytes.iter().filter(|byte| **byte == 0).count() as u64;
+            }
+        }
+        Ok(zeros)
     }
 
     /// Compares all but checksums: marks the edits that change something in `differs`, and puts what else there is to

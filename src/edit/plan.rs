@@ -259,12 +259,9 @@ impl Work<'_> {
         if self.todo.len() >= MANY {
             region.widen((self.todo.len() / MANY).min(MOST_WINDOWS) as u64 * WINDOW);
         }
-        let len = region.length();
-        // Almost always all of them; a million need not be copied.
-        let within = self.todo.partition_point(|piece| piece.span().end() <= len);
-        let edge = self.todo.get(within).and_then(|piece| piece.before(len));
+        let (within, edge) = split_at_end(self.todo, region.length());
         region
-            .make_writable(&self.todo[..within], step)
+            .make_writable(within, step)
             .and_then(|()| region.make_writable(edge.as_slice(), step))
             .or_fail(|| Failure::trouble("nothing was written"))?;
         // Storing, and putting back, must need nothing that could run out by then, such as descriptors and disks.
@@ -276,8 +273,13 @@ impl Work<'_> {
     /// Stores edits whose bytes stand in the file, which changes nothing that can be seen.
     fn store_again(&mut self, unchanged: &[Piece], region: &mut Region, step: &mut Step<'_>) -> anyhow::Result<()> {
         let mut stop = |_| step(0);
-        region.make_writable(unchanged, &mut stop)?;
-        Ok(region.store(unchanged, self.new.fd()?, &mut stop)?)
+        // Zeros past the end are there once the file has grown.
+        let (within, edge) = split_at_end(unchanged, region.length());
+        for pieces in [within, edge.as_slice()] {
+            region.make_writable(pieces, &mut stop)?;
+            region.store(pieces, self.new.fd()?, &mut stop)?;
+        }
+        Ok(())
     }
 
     /// Stores, and puts back what was stored before a failure; with `durable`, either is on the device then.
@@ -324,6 +326,14 @@ impl Work<'_> {
     fn flush(&self, region: &mut Region) -> crate::mapping::Result<()> {
         region.flush(self.span.intersect(region.span()), false).map(drop)
     }
+}
+
+/// Those of `pieces`, which ascend, that lie before the offset `len`, and what does of the one that it lies in: almost
+/// always they are all, and a million need not be copied.
+fn split_at_end(pieces: &[Piece], len: u64) -> (&[Piece], Option<Piece>) {
+    let within = pieces.partition_point(|piece| piece.span().end() <= len);
+    let edge = pieces.get(within).and_then(|piece| piece.before(len));
+    (&pieces[..within], edge)
 }
 
 /// What to say when the file system does not take what was stored: see [`Region::send_now`].

@@ -2,10 +2,10 @@
 
 use crate::mapping::memfd_with;
 use anyhow::Context;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 
 /// Up to this many bytes stay in the process's memory.
 const IN_MEMORY: usize = 256 << 10;
@@ -189,6 +189,8 @@ fn moved_to_disk(memfd: File) -> anyhow::Result<File> {
     let Ok(mut file) = tempfile::tempfile() else {
         return Ok(memfd);
     };
+    // It has no name that others could open it by; where its permissions cannot be set, that has to do.
+    let _ = file.set_permissions(Permissions::from_mode(0o600));
     let mut source = &memfd;
     source.rewind().context("cannot read a memfd")?;
     std::io::copy(&mut source, &mut file).context("cannot write a temporary file")?;

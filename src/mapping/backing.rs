@@ -5,10 +5,11 @@
 use super::closing::sends_at_close;
 use super::error::{Cause, Error, Protection, Refusal, Result, Unmappable};
 use super::region::{huge_memfd, memfd};
+use super::rights::Privileges;
 use super::span::Span;
-use super::trace::traced;
+use super::trace::{traced, uninterrupted};
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
+use nix::fcntl::{FallocateFlags, FcntlArg, PosixFadviseAdvice, fallocate, fcntl, posix_fadvise};
 use nix::sys::statfs::{self, FsType, fstatfs};
 use nix::sys::uio::pread;
 use nix::unistd::{Whence, lseek64};
@@ -59,6 +60,8 @@ pub struct Facts {
     /// Opening it for writing has made it a file of its own: it had other names (hard links) on the lower layer of an
     /// overlayfs, which keep the old bytes.
     pub left_its_links: bool,
+    /// The privileges that it gives when it is run; looked for only where it was opened for writing.
+    pub privileges: Privileges,
 }
 
 /// Which file it is, under whatever name.
@@ -244,6 +247,10 @@ impl Backing {
                 names: meta.nlink(),
             },
             left_its_links: false,
+            privileges: match kind {
+                Kind::Regular if writable => Privileges::of(&file, meta.mode()),
+                _ => Privileges::default(),
+            },
         };
         Ok(Backing {
             held: None,
@@ -292,6 +299,7 @@ impl Backing {
                 sends_at_close: false,
                 identity: Identity::default(),
                 left_its_links: false,
+                privileges: Privileges::default(),
             },
         }
     }
@@ -408,11 +416,11 @@ impl Backing {
     /// The safety rule that speaks against storing into this file, if any.
     pub fn refusal(&self) -> Option<Refusal> {
         let mode = self.facts.mode;
-        let set_gid = mode & libc::S_ISGID != 0 && mode & libc::S_IXGRP != 0;
         match self.facts.kind {
             Kind::CharDevice => Some(Refusal::CharDevice),
             Kind::BlockDevice => Some(self.busy_device()),
-            Kind::Regular if mode & libc::S_ISUID != 0 || set_gid => Some(Refusal::SetId),
+            Kind::Regular if self.facts.privileges.set_id => Some(Refusal::SetId),
+            Kind::Regular if self.facts.privileges.capabilities => Some(Refusal::Capabilities),
             Kind::Regular if mode & 0o222 == 0 => Some(Refusal::ReadOnlyMode),
             _ => None,
         }
@@ -567,6 +575,30 @@ impl Backing {
         Ok(())
     }
 
+    /// Reads the bytes of `span` into `buf` up to the first page that cannot be read, and says how many they are. Each page
+    /// is read for itself: a bad page keeps its neighbours from being mapped, and from being read along with it, where the
+    /// kernel has them in one folio.
+    pub(super) fn read_by_page(&self, span: Span, buf: &mut [u8]) -> usize {
+        let Ok(file) = self.file("read") else { return 0 };
+        // Folios that could not be read stay in the cache until they are dropped, and without reading ahead the new ones
+        // are single pages. It is advice, so whether it is taken is not asked.
+        let around = span.pages(LARGEST_FOLIO);
+        let (start, len) = (around.start() as i64, around.len() as i64);
+        let _ = posix_fadvise(file, start, len, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        let _ = posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM);
+        let mut done = 0;
+        for page in span.windows(self.facts.page) {
+            let part = &mut buf[done..done + page.len() as usize];
+            let read = uninterrupted(|| pread(file, &mut *part, page.start() as i64));
+            done += read.unwrap_or(0);
+            if read != Ok(part.len()) {
+                break;
+            }
+        }
+        let _ = posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_NORMAL);
+        done
+    }
+
     /// Gives every byte of `span` a block, so that no later store can fail for want of one; contents and length
     /// stay. fallocate(2) with FALLOC_FL_KEEP_SIZE; on xfs, where a store into a reflink takes a new block, with
     /// FALLOC_FL_UNSHARE_RANGE, which gives it that. btrfs promises nothing.
@@ -585,12 +617,14 @@ impl Backing {
     /// EOPNOTSUPP where the file system cannot (tmpfs, hugetlbfs, btrfs's older kernels).
     pub fn zero_range(&self, span: Span) -> Result<()> {
         let flags = FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        self.drop_privileges()?;
         self.fallocate("zero", flags, span)
     }
 
     /// Zeroes `span` and frees the blocks that lie in it whole: FALLOC_FL_PUNCH_HOLE.
     pub fn punch(&self, span: Span) -> Result<()> {
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        self.drop_privileges()?;
         self.fallocate("punch a hole in", flags, span)
     }
 
@@ -619,6 +653,9 @@ impl Backing {
             .map_err(|errno| Error::new(action, Some(span), cause(errno)))
     }
 }
+
+/// Bytes of the largest folio of the page cache.
+const LARGEST_FOLIO: u64 = 2 << 20;
 
 /// The length of what has none: a page short of where file offsets end, so that whole pages can be counted.
 const ENDLESS: u64 = (i64::MAX as u64 >> 16) << 16;

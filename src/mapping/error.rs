@@ -144,6 +144,8 @@ pub enum Hindrance {
 pub enum Refusal {
     /// Set-user-ID or set-group-ID: a store through a mapping does not clear the bit as write(2) does.
     SetId,
+    /// File capabilities: a store through a mapping does not remove them as write(2) does.
+    Capabilities,
     /// No write permission bit is set, yet we (as root) could open it.
     ReadOnlyMode,
     /// A character device: its memory may be anything.
@@ -288,6 +290,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Refusal::SetId => "it is set-user-ID or set-group-ID, and a mapped store would leave the bit set",
+            Refusal::Capabilities => "it has file capabilities, and a mapped store would leave them",
             Refusal::ReadOnlyMode => "its mode has no write permission bit",
             Refusal::CharDevice => "it is a character device",
             Refusal::BlockDevice => "it is a block device",

@@ -243,6 +243,11 @@ impl Outlet<'_> {
                     Ok(count) if count > 0 => rest = rest.from(rest.start() + count as u64),
                     Ok(_) | Err(Errno::EFAULT) if !by_page => by_page = true,
                     Ok(_) | Err(Errno::EFAULT) => {
+                        let count = self.write_page(region, part)?;
+                        if count > 0 {
+                            rest = rest.from(rest.start() + count);
+                            continue;
+                        }
                         return Err(region
                             .fault("read", self.span.from(rest.start()), Populate::Read)
                             .into());
@@ -257,6 +262,26 @@ impl Outlet<'_> {
             self.stepped(window.end(), step)?;
         }
         Ok(())
+    }
+
+    /// Writes the bytes of `page`, which the mapping does not give, as far as they can be read by themselves; says how
+    /// many they are.
+    fn write_page(&self, region: &Region, page: Span) -> Written<u64> {
+        if !region.is_the_files() {
+            return Ok(0);
+        }
+        let mut bytes = vec![0; page.len() as usize];
+        let count = region.backing().read_by_page(page, &mut bytes);
+        let mut rest = &bytes[..count];
+        while !rest.is_empty() {
+            match write(self.sink, rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => wait_for_room(self.sink).map_err(WriteOut::sink)?,
+                Err(errno) => return Err(WriteOut::sink(errno)),
+            }
+        }
+        Ok(count as u64)
     }
 
     /// Everything before the offset `at` is done.

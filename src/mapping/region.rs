@@ -15,6 +15,7 @@ mod fork;
 mod lease;
 mod memory;
 mod resize;
+mod xattr;
 
 use super::backing::{Backing, Kind};
 use super::error::{Cause, Error, Protection, Result};
@@ -37,6 +38,7 @@ use std::fs::File;
 use std::io::{IoSliceMut, Read, Seek};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd};
+pub(super) use xattr::{LONGEST as LONGEST_XATTR, remove_xattr, xattr};
 
 /// A range of a backing, mapped: whole, through a window that slides over it, or page by page in another order.
 /// All offsets are file offsets; of a region in another order ([`Region::arrange`]), they are the view's.

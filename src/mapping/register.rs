@@ -110,6 +110,7 @@ impl Region {
         }
         let span = self.check_units("store", span, width)?;
         self.backing().mark_written();
+        self.drop_privileges()?;
         let mut buf = [0; PART as usize];
         for part in self.parts(span) {
             let stored = |at: u64, error: Error| Error {

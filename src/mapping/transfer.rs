@@ -40,6 +40,14 @@ impl Region {
                 Ok(count) if count > 0 => done += count,
                 Ok(_) | Err(Errno::EFAULT) => {
                     self.check_still("read", Span::new(offset, at).unwrap_or(whole), Populate::Read)?;
+                    let by_page = match self.is_the_files() {
+                        true => self.backing().read_by_page(whole.from(at), &mut buf[done..]),
+                        false => 0,
+                    };
+                    if by_page > 0 {
+                        done += by_page;
+                        continue;
+                    }
                     return Err(self.fault("read", whole.from(at), Populate::Read));
                 }
                 Err(errno) => return Err(Error::sys("read", Some(whole.from(at)), errno)),
@@ -257,6 +265,7 @@ impl Region {
         let (total, all) = self.check_stores(pieces)?;
         if let Some(first) = pieces.first() {
             self.refuse_device_memory("store", first.span())?;
+            self.drop_privileges()?;
         }
         if total > 0 {
             self.backing().mark_written();
@@ -309,6 +318,14 @@ impl Region {
                 .check_still("store", all, Populate::Write)
                 .map_err(|error| Error { stored: done, ..error }),
             None => Ok(()),
+        }
+    }
+
+    /// Before the first store into a file: [`Backing::drop_privileges`](super::Backing::drop_privileges).
+    pub(super) fn drop_privileges(&self) -> Result<()> {
+        match self.reaches_file() {
+            true => self.backing().drop_privileges(),
+            false => Ok(()),
         }
     }
 

@@ -82,6 +82,7 @@ impl Region {
             self.backing().mark_written();
         }
         let mut written = 0;
+        self.drop_privileges()?;
         // Where the mapping gives no right to store, there is none to write either, whatever the descriptor allows.
         let stores = self.shape().prot.writes() && self.reaches_file() && self.layout().is_none();
         if span.len() > LONG && stores && self.check_store(Some(span)).is_ok() {

@@ -2,7 +2,7 @@
 
 use super::Plan;
 use crate::dump::{Dump, Part};
-use crate::mapping::{Region, Span};
+use crate::mapping::{self, Region, Span};
 use crate::progress::Progress;
 use crate::report;
 
@@ -89,7 +89,8 @@ impl<'a> Dumping<'a> {
             let Some(data) = data else { break };
             let result = self.data(region, data);
             if result.is_err() {
-                // Up to the page that could not be had.
+                // Up to the first byte that could not be had.
+                self.dump.cut(&mut self.text);
                 report::out(&self.text)?;
                 return result;
             }
@@ -109,7 +110,12 @@ impl<'a> Dumping<'a> {
         let (head, rest) = data.split(before);
         let (rows, tail) = rest.split(rest.len() / row * row);
         self.in_turn(region, head)?;
-        self.apart(region, rows, row)?;
+        let mut done = rows.start();
+        match self.apart(region, rows, row, &mut done) {
+            // What stands before the first bad byte is to be shown, to the byte, and so is read once more by itself.
+            Err(error) if error.is::<mapping::Error>() => self.in_turn(region, rows.from(done))?,
+            result => result?,
+        }
         self.in_turn(region, tail)
     }
 
@@ -126,11 +132,13 @@ impl<'a> Dumping<'a> {
         })
     }
 
-    fn apart(&mut self, region: &mut Region, rows: Span, row: u64) -> anyhow::Result<()> {
+    /// `done` is where what is shown ends.
+    fn apart(&mut self, region: &mut Region, rows: Span, row: u64, done: &mut u64) -> anyhow::Result<()> {
         let layout = &*self.layout;
         let lay_out = |at, bytes: &[u8], part: &mut Part| layout.part(at, bytes, part);
         region.convert(rows, row, &lay_out, |end, part| {
             let shown = self.dump.join(part, &mut self.text);
+            *done += part.bytes();
             if self.text.len() + shown.len() < TEXT {
                 self.text.extend_from_slice(shown);
             } else {

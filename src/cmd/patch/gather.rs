@@ -2,6 +2,7 @@
 
 use super::{Options, ScriptFormat, quoted};
 use crate::cmd::Job;
+use crate::cmd::paths::must_differ;
 use crate::edit::{
     Builder, Edits, Find, Masked, Origin, Value, find, is_journal_name, read_edit, read_script, read_xxd, take_stdin,
 };
@@ -57,6 +58,26 @@ impl Options {
             );
         }
         Ok(())
+    }
+
+    /// Refuses to write to a file that is read or written for something else.
+    pub(super) fn check_paths(&self, job: Job<'_>) -> anyhow::Result<()> {
+        let is_file = |path: &&Path| *path != Path::new("-");
+        let inputs = [
+            job.path.map(|path| ("FILE", path)),
+            self.diff.as_deref().map(|path| ("--diff", path)),
+            self.script.as_deref().filter(is_file).map(|path| ("--script", path)),
+        ];
+        let values = self.values.iter().chain(&self.expect).filter_map(|value| match value {
+            Value::File(path) => Some(Some(("@PATH", path.as_path()))),
+            _ => None,
+        });
+        let outputs = [
+            job.journal.map(|path| ("--journal", path)),
+            self.undo.as_deref().map(|path| ("--undo", path)),
+        ];
+        let inputs: Vec<_> = inputs.into_iter().chain(values).collect();
+        must_differ(&inputs, &outputs)
     }
 
     /// Reads all edits, from all that was given.

@@ -14,7 +14,7 @@ use anyhow::Context;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An order, as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +81,14 @@ impl Order {
         &self.text
     }
 
+    /// The file that the list is in.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match &self.source {
+            Source::File(path) if path != "-" => Some(path),
+            _ => None,
+        }
+    }
+
     /// Whether it is the whole file in reverse.
     pub(super) fn is_reverse(&self) -> bool {
         matches!(&self.source, Source::Items(items) if items[..] == [Item::Reverse])
@@ -117,7 +125,7 @@ impl Order {
 }
 
 /// The text of a list's file, or of stdin.
-fn read(path: &std::path::Path) -> anyhow::Result<String> {
+fn read(path: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     if path == "-" {
         crate::edit::take_stdin()?;

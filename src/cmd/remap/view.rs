@@ -3,21 +3,22 @@
 use super::Args;
 use super::order::Order;
 use crate::cmd::Job;
+use crate::cmd::new_file::{NewFile, folder};
 use crate::cmd::options::{Reader, close, size};
+use crate::cmd::paths::must_differ;
 use crate::edit::is_journal_name;
-use crate::exit::{Exit, Failure, Layer};
+use crate::exit::{Exit, Failure, Layer, quoted};
 use crate::mapping::{self, Arranging, Cause, Layout, Limit, Prot, Region, Shape, Sink, Span, Visibility, WriteOut};
 use crate::progress::Progress;
 use crate::quantity::{Refusal, human};
-use crate::report::{self, Report, describe, plural, shown};
+use crate::report::{self, Report, describe, not_into_itself, plural, shown};
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use nix::sys::stat::Mode;
 use serde_json::json;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 // The pages in another order.
@@ -123,6 +124,7 @@ impl View {
     /// Makes the region the view, or writes the view out.
     pub(super) fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
         let Some(order) = &self.order else { return Ok(()) };
+        self.check_paths(order, job)?;
         let (layout, unit) = self.layout(order, region)?;
         let report = |region: &Region| self.report(region, order, &layout, unit, job);
         match self.to.as_deref() {
@@ -138,6 +140,20 @@ impl View {
                 report(region).print(job.globals)
             }
         }
+    }
+
+    /// Refuses to write to a file that is read or written for something else.
+    fn check_paths(&self, order: &Order, job: Job<'_>) -> anyhow::Result<()> {
+        let inputs = [
+            job.path.map(|path| ("FILE", path)),
+            order.file().map(|path| ("--order", path)),
+        ];
+        let to = self.to.as_deref().filter(|path| *path != "-");
+        let outputs = [
+            job.journal.map(|path| ("--journal", path)),
+            to.map(|path| ("--to", path)),
+        ];
+        must_differ(&inputs, &outputs)
     }
 
     /// The view, and its unit in bytes.
@@ -255,6 +271,7 @@ fn to_stdout(region: &mut Region, layout: &Layout, job: Job<'_>) -> anyhow::Resu
         let failure = Failure::trouble("with --to - the bytes go to stdout, and a report has no place there");
         return Err(failure.tip("leave out --json, or write --to FILE").into());
     }
+    not_into_itself(region.backing(), None)?;
     let mut progress = Progress::printing(job.globals, "writing", layout.len());
     let stdout = report::raw_stdout();
     match region.write_view(layout, Sink::Stream(stdout.as_fd()), &mut |done| progress.step(done)) {
@@ -279,71 +296,28 @@ fn to_file(region: &mut Region, layout: &Layout, path: &Path, job: Job<'_>) -> a
         return Err(failure.tip("name the output otherwise, such as --to view.bin").into());
     }
     let mut progress = Progress::writing(job.globals, "writing", layout.len())?;
-    let mode = match region.backing().facts().mode & 0o777 {
-        0 => 0o666,
-        mode => mode,
+    let making = || {
+        let tip = "--to takes the path of a new file, where nothing is yet, in a folder that is there";
+        Failure::trouble(format!("cannot make '{name}'")).tip(tip)
     };
-    let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    let out = NewFile {
-        file: opened.map_err(|error| {
-            let tip = match error.kind() {
-                ErrorKind::AlreadyExists => "--to takes a file that is not there yet: name another",
-                _ => "--to takes the path of a new file, in a folder that is there",
-            };
-            Failure::trouble(format!("cannot make '{name}': {}", describe(&error))).tip(tip)
-        })?,
-        path,
-        whole: false,
-    };
+    let out = NewFile::create(path, region.backing(), Mode::empty()).or_fail(making)?;
     let failed = |error: std::io::Error| {
         let failure = Failure::trouble(format!(
-            "cannot write '{name}', which was removed: {}",
+            "cannot write '{name}', which was not made: {}",
             describe(&error)
         ));
         match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                failure.tip(format!("make room: 'df -h {}'", folder(path)))
+                failure.tip(format!("make room: 'df -h {}'", quoted(folder(path))))
             }
             ErrorKind::FileTooLarge => failure.tip("the limit is RLIMIT_FSIZE ('ulimit -f'), or the file system's own"),
             _ => failure,
         }
     };
-    out.file.set_len(layout.len()).map_err(failed)?;
-    match region.write_view(layout, Sink::File(&out.file), &mut |done| progress.step(done)) {
-        Ok(()) => {
-            out.keep();
-            Ok(())
-        }
-        Err(WriteOut::Source(error)) => {
-            Err(error).or_fail(|| Failure::new(Exit::Trouble, format!("'{name}' was removed")))
-        }
+    out.file().set_len(layout.len()).map_err(failed)?;
+    match region.write_view(layout, Sink::File(out.file()), &mut |done| progress.step(done)) {
+        Ok(()) => Ok(out.finish(false).map_err(failed)?),
+        Err(WriteOut::Source(error)) => Err(error).or_fail(|| Failure::trouble(format!("'{name}' was not made"))),
         Err(WriteOut::Sink(error)) => Err(failed(error).into()),
-    }
-}
-
-fn folder(path: &Path) -> String {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    crate::exit::quoted(folder.unwrap_or(Path::new(".")))
-}
-
-/// A file of ours that goes again unless it becomes whole.
-struct NewFile<'a> {
-    file: File,
-    path: &'a Path,
-    whole: bool,
-}
-
-impl NewFile<'_> {
-    fn keep(mut self) {
-        self.whole = true;
-    }
-}
-
-impl Drop for NewFile<'_> {
-    fn drop(&mut self) {
-        if !self.whole {
-            // Somebody else may have taken it away already.
-            let _ = std::fs::remove_file(self.path);
-        }
     }
 }

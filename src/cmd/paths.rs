@@ -1,0 +1,66 @@
+//! Paths that a command line gives for different files: what is written must be nothing that is read, nor be written
+//! twice.
+
+use super::new_file::folder;
+use crate::exit::Failure;
+use crate::mapping::Facts;
+use crate::report::shown;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+/// What a path is for, as users know it (`FILE`, `--undo`), and the path.
+pub(super) type Named<'a> = (&'a str, &'a Path);
+
+/// Refuses an output that is also an input or another output, under whatever names. Inputs may be one file, and so may
+/// what is not given.
+///
+/// # Errors
+/// Two that are one file.
+pub(super) fn must_differ(inputs: &[Option<Named<'_>>], outputs: &[Option<Named<'_>>]) -> anyhow::Result<()> {
+    for (index, output) in outputs.iter().enumerate() {
+        let Some(output) = output else { continue };
+        for other in inputs.iter().chain(&outputs[..index]).flatten() {
+            if are_one(other.1, output.1) {
+                return Err(the_same(other.0, *output).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a `--journal` that is the open file itself.
+///
+/// # Errors
+/// As of [`must_differ`].
+pub(super) fn journal_must_differ(file: &Facts, journal: Option<&Path>) -> anyhow::Result<()> {
+    let identity = (file.identity.device, file.identity.inode);
+    let is_it = |path: &&Path| fs::metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == identity);
+    match journal.filter(is_it) {
+        Some(path) => Err(the_same("FILE", ("--journal", path)).into()),
+        None => Ok(()),
+    }
+}
+
+fn the_same(one: &str, (other, path): Named<'_>) -> Failure {
+    let message = format!("{one} and {other} are the same file, '{}'", shown(path));
+    Failure::trouble(message).tip(format!("give {other} another path, where nothing is yet"))
+}
+
+/// Whether two paths lead to one file, or would when one is made there.
+fn are_one(one: &Path, other: &Path) -> bool {
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(one), Ok(other)) => is_same(&one, &other),
+        (Err(_), Err(_)) => {
+            let folders = (fs::metadata(folder(one)), fs::metadata(folder(other)));
+            let in_one = matches!(folders, (Ok(one), Ok(other)) if is_same(&one, &other));
+            in_one && one.file_name() == other.file_name()
+        }
+        _ => false,
+    }
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    let same_device = one.file_type().is_block_device() && other.file_type().is_block_device();
+    (one.dev(), one.ino()) == (other.dev(), other.ino()) || same_device && one.rdev() == other.rdev()
+}
