@@ -12,7 +12,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Mutex;
 
-const LIMIT_KIB: i64 = 16 << 10;
+/// The bar, and what a build without optimisation adds by its own size. KiB.
+const LIMIT_KIB: i64 = if cfg!(debug_assertions) { 18 << 10 } else { 16 << 10 };
 
 /// One child at a time, as the peak is of all of them together.
 static ONE: Mutex<()> = Mutex::new(());

@@ -487,6 +487,8 @@ fn a_command_may_write_to_the_file_that_the_session_writes_to() {
         "{told}"
     );
     assert!(told.ends_with("exit 2"), "{told}");
+    // The keeper ends when the file is gone.
+    fs::remove_file(&path).unwrap();
     file(dir.path(), "f", b"......");
     let told = session(
         dir.path(),

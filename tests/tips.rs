@@ -18,7 +18,7 @@ fn tips_that_told_to_lose_data_say_what_to_type_instead() {
     file(dir.path(), "cut.mmp", b"size 0x1000 -> 0x10\nsize 0x1000 -> 0x20\n");
     file(dir.path(), "zeros", &[0; 64]);
     for (line, tip) in [
-        ("patch f -o 0 00 --atomic --journal f", "name another path"),
+        ("patch f -o 0 00 --atomic --journal f", "give --journal another path"),
         ("patch f -o 0 00 --journal zeros", "another path"),
         ("patch f --diff short", "'cmp f short' shows where they differ first"),
         ("patch short --diff f", "'cmp short f'"),
@@ -40,7 +40,7 @@ fn tips_that_told_to_lose_data_say_what_to_type_instead() {
         ("zero f -o 0x800", "add --length"),
         ("zero f -r 0x800..0x400", "write 0x400..0x800"),
         ("remap f --size -1M", "0x1000 is the present one"),
-        ("remap f --order reverse --to short", "name another"),
+        ("remap f --order reverse --to short", "where nothing is yet"),
         ("remap empty --order reverse", "--size"),
         ("remap f --size 4K --keep-file", "'remap --size +4K --keep-file'"),
         ("map f --hold 1s", "write --hold=1s"),

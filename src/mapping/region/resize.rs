@@ -115,6 +115,7 @@ impl Region {
         }
         let added = new.from(before);
         self.check_lock_of(added)?;
+        let blocks = self.backing.usage()?.allocated;
         let grown = self.grow(new, added, how);
         if grown.is_err() {
             if self.span != old {
@@ -122,11 +123,11 @@ impl Region {
                 self.span = old;
             }
             // At any other length the end is another process's by now, and stays.
-            let now = self.backing.usage()?.len;
-            if now == len {
+            let now = self.backing.usage()?;
+            if now.len == len {
                 self.backing.set_len(before)?;
             }
-            if now == before {
+            if now.len == before && now.allocated > blocks {
                 // Blocks behind an end that has not moved: most file systems free them when the same length is set, btrfs
                 // when a hole is punched. What cannot be freed takes space, and no byte is other than it was.
                 let _ = self.backing.set_len(before).and_then(|()| self.backing.punch(added));
