@@ -51,7 +51,7 @@ fn file_capabilities_are_not_kept_by_a_store() {
         let outcome = told(&spawnable(dir.path(), writer).output().unwrap());
         assert!(
             outcome.contains("! error: f: cannot write to it: it has file capabilities")
-                && outcome.contains("--force writes to it")
+                && outcome.contains("add --force to write to it")
                 && outcome.ends_with("exit 2"),
             "{line}: {outcome}"
         );

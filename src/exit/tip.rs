@@ -81,9 +81,9 @@ pub(super) fn of(cause: &Cause, path: Option<&Path>) -> Option<String> {
         // What is read from it is gone for everybody else.
         Cause::Unmappable(Unmappable::Fifo) => "its bytes come by read(2) alone, and each of them once".into(),
         Cause::Unmappable(_) => format!("its bytes come by read(2) alone: 'cat {file}'"),
-        Cause::Refused(Refusal::SetId) => "--force writes to it, and the file loses the bit as write(2) would take it away".into(),
+        Cause::Refused(Refusal::SetId) => "add --force to write to it: the file then loses the bit where write(2) would take it away".into(),
         Cause::Refused(Refusal::Capabilities) => {
-            "--force writes to it, and the file loses its capabilities as write(2) would take them away".into()
+            "add --force to write to it: the file then loses its capabilities, as write(2) would take them away".into()
         }
         Cause::Refused(Refusal::ReadOnlyMode) => format!("allow it with 'chmod u+w {file}', or add --force"),
         Cause::DeviceMemory => format!("give the width, such as --access 4: 'mmapctl cat {file} --range 0x0..+4 --access 4'"),
