@@ -3,7 +3,7 @@
 
 use crate::mapping::Backing;
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::Mode;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Result};
 use std::os::unix::ffi::OsStrExt;
@@ -95,11 +95,13 @@ pub(super) fn folder(path: &Path) -> &Path {
     folder.unwrap_or(Path::new("."))
 }
 
-/// The umask; asking for it means setting it.
+/// The umask, as /proc/self/status has it: umask(2) can only be asked by setting it, for all threads. Without /proc, one
+/// that gives others nothing.
 fn current_umask() -> Mode {
-    let mask = umask(Mode::from_bits_truncate(0o077));
-    umask(mask);
-    mask
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    let mask = mask.and_then(|octal| u32::from_str_radix(octal.trim(), 8).ok());
+    Mode::from_bits_truncate(mask.unwrap_or(0o077))
 }
 
 /// The temporary name of a file, which is removed.
