@@ -16,16 +16,21 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_mmapctl");
 /// How long a test waits for what should come at once: on a busy machine that may take a while.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(180);
 
-/// Gives signals back their default actions, for us and for the children of this thread: nohup, and a shell for what it
-/// runs in the background, has some ignored.
+/// Gives signals that are ignored back their default actions, for us and for the children of this thread: nohup, and a
+/// shell for what it runs in the background, has some ignored. Handlers stay: that of SIGCHLD is how assert_cmd learns
+/// that a child has ended.
 #[allow(unsafe_code)]
 pub fn hear_signals() {
     use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        let all = Signal::iterator().filter(|one| ![Signal::SIGKILL, Signal::SIGSTOP, Signal::SIGPIPE].contains(one));
-        for one in all {
-            // SAFETY: no handler is installed, and the tests have none to lose.
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        let is_ignored = |one: &Signal| ignored.unwrap_or(0) >> (*one as u32 - 1) & 1 == 1;
+        // Rust ignores SIGPIPE by itself, and its standard library relies on that.
+        for one in Signal::iterator().filter(|one| *one != Signal::SIGPIPE && is_ignored(one)) {
+            // SAFETY: no handler is installed, and an ignored signal has none to lose.
             let _ = unsafe { signal(one, SigHandler::SigDfl) };
         }
     });
