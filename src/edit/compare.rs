@@ -344,3 +344,21 @@ fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
     }
     a.iter().zip(b).position(|(a, b)| a != b)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn edits_that_change_something_come_first_and_both_parts_ascend(differs in prop::collection::vec(any::<bool>(), 0..200)) {
+            let piece = |index: usize| Piece { at: index as u64 * 8, len: 4, from: index as u64 * 4 };
+            let mut list: Vec<Piece> = (0..differs.len()).map(piece).collect();
+            let changing = sort_by_change(&mut list, &differs);
+            let wanted = |changes: bool| (0..differs.len()).filter(|index| differs[*index] == changes).map(piece).collect::<Vec<_>>();
+            prop_assert_eq!(&list[..changing], &wanted(true)[..]);
+            prop_assert_eq!(&list[changing..], &wanted(false)[..]);
+        }
+    }
+}
