@@ -177,7 +177,7 @@ fn is_refused(dir: &Path, why: &str) {
             "{line}: {text}"
         );
         assert!(
-            text.contains("mv -n ") && text.contains(".f.mmapctl-undo"),
+            text.contains("mv -nT ") && text.contains(".f.mmapctl-undo"),
             "what to do: {line}: {text}"
         );
         assert!(State::of(&path) == before, "{why}: {line}: the file was touched");

@@ -133,7 +133,7 @@ fn zeros_under_a_users_name_stay_and_the_message_says_both_things_that_they_may_
         let text = refused_without_touching(dir.path(), "patch f -o 0 dead --atomic --journal named", b"");
         assert!(text.contains("nothing but zeros") && text.contains("power"), "{text}");
         assert!(
-            text.contains("mv -n named refused-journal") && text.contains("another path"),
+            text.contains("mv -nT named refused-journal") && text.contains("another path"),
             "{text}"
         );
         assert_eq!(fs::read(dir.path().join("named")).unwrap(), vec![0; zeros]);

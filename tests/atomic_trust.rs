@@ -58,7 +58,7 @@ fn is_not_believed(dir: &Path, why: &str) {
     let text = run(dir, "patch f -o 0 dead");
     let (_, tip) = text.split_once("out of the way: ").expect("a tip");
     let typed = tip.lines().next().unwrap();
-    assert!(typed.starts_with("mv -n "), "{typed}");
+    assert!(typed.starts_with("mv -nT "), "{typed}");
     common::peer(dir, "sh", &["-c", typed]);
     assert!(run(dir, "patch f -o 0 dead").ends_with("exit 0"));
     let kept = dir.join("refused-journal");

@@ -405,3 +405,47 @@ fn a_session_does_not_store_into_a_file_that_was_replaced() {
     assert!(told.contains("not the one at this path any more"), "{told}");
     assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"new-content");
 }
+
+#[test]
+fn old_bytes_that_cannot_be_put_back_are_in_doubt_whatever_the_kernel_says_of_the_page() {
+    if !strace_works("old_bytes_that_cannot_be_put_back_are_in_doubt_whatever_the_kernel_says_of_the_page") {
+        return;
+    }
+    for option in ["-q", "--atomic"] {
+        let dir = scratch();
+        let old = noise(64 << 10);
+        file(dir.path(), "f", &old);
+        let edits: String = (0..60_000)
+            .step_by(9)
+            .map(|at| format!("{at}: -> {:02x}\n", at % 251))
+            .collect();
+        file(dir.path(), "s", format!("# mmapctl-patch 1\n{edits}").as_bytes());
+        let output = Command::new("strace")
+            .current_dir(dir.path())
+            .args([
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                "inject=preadv:error=EFAULT:when=4+",
+                BINARY,
+            ])
+            .args(["patch", "f", "--script", "s", option])
+            .env("LC_ALL", "C")
+            .output()
+            .unwrap();
+        let told = stderr(&output);
+        assert_eq!(code(&output), 4, "{option}: {told}");
+        assert!(told.contains("in doubt"), "{told}");
+        assert_eq!(
+            dir.path().join(".f.mmapctl-undo").exists(),
+            option == "--atomic",
+            "{told}"
+        );
+        if option == "--atomic" {
+            assert!(run(dir.path(), "patch f --script /dev/null").ends_with("exit 0"));
+            assert!(fs::read(dir.path().join("f")).unwrap() == old);
+        }
+    }
+}

@@ -231,7 +231,7 @@ fn the_undo_script_and_its_name_are_on_the_device_before_the_first_store() {
     let folder = fs::canonicalize(dir.path()).unwrap();
     let place = |call: &str| trace.lines().position(|line| line.contains(call));
     // The script, which has a temporary name until then.
-    let file = place(&format!("<{}/.mmapctl-", folder.display()));
+    let file = place(&format!("<{}/#", folder.display())).or(place(&format!("<{}/.mmapctl-", folder.display())));
     let name = place(&format!("<{}>)", folder.display()));
     let store = place("preadv");
     assert!(file.is_some() && name.is_some() && store.is_some(), "{trace}");

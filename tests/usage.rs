@@ -27,7 +27,7 @@ fn a_place_or_a_length_without_its_option_is_recognised() {
     for (line, words) in [
         ("patch f 0x40 dead", "write --offset 0x40;"),
         ("zero f 0x40 16", "write --offset 0x40 --length 16"),
-        ("zero f 0x40", "write --offset 0x40 --length 16"),
+        ("zero f 0x40", "write --offset 0x40 --length LENGTH"),
         ("zero f 0x40..0x50", "write --range 0x40..0x50"),
         ("cat f 0x40", "write --offset 0x40 --length"),
         ("cat f 4K 2K", "write --offset 4K --length 2K"),

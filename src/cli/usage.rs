@@ -10,6 +10,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::ffi::OsString;
 use std::path::Path;
 
+/// Options that are not proposed for a word that looks like them: they switch a safety rule off, or turn a patch round.
+const NEVER_GUESSED: [&str; 4] = ["--help", "--force", "--ignore-journal", "--reverse"];
+
 /// What was typed, with the program's name or, in a session, without it.
 pub(super) struct Typed {
     words: Vec<String>,
@@ -143,7 +146,7 @@ impl Typed {
             return format!("{instead}{example}; {}", self.help());
         }
         // Of what looks alike, help is never meant.
-        match suggested(error, ContextKind::SuggestedArg).filter(|option| option != "--help") {
+        match suggested(error, ContextKind::SuggestedArg).filter(|option| !NEVER_GUESSED.contains(&option.as_str())) {
             Some(option) => format!("did you mean {option}? {}", capital(&self.help())),
             None => self.help(),
         }
@@ -173,7 +176,9 @@ impl Typed {
             let length = at
                 .and_then(|at| self.argument_after(at))
                 .filter(|next| Takes::Length.admits(next));
-            return format!("write --offset {word} --length {}", length.unwrap_or("16"));
+            // What is to be zeroed, nobody guesses.
+            let example = if verb == "zero" { "LENGTH" } else { "16" };
+            return format!("write --offset {word} --length {}", length.unwrap_or(example));
         }
         if self.in_session {
             return format!("verbs are written as for mmapctl itself, without FILE; {}", self.help());

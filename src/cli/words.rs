@@ -59,7 +59,7 @@ pub(super) enum Takes {
 
 /// Options that a verb does not have: their names, the verbs (`*` for all), and what to write instead. The first that
 /// fits counts. Where it takes a value, the one that was typed is written behind it.
-pub(super) const OPTIONS: [(&str, &str, &str, Takes); 25] = [
+pub(super) const OPTIONS: [(&str, &str, &str, Takes); 27] = [
     ("-C --canonical", "cat", "write -f canonical", Takes::Nothing),
     (
         "-h -X --hex --hexdump --dump --format-hex",
@@ -79,10 +79,22 @@ pub(super) const OPTIONS: [(&str, &str, &str, Takes); 25] = [
     ("--raw", "cat", "write -f raw", Takes::Nothing),
     ("-F --follow", "cat map", "write --watch", Takes::Nothing),
     (
-        "-s -l -n --length --len --grow --shrink --to-size",
+        "-s -l -n --length --len --to-size",
         "remap",
         "write --size",
         Takes::Size,
+    ),
+    (
+        "--grow --extend --add",
+        "remap",
+        "write --size +SIZE, which makes it longer by that much",
+        Takes::Nothing,
+    ),
+    (
+        "--shrink --reduce --cut",
+        "remap",
+        "write --size -SIZE, which cuts that much off its end",
+        Takes::Nothing,
     ),
     (
         "--value --values --val --data --bytes --write --new --hex --text --string --with",

@@ -3,19 +3,26 @@
 
 use crate::mapping::Backing;
 use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
+use nix::libc;
 use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Result};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 /// A file in the making. Unless it is finished, it is removed.
 pub(super) struct NewFile {
-    path: PathBuf,
+    folder: Folder,
+    name: OsString,
     file: File,
-    temporary: Temporary,
+    /// Its name until then; `None` for one that has none (O_TMPFILE), so that not even SIGKILL leaves it behind.
+    temporary: Option<OsString>,
 }
 
 impl NewFile {
@@ -29,19 +36,27 @@ impl NewFile {
         match fs::symlink_metadata(path) {
             Ok(_) => return Err(std::io::Error::from(Errno::EEXIST).into()),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-            Err(error) if path.file_name().is_none() => return Err(error.into()),
-            Err(_) if path.as_os_str().as_bytes().ends_with(b"/") => {
-                return Err(std::io::Error::from(Errno::EISDIR).into());
-            }
             Err(_) => {}
         }
-        let (file, temporary) = Temporary::create(folder(path))?;
-        source.protect_copy(&file, current_umask() | without)?;
-        Ok(NewFile {
-            path: path.to_path_buf(),
+        let Some(name) = path.file_name() else {
+            return Err(std::io::Error::from(Errno::ENOENT).into());
+        };
+        if path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err(std::io::Error::from(Errno::EISDIR).into());
+        }
+        let folder = Folder::open(folder(path))?;
+        let (file, temporary) = match folder.nameless() {
+            Some(file) => (file, None),
+            None => folder.temporary().map(|(file, name)| (file, Some(name)))?,
+        };
+        let new = NewFile {
+            folder,
+            name: name.to_os_string(),
             file,
             temporary,
-        })
+        };
+        source.protect_copy(&new.file, current_umask() | without)?;
+        Ok(new)
     }
 
     /// What to write to.
@@ -54,39 +69,108 @@ impl NewFile {
     ///
     /// # Errors
     /// EEXIST when something has come to be at the path; what else fails. The file is then gone.
-    pub(super) fn finish(self, durable: bool) -> Result<()> {
-        let NewFile { path, file, temporary } = self;
+    pub(super) fn finish(mut self, durable: bool) -> Result<()> {
         if durable {
-            file.sync_all()?;
+            self.file.sync_all()?;
         }
-        nix::unistd::close(file)?;
-        publish(&temporary.0, &path)?;
-        drop(temporary);
+        // Closing another descriptor of it says what closing the last one would.
+        nix::unistd::close(self.file.try_clone()?)?;
+        match &self.temporary {
+            None => self.folder.name(&self.file, &self.name)?,
+            Some(temporary) => self.folder.rename(temporary, &self.name)?,
+        }
+        self.temporary = None;
         if durable {
-            File::open(folder(&path))
-                .and_then(|folder| folder.sync_all())
-                .inspect_err(|_| {
-                    let _ = fs::remove_file(&path);
-                })?;
+            self.folder.sync().inspect_err(|_| {
+                // A name that may go again is not what was asked for.
+                let _ = self.folder.remove(&self.name);
+            })?;
         }
         Ok(())
     }
 }
 
-/// Gives the file at `temporary` the name `path`, unless that is taken.
-fn publish(temporary: &Path, path: &Path) -> Result<()> {
-    // link(2) never replaces anything, which rename(2) does.
-    match fs::hard_link(temporary, path) {
-        Ok(()) => return Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(error),
-        // A file system without hard links, such as vfat.
-        Err(_) => {}
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // After an error, which is the one that is reported.
+            let _ = self.folder.remove(temporary);
+        }
     }
-    // So the name is taken first, by an empty file, and that is replaced.
-    File::create_new(path)?;
-    fs::rename(temporary, path).inspect_err(|_| {
-        let _ = fs::remove_file(path);
-    })
+}
+
+/// The folder of a new file, held open: whoever may write to a folder above it can put another one in its place.
+struct Folder(File);
+
+impl Folder {
+    /// How many temporary names are tried.
+    const TRIES: u32 = 100;
+
+    fn open(path: &Path) -> Result<Folder> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY);
+        options.open(path).map(Folder)
+    }
+
+    /// A file that has no name yet; `None` where that, or naming it later by way of /proc, is not to be had.
+    fn nameless(&self) -> Option<File> {
+        let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let file = File::from(openat(&self.0, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR).ok()?);
+        fs::metadata(by_descriptor(&file)).is_ok().then_some(file)
+    }
+
+    /// A new file that nobody else can open, under a name that nobody can guess.
+    fn temporary(&self) -> Result<(File, OsString)> {
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let name = OsString::from(format!(".mmapctl-{:016x}", random()));
+            match openat(&self.0, &name[..], flags, Mode::S_IRUSR | Mode::S_IWUSR) {
+                Err(Errno::EEXIST) if tries < Self::TRIES => {}
+                opened => return Ok((opened?.into(), name)),
+            }
+        }
+    }
+
+    /// Gives a file without a name this one.
+    fn name(&self, file: &File, name: &OsStr) -> Result<()> {
+        let here = &self.0;
+        Ok(linkat(
+            here,
+            &by_descriptor(file)[..],
+            here,
+            name,
+            AtFlags::AT_SYMLINK_FOLLOW,
+        )?)
+    }
+
+    /// Gives the file named `temporary` another name, unless that is taken.
+    fn rename(&self, temporary: &OsStr, name: &OsStr) -> Result<()> {
+        let here = &self.0;
+        match renameat2(here, temporary, here, name, RenameFlags::RENAME_NOREPLACE) {
+            // Not every file system has it. link(2) replaces nothing either.
+            Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EPERM) => {
+                linkat(here, temporary, here, name, AtFlags::empty())?;
+                self.remove(temporary)
+            }
+            renamed => Ok(renamed?),
+        }
+    }
+
+    fn remove(&self, name: &OsStr) -> Result<()> {
+        Ok(unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    fn sync(&self) -> Result<()> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        File::from(openat(&self.0, ".", flags, Mode::empty())?).sync_all()
+    }
+}
+
+/// The path by which an open file is named, see open(2) on O_TMPFILE.
+fn by_descriptor(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// The folder of a path.
@@ -102,35 +186,6 @@ fn current_umask() -> Mode {
     let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     let mask = mask.and_then(|octal| u32::from_str_radix(octal.trim(), 8).ok());
     Mode::from_bits_truncate(mask.unwrap_or(0o077))
-}
-
-/// The temporary name of a file, which is removed.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    /// How many names are tried.
-    const TRIES: u32 = 100;
-
-    /// A new file in `folder` that nobody else can open, under a name that nobody can guess.
-    fn create(folder: &Path) -> Result<(File, Temporary)> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let path = folder.join(format!(".mmapctl-{:016x}", random()));
-            let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-            match opened {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < Self::TRIES => {}
-                opened => return opened.map(|file| (file, Temporary(path))),
-            }
-        }
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // It may have been renamed, and somebody else may have removed it.
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 /// A number that others cannot guess; without /dev/urandom, one that is at least another each time.
@@ -184,6 +239,21 @@ mod tests {
         new.finish(true).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"all");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn where_a_file_must_have_a_name_from_the_beginning_it_is_renamed_and_replaces_nothing() {
+        let (dir, _backing) = source();
+        let folder = Folder::open(dir.path()).unwrap();
+        let (file, name) = folder.temporary().unwrap();
+        drop(file);
+        assert_eq!(
+            folder.rename(&name, OsStr::new("f")).unwrap_err().kind(),
+            ErrorKind::AlreadyExists
+        );
+        assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"x");
+        folder.rename(&name, OsStr::new("new")).unwrap();
+        assert!(dir.path().join("new").exists() && !dir.path().join(&name).exists());
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Options {
             _ if self.place.has_end() => return Ok(()),
             None => (
                 "no range to zero was given",
-                "add --range 0x1000..+4K, or --range .. for the whole file".to_string(),
+                "add --range START..END, or --range .. for the whole file".to_string(),
             ),
             Some(offset) => (
                 "no end of the range to zero was given",

@@ -338,7 +338,8 @@ fn split_at_end(pieces: &[Piece], len: u64) -> (&[Piece], Option<Piece>) {
 
 /// What to say when the file system does not take what was stored: see [`Region::send_now`].
 pub fn not_taken() -> Failure {
-    let tip = "the bytes may be lost: when the cause is gone, run the same command again with --sync";
+    let tip =
+        "the bytes may be lost: when the cause is gone, store the same bytes at the same offsets again, with --sync";
     Failure::new(
         Exit::NotDurable,
         "the file was changed, but its file system did not take all of it",
@@ -348,7 +349,7 @@ pub fn not_taken() -> Failure {
 
 fn not_durable(changes: bool) -> Failure {
     let tip =
-        "the device may have lost data: see 'dmesg', and run the same command again, which stores the bytes again";
+        "the device may have lost data: see 'dmesg'; then store the same bytes at the same offsets again, with --sync";
     let message = match changes {
         true => "the file was changed, but is not proven durable",
         false => "the bytes are there, but not proven durable",

@@ -68,7 +68,7 @@ pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), S
             let ranges = ranges.collect::<Vec<_>>().join(", ");
             let more = if count > 4 { ", …" } else { "" };
             let message = format!("in doubt: {ranges}{more} changed and could not be put back ({trouble:#})");
-            let tip = "run the same command again when the cause is gone, or take these bytes from a backup";
+            let tip = "the script that --undo wrote puts the old bytes back; without one, take them from a backup, or write the new bytes to these offsets again";
             Err(error).or_fail(|| Failure::new(Exit::InDoubt, message).tip(tip))
         }
     }
@@ -92,17 +92,27 @@ fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut Spool, len: u64,
         .and_then(|piece| piece.before(len));
     let last = edge.or(whole.last().copied());
     let payload = old.fd()?;
-    let stored = region
-        .store(whole, payload, &mut |_| Ok(()))
-        .and_then(|_| region.store(edge.as_slice(), payload, &mut |_| Ok(())));
+    let store = |region: &mut Region| {
+        region
+            .store(whole, payload, &mut |_| Ok(()))
+            .and_then(|_| region.store(edge.as_slice(), payload, &mut |_| Ok(())))
+    };
+    let stored = match store(region) {
+        // A page that was gone for a moment says nothing of those after it, which were not stored.
+        Err(mapping::Error {
+            cause: Cause::Vanished, ..
+        }) => store(region),
+        stored => stored,
+    };
     match stored {
         Ok(()) => {}
         // Pieces ascend, so all that still exists is back; what the file has lost was not ours to keep, nor to come to
         // light when it grows again.
-        Err(mapping::Error { cause, .. }) if matches!(cause, Cause::Shrunk { .. } | Cause::Vanished) => {
-            if let Cause::Shrunk { len: now } = cause
-                && let Some(last) = last
-            {
+        Err(mapping::Error {
+            cause: Cause::Shrunk { len: now },
+            ..
+        }) => {
+            if let Some(last) = last {
                 let page = Span::first(now).pages(region.backing().facts().page);
                 let tail = Span::first(page.end().min(last.span().end())).from(now);
                 // Where the end has moved once more, there is nothing left to be done for it.

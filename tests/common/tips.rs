@@ -30,7 +30,7 @@ pub fn tips(text: &str) -> impl Iterator<Item = &str> {
 pub fn check(text: &str) {
     for tip in tips(text) {
         // To rename a file to a name that is free loses nothing, and can be turned round.
-        let rest = tip.replace("mv -n ", "");
+        let rest = tip.replace("mv -nT ", "");
         let mut words = rest.split(|c: char| !(c.is_alphanumeric() || "-_./".contains(c)));
         let harmful = words.find(|word| HARMFUL.contains(word));
         assert!(

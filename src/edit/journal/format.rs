@@ -144,6 +144,9 @@ impl Record {
         let mut source = BufReader::new(file);
         let mut magic = Vec::new();
         source.by_ref().take(MAGIC.len() as u64).read_to_end(&mut magic)?;
+        if let Some(why) = implausible(file, len)? {
+            return Ok(Found::Strange(why));
+        }
         if len < VERSION_END + TAIL || !is_sound(file, len)? {
             let content = match magic.as_slice() {
                 begun if begun == MAGIC => Content::Begun,
@@ -217,6 +220,43 @@ fn are_zeros(file: &File) -> std::io::Result<bool> {
         }
         source.consume(len);
     }
+}
+
+/// As much is summed whatever it says, in bytes.
+const SUMMED_AT_ONCE: u64 = 64 << 20;
+
+/// What speaks against reading all of a long file to sum it: its beginning. A sparse one may be as long as files can be.
+fn implausible(file: &File, len: u64) -> std::io::Result<Option<&'static str>> {
+    if len <= SUMMED_AT_ONCE {
+        return Ok(None);
+    }
+    let mut source = BufReader::with_capacity(BLOCK as usize, file);
+    source.seek(SeekFrom::Start(0))?;
+    let mut head = [0; HEAD as usize];
+    source.read_exact(&mut head)?;
+    let number = |at: usize| head[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    if !head.starts_with(MAGIC) {
+        return Ok(Some("it is no journal of mmapctl's"));
+    }
+    if number(MAGIC.len()) != VERSION {
+        return Ok(Some("another version of mmapctl wrote it"));
+    }
+    let count = number(head.len() - 8);
+    let mut bytes: u64 = 0;
+    for index in 0..count {
+        let mut edit = [0; 16];
+        source.read_exact(&mut edit)?;
+        let edited = edit[8..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        bytes = bytes.saturating_add(edited);
+        if edited == 0 || 16 * index > len {
+            break;
+        }
+    }
+    let says = bytes
+        .saturating_mul(2)
+        .saturating_add(count.saturating_mul(16))
+        .saturating_add(HEAD + TAIL);
+    Ok((len > says).then_some("it is longer than it says"))
 }
 
 /// Whether the checksum at the end is that of all that stands before it.

@@ -114,10 +114,21 @@ fn refused(place: &Place, why: &str) -> Failure {
 /// A tip that loses nothing: the journal may turn out to be needed.
 fn out_of_the_way(place: &Place) -> String {
     format!(
-        "if the file is right as it is, move the journal out of the way: mv -n {} {}",
-        quoted(&place.path),
-        quoted(&place.path.with_file_name("refused-journal"))
+        "if the file is right as it is, move the journal out of the way: {}",
+        rename(place)
     )
+}
+
+/// The command that renames what is in the journal's place to a name that is free, and follows no link there.
+fn rename(place: &Place) -> String {
+    let names = (1..).map(|number| match number {
+        1 => "refused-journal".to_string(),
+        number => format!("refused-journal-{number}"),
+    });
+    let mut paths = names.map(|name| place.path.with_file_name(name));
+    let free = paths.find(|path| std::fs::symlink_metadata(path).is_err());
+    let free = free.unwrap_or_else(|| place.path.with_extension("refused"));
+    format!("mv -nT {} {}", quoted(&place.path), quoted(&free))
 }
 
 /// What to say of a file that is in the place of a journal and may be anybody's.
@@ -172,7 +183,7 @@ fn of_another_file(place: &Place, said: &Identity, now: &Identity, target: &Back
     match (Place::beside(target), target.path()) {
         (Ok(Some(beside)), Some(file)) => failure.tip(format!(
             "device numbers may change at a restart; if it is this file's all the same, put it beside the file and \
-             recover: mv -n {} {} && mmapctl patch {} --script /dev/null",
+             recover: mv -nT {} {} && mmapctl patch {} --script /dev/null",
             quoted(&place.path),
             quoted(&beside.path),
             quoted(file)
@@ -194,9 +205,8 @@ fn not_ours(place: &Place, zeros: bool) -> Failure {
          file was touched, or a file of yours"
     ))
     .tip(format!(
-        "if it is a journal, move it out of the way: mv -n {} {}; if not, name another path",
-        quoted(&place.path),
-        quoted(&place.path.with_file_name("refused-journal"))
+        "if it is a journal, move it out of the way: {}; if not, name another path",
+        rename(place)
     ))
 }
 
