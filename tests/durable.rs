@@ -411,7 +411,8 @@ fn old_bytes_that_cannot_be_put_back_are_in_doubt_whatever_the_kernel_says_of_th
     if !strace_works("old_bytes_that_cannot_be_put_back_are_in_doubt_whatever_the_kernel_says_of_the_page") {
         return;
     }
-    for option in ["-q", "--atomic"] {
+    // The journal is written first, and what is there already is stored first.
+    for (option, from) in [("-q", 4), ("--atomic", 8)] {
         let dir = scratch();
         let old = noise(64 << 10);
         file(dir.path(), "f", &old);
@@ -428,7 +429,7 @@ fn old_bytes_that_cannot_be_put_back_are_in_doubt_whatever_the_kernel_says_of_th
                 "-o",
                 "/dev/null",
                 "-e",
-                "inject=preadv:error=EFAULT:when=4+",
+                &format!("inject=preadv:error=EFAULT:when={from}+"),
                 BINARY,
             ])
             .args(["patch", "f", "--script", "s", option])
