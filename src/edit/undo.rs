@@ -55,6 +55,15 @@ pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), S
         return Err(error.context("nothing was written"));
     }
     let changed = prefix(before.pieces, stored);
+    let tip = match before.old {
+        Some(_) => {
+            "the script that --undo wrote puts the old bytes back; without one, take them from a backup, or write the new bytes to these offsets again"
+        }
+        // Zeros: the range is in the command.
+        None => {
+            "run the same command again when the cause is gone, which completes it, or take these bytes from a backup"
+        }
+    };
     let undone = match before.old {
         Some(old) => put_back(region, changed, old, before.len, before.flush),
         None => Err(Failure::trouble("the old bytes were too many to keep").into()),
@@ -68,7 +77,6 @@ pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), S
             let ranges = ranges.collect::<Vec<_>>().join(", ");
             let more = if count > 4 { ", …" } else { "" };
             let message = format!("in doubt: {ranges}{more} changed and could not be put back ({trouble:#})");
-            let tip = "the script that --undo wrote puts the old bytes back; without one, take them from a backup, or write the new bytes to these offsets again";
             Err(error).or_fail(|| Failure::new(Exit::InDoubt, message).tip(tip))
         }
     }
