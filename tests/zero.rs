@@ -201,7 +201,7 @@ fn a_range_has_to_be_said() {
     assert_eq!(
         refused_without_touching(dir.path(), "zero f", b""),
         "! error: f: no range to zero was given\n\
-         !   tip: add --range 0x1000..+4K, or --range .. for the whole file\n\
+         !   tip: add --range START..END, or --range .. for the whole file\n\
          exit 2"
     );
     refused_without_touching(dir.path(), "zero f --punch", b"");
