@@ -9,7 +9,7 @@ mod torn;
 
 use common::{BINARY, Mount, State, as_ordinary_user, file, has, is_root, run, scratch, skip, spawnable, told};
 use faults::{code, stderr, strace_works, straced, words};
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -103,6 +103,31 @@ fn a_journal_of_somebody_who_may_not_write_the_file_is_not_believed() {
     chown(beside(dir.path()), Some(12_345), None).unwrap();
     chown(dir.path().join("f"), Some(12_345), None).unwrap();
     assert!(run(dir.path(), RECOVER).contains(NOTE));
+}
+
+/// A sparse file is as long as its maker likes, and to sum a TiB of nothing would take minutes under the file's lock.
+#[test]
+fn what_is_a_tebibyte_long_in_the_place_of_a_journal_is_not_read() {
+    let test = "what_is_a_tebibyte_long_in_the_place_of_a_journal_is_not_read";
+    let dir = scratch();
+    let path = file(dir.path(), "f", &old());
+    let place = beside(dir.path());
+    for (begins, exit) in [(&b"MMAPUNDO"[..], 2), (b"MMAPUNDO\x02\0\0\0\0\0\0\0", 2), (b"", 0)] {
+        put(&place, begins);
+        let made = File::options()
+            .write(true)
+            .open(&place)
+            .and_then(|file| file.set_len(1 << 40));
+        if let Err(error) = made {
+            return skip(test, &format!("a file of 1 TiB: {error}"));
+        }
+        let text = run(dir.path(), RECOVER);
+        assert!(text.ends_with(&format!("exit {exit}")), "{text}");
+        assert!(fs::read(&path).unwrap() == old());
+        // What does not begin as a journal was never one, so the file was never touched.
+        assert_eq!(place.exists(), exit != 0, "{text}");
+        let _ = fs::remove_file(&place);
+    }
 }
 
 #[test]

@@ -147,11 +147,13 @@ impl Record {
         if let Some(why) = implausible(file, len)? {
             return Ok(Found::Strange(why));
         }
-        if len < VERSION_END + TAIL || !is_sound(file, len)? {
+        // What is long and does not begin as a journal is none, whatever its checksum.
+        let long = len > SUMMED_AT_ONCE;
+        if len < VERSION_END + TAIL || long && magic != MAGIC || !is_sound(file, len)? {
             let content = match magic.as_slice() {
                 begun if begun == MAGIC => Content::Begun,
                 [] => Content::Empty,
-                [0, ..] if are_zeros(file)? => Content::Zeros,
+                [0, ..] if !long && are_zeros(file)? => Content::Zeros,
                 _ => Content::Other,
             };
             return Ok(Found::Unfinished { content });
@@ -225,7 +227,8 @@ fn are_zeros(file: &File) -> std::io::Result<bool> {
 /// As much is summed whatever it says, in bytes.
 const SUMMED_AT_ONCE: u64 = 64 << 20;
 
-/// What speaks against reading all of a long file to sum it: its beginning. A sparse one may be as long as files can be.
+/// What the beginning of a long journal says against reading all of it to sum it. A sparse one may be as long as files
+/// can be.
 fn implausible(file: &File, len: u64) -> std::io::Result<Option<&'static str>> {
     if len <= SUMMED_AT_ONCE {
         return Ok(None);
@@ -236,7 +239,7 @@ fn implausible(file: &File, len: u64) -> std::io::Result<Option<&'static str>> {
     source.read_exact(&mut head)?;
     let number = |at: usize| head[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
     if !head.starts_with(MAGIC) {
-        return Ok(Some("it is no journal of mmapctl's"));
+        return Ok(None);
     }
     if number(MAGIC.len()) != VERSION {
         return Ok(Some("another version of mmapctl wrote it"));
@@ -248,7 +251,7 @@ fn implausible(file: &File, len: u64) -> std::io::Result<Option<&'static str>> {
         source.read_exact(&mut edit)?;
         let edited = edit[8..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         bytes = bytes.saturating_add(edited);
-        if edited == 0 || 16 * index > len {
+        if edited == 0 || index > len / 16 {
             break;
         }
     }
