@@ -219,7 +219,10 @@ impl fmt::Display for Cause {
             Cause::Sys(Errno::EOPNOTSUPP) => write!(f, "the file system does not support it (EOPNOTSUPP)"),
             Cause::Sys(errno) => write!(f, "{} ({errno:?})", errno.desc()),
             Cause::Shrunk { len } => write!(f, "the file was truncated under us; it now ends at {len:#x}"),
-            Cause::Vanished => write!(f, "a page was gone for a moment, as when a file is truncated and made longer again"),
+            Cause::Vanished => write!(
+                f,
+                "a page was gone for a moment, as when a file is truncated and made longer again"
+            ),
             Cause::Bus => write!(f, "the device did not answer (SIGBUS)"),
             Cause::DeviceMemory => write!(f, "it is the memory of a device, for accesses of one width"),
             Cause::PastEnd { len } => write!(f, "the file ends at {len:#x} ({len} bytes)"),
