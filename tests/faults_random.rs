@@ -148,15 +148,24 @@ const READERS: &[&str] = &[
     "zero f -r .. --sparsify --dry-run",
 ];
 
-/// What begins or ends a process, or is glibc's before `main`: an error there is none of ours.
+/// What begins or ends a process, is glibc's before `main`, or wakes threads, which would then sleep for ever: an error
+/// there is none of ours.
 const NOT_OURS: &str =
-    "execve exit exit_group arch_prctl set_tid_address set_robust_list rseq rt_sigreturn mprotect brk";
+    "futex execve exit exit_group arch_prctl set_tid_address set_robust_list rseq rt_sigreturn mprotect brk";
 
 const ERRORS: &str = "EIO ENOSPC ENOMEM EINTR EINVAL EPERM EACCES EAGAIN ENOSYS EOPNOTSUPP EFAULT EMFILE EDQUOT";
 
 fn count(few: u64) -> u64 {
     let wish = std::env::var("MMAPCTL_FAULTS").ok();
     wish.and_then(|text| text.parse().ok()).unwrap_or(few)
+}
+
+/// The same numbers in each run, unless `MMAPCTL_FAULTS` asks for others.
+fn chance() -> Chance {
+    match std::env::var_os("MMAPCTL_FAULTS") {
+        Some(_) => Chance::new(),
+        None => Chance::seeded(0x6d6d_6170),
+    }
 }
 
 fn pick<'a>(chance: &mut Chance, words: &'a str) -> &'a str {
@@ -276,7 +285,7 @@ fn whatever_call_fails_the_exit_code_agrees_with_the_bytes() {
     if !strace_works("whatever_call_fails_the_exit_code_agrees_with_the_bytes") {
         return;
     }
-    let mut chance = Chance::new();
+    let mut chance = chance();
     let mut known = BTreeMap::new();
     for _ in 0..count(80) {
         let dir = scratch();
@@ -326,7 +335,7 @@ const SIGNALS: [i32; 14] = [
 
 #[test]
 fn a_signal_at_any_moment_leaves_the_old_bytes_or_the_new() {
-    let mut chance = Chance::new();
+    let mut chance = chance();
     for _ in 0..count(60) {
         let dir = scratch();
         let old = prepare(dir.path());

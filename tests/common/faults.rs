@@ -24,6 +24,11 @@ impl Chance {
         Chance(now.map_or(1, |now| now.as_nanos() as u64) | 1)
     }
 
+    /// The same numbers in each run.
+    pub fn seeded(seed: u64) -> Chance {
+        Chance(seed | 1)
+    }
+
     /// A number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
