@@ -185,7 +185,7 @@ fn is_json(argv: &[OsString]) -> bool {
 /// Reports a mistake on a command line that was not understood, in the form that it asks for.
 fn refuse(argv: &[OsString], told: &Told) -> Exit {
     if is_json(argv) {
-        say(&told.json(None));
+        say(&told.json(Typed::new(argv, false).verb()));
     } else {
         say(&told.text(std::io::stderr().is_terminal() && When::Auto.color(&std::io::stderr())));
     }

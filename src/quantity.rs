@@ -120,7 +120,7 @@ impl Offset {
         if at > len {
             return refuse(
                 format!("offset {} lies past the end, at {}", self.named(at.into()), extent(len)),
-                format!("write at most {len:#x}, or count back from the end: end-N"),
+                format!("the last offset there is is {len:#x}; end-N counts back from the end"),
             );
         }
         Ok(at)

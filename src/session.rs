@@ -4,12 +4,12 @@ mod beside;
 
 use crate::cli::{self, Globals};
 use crate::cmd::{Deed, Job};
-use crate::edit::{Place, distrusted, take_stdin};
+use crate::edit::{LONGEST_TEXT, Place, distrusted, take_stdin};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Region};
 use crate::report::{self, ReaderGone};
 use crate::signals;
-use anyhow::Context;
+use anyhow::{Context, bail};
 pub(crate) use beside::{Beside, memfd_path};
 use clap::{Args, FromArgMatches};
 use std::ffi::{OsStr, OsString};
@@ -75,9 +75,6 @@ enum What {
     Fork(Box<What>),
 }
 
-/// The most that is read ahead of a script, in bytes: a device may have no end.
-const MOST_SCRIPT: u64 = 64 << 20;
-
 impl Script {
     /// Whether there is any verb.
     pub(crate) fn is_empty(&self) -> bool {
@@ -111,9 +108,9 @@ impl Script {
         if let Some(path) = &self.script {
             let failed = || Failure::trouble("cannot read it").tip("-c - reads the verbs from stdin");
             let mut text = Vec::new();
-            let read = File::open(path).and_then(|file| file.take(MOST_SCRIPT + 1).read_to_end(&mut text));
+            let read = File::open(path).and_then(|file| file.take(LONGEST_TEXT + 1).read_to_end(&mut text));
             read.or_fail(failed).in_file(path)?;
-            if text.len() as u64 > MOST_SCRIPT {
+            if text.len() as u64 > LONGEST_TEXT {
                 let failure = Failure::trouble("there are more than 64 MiB of verbs in it");
                 return Err(failure.tip("-c - runs them from stdin as they come")).in_file(path);
             }
@@ -163,8 +160,9 @@ impl Session {
                     }
                 }
                 Part::Stdin => {
-                    for (number, line) in (1..).zip(std::io::stdin().lock().split(b'\n')) {
-                        let line = line.context("cannot read stdin")?;
+                    let mut stdin = std::io::stdin().lock();
+                    for number in 1.. {
+                        let Some(line) = next_line(&mut stdin)? else { break };
                         let origin = format!("stdin: line {number}");
                         let code = match self.reader.read(OsStr::from_bytes(&line), &origin) {
                             Ok(None) => 0,
@@ -284,6 +282,17 @@ impl What {
                 Ok(mapping::in_child(child)?)
             }
         }
+    }
+}
+
+/// The next line of the verbs on stdin, if there is one.
+fn next_line(stdin: &mut impl BufRead) -> anyhow::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let read = stdin.take(LONGEST_TEXT + 1).read_until(b'\n', &mut line);
+    match read.context("cannot read stdin")? as u64 {
+        0 => Ok(None),
+        read if read > LONGEST_TEXT => bail!("a line on stdin is longer than 64 MiB"),
+        _ => Ok(Some(line)),
     }
 }
 

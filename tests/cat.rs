@@ -237,7 +237,7 @@ fn an_offset_past_the_end_is_refused_even_for_reading() {
     assert_eq!(
         refused(dir.path(), "cat f -o 11", b""),
         "! error: f: offset 0xb lies past the end, at 0xa (10 bytes)\n\
-         !   tip: write at most 0xa, or count back from the end: end-N\n\
+         !   tip: the last offset there is is 0xa; end-N counts back from the end\n\
          exit 2"
     );
     for line in [

@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -101,6 +102,13 @@ fn a_command_s_exit_code_is_ours() {
         );
         assert!(!told(&output).contains("os error"), "{}", told(&output));
     }
+    // A folder in PATH that may not be searched has no say, as in a shell.
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    let mut command = mmapctl(dir.path(), &["map", "f", "--", "no-such-command-anywhere"]);
+    let output = command.env("PATH", &closed).output().unwrap();
+    assert_eq!(output.status.code(), Some(127), "{}", told(&output));
 }
 
 #[test]

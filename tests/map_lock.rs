@@ -121,8 +121,12 @@ impl Group {
             ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
             ("/sys/fs/cgroup", "memory.max"),
         ] {
-            let group = Group(Path::new(root).join(&name));
-            if fs::create_dir(&group.0).is_ok() && fs::write(group.0.join(file), limit.to_string()).is_ok() {
+            let folder = Path::new(root).join(&name);
+            if fs::create_dir(&folder).is_err() {
+                continue;
+            }
+            let group = Group(folder);
+            if fs::write(group.0.join(file), limit.to_string()).is_ok() {
                 return Some(group);
             }
         }

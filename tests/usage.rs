@@ -34,6 +34,13 @@ fn a_place_or_a_length_without_its_option_is_recognised() {
         ("cat f f", "cat takes one FILE"),
         ("remap f 1M", "write --size 1M"),
         ("remap f +4K", "write --size +4K"),
+        ("remap f -4K", "write --size -4K"),
+        ("cat f -16", "write --offset -16 --length 16"),
+        ("patch f 0x40=dead", "write --edit '0x40: dead'"),
+        ("patch f 0x40:dead", "write --edit '0x40: dead'"),
+        ("patch f -o 0 --insert 90", "see 'mmapctl patch --help'"),
+        ("patch f --undo no/u -o 0 00", "make its folder first: 'mkdir -p no'"),
+        ("map no/x", "there is no folder no; 'ls .' shows what is there"),
         (
             "sync 0x40",
             "write --offset 0x40; if it is how many bytes, --length 0x40",
@@ -187,4 +194,29 @@ fn names_between_nuls_are_recognised_without_0() {
         let text = common::refused(dir.path(), "map --files-from -", input);
         assert!(text.contains("add -0"), "{text}");
     }
+}
+
+#[test]
+fn what_has_no_end_is_not_read_to_its_end() {
+    let dir = fixture();
+    file(dir.path(), "long", &[b'x'; 4097]);
+    for (line, words) in [
+        ("patch f --script /dev/zero", "a line is longer than 64 MiB"),
+        (
+            "patch f --script /dev/zero --format xxd",
+            "a line is longer than 64 MiB",
+        ),
+        ("map f --script /dev/zero", "more than 64 MiB of verbs"),
+        ("remap f --order @/dev/zero --to out", "more than 64 MiB"),
+        ("map --files-from /dev/zero", "longer than 4096 bytes"),
+        ("map --files-from long", "longer than 4096 bytes"),
+    ] {
+        says(dir.path(), line, &[words]);
+    }
+    let endless = vec![b' '; (64 << 20) + 2];
+    let text = run_with(dir.path(), "map f -c -", &endless);
+    assert!(
+        text.contains("a line on stdin is longer than 64 MiB") && text.ends_with("exit 2"),
+        "{text}"
+    );
 }

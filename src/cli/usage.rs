@@ -86,7 +86,8 @@ impl Typed {
         (is_number && !placed).then(|| format!("if it is the place to write to, write --offset {value}"))
     }
 
-    fn verb(&self) -> Option<&str> {
+    /// The verb, as it was typed.
+    pub(super) fn verb(&self) -> Option<&str> {
         let words = self.words.iter().skip(usize::from(!self.in_session));
         words.map(String::as_str).find(|word| Verb::has_subcommand(word))
     }
@@ -130,6 +131,12 @@ impl Typed {
     fn unknown_option(&self, word: &str, error: &clap::Error) -> String {
         let verb = self.verb().unwrap_or_default();
         let name = word.split('=').next().unwrap_or(word);
+        // clap names the first letter of what it takes for a cluster of options.
+        let typed = self.words.iter().find(|typed| typed.starts_with(word));
+        let is_number = word[1..].starts_with(|c: char| c.is_ascii_digit());
+        if let Some(number) = typed.filter(|_| is_number) {
+            return self.extra_word(number);
+        }
         let fits = |(names, verbs, ..): &&(&str, &str, &str, Takes)| {
             let of_verb = *verbs == "*" && verb != "remap" || verbs.split(' ').any(|name| name == verb);
             of_verb && names.split(' ').any(|known| known == name)
@@ -145,8 +152,9 @@ impl Typed {
             };
             return format!("{instead}{example}; {}", self.help());
         }
-        // Of what looks alike, help is never meant.
-        match suggested(error, ContextKind::SuggestedArg).filter(|option| !NEVER_GUESSED.contains(&option.as_str())) {
+        let first = |option: &str| option.trim_start_matches('-').chars().next();
+        let alike = |option: &String| first(option) == first(word) && !NEVER_GUESSED.contains(&option.as_str());
+        match suggested(error, ContextKind::SuggestedArg).filter(alike) {
             Some(option) => format!("did you mean {option}? {}", capital(&self.help())),
             None => self.help(),
         }

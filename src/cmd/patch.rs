@@ -348,7 +348,13 @@ fn save_undo(
             "nothing was written: cannot make the undo script '{}'",
             report::shown(path)
         );
-        Failure::trouble(message).tip("--undo takes a file that is not there yet")
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        Failure::trouble(message).tip(match folder {
+            Some(folder) => format!("make its folder first: 'mkdir -p {}'", quoted(folder)),
+            None => "--undo takes a file that is not there yet".to_string(),
+        })
     })
 }
 

@@ -1,5 +1,6 @@
 //! A script in blocks of whole lines; in a long one, a second thread reads ahead.
 
+use super::LONGEST_TEXT;
 use super::plain::Plain;
 use crate::signals;
 use std::io::{self, Read};
@@ -144,6 +145,17 @@ fn send_all(mut cutter: Cutter, send: &SyncSender<io::Result<Block>>, spare: &Re
     }
 }
 
+/// Refuses a line that has no end after `len` bytes.
+pub(super) fn check_line(len: usize) -> io::Result<()> {
+    match len as u64 > LONGEST_TEXT {
+        true => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a line is longer than 64 MiB",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Cuts at the ends of lines.
 struct Cutter {
     source: Box<dyn Read + Send>,
@@ -161,6 +173,7 @@ impl Cutter {
         text.reserve(self.size);
         block.is_read = false;
         while !self.ended {
+            check_line(text.len())?;
             let before = text.len();
             let mut part = self.source.by_ref().take(self.size as u64);
             self.ended = part.read_to_end(text)? < self.size;

@@ -31,3 +31,7 @@ pub use undo::{Before, or_put_back};
 pub use value::{Masked, Value, pattern, take_stdin};
 pub use write::{ScriptWriter, each_edit, write_undo};
 pub use xxd::read_xxd;
+
+/// The longest line of a script, and the longest list or text that is read whole, in bytes: what is longer is a device
+/// without an end, or a mistake.
+pub const LONGEST_TEXT: u64 = 64 << 20;

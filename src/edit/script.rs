@@ -1,6 +1,6 @@
 //! Edit scripts, as mmapctl-patch-script(5) describes them: read a line at a time into a [`Builder`].
 
-use super::blocks::{BLOCK, Block, Blocks};
+use super::blocks::{BLOCK, Block, Blocks, check_line};
 use super::builder::{Builder, Source};
 use super::plain::Plain;
 use super::plan::Origin;
@@ -25,7 +25,7 @@ fn read_blocks(mut blocks: Blocks, builder: &mut Builder) -> anyhow::Result<()> 
     // How many lines have been read.
     let mut lines = 0;
     let mut block = Block::default();
-    while blocks.next(&mut block).context("cannot read the script")? {
+    while blocks.next(&mut block).or_fail(unreadable)? {
         // The first block begins with the version.
         let plain = block.is_read || (lines > 0 && block.plain.read(&block.text));
         if plain && builder.add_plain(&block.plain, lines)? {
@@ -35,6 +35,10 @@ fn read_blocks(mut blocks: Blocks, builder: &mut Builder) -> anyhow::Result<()> 
         }
     }
     Ok(())
+}
+
+fn unreadable() -> Failure {
+    Failure::trouble("cannot read the script").tip("a script has one edit a line, such as '0x40: 7405 -> 9090'")
 }
 
 /// Reads the lines of `text` one by one, before which there were `before`; gives how many there are with them.
@@ -83,7 +87,7 @@ pub(super) fn each_line(
     // The beginning of a line whose end has not been read yet.
     let mut partial: Vec<u8> = Vec::new();
     loop {
-        let buffer = source.fill_buf().context("cannot read the script")?;
+        let buffer = source.fill_buf().or_fail(unreadable)?;
         let len = buffer.len();
         let mut rest = buffer;
         while let Some(end) = memchr::memchr(b'\n', rest) {
@@ -99,6 +103,7 @@ pub(super) fn each_line(
             rest = &rest[end + 1..];
         }
         partial.extend_from_slice(rest);
+        check_line(partial.len()).or_fail(unreadable)?;
         if len == 0 {
             break;
         }

@@ -3,7 +3,7 @@
 use super::number::Number;
 use super::spool::Spool;
 use crate::exit::{Failure, Layer};
-use crate::quantity::{Qty, Range, Refusal};
+use crate::quantity::{Offset, Qty, Range, Refusal};
 use anyhow::Context;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -66,6 +66,17 @@ impl Value {
                 b"-" => Ok(Value::Stdin),
                 path => Ok(Value::File(OsStr::from_bytes(path).into())),
             };
+        }
+        let place = bytes.iter().position(|byte| b"=:".contains(byte)).filter(|end| {
+            let place = std::str::from_utf8(&bytes[..*end]);
+            place.is_ok_and(|place| place.parse::<Offset>().is_ok())
+        });
+        if let Some(end) = place {
+            let text = argument.to_string_lossy();
+            return refuse(
+                format!("'{text}' is a place and a value in one"),
+                format!("write --edit '{}: {}'", &text[..end], &text[end + 1..]),
+            );
         }
         let Some(colon) = bytes.iter().position(|byte| *byte == b':') else {
             return bare_hex(&argument.to_string_lossy());
@@ -164,7 +175,8 @@ pub(super) fn refuse<T>(message: impl Into<String>, tip: impl Into<String>) -> R
 
 /// Hex without `hex:` in front, where a wrong guess would be a wrong byte.
 fn bare_hex(text: &str) -> Result<Value, Refusal> {
-    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+    let prefixed = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    if let Some(digits) = prefixed.filter(|digits| digits.chars().all(|c| c.is_ascii_hexdigit() || c == '_')) {
         let even = if digits.len() % 2 == 1 { "0" } else { "" };
         return refuse(
             format!("'{text}' is a number, and its byte order is not said"),

@@ -12,8 +12,10 @@ pub(super) fn of(cause: &Cause, path: Option<&Path>) -> Option<String> {
     let tip = match cause {
         Cause::Sys(Errno::ENOENT) => {
             let folder = path.and_then(there).unwrap_or(Path::new("."));
+            let parent = path.and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty());
+            let missing = parent.filter(|parent| *parent != folder).map(|parent| format!("there is no folder {}; ", quoted(parent)));
             let meant = path.and_then(Path::to_str).and_then(meant_by);
-            meant.unwrap_or_else(|| format!("'ls {}' shows what is there; no verb makes a new file", quoted(folder)))
+            meant.unwrap_or_else(|| format!("{}'ls {}' shows what is there; no verb makes a new file", missing.unwrap_or_default(), quoted(folder)))
         }
         Cause::Sys(Errno::ENOTDIR) => {
             let part = path.and_then(there).map_or(file, quoted);

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Programs that a tip may name besides mmapctl. They look, wait or set a limit, and take no file away.
-const HARMLESS: [&str; 25] = [
+const HARMLESS: [&str; 26] = [
     "cat", "chmod", "cmp", "command", "cp", "df", "dmesg", "echo", "findmnt", "fuser", "grep", "ls", "lsattr", "lsblk",
-    "blockdev", "lslocks", "namei", "socat", "stat", "sysctl", "ulimit", "find", "id", "remap", "map",
+    "blockdev", "lslocks", "mkdir", "namei", "socat", "stat", "sysctl", "ulimit", "find", "id", "remap", "map",
 ];
 
 /// Words of commands that take bytes away.

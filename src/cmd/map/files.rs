@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::hash::{BuildHasherDefault, DefaultHasher};
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -54,6 +54,10 @@ pub(super) struct Files {
 fn glob() -> impl TypedValueParser<Value = Glob> {
     OsStringValueParser::new().try_map(|text| -> Result<Glob, Refusal> { Glob::read(text) })
 }
+
+/// The longest name in a list, in bytes, with its end: PATH_MAX. What is longer cannot be opened, and a device has no
+/// end at all.
+const LONGEST_PATH: u64 = 4096;
 
 /// The end of a recovery journal's name.
 const JOURNAL: &[u8] = b".mmapctl-undo";
@@ -196,8 +200,14 @@ impl Walk<'_> {
         loop {
             name.clear();
             let failed = || Failure::trouble("cannot read the list of files");
-            if reader.read_until(end, &mut name).or_fail(failed).in_file(list)? == 0 {
-                return Ok(());
+            let read = reader.by_ref().take(LONGEST_PATH + 1).read_until(end, &mut name);
+            match read.or_fail(failed).in_file(list)? as u64 {
+                0 => return Ok(()),
+                read if read > LONGEST_PATH => {
+                    let failure = Failure::trouble(format!("a name in it is longer than {LONGEST_PATH} bytes"));
+                    return Err(failure.tip("--files-from takes a list with one name a line")).in_file(list);
+                }
+                _ => {}
             }
             if name.last() == Some(&end) {
                 name.pop();

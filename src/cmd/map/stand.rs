@@ -8,7 +8,7 @@ use crate::session::Beside;
 use crate::signals::Signals;
 use anyhow::Context;
 use nix::sys::signal::Signal;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::linux::net::SocketAddrExt;
@@ -84,7 +84,7 @@ impl Stand {
             Ok(child) => child.wait_with(signals),
             Err(error) => {
                 // The codes that env(1) and the shells give.
-                let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
+                let code = if is_missing(&error, &self.command[0]) { 127 } else { 126 };
                 let command = Path::new(&self.command[0]);
                 let (name, typed) = (report::shown(command), quoted(command));
                 let tip = match code {
@@ -101,11 +101,25 @@ impl Stand {
     }
 }
 
+/// Whether there is no such program: execvp(3) says EACCES for it, too, where a folder in PATH may not be searched.
+fn is_missing(error: &std::io::Error, command: &OsStr) -> bool {
+    let in_path = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join(command).exists())
+    };
+    match error.kind() {
+        ErrorKind::NotFound => true,
+        ErrorKind::PermissionDenied => !command.as_bytes().contains(&b'/') && !in_path(),
+        _ => false,
+    }
+}
+
 /// A line to a descriptor that the caller has opened for us, as s6 and its kind read it.
 fn tell_fd(fd: i32) -> anyhow::Result<()> {
     let failed = || {
-        Failure::trouble(format!("cannot write to the file descriptor {fd} of --ready-fd"))
-            .tip("open it in the shell that starts mmapctl: 'mmapctl map FILE --hold --ready-fd 3 3>&1'")
+        Failure::trouble(format!("cannot write to the file descriptor {fd} of --ready-fd")).tip(format!(
+            "open it in the shell that starts mmapctl: put {fd}>&1, or {fd}>PATH, after the command"
+        ))
     };
     // Opened anew, because a descriptor of unknown origin is nobody's to own; but with no right that it has not.
     if !may_write(fd) {

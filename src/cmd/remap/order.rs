@@ -6,12 +6,14 @@
 //! UNITS = NUM | [NUM] ".." [NUM] | [NUM] "..+" NUM        half-open, as every RANGE; NUM as in quantity.rs
 //! ```
 
+use crate::edit::{LONGEST_TEXT, take_stdin};
 use crate::exit::{Failure, Layer};
 use crate::mapping::Run;
 use crate::quantity::{Refusal, number};
 use crate::report::{plural, shown};
 use anyhow::Context;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -126,12 +128,17 @@ impl Order {
 
 /// The text of a list's file, or of stdin.
 fn read(path: &Path) -> anyhow::Result<String> {
-    let mut bytes = Vec::new();
-    if path == "-" {
-        crate::edit::take_stdin()?;
-        std::io::stdin().lock().read_to_end(&mut bytes)?;
+    let source: Box<dyn Read> = if path == "-" {
+        take_stdin()?;
+        Box::new(std::io::stdin())
     } else {
-        bytes = std::fs::read(path)?;
+        Box::new(File::open(path)?)
+    };
+    let mut bytes = Vec::new();
+    source.take(LONGEST_TEXT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST_TEXT {
+        let failure = Failure::trouble("there are more than 64 MiB in it");
+        return Err(failure.tip("ranges such as 0..2,5*4 are shorter").into());
     }
     String::from_utf8(bytes).or_fail(|| Failure::trouble("it is not text").tip(TIP))
 }
