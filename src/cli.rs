@@ -222,13 +222,13 @@ fn refusal_of(error: &clap::Error, typed: &Typed) -> Option<(String, Option<Stri
         }
         _ => refusal.message.clone(),
     };
-    let place = match error.get(ContextKind::InvalidValue) {
-        Some(ContextValue::String(value)) => typed.place_for(value),
+    let instead = match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) => typed.instead_of(value),
         _ => None,
     };
-    let said = Some(refusal.tip.clone()).filter(|tip| !tip.is_empty());
-    let tips: Vec<String> = place.into_iter().chain(said).collect();
-    Some((message, Some(tips.join("; ")).filter(|tip| !tip.is_empty())))
+    // What makes a value of something else is no help.
+    let tip = instead.unwrap_or_else(|| refusal.tip.clone());
+    Some((message, Some(tip).filter(|tip| !tip.is_empty())))
 }
 
 fn first_paragraph(error: &clap::Error) -> String {

@@ -17,7 +17,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::stat::Mode;
 use std::ffi::{c_char, c_int};
 use std::io::Write;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{BorrowedFd, IntoRawFd};
 
 #[global_allocator]
 static ALLOCATOR: allocator::Allocator = allocator::Allocator;
@@ -39,6 +39,8 @@ extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
     // SAFETY: it gets the number of a signal that has come, and touches no memory of ours.
     mmapctl::signals::raise_unnamed_by(|signal| _ = unsafe { libc::raise(signal) });
+    // SAFETY: the caller has opened it, and it is open until the one who borrows it closes it.
+    mmapctl::inherited::borrow_by(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
     // glibc hands the arguments to whoever wants them before main; Rust's library does.
     let code = mmapctl::cli::run(std::env::args_os());
     // What must be heard was written where a failure is noticed.

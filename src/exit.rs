@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use tip::quoted;
+pub use tip::{FILE, quoted};
 
 /// What the exit code says: above all, whether the file changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -264,9 +264,9 @@ impl Told {
         } else {
             ("", "", "")
         };
-        let mut text = format!("{red}error:{plain} {}\n", self.message);
+        let mut text = format!("{red}error:{plain} {}\n", harmless(&self.message));
         if let Some(tip) = &self.tip {
-            text += &format!("  {green}tip:{plain} {tip}\n");
+            text += &format!("  {green}tip:{plain} {}\n", harmless(tip));
         }
         text
     }
@@ -289,6 +289,15 @@ impl Told {
         }
         format!("{object}\n")
     }
+}
+
+/// A text without characters that control a terminal: it may quote a script, which comes from anywhere.
+fn harmless(text: &str) -> String {
+    let escape = |c: char| match c {
+        c if c.is_control() && c != '\n' => c.escape_debug().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 /// Each layer of the chain adds one fact; the outermost comes first.

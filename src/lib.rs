@@ -19,6 +19,7 @@
 //! | [`dump`] | bytes as text, a file a format |
 //! | [`quantity`] | numbers, offsets, ranges and sizes, as users write them |
 //! | [`report`], [`progress`], [`exit`] | what is said: results, waiting, errors |
+//! | [`inherited`] | descriptors that the caller has opened |
 //! | [`signals`] | Ctrl-C, held back until the work is at a safe place |
 //!
 //! The binary is `main.rs`, which glibc enters by `entry.rs`. The one arrow back is [`mapping::Step`], which serves progress, Ctrl-C and fault tests alike.
@@ -30,6 +31,7 @@ pub mod cmd;
 pub mod dump;
 pub mod edit;
 pub mod exit;
+pub mod inherited;
 pub mod mapping;
 pub mod memory;
 pub mod progress;

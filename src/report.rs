@@ -6,9 +6,11 @@ mod object;
 use crate::cli::Globals;
 use crate::exit::{Exit, Failure, Layer, quoted};
 use crate::mapping::{Backing, Region, Span};
+use crate::signals;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{FileStat, fstat};
 use nix::unistd::{Whence, lseek64};
@@ -27,6 +29,9 @@ const ROOM: &str = "make room where stdout goes, or leave the report out with --
 const OPEN: &str =
     "stdout is not open for writing: send the report somewhere, as with '>/dev/null', or leave it out with --quiet";
 
+/// How often somebody who waits for room in stdout looks whether to stop, in milliseconds.
+const LOOK: u16 = 100;
+
 /// How much of a [`Stream`] is gathered before it is written out, in bytes.
 const STREAMED: usize = 256 << 10;
 
@@ -42,6 +47,8 @@ pub struct Report {
     changed: bool,
     /// The file that `changed` is about; `None` for memory, which goes with the process.
     stored_in: Option<PathBuf>,
+    /// A new file that was made.
+    made: Option<PathBuf>,
 }
 
 impl Report {
@@ -60,6 +67,15 @@ impl Report {
             text: String::new(),
             changed,
             stored_in: path.map(Path::to_path_buf),
+            made: None,
+        }
+    }
+
+    /// The verb has made this file.
+    pub fn made(self, path: &Path) -> Report {
+        Report {
+            made: Some(path.to_path_buf()),
+            ..self
         }
     }
 
@@ -68,7 +84,7 @@ impl Report {
     pub fn stored_in(self, region: &Region) -> Report {
         let dropped = region.backing().privileges_dropped();
         let kinds = [
-            (dropped.set_id, "set-id", "set-ID bits"),
+            (dropped.set_id || dropped.set_gid_mark, "set-id", "set-ID bits"),
             (dropped.capabilities, "capabilities", "file capabilities"),
         ];
         let dropped = kinds.iter().filter(|(is_dropped, ..)| *is_dropped);
@@ -123,6 +139,16 @@ impl Report {
         };
         let unprinted = |error: anyhow::Error| {
             let room = if is_closed(&error) { OPEN } else { ROOM };
+            if let Some(path) = &self.made {
+                let failure = || {
+                    Failure::new(
+                        Exit::NotDurable,
+                        format!("the report is lost, and '{}' was written", shown(path)),
+                    )
+                    .tip("it is done, so do not run it again")
+                };
+                return Err(error).or_fail(failure);
+            }
             let (exit, what, tip) = match (self.changed, &self.stored_in) {
                 (true, Some(path)) => {
                     let tip = format!(
@@ -317,7 +343,19 @@ pub fn out(bytes: &[u8]) -> anyhow::Result<()> {
     let stdout = raw_stdout();
     let mut rest = bytes;
     while !rest.is_empty() {
-        match nix::unistd::write(&stdout, rest) {
+        let mut piece = rest;
+        if signals::are_awaited() {
+            // As much as a pipe with room takes without a wait, in which no signal would be heard.
+            piece = &rest[..rest.len().min(libc::PIPE_BUF)];
+            let mut room = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+            if poll(&mut room, LOOK) == Ok(0) {
+                if signals::is_asked_to_stop() {
+                    return Err(ReaderGone.into());
+                }
+                continue;
+            }
+        }
+        match nix::unistd::write(&stdout, piece) {
             Ok(count) => rest = &rest[count..],
             Err(Errno::EPIPE) => return Err(ReaderGone.into()),
             Err(Errno::EINTR) => {}

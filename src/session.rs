@@ -3,7 +3,7 @@
 mod beside;
 
 use crate::cli::{self, Globals};
-use crate::cmd::{Deed, Job};
+use crate::cmd::{Deed, Job, waits_for_recovery};
 use crate::edit::{LONGEST_TEXT, Place, distrusted, take_stdin};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Region};
@@ -143,11 +143,15 @@ impl Session {
     ///
     /// # Errors
     /// stdin that cannot be read, and [`ReaderGone`].
-    pub(crate) fn run(&mut self, region: &mut Region, job: Job<'_>) -> anyhow::Result<u8> {
+    pub(crate) fn run(&mut self, region: &mut Region, job: Job<'_>, ignores_journal: bool) -> anyhow::Result<u8> {
         let mut first = 0;
         let parts = std::mem::take(&mut self.parts);
         let from_stdin = parts.iter().any(|part| matches!(part, Part::Stdin));
-        let surroundings = Surroundings { job, from_stdin };
+        let surroundings = Surroundings {
+            job,
+            from_stdin,
+            ignores_journal,
+        };
         for part in &parts {
             match part {
                 Part::Steps(steps) => {
@@ -187,6 +191,8 @@ struct Surroundings<'a> {
     job: Job<'a>,
     /// The verbs come from stdin, which a command must not read away.
     from_stdin: bool,
+    /// The user wants to see the file as it is, also half-patched.
+    ignores_journal: bool,
 }
 
 impl Step {
@@ -245,7 +251,14 @@ impl What {
                     );
                     return Err(failure.tip("another one was renamed to it, or it was deleted; begin a new session for the one that is there").into());
                 }
-                deed.apply(region, job)?;
+                if let Deed::Sync(_) = deed {
+                    deed.apply(region, job)?;
+                    // What is durable now is half a patch.
+                    unless_cut_short(region, surroundings, Exit::InDoubt)?;
+                } else {
+                    unless_cut_short(region, surroundings, Exit::Trouble)?;
+                    deed.apply(region, job)?;
+                }
                 Ok(Exit::Done as u8)
             }
             What::Shell(line) => {
@@ -256,7 +269,7 @@ impl What {
                     .and_then(|child| child.wait());
                 if lent {
                     region.take_lock_back()?;
-                    unless_cut_short(region)?;
+                    unless_cut_short(region, surroundings, Exit::Trouble)?;
                 }
                 let code = ended?;
                 if code != 0 {
@@ -296,21 +309,38 @@ fn next_line(stdin: &mut impl BufRead) -> anyhow::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Refuses a file that an atomic patch of another process has left half-written.
-fn unless_cut_short(region: &Region) -> anyhow::Result<()> {
-    // Under our lock nobody is at work on it any more.
-    match Place::beside(region.backing())? {
-        Some(place) if place.is_taken()? => {
-            let message = format!(
-                "an atomic patch was cut short, and left '{}'",
-                report::shown(place.path())
-            );
-            let tip = "begin anew: a session that stores puts the file back first";
-            let failure = distrusted(&place, region.backing());
-            Err(failure.unwrap_or_else(|| Failure::trouble(message).tip(tip)).into())
-        }
-        _ => Ok(()),
+/// The recovery journal of an atomic patch that was cut short during the session: in a child, in a command, in another
+/// process, or in a verb before, which ended with 4.
+fn cut_short(region: &Region, surroundings: Surroundings<'_>) -> anyhow::Result<Option<Place>> {
+    let (backing, named) = (region.backing(), surroundings.job.journal);
+    if !backing.holds_lock() {
+        return match surroundings.ignores_journal {
+            true => Ok(None),
+            false => waits_for_recovery(backing, named),
+        };
     }
+    // Under our lock nobody is at work on the file.
+    for place in [Place::beside(backing)?, named.map(Place::at)].into_iter().flatten() {
+        if place.is_taken()? {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses a file that is half-written.
+fn unless_cut_short(region: &Region, surroundings: Surroundings<'_>, exit: Exit) -> anyhow::Result<()> {
+    let Some(place) = cut_short(region, surroundings)? else {
+        return Ok(());
+    };
+    let path = report::shown(place.path());
+    let failure = distrusted(&place, region.backing()).unwrap_or_else(|| {
+        Failure::trouble(format!(
+            "recovery needed: an atomic patch was cut short, and left '{path}'"
+        ))
+        .tip("begin anew: a session that stores puts the file back first")
+    });
+    Err(failure.ending_in(exit).into())
 }
 
 fn told(error: anyhow::Error, origin: &str, verb: &str, job: Job<'_>) -> u8 {

@@ -6,6 +6,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The signals that ask a process to stop.
@@ -33,6 +34,9 @@ static INHERITED: OnceLock<SigSet> = OnceLock::new();
 /// raise(3) for the signals that [`Signal`] has no name for, see [`raise_unnamed_by`].
 static RAISE: OnceLock<fn(i32)> = OnceLock::new();
 
+/// Somebody waits for the signals that ask a process to stop, see [`Signals::hold`].
+static AWAITED: AtomicBool = AtomicBool::new(false);
+
 /// Signals that are blocked from when this is made and read here instead.
 #[derive(Debug)]
 pub struct Signals {
@@ -44,6 +48,7 @@ impl Signals {
     pub fn hold(also: &[Signal]) -> anyhow::Result<Signals> {
         let mut set: SigSet = STOPPING.into_iter().collect();
         set.extend(also.iter().copied());
+        AWAITED.store(true, Ordering::Relaxed);
         Signals::hold_set(&set)
     }
 
@@ -94,6 +99,19 @@ impl Signals {
             let _ = poll(&mut [PollFd::new(self.queue.as_fd(), PollFlags::POLLIN)], timeout);
         }
     }
+}
+
+/// Whether the signals that ask a process to stop are waited for, and so do not end it while it writes.
+pub fn are_awaited() -> bool {
+    AWAITED.load(Ordering::Relaxed)
+}
+
+/// Whether one of them has come and nobody has read it yet.
+pub fn is_asked_to_stop() -> bool {
+    let has_come = |signal: &Signal| is_in("ShdPnd:", *signal as i32) || is_in("SigPnd:", *signal as i32);
+    STOPPING
+        .iter()
+        .any(|signal| has_come(signal) && !is_ignored(*signal as i32))
 }
 
 /// Runs `work`, and lets through afterwards what it holds back and did not before: for one of several that share a
@@ -164,11 +182,14 @@ pub fn die_of(signal: i32) {
 }
 
 fn is_ignored(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(0);
     // SIGCHLD is "ignored" by default and wanted all the same.
-    signal != Signal::SIGCHLD as i32 && mask >> (signal - 1) & 1 == 1
+    signal != Signal::SIGCHLD as i32 && is_in("SigIgn:", signal)
+}
+
+/// Whether a signal is in one of the masks of proc_pid_status(5).
+fn is_in(mask: &str, signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix(mask));
+    let mask = mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    mask.unwrap_or(0) >> (signal - 1) & 1 == 1
 }

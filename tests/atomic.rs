@@ -446,7 +446,7 @@ fn a_device_is_patched_atomically_with_a_named_journal_and_known_again_by_its_by
         let line = line.replace("aa:8", "bb:8");
         let output = straced(
             dir.path(),
-            &["-e", "inject=msync:signal=KILL:when=1"],
+            &["-e", "inject=msync:signal=KILL:when=2"],
             &format!("{line} --atomic --journal j"),
         );
         assert_eq!(code(&output), 128 + 9);
@@ -511,7 +511,7 @@ fn the_journal_of_a_symlinks_target_is_beside_the_target() {
     assert!(run(dir.path(), "patch link --script /dev/null").contains(NOTE));
     assert!(fs::read(&path).unwrap() == old() && !beside(&deep).exists());
     if strace_works(test) {
-        let kill = ["-e", "inject=msync:signal=KILL:when=1"];
+        let kill = ["-e", "inject=msync:signal=KILL:when=2"];
         assert_eq!(
             code(&straced(dir.path(), &kill, "patch link --atomic -o 0 dead")),
             128 + 9
@@ -548,6 +548,16 @@ fn while_an_atomic_patch_is_at_work_readers_read_and_afterwards_they_refuse() {
     let path = torn(dir.path());
     let holder = File::options().write(true).open(&path).unwrap();
     holder.lock().unwrap();
+    // A patch marks its journal so.
+    let journal = File::open(beside(dir.path())).unwrap();
+    let mark = nix::libc::flock {
+        l_type: nix::libc::F_RDLCK as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    nix::fcntl::fcntl(&journal, nix::fcntl::FcntlArg::F_OFD_SETLK(&mark)).unwrap();
     for line in ["cat f -n 1 -x", "map f", "sync f"] {
         let text = run(dir.path(), line);
         assert!(text.ends_with("exit 0"), "{line}: {text}");
@@ -557,6 +567,7 @@ fn while_an_atomic_patch_is_at_work_readers_read_and_afterwards_they_refuse() {
     let text = refused(dir.path(), &format!("{RECOVER} --lock-timeout 50ms"), b"");
     assert!(text.contains("lock"), "{text}");
     holder.unlock().unwrap();
+    drop(journal);
     assert!(refused(dir.path(), "cat f", b"").contains("recovery needed"));
 }
 

@@ -237,7 +237,7 @@ fn a_patch_that_was_put_back_is_2_even_if_the_journals_removal_cannot_be_proven(
     file(dir.path(), "f", &old());
     let options = [
         "-e",
-        "inject=msync:error=EIO:when=1",
+        "inject=msync:error=EIO:when=2",
         "-e",
         "inject=fsync:error=EIO:when=3",
     ];

@@ -390,6 +390,24 @@ fn a_watch_marks_the_rows_that_have_changed_until_ctrl_c() {
 }
 
 #[test]
+fn a_watch_ends_although_its_reader_does_not_read() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(1 << 20));
+    for args in [&["cat", "f", "--watch=10ms"], &["map", "f", "--watch=10ms"]] {
+        let mut child = spawnable(dir.path(), args).stdout(Stdio::piped()).spawn().unwrap();
+        if args[0] == "cat" {
+            // In write(2), or about to.
+            assert!(eventually(|| common::sleeps(child.id())));
+        }
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+        assert!(eventually(|| child.try_wait().unwrap().is_some()));
+        let status = child.wait().unwrap();
+        // It may have been too early to be waited for.
+        assert!(status.code() == Some(0) || status.code().is_none(), "{status}");
+    }
+}
+
+#[test]
 fn a_coloured_watch_marks_the_bytes_themselves() {
     let dir = scratch();
     let path = file(dir.path(), "f", b"abcd");

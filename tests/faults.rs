@@ -404,7 +404,8 @@ fn a_signal_at_any_moment_leaves_the_file_wholly_old_or_wholly_new() {
     let line = format!("patch f -o 4096 fill:77:{LARGE}");
     let path = file(dir.path(), "f", &vec![0x11; LARGE as usize + 8192]);
     let begin = Instant::now();
-    assert_eq!(code(&spawnable(dir.path(), &words(&line)).output().unwrap()), 0);
+    let output = spawnable(dir.path(), &words(&line)).output().unwrap();
+    assert_eq!(code(&output), 0, "{}", common::told(&output));
     let usual = begin.elapsed();
     use Signal::{SIGALRM, SIGINT, SIGTERM, SIGUSR1, SIGXCPU};
     let kinds = [SIGINT, SIGTERM, SIGXCPU, SIGALRM, SIGUSR1];

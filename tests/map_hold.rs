@@ -105,7 +105,7 @@ fn a_command_s_exit_code_is_ours() {
     // A folder in PATH that may not be searched has no say, as in a shell.
     let closed = dir.path().join("closed");
     fs::create_dir(&closed).unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     let mut command = mmapctl(dir.path(), &["map", "f", "--", "no-such-command-anywhere"]);
     let output = command.env("PATH", &closed).output().unwrap();
     assert_eq!(output.status.code(), Some(127), "{}", told(&output));
@@ -216,8 +216,10 @@ fn a_term_signal_is_handed_to_the_command() {
     let script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done";
     let mut held = Held::new(dir.path(), &["map", "f", "--", "sh", "-c", script]);
     assert_eq!(held.first_line, "ready\n");
-    // The command may be ready before mmapctl has come back from starting it, with its signals released.
-    assert!(eventually(|| blocks(held.child.id(), Signal::SIGTERM)));
+    // The command may be ready before mmapctl has come back from starting it, with its signals released. While it is
+    // started, posix_spawn(3) has all signals blocked, too, but does not sleep so that a signal could wake it.
+    let pid = held.child.id();
+    assert!(eventually(|| common::sleeps(pid) && blocks(pid, Signal::SIGTERM)));
     assert_eq!(held.end_by(Signal::SIGTERM), Some(5));
 }
 
@@ -402,6 +404,25 @@ fn a_line_on_the_ready_descriptor_comes_when_the_lock_is_in_place() {
 }
 
 #[test]
+fn a_ready_descriptor_need_not_be_one_that_could_be_opened_again() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(100));
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    // A shell passes it on by its number.
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "exec \"$@\" 3>&0 0</dev/null", "sh", common::BINARY])
+        .args(["map", "f", "-q", "--ready-fd", "3"])
+        .current_dir(dir.path())
+        .stdin(std::os::fd::OwnedFd::from(theirs));
+    assert_eq!(told(&command.output().unwrap()), "exit 0");
+    drop(command);
+    let mut heard = String::new();
+    std::io::Read::read_to_string(&mut ours, &mut heard).unwrap();
+    assert_eq!(heard, "READY=1\n");
+}
+
+#[test]
 fn a_ready_descriptor_that_cannot_be_written_is_an_error() {
     let dir = scratch();
     file(dir.path(), "f", &noise(100));
@@ -419,6 +440,21 @@ fn a_ready_descriptor_that_cannot_be_written_is_an_error() {
     }
     // No more than the descriptor allows, even where the file would allow it.
     assert_eq!(fs::read(dir.path().join("f")).unwrap(), noise(100));
+    // Nor is a file of our own taken for it, which gets the first number that is free.
+    let script = ["-c", "patch -q -o 0 ff", "--hold=1ms", "-q", "--ready-fd"];
+    for number in ["3", "4", "5", "6"] {
+        let output = mmapctl(dir.path(), &[&["map", "f"], &script[..], &[number]].concat()).output();
+        let told = told(&output.unwrap());
+        assert!(told.contains("Bad file number") && told.ends_with("exit 2"), "{told}");
+        assert_eq!(fs::read(dir.path().join("f")).unwrap(), noise(100), "{number}");
+    }
+    // What fails when the verbs have changed the file is 3.
+    let args = [&["map", "f"], &script[..], &["3"]].concat();
+    let told = told(&redirected(dir.path(), "3> /dev/full", &args).output().unwrap());
+    assert!(
+        told.contains("the verbs changed the file") && told.ends_with("exit 3"),
+        "{told}"
+    );
     for number in ["2", "-1", "x"] {
         assert!(run(dir.path(), &format!("map f --hold --ready-fd {number}")).ends_with("exit 2"));
     }

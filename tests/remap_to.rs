@@ -84,6 +84,32 @@ fn to_writes_what_a_private_mapping_or_memory_holds() {
 }
 
 #[test]
+fn to_is_refused_beside_a_size_and_a_lost_report_says_what_was_made() {
+    let dir = scratch();
+    file(dir.path(), "f", &noise(10_000));
+    for line in [
+        "remap f --size 4K --to out",
+        "remap f --size 100 --to -",
+        "remap f --size 4K --unit 2",
+        "map f -c 'remap --size 4K --method mmap'",
+        "map f -c 'remap --order reverse --sparse'",
+        "map f -c 'remap --order reverse --keep-file'",
+        "map f -c 'remap --dont-unmap --no-move'",
+    ] {
+        let args = shell_words::split(line).unwrap();
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        let told = common::told(&common::mmapctl(dir.path(), &args).output().unwrap());
+        assert!(told.ends_with("exit 2"), "{line}: {told}");
+        assert!(fs::read(dir.path().join("f")).unwrap() == noise(10_000), "{line}");
+        assert!(!dir.path().join("out").exists(), "{line}");
+    }
+    let args = ["remap", "f", "--order", "reverse", "--to", "out"];
+    let told = common::told(&common::into_full(dir.path(), &args));
+    assert!(told.contains("'out' was written") && told.ends_with("exit 3"), "{told}");
+    assert!(dir.path().join("out").exists());
+}
+
+#[test]
 fn to_never_writes_over_a_file_that_is_there() {
     let dir = scratch();
     let path = file(dir.path(), "f", &noise(2 * page_size() as usize));

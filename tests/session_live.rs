@@ -496,7 +496,7 @@ fn a_command_may_write_to_the_file_that_the_session_writes_to() {
         &[&ours("A"), "! umask 077; echo > .f.mmapctl-undo", &ours("B")],
     );
     assert!(
-        told.contains("-c 2: an atomic patch was cut short") && told.ends_with("exit 2"),
+        told.contains("-c 2: recovery needed: an atomic patch was cut short") && told.ends_with("exit 2"),
         "{told}"
     );
     assert_eq!(fs::read(&path).unwrap(), b"A.....");

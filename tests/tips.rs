@@ -72,6 +72,31 @@ fn tips_that_told_to_lose_data_say_what_to_type_instead() {
 }
 
 #[test]
+fn a_name_breaks_out_of_no_tip_and_a_script_controls_no_terminal() {
+    let dir = scratch();
+    let hostile = "q mmapctl cat FILE$(touch PWNED)";
+    file(dir.path(), hostile, &noise(100));
+    let args = ["patch", hostile, "-o", "0", "--expect", "11", "00"];
+    let text = common::told(&common::mmapctl(dir.path(), &args).output().unwrap());
+    assert_eq!(text.matches("touch PWNED").count(), 2, "{text}");
+    file(dir.path(), "f", &noise(100));
+    let bad = "\x1b]0;title\x07\x1b[31m\u{9b}31m";
+    for (start, line) in [
+        ("0x10: -> zzz", "patch f --script s"),
+        ("# mmapctl-patch ", "patch f --script s"),
+        ("zzz", "patch f --script s"),
+        ("zzz", "remap f --order @s"),
+        ("patch -o 0 ", "map f --script s"),
+        ("zzz", "map f --script s"),
+    ] {
+        file(dir.path(), "s", format!("{start}{bad}\n").as_bytes());
+        let text = run(dir.path(), line);
+        let controls = |c: char| c.is_control() && c != '\n';
+        assert!(text.ends_with("exit 2") && !text.contains(controls), "{line}: {text:?}");
+    }
+}
+
+#[test]
 fn the_tip_of_a_recovery_names_the_file_that_waits_for_it() {
     let dir = scratch();
     file(dir.path(), "a b", &noise(100));

@@ -25,7 +25,11 @@ fn says(dir: &Path, line: &str, words: &[&str]) {
 fn a_place_or_a_length_without_its_option_is_recognised() {
     let dir = fixture();
     for (line, words) in [
-        ("patch f 0x40 dead", "write --offset 0x40;"),
+        ("patch f 0x40 dead", "write --offset 0x40"),
+        ("patch f 0 dead", "write --offset 0"),
+        ("patch f 64 dead", "give the place with --offset"),
+        ("patch f -o 0 0xaa,0xbb", "write aabb"),
+        ("remap f --order 1 0", "an order is one word"),
         ("zero f 0x40 16", "write --offset 0x40 --length 16"),
         ("zero f 0x40", "write --offset 0x40 --length LENGTH"),
         ("zero f 0x40..0x50", "write --range 0x40..0x50"),
@@ -156,7 +160,8 @@ fn a_line_of_a_session_is_explained_alike() {
         ("zero 0x40 16", "write --offset 0x40 --length 16"),
         ("zero -o 0x40", "add --length"),
         ("cat 0x40", "write --offset 0x40 --length 16"),
-        ("patch 0x40 dead", "write --offset 0x40;"),
+        ("patch 0x40 dead", "write --offset 0x40"),
+        ("patch f -o 0 dead", "without FILE"),
         ("patch -o 0 --value dead", "write the value alone"),
         ("map --lock now", "write --lock=now"),
         ("cat --watch 1s", "write --watch=1s"),

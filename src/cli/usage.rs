@@ -13,9 +13,14 @@ use std::path::Path;
 /// Options that are not proposed for a word that looks like them: they switch a safety rule off, or turn a patch round.
 const NEVER_GUESSED: [&str; 4] = ["--help", "--force", "--ignore-journal", "--reverse"];
 
+/// Options of `map` that its verbs have for themselves outside of a session.
+const OF_SESSIONS: [&str; 4] = ["--force", "--journal", "--lock-timeout", "--ignore-journal"];
+
 /// What was typed, with the program's name or, in a session, without it.
 pub(super) struct Typed {
     words: Vec<String>,
+    /// The words as they are: a file's name may be other than UTF-8.
+    raw: Vec<OsString>,
     /// The file is given by the session.
     in_session: bool,
 }
@@ -24,6 +29,7 @@ impl Typed {
     pub(super) fn new(words: &[OsString], in_session: bool) -> Typed {
         Typed {
             words: words.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            raw: words.to_vec(),
             in_session,
         }
     }
@@ -50,7 +56,7 @@ impl Typed {
             if fits && !is_value && !is_file && (verb == "map" || option == "--watch") {
                 return Some((
                     format!("{option} takes its value after a '=', and '{value}' would be a FILE"),
-                    format!("write {option}={}", quoted(Path::new(value))),
+                    format!("write {option}={}", quoted(Path::new(&self.raw[index + 1]))),
                 ));
             }
         }
@@ -74,15 +80,19 @@ impl Typed {
         }
     }
 
-    /// For a VALUE that was refused for being a number, where no place to write to was given: the place that it may be.
-    pub(super) fn place_for(&self, value: &str) -> Option<String> {
+    /// For a VALUE that was refused, what else it may be: the FILE, in a session, or the place to write to, where none
+    /// was given.
+    pub(super) fn instead_of(&self, value: &str) -> Option<String> {
         let is_place = |word: &String| {
             ["-o", "-r", "-e", "--offset", "--range", "--find", "--edit", "--script"]
                 .iter()
                 .any(|option| word.starts_with(option))
         };
+        if self.in_session && Path::new(value).is_file() {
+            return Some("verbs are written as for mmapctl itself, without FILE".to_string());
+        }
         let placed = self.words.iter().any(is_place) || self.verb() != Some("patch");
-        let is_number = value.starts_with("0x") && value.parse::<Offset>().is_ok();
+        let is_number = value.parse::<Offset>().is_ok();
         (is_number && !placed).then(|| format!("if it is the place to write to, write --offset {value}"))
     }
 
@@ -110,8 +120,8 @@ impl Typed {
         let names = |list: &str| list.split(' ').any(|name| name == lower);
         let at = self.words.iter().position(|typed| typed == word);
         let file = at
-            .and_then(|at| self.argument_after(at))
-            .map(|file| quoted(Path::new(file)));
+            .filter(|at| self.argument_after(*at).is_some())
+            .map(|at| quoted(Path::new(&self.raw[at + 1])));
         let file = file.as_deref().unwrap_or("FILE");
         let tip = VERBS.iter().find(|(list, ..)| names(list)).map(|(.., how)| *how);
         let report = names(REPORTS).then_some("'mmapctl map FILE' shows how a file lives in memory");
@@ -136,6 +146,12 @@ impl Typed {
         let is_number = word[1..].starts_with(|c: char| c.is_ascii_digit());
         if let Some(number) = typed.filter(|_| is_number) {
             return self.extra_word(number);
+        }
+        if self.in_session && OF_SESSIONS.contains(&name) {
+            return format!("it goes for the session as a whole: mmapctl map FILE {name} …");
+        }
+        if verb == "remap" && self.words.iter().any(|word| word == "--order") {
+            return self.help();
         }
         let fits = |(names, verbs, ..): &&(&str, &str, &str, Takes)| {
             let of_verb = *verbs == "*" && verb != "remap" || verbs.split(' ').any(|name| name == verb);
@@ -174,6 +190,9 @@ impl Typed {
     fn extra_word(&self, word: &str) -> String {
         let verb = self.verb().unwrap_or_default();
         let at = self.words.iter().rposition(|typed| typed == word);
+        if verb == "remap" && self.words.iter().any(|word| word == "--order") {
+            return "an order is one word, with commas: --order 3,0..2,5*4".to_string();
+        }
         if verb == "remap" && word.parse::<Size>().is_ok() {
             return format!("write --size {word}");
         }

@@ -12,9 +12,10 @@ use super::options::{Reader, Where, Writer, close, interval};
 use super::paths::must_differ;
 use super::{Job, OnRegion};
 use crate::cli::Globals;
-use crate::exit::{Failure, Layer};
+use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{ADVICE, Access, Advice, Backing, Kind, Lock, Prot, Region, Span, warm};
 use crate::progress::Progress;
+use crate::report;
 use crate::session::{Beside, Script, Session};
 use crate::signals::Signals;
 use anyhow::Context;
@@ -93,12 +94,13 @@ fn advice() -> impl TypedValueParser<Value = Advice> {
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
+    args.stand.check()?;
     if args.is_of_many()? {
         return args.run_many(globals);
     }
     let file = args.named.first();
     let memory = match &args.memfd {
-        Some(name) => format!("memfd {name}"),
+        Some(name) => format!("memfd {}", report::shown(Path::new(name))),
         None => "anonymous memory".into(),
     };
     let job = Job {
@@ -138,10 +140,19 @@ impl Args {
     fn work_on(&self, region: &mut Region, mut session: Session, job: Job<'_>) -> anyhow::Result<u8> {
         let stays = !self.session.is_empty() || self.stand.is_asked() || self.options.watch.is_some();
         self.options.bring_in(region, job, stays)?;
-        let code = session.run(region, job)?;
+        let code = session.run(region, job, self.ignore_journal)?;
         if code != 0 {
             return Ok(code);
         }
+        let ended = self.end_of(region, job);
+        match region.backing().is_written() {
+            true => ended.or_fail(|| Failure::new(Exit::NotDurable, "the verbs changed the file, and then")),
+            false => ended,
+        }
+    }
+
+    /// What comes after the session: the report, and holding the mapping or running a command beside it.
+    fn end_of(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<u8> {
         // From before the mapping is announced.
         let signals = self.stand.signals()?;
         if self.session.is_empty() && (self.stand.command.is_empty() || job.globals.json) {

@@ -17,7 +17,7 @@ use crate::mapping::Region;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
 use std::path::Path;
 
-pub(crate) use options::duration;
+pub(crate) use options::{duration, waits_for_recovery};
 
 /// Makes [`Verb`] of a list of verbs: the variant, the file, and what `mmapctl --help` says of it.
 ///

@@ -12,7 +12,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 // The range of the file that a verb works on.
 #[derive(Debug, Clone, Args)]
@@ -252,25 +252,45 @@ pub(crate) fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> any
     Ok(None)
 }
 
+/// How long a verb that writes waits for the lock on the file unless told otherwise, and a verb that reads for that of a
+/// patch whose journal it may not open.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a patch may take from making its journal to marking it.
+const MARK_TIMEOUT: Duration = Duration::from_secs(1);
+
 fn waits(backing: &Backing, place: &Place) -> anyhow::Result<bool> {
-    if !place.is_taken()? {
-        return Ok(false);
-    }
-    // Looked at again under the lock: a patch that was at work a moment ago has taken its journal away by now.
-    let Some(file) = backing.fd().and_then(|fd| fd.try_clone_to_owned().ok()).map(File::from) else {
-        return Ok(true);
-    };
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Ok(false),
-        // A file system without locks has no patches at work that could be told from dead ones.
-        Err(TryLockError::Error(_)) => Ok(true),
-        Ok(()) => {
-            let taken = place.is_taken();
-            // Given back at once: readers hold no lock.
-            file.unlock().context("cannot unlock it")?;
-            taken
+    let begin = Instant::now();
+    while place.is_taken()? {
+        let at_work = place.is_at_work();
+        if at_work == Some(true) {
+            return Ok(false);
+        }
+        let Some(file) = backing.fd().and_then(|fd| fd.try_clone_to_owned().ok()).map(File::from) else {
+            return Ok(true);
+        };
+        match file.try_lock_shared() {
+            // Somebody writes, or anybody who may read the file holds its lock. The patch may be about to mark its
+            // journal, which takes no time; where the mark cannot be seen, it is waited for like any writer.
+            Err(TryLockError::WouldBlock) => {
+                let patience = if at_work.is_none() { LOCK_TIMEOUT } else { MARK_TIMEOUT };
+                if begin.elapsed() >= patience {
+                    return Ok(true);
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            // A file system without locks has no patches at work that could be told from dead ones.
+            Err(TryLockError::Error(_)) => return Ok(true),
+            Ok(()) => {
+                // Looked at again under the lock: a patch that was at work a moment ago has taken its journal away by now.
+                let taken = place.is_taken();
+                // Given back at once: readers hold no lock.
+                file.unlock().context("cannot unlock it")?;
+                return taken;
+            }
         }
     }
+    Ok(false)
 }
 
 /// What to say of it, as an error that ends in `exit`.

@@ -60,14 +60,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH")]
     script: Option<PathBuf>,
     /// The format of the script
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        requires = "script",
-        default_value = "script",
-        hide_default_value = true
-    )]
-    format: ScriptFormat,
+    #[arg(long, value_name = "FORMAT", requires = "script")]
+    format: Option<ScriptFormat>,
     /// Apply --edit and --script backwards: old bytes in place of new ones
     #[arg(long)]
     reverse: bool,
@@ -226,9 +220,10 @@ impl Options {
         Place::of(region.backing(), job.journal).map(Some)
     }
 
-    /// Before anything is called durable: no journal of an earlier patch comes back. Making a journal does that, too.
+    /// Before anything is called durable: no journal of an earlier patch comes back. Making a journal beside the file does
+    /// that, too.
     fn settle(&self, region: &Region, changes: bool, job: Job<'_>) -> anyhow::Result<()> {
-        if self.sync && !self.atomic || self.atomic && !changes {
+        if self.sync && !self.atomic || self.atomic && (!changes || job.journal.is_some()) {
             settle(region.backing(), job.journal).or_fail(|| Failure::trouble("nothing was written"))?;
         }
         Ok(())

@@ -6,6 +6,7 @@ mod view;
 use super::options::{Writer, address, close, size, usage_after};
 use super::{Job, OnRegion};
 use crate::cli::Globals;
+use crate::exit::FILE;
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Region, Resize, Visibility};
 use crate::quantity::Size;
@@ -178,12 +179,30 @@ impl OnRegion for Options {
 impl Options {
     /// Refuses, before any file is opened, what says nothing to do.
     fn asked(&self) -> anyhow::Result<()> {
+        let wrong = |message: &str, tip: &str| Err(Failure::trouble(message).tip(tip).into());
+        // clap lets an option do without the one that it needs when that is excluded by a third.
+        let of_size = [
+            (self.sparse, "--sparse"),
+            (self.live.keep_file, "--keep-file"),
+            (self.live.no_move, "--no-move"),
+        ];
+        let alone = of_size.iter().find(|(given, _)| *given && self.size.is_none());
+        if let Some((_, option)) = alone {
+            return wrong(&format!("{option} is for --size"), "see 'mmapctl remap --help'");
+        }
+        if let Some(option) = self.view.option_without_order() {
+            let tip = match self.size {
+                Some(_) => "--size changes the file itself, and writes no other",
+                None => "see 'mmapctl remap --help'",
+            };
+            return wrong(&format!("{option} is for --order"), tip);
+        }
         let given = self.size.is_some() || self.view.is_given();
         if !given && self.live.address.is_none() && !self.live.dont_unmap {
-            let failure = Failure::trouble("what to change is not said");
-            return Err(failure
-                .tip("add --size 64K, --size +1M, --size -1M or --order reverse")
-                .into());
+            return wrong(
+                "nothing to change was given",
+                "add --size or --order: see 'mmapctl remap --help'",
+            );
         }
         Ok(())
     }
@@ -197,6 +216,6 @@ fn unchanged(region: &Region, before: Option<u64>, error: mapping::Error) -> any
     if region.backing().usage().is_ok_and(|now| now.len == before) {
         return Err(error).context("its length was not changed");
     }
-    let tip = format!("its length was {before} bytes; 'mmapctl map FILE' shows what it is now");
+    let tip = format!("its length was {before} bytes; 'mmapctl map {FILE}' shows what it is now");
     Err(error).or_fail(|| Failure::new(Exit::InDoubt, "in doubt: its length may have changed").tip(tip))
 }

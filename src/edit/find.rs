@@ -1,6 +1,7 @@
 //! Looking for bytes in a file, window by window, across their borders.
 
 use super::value::Masked;
+use crate::exit::FILE;
 use crate::exit::{Exit, Failure};
 use crate::mapping::{self, Region, Span, Step};
 use memchr::memmem::Finder;
@@ -63,7 +64,7 @@ pub fn find(
     match which {
         _ if count == 0 => answer(
             format!("the bytes to find are not in {span}; nothing was written"),
-            "'mmapctl cat FILE -x' shows what is there; a second run of the same patch ends here, too",
+            &format!("'mmapctl cat {FILE} -x' shows what is there; a second run of the same patch ends here, too"),
         ),
         Find::Nth(nth) if nth > count => answer(
             format!(

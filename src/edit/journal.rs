@@ -32,17 +32,22 @@ use crate::exit::{Exit, Failure, Layer, Told};
 use crate::mapping::{Piece, Region, Span};
 use crate::report::shown;
 use format::{BLOCK, Identity, MAGIC, Summed, VERSION};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
-use path::Removal;
-use std::fs::{File, OpenOptions, Permissions};
+use path::{Removal, mark_at_work};
+use std::fs::{File, Permissions};
 use std::io::BufWriter;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use trust::{MODE, distrust, is_fat};
 
 /// A journal that is durable: the target may be stored into.
 #[derive(Debug)]
 pub(super) struct Journal {
     place: Place,
+    folder: File,
+    /// Open until the end, for its lock: see [`mark_at_work`].
+    file: File,
 }
 
 impl Journal {
@@ -66,19 +71,21 @@ impl Journal {
             );
             Failure::trouble(message).tip("--journal PATH puts it elsewhere, on a durable file system")
         };
-        let mut options = OpenOptions::new();
-        options
-            .write(true)
-            .create_new(true)
-            .mode(MODE)
-            .custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(&place.path).or_fail(failed)?;
-        let journal = Journal { place: place.clone() };
-        let written = journal.write(file, region, len_after, pieces, old, new);
+        let folder = place.folder().or_fail(failed)?;
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        let opened = openat(&folder, place.name(), flags, Mode::from_bits_truncate(MODE));
+        let file = File::from(opened.map_err(std::io::Error::from).or_fail(failed)?);
+        mark_at_work(&file);
+        let journal = Journal {
+            place: place.clone(),
+            folder,
+            file,
+        };
+        let written = journal.write(region, len_after, pieces, old, new);
         let Err(error) = written else { return Ok(journal) };
         // It is invalid, or says what the target holds anyway; but a valid one that the power's failing brings back
         // would undo a later patch. Whether the folder takes another fsync is not known; more cannot be done.
-        match place.remove() {
+        match place.remove(&journal.file, &journal.folder) {
             Ok(()) | Err(Removal::NotDurable(_)) => Err(error).or_fail(failed),
             Err(Removal::Stays(_)) => Err(error).or_fail(failed).or_fail(|| journal.left_behind()),
         }
@@ -86,15 +93,14 @@ impl Journal {
 
     fn write(
         &self,
-        file: File,
         region: &Region,
         len_after: u64,
         pieces: &[Piece],
         old: &mut Spool,
         new: &mut Spool,
     ) -> anyhow::Result<()> {
-        make_believable(&file, region)?;
-        let mut out = Summed::new(BufWriter::with_capacity(BLOCK as usize, file));
+        make_believable(&self.file, region)?;
+        let mut out = Summed::new(BufWriter::with_capacity(BLOCK as usize, &self.file));
         out.put(MAGIC)?;
         let target = Identity::of(region.backing())?;
         let head = [
@@ -125,9 +131,9 @@ impl Journal {
         }
         let crc = out.crc.clone().finalize();
         out.put(&crc.to_le_bytes())?;
-        let file = out.inner.into_inner().map_err(|error| error.into_error())?;
-        file.sync_all()?;
-        self.place.sync_folder()?;
+        out.inner.into_inner().map_err(|error| error.into_error())?;
+        self.file.sync_all()?;
+        self.folder.sync_all()?;
         Ok(())
     }
 
@@ -153,7 +159,7 @@ impl Journal {
     /// # Errors
     /// Exit code 4 when it stays, for the next writer would undo the patch; 3 when its going is not durable.
     fn end(self) -> anyhow::Result<()> {
-        match self.place.remove() {
+        match self.place.remove(&self.file, &self.folder) {
             Ok(()) => Ok(()),
             Err(Removal::Stays(error)) => Err(error).or_fail(|| self.left_behind()),
             Err(Removal::NotDurable(error)) => Err(error).or_fail(|| {
@@ -170,7 +176,7 @@ impl Journal {
     /// # Errors
     /// Exit code 4 when it stays; 2 when its going is not durable, for the file is as it was.
     fn end_put_back(self) -> anyhow::Result<()> {
-        match self.place.remove() {
+        match self.place.remove(&self.file, &self.folder) {
             Ok(()) => Ok(()),
             Err(Removal::Stays(error)) => Err(error).or_fail(|| self.left_behind()),
             Err(Removal::NotDurable(error)) => Err(error).or_fail(|| {

@@ -49,7 +49,7 @@ impl Number {
     /// The kind of that name.
     pub(super) fn of(kind: &str) -> Result<Number, Refusal> {
         let unknown = || {
-            let tip = format!("kinds of value: {KINDS}, @FILE, @-; for text write text:…");
+            let tip = format!("kinds of value: {KINDS}, @FILE, @-; for text write text:WORDS");
             refuse(format!("'{kind}:' is not a kind of value"), tip)
         };
         if kind == "crc32" {

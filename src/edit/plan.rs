@@ -218,18 +218,23 @@ impl Edits {
             new: &mut self.new,
             old: &mut comparison.old,
         };
+        let changes = !changing.is_empty() || work.len_after != region.length();
+        if matches!(durability, Durability::Atomic(_)) && changes {
+            work.settle_old(region)?;
+        }
         work.make_room(region, step)?;
         if !matches!(durability, Durability::Cached) {
             work.store_again(unchanged, region, step)
                 .or_fail(|| Failure::trouble("nothing was written"))?;
         }
-        let changes = !changing.is_empty() || work.len_after != region.length();
         if let Durability::Atomic(place) = durability
             && changes
         {
             // What the file holds already is neither old nor new on a device that has lost it, and needs no way back.
             let journal = Journal::begin(place, region, work.len_after, changing, work.old, work.new)?;
-            let outcome = work.all_or_nothing(region, true, step);
+            // A signal that came meanwhile finds the file untouched.
+            let outcome = step(0).map_err(anyhow::Error::from);
+            let outcome = outcome.and_then(|()| work.all_or_nothing(region, true, step));
             return journal.close(outcome);
         }
         work.all_or_nothing(region, false, step)?;
@@ -268,6 +273,16 @@ impl Work<'_> {
         self.new.fd()?;
         self.old.settle()?;
         Ok(())
+    }
+
+    /// Makes the old bytes and the old length durable: what the page cache alone holds is neither old nor new on the
+    /// device, and after a power failure a recovery would find it there. Comes before pages are made writable, which a
+    /// flush ends.
+    fn settle_old(&self, region: &mut Region) -> anyhow::Result<()> {
+        self.flush(region).or_fail(|| {
+            let message = "nothing was written: what the file holds cannot be made durable first";
+            Failure::trouble(message).tip("the device may have lost data: see 'dmesg'")
+        })
     }
 
     /// Stores edits whose bytes stand in the file, which changes nothing that can be seen.

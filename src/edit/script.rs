@@ -10,7 +10,7 @@ use crate::exit::{Failure, Layer};
 use crate::quantity;
 use anyhow::Context;
 use std::ffi::OsStr;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 
 /// The first line of a script; a script may go without it, but not claim another version.
@@ -25,7 +25,7 @@ fn read_blocks(mut blocks: Blocks, builder: &mut Builder) -> anyhow::Result<()> 
     // How many lines have been read.
     let mut lines = 0;
     let mut block = Block::default();
-    while blocks.next(&mut block).or_fail(unreadable)? {
+    while unreadable(blocks.next(&mut block))? {
         // The first block begins with the version.
         let plain = block.is_read || (lines > 0 && block.plain.read(&block.text));
         if plain && builder.add_plain(&block.plain, lines)? {
@@ -37,8 +37,14 @@ fn read_blocks(mut blocks: Blocks, builder: &mut Builder) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn unreadable() -> Failure {
-    Failure::trouble("cannot read the script").tip("a script has one edit a line, such as '0x40: 7405 -> 9090'")
+/// Says of an error that it is about the script; a line that is too long has a tip of its own.
+fn unreadable<T>(read: std::io::Result<T>) -> anyhow::Result<T> {
+    let is_too_long = read.as_ref().err().map(std::io::Error::kind) == Some(ErrorKind::InvalidData);
+    let failure = Failure::trouble("cannot read the script");
+    read.or_fail(|| match is_too_long {
+        true => failure.tip("a script has one edit a line, such as '0x40: 7405 -> 9090'"),
+        false => failure,
+    })
 }
 
 /// Reads the lines of `text` one by one, before which there were `before`; gives how many there are with them.
@@ -87,7 +93,7 @@ pub(super) fn each_line(
     // The beginning of a line whose end has not been read yet.
     let mut partial: Vec<u8> = Vec::new();
     loop {
-        let buffer = source.fill_buf().or_fail(unreadable)?;
+        let buffer = unreadable(source.fill_buf())?;
         let len = buffer.len();
         let mut rest = buffer;
         while let Some(end) = memchr::memchr(b'\n', rest) {
@@ -103,7 +109,7 @@ pub(super) fn each_line(
             rest = &rest[end + 1..];
         }
         partial.extend_from_slice(rest);
-        check_line(partial.len()).or_fail(unreadable)?;
+        unreadable(check_line(partial.len()))?;
         if len == 0 {
             break;
         }

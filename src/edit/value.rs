@@ -195,10 +195,19 @@ fn bare_hex(text: &str) -> Result<Value, Refusal> {
             "to change some bits of a number, write VALUE/MASK: u8:0x40/0xf0",
         );
     }
-    refuse(
-        format!("'{text}' is not a run of hex bytes"),
-        format!("write text:{text} for these characters; kinds of value: {KINDS}, @FILE, @-"),
-    )
+    let bytes = text.split(',').map(|byte| byte.trim_start_matches("0x"));
+    let is_byte = |byte: &str| byte.len() == 2 && byte.chars().all(|c| c.is_ascii_hexdigit());
+    let tip = if text.contains("->") {
+        "old and new bytes are an edit: --edit 'OFFSET: OLD -> NEW'".to_string()
+    } else if bytes.clone().all(is_byte) {
+        format!("write {}", bytes.collect::<String>())
+    } else {
+        // A number with something at its end is not meant for text.
+        let is_text = text.starts_with(char::is_alphabetic) && !text.contains(char::is_control);
+        let text = if is_text { text } else { "WORDS" };
+        format!("for text write text:{text}; kinds of value: {KINDS}, @FILE, @-")
+    };
+    refuse(format!("'{text}' is not a run of hex bytes"), tip)
 }
 
 /// What `--find` looks for: any VALUE whose bytes are known, and hex in which `?` stands for any digit (`74??eb`).

@@ -5,9 +5,10 @@
 use mmapctl::exit::Exit;
 use mmapctl::memory::{Shortage, message, shortage};
 use nix::libc;
+use nix::unistd::gettid;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 /// How much the reserve has, in bytes. It takes address space alone until it is used.
 const SIZE: usize = 2 << 20;
@@ -29,8 +30,8 @@ static RESERVE: Reserve = Reserve {
     used: AtomicUsize::new(0),
 };
 
-/// The program is about to end for want of memory.
-static ENDING: AtomicBool = AtomicBool::new(false);
+/// The thread that ends the program for want of memory; 0 while none does.
+static ENDING: AtomicI32 = AtomicI32::new(0);
 
 impl Reserve {
     fn base(&self) -> *mut u8 {
@@ -58,9 +59,17 @@ fn instead(layout: Layout) -> *mut u8 {
     match shortage() {
         Shortage::Refuse => std::ptr::null_mut(),
         Shortage::UseReserve => RESERVE.take(layout),
-        // The message takes memory itself.
-        Shortage::End if ENDING.swap(true, Ordering::Relaxed) => RESERVE.take(layout),
         Shortage::End => {
+            let thread = gettid().as_raw();
+            match ENDING.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => {}
+                // The message takes memory itself.
+                Err(ending) if ending == thread => return RESERVE.take(layout),
+                Err(_) => loop {
+                    // Another thread is about to end them all.
+                    std::thread::sleep(std::time::Duration::MAX);
+                },
+            }
             let text = message(layout.size());
             // A closed stderr leaves the exit code.
             let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());

@@ -59,7 +59,9 @@ pub(super) fn of(cause: &Cause, path: Option<&Path>) -> Option<String> {
         Cause::Protection(Protection::Sealed | Protection::SealedLength) => {
             "a seal cannot be taken off; work on a copy of it".into()
         }
-        Cause::Protection(Protection::NeverReachesFile) => "map the file with --shared".into(),
+        Cause::Protection(Protection::NeverReachesFile) => {
+            "what a private mapping stores stays with this process; only a shared mapping changes the file".into()
+        }
         Cause::Protection(Protection::PrivateResize) => {
             "map it with --shared, or resize the mapping alone with --keep-file".into()
         }
@@ -135,15 +137,12 @@ pub(super) fn in_folder(path: &Path) -> String {
     format!("name a file in it: 'ls {}' shows them", quoted(path))
 }
 
-/// A tip with the file's name in the commands that say FILE.
+/// Stands for the file's name in a tip that is written where the name is not known. No name has a NUL.
+pub const FILE: &str = "\0";
+
+/// A tip with the name of the file that it is about.
 pub(super) fn with_file(tip: &str, path: Option<&Path>) -> String {
-    let Some(path) = path.map(quoted) else {
-        return tip.to_string();
-    };
-    let verbs = ["map", "cat", "patch", "sync", "zero", "remap"];
-    verbs.iter().fold(tip.to_string(), |tip, verb| {
-        tip.replace(&format!("mmapctl {verb} FILE"), &format!("mmapctl {verb} {path}"))
-    })
+    tip.replace(FILE, &path.map_or("FILE".into(), quoted))
 }
 
 /// What a word was meant for that stands where a FILE belongs, and that no file has for its name.

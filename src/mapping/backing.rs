@@ -384,6 +384,11 @@ impl Backing {
         }
     }
 
+    /// Whether the lock is ours.
+    pub fn holds_lock(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Lets others have the lock, if it is held; says whether it was.
     pub(super) fn lend_lock(&self) -> Result<bool> {
         match (&self.file, self.held) {

@@ -20,6 +20,9 @@ const ACCESS_LIST: &CStr = c"system.posix_acl_access";
 pub struct Privileges {
     /// The set-user-ID bit, or the set-group-ID bit with the group's execute permission.
     pub set_id: bool,
+    /// The set-group-ID bit without that permission, which gives nothing, but which write(2) takes away from whoever is
+    /// not in the group.
+    pub set_gid_mark: bool,
     /// File capabilities, see capabilities(7).
     pub capabilities: bool,
 }
@@ -30,6 +33,7 @@ impl Privileges {
         let set_gid = mode & libc::S_ISGID != 0 && mode & libc::S_IXGRP != 0;
         Privileges {
             set_id: mode & libc::S_ISUID != 0 || set_gid,
+            set_gid_mark: mode & libc::S_ISGID != 0 && !set_gid,
             // EOVERFLOW: those of another user namespace.
             capabilities: matches!(xattr(file, CAPABILITIES, 0), Ok(Some(_)) | Err(Errno::EOVERFLOW)),
         }
@@ -74,13 +78,14 @@ impl Backing {
     /// The privileges that the file had when it was opened for writing and has no more.
     pub fn privileges_dropped(&self) -> Privileges {
         let had = self.facts().privileges;
-        let now = if had.any() {
+        let now = if had.any() || had.set_gid_mark {
             self.privileges().unwrap_or(had)
         } else {
             had
         };
         Privileges {
             set_id: had.set_id && !now.set_id,
+            set_gid_mark: had.set_gid_mark && !now.set_gid_mark,
             capabilities: had.capabilities && !now.capabilities,
         }
     }

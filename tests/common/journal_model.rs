@@ -16,6 +16,8 @@ pub const NEW: Value = 1;
 pub const NEXT: Value = 2;
 pub const FOREIGN: Value = 9;
 pub const GARBAGE: Value = 77;
+/// What the disk has where what was written last is in the page cache alone.
+pub const UNWRITTEN: Value = 8;
 
 /// Two sectors that the patch edits, and the length.
 pub type Target = [Value; 3];
@@ -38,6 +40,9 @@ pub type Record = [Option<(Value, Value)>; 3];
 pub struct Journal {
     says: Record,
     sectors: Vec<Sector>,
+    /// What the disk may have instead, whole, before it is synced: what it had at the last sync, or what the journal
+    /// said to which the file system had given the same inode before.
+    earlier: Vec<Record>,
     synced: bool,
 }
 
@@ -50,6 +55,8 @@ pub enum Op {
     FsyncFolder,
     Store(usize, Value),
     Msync,
+    /// The journal is cut to nothing.
+    Empty,
     Unlink,
 }
 
@@ -61,6 +68,9 @@ pub struct World {
     entries: Vec<Option<usize>>,
     target: Target,
     targets: [Vec<Value>; 3],
+    /// The file system has no metadata journal: it may give a new journal the inode of the one before. Where it has one,
+    /// emptying the old journal may fail instead.
+    reuses: bool,
 }
 
 impl World {
@@ -72,6 +82,19 @@ impl World {
             entries: vec![entry],
             target,
             targets: target.map(|value| vec![value]),
+            reuses: true,
+        }
+    }
+
+    fn reusing(self, reuses: bool) -> World {
+        World { reuses, ..self }
+    }
+
+    /// Somebody wrote to the target, and nothing has been flushed since.
+    fn unwritten(target: Target) -> World {
+        World {
+            targets: target.map(|value| vec![UNWRITTEN, value]),
+            ..World::at_rest(None, target)
         }
     }
 
@@ -83,15 +106,28 @@ impl World {
         match op {
             Op::Create(says) => {
                 assert!(self.entry.is_none(), "the journal is created exclusively");
+                let last = self.journals.last().filter(|_| self.reuses);
+                let earlier = last.map(Journal::whole_on_disk).unwrap_or_default();
                 self.journals.push(Journal {
                     says,
                     sectors: Vec::new(),
+                    earlier,
                     synced: false,
                 });
                 self.name(Some(self.journals.len() - 1));
             }
             Op::Write(sector) => self.journals.last_mut().unwrap().sectors.push(sector),
-            Op::FsyncJournal => self.journals.last_mut().unwrap().synced = true,
+            Op::FsyncJournal => {
+                let journal = self.journals.last_mut().unwrap();
+                (journal.synced, journal.earlier) = (true, Vec::new());
+            }
+            Op::Empty if !self.reuses => {}
+            Op::Empty => {
+                let journal = self.journals.last_mut().unwrap();
+                journal.earlier = journal.whole_on_disk();
+                journal.sectors.clear();
+                journal.synced = false;
+            }
             Op::FsyncFolder => self.entries = vec![self.entry],
             Op::Store(cell, value) => {
                 self.target[cell] = value;
@@ -128,7 +164,8 @@ impl World {
                 Some(journal) => journal.on_disk().into_iter().map(Some).collect(),
             };
             for journal in journals {
-                worlds.extend(targets.iter().map(|target| World::at_rest(journal.clone(), *target)));
+                let world = |target: &Target| World::at_rest(journal.clone(), *target).reusing(self.reuses);
+                worlds.extend(targets.iter().map(world));
             }
         }
         worlds
@@ -136,13 +173,28 @@ impl World {
 }
 
 impl Journal {
+    /// What the disk may have that is a valid journal.
+    fn whole_on_disk(&self) -> Vec<Record> {
+        let is_whole = self.sectors == [Sector::Good; SECTORS];
+        let mut all: Vec<Record> = self
+            .earlier
+            .iter()
+            .copied()
+            .chain(is_whole.then_some(self.says))
+            .collect();
+        all.dedup();
+        all
+    }
+
     fn on_disk(&self) -> Vec<Journal> {
         if self.synced {
             return vec![self.clone()];
         }
         let mut longest = vec![Vec::new()];
         let mut all = longest.clone();
-        for place in 0..SECTORS {
+        // Of one without contents, garbage is no more than nothing: neither is a valid journal.
+        let places = if self.sectors.is_empty() { 0 } else { SECTORS };
+        for place in 0..places {
             let written = self.sectors.get(place).copied();
             let states = [Sector::Zeros, Sector::Garbage].into_iter().chain(written);
             let longer = |state| {
@@ -153,12 +205,15 @@ impl Journal {
             longest = states.flat_map(longer).collect();
             all.extend(longest.clone());
         }
-        let journal = |sectors| Journal {
-            says: self.says,
+        let journal = |(says, sectors)| Journal {
+            says,
             sectors,
+            earlier: Vec::new(),
             synced: true,
         };
-        all.into_iter().map(journal).collect()
+        let written = all.into_iter().map(|sectors| (self.says, sectors));
+        let earlier = self.earlier.iter().map(|says| (*says, vec![Sector::Good; SECTORS]));
+        written.chain(earlier).map(journal).collect()
     }
 
     /// What recovery takes it to say; `None` when it is invalid.
@@ -214,9 +269,12 @@ pub enum Mutant {
     NoFsyncOfFolderWhenNothingChanges,
     SyncedPatchWithoutFsyncOfFolder,
     SyncWithoutFsyncOfFolder,
+    OldBytesNotDurable,
+    JournalNotEmptied,
+    RecoveryLeavesTheContent,
 }
 
-pub const MUTANTS: [Mutant; 29] = [
+pub const MUTANTS: [Mutant; 32] = [
     Mutant::NoFsyncOfJournal,
     Mutant::NoFsyncOfFolderAfterCreating,
     Mutant::NoMsync,
@@ -246,6 +304,9 @@ pub const MUTANTS: [Mutant; 29] = [
     Mutant::NoFsyncOfFolderWhenNothingChanges,
     Mutant::SyncedPatchWithoutFsyncOfFolder,
     Mutant::SyncWithoutFsyncOfFolder,
+    Mutant::OldBytesNotDurable,
+    Mutant::JournalNotEmptied,
+    Mutant::RecoveryLeavesTheContent,
 ];
 
 /// What becomes of the length.
@@ -276,6 +337,8 @@ pub fn patch(target: Target, new: Target, shape: Shape, mutant: Mutant) -> Vec<O
     if mutant == Mutant::OldBytesReadAfterStoring {
         says[0] = says[0].map(|(_, new)| (new, new));
     }
+    // What somebody wrote before may be in the page cache alone.
+    let settle = (mutant != Mutant::OldBytesNotDurable).then_some(Op::Msync);
     let write = vec![
         Op::Create(says),
         Op::Write(Sector::Good),
@@ -287,14 +350,13 @@ pub fn patch(target: Target, new: Target, shape: Shape, mutant: Mutant) -> Vec<O
         Shape::Grown => store(&[LENGTH, 0, 1]),
         Shape::Shrunk => store(&[0, 1, LENGTH]),
     };
-    let (journal, folder, msync, unlink) = (
-        vec![Op::FsyncJournal],
-        vec![Op::FsyncFolder],
-        vec![Op::Msync],
-        vec![Op::Unlink],
-    );
+    let unlink = match mutant {
+        Mutant::JournalNotEmptied => vec![Op::Unlink],
+        _ => vec![Op::Empty, Op::FsyncJournal, Op::Unlink],
+    };
+    let (journal, folder, msync) = (vec![Op::FsyncJournal], vec![Op::FsyncFolder], vec![Op::Msync]);
     let (last, none) = (folder.clone(), vec![]);
-    match mutant {
+    let steps = match mutant {
         Mutant::NoFsyncOfJournal => [write, folder, stores, msync, unlink, last],
         Mutant::NoFsyncOfFolderAfterCreating => [write, journal, stores, msync, unlink, last],
         Mutant::NoMsync => [write, journal, folder, stores, unlink, last],
@@ -322,8 +384,8 @@ pub fn patch(target: Target, new: Target, shape: Shape, mutant: Mutant) -> Vec<O
             [[write, journal, folder].concat(), rest, msync, unlink, last, length]
         }
         _ => [[write, journal, folder].concat(), stores, msync, unlink, last, none],
-    }
-    .concat()
+    };
+    settle.into_iter().chain(steps.concat()).collect()
 }
 
 /// What a patch with --sync and without --atomic does, once there is no journal any more. It may be torn, but what it
@@ -351,7 +413,7 @@ pub fn recovery(world: &World, mutant: Mutant) -> Result<Vec<Op>, String> {
     let Some(says) = journal.read(mutant) else {
         return match mutant {
             Mutant::RecoveryRefusesInvalid => Err("an invalid journal is refused".into()),
-            _ => Ok(vec![Op::Unlink, Op::FsyncFolder]),
+            _ => Ok(vec![Op::Empty, Op::FsyncJournal, Op::Unlink, Op::FsyncFolder]),
         };
     };
     for (cell, (have, says)) in world.target.iter().zip(says).enumerate() {
@@ -374,7 +436,11 @@ pub fn recovery(world: &World, mutant: Mutant) -> Result<Vec<Op>, String> {
     let back: Vec<Op> = back.collect();
     // The length is flushed by a call of its own.
     let flushes = if says[LENGTH].is_some() { 2 } else { 1 };
-    let (msync, unlink, folder) = (vec![Op::Msync; flushes], vec![Op::Unlink], vec![Op::FsyncFolder]);
+    let unlink = match mutant {
+        Mutant::RecoveryLeavesTheContent => vec![Op::Unlink],
+        _ => vec![Op::Empty, Op::FsyncJournal, Op::Unlink],
+    };
+    let (msync, folder) = (vec![Op::Msync; flushes], vec![Op::FsyncFolder]);
     let steps = match mutant {
         Mutant::RecoveryUnlinksBeforeStoring => vec![unlink, folder, back, msync],
         Mutant::RecoveryUnlinksBeforeMsync => vec![back, unlink, folder, msync],
@@ -473,7 +539,27 @@ impl Model {
         let mut after = world.clone();
         (0..3).for_each(|cell| after.apply(Op::Store(cell, FOREIGN)));
         after.apply(Op::Msync);
-        self.survives(&after, &[[FOREIGN; 3]], "another program's bytes, durable, are not")
+        self.survives(&after, &[[FOREIGN; 3]], "another program's bytes, durable, are not")?;
+        // The next patch begins its journal, and the power fails.
+        let mut next = world.clone();
+        let steps = patch(target, [NEXT, NEXT, target[LENGTH]], Shape::Kept, self.mutant);
+        let begins = steps
+            .into_iter()
+            .take_while(|op| !matches!(op, Op::FsyncJournal | Op::Store(..)));
+        if next.journal().is_none() {
+            begins.for_each(|op| next.apply(op));
+            for mut after in next.after_power_failure() {
+                let steps = recovery(&after, self.mutant).map_err(|why| format!("wrongly refused: {why}"))?;
+                steps.into_iter().for_each(|op| after.apply(op));
+                if after.target != target {
+                    return Err(format!(
+                        "once another patch has begun, {target:?} may be {:?}",
+                        after.target
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Runs of patches on `world`, one after the other; each may be killed, and the power may fail, at every step.
@@ -545,10 +631,16 @@ impl Model {
             ([NEW; 3], [NEXT; 3], Shape::Grown),
             ([NEW; 3], [NEXT; 3], Shape::Shrunk),
         ] {
-            let start = World::at_rest(None, old);
-            // Killed or finished, and then another patch; the same again; the way back.
-            for second in [next, new, old] {
-                model.run(&start, &[(new, shape), (second, shape)], &[old])?;
+            for reuses in [true, false] {
+                let start = World::at_rest(None, old).reusing(reuses);
+                // Killed or finished, and then another patch; the same again; the way back.
+                for second in [next, new, old] {
+                    model.run(&start, &[(new, shape), (second, shape)], &[old])?;
+                }
+                // Until the first flush, a power failure loses any part of what somebody wrote before.
+                let start = World::unwritten(old).reusing(reuses);
+                let whole: Vec<Target> = start.after_power_failure().iter().map(|world| world.target).collect();
+                model.run(&start, &[(new, shape), (next, shape)], &whole)?;
             }
         }
         while let Some((world, target)) = model.promised.pop() {

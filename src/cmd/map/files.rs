@@ -115,7 +115,12 @@ impl Files {
         self.files_from.as_deref() == Some(Path::new("-"))
     }
 
-    /// What makes no sense, told before anything is looked at.
+    /// Whether -0 was given without the list that it is about, where clap lets it pass.
+    pub(super) fn lacks_list(&self) -> bool {
+        self.null && self.files_from.is_none()
+    }
+
+    /// Refuses what makes no sense before anything is looked at.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         if self.include.iter().any(Glob::takes_folders_only) {
             let failure =

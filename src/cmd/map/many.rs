@@ -38,6 +38,9 @@ impl Args {
                 .tip("leave out -R and the other options for several files")
                 .into());
         }
+        if self.files.lacks_list() {
+            return Err(Failure::trouble("-0 is for --files-from").tip("leave it out").into());
+        }
         Ok(many)
     }
 

@@ -3,14 +3,15 @@
 use crate::cli::{self, Globals};
 use crate::cmd::options::duration;
 use crate::exit::{Exit, Failure, Layer, quoted};
+use crate::inherited;
 use crate::report;
 use crate::session::Beside;
 use crate::signals::Signals;
 use anyhow::Context;
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -32,6 +33,19 @@ pub(super) struct Stand {
 }
 
 impl Stand {
+    /// To be called before any file is opened, which might have the number of a descriptor that nobody has opened for us.
+    ///
+    /// # Errors
+    /// A descriptor that is not open for writing.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        match self.ready_fd {
+            Some(fd) if !inherited::is_writable(fd) => {
+                Err(std::io::Error::from(Errno::EBADF)).or_fail(|| not_ready(fd))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// From now on, no request to end is missed; `None` where there is nothing to stay for.
     pub(super) fn signals(&self) -> anyhow::Result<Option<Signals>> {
         match (&self.hold, self.command.is_empty()) {
@@ -61,7 +75,9 @@ impl Stand {
         globals: &Globals,
     ) -> anyhow::Result<u8> {
         if let Some(fd) = self.ready_fd {
-            tell_fd(fd)?;
+            inherited::write_and_close(fd, b"READY=1\n")
+                .map_err(std::io::Error::from)
+                .or_fail(|| not_ready(fd))?;
         }
         if self.hold.is_some() || self.ready_fd.is_some() {
             let status = format!("STATUS=holding {name}, {} bytes\n", beside.size());
@@ -114,31 +130,11 @@ fn is_missing(error: &std::io::Error, command: &OsStr) -> bool {
     }
 }
 
-/// A line to a descriptor that the caller has opened for us, as s6 and its kind read it.
-fn tell_fd(fd: i32) -> anyhow::Result<()> {
-    let failed = || {
-        Failure::trouble(format!("cannot write to the file descriptor {fd} of --ready-fd")).tip(format!(
-            "open it in the shell that starts mmapctl: put {fd}>&1, or {fd}>PATH, after the command"
-        ))
-    };
-    // Opened anew, because a descriptor of unknown origin is nobody's to own; but with no right that it has not.
-    if !may_write(fd) {
-        return Err(std::io::Error::from(nix::errno::Errno::EBADF)).or_fail(failed);
-    }
-    let opened = OpenOptions::new().append(true).open(format!("/proc/self/fd/{fd}"));
-    opened
-        .and_then(|mut file| file.write_all(b"READY=1\n"))
-        .or_fail(failed)?;
-    // A reader that waits for the end of the stream has it now.
-    nix::unistd::close(fd).or_fail(failed)
-}
-
-/// Whether a descriptor of ours was opened for writing: proc_pid_fdinfo(5).
-fn may_write(fd: i32) -> bool {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
-    flags.is_some_and(|flags| flags & nix::libc::O_ACCMODE != nix::libc::O_RDONLY)
+/// What to say of a descriptor that cannot be written to.
+fn not_ready(fd: i32) -> Failure {
+    Failure::trouble(format!("cannot write to the file descriptor {fd} of --ready-fd")).tip(format!(
+        "open it in the shell that starts mmapctl: put {fd}>&1, or {fd}>PATH, after the command"
+    ))
 }
 
 /// sd_notify(3): one datagram to the socket that a service manager names.

@@ -25,6 +25,13 @@ impl Options {
                 "name the script otherwise, such as --undo undo.patch",
             );
         }
+        // clap lets an option do without the one that it needs when that is excluded by a third.
+        if (self.all || self.nth.is_some()) && self.find.is_none() {
+            return wrong("--all and --nth are for --find", "leave them out, or add --find VALUE");
+        }
+        if self.format.is_some() && self.script.is_none() {
+            return wrong("--format is for --script", "leave it out");
+        }
         let placed = self.place.is_given() || self.find.is_some();
         let scripted = !self.edit.is_empty() || self.script.is_some();
         if self.diff.is_some() {
@@ -38,7 +45,10 @@ impl Options {
             return Ok(());
         }
         if !placed && (!scripted || !self.values.is_empty() || self.expect.is_some()) {
-            return wrong("where to write is not said", "add --offset, such as --offset 0x40");
+            return wrong(
+                "where to write is not said",
+                "give the place with --offset, and the bytes as VALUE: see 'mmapctl patch --help'",
+            );
         }
         if self.reverse && (placed || !scripted) {
             return wrong(
@@ -169,7 +179,7 @@ impl Options {
             };
             Box::new(File::open(path).or_fail(failed).in_file(path)?)
         };
-        let read = match self.format {
+        let read = match self.format.unwrap_or(ScriptFormat::Script) {
             ScriptFormat::Script => read_script(source, builder),
             ScriptFormat::Xxd => read_xxd(&mut BufReader::with_capacity(256 << 10, source), builder),
         };

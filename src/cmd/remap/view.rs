@@ -111,6 +111,17 @@ pub(super) fn run(args: &Args, job: Job<'_>) -> anyhow::Result<u8> {
 }
 
 impl View {
+    /// An option that means nothing without --order, if it is given without.
+    pub(super) fn option_without_order(&self) -> Option<&'static str> {
+        let given = [
+            (self.to.is_some(), "--to"),
+            (self.unit.is_some(), "--unit"),
+            (self.method.is_some(), "--method"),
+        ];
+        let alone = given.into_iter().find(|(given, _)| *given && self.order.is_none());
+        alone.map(|(_, option)| option)
+    }
+
     /// Whether an order is asked for.
     pub(super) fn is_given(&self) -> bool {
         self.order.is_some()
@@ -137,7 +148,7 @@ impl View {
             Some(path) if path == "-" => to_stdout(region, &layout, job),
             Some(path) => {
                 to_file(region, &layout, path, job)?;
-                report(region).print(job.globals)
+                report(region).made(path).print(job.globals)
             }
         }
     }

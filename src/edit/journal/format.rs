@@ -67,7 +67,8 @@ impl Identity {
     /// Whether a journal that says this was written for the file that `now` is of. One that stands `beside` its file is
     /// on the same device.
     pub(super) fn is_of(&self, now: &Identity, beside: bool) -> bool {
-        let agree = |a, b| a == b || a == 0 || b == 0;
+        // What the journal does not say is not known of the file either, or it was written for another one.
+        let agree = |said, known| said == known || said != 0 && known == 0;
         let born = self.born != 0 && self.born == now.born;
         self.inode == now.inode && agree(self.born, now.born) && (born || beside || agree(self.device, now.device))
     }

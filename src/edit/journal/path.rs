@@ -1,14 +1,18 @@
 //! Where a file's journal is, and making the coming or going of its name durable.
 
-use crate::exit::{Failure, Layer, quoted};
+use crate::exit::{FILE, Failure, Layer, quoted};
 use crate::mapping::{Backing, Kind};
 use crate::report::shown;
 use nix::errno::Errno;
+use nix::fcntl::{AtFlags, FcntlArg, fcntl};
+use nix::sys::stat::fstatat;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Where the journal of a file is, or would be.
@@ -94,27 +98,51 @@ impl Place {
         }
     }
 
+    /// Whether the patch, or the recovery, whose journal this is, is at work; `None` where that cannot be told: the
+    /// journal is not ours to open, or its file system has no such locks.
+    pub fn is_at_work(&self) -> Option<bool> {
+        let mut options = File::options();
+        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let file = options.open(&self.path).ok()?;
+        let mut lock = whole_file(libc::F_WRLCK);
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).ok()?;
+        Some(lock.l_type != libc::F_UNLCK as libc::c_short)
+    }
+
     /// What to run for the recovery.
     pub fn remedy(&self) -> String {
         let option = match self.named {
             true => format!(" --journal {}", quoted(&self.path)),
             false => String::new(),
         };
-        format!("mmapctl patch FILE --script /dev/null{option}")
+        format!("mmapctl patch {FILE} --script /dev/null{option}")
     }
 
-    /// Takes the journal's name away, durably.
-    pub(super) fn remove(&self) -> Result<(), Removal> {
-        std::fs::remove_file(&self.path).map_err(Removal::Stays)?;
-        self.sync_folder().map_err(Removal::NotDurable)
+    /// Takes the journal and its name away, durably. It is emptied first: a file system without a metadata journal (ext2,
+    /// FAT) may give its blocks and inode to the next one, and after a power failure find in that what this one said.
+    /// `folder` is the one that it was found in: another may have its name by now, with the journal of another file.
+    pub(super) fn remove(&self, journal: &File, folder: &File) -> Result<(), Removal> {
+        let emptied = journal.set_len(0).and_then(|()| journal.sync_all());
+        let unlink = || -> std::io::Result<()> {
+            let (meta, named) = (
+                journal.metadata()?,
+                fstatat(folder, self.name(), AtFlags::AT_SYMLINK_NOFOLLOW)?,
+            );
+            if (meta.dev(), meta.ino()) != (named.st_dev, named.st_ino) {
+                return Err(std::io::Error::other("another file has its name by now"));
+            }
+            Ok(unlinkat(folder, self.name(), UnlinkatFlags::NoRemoveDir)?)
+        };
+        unlink().map_err(Removal::Stays)?;
+        emptied.and(folder.sync_all()).map_err(Removal::NotDurable)
     }
 
-    /// fsync of the folder: the name's coming or going is durable.
-    pub(super) fn sync_folder(&self) -> std::io::Result<()> {
-        self.folder()?.sync_all()
+    /// The journal's name in its folder.
+    pub(super) fn name(&self) -> &OsStr {
+        self.path.file_name().unwrap_or_default()
     }
 
-    fn folder(&self) -> std::io::Result<File> {
+    pub(super) fn folder(&self) -> std::io::Result<File> {
         let folder = match self.path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -172,6 +200,24 @@ pub fn settle(backing: &Backing, named: Option<&Path>) -> anyhow::Result<()> {
     match named.map(Place::at) {
         Some(place) => place.settle(backing).or_fail(|| failed(&place.path)),
         None => Ok(()),
+    }
+}
+
+/// Marks an open journal as that of a patch, or a recovery, that is at work, by a lock that ends with the process. The
+/// lock on the target does not tell as much: whoever may read the target can hold that, too.
+pub(super) fn mark_at_work(journal: &File) {
+    // Where there are no such locks, readers wait for the lock on the target instead.
+    let _ = fcntl(journal, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_RDLCK)));
+}
+
+/// An open file description lock, see fcntl(2).
+fn whole_file(kind: i32) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
     }
 }
 

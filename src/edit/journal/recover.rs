@@ -2,7 +2,7 @@
 
 use super::Journal;
 use super::format::{Content, Found, Identity, Record};
-use super::path::{Place, Removal};
+use super::path::{Place, Removal, mark_at_work};
 use super::trust::{distrust, is_fat};
 use crate::exit::{Failure, Layer, quoted};
 use crate::mapping::{Backing, Piece, Region, Span};
@@ -35,7 +35,13 @@ pub enum Recovery {
 pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let file = match options.open(&place.path) {
+    // What cannot be written to is refused below, with the reason.
+    let opened = options.clone().write(true).open(&place.path);
+    let opened = match opened {
+        Err(error) if error.kind() != ErrorKind::NotFound => options.open(&place.path),
+        opened => opened,
+    };
+    let file = match opened {
         Ok(file) => file,
         // Beside a name that is nearly as long as names can be, none can have been made.
         Err(error) if [ErrorKind::NotFound, ErrorKind::InvalidFilename].contains(&error.kind()) => {
@@ -47,6 +53,7 @@ pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
             return Err(error).or_fail(|| failure.unwrap_or_else(|| refused(place, "it cannot be opened")));
         }
     };
+    mark_at_work(&file);
     let refuse = |why: &str| Err(refused(place, why).into());
     let meta = file.metadata().context("cannot look at the recovery journal")?;
     let target = region.backing().metadata()?;
@@ -74,7 +81,10 @@ pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
         Found::Strange(why) => return refuse(why),
         // Its barrier was never passed, so no store has happened.
         Found::Unfinished { .. } => {
-            return match place.remove() {
+            let folder = place
+                .folder()
+                .or_fail(|| refused(place, "its folder cannot be opened"))?;
+            return match place.remove(&file, &folder) {
                 // Should it come back, it is invalid then, too.
                 Ok(()) | Err(Removal::NotDurable(_)) => Ok(Recovery::Unfinished),
                 Err(Removal::Stays(error)) => {
@@ -99,9 +109,17 @@ pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
             "the byte at {at:#x} is neither the old nor the new one: somebody else wrote to the file"
         ));
     }
-    let journal = Journal { place: place.clone() };
+    let journal = Journal {
+        place: place.clone(),
+        folder: place
+            .folder()
+            .or_fail(|| refused(place, "its folder cannot be opened"))?,
+        file,
+    };
     crate::memory::begin_change();
-    record.put_back(&file, region).or_fail(|| journal.left_behind())?;
+    record
+        .put_back(&journal.file, region)
+        .or_fail(|| journal.left_behind())?;
     journal.end_put_back()?;
     Ok(Recovery::PutBack)
 }
