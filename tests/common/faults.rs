@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How often a race is run: `MMAPCTL_RACES`, or enough to see a fault that is not rare.
 pub fn races() -> u32 {
     let wish = std::env::var("MMAPCTL_RACES").ok();
-    wish.and_then(|text| text.parse().ok()).unwrap_or(100)
+    wish.and_then(|text| text.parse().ok()).unwrap_or(50)
 }
 
 /// Numbers that look random (xorshift) and differ from run to run.
