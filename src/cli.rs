@@ -1,18 +1,19 @@
 //! The command line: global flags, parsing, and what happens to an error at the very end.
 
-mod usage;
-mod words;
-
 use crate::cmd::Verb;
-use crate::exit::{Exit, Failure, Told};
-use crate::{mapping, memory, quantity, report, signals};
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
-use std::error::Error as _;
+use crate::exit::{Exit, Told, tell};
+use crate::mapping;
+use crate::memory;
+use crate::output::{Globals, ReaderGone, When, say};
+use crate::quantity;
+use crate::report;
+use crate::signals;
+use crate::text::describe;
+use crate::usage::{Typed, first_paragraph, refusal_of};
+use clap::{CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::mem::ManuallyDrop;
-use usage::Typed;
 
 /// See, edit, sync, zero and rearrange bytes in place, through memory mappings.
 #[derive(Debug, Parser)]
@@ -25,71 +26,6 @@ struct Cli {
     globals: Globals,
     #[command(subcommand)]
     verb: Verb,
-}
-
-/// Flags that every verb takes, before or behind its name.
-#[derive(Debug, Clone, Args)]
-pub struct Globals {
-    /// Report, and errors, as one JSON object each
-    #[arg(help_heading = "Global options", long, global = true)]
-    pub json: bool,
-    /// No report and no progress bar
-    #[arg(help_heading = "Global options", short, long, global = true)]
-    pub quiet: bool,
-    /// Show each mapping system call on stderr as it is made, the way strace writes it
-    #[arg(help_heading = "Global options", short, long, global = true)]
-    pub verbose: bool,
-    /// Colour the output
-    #[arg(help_heading = "Global options", long, global = true, value_name = "WHEN")]
-    color: Option<When>,
-    /// Show progress bars
-    #[arg(help_heading = "Global options", long, global = true, value_name = "WHEN")]
-    progress: Option<When>,
-}
-
-/// A choice that `auto` leaves to where the output goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum When {
-    /// Where the output is a terminal
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
-}
-
-impl Globals {
-    /// Whether stdout, or stderr, is to have colour.
-    pub fn color(&self) -> When {
-        self.color.unwrap_or(When::Auto)
-    }
-
-    /// Whether there are to be progress bars.
-    pub fn progress(&self) -> When {
-        self.progress.unwrap_or(When::Auto)
-    }
-
-    /// These flags, with what `more` asks for beside them.
-    pub fn with(&self, more: &Globals) -> Globals {
-        Globals {
-            json: self.json || more.json,
-            quiet: self.quiet || more.quiet,
-            verbose: self.verbose || more.verbose,
-            color: more.color.or(self.color),
-            progress: more.progress.or(self.progress),
-        }
-    }
-}
-
-impl When {
-    /// Whether a stream gets colour: NO_COLOR, CLICOLOR_FORCE and TERM=dumb are heard for `auto`.
-    pub fn color(self, stream: &impl anstream::stream::RawStream) -> bool {
-        match self {
-            When::Always => true,
-            When::Never => false,
-            When::Auto => anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never,
-        }
-    }
 }
 
 /// The definition of the command line, from which help, man pages and completions are made.
@@ -113,7 +49,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     mapping::trace(cli.globals.verbose);
     let code = match cli.verb.run(&cli.globals) {
         Ok(code) => code,
-        Err(error) if error.chain().any(|layer| layer.is::<report::ReaderGone>()) => Exit::Done as u8,
+        Err(error) if error.chain().any(|layer| layer.is::<ReaderGone>()) => Exit::Done as u8,
         Err(error) => tell(&cli.globals, cli.verb.name(), &error) as u8,
     };
     match report::close_stdout() {
@@ -128,20 +64,6 @@ fn parse(argv: &[OsString]) -> Result<Cli, clap::Error> {
     let mut command = ManuallyDrop::new(command());
     let mut matches = ManuallyDrop::new(command.try_get_matches_from_mut(argv)?);
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
-}
-
-/// Prints an error as the globals want it and gives its exit code, or ends by the signal that it came from.
-pub fn tell(globals: &Globals, verb: &str, error: &anyhow::Error) -> Exit {
-    let told = Told::of(error);
-    if globals.json {
-        say(&told.json(Some(verb)));
-    } else {
-        say(&told.text(globals.color().color(&std::io::stderr())));
-    }
-    if let Some(signal) = told.signal {
-        signals::die_of(signal);
-    }
-    told.exit
 }
 
 /// What clap has to say: help and the version on stdout, mistakes in our own form where we know better.
@@ -161,7 +83,7 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
             Err(error) => Some(error).filter(|error| error.kind() != std::io::ErrorKind::BrokenPipe),
         };
         let Some(lost) = lost else { return Exit::Done };
-        let told = Told::usage(format!("cannot write to stdout: {}", report::describe(&lost)), None);
+        let told = Told::usage(format!("cannot write to stdout: {}", describe(&lost)), None);
         say(&told.text(false));
         return Exit::Trouble;
     }
@@ -190,58 +112,4 @@ fn refuse(argv: &[OsString], told: &Told) -> Exit {
         say(&told.text(std::io::stderr().is_terminal() && When::Auto.color(&std::io::stderr())));
     }
     Exit::Trouble
-}
-
-/// A mistake in a line of a session, split into `words`, as an error like any other.
-pub(crate) fn complaint(words: &[OsString], error: &clap::Error) -> Failure {
-    let typed = Typed::new(words, true);
-    if let Some((message, tip)) = typed.detached_value() {
-        return Failure::trouble(message).tip(tip);
-    }
-    let (message, tip) = refusal_of(error, &typed).unwrap_or_else(|| {
-        let tip = "verbs are written as for mmapctl itself, without FILE; see 'mmapctl --help'";
-        (first_paragraph(error), Some(tip.into()))
-    });
-    match tip {
-        Some(tip) => Failure::trouble(message).tip(tip),
-        None => Failure::trouble(message),
-    }
-}
-
-/// What our own readers of numbers and values have said, or what is said of words that clap does not know; and the tip.
-fn refusal_of(error: &clap::Error, typed: &Typed) -> Option<(String, Option<String>)> {
-    if let Some(tip) = typed.explain(error) {
-        return Some((first_paragraph(error), Some(tip)));
-    }
-    let refusal = error.source()?.downcast_ref::<quantity::Refusal>()?;
-    let message = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(option)) => {
-            // "--offset <OFFSET>" and "[VALUE]..." as one types them.
-            let name = option.split([' ', '=']).next().unwrap_or(option);
-            format!("{}: {}", name.trim_matches(['[', ']', '.']), refusal.message)
-        }
-        _ => refusal.message.clone(),
-    };
-    let instead = match error.get(ContextKind::InvalidValue) {
-        Some(ContextValue::String(value)) => typed.instead_of(value),
-        _ => None,
-    };
-    // What makes a value of something else is no help.
-    let tip = instead.unwrap_or_else(|| refusal.tip.clone());
-    Some((message, Some(tip).filter(|tip| !tip.is_empty())))
-}
-
-fn first_paragraph(error: &clap::Error) -> String {
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "no verb given".into();
-    }
-    let text = error.render().to_string();
-    let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
-    let paragraph = lines.collect::<Vec<_>>().join(" ");
-    paragraph.trim_start_matches("error: ").to_string()
-}
-
-/// Diagnostics go to stderr; there is nobody to tell when that fails.
-fn say(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -9,7 +9,7 @@
 mod allocator;
 
 use mmapctl::exit::Exit;
-use mmapctl::report::describe;
+use mmapctl::text::describe;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;

@@ -2,14 +2,17 @@
 
 mod tip;
 
+use crate::json::{Object, insert_path};
 use crate::mapping::{self, Cause, Interrupted};
+use crate::output::{Globals, say};
 use crate::quantity;
-use crate::report::{Object, describe, shown};
+use crate::signals;
+use crate::text::{describe, shown};
 use serde_json::{Value, json};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use tip::{FILE, quoted};
+pub use tip::FILE;
 
 /// What the exit code says: above all, whether the file changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -277,7 +280,7 @@ impl Told {
         object.insert("schema", json!(1));
         object.insert("verb", json!(verb));
         if let Some(path) = &self.path {
-            crate::report::insert_path(&mut object, path);
+            insert_path(&mut object, path);
         }
         object.insert("error", json!(self.message));
         object.insert("tip", json!(self.tip));
@@ -289,6 +292,20 @@ impl Told {
         }
         format!("{object}\n")
     }
+}
+
+/// Prints an error as the globals want it and gives its exit code, or ends by the signal that it came from.
+pub fn tell(globals: &Globals, verb: &str, error: &anyhow::Error) -> Exit {
+    let told = Told::of(error);
+    if globals.json {
+        say(&told.json(Some(verb)));
+    } else {
+        say(&told.text(globals.color().color(&std::io::stderr())));
+    }
+    if let Some(signal) = told.signal {
+        signals::die_of(signal);
+    }
+    told.exit
 }
 
 /// A text without characters that control a terminal: it may quote a script, which comes from anywhere.

@@ -11,7 +11,8 @@
 //!
 //! | room | what it is for |
 //! |---|---|
-//! | [`cli`] | global flags, parsing, the last word on errors |
+//! | [`cli`] | parsing, the last word on errors; nobody imports it |
+//! | `usage` | mistakes on a command line, in our own words |
 //! | [`cmd`] | the only list of verbs; each verb is a file |
 //! | `session` | `map -c`: several verbs on one region |
 //! | [`mapping`] | the core: mappings, without a signal; its invariants open the file |
@@ -19,6 +20,8 @@
 //! | [`dump`] | bytes as text, a file a format |
 //! | [`quantity`] | numbers, offsets, ranges and sizes, as users write them |
 //! | [`report`], [`progress`], [`exit`] | what is said: results, waiting, errors |
+//! | [`output`] | the global options, stdout and stderr |
+//! | [`text`], [`json`] | how names, numbers and objects are written |
 //! | [`inherited`] | descriptors that the caller has opened |
 //! | [`signals`] | Ctrl-C, held back until the work is at a safe place |
 //!
@@ -32,10 +35,14 @@ pub mod dump;
 pub mod edit;
 pub mod exit;
 pub mod inherited;
+pub mod json;
 pub mod mapping;
 pub mod memory;
+pub mod output;
 pub mod progress;
 pub mod quantity;
 pub mod report;
 mod session;
 pub mod signals;
+pub mod text;
+mod usage;

@@ -1,7 +1,7 @@
 //! Progress bars, and the `step` that feeds them and listens for Ctrl-C.
 
-use crate::cli::{Globals, When};
 use crate::mapping::Interrupted;
+use crate::output::{Globals, When};
 use crate::quantity::human;
 use crate::signals::Signals;
 use indicatif::{ProgressBar, ProgressStyle};

@@ -1,26 +1,21 @@
 //! What a verb did, as text and as JSON: built once, in order, from the same facts.
 
 mod frame;
-mod object;
 
-use crate::cli::Globals;
-use crate::exit::{Exit, Failure, Layer, quoted};
+use crate::exit::{Exit, Failure, Layer};
+use crate::json::{Object, insert_path};
 use crate::mapping::{Backing, Region, Span};
-use crate::signals;
+use crate::output::{Globals, ReaderGone, is_changed, is_written, out, terminal};
+use crate::text::{plural, quoted, shown};
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{FileStat, fstat};
 use nix::unistd::{Whence, lseek64};
-pub use object::Object;
 use serde_json::{Value, json};
-use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The version of the JSON objects: fields may be added under the same number, never changed or removed.
 const SCHEMA: u64 = 1;
@@ -29,15 +24,8 @@ const ROOM: &str = "make room where stdout goes, or leave the report out with --
 const OPEN: &str =
     "stdout is not open for writing: send the report somewhere, as with '>/dev/null', or leave it out with --quiet";
 
-/// How often somebody who waits for room in stdout looks whether to stop, in milliseconds.
-const LOOK: u16 = 100;
-
 /// How much of a [`Stream`] is gathered before it is written out, in bytes.
 const STREAMED: usize = 256 << 10;
-
-/// Whether anything was written to stdout by this process, and whether a file was changed.
-static WRITTEN: AtomicBool = AtomicBool::new(false);
-static CHANGED: AtomicBool = AtomicBool::new(false);
 
 /// A verb's report.
 #[derive(Debug)]
@@ -266,18 +254,6 @@ impl Stream {
     }
 }
 
-/// The reader of stdout has closed the pipe: it has seen enough, and there is nothing more to do.
-#[derive(Debug)]
-pub struct ReaderGone;
-
-impl std::error::Error for ReaderGone {}
-
-impl std::fmt::Display for ReaderGone {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the reader of stdout has closed it")
-    }
-}
-
 /// As [`Report::print_anew`], for a text made elsewhere: as much of it as the terminal has room for now, with a last line
 /// in which `left_out` tells of the others.
 pub fn anew(text: &str, left_out: &dyn Fn(&[&str]) -> String) -> anyhow::Result<()> {
@@ -299,33 +275,16 @@ pub fn more_lines(left_out: &[&str]) -> String {
     format!("{lines} more, in a larger terminal")
 }
 
-/// The columns and lines of the terminal that stdout is; `None` where it is none, or does not say (TIOCGWINSZ).
-pub fn terminal() -> Option<(usize, usize)> {
-    let (columns, lines) = terminal_size::terminal_size_of(io::stdout())?;
-    Some((columns.0.into(), lines.0.into()))
-}
-
-/// stdout, for bytes that go there straight.
-pub fn raw_stdout() -> io::Stdout {
-    WRITTEN.store(true, Ordering::Relaxed);
-    io::stdout()
-}
-
-/// Notes that a file was changed: an output that is lost from here on is exit code 3.
-pub fn note_change() {
-    CHANGED.store(true, Ordering::Relaxed);
-}
-
 /// Closes stdout, if anything was written to it, because a file system may say only then that it has no room (FUSE, NFS).
 /// Nothing can be written to it afterwards.
 ///
 /// # Errors
 /// Exit code 3 when a file was changed and the report of it may be lost, 2 otherwise.
 pub fn close_stdout() -> anyhow::Result<()> {
-    if !WRITTEN.load(Ordering::Relaxed) {
+    if !is_written() {
         return Ok(());
     }
-    let (exit, what) = match CHANGED.load(Ordering::Relaxed) {
+    let (exit, what) = match is_changed() {
         true => (Exit::NotDurable, "a file was changed, and the report of it may be lost"),
         false => (Exit::Trouble, "what was written to stdout may be lost"),
     };
@@ -333,41 +292,6 @@ pub fn close_stdout() -> anyhow::Result<()> {
     closed
         .context("cannot close stdout")
         .or_fail(|| Failure::new(exit, what).tip("see whether there is room where stdout goes: 'df'"))
-}
-
-/// Writes `bytes` to stdout, waiting where it does not take more (a terminal or pipe set to O_NONBLOCK).
-///
-/// # Errors
-/// What write(2) says; [`ReaderGone`] for EPIPE.
-pub fn out(bytes: &[u8]) -> anyhow::Result<()> {
-    let stdout = raw_stdout();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let mut piece = rest;
-        if signals::are_awaited() {
-            // As much as a pipe with room takes without a wait, in which no signal would be heard.
-            piece = &rest[..rest.len().min(libc::PIPE_BUF)];
-            let mut room = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
-            if poll(&mut room, LOOK) == Ok(0) {
-                if signals::is_asked_to_stop() {
-                    return Err(ReaderGone.into());
-                }
-                continue;
-            }
-        }
-        match nix::unistd::write(&stdout, piece) {
-            Ok(count) => rest = &rest[count..],
-            Err(Errno::EPIPE) => return Err(ReaderGone.into()),
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => {
-                let mut room = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
-                // An interrupted wait is a short one.
-                let _ = poll(&mut room, PollTimeout::NONE);
-            }
-            Err(errno) => return Err(io::Error::from(errno)).context("cannot write to stdout"),
-        }
-    }
-    Ok(())
 }
 
 /// Refuses a stdout that is the very file that is about to be read: what is written would be read again, or replace what
@@ -399,55 +323,4 @@ pub fn not_into_itself(backing: &Backing, raw: Option<u64>) -> anyhow::Result<()
 fn is_closed(error: &anyhow::Error) -> bool {
     let cause = error.root_cause().downcast_ref::<io::Error>();
     cause.and_then(io::Error::raw_os_error) == Some(Errno::EBADF as i32)
-}
-
-/// A remark on stderr, for people.
-pub fn note(globals: &Globals, text: &str) {
-    if !globals.quiet && !globals.json {
-        // Nobody listening is no reason to stop.
-        let _ = io::stderr().write_all(format!("note: {text}\n").as_bytes());
-    }
-}
-
-/// "1 page", "2 pages".
-pub fn plural(count: u64, noun: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{s}")
-}
-
-/// Whether the locale says that text is UTF-8, by the variables and their precedence of setlocale(3).
-pub fn is_utf8() -> bool {
-    let value = ["LC_ALL", "LC_CTYPE", "LANG"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-    value.is_some_and(|value| {
-        let value = value.to_ascii_lowercase();
-        value.contains("utf-8") || value.contains("utf8")
-    })
-}
-
-/// An operating system error without Rust's "(os error 28)".
-pub fn describe(error: &io::Error) -> String {
-    match error.raw_os_error().map(nix::errno::Errno::from_raw) {
-        Some(errno) => format!("{} ({errno:?})", errno.desc()),
-        None => error.to_string(),
-    }
-}
-
-/// A path for people: as it is, or escaped where control characters would garble the line.
-pub fn shown(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    if text.chars().any(char::is_control) {
-        text.escape_debug().to_string()
-    } else {
-        text.into_owned()
-    }
-}
-
-/// `"file"`, and `"path_hex"` with the exact bytes when the name is not UTF-8.
-pub fn insert_path(object: &mut Object, path: &Path) {
-    object.insert("file", json!(path.to_string_lossy()));
-    if path.to_str().is_none() {
-        object.insert("path_hex", json!(const_hex::encode(path.as_os_str().as_bytes())));
-    }
 }

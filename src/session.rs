@@ -2,13 +2,14 @@
 
 mod beside;
 
-use crate::cli::{self, Globals};
 use crate::cmd::{Deed, Job, waits_for_recovery};
 use crate::edit::{LONGEST_TEXT, Place, distrusted, take_stdin};
-use crate::exit::{Exit, Failure, Layer};
+use crate::exit::{self, Exit, Failure, Layer};
 use crate::mapping::{self, Region};
-use crate::report::{self, ReaderGone};
+use crate::output::{self, Globals, ReaderGone};
 use crate::signals;
+use crate::text;
+use crate::usage;
 use anyhow::{Context, bail};
 pub(crate) use beside::{Beside, memfd_path};
 use clap::{Args, FromArgMatches};
@@ -116,7 +117,7 @@ impl Script {
             }
             let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
             for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
-                let origin = format!("{}: line {number}", report::shown(path));
+                let origin = format!("{}: line {number}", text::shown(path));
                 steps.extend(reader.read(OsStr::from_bytes(line), &origin).context(origin)?);
             }
         }
@@ -273,7 +274,7 @@ impl What {
                 }
                 let code = ended?;
                 if code != 0 {
-                    let line = report::shown(Path::new(line));
+                    let line = text::shown(Path::new(line));
                     let failure = Failure::trouble(format!("'! {line}' ended with {code}")).code(code);
                     told(failure.into(), origin, "map", job);
                 }
@@ -333,7 +334,7 @@ fn unless_cut_short(region: &Region, surroundings: Surroundings<'_>, exit: Exit)
     let Some(place) = cut_short(region, surroundings)? else {
         return Ok(());
     };
-    let path = report::shown(place.path());
+    let path = text::shown(place.path());
     let failure = distrusted(&place, region.backing()).unwrap_or_else(|| {
         Failure::trouble(format!(
             "recovery needed: an atomic patch was cut short, and left '{path}'"
@@ -349,7 +350,7 @@ fn told(error: anyhow::Error, origin: &str, verb: &str, job: Job<'_>) -> u8 {
         Some(path) => Err::<(), _>(error).after_recovery(job.recovered).in_file(path).err(),
         None => Some(error.context(job.memory.to_string())),
     };
-    error.map_or(0, |error| cli::tell(job.globals, verb, &error) as u8)
+    error.map_or(0, |error| exit::tell(job.globals, verb, &error) as u8)
 }
 
 /// Reads lines; the definition of the verbs is made once for all of them.
@@ -425,10 +426,10 @@ impl LineReader {
                 Ok(Some(step(What::Verb(deed), self.globals.with(&globals))))
             }
             Err(error) if !error.use_stderr() => {
-                report::out(error.render().to_string().as_bytes())?;
+                output::out(error.render().to_string().as_bytes())?;
                 Ok(None)
             }
-            Err(error) => Err(cli::complaint(&words, &error).into()),
+            Err(error) => Err(usage::complaint(&words, &error).into()),
         }
     }
 }

@@ -6,12 +6,13 @@ mod watch;
 
 use super::options::{Reader, Where, interval, units, width};
 use super::{Job, OnRegion};
-use crate::cli::Globals;
 use crate::dump::{self, Fit, Style};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{Access, Holes, Prot, Region, Span, Width, WriteOut};
+use crate::output::{self, Globals};
 use crate::progress::Progress;
-use crate::report::{self, Report, Stream, describe};
+use crate::report::{self, Report, Stream};
+use crate::text::{self, describe};
 use dumping::Dumping;
 use format::Format;
 use std::io::{ErrorKind, IsTerminal};
@@ -106,7 +107,7 @@ impl OnRegion for Options {
 
 /// In rows that fit the terminal, as it is now, beside `margin` columns; `end` is the last offset.
 fn fitted(style: Style, end: u64, margin: usize) -> Style {
-    let fit = report::terminal().map(|(columns, _)| Fit::of(columns.saturating_sub(margin), end, style.unicode));
+    let fit = output::terminal().map(|(columns, _)| Fit::of(columns.saturating_sub(margin), end, style.unicode));
     Style {
         fit: fit.unwrap_or_default(),
         ..style
@@ -125,7 +126,7 @@ impl Options {
         };
         let span = self.place.to_read(region)?;
         let color = format == Format::Hex && globals.color().color(&std::io::stdout());
-        let unicode = report::is_utf8();
+        let unicode = text::is_utf8();
         let style = Style {
             color,
             squeeze: !self.no_squeeze,
@@ -171,11 +172,11 @@ fn raw(region: &mut Region, plan: &Plan<'_>, progress: &mut Progress) -> anyhow:
     let span = plan.span;
     if plan.access.is_some() {
         return plan.chunks(region, span, |chunk, bytes| {
-            report::out(bytes)?;
+            output::out(bytes)?;
             Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)
         });
     }
-    let written = region.write_to(report::raw_stdout().as_fd(), span, plan.holes, &mut |done| {
+    let written = region.write_to(output::raw_stdout().as_fd(), span, plan.holes, &mut |done| {
         progress.step(done)
     });
     match written {

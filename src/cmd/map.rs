@@ -11,13 +11,13 @@ mod table;
 use super::options::{Reader, Where, Writer, close, interval};
 use super::paths::must_differ;
 use super::{Job, OnRegion};
-use crate::cli::Globals;
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{ADVICE, Access, Advice, Backing, Kind, Lock, Prot, Region, Span, warm};
+use crate::output::Globals;
 use crate::progress::Progress;
-use crate::report;
 use crate::session::{Beside, Script, Session};
 use crate::signals::Signals;
+use crate::text;
 use anyhow::Context;
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -100,7 +100,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     }
     let file = args.named.first();
     let memory = match &args.memfd {
-        Some(name) => format!("memfd {}", report::shown(Path::new(name))),
+        Some(name) => format!("memfd {}", text::shown(Path::new(name))),
         None => "anonymous memory".into(),
     };
     let job = Job {

@@ -12,8 +12,8 @@ mod remap;
 mod sync;
 mod zero;
 
-use crate::cli::Globals;
 use crate::mapping::Region;
+use crate::output::Globals;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
 use std::path::Path;
 
@@ -196,11 +196,11 @@ impl<'a> Job<'a> {
 
     /// The file as a tip names it.
     fn file(&self) -> String {
-        self.path.map_or("FILE".into(), crate::exit::quoted)
+        self.path.map_or("FILE".into(), crate::text::quoted)
     }
 
     /// The file as a report names it.
     fn name(&self) -> String {
-        self.path.map_or(self.memory.into(), crate::report::shown)
+        self.path.map_or(self.memory.into(), crate::text::shown)
     }
 }

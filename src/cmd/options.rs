@@ -1,12 +1,12 @@
 //! Options that several verbs share, and what they mean: a range of the file, and the rules for writers.
 
 use super::paths::journal_must_differ;
-use crate::cli::Globals;
 use crate::edit::{Place, Recovery, distrusted, no_end, recover};
 use crate::exit::{Exit, Failure, Layer, Told};
 use crate::mapping::{Access, Backing, Cause, Error, Facts, Prot, Region, Span, Usage, Width};
+use crate::output::{self, Globals, ReaderGone};
 use crate::quantity::{self, Offset, Qty, Range, Refusal, human};
-use crate::report::{self, ReaderGone};
+use crate::text;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -173,7 +173,7 @@ impl Writer {
     fn recovered(&self, backing: Backing, path: &Path, globals: &Globals) -> anyhow::Result<(Backing, bool)> {
         if backing.facts().left_its_links {
             let note = "overlayfs has copied it from its lower layer to be written to; its other names (hard links) keep the old bytes";
-            report::note(globals, &format!("{}: {note}", report::shown(path)));
+            output::note(globals, &format!("{}: {note}", text::shown(path)));
         }
         // A journal of another atomic patch's may be beside the file even where this one's goes elsewhere.
         let places = [Place::beside(&backing)?, self.journal.as_deref().map(Place::at)];
@@ -183,7 +183,7 @@ impl Writer {
             if recover(&mut region, &place).after_recovery(recovered)? == Recovery::PutBack {
                 recovered = true;
                 let note = "an atomic patch had been cut short; the file was put back as it was before it";
-                report::note(globals, &format!("{}: {note}", report::shown(path)));
+                output::note(globals, &format!("{}: {note}", text::shown(path)));
             }
         }
         Ok((region.into_backing(), recovered))
@@ -297,7 +297,7 @@ fn waits(backing: &Backing, place: &Place) -> anyhow::Result<bool> {
 pub(crate) fn recovery_needed(place: &Place, backing: &Backing, exit: Exit) -> anyhow::Error {
     let message = format!(
         "recovery needed: an atomic patch was cut short, and left '{}'",
-        report::shown(place.path())
+        text::shown(place.path())
     );
     let tip = format!(
         "any verb that writes puts the file back: '{}'; cat and map show it as it is with --ignore-journal",
@@ -318,7 +318,7 @@ pub(crate) fn close(region: Region, outcome: anyhow::Result<u8>) -> anyhow::Resu
     if !backing.is_written() {
         return outcome;
     }
-    report::note_change();
+    output::note_change();
     let Err(error) = backing.finish() else { return outcome };
     let tip = "the file system may have lost the bytes: look for the cause in 'dmesg' and 'df', then at the file";
     let failure = match &outcome {
@@ -390,7 +390,7 @@ pub(crate) fn units(span: Span, width: Width) -> anyhow::Result<()> {
         (
             format!(
                 "{span} is {}, no whole number of units of {bytes}",
-                report::plural(span.len(), "byte")
+                text::plural(span.len(), "byte")
             ),
             format!("give {whole} bytes, or --access {narrower}"),
         )

@@ -6,15 +6,16 @@ mod gather;
 use super::new_file::NewFile;
 use super::options::{Reader, Where, Writer, close, to_be_durable, width};
 use super::{Job, OnRegion};
-use crate::cli::Globals;
 use crate::edit::{
     Comparison, Durability, Edits, Mismatch, Origin, Place, ScriptWriter, Value, diff, each_edit, pattern, settle,
     write_undo,
 };
-use crate::exit::{Exit, Failure, Layer, Told, quoted};
+use crate::exit::{Exit, Failure, Layer, Told};
 use crate::mapping::{Access, Backing, Prot, Region, Width};
+use crate::output::{self, Globals};
 use crate::progress::Progress;
-use crate::report::{self, Report, Stream, plural};
+use crate::report::{self, Report, Stream};
+use crate::text::{self, plural, quoted};
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use nix::sys::stat::Mode;
@@ -274,7 +275,7 @@ impl Options {
 
     fn mismatch(&self, mismatches: &[Mismatch], edits: usize, job: Job<'_>) -> Failure {
         let script = |origin: Origin| match (origin, self.script.as_deref()) {
-            (Origin::Line(_), Some(path)) => format!("{}: ", report::shown(path)),
+            (Origin::Line(_), Some(path)) => format!("{}: ", text::shown(path)),
             _ => String::new(),
         };
         let one = |one: &Mismatch| {
@@ -341,7 +342,7 @@ fn save_undo(
     write().or_fail(|| {
         let message = format!(
             "nothing was written: cannot make the undo script '{}'",
-            report::shown(path)
+            text::shown(path)
         );
         let folder = path
             .parent()
@@ -366,7 +367,7 @@ fn without_undo(error: anyhow::Error, undo: Option<&Path>) -> anyhow::Error {
 fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, job: Job<'_>) -> anyhow::Result<()> {
     let after = edits.len_after;
     if !job.globals.json {
-        let mut script = ScriptWriter::new(len, after, report::out);
+        let mut script = ScriptWriter::new(len, after, output::out);
         each_edit(edits, comparison, after.max(len), |at, old, new| {
             // What is cut off needs no line: the size says it.
             if at < after { script.edit(at, old, new) } else { Ok(()) }
@@ -403,7 +404,7 @@ fn print_diff(region: &mut Region, other: &Path, job: Job<'_>) -> anyhow::Result
         (&job.file(), &quoted(other)),
         |text| match &mut script {
             Some(script) => script.text(&String::from_utf8_lossy(text)),
-            None => report::out(text),
+            None => output::out(text),
         },
         &mut |done| progress.step(done),
     )

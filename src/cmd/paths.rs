@@ -4,7 +4,7 @@
 use super::new_file::folder;
 use crate::exit::Failure;
 use crate::mapping::Facts;
-use crate::report::shown;
+use crate::text::shown;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;

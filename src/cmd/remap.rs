@@ -5,10 +5,9 @@ mod view;
 
 use super::options::{Writer, address, close, size, usage_after};
 use super::{Job, OnRegion};
-use crate::cli::Globals;
-use crate::exit::FILE;
-use crate::exit::{Exit, Failure, Layer};
+use crate::exit::{Exit, FILE, Failure, Layer};
 use crate::mapping::{self, Region, Resize, Visibility};
+use crate::output::Globals;
 use crate::quantity::Size;
 use crate::report::Report;
 use crate::signals::Signals;

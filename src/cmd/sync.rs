@@ -2,13 +2,14 @@
 
 use super::options::{Where, has_length, recovery_needed, waits_for_recovery};
 use super::{Job, OnRegion};
-use crate::cli::{self, Globals};
 use crate::edit::settle;
-use crate::exit::{Exit, Failure, Layer};
+use crate::exit::{self, Exit, Failure, Layer};
 use crate::mapping::{self, Access, Backing, Cause, Flush, Interrupted, Prot, Region, Shape, Span, Step, Visibility};
 use crate::mapping::{resident, unwritten};
+use crate::output::Globals;
 use crate::progress::Progress;
-use crate::report::{Report, plural};
+use crate::report::Report;
+use crate::text::plural;
 use nix::errno::Errno;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -71,7 +72,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let mut tell = |(report, error): Outcome| {
         let unprinted = report.and_then(|report| report.print(globals).err());
         for error in unprinted.iter().chain(&error) {
-            worst = worst.max(cli::tell(globals, "sync", error));
+            worst = worst.max(exit::tell(globals, "sync", error));
         }
     };
     // Calls of several threads would stand in each other's trace.

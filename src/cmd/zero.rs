@@ -2,12 +2,13 @@
 
 use super::options::{Where, Writer, close, size, to_be_durable, usage_after};
 use super::{Job, OnRegion};
-use crate::cli::Globals;
 use crate::edit::{Before, Spool, not_taken, or_put_back, settle};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, CALL, Cause, Error, Interrupted, Piece, Prot, Protection, Region, Span, Usage};
+use crate::output::Globals;
 use crate::progress::Progress;
-use crate::report::{Report, plural};
+use crate::report::Report;
+use crate::text::plural;
 use anyhow::Context;
 use clap::ValueEnum;
 use nix::errno::Errno;

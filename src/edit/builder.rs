@@ -9,7 +9,7 @@ use crate::exit::Failure;
 use crate::mapping::{Cause, Error, Piece, Region, Span, reserve_huge};
 use crate::memory;
 use crate::quantity::{Offset, Qty, Refusal};
-use crate::report::plural;
+use crate::text::plural;
 use nix::errno::Errno;
 use std::str::FromStr;
 

@@ -1,8 +1,7 @@
 //! Looking for bytes in a file, window by window, across their borders.
 
 use super::value::Masked;
-use crate::exit::FILE;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, FILE, Failure};
 use crate::mapping::{self, Region, Span, Step};
 use memchr::memmem::Finder;
 use std::ops::Range;

@@ -30,7 +30,7 @@ pub use recover::{Recovery, distrusted, recover};
 use super::spool::Spool;
 use crate::exit::{Exit, Failure, Layer, Told};
 use crate::mapping::{Piece, Region, Span};
-use crate::report::shown;
+use crate::text::shown;
 use format::{BLOCK, Identity, MAGIC, Summed, VERSION};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;

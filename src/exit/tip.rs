@@ -2,8 +2,8 @@
 
 use crate::mapping::{Cause, Hindrance, Limit, Protection, Refusal, Unmappable};
 use crate::quantity::{Offset, Range, Size};
+use crate::text::quoted;
 use nix::errno::Errno;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// What to type, for the causes that the core reports.
@@ -190,58 +190,4 @@ fn is_char_device(path: &Path) -> bool {
 
 fn on_hugetlbfs(path: &Path) -> bool {
     nix::sys::statfs::statfs(path).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::HUGETLBFS_MAGIC)
-}
-
-/// A path as one types it in a shell, where it is one word, no option, and the very same bytes.
-pub fn quoted(path: &Path) -> String {
-    let bytes = path.as_os_str().as_bytes();
-    let dash = if bytes.starts_with(b"-") { "./" } else { "" };
-    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
-    match path.to_str() {
-        Some(text) if !text.is_empty() && text.chars().all(plain) => format!("{dash}{text}"),
-        Some(text) if !text.chars().any(char::is_control) => format!("'{dash}{}'", text.replace('\'', "'\\''")),
-        _ => format!("$'{dash}{}'", escaped(bytes)),
-    }
-}
-
-/// For within `$'...'`, in which a shell takes a backslash as C does.
-fn escaped(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\n' => text += "\\n",
-                '\t' => text += "\\t",
-                '\\' | '\'' => text.extend(['\\', c]),
-                c if c.is_control() => text += &hex(c.encode_utf8(&mut [0; 4]).as_bytes()),
-                c => text.push(c),
-            }
-        }
-        text += &hex(chunk.invalid());
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::ffi::OsStr;
-
-    #[test]
-    fn a_file_name_that_a_shell_would_split_is_quoted_in_tips() {
-        assert_eq!(quoted(Path::new("fw.bin")), "fw.bin");
-        assert_eq!(quoted(Path::new("it's a")), r"'it'\''s a'");
-        assert_eq!(quoted(Path::new("")), "''");
-    }
-
-    #[test]
-    fn a_file_name_that_is_no_plain_text_can_be_pasted_all_the_same() {
-        let raw = |bytes: &'static [u8]| quoted(Path::new(OsStr::from_bytes(bytes)));
-        assert_eq!(raw(b"-x.bin"), "./-x.bin");
-        assert_eq!(raw(b"-a b"), "'./-a b'");
-        assert_eq!(raw(b"a\nb"), r"$'a\nb'");
-        assert_eq!(raw(b"-\x1b\t'\\"), r"$'./-\x1b\t\'\\'");
-        assert_eq!(raw(b"\xffe \xc3\xa9"), r"$'\xffe é'");
-    }
 }

@@ -3,8 +3,8 @@
 use super::Plan;
 use crate::dump::{Dump, Part};
 use crate::mapping::{self, Region, Span};
+use crate::output;
 use crate::progress::Progress;
-use crate::report;
 
 /// How much text is gathered before it is written out, in bytes.
 const TEXT: usize = 256 << 10;
@@ -91,7 +91,7 @@ impl<'a> Dumping<'a> {
             if result.is_err() {
                 // Up to the first byte that could not be had.
                 self.dump.cut(&mut self.text);
-                report::out(&self.text)?;
+                output::out(&self.text)?;
                 return result;
             }
             at = data.end();
@@ -99,7 +99,7 @@ impl<'a> Dumping<'a> {
         // What was cut off meanwhile looks like a hole at the end.
         region.check_there(span)?;
         self.dump.finish(&mut self.text);
-        report::out(&self.text)
+        output::out(&self.text)
     }
 
     fn data(&mut self, region: &mut Region, data: Span) -> anyhow::Result<()> {
@@ -123,7 +123,7 @@ impl<'a> Dumping<'a> {
         self.plan.chunks(region, span, |chunk, bytes| {
             self.dump.bytes(bytes, &mut self.text);
             if self.text.len() >= TEXT {
-                report::out(&self.text)?;
+                output::out(&self.text)?;
                 self.text.clear();
             }
             Ok(self
@@ -142,9 +142,9 @@ impl<'a> Dumping<'a> {
             if self.text.len() + shown.len() < TEXT {
                 self.text.extend_from_slice(shown);
             } else {
-                report::out(&self.text)?;
+                output::out(&self.text)?;
                 self.text.clear();
-                report::out(shown)?;
+                output::out(shown)?;
             }
             anyhow::Ok(self.progress.step(end - self.plan.span.start())?)
         })

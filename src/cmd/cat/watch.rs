@@ -6,9 +6,11 @@ use crate::cmd::options::size;
 use crate::dump::{self, Style};
 use crate::exit::Failure;
 use crate::mapping::{Cause, Error, Region, Span};
+use crate::output;
 use crate::quantity::human;
 use crate::report::{self, Report};
 use crate::signals::Signals;
+use crate::text;
 use serde_json::json;
 use std::time::Duration;
 
@@ -45,7 +47,7 @@ pub(super) fn watch(region: &mut Region, plan: &Plan<'_>, interval: Duration, jo
         let look = Look::at(region, plan)?;
         let changed = look.changed(before.as_ref());
         if job.globals.json {
-            report::out(look.json(plan, &changed, job).as_bytes())?;
+            output::out(look.json(plan, &changed, job).as_bytes())?;
         } else {
             let style = fitted(style, plan.span.end(), margin);
             report::anew(&look.text(format, style, changed), &left_out)?;
@@ -165,7 +167,7 @@ fn left_out(rows: &[&str]) -> String {
     let changed = |row: &&&str| row.starts_with('>') || row.contains(dump::MARK);
     format!(
         "{} more, {} with changes; --length or a larger terminal shows all",
-        report::plural(rows.len() as u64, "line"),
+        text::plural(rows.len() as u64, "line"),
         rows.iter().filter(changed).count()
     )
 }

@@ -1,10 +1,10 @@
 //! Which files: those named, those listed in a file, those in folders; and which of them are left out.
 
 use super::glob::Glob;
-use crate::cli::{self, Globals};
 use crate::edit::take_stdin;
-use crate::exit::{Exit, Failure, Layer};
+use crate::exit::{self, Exit, Failure, Layer};
 use crate::mapping::{self, Cause, Identity};
+use crate::output::Globals;
 use crate::quantity::{Qty, Refusal};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use nix::dir::{Dir, Type};
@@ -165,7 +165,7 @@ impl Walk<'_> {
     pub(super) fn trouble(&mut self, error: &anyhow::Error) {
         self.failed += 1;
         if self.tells {
-            self.worst = self.worst.max(cli::tell(self.globals, "map", error));
+            self.worst = self.worst.max(exit::tell(self.globals, "map", error));
         }
     }
 

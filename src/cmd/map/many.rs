@@ -3,13 +3,13 @@
 use super::files::{Found, Walk, is_limit};
 use super::table::{Row, Table};
 use super::{Args, Job};
-use crate::cli::Globals;
 use crate::cmd::options::has_length;
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Backing, Cause, Facts, Kind, Prot, Region, Shape, Span, count};
-use crate::report::{ReaderGone, plural};
+use crate::output::{Globals, ReaderGone};
 use crate::session::Beside;
 use crate::signals::Signals;
+use crate::text::plural;
 use nix::errno::Errno;
 use std::time::Duration;
 

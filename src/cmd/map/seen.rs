@@ -3,9 +3,11 @@
 use crate::cmd::Job;
 use crate::cmd::options::size;
 use crate::mapping::{Cell, Kind, Prot, Region, Residency, Visibility, page_size, survey};
+use crate::output;
 use crate::quantity::human;
-use crate::report::{self, Report, plural};
+use crate::report::Report;
 use crate::session::memfd_path;
+use crate::text::{self, plural};
 use std::os::fd::AsRawFd;
 
 /// Cells of the picture, at the most, and the columns beside them.
@@ -18,7 +20,7 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report
     let kind = region.backing().facts().kind;
     let shape = region.shape();
     let span = region.span();
-    let fit = report::terminal().map(|(columns, _)| (columns as u64).saturating_sub(BESIDE));
+    let fit = output::terminal().map(|(columns, _)| (columns as u64).saturating_sub(BESIDE));
     let seen = survey(region, fit.map_or(CELLS, |fit| fit.clamp(1, CELLS)))?;
     let backing = match kind {
         Kind::Regular => "file",
@@ -134,7 +136,7 @@ fn picture(seen: &Residency) -> String {
         (Cell::PastEnd, '×', 'x', "past the end"),
         (Cell::Unknown, '?', '?', "unknown"),
     ];
-    let unicode = report::is_utf8();
+    let unicode = text::is_utf8();
     let mark = |(_, fancy, plain, _): &(Cell, char, char, &str)| if unicode { *fancy } else { *plain };
     let strip = seen.cells.iter().map(|cell| {
         let found = MARKS.iter().find(|entry| entry.0 == *cell);

@@ -1,12 +1,12 @@
 //! While the mapping stands: holding it, telling that it is there, running a command beside it.
 
-use crate::cli::{self, Globals};
 use crate::cmd::options::duration;
-use crate::exit::{Exit, Failure, Layer, quoted};
+use crate::exit::{self, Exit, Failure, Layer};
 use crate::inherited;
-use crate::report;
+use crate::output::Globals;
 use crate::session::Beside;
 use crate::signals::Signals;
+use crate::text::{self, quoted};
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -102,14 +102,14 @@ impl Stand {
                 // The codes that env(1) and the shells give.
                 let code = if is_missing(&error, &self.command[0]) { 127 } else { 126 };
                 let command = Path::new(&self.command[0]);
-                let (name, typed) = (report::shown(command), quoted(command));
+                let (name, typed) = (text::shown(command), quoted(command));
                 let tip = match code {
                     127 => format!("'command -v {typed}' tells whether it is in PATH; give its path where it is not"),
                     _ => format!("see whether it is a program, and who may run it: 'ls -l {typed}'"),
                 };
                 let failed = || Failure::trouble(format!("cannot run '{name}'")).code(code).tip(tip);
                 if let Err(error) = Err::<(), _>(error).or_fail(failed) {
-                    cli::tell(globals, "map", &error);
+                    exit::tell(globals, "map", &error);
                 }
                 Ok(code)
             }

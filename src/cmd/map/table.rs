@@ -2,10 +2,12 @@
 
 use super::files::Walk;
 use super::seen::percent;
-use crate::cli::Globals;
+use crate::json::{Object, insert_path};
 use crate::mapping::{self, Counts, Span};
+use crate::output::{self, Globals};
 use crate::quantity::human;
-use crate::report::{self, Report, plural};
+use crate::report::{self, Report};
+use crate::text::{self, plural};
 use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -114,7 +116,7 @@ impl<'a> Table<'a> {
     /// A file more.
     ///
     /// # Errors
-    /// Those of [`report::out`].
+    /// Those of [`output::out`].
     pub(super) fn row(&mut self, row: &Row<'_>) -> anyhow::Result<()> {
         let Counts {
             page,
@@ -135,8 +137,8 @@ impl<'a> Table<'a> {
             return Ok(());
         }
         if self.globals.json {
-            let mut object = report::Object::default();
-            report::insert_path(&mut object, row.path);
+            let mut object = Object::default();
+            insert_path(&mut object, row.path);
             for (key, value) in [
                 ("size", json!(row.size)),
                 ("offset", json!(row.span.start())),
@@ -158,7 +160,7 @@ impl<'a> Table<'a> {
                 &format!("{}/{pages}", count(resident)),
                 &share.unwrap_or_default(),
                 &count(dirty),
-                &report::shown(row.path),
+                &text::shown(row.path),
             );
         }
         if !self.anew && (self.text.len() >= TEXT || self.written.elapsed() >= PATIENCE) {
@@ -168,7 +170,7 @@ impl<'a> Table<'a> {
     }
 
     fn write(&mut self) -> anyhow::Result<()> {
-        report::out(self.text.as_bytes())?;
+        output::out(self.text.as_bytes())?;
         self.text.clear();
         self.written = Instant::now();
         Ok(())
@@ -192,7 +194,7 @@ impl<'a> Table<'a> {
     /// The totals, and `held`: what is told of a mapping that is kept.
     ///
     /// # Errors
-    /// Those of [`report::out`].
+    /// Those of [`output::out`].
     pub(super) fn finish(mut self, walk: &Walk<'_>, held: Option<String>) -> anyhow::Result<()> {
         if !self.speaks {
             return Ok(());
@@ -212,7 +214,7 @@ impl<'a> Table<'a> {
         let pages = |sum: &Sum| sum.pages(files, page);
         let (resident, dirty, writeback) = (pages(resident), pages(dirty), pages(writeback));
         if self.globals.json {
-            let totals: report::Object = [
+            let totals: Object = [
                 ("files", json!(files)),
                 ("folders", json!(walk.folders)),
                 ("size", json!(bytes)),

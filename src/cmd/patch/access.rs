@@ -6,8 +6,10 @@ use crate::cmd::options::units;
 use crate::edit::{Edits, Extra, Note, Origin, ScriptWriter};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Region, Span, Width};
+use crate::output;
 use crate::progress::Progress;
-use crate::report::{self, Report, plural};
+use crate::report::Report;
+use crate::text::plural;
 use anyhow::Context;
 use serde_json::{Value, json};
 
@@ -180,7 +182,7 @@ fn cut_short(done: u64, total: u64, width: Width, all: Span, job: Job<'_>) -> Fa
 
 /// `--dry-run`: what would be stored, as a script.
 fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, job: Job<'_>) -> anyhow::Result<()> {
-    let mut script = ScriptWriter::of_stores(width.bytes(), len, report::out);
+    let mut script = ScriptWriter::of_stores(width.bytes(), len, output::out);
     let mut lines = Vec::new();
     let mut bytes = Vec::new();
     for edit in edits.list.clone() {

@@ -10,7 +10,7 @@ use crate::edit::{LONGEST_TEXT, take_stdin};
 use crate::exit::{Failure, Layer};
 use crate::mapping::Run;
 use crate::quantity::{Refusal, number};
-use crate::report::{plural, shown};
+use crate::text::{plural, shown};
 use anyhow::Context;
 use std::ffi::OsStr;
 use std::fs::File;

@@ -7,11 +7,13 @@ use crate::cmd::new_file::{NewFile, folder};
 use crate::cmd::options::{Reader, close, size};
 use crate::cmd::paths::must_differ;
 use crate::edit::is_journal_name;
-use crate::exit::{Exit, Failure, Layer, quoted};
+use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Arranging, Cause, Layout, Limit, Prot, Region, Shape, Sink, Span, Visibility, WriteOut};
+use crate::output;
 use crate::progress::Progress;
 use crate::quantity::{Refusal, human};
-use crate::report::{self, Report, describe, not_into_itself, plural, shown};
+use crate::report::{Report, not_into_itself};
+use crate::text::{describe, plural, quoted, shown};
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use nix::sys::stat::Mode;
@@ -284,7 +286,7 @@ fn to_stdout(region: &mut Region, layout: &Layout, job: Job<'_>) -> anyhow::Resu
     }
     not_into_itself(region.backing(), None)?;
     let mut progress = Progress::printing(job.globals, "writing", layout.len());
-    let stdout = report::raw_stdout();
+    let stdout = output::raw_stdout();
     match region.write_view(layout, Sink::Stream(stdout.as_fd()), &mut |done| progress.step(done)) {
         Ok(()) => Ok(()),
         Err(WriteOut::Source(error)) => Err(error.into()),

@@ -1,8 +1,8 @@
 //! Where a file's journal is, and making the coming or going of its name durable.
 
-use crate::exit::{FILE, Failure, Layer, quoted};
+use crate::exit::{FILE, Failure, Layer};
 use crate::mapping::{Backing, Kind};
-use crate::report::shown;
+use crate::text::{quoted, shown};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, fcntl};
 use nix::sys::stat::fstatat;

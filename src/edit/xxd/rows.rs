@@ -83,7 +83,7 @@ impl Rows {
             let width = self.printed.width;
             let message = format!(
                 "this row is not a whole number of rows of {} away from the others, and no dump of xxd has such a gap",
-                crate::report::plural(width, "byte")
+                crate::text::plural(width, "byte")
             );
             let tip = "apply two dumps one after the other; if the offsets are right, take the characters away";
             let failure = Failure::trouble(message).tip(tip);

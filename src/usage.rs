@@ -1,14 +1,19 @@
 //! Mistakes on a command line: what is wrong, and what to type instead. clap's own suggestions are not passed on: it
 //! proposes `-- --value` for an unknown option, which would store that text into the file.
 
-use super::words::{OPTIONS, REPORTS, Takes, VERBS};
+mod words;
+
 use crate::cmd::{Verb, duration};
-use crate::exit::quoted;
+use crate::exit::Failure;
+use crate::quantity;
 use crate::quantity::{Offset, Qty, Range, Size};
+use crate::text::quoted;
 use clap::Subcommand;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::Path;
+use words::{OPTIONS, REPORTS, Takes, VERBS};
 
 /// Options that are not proposed for a word that looks like them: they switch a safety rule off, or turn a patch round.
 const NEVER_GUESSED: [&str; 4] = ["--help", "--force", "--ignore-journal", "--reverse"];
@@ -17,7 +22,7 @@ const NEVER_GUESSED: [&str; 4] = ["--help", "--force", "--ignore-journal", "--re
 const OF_SESSIONS: [&str; 4] = ["--force", "--journal", "--lock-timeout", "--ignore-journal"];
 
 /// What was typed, with the program's name or, in a session, without it.
-pub(super) struct Typed {
+pub(crate) struct Typed {
     words: Vec<String>,
     /// The words as they are: a file's name may be other than UTF-8.
     raw: Vec<OsString>,
@@ -26,7 +31,7 @@ pub(super) struct Typed {
 }
 
 impl Typed {
-    pub(super) fn new(words: &[OsString], in_session: bool) -> Typed {
+    pub(crate) fn new(words: &[OsString], in_session: bool) -> Typed {
         Typed {
             words: words.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             raw: words.to_vec(),
@@ -36,7 +41,7 @@ impl Typed {
 
     /// A value that stands apart from an option whose value is joined to it by '=', and would be taken for a file: the
     /// message and the tip.
-    pub(super) fn detached_value(&self) -> Option<(String, String)> {
+    pub(crate) fn detached_value(&self) -> Option<(String, String)> {
         let end = self.words.iter().position(|word| word == "--");
         let words = &self.words[..end.unwrap_or(self.words.len())];
         let verb = self.verb().filter(|verb| ["map", "cat"].contains(verb))?;
@@ -64,7 +69,7 @@ impl Typed {
     }
 
     /// What to say of an unknown verb, an unknown option, or a word too many; `None` for other mistakes.
-    pub(super) fn explain(&self, error: &clap::Error) -> Option<String> {
+    pub(crate) fn explain(&self, error: &clap::Error) -> Option<String> {
         match error.kind() {
             ErrorKind::InvalidSubcommand => {
                 Some(self.unknown_verb(text(error, ContextKind::InvalidSubcommand)?, error))
@@ -82,7 +87,7 @@ impl Typed {
 
     /// For a VALUE that was refused, what else it may be: the FILE, in a session, or the place to write to, where none
     /// was given.
-    pub(super) fn instead_of(&self, value: &str) -> Option<String> {
+    pub(crate) fn instead_of(&self, value: &str) -> Option<String> {
         let is_place = |word: &String| {
             ["-o", "-r", "-e", "--offset", "--range", "--find", "--edit", "--script"]
                 .iter()
@@ -97,7 +102,7 @@ impl Typed {
     }
 
     /// The verb, as it was typed.
-    pub(super) fn verb(&self) -> Option<&str> {
+    pub(crate) fn verb(&self) -> Option<&str> {
         let words = self.words.iter().skip(usize::from(!self.in_session));
         words.map(String::as_str).find(|word| Verb::has_subcommand(word))
     }
@@ -252,4 +257,53 @@ fn suggested(error: &clap::Error, kind: ContextKind) -> Option<String> {
 
 fn capital(text: &str) -> String {
     text.replacen("see", "See", 1)
+}
+
+/// A mistake in a line of a session, split into `words`, as an error like any other.
+pub(crate) fn complaint(words: &[OsString], error: &clap::Error) -> Failure {
+    let typed = Typed::new(words, true);
+    if let Some((message, tip)) = typed.detached_value() {
+        return Failure::trouble(message).tip(tip);
+    }
+    let (message, tip) = refusal_of(error, &typed).unwrap_or_else(|| {
+        let tip = "verbs are written as for mmapctl itself, without FILE; see 'mmapctl --help'";
+        (first_paragraph(error), Some(tip.into()))
+    });
+    match tip {
+        Some(tip) => Failure::trouble(message).tip(tip),
+        None => Failure::trouble(message),
+    }
+}
+
+/// What our own readers of numbers and values have said, or what is said of words that clap does not know; and the tip.
+pub(crate) fn refusal_of(error: &clap::Error, typed: &Typed) -> Option<(String, Option<String>)> {
+    if let Some(tip) = typed.explain(error) {
+        return Some((first_paragraph(error), Some(tip)));
+    }
+    let refusal = error.source()?.downcast_ref::<quantity::Refusal>()?;
+    let message = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) => {
+            // "--offset <OFFSET>" and "[VALUE]..." as one types them.
+            let name = option.split([' ', '=']).next().unwrap_or(option);
+            format!("{}: {}", name.trim_matches(['[', ']', '.']), refusal.message)
+        }
+        _ => refusal.message.clone(),
+    };
+    let instead = match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) => typed.instead_of(value),
+        _ => None,
+    };
+    // What makes a value of something else is no help.
+    let tip = instead.unwrap_or_else(|| refusal.tip.clone());
+    Some((message, Some(tip).filter(|tip| !tip.is_empty())))
+}
+
+pub(crate) fn first_paragraph(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "no verb given".into();
+    }
+    let text = error.render().to_string();
+    let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let paragraph = lines.collect::<Vec<_>>().join(" ");
+    paragraph.trim_start_matches("error: ").to_string()
 }

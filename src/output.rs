@@ -1,0 +1,170 @@
+//! Where output goes and how it looks: the global options, stdout, and remarks on stderr.
+
+use crate::signals;
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How often somebody who waits for room in stdout looks whether to stop, in milliseconds.
+const LOOK: u16 = 100;
+
+/// Whether anything was written to stdout by this process, and whether a file was changed.
+static WRITTEN: AtomicBool = AtomicBool::new(false);
+static CHANGED: AtomicBool = AtomicBool::new(false);
+
+/// Flags that every verb takes, before or behind its name.
+#[derive(Debug, Clone, Args)]
+pub struct Globals {
+    /// Report, and errors, as one JSON object each
+    #[arg(help_heading = "Global options", long, global = true)]
+    pub json: bool,
+    /// No report and no progress bar
+    #[arg(help_heading = "Global options", short, long, global = true)]
+    pub quiet: bool,
+    /// Show each mapping system call on stderr as it is made, the way strace writes it
+    #[arg(help_heading = "Global options", short, long, global = true)]
+    pub verbose: bool,
+    /// Colour the output
+    #[arg(help_heading = "Global options", long, global = true, value_name = "WHEN")]
+    color: Option<When>,
+    /// Show progress bars
+    #[arg(help_heading = "Global options", long, global = true, value_name = "WHEN")]
+    progress: Option<When>,
+}
+
+/// A choice that `auto` leaves to where the output goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// Where the output is a terminal
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl Globals {
+    /// Whether stdout, or stderr, is to have colour.
+    pub fn color(&self) -> When {
+        self.color.unwrap_or(When::Auto)
+    }
+
+    /// Whether there are to be progress bars.
+    pub fn progress(&self) -> When {
+        self.progress.unwrap_or(When::Auto)
+    }
+
+    /// These flags, with what `more` asks for beside them.
+    pub fn with(&self, more: &Globals) -> Globals {
+        Globals {
+            json: self.json || more.json,
+            quiet: self.quiet || more.quiet,
+            verbose: self.verbose || more.verbose,
+            color: more.color.or(self.color),
+            progress: more.progress.or(self.progress),
+        }
+    }
+}
+
+impl When {
+    /// Whether a stream gets colour: NO_COLOR, CLICOLOR_FORCE and TERM=dumb are heard for `auto`.
+    pub fn color(self, stream: &impl anstream::stream::RawStream) -> bool {
+        match self {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never,
+        }
+    }
+}
+
+/// The reader of stdout has closed the pipe: it has seen enough, and there is nothing more to do.
+#[derive(Debug)]
+pub struct ReaderGone;
+
+impl std::error::Error for ReaderGone {}
+
+impl std::fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the reader of stdout has closed it")
+    }
+}
+
+/// The columns and lines of the terminal that stdout is; `None` where it is none, or does not say (TIOCGWINSZ).
+pub fn terminal() -> Option<(usize, usize)> {
+    let (columns, lines) = terminal_size::terminal_size_of(io::stdout())?;
+    Some((columns.0.into(), lines.0.into()))
+}
+
+/// stdout, for bytes that go there straight.
+pub fn raw_stdout() -> io::Stdout {
+    WRITTEN.store(true, Ordering::Relaxed);
+    io::stdout()
+}
+
+/// Whether anything was written to stdout by this process.
+pub fn is_written() -> bool {
+    WRITTEN.load(Ordering::Relaxed)
+}
+
+/// Whether a file was changed by it.
+pub fn is_changed() -> bool {
+    CHANGED.load(Ordering::Relaxed)
+}
+
+/// Notes that a file was changed: an output that is lost from here on is exit code 3.
+pub fn note_change() {
+    CHANGED.store(true, Ordering::Relaxed);
+}
+
+/// Writes `bytes` to stdout, waiting where it does not take more (a terminal or pipe set to O_NONBLOCK).
+///
+/// # Errors
+/// What write(2) says; [`ReaderGone`] for EPIPE.
+pub fn out(bytes: &[u8]) -> anyhow::Result<()> {
+    let stdout = raw_stdout();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let mut piece = rest;
+        if signals::are_awaited() {
+            // As much as a pipe with room takes without a wait, in which no signal would be heard.
+            piece = &rest[..rest.len().min(libc::PIPE_BUF)];
+            let mut room = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+            if poll(&mut room, LOOK) == Ok(0) {
+                if signals::is_asked_to_stop() {
+                    return Err(ReaderGone.into());
+                }
+                continue;
+            }
+        }
+        match nix::unistd::write(&stdout, piece) {
+            Ok(count) => rest = &rest[count..],
+            Err(Errno::EPIPE) => return Err(ReaderGone.into()),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let mut room = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+                // An interrupted wait is a short one.
+                let _ = poll(&mut room, PollTimeout::NONE);
+            }
+            Err(errno) => return Err(io::Error::from(errno)).context("cannot write to stdout"),
+        }
+    }
+    Ok(())
+}
+
+/// A remark on stderr, for people.
+pub fn note(globals: &Globals, text: &str) {
+    if !globals.quiet && !globals.json {
+        // Nobody listening is no reason to stop.
+        let _ = io::stderr().write_all(format!("note: {text}\n").as_bytes());
+    }
+}
+
+/// Diagnostics go to stderr; there is nobody to tell when that fails.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
