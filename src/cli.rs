@@ -4,7 +4,7 @@ use crate::cmd::Verb;
 use crate::exit::{Exit, Told, tell};
 use crate::mapping;
 use crate::memory;
-use crate::output::{Globals, ReaderGone, When, say};
+use crate::output::{Globals, When, is_reader_gone, say};
 use crate::quantity;
 use crate::report;
 use crate::signals;
@@ -49,7 +49,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     mapping::trace(cli.globals.verbose);
     let code = match cli.verb.run(&cli.globals) {
         Ok(code) => code,
-        Err(error) if error.chain().any(|layer| layer.is::<ReaderGone>()) => Exit::Done as u8,
+        Err(error) if is_reader_gone(&error) => Exit::Done as u8,
         Err(error) => tell(&cli.globals, cli.verb.name(), &error) as u8,
     };
     match report::close_stdout() {
@@ -90,7 +90,10 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
     let typed = Typed::new(argv, false);
     let told = match refusal_of(error, &typed) {
         Some((message, tip)) => Told::usage(message, tip),
-        None if is_json(argv) => Told::usage(first_paragraph(error), Some("see 'mmapctl --help'".into())),
+        // clap prints what was typed as it is.
+        None if is_json(argv) || argv.iter().any(|arg| arg.to_string_lossy().contains(char::is_control)) => {
+            Told::usage(first_paragraph(error), Some("see 'mmapctl --help'".into()))
+        }
         None => {
             // Nothing is left to do about a stderr that cannot be written.
             let _ = error.print();

@@ -38,6 +38,14 @@ impl fmt::Display for Object {
     }
 }
 
+/// `"file"`, and `"path_hex"` with the exact bytes when the name is not UTF-8.
+pub fn insert_path(object: &mut Object, path: &Path) {
+    object.insert("file", json!(path.to_string_lossy()));
+    if path.to_str().is_none() {
+        object.insert("path_hex", json!(const_hex::encode(path.as_os_str().as_bytes())));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,13 +57,5 @@ mod tests {
         object.insert("z", json!(null));
         assert_eq!(object.to_string(), r#"{"z":null,"a\"":"\n","m":[1,2]}"#);
         assert_eq!(Object::default().to_string(), "{}");
-    }
-}
-
-/// `"file"`, and `"path_hex"` with the exact bytes when the name is not UTF-8.
-pub fn insert_path(object: &mut Object, path: &Path) {
-    object.insert("file", json!(path.to_string_lossy()));
-    if path.to_str().is_none() {
-        object.insert("path_hex", json!(const_hex::encode(path.as_os_str().as_bytes())));
     }
 }

@@ -86,6 +86,11 @@ impl When {
 #[derive(Debug)]
 pub struct ReaderGone;
 
+/// Whether `error` is [`ReaderGone`], under whatever was said of it.
+pub fn is_reader_gone(error: &anyhow::Error) -> bool {
+    error.chain().any(|layer| layer.is::<ReaderGone>())
+}
+
 impl std::error::Error for ReaderGone {}
 
 impl std::fmt::Display for ReaderGone {

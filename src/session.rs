@@ -6,7 +6,7 @@ use crate::cmd::{Deed, Job, waits_for_recovery};
 use crate::edit::{LONGEST_TEXT, Place, distrusted, take_stdin};
 use crate::exit::{self, Exit, Failure, Layer};
 use crate::mapping::{self, Region};
-use crate::output::{self, Globals, ReaderGone};
+use crate::output::{self, Globals, is_reader_gone};
 use crate::signals;
 use crate::text;
 use crate::usage;
@@ -144,15 +144,11 @@ impl Session {
     ///
     /// # Errors
     /// stdin that cannot be read, and [`ReaderGone`].
-    pub(crate) fn run(&mut self, region: &mut Region, job: Job<'_>, ignores_journal: bool) -> anyhow::Result<u8> {
+    pub(crate) fn run(&mut self, region: &mut Region, job: Job<'_>) -> anyhow::Result<u8> {
         let mut first = 0;
         let parts = std::mem::take(&mut self.parts);
         let from_stdin = parts.iter().any(|part| matches!(part, Part::Stdin));
-        let surroundings = Surroundings {
-            job,
-            from_stdin,
-            ignores_journal,
-        };
+        let surroundings = Surroundings { job, from_stdin };
         for part in &parts {
             match part {
                 Part::Steps(steps) => {
@@ -192,8 +188,6 @@ struct Surroundings<'a> {
     job: Job<'a>,
     /// The verbs come from stdin, which a command must not read away.
     from_stdin: bool,
-    /// The user wants to see the file as it is, also half-patched.
-    ignores_journal: bool,
 }
 
 impl Step {
@@ -216,7 +210,7 @@ impl Step {
         mapping::trace(surroundings.job.globals.verbose);
         match result {
             Ok(code) => Ok(code),
-            Err(error) if error.chain().any(|layer| layer.is::<ReaderGone>()) => Err(error),
+            Err(error) if is_reader_gone(&error) => Err(error),
             Err(error) => Ok(told(error, &self.origin, self.what.name(), job)),
         }
     }
@@ -289,7 +283,7 @@ impl What {
                     match what.run(region, surroundings, origin) {
                         Ok(code) => code,
                         // The parent finds its reader gone by itself.
-                        Err(error) if error.chain().any(|layer| layer.is::<ReaderGone>()) => 0,
+                        Err(error) if is_reader_gone(&error) => 0,
                         Err(error) => told(error, origin, what.name(), job),
                     }
                 };
@@ -312,10 +306,10 @@ fn next_line(stdin: &mut impl BufRead) -> anyhow::Result<Option<Vec<u8>>> {
 
 /// The recovery journal of an atomic patch that was cut short during the session: in a child, in a command, in another
 /// process, or in a verb before, which ended with 4.
-fn cut_short(region: &Region, surroundings: Surroundings<'_>) -> anyhow::Result<Option<Place>> {
+fn cut_short(region: &Region, surroundings: Surroundings<'_>, is_sync: bool) -> anyhow::Result<Option<Place>> {
     let (backing, named) = (region.backing(), surroundings.job.journal);
     if !backing.holds_lock() {
-        return match surroundings.ignores_journal {
+        return match surroundings.job.ignores_journal && !is_sync {
             true => Ok(None),
             false => waits_for_recovery(backing, named),
         };
@@ -331,7 +325,7 @@ fn cut_short(region: &Region, surroundings: Surroundings<'_>) -> anyhow::Result<
 
 /// Refuses a file that is half-written.
 fn unless_cut_short(region: &Region, surroundings: Surroundings<'_>, exit: Exit) -> anyhow::Result<()> {
-    let Some(place) = cut_short(region, surroundings)? else {
+    let Some(place) = cut_short(region, surroundings, exit == Exit::InDoubt)? else {
         return Ok(());
     };
     let path = text::shown(place.path());

@@ -155,7 +155,7 @@ impl Typed {
         if self.in_session && OF_SESSIONS.contains(&name) {
             return format!("it goes for the session as a whole: mmapctl map FILE {name} …");
         }
-        if verb == "remap" && self.words.iter().any(|word| word == "--order") {
+        if verb == "remap" && self.words.iter().any(|word| word.starts_with("--order")) {
             return self.help();
         }
         let fits = |(names, verbs, ..): &&(&str, &str, &str, Takes)| {
@@ -195,11 +195,19 @@ impl Typed {
     fn extra_word(&self, word: &str) -> String {
         let verb = self.verb().unwrap_or_default();
         let at = self.words.iter().rposition(|typed| typed == word);
-        if verb == "remap" && self.words.iter().any(|word| word == "--order") {
+        if verb == "remap" && self.words.iter().any(|word| word.starts_with("--order")) {
             return "an order is one word, with commas: --order 3,0..2,5*4".to_string();
         }
         if verb == "remap" && word.parse::<Size>().is_ok() {
             return format!("write --size {word}");
+        }
+        // An offset may have a '-' in it, but two numbers with one between them are meant for a range.
+        let is_amount = |text: &str| text.parse::<Qty>().is_ok();
+        let ends = word
+            .split_once('-')
+            .filter(|(start, end)| is_amount(start) && is_amount(end));
+        if let Some((start, end)) = ends.filter(|_| verb != "remap") {
+            return format!("write --range {start}..{end}");
         }
         if verb != "remap" && word.parse::<Range>().is_ok() {
             return format!("write --range {word}");

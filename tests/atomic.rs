@@ -446,7 +446,7 @@ fn a_device_is_patched_atomically_with_a_named_journal_and_known_again_by_its_by
         let line = line.replace("aa:8", "bb:8");
         let output = straced(
             dir.path(),
-            &["-e", "inject=msync:signal=KILL:when=2"],
+            &["-e", "inject=msync:signal=KILL:when=1"],
             &format!("{line} --atomic --journal j"),
         );
         assert_eq!(code(&output), 128 + 9);
@@ -511,7 +511,7 @@ fn the_journal_of_a_symlinks_target_is_beside_the_target() {
     assert!(run(dir.path(), "patch link --script /dev/null").contains(NOTE));
     assert!(fs::read(&path).unwrap() == old() && !beside(&deep).exists());
     if strace_works(test) {
-        let kill = ["-e", "inject=msync:signal=KILL:when=2"];
+        let kill = ["-e", "inject=msync:signal=KILL:when=1"];
         assert_eq!(
             code(&straced(dir.path(), &kill, "patch link --atomic -o 0 dead")),
             128 + 9

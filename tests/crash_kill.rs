@@ -151,7 +151,7 @@ fn recovers(dir: &Path, whole: &[&Vec<u8>], at: &str) {
 
 /// Leaves "f" half patched, with its journal, as a crash does, and gives its bytes and the journal's.
 fn tear(dir: &Path, script: &str) -> (Vec<u8>, Vec<u8>) {
-    assert!(kill_at(dir, &("msync".into(), 2), &patch(script)));
+    assert!(kill_at(dir, &("msync".into(), 1), &patch(script)));
     let path = dir.join("f");
     let writer = File::options().write(true).open(&path).unwrap();
     writer.write_all_at(&old()[9_000..9_003], 9_000).unwrap();

@@ -81,6 +81,15 @@ fn a_name_breaks_out_of_no_tip_and_a_script_controls_no_terminal() {
     assert_eq!(text.matches("touch PWNED").count(), 2, "{text}");
     file(dir.path(), "f", &noise(100));
     let bad = "\x1b]0;title\x07\x1b[31m\u{9b}31m";
+    for option in ["--prot", "--color", "--advise", "--hold"] {
+        let arg = format!("{option}={bad}");
+        let text = common::told(&common::mmapctl(dir.path(), &["map", "f", &arg]).output().unwrap());
+        let controls = |c: char| c.is_control() && c != '\n';
+        assert!(
+            text.ends_with("exit 2") && !text.contains(controls),
+            "{option}: {text:?}"
+        );
+    }
     for (start, line) in [
         ("0x10: -> zzz", "patch f --script s"),
         ("# mmapctl-patch ", "patch f --script s"),

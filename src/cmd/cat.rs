@@ -59,7 +59,11 @@ pub(crate) struct Options {
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
-    let job = Job::on(&args.file, globals);
+    let job = Job {
+        journal: args.reader.journal.as_deref(),
+        ignores_journal: args.reader.ignore_journal,
+        ..Job::on(&args.file, globals)
+    };
     let work = || {
         let access = args.options.access.map_or(Access::Read, |_| Access::ReadRegisters);
         let backing = args.reader.open_for(&args.file, access)?;

@@ -8,12 +8,12 @@ mod shape;
 mod stand;
 mod table;
 
-use super::options::{Reader, Where, Writer, close, interval};
+use super::options::{Reader, Where, Writer, close, interval, unless_cut_short};
 use super::paths::must_differ;
 use super::{Job, OnRegion};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{ADVICE, Access, Advice, Backing, Kind, Lock, Prot, Region, Span, warm};
-use crate::output::Globals;
+use crate::output::{Globals, is_reader_gone};
 use crate::progress::Progress;
 use crate::session::{Beside, Script, Session};
 use crate::signals::Signals;
@@ -95,6 +95,10 @@ fn advice() -> impl TypedValueParser<Value = Advice> {
 
 pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     args.stand.check()?;
+    if args.options.watch.is_some() && args.stand.is_asked() {
+        let failure = Failure::trouble("--watch goes on until Ctrl-C, and is not for --hold, --ready-fd and a COMMAND");
+        return Err(failure.tip("leave out the one or the other").into());
+    }
     if args.is_of_many()? {
         return args.run_many(globals);
     }
@@ -109,6 +113,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
         memory: &memory,
         journal: None,
         recovered: false,
+        ignores_journal: args.ignore_journal,
     };
     let result = args.run(job.writing(&args.writer));
     match file {
@@ -119,9 +124,8 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
 
 impl Args {
     fn run(&self, job: Job<'_>) -> anyhow::Result<u8> {
-        let watched = self.session.is_empty() && self.stand.command.is_empty();
-        if self.options.watch.is_some() && !watched {
-            let failure = Failure::trouble("--watch shows the report, which a session and a command take the place of");
+        if self.options.watch.is_some() && !self.session.is_empty() {
+            let failure = Failure::trouble("--watch shows the report, which a session takes the place of");
             return Err(failure.tip("-c 'map --watch' shows it in a session").into());
         }
         let script = self.session.file().map(|path| ("--script", path));
@@ -129,6 +133,10 @@ impl Args {
         must_differ(&[script], &[journal])?;
         let session = self.session.read(job.globals)?;
         let stores = session.stores();
+        if stores && self.ignore_journal {
+            let failure = Failure::trouble("--ignore-journal is for reading, and a verb of this session may write");
+            return Err(failure.tip("leave it out: the file is put back as it was first").into());
+        }
         let (backing, span, recovered) = self.backing(stores, job.globals)?;
         let job = Job { recovered, ..job };
         let mut region = self.map_as.region(backing, span, stores)?;
@@ -140,14 +148,15 @@ impl Args {
     fn work_on(&self, region: &mut Region, mut session: Session, job: Job<'_>) -> anyhow::Result<u8> {
         let stays = !self.session.is_empty() || self.stand.is_asked() || self.options.watch.is_some();
         self.options.bring_in(region, job, stays)?;
-        let code = session.run(region, job, self.ignore_journal)?;
-        if code != 0 {
-            return Ok(code);
-        }
-        let ended = self.end_of(region, job);
-        match region.backing().is_written() {
-            true => ended.or_fail(|| Failure::new(Exit::NotDurable, "the verbs changed the file, and then")),
-            false => ended,
+        let ended = match session.run(region, job) {
+            Ok(0) => self.end_of(region, job),
+            ended => ended,
+        };
+        match region.reaches_file() && region.backing().is_written() {
+            true if !ended.as_ref().is_err_and(is_reader_gone) => ended
+                .or_fail(|| Failure::new(Exit::NotDurable, "the verbs may have changed the file, and then"))
+                .after_recovery(job.recovered),
+            _ => ended,
         }
     }
 
@@ -277,6 +286,7 @@ impl Options {
         let signals = Signals::hold(&[])?;
         loop {
             region.refresh()?;
+            unless_cut_short(region, job)?;
             seen::report(region, job)?.print_anew(job.globals)?;
             if signals.wait(Some(interval)).is_some() {
                 return Ok(());

@@ -173,6 +173,8 @@ pub(crate) struct Job<'a> {
     pub(crate) journal: Option<&'a Path>,
     /// Whether an atomic patch had been cut short, and the file was put back first.
     pub(crate) recovered: bool,
+    /// Whether the user wants to see the file as it is, also half-patched.
+    pub(crate) ignores_journal: bool,
 }
 
 impl<'a> Job<'a> {
@@ -183,6 +185,7 @@ impl<'a> Job<'a> {
             memory: "memory",
             journal: None,
             recovered: false,
+            ignores_journal: false,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Options that several verbs share, and what they mean: a range of the file, and the rules for writers.
 
+use super::Job;
 use super::paths::journal_must_differ;
 use crate::edit::{Place, Recovery, distrusted, no_end, recover};
 use crate::exit::{Exit, Failure, Layer, Told};
@@ -238,6 +239,19 @@ impl Reader {
     }
 }
 
+/// Refuses to show a file, time and again, once an atomic patch of it was cut short.
+pub(crate) fn unless_cut_short(region: &Region, job: Job<'_>) -> anyhow::Result<()> {
+    let backing = region.backing();
+    // Under our own lock nobody else is at work.
+    if job.ignores_journal || backing.holds_lock() {
+        return Ok(());
+    }
+    match waits_for_recovery(backing, job.journal)? {
+        Some(place) => Err(recovery_needed(&place, backing, Exit::Trouble)),
+        None => Ok(()),
+    }
+}
+
 /// The journal of a file, beside it or at `named`, if one is there and the patch that made it is gone.
 ///
 /// # Errors
@@ -263,7 +277,8 @@ fn waits(backing: &Backing, place: &Place) -> anyhow::Result<bool> {
     let begin = Instant::now();
     while place.is_taken()? {
         let at_work = place.is_at_work();
-        if at_work == Some(true) {
+        // Anybody can mark a file of their own that they have put in its place.
+        if at_work == Some(true) && distrusted(place, backing).is_none() {
             return Ok(false);
         }
         let Some(file) = backing.fd().and_then(|fd| fd.try_clone_to_owned().ok()).map(File::from) else {

@@ -87,6 +87,9 @@ impl Journal {
         // would undo a later patch. Whether the folder takes another fsync is not known; more cannot be done.
         match place.remove(&journal.file, &journal.folder) {
             Ok(()) | Err(Removal::NotDurable(_)) => Err(error).or_fail(failed),
+            Err(Removal::Emptied(_)) => Err(error)
+                .or_fail(failed)
+                .or_fail(|| journal.empty_one("the file is as it was", Exit::Trouble)),
             Err(Removal::Stays(_)) => Err(error).or_fail(failed).or_fail(|| journal.left_behind()),
         }
     }
@@ -100,6 +103,10 @@ impl Journal {
         new: &mut Spool,
     ) -> anyhow::Result<()> {
         make_believable(&self.file, region)?;
+        if !self.place.is_beside(&self.folder, region.backing())? {
+            let failure = Failure::trouble("another file is at its path by now, or another folder");
+            return Err(failure.tip("run the same command again").into());
+        }
         let mut out = Summed::new(BufWriter::with_capacity(BLOCK as usize, &self.file));
         out.put(MAGIC)?;
         let target = Identity::of(region.backing())?;
@@ -162,6 +169,9 @@ impl Journal {
         match self.place.remove(&self.file, &self.folder) {
             Ok(()) => Ok(()),
             Err(Removal::Stays(error)) => Err(error).or_fail(|| self.left_behind()),
+            Err(Removal::Emptied(error)) => {
+                Err(error).or_fail(|| self.empty_one("the file was changed, durably", Exit::NotDurable))
+            }
             Err(Removal::NotDurable(error)) => Err(error).or_fail(|| {
                 let message = "the file was changed, but the journal's removal is not proven durable";
                 let tip =
@@ -179,12 +189,26 @@ impl Journal {
         match self.place.remove(&self.file, &self.folder) {
             Ok(()) => Ok(()),
             Err(Removal::Stays(error)) => Err(error).or_fail(|| self.left_behind()),
+            Err(Removal::Emptied(error)) => Err(error).or_fail(|| self.empty_one("the file was put back as it was", Exit::Trouble)),
             Err(Removal::NotDurable(error)) => Err(error).or_fail(|| {
                 let message = "the file was put back as it was, but the journal's removal is not proven durable";
                 let tip = "after a power failure now, the journal may be there again, and other edits in its way; see 'dmesg'";
                 Failure::trouble(message).tip(tip)
             }),
         }
+    }
+
+    /// What to say when the journal's name stays, and nothing in it.
+    fn empty_one(&self, done: &str, exit: Exit) -> Failure {
+        let path = shown(&self.place.path);
+        let message = format!(
+            "{done}, but the empty journal '{path}' cannot be removed, and verbs that read refuse while it is there"
+        );
+        let tip = format!(
+            "when its folder allows it again, the next verb that writes removes it: '{}'",
+            self.place.remedy()
+        );
+        Failure::new(exit, message).tip(tip)
     }
 
     /// What to say when the journal stays.

@@ -219,10 +219,10 @@ impl Edits {
             old: &mut comparison.old,
         };
         let changes = !changing.is_empty() || work.len_after != region.length();
-        if matches!(durability, Durability::Atomic(_)) && changes {
-            work.settle_old(region)?;
-        }
         work.make_room(region, step)?;
+        if matches!(durability, Durability::Atomic(_)) && changes {
+            work.settle_old(region, step)?;
+        }
         if !matches!(durability, Durability::Cached) {
             work.store_again(unchanged, region, step)
                 .or_fail(|| Failure::trouble("nothing was written"))?;
@@ -264,10 +264,7 @@ impl Work<'_> {
         if self.todo.len() >= MANY {
             region.widen((self.todo.len() / MANY).min(MOST_WINDOWS) as u64 * WINDOW);
         }
-        let (within, edge) = split_at_end(self.todo, region.length());
-        region
-            .make_writable(within, step)
-            .and_then(|()| region.make_writable(edge.as_slice(), step))
+        self.make_writable(region, step)
             .or_fail(|| Failure::trouble("nothing was written"))?;
         // Storing, and putting back, must need nothing that could run out by then, such as descriptors and disks.
         self.new.fd()?;
@@ -276,13 +273,21 @@ impl Work<'_> {
     }
 
     /// Makes the old bytes and the old length durable: what the page cache alone holds is neither old nor new on the
-    /// device, and after a power failure a recovery would find it there. Comes before pages are made writable, which a
-    /// flush ends.
-    fn settle_old(&self, region: &mut Region) -> anyhow::Result<()> {
-        self.flush(region).or_fail(|| {
+    /// device, and after a power failure a recovery would find it there. Pages that were made writable are dirty, so a
+    /// page is written even if a failed flush has left it clean; afterwards they are made writable again.
+    fn settle_old(&self, region: &mut Region, step: &mut Step<'_>) -> anyhow::Result<()> {
+        region.flush_length().or_fail(|| {
             let message = "nothing was written: what the file holds cannot be made durable first";
             Failure::trouble(message).tip("the device may have lost data: see 'dmesg'")
-        })
+        })?;
+        self.make_writable(region, &mut |_| step(0))
+            .or_fail(|| Failure::trouble("nothing was written"))
+    }
+
+    fn make_writable(&self, region: &mut Region, step: &mut Step<'_>) -> crate::mapping::Result<()> {
+        let (within, edge) = split_at_end(self.todo, region.length());
+        region.make_writable(within, step)?;
+        region.make_writable(edge.as_slice(), step)
     }
 
     /// Stores edits whose bytes stand in the file, which changes nothing that can be seen.

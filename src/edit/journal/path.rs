@@ -133,8 +133,23 @@ impl Place {
             }
             Ok(unlinkat(folder, self.name(), UnlinkatFlags::NoRemoveDir)?)
         };
-        unlink().map_err(Removal::Stays)?;
+        unlink().map_err(|error| match emptied {
+            Ok(()) => Removal::Emptied(error),
+            Err(_) => Removal::Stays(error),
+        })?;
         emptied.and(folder.sync_all()).map_err(Removal::NotDurable)
+    }
+
+    /// Whether the file whose journal this would be is in `folder`, unless the user named the place.
+    pub(super) fn is_beside(&self, folder: &File, target: &Backing) -> anyhow::Result<bool> {
+        let name = self.name().as_bytes();
+        let name = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX));
+        let Some(name) = name.filter(|_| !self.named) else {
+            return Ok(true);
+        };
+        let meta = target.metadata()?;
+        let there = fstatat(folder, OsStr::from_bytes(name), AtFlags::AT_SYMLINK_NOFOLLOW);
+        Ok(there.is_ok_and(|there| (there.st_dev, there.st_ino) == (meta.dev(), meta.ino())))
     }
 
     /// The journal's name in its folder.
@@ -287,6 +302,8 @@ pub fn is_journal_name(path: &Path) -> bool {
 pub(super) enum Removal {
     /// It is still there.
     Stays(std::io::Error),
+    /// It is still there, and says nothing any more.
+    Emptied(std::io::Error),
     /// It is gone, and may come back when the power fails.
     NotDurable(std::io::Error),
 }

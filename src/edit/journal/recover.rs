@@ -87,7 +87,7 @@ pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
             return match place.remove(&file, &folder) {
                 // Should it come back, it is invalid then, too.
                 Ok(()) | Err(Removal::NotDurable(_)) => Ok(Recovery::Unfinished),
-                Err(Removal::Stays(error)) => {
+                Err(Removal::Stays(error) | Removal::Emptied(error)) => {
                     Err(error).or_fail(|| refused(place, "it is invalid and cannot be removed"))
                 }
             };
