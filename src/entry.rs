@@ -39,8 +39,12 @@ extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
     // SAFETY: it gets the number of a signal that has come, and touches no memory of ours.
     mmapctl::signals::raise_unnamed_by(|signal| _ = unsafe { libc::raise(signal) });
-    // SAFETY: the caller has opened it, and it is open until the one who borrows it closes it.
-    mmapctl::inherited::borrow_by(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
+    mmapctl::inherited::borrow_by(|fd| {
+        // SAFETY: it asks about a number, and touches no memory.
+        let is_open = unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
+        // SAFETY: the caller has opened it, and it is open until the one who borrows it closes it.
+        is_open.then(|| unsafe { BorrowedFd::borrow_raw(fd) })
+    });
     // glibc hands the arguments to whoever wants them before main; Rust's library does.
     let code = mmapctl::cli::run(std::env::args_os());
     // What must be heard was written where a failure is noticed.

@@ -45,7 +45,7 @@ fn names(ops: &[Op]) -> Vec<&'static str> {
         Op::FsyncFolder => "fsync folder",
         Op::Store(..) => "store",
         Op::Msync => "flush",
-        Op::Empty => "empty",
+        Op::End => "end journal",
         Op::Unlink => "unlink",
     };
     merged(ops.iter().map(name).collect())
@@ -66,10 +66,10 @@ fn seen(dir: &Path) -> Vec<&'static str> {
         let journal = call.contains(".f.mmapctl-undo");
         match name {
             "openat" if journal && call.contains("O_CREAT") => Some("create"),
-            "write" | "pwrite64" | "pwritev" if journal => Some("write"),
+            "pwrite64" if journal => Some("end journal"),
+            "write" | "pwritev" if journal => Some("write"),
             "fsync" if journal => Some("fsync journal"),
             "fsync" if call.contains(&folder) => Some("fsync folder"),
-            "ftruncate" if journal => Some("empty"),
             "preadv" | "ftruncate" => Some("store"),
             "fallocate" if call.contains("/f>") => Some("store"),
             "msync" => Some("flush"),
@@ -128,7 +128,7 @@ fn the_steps_of_the_model_are_those_of_the_program() {
                 "fsync folder",
                 "store",
                 "flush",
-                "empty",
+                "end journal",
                 "fsync journal",
                 "unlink",
                 "fsync folder"
@@ -194,7 +194,10 @@ fn the_steps_of_the_models_recovery_are_those_of_the_programs() {
         let invalid = file(dir.path(), ".f.mmapctl-undo", b"MMAPUNDO\x01");
         fs::set_permissions(invalid, fs::Permissions::from_mode(0o600)).unwrap();
         traced(dir.path(), "patch f --script /dev/null");
-        assert_eq!(seen(dir.path()), ["empty", "fsync journal", "unlink", "fsync folder"]);
+        assert_eq!(
+            seen(dir.path()),
+            ["end journal", "fsync journal", "unlink", "fsync folder"]
+        );
     }
 }
 

@@ -218,6 +218,7 @@ fn what_has_no_end_is_not_read_to_its_end() {
         ("map f --script /dev/zero", "more than 64 MiB of verbs"),
         ("remap f --order @/dev/zero --to out", "more than 64 MiB"),
         ("map --files-from /dev/zero", "longer than 4096 bytes"),
+        ("map --files-from /dev/zero -0", "empty names in a row"),
         ("map --files-from long", "longer than 4096 bytes"),
     ] {
         says(dir.path(), line, &[words]);

@@ -87,9 +87,9 @@ impl Journal {
         // would undo a later patch. Whether the folder takes another fsync is not known; more cannot be done.
         match place.remove(&journal.file, &journal.folder) {
             Ok(()) | Err(Removal::NotDurable(_)) => Err(error).or_fail(failed),
-            Err(Removal::Emptied(_)) => Err(error)
+            Err(Removal::Ended(_)) => Err(error)
                 .or_fail(failed)
-                .or_fail(|| journal.empty_one("the file is as it was", Exit::Trouble)),
+                .or_fail(|| journal.ended_one("the file is as it was", Exit::Trouble)),
             Err(Removal::Stays(_)) => Err(error).or_fail(failed).or_fail(|| journal.left_behind()),
         }
     }
@@ -169,8 +169,8 @@ impl Journal {
         match self.place.remove(&self.file, &self.folder) {
             Ok(()) => Ok(()),
             Err(Removal::Stays(error)) => Err(error).or_fail(|| self.left_behind()),
-            Err(Removal::Emptied(error)) => {
-                Err(error).or_fail(|| self.empty_one("the file was changed, durably", Exit::NotDurable))
+            Err(Removal::Ended(error)) => {
+                Err(error).or_fail(|| self.ended_one("the file was changed, durably", Exit::NotDurable))
             }
             Err(Removal::NotDurable(error)) => Err(error).or_fail(|| {
                 let message = "the file was changed, but the journal's removal is not proven durable";
@@ -189,7 +189,7 @@ impl Journal {
         match self.place.remove(&self.file, &self.folder) {
             Ok(()) => Ok(()),
             Err(Removal::Stays(error)) => Err(error).or_fail(|| self.left_behind()),
-            Err(Removal::Emptied(error)) => Err(error).or_fail(|| self.empty_one("the file was put back as it was", Exit::Trouble)),
+            Err(Removal::Ended(error)) => Err(error).or_fail(|| self.ended_one("the file was put back as it was", Exit::Trouble)),
             Err(Removal::NotDurable(error)) => Err(error).or_fail(|| {
                 let message = "the file was put back as it was, but the journal's removal is not proven durable";
                 let tip = "after a power failure now, the journal may be there again, and other edits in its way; see 'dmesg'";
@@ -198,11 +198,11 @@ impl Journal {
         }
     }
 
-    /// What to say when the journal's name stays, and nothing in it.
-    fn empty_one(&self, done: &str, exit: Exit) -> Failure {
+    /// What to say when the journal stays, and says nothing any more.
+    fn ended_one(&self, done: &str, exit: Exit) -> Failure {
         let path = shown(&self.place.path);
         let message = format!(
-            "{done}, but the empty journal '{path}' cannot be removed, and verbs that read refuse while it is there"
+            "{done}, but its journal '{path}', which has served, cannot be removed, and verbs that read refuse while it is there"
         );
         let tip = format!(
             "when its folder allows it again, the next verb that writes removes it: '{}'",

@@ -55,8 +55,8 @@ pub enum Op {
     FsyncFolder,
     Store(usize, Value),
     Msync,
-    /// The journal is cut to nothing.
-    Empty,
+    /// The journal is made invalid.
+    End,
     Unlink,
 }
 
@@ -69,7 +69,7 @@ pub struct World {
     target: Target,
     targets: [Vec<Value>; 3],
     /// The file system has no metadata journal: it may give a new journal the inode of the one before. Where it has one,
-    /// emptying the old journal may fail instead.
+    /// ending the old journal may fail instead.
     reuses: bool,
 }
 
@@ -121,8 +121,8 @@ impl World {
                 let journal = self.journals.last_mut().unwrap();
                 (journal.synced, journal.earlier) = (true, Vec::new());
             }
-            Op::Empty if !self.reuses => {}
-            Op::Empty => {
+            Op::End if !self.reuses => {}
+            Op::End => {
                 let journal = self.journals.last_mut().unwrap();
                 journal.earlier = journal.whole_on_disk();
                 journal.sectors.clear();
@@ -270,8 +270,8 @@ pub enum Mutant {
     SyncedPatchWithoutFsyncOfFolder,
     SyncWithoutFsyncOfFolder,
     OldBytesNotDurable,
-    JournalNotEmptied,
-    RecoveryLeavesTheContent,
+    JournalNotEnded,
+    RecoveryDoesNotEndIt,
 }
 
 pub const MUTANTS: [Mutant; 32] = [
@@ -305,8 +305,8 @@ pub const MUTANTS: [Mutant; 32] = [
     Mutant::SyncedPatchWithoutFsyncOfFolder,
     Mutant::SyncWithoutFsyncOfFolder,
     Mutant::OldBytesNotDurable,
-    Mutant::JournalNotEmptied,
-    Mutant::RecoveryLeavesTheContent,
+    Mutant::JournalNotEnded,
+    Mutant::RecoveryDoesNotEndIt,
 ];
 
 /// What becomes of the length.
@@ -351,8 +351,8 @@ pub fn patch(target: Target, new: Target, shape: Shape, mutant: Mutant) -> Vec<O
         Shape::Shrunk => store(&[0, 1, LENGTH]),
     };
     let unlink = match mutant {
-        Mutant::JournalNotEmptied => vec![Op::Unlink],
-        _ => vec![Op::Empty, Op::FsyncJournal, Op::Unlink],
+        Mutant::JournalNotEnded => vec![Op::Unlink],
+        _ => vec![Op::End, Op::FsyncJournal, Op::Unlink],
     };
     let (journal, folder, msync) = (vec![Op::FsyncJournal], vec![Op::FsyncFolder], vec![Op::Msync]);
     let (last, none) = (folder.clone(), vec![]);
@@ -413,7 +413,7 @@ pub fn recovery(world: &World, mutant: Mutant) -> Result<Vec<Op>, String> {
     let Some(says) = journal.read(mutant) else {
         return match mutant {
             Mutant::RecoveryRefusesInvalid => Err("an invalid journal is refused".into()),
-            _ => Ok(vec![Op::Empty, Op::FsyncJournal, Op::Unlink, Op::FsyncFolder]),
+            _ => Ok(vec![Op::End, Op::FsyncJournal, Op::Unlink, Op::FsyncFolder]),
         };
     };
     for (cell, (have, says)) in world.target.iter().zip(says).enumerate() {
@@ -437,8 +437,8 @@ pub fn recovery(world: &World, mutant: Mutant) -> Result<Vec<Op>, String> {
     // The length is flushed by a call of its own.
     let flushes = if says[LENGTH].is_some() { 2 } else { 1 };
     let unlink = match mutant {
-        Mutant::RecoveryLeavesTheContent => vec![Op::Unlink],
-        _ => vec![Op::Empty, Op::FsyncJournal, Op::Unlink],
+        Mutant::RecoveryDoesNotEndIt => vec![Op::Unlink],
+        _ => vec![Op::End, Op::FsyncJournal, Op::Unlink],
     };
     let (msync, folder) = (vec![Op::Msync; flushes], vec![Op::FsyncFolder]);
     let steps = match mutant {

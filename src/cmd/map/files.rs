@@ -59,6 +59,9 @@ fn glob() -> impl TypedValueParser<Value = Glob> {
 /// end at all.
 const LONGEST_PATH: u64 = 4096;
 
+/// So many empty names in a row are no list, but a device without an end.
+const MOST_EMPTY: u32 = 65_536;
+
 /// The end of a recovery journal's name.
 const JOURNAL: &[u8] = b".mmapctl-undo";
 
@@ -202,6 +205,7 @@ impl Walk<'_> {
         };
         let end = if self.files.null { 0 } else { b'\n' };
         let mut name = Vec::new();
+        let mut empty = 0;
         loop {
             name.clear();
             let failed = || Failure::trouble("cannot read the list of files");
@@ -221,6 +225,11 @@ impl Walk<'_> {
                 let failure =
                     Failure::trouble("a name in it has a NUL, as between the names that 'find -print0' writes");
                 return Err(failure.tip("add -0, for names that end with a NUL")).in_file(list);
+            }
+            empty = if name.is_empty() { empty + 1 } else { 0 };
+            if empty > MOST_EMPTY {
+                let failure = Failure::trouble(format!("there are more than {MOST_EMPTY} empty names in a row in it"));
+                return Err(failure.tip("--files-from takes a list with one name a line")).in_file(list);
             }
             if !name.is_empty() {
                 self.named(Path::new(OsStr::from_bytes(&name)), visit)?;

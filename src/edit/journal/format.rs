@@ -11,6 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::UNIX_EPOCH;
 
 pub(super) const MAGIC: &[u8; 8] = b"MMAPUNDO";
+/// What stands in its place once all is done. The checksum covers it, so the journal is not whole any more.
+pub(super) const DONE: &[u8; 8] = b"MMAPDONE";
 pub(super) const VERSION: u64 = 2;
 /// Where the version ends; what follows is up to that.
 const VERSION_END: u64 = 16;
@@ -152,7 +154,7 @@ impl Record {
         let long = len > SUMMED_AT_ONCE;
         if len < VERSION_END + TAIL || long && magic != MAGIC || !is_sound(file, len)? {
             let content = match magic.as_slice() {
-                begun if begun == MAGIC => Content::Begun,
+                begun if begun == MAGIC || begun == DONE => Content::Begun,
                 [] => Content::Empty,
                 [0, ..] if !long && are_zeros(file)? => Content::Zeros,
                 _ => Content::Other,

@@ -1,18 +1,20 @@
 //! Where a file's journal is, and making the coming or going of its name durable.
 
+use super::format::DONE;
+use super::trust::MODE;
 use crate::exit::{FILE, Failure, Layer};
 use crate::mapping::{Backing, Kind};
 use crate::text::{quoted, shown};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, FcntlArg, fcntl};
-use nix::sys::stat::fstatat;
+use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat};
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Where the journal of a file is, or would be.
@@ -98,7 +100,7 @@ impl Place {
         }
     }
 
-    /// Whether the patch, or the recovery, whose journal this is, is at work; `None` where that cannot be told: the
+    /// Whether the patch whose journal this is is at work; `None` where that cannot be told: the
     /// journal is not ours to open, or its file system has no such locks.
     pub fn is_at_work(&self) -> Option<bool> {
         let mut options = File::options();
@@ -118,11 +120,18 @@ impl Place {
         format!("mmapctl patch {FILE} --script /dev/null{option}")
     }
 
-    /// Takes the journal and its name away, durably. It is emptied first: a file system without a metadata journal (ext2,
-    /// FAT) may give its blocks and inode to the next one, and after a power failure find in that what this one said.
+    /// Takes the journal and its name away, durably. It is made invalid first: a file system without a metadata journal
+    /// (ext2, FAT) may give its blocks and inode to the next one, and after a power failure find in that what this one said.
     /// `folder` is the one that it was found in: another may have its name by now, with the journal of another file.
     pub(super) fn remove(&self, journal: &File, folder: &File) -> Result<(), Removal> {
-        let emptied = journal.set_len(0).and_then(|()| journal.sync_all());
+        let end = |journal: &File| journal.write_all_at(DONE, 0).and_then(|()| journal.sync_all());
+        let ended = match end(journal) {
+            // One of mode 0400 was opened for reading only.
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
+                self.open_to_end(journal, folder).and_then(|journal| end(&journal))
+            }
+            ended => ended,
+        };
         let unlink = || -> std::io::Result<()> {
             let (meta, named) = (
                 journal.metadata()?,
@@ -133,11 +142,21 @@ impl Place {
             }
             Ok(unlinkat(folder, self.name(), UnlinkatFlags::NoRemoveDir)?)
         };
-        unlink().map_err(|error| match emptied {
-            Ok(()) => Removal::Emptied(error),
+        unlink().map_err(|error| match ended {
+            Ok(()) => Removal::Ended(error),
             Err(_) => Removal::Stays(error),
         })?;
-        emptied.and(folder.sync_all()).map_err(Removal::NotDurable)
+        ended.and(folder.sync_all()).map_err(Removal::NotDurable)
+    }
+
+    fn open_to_end(&self, journal: &File, folder: &File) -> std::io::Result<File> {
+        journal.set_permissions(Permissions::from_mode(MODE))?;
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let opened = File::from(openat(folder, self.name(), flags, Mode::empty())?);
+        match (opened.metadata()?.ino(), journal.metadata()?.ino()) {
+            (one, other) if one == other => Ok(opened),
+            _ => Err(std::io::Error::other("another file has its name by now")),
+        }
     }
 
     /// Whether the file whose journal this would be is in `folder`, unless the user named the place.
@@ -218,7 +237,7 @@ pub fn settle(backing: &Backing, named: Option<&Path>) -> anyhow::Result<()> {
     }
 }
 
-/// Marks an open journal as that of a patch, or a recovery, that is at work, by a lock that ends with the process. The
+/// Marks an open journal as that of a patch that is at work, by a lock that ends with the process. The
 /// lock on the target does not tell as much: whoever may read the target can hold that, too.
 pub(super) fn mark_at_work(journal: &File) {
     // Where there are no such locks, readers wait for the lock on the target instead.
@@ -303,7 +322,7 @@ pub(super) enum Removal {
     /// It is still there.
     Stays(std::io::Error),
     /// It is still there, and says nothing any more.
-    Emptied(std::io::Error),
+    Ended(std::io::Error),
     /// It is gone, and may come back when the power fails.
     NotDurable(std::io::Error),
 }

@@ -2,7 +2,7 @@
 
 use super::Journal;
 use super::format::{Content, Found, Identity, Record};
-use super::path::{Place, Removal, mark_at_work};
+use super::path::{Place, Removal};
 use super::trust::{distrust, is_fat};
 use crate::exit::{Failure, Layer};
 use crate::mapping::{Backing, Piece, Region, Span};
@@ -53,7 +53,6 @@ pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
             return Err(error).or_fail(|| failure.unwrap_or_else(|| refused(place, "it cannot be opened")));
         }
     };
-    mark_at_work(&file);
     let refuse = |why: &str| Err(refused(place, why).into());
     let meta = file.metadata().context("cannot look at the recovery journal")?;
     let target = region.backing().metadata()?;
@@ -87,7 +86,7 @@ pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
             return match place.remove(&file, &folder) {
                 // Should it come back, it is invalid then, too.
                 Ok(()) | Err(Removal::NotDurable(_)) => Ok(Recovery::Unfinished),
-                Err(Removal::Stays(error) | Removal::Emptied(error)) => {
+                Err(Removal::Stays(error) | Removal::Ended(error)) => {
                     Err(error).or_fail(|| refused(place, "it is invalid and cannot be removed"))
                 }
             };
