@@ -2,7 +2,7 @@
 //! which would otherwise have the same number.
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::unistd::{close, write};
 use std::os::fd::BorrowedFd;
@@ -20,10 +20,12 @@ fn borrow(fd: i32) -> nix::Result<BorrowedFd<'static>> {
     BORROW.get().and_then(|borrow| borrow(fd)).ok_or(Errno::EBADF)
 }
 
-/// Whether a descriptor is open for writing.
-pub fn is_writable(fd: i32) -> bool {
-    let flags = borrow(fd).and_then(|fd| fcntl(fd, FcntlArg::F_GETFL));
-    flags.is_ok_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
+/// Keeps a descriptor from the commands that we run, if it is open for writing; says whether it is.
+pub fn claim(fd: i32) -> bool {
+    let Ok(fd) = borrow(fd) else { return false };
+    let flags = fcntl(fd, FcntlArg::F_GETFL);
+    let writable = flags.is_ok_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY);
+    writable && fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).is_ok()
 }
 
 /// Writes all of `bytes` and closes the descriptor: a reader that waits for its end has it then.

@@ -397,6 +397,10 @@ fn a_line_on_the_ready_descriptor_comes_when_the_lock_is_in_place() {
     let output = redirected(dir.path(), "3>> log", &args).output().unwrap();
     assert_eq!(told(&output), "exit 0");
     assert_eq!(fs::read_to_string(dir.path().join("log")).unwrap(), "verb\nREADY=1\n");
+    // Commands do not get it.
+    let args = ["map", "f", "-q", "-c", "! test ! -e /proc/self/fd/7", "--ready-fd", "7"];
+    let output = redirected(dir.path(), "7> own", &args).output().unwrap();
+    assert_eq!(told(&output), "exit 0");
     let args = ["map", "f", "-q", "-c", "! exit 3", "--hold", "--ready-fd", "3"];
     let output = redirected(dir.path(), "3> no", &args).output().unwrap();
     assert_eq!(output.status.code(), Some(3));

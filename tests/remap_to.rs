@@ -95,6 +95,7 @@ fn to_is_refused_beside_a_size_and_a_lost_report_says_what_was_made() {
         "map f -c 'remap --order reverse --sparse'",
         "map f -c 'remap --order reverse --keep-file'",
         "map f -c 'remap --dont-unmap --no-move'",
+        "map f -c 'remap --size +4K --keep-file --sparse'",
     ] {
         let args = shell_words::split(line).unwrap();
         let args: Vec<_> = args.iter().map(String::as_str).collect();

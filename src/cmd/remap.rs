@@ -189,6 +189,12 @@ impl Options {
         if let Some((_, option)) = alone {
             return wrong(&format!("{option} is for --size"), "see 'mmapctl remap --help'");
         }
+        if self.sparse && self.live.keep_file {
+            return wrong(
+                "--sparse is about the file, which --keep-file leaves alone",
+                "leave out the one or the other",
+            );
+        }
         if let Some(option) = self.view.option_without_order() {
             let tip = match self.size {
                 Some(_) => "--size changes the file itself, and writes no other",

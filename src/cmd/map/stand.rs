@@ -39,9 +39,7 @@ impl Stand {
     /// A descriptor that is not open for writing.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         match self.ready_fd {
-            Some(fd) if !inherited::is_writable(fd) => {
-                Err(std::io::Error::from(Errno::EBADF)).or_fail(|| not_ready(fd))
-            }
+            Some(fd) if !inherited::claim(fd) => Err(std::io::Error::from(Errno::EBADF)).or_fail(|| not_ready(fd)),
             _ => Ok(()),
         }
     }
