@@ -550,14 +550,7 @@ fn while_an_atomic_patch_is_at_work_readers_read_and_afterwards_they_refuse() {
     holder.lock().unwrap();
     // A patch marks its journal so.
     let journal = File::open(beside(dir.path())).unwrap();
-    let mark = nix::libc::flock {
-        l_type: nix::libc::F_RDLCK as i16,
-        l_whence: nix::libc::SEEK_SET as i16,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    nix::fcntl::fcntl(&journal, nix::fcntl::FcntlArg::F_OFD_SETLK(&mark)).unwrap();
+    torn::mark_at_work(&journal);
     for line in ["cat f -n 1 -x", "map f", "sync f"] {
         let text = run(dir.path(), line);
         assert!(text.ends_with("exit 0"), "{line}: {text}");

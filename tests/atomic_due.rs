@@ -42,14 +42,7 @@ fn a_mark_on_what_is_no_journal_hides_nothing() {
     let planted = file(dir.path(), ".f.mmapctl-undo", b"planted");
     fs::set_permissions(&planted, fs::Permissions::from_mode(0o666)).unwrap();
     let holder = File::open(&planted).unwrap();
-    let mark = nix::libc::flock {
-        l_type: nix::libc::F_RDLCK as i16,
-        l_whence: nix::libc::SEEK_SET as i16,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    nix::fcntl::fcntl(&holder, nix::fcntl::FcntlArg::F_OFD_SETLK(&mark)).unwrap();
+    torn::mark_at_work(&holder);
     for (line, code) in [("cat f", 2), ("map f", 2), ("sync f", 4)] {
         let text = run(dir.path(), line);
         assert!(text.ends_with(&format!("exit {code}")), "{line}: {text}");

@@ -266,8 +266,8 @@ pub(crate) fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> any
     Ok(None)
 }
 
-/// How long a verb that writes waits for the lock on the file unless told otherwise, and a verb that reads for that of a
-/// patch whose journal it may not open.
+/// How long a verb that reads waits for the lock of a patch whose journal it may not open: as long as --lock-timeout
+/// waits by default.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a patch may take from making its journal to marking it.

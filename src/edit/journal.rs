@@ -15,9 +15,10 @@
 //! crc32   4   of all that stands before it
 //! ```
 //!
-//! Order is everything: the journal and its name are durable before the first store, the stores before the journal
-//! is unlinked. So an invalid journal means that the target was never touched, and a valid one has all it takes to
-//! put it back. Each barrier has a mutant in tests/crash_model.rs that shows what happens without it.
+//! Order is everything: the old bytes are durable before the journal, the journal and its name before the first store,
+//! the stores before the magic becomes "MMAPDONE", and that before the journal is unlinked. So an invalid journal means
+//! that the target is whole, never touched or done with, and a valid one has all it takes to put it back. Each barrier has
+//! a mutant in tests/crash_model.rs that shows what happens without it.
 
 mod format;
 mod path;

@@ -100,3 +100,15 @@ pub fn torn(dir: &Path) -> PathBuf {
     torn_with(dir, &beside(dir));
     dir.join("f")
 }
+
+/// Marks a journal as a patch that is at work does, until `journal` is closed.
+pub fn mark_at_work(journal: &std::fs::File) {
+    let mark = nix::libc::flock {
+        l_type: nix::libc::F_RDLCK as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    nix::fcntl::fcntl(journal, nix::fcntl::FcntlArg::F_OFD_SETLK(&mark)).unwrap();
+}
