@@ -1,9 +1,8 @@
 //! The command line: global flags, parsing, and what happens to an error at the very end.
 
 use crate::cmd::Verb;
-use crate::exit::{Exit, Told, tell};
+use crate::exit::{Exit, Told, report_in_json, tell};
 use crate::mapping;
-use crate::memory;
 use crate::output::{Globals, When, is_reader_gone, say};
 use crate::quantity;
 use crate::report;
@@ -37,8 +36,8 @@ pub fn command() -> clap::Command {
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     signals::begin();
     let argv = quantity::join_negative_values(argv);
-    memory::report_in_json(argv.iter().any(|arg| arg == "--json"));
-    if let Some((message, tip)) = Typed::new(&argv, false).detached_value() {
+    report_in_json(argv.iter().any(|arg| arg == "--json"));
+    if let Some((message, tip)) = Typed::new(&argv, Verb::NAMES, false).detached_value() {
         return refuse(&argv, &Told::usage(message, Some(tip))) as u8;
     }
     let cli = match parse(&argv) {
@@ -87,7 +86,7 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
         say(&told.text(false));
         return Exit::Trouble;
     }
-    let typed = Typed::new(argv, false);
+    let typed = Typed::new(argv, Verb::NAMES, false);
     let told = match refusal_of(error, &typed) {
         Some((message, tip)) => Told::usage(message, tip),
         // clap prints what was typed as it is.
@@ -110,7 +109,7 @@ fn is_json(argv: &[OsString]) -> bool {
 /// Reports a mistake on a command line that was not understood, in the form that it asks for.
 fn refuse(argv: &[OsString], told: &Told) -> Exit {
     if is_json(argv) {
-        say(&told.json(Typed::new(argv, false).verb()));
+        say(&told.json(Typed::new(argv, Verb::NAMES, false).verb()));
     } else {
         say(&told.text(std::io::stderr().is_terminal() && When::Auto.color(&std::io::stderr())));
     }

@@ -4,6 +4,7 @@ mod tip;
 
 use crate::json::{Object, insert_path};
 use crate::mapping::{self, Cause, Interrupted};
+use crate::memory;
 use crate::output::{Globals, say};
 use crate::quantity;
 use crate::signals;
@@ -11,8 +12,7 @@ use crate::text::{describe, shown};
 use serde_json::{Value, json};
 use std::fmt;
 use std::path::{Path, PathBuf};
-
-pub use tip::FILE;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the exit code says: above all, whether the file changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -306,6 +306,23 @@ pub fn tell(globals: &Globals, verb: &str, error: &anyhow::Error) -> Exit {
         signals::die_of(signal);
     }
     told.exit
+}
+
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Notes that errors are to be JSON, for [`out_of_memory`], which has no arguments to look at.
+pub fn report_in_json(json: bool) {
+    JSON.store(json, Ordering::Relaxed);
+}
+
+/// What to print when the system refused `size` bytes.
+pub fn out_of_memory(size: usize) -> String {
+    let (why, tip) = memory::explain(size);
+    let told = Told::usage(format!("out of memory: {why}"), Some(tip.into()));
+    match JSON.load(Ordering::Relaxed) {
+        true => told.json(None),
+        false => told.text(false),
+    }
 }
 
 /// A text without characters that control a terminal: it may quote a script, which comes from anywhere.

@@ -14,7 +14,6 @@
 //! | [`cli`] | parsing, the last word on errors; nobody imports it |
 //! | `usage` | mistakes on a command line, in our own words |
 //! | [`cmd`] | the only list of verbs; each verb is a file |
-//! | `session` | `map -c`: several verbs on one region |
 //! | [`mapping`] | the core: mappings, without a signal; its invariants open the file |
 //! | [`edit`] | values, the payload, and stores that are all or nothing |
 //! | [`dump`] | bytes as text, a file a format |
@@ -23,6 +22,7 @@
 //! | [`output`] | the global options, stdout and stderr |
 //! | [`text`], [`json`] | how names, numbers and objects are written |
 //! | [`inherited`] | descriptors that the caller has opened |
+//! | [`memory`] | what happens when there is none left |
 //! | [`signals`] | Ctrl-C, held back until the work is at a safe place |
 //!
 //! The binary is `main.rs`, which glibc enters by `entry.rs`. The one arrow back is [`mapping::Step`], which serves progress, Ctrl-C and fault tests alike.
@@ -42,7 +42,6 @@ pub mod output;
 pub mod progress;
 pub mod quantity;
 pub mod report;
-mod session;
 pub mod signals;
 pub mod text;
 mod usage;

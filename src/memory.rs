@@ -1,13 +1,11 @@
 //! What happens when there is no memory left: before a file is changed the program may end, afterwards it must not.
 
-use crate::exit::Told;
 use nix::libc::RLIM_INFINITY;
 use nix::sys::resource::{Resource, getrlimit};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static CHANGING: AtomicBool = AtomicBool::new(false);
-static JSON: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static OPTIONAL: Cell<bool> = const { Cell::new(false) };
@@ -20,7 +18,7 @@ pub enum Shortage {
     Refuse,
     /// A file is half-changed: what remains to be done takes little, and gets it from a reserve.
     UseReserve,
-    /// Nothing has been changed: the program ends with [`message`] and code 2.
+    /// Nothing has been changed: the program ends with code 2 and the message that [`explain`] gives.
     End,
 }
 
@@ -45,11 +43,6 @@ pub fn end_change() {
     CHANGING.store(false, Ordering::Relaxed);
 }
 
-/// Says that errors are to be JSON.
-pub fn report_in_json(json: bool) {
-    JSON.store(json, Ordering::Relaxed);
-}
-
 /// Runs `work`, which asks for memory that it can do without.
 pub fn optional<T>(work: impl FnOnce() -> T) -> T {
     let before = OPTIONAL.replace(true);
@@ -58,15 +51,15 @@ pub fn optional<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// What to print when `size` bytes were refused.
-pub fn message(size: usize) -> String {
+/// Why the system refused `size` bytes, and what to do about it.
+pub fn explain(size: usize) -> (String, &'static str) {
     let limit = |resource| {
         getrlimit(resource)
             .ok()
             .map(|(soft, _)| soft)
             .filter(|soft| *soft != RLIM_INFINITY)
     };
-    let (why, tip) = match (limit(Resource::RLIMIT_AS), limit(Resource::RLIMIT_DATA)) {
+    match (limit(Resource::RLIMIT_AS), limit(Resource::RLIMIT_DATA)) {
         (Some(limit), _) => (
             format!("the address space limit RLIMIT_AS is {limit} bytes, and {size} more are needed"),
             "raise the limit: 'ulimit -v unlimited', or 'ulimit -v' and a number of KiB",
@@ -79,10 +72,5 @@ pub fn message(size: usize) -> String {
             format!("the system refused {size} bytes"),
             "see 'free' and /proc/sys/vm/overcommit_memory",
         ),
-    };
-    let told = Told::usage(format!("out of memory: {why}"), Some(tip.into()));
-    match JSON.load(Ordering::Relaxed) {
-        true => told.json(None),
-        false => told.text(false),
     }
 }

@@ -16,6 +16,7 @@
 
 mod advice;
 mod argv;
+mod duration;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -25,6 +26,7 @@ use std::str::FromStr;
 
 use advice::{Kind, refusal};
 pub use argv::join_negative_values;
+pub use duration::{duration, interval};
 pub use units::human;
 use units::{Unit, unit};
 

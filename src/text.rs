@@ -21,6 +21,9 @@ pub fn is_utf8() -> bool {
     })
 }
 
+/// Stands for the file's name in a tip that is written where the name is not known. No name has a NUL.
+pub const FILE: &str = "\0";
+
 /// An operating system error without Rust's "(os error 28)".
 pub fn describe(error: &io::Error) -> String {
     match error.raw_os_error().map(nix::errno::Errno::from_raw) {

@@ -3,12 +3,9 @@
 
 mod words;
 
-use crate::cmd::{Verb, duration};
 use crate::exit::Failure;
-use crate::quantity;
-use crate::quantity::{Offset, Qty, Range, Size};
+use crate::quantity::{self, Offset, Qty, Range, Size, duration};
 use crate::text::quoted;
-use clap::Subcommand;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -26,15 +23,18 @@ pub(crate) struct Typed {
     words: Vec<String>,
     /// The words as they are: a file's name may be other than UTF-8.
     raw: Vec<OsString>,
+    /// The names of the verbs.
+    verbs: &'static [&'static str],
     /// The file is given by the session.
     in_session: bool,
 }
 
 impl Typed {
-    pub(crate) fn new(words: &[OsString], in_session: bool) -> Typed {
+    pub(crate) fn new(words: &[OsString], verbs: &'static [&'static str], in_session: bool) -> Typed {
         Typed {
             words: words.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             raw: words.to_vec(),
+            verbs,
             in_session,
         }
     }
@@ -104,7 +104,7 @@ impl Typed {
     /// The verb, as it was typed.
     pub(crate) fn verb(&self) -> Option<&str> {
         let words = self.words.iter().skip(usize::from(!self.in_session));
-        words.map(String::as_str).find(|word| Verb::has_subcommand(word))
+        words.map(String::as_str).find(|word| self.verbs.contains(word))
     }
 
     fn help(&self) -> String {
@@ -136,7 +136,7 @@ impl Typed {
                 "map shows how the mapping lives",
             ),
             Some(how) => how.replace("FILE", file),
-            None => match suggested(error, ContextKind::SuggestedSubcommand).or_else(|| suggested_option_verb(word)) {
+            None => match suggested(error, ContextKind::SuggestedSubcommand).or_else(|| self.verb_as_option(word)) {
                 Some(verb) => format!("did you mean {verb}? See 'mmapctl {verb} --help'"),
                 None => "the verbs are map, cat, patch, sync, zero and remap: see 'mmapctl --help'".to_string(),
             },
@@ -179,6 +179,12 @@ impl Typed {
             Some(option) => format!("did you mean {option}? {}", capital(&self.help())),
             None => self.help(),
         }
+    }
+
+    /// A verb that was written like an option.
+    fn verb_as_option(&self, word: &str) -> Option<String> {
+        let verb = word.trim_start_matches('-').to_lowercase();
+        self.verbs.contains(&verb.as_str()).then_some(verb)
     }
 
     /// The value of an option, joined to it or after it.
@@ -241,12 +247,6 @@ impl Takes {
     }
 }
 
-/// A verb that was written like an option.
-fn suggested_option_verb(word: &str) -> Option<String> {
-    let verb = word.trim_start_matches('-').to_lowercase();
-    Verb::has_subcommand(&verb).then_some(verb)
-}
-
 fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
     match error.get(kind)? {
         ContextValue::String(text) => Some(text),
@@ -268,8 +268,8 @@ fn capital(text: &str) -> String {
 }
 
 /// A mistake in a line of a session, split into `words`, as an error like any other.
-pub(crate) fn complaint(words: &[OsString], error: &clap::Error) -> Failure {
-    let typed = Typed::new(words, true);
+pub(crate) fn complaint(words: &[OsString], verbs: &'static [&'static str], error: &clap::Error) -> Failure {
+    let typed = Typed::new(words, verbs, true);
     if let Some((message, tip)) = typed.detached_value() {
         return Failure::trouble(message).tip(tip);
     }

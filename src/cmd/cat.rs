@@ -4,13 +4,14 @@ mod dumping;
 mod format;
 mod watch;
 
-use super::options::{Reader, Where, interval, units, width};
+use super::options::{Reader, Where, units, width};
 use super::{Job, OnRegion};
 use crate::dump::{self, Fit, Style};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{Access, Holes, Prot, Region, Span, Width, WriteOut};
 use crate::output::{self, Globals};
 use crate::progress::Progress;
+use crate::quantity::interval;
 use crate::report::{self, Report, Stream};
 use crate::text::{self, describe};
 use dumping::Dumping;

@@ -1,27 +1,31 @@
 //! `map`: make a mapping, show how it lives in memory, work on it, hold it, run a command beside it.
 
+mod child;
 mod files;
 mod glob;
 mod many;
 mod seen;
+mod session;
 mod shape;
 mod stand;
 mod table;
 
-use super::options::{Reader, Where, Writer, close, interval, unless_cut_short};
+use super::options::{Reader, Where, Writer, close, unless_cut_short};
 use super::paths::must_differ;
 use super::{Job, OnRegion};
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{ADVICE, Access, Advice, Backing, Kind, Lock, Prot, Region, Span, warm};
 use crate::output::{Globals, is_reader_gone};
 use crate::progress::Progress;
-use crate::session::{Beside, Script, Session};
+use crate::quantity::interval;
 use crate::signals::Signals;
 use crate::text;
 use anyhow::Context;
+use child::Beside;
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use files::Files;
+use session::{Script, Session};
 use shape::{MapAs, wanted_len};
 use stand::Stand;
 use std::path::{Path, PathBuf};
@@ -286,7 +290,7 @@ impl Options {
         let signals = Signals::hold(&[])?;
         loop {
             region.refresh()?;
-            unless_cut_short(region, job)?;
+            unless_cut_short(region, job, Exit::Trouble)?;
             seen::report(region, job)?.print_anew(job.globals)?;
             if signals.wait(Some(interval)).is_some() {
                 return Ok(());

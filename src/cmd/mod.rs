@@ -17,8 +17,6 @@ use crate::output::Globals;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
 use std::path::Path;
 
-pub(crate) use options::{duration, waits_for_recovery};
-
 /// Makes [`Verb`] of a list of verbs: the variant, the file, and what `mmapctl --help` says of it.
 ///
 /// By hand rather than by clap's derive, so that only the verb in use is built: the options of all six would take
@@ -32,6 +30,9 @@ macro_rules! verbs {
         }
 
         impl Verb {
+            /// The names of all verbs.
+            pub(crate) const NAMES: &[&str] = &[$(stringify!($module)),*];
+
             /// Its name on the command line.
             pub(crate) fn name(&self) -> &'static str {
                 match self {
@@ -113,7 +114,7 @@ macro_rules! verbs {
             }
 
             fn has_subcommand(name: &str) -> bool {
-                [$(stringify!($module)),*].contains(&name)
+                Verb::NAMES.contains(&name)
             }
         }
     };

@@ -6,7 +6,7 @@ use crate::edit::{Place, Recovery, distrusted, no_end, recover};
 use crate::exit::{Exit, Failure, Layer, Told};
 use crate::mapping::{Access, Backing, Cause, Error, Facts, Prot, Region, Span, Usage, Width};
 use crate::output::{self, Globals, ReaderGone};
-use crate::quantity::{self, Offset, Qty, Range, Refusal, human};
+use crate::quantity::{self, Offset, Qty, Range, Refusal, duration, human};
 use crate::text;
 use anyhow::Context;
 use clap::Args;
@@ -239,15 +239,15 @@ impl Reader {
     }
 }
 
-/// Refuses to show a file, time and again, once an atomic patch of it was cut short.
-pub(crate) fn unless_cut_short(region: &Region, job: Job<'_>) -> anyhow::Result<()> {
+/// Refuses a region whose file an atomic patch has left half-written meanwhile, with an error that ends in `exit`. A sync
+/// would make half a patch durable, and is never told to ignore that (exit code 4).
+pub(crate) fn unless_cut_short(region: &Region, job: Job<'_>, exit: Exit) -> anyhow::Result<()> {
     let backing = region.backing();
-    // Under our own lock nobody else is at work.
-    if job.ignores_journal || backing.holds_lock() {
+    if job.ignores_journal && exit != Exit::InDoubt && !backing.holds_lock() {
         return Ok(());
     }
     match waits_for_recovery(backing, job.journal)? {
-        Some(place) => Err(recovery_needed(&place, backing, Exit::Trouble)),
+        Some(place) => Err(recovery_needed(&place, backing, exit)),
         None => Ok(()),
     }
 }
@@ -256,10 +256,16 @@ pub(crate) fn unless_cut_short(region: &Region, job: Job<'_>) -> anyhow::Result<
 ///
 /// # Errors
 /// What keeps the kernel from telling.
-pub(crate) fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> anyhow::Result<Option<Place>> {
+fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> anyhow::Result<Option<Place>> {
     journal_must_differ(backing.facts(), named)?;
     for place in [Place::beside(backing)?, named.map(Place::at)].into_iter().flatten() {
-        if waits(backing, &place)? {
+        // Under our own lock nobody else is at work on the file.
+        let waits = if backing.holds_lock() {
+            place.is_taken()?
+        } else {
+            waits(backing, &place)?
+        };
+        if waits {
             return Ok(Some(place));
         }
     }
@@ -309,15 +315,18 @@ fn waits(backing: &Backing, place: &Place) -> anyhow::Result<bool> {
 }
 
 /// What to say of it, as an error that ends in `exit`.
-pub(crate) fn recovery_needed(place: &Place, backing: &Backing, exit: Exit) -> anyhow::Error {
+fn recovery_needed(place: &Place, backing: &Backing, exit: Exit) -> anyhow::Error {
     let message = format!(
         "recovery needed: an atomic patch was cut short, and left '{}'",
         text::shown(place.path())
     );
-    let tip = format!(
-        "any verb that writes puts the file back: '{}'; cat and map show it as it is with --ignore-journal",
-        place.remedy()
-    );
+    let tip = match backing.holds_lock() {
+        true => "begin anew: a session that stores puts the file back first".into(),
+        false => format!(
+            "any verb that writes puts the file back: '{}'; cat and map show it as it is with --ignore-journal",
+            place.remedy()
+        ),
+    };
     // Those who write would refuse it, and say why.
     let failure = distrusted(place, backing).unwrap_or_else(|| Failure::trouble(message).tip(tip));
     failure.ending_in(exit).into()
@@ -422,17 +431,6 @@ pub(crate) fn units(span: Span, width: Width) -> anyhow::Result<()> {
     Err(Failure::trouble(message).tip(tip).into())
 }
 
-/// The time between two looks, which is some.
-pub(crate) fn interval(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        // More often than that, nobody sees it, and a processor does nothing else.
-        interval if interval < Duration::from_millis(10) => {
-            Err("some time must pass between two looks: write 10ms or more, such as 100ms".into())
-        }
-        interval => Ok(interval),
-    }
-}
-
 /// An address in memory, as /proc/PID/maps and the reports have it, with 0x in front.
 pub(crate) fn address(text: &str) -> Result<usize, Refusal> {
     let address = usize::try_from(quantity::number(text)?).ok();
@@ -442,42 +440,11 @@ pub(crate) fn address(text: &str) -> Result<usize, Refusal> {
     })
 }
 
-/// A duration as `500ms`, `10s`, `2m`, `1h`; a number without a unit is seconds.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let scale = match &text[digits.len()..] {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        _ => return Err("write a number and ms, s, m or h, such as 10s".into()),
-    };
-    let number = digits
-        .parse::<f64>()
-        .map_err(|_| "write a number and ms, s, m or h, such as 10s")?;
-    Duration::try_from_secs_f64(number * scale).map_err(|_| "too long, or negative".into())
-}
-
 /// "64 MiB (67108864 bytes)", and the number alone when it says it all.
 pub(crate) fn size(bytes: u64) -> String {
     if bytes < 1024 {
         human(bytes)
     } else {
         format!("{} ({bytes} bytes)", human(bytes))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_take_a_unit_or_mean_seconds() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
-        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
-        for bad in ["", "s", "-1s", "1e400", "10 s", "3d", "nan", "€"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -5,12 +5,13 @@ mod view;
 
 use super::options::{Writer, address, close, size, usage_after};
 use super::{Job, OnRegion};
-use crate::exit::{Exit, FILE, Failure, Layer};
+use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Region, Resize, Visibility};
 use crate::output::Globals;
 use crate::quantity::Size;
 use crate::report::Report;
 use crate::signals::Signals;
+use crate::text::FILE;
 use anyhow::Context;
 use std::path::PathBuf;
 use view::View;

@@ -1,6 +1,6 @@
 //! `sync`: make a range durable and prove it, by the dirty pages before and after.
 
-use super::options::{Where, has_length, recovery_needed, waits_for_recovery};
+use super::options::{Where, has_length, unless_cut_short};
 use super::{Job, OnRegion};
 use crate::edit::settle;
 use crate::exit::{self, Exit, Failure, Layer};
@@ -163,16 +163,12 @@ fn one(
         let worked = args
             .options
             .work(&mut region, job, &mut |done| step(span.len(), done))?;
-        let waits = waits_for_recovery(region.backing(), journal)
-            .map(|place| place.map(|place| recovery_needed(&place, region.backing(), Exit::InDoubt)));
+        // What is durable now may be half a patch.
+        let whole = unless_cut_short(&region, job, Exit::InDoubt);
         let closed = region.into_backing().finish();
         closed.or_fail(|| Failure::new(Exit::NotDurable, "not durable").tip(LOST_TIP))?;
         report = Some(worked);
-        match waits? {
-            // What is durable now is half a patch.
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        whole
     };
     let error = work().in_file(file).err();
     (report, error)

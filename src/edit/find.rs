@@ -1,8 +1,9 @@
 //! Looking for bytes in a file, window by window, across their borders.
 
 use super::value::Masked;
-use crate::exit::{Exit, FILE, Failure};
+use crate::exit::{Exit, Failure};
 use crate::mapping::{self, Region, Span, Step};
+use crate::text::FILE;
 use memchr::memmem::Finder;
 use std::ops::Range;
 

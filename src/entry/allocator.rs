@@ -2,8 +2,8 @@
 //! Rust's own answer is SIGABRT, which would leave a file half-written.
 #![allow(unsafe_code)]
 
-use mmapctl::exit::Exit;
-use mmapctl::memory::{Shortage, message, shortage};
+use mmapctl::exit::{Exit, out_of_memory};
+use mmapctl::memory::{Shortage, shortage};
 use nix::libc;
 use nix::unistd::gettid;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -70,7 +70,7 @@ fn instead(layout: Layout) -> *mut u8 {
                     std::thread::sleep(std::time::Duration::MAX);
                 },
             }
-            let text = message(layout.size());
+            let text = out_of_memory(layout.size());
             // A closed stderr leaves the exit code.
             let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
             // SAFETY: it ends the process, at once: any lock may be held here.

@@ -2,7 +2,7 @@
 
 use crate::mapping::{Cause, Hindrance, Limit, Protection, Refusal, Unmappable};
 use crate::quantity::{Offset, Range, Size};
-use crate::text::quoted;
+use crate::text::{FILE, quoted};
 use nix::errno::Errno;
 use std::path::Path;
 
@@ -136,9 +136,6 @@ fn remedy(limit: &Limit) -> String {
 pub(super) fn in_folder(path: &Path) -> String {
     format!("name a file in it: 'ls {}' shows them", quoted(path))
 }
-
-/// Stands for the file's name in a tip that is written where the name is not known. No name has a NUL.
-pub const FILE: &str = "\0";
 
 /// A tip with the name of the file that it is about.
 pub(super) fn with_file(tip: &str, path: Option<&Path>) -> String {

@@ -4,7 +4,7 @@ use super::dumping::{Gap, gaps};
 use super::{Job, Plan, fitted};
 use crate::cmd::options::{size, unless_cut_short};
 use crate::dump::{self, Style};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::mapping::{Cause, Error, Region, Span};
 use crate::output;
 use crate::quantity::human;
@@ -44,7 +44,7 @@ pub(super) fn watch(region: &mut Region, plan: &Plan<'_>, interval: Duration, jo
     let mut before = None;
     loop {
         region.refresh()?;
-        unless_cut_short(region, job)?;
+        unless_cut_short(region, job, Exit::Trouble)?;
         let look = Look::at(region, plan)?;
         let changed = look.changed(before.as_ref());
         if job.globals.json {

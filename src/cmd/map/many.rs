@@ -1,5 +1,6 @@
 //! `map` of several files: each is opened, brought in as asked, counted, and let go, or kept while the mapping stands.
 
+use super::child::Beside;
 use super::files::{Found, Walk, is_limit};
 use super::table::{Row, Table};
 use super::{Args, Job};
@@ -7,7 +8,6 @@ use crate::cmd::options::has_length;
 use crate::exit::{Exit, Failure, Layer};
 use crate::mapping::{self, Backing, Cause, Facts, Kind, Prot, Region, Shape, Span, count};
 use crate::output::{Globals, ReaderGone};
-use crate::session::Beside;
 use crate::signals::Signals;
 use crate::text::plural;
 use nix::errno::Errno;

@@ -1,12 +1,12 @@
 //! How a mapping lives in memory: the report of `map`, and its picture.
 
+use super::child::memfd_path;
 use crate::cmd::Job;
 use crate::cmd::options::size;
 use crate::mapping::{Cell, Kind, Prot, Region, Residency, Visibility, page_size, survey};
 use crate::output;
 use crate::quantity::human;
 use crate::report::Report;
-use crate::session::memfd_path;
 use crate::text::{self, plural};
 use std::os::fd::AsRawFd;
 

@@ -1,10 +1,10 @@
 //! While the mapping stands: holding it, telling that it is there, running a command beside it.
 
-use crate::cmd::options::duration;
+use super::child::Beside;
 use crate::exit::{self, Exit, Failure, Layer};
 use crate::inherited;
 use crate::output::Globals;
-use crate::session::Beside;
+use crate::quantity::duration;
 use crate::signals::Signals;
 use crate::text::{self, quoted};
 use anyhow::Context;

@@ -2,9 +2,9 @@
 
 use super::format::DONE;
 use super::trust::MODE;
-use crate::exit::{FILE, Failure, Layer};
+use crate::exit::{Failure, Layer};
 use crate::mapping::{Backing, Kind};
-use crate::text::{quoted, shown};
+use crate::text::{FILE, quoted, shown};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat};
 use nix::sys::stat::{Mode, fstatat};

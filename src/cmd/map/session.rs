@@ -1,9 +1,9 @@
 //! `map -c`: several verbs on one region, one after the other, with what they know of each other in the region alone.
 
-mod beside;
-
-use crate::cmd::{Deed, Job, waits_for_recovery};
-use crate::edit::{LONGEST_TEXT, Place, distrusted, take_stdin};
+use super::child::Beside;
+use crate::cmd::options::unless_cut_short;
+use crate::cmd::{Deed, Job, Verb};
+use crate::edit::{LONGEST_TEXT, take_stdin};
 use crate::exit::{self, Exit, Failure, Layer};
 use crate::mapping::{self, Region};
 use crate::output::{self, Globals, is_reader_gone};
@@ -11,7 +11,7 @@ use crate::signals;
 use crate::text;
 use crate::usage;
 use anyhow::{Context, bail};
-pub(crate) use beside::{Beside, memfd_path};
+
 use clap::{Args, FromArgMatches};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -249,9 +249,9 @@ impl What {
                 if let Deed::Sync(_) = deed {
                     deed.apply(region, job)?;
                     // What is durable now is half a patch.
-                    unless_cut_short(region, surroundings, Exit::InDoubt)?;
+                    unless_cut_short(region, job, Exit::InDoubt)?;
                 } else {
-                    unless_cut_short(region, surroundings, Exit::Trouble)?;
+                    unless_cut_short(region, job, Exit::Trouble)?;
                     deed.apply(region, job)?;
                 }
                 Ok(Exit::Done as u8)
@@ -264,7 +264,7 @@ impl What {
                     .and_then(|child| child.wait());
                 if lent {
                     region.take_lock_back()?;
-                    unless_cut_short(region, surroundings, Exit::Trouble)?;
+                    unless_cut_short(region, job, Exit::Trouble)?;
                 }
                 let code = ended?;
                 if code != 0 {
@@ -302,40 +302,6 @@ fn next_line(stdin: &mut impl BufRead) -> anyhow::Result<Option<Vec<u8>>> {
         read if read > LONGEST_TEXT => bail!("a line on stdin is longer than 64 MiB"),
         _ => Ok(Some(line)),
     }
-}
-
-/// The recovery journal of an atomic patch that was cut short during the session: in a child, in a command, in another
-/// process, or in a verb before, which ended with 4.
-fn cut_short(region: &Region, surroundings: Surroundings<'_>, is_sync: bool) -> anyhow::Result<Option<Place>> {
-    let (backing, named) = (region.backing(), surroundings.job.journal);
-    if !backing.holds_lock() {
-        return match surroundings.job.ignores_journal && !is_sync {
-            true => Ok(None),
-            false => waits_for_recovery(backing, named),
-        };
-    }
-    // Under our lock nobody is at work on the file.
-    for place in [Place::beside(backing)?, named.map(Place::at)].into_iter().flatten() {
-        if place.is_taken()? {
-            return Ok(Some(place));
-        }
-    }
-    Ok(None)
-}
-
-/// Refuses a file that is half-written.
-fn unless_cut_short(region: &Region, surroundings: Surroundings<'_>, exit: Exit) -> anyhow::Result<()> {
-    let Some(place) = cut_short(region, surroundings, exit == Exit::InDoubt)? else {
-        return Ok(());
-    };
-    let path = text::shown(place.path());
-    let failure = distrusted(&place, region.backing()).unwrap_or_else(|| {
-        Failure::trouble(format!(
-            "recovery needed: an atomic patch was cut short, and left '{path}'"
-        ))
-        .tip("begin anew: a session that stores puts the file back first")
-    });
-    Err(failure.ending_in(exit).into())
 }
 
 fn told(error: anyhow::Error, origin: &str, verb: &str, job: Job<'_>) -> u8 {
@@ -423,7 +389,7 @@ impl LineReader {
                 output::out(error.render().to_string().as_bytes())?;
                 Ok(None)
             }
-            Err(error) => Err(usage::complaint(&words, &error).into()),
+            Err(error) => Err(usage::complaint(&words, Verb::NAMES, &error).into()),
         }
     }
 }
