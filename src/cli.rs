@@ -1,9 +1,9 @@
 //! The command line: global flags, parsing, and what happens to an error at the very end.
 
 use crate::cmd::Verb;
-use crate::exit::{Exit, Told, report_in_json, tell};
+use crate::error::{Diagnostic, Exit, report_error, report_in_json};
 use crate::mapping;
-use crate::output::{Globals, When, is_reader_gone, say};
+use crate::output::{Globals, When, write_stderr};
 use crate::quantity;
 use crate::report;
 use crate::signals;
@@ -38,21 +38,21 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let argv = quantity::join_negative_values(argv);
     report_in_json(argv.iter().any(|arg| arg == "--json"));
     if let Some((message, tip)) = Typed::new(&argv, Verb::NAMES, false).detached_value() {
-        return refuse(&argv, &Told::usage(message, Some(tip))) as u8;
+        return refuse(&argv, &Diagnostic::usage(message, Some(tip))) as u8;
     }
     let cli = match parse(&argv) {
         Ok(cli) => cli,
         Err(error) => return usage(&argv, &error) as u8,
     };
-    mapping::trace_to(|line| say(&format!("{line}\n")));
+    mapping::trace_to(|line| write_stderr(&format!("{line}\n")));
     mapping::trace(cli.globals.verbose);
     let code = match cli.verb.run(&cli.globals) {
         Ok(code) => code,
-        Err(error) if is_reader_gone(&error) => Exit::Done as u8,
-        Err(error) => tell(&cli.globals, cli.verb.name(), &error) as u8,
+        Err(error) if error.is_reader_gone() => Exit::Done as u8,
+        Err(error) => report_error(&cli.globals, cli.verb.name(), &error) as u8,
     };
     match report::close_stdout() {
-        Err(error) if code == Exit::Done as u8 => tell(&cli.globals, cli.verb.name(), &error) as u8,
+        Err(error) if code == Exit::Done as u8 => report_error(&cli.globals, cli.verb.name(), &error) as u8,
         _ => code,
     }
 }
@@ -65,7 +65,7 @@ fn parse(argv: &[OsString]) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
-/// What clap has to say: help and the version on stdout, mistakes in our own form where we know better.
+/// What clap has to write_stderr: help and the version on stdout, mistakes in our own form where we know better.
 fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
     if !error.use_stderr() {
         let lost = match error.print() {
@@ -82,24 +82,24 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
             Err(error) => Some(error).filter(|error| error.kind() != std::io::ErrorKind::BrokenPipe),
         };
         let Some(lost) = lost else { return Exit::Done };
-        let told = Told::usage(format!("cannot write to stdout: {}", describe(&lost)), None);
-        say(&told.text(false));
-        return Exit::Trouble;
+        let diagnostic = Diagnostic::usage(format!("cannot write to stdout: {}", describe(&lost)), None);
+        write_stderr(&diagnostic.text(false));
+        return Exit::Failed;
     }
     let typed = Typed::new(argv, Verb::NAMES, false);
-    let told = match refusal_of(error, &typed) {
-        Some((message, tip)) => Told::usage(message, tip),
+    let diagnostic = match refusal_of(error, &typed) {
+        Some((message, tip)) => Diagnostic::usage(message, tip),
         // clap prints what was typed as it is.
         None if is_json(argv) || argv.iter().any(|arg| arg.to_string_lossy().contains(char::is_control)) => {
-            Told::usage(first_paragraph(error), Some("see 'mmapctl --help'".into()))
+            Diagnostic::usage(first_paragraph(error), Some("see 'mmapctl --help'".into()))
         }
         None => {
             // Nothing is left to do about a stderr that cannot be written.
             let _ = error.print();
-            return Exit::Trouble;
+            return Exit::Failed;
         }
     };
-    refuse(argv, &told)
+    refuse(argv, &diagnostic)
 }
 
 fn is_json(argv: &[OsString]) -> bool {
@@ -107,11 +107,11 @@ fn is_json(argv: &[OsString]) -> bool {
 }
 
 /// Reports a mistake on a command line that was not understood, in the form that it asks for.
-fn refuse(argv: &[OsString], told: &Told) -> Exit {
+fn refuse(argv: &[OsString], diagnostic: &Diagnostic) -> Exit {
     if is_json(argv) {
-        say(&told.json(Typed::new(argv, Verb::NAMES, false).verb()));
+        write_stderr(&diagnostic.json(Typed::new(argv, Verb::NAMES, false).verb(), None));
     } else {
-        say(&told.text(std::io::stderr().is_terminal() && When::Auto.color(&std::io::stderr())));
+        write_stderr(&diagnostic.text(std::io::stderr().is_terminal() && When::Auto.color(&std::io::stderr())));
     }
-    Exit::Trouble
+    Exit::Failed
 }

@@ -8,7 +8,7 @@
 
 mod allocator;
 
-use mmapctl::exit::Exit;
+use mmapctl::error::Exit;
 use mmapctl::text::describe;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -32,7 +32,7 @@ extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
         );
         // It may be what is closed.
         let _ = std::io::stderr().write_all(text.as_bytes());
-        return c_int::from(Exit::Trouble as u8);
+        return c_int::from(Exit::Failed as u8);
     }
     // SAFETY: no handler is installed. Ignored, it makes a write to a pipe without readers fail, and not end the program.
     // Of a signal that there is, that cannot fail.

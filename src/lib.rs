@@ -6,7 +6,7 @@
 //! ```text
 //! argv ─ cli ─▶ cmd::VERB::Args ─▶ mapping::Backing (facts) ─▶ plan, pure ─▶ mapping::Region ─▶ effect
 //!                                                                                               │
-//!                    exit code ◀─ exit ◀─ text or JSON ◀─ report::Report ◀──────────────────────┘
+//!                    exit code ◀─ error ◀ text or JSON ◀─ report::Report ◀──────────────────────┘
 //! ```
 //!
 //! | room | what it is for |
@@ -18,7 +18,7 @@
 //! | [`edit`] | values, the payload, and stores that are all or nothing |
 //! | [`dump`] | bytes as text, a file a format |
 //! | [`quantity`] | numbers, offsets, ranges and sizes, as users write them |
-//! | [`report`], [`progress`], [`exit`] | what is said: results, waiting, errors |
+//! | [`report`], [`progress`], [`error`] | what is said: results, waiting, errors |
 //! | [`output`] | the global options, stdout and stderr |
 //! | [`text`], [`json`] | how names, numbers and objects are written |
 //! | [`inherited`] | descriptors that the caller has opened |
@@ -33,7 +33,7 @@ pub mod cli;
 pub mod cmd;
 pub mod dump;
 pub mod edit;
-pub mod exit;
+pub mod error;
 pub mod inherited;
 pub mod json;
 pub mod mapping;

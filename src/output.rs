@@ -1,7 +1,7 @@
 //! Where output goes and how it looks: the global options, stdout, and remarks on stderr.
 
+use crate::edit::{Error, ErrorContext, Result};
 use crate::signals;
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 use nix::errno::Errno;
 use nix::libc;
@@ -82,24 +82,7 @@ impl When {
     }
 }
 
-/// The reader of stdout has closed the pipe: it has seen enough, and there is nothing more to do.
-#[derive(Debug)]
-pub struct ReaderGone;
-
-/// Whether `error` is [`ReaderGone`], under whatever was said of it.
-pub fn is_reader_gone(error: &anyhow::Error) -> bool {
-    error.chain().any(|layer| layer.is::<ReaderGone>())
-}
-
-impl std::error::Error for ReaderGone {}
-
-impl std::fmt::Display for ReaderGone {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the reader of stdout has closed it")
-    }
-}
-
-/// The columns and lines of the terminal that stdout is; `None` where it is none, or does not say (TIOCGWINSZ).
+/// The columns and lines of the terminal that stdout is; `None` where it is none, or does not write_stderr (TIOCGWINSZ).
 pub fn terminal() -> Option<(usize, usize)> {
     let (columns, lines) = terminal_size::terminal_size_of(io::stdout())?;
     Some((columns.0.into(), lines.0.into()))
@@ -129,8 +112,8 @@ pub fn note_change() {
 /// Writes `bytes` to stdout, waiting where it does not take more (a terminal or pipe set to O_NONBLOCK).
 ///
 /// # Errors
-/// What write(2) says; [`ReaderGone`] for EPIPE.
-pub fn out(bytes: &[u8]) -> anyhow::Result<()> {
+/// What write(2) says; [`RootCause::ReaderGone`](crate::edit::RootCause) for EPIPE.
+pub fn out(bytes: &[u8]) -> Result<()> {
     let stdout = raw_stdout();
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -141,14 +124,14 @@ pub fn out(bytes: &[u8]) -> anyhow::Result<()> {
             let mut room = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
             if poll(&mut room, LOOK) == Ok(0) {
                 if signals::is_asked_to_stop() {
-                    return Err(ReaderGone.into());
+                    return Err(Error::reader_gone());
                 }
                 continue;
             }
         }
         match nix::unistd::write(&stdout, piece) {
             Ok(count) => rest = &rest[count..],
-            Err(Errno::EPIPE) => return Err(ReaderGone.into()),
+            Err(Errno::EPIPE) => return Err(Error::reader_gone()),
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => {
                 let mut room = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
@@ -170,6 +153,6 @@ pub fn note(globals: &Globals, text: &str) {
 }
 
 /// Diagnostics go to stderr; there is nobody to tell when that fails.
-pub fn say(text: &str) {
+pub fn write_stderr(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

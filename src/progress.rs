@@ -1,5 +1,6 @@
 //! Progress bars, and the `step` that feeds them and listens for Ctrl-C.
 
+use crate::edit::Result;
 use crate::mapping::Interrupted;
 use crate::output::{Globals, When};
 use crate::quantity::human;
@@ -68,7 +69,7 @@ impl Progress {
     }
 
     /// For work that writes: from now on, signals wait until [`Progress::step`] hands them over.
-    pub fn writing(globals: &Globals, label: &'static str, total: u64) -> anyhow::Result<Progress> {
+    pub fn writing(globals: &Globals, label: &'static str, total: u64) -> Result<Progress> {
         let mut progress = Progress::reading(globals, label, total);
         progress.signals = Some(Signals::hold_all()?);
         Ok(progress)

@@ -2,12 +2,11 @@
 
 mod frame;
 
-use crate::exit::{Exit, Failure, Layer};
+use crate::edit::{Error, ErrorContext, Outcome, Result, RootCause};
 use crate::json::{Object, insert_path};
 use crate::mapping::{Backing, Region, Span};
-use crate::output::{Globals, ReaderGone, is_changed, is_written, out, terminal};
+use crate::output::{Globals, is_changed, is_written, out, terminal};
 use crate::text::{plural, quoted, shown};
-use anyhow::Context;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
@@ -117,7 +116,7 @@ impl Report {
     /// # Errors
     /// Exit code 3 when the file changed and nobody can be told, 2 when it did not. A reader that has closed the
     /// pipe has heard enough, and is no error.
-    pub fn print(&self, globals: &Globals) -> anyhow::Result<()> {
+    pub fn print(&self, globals: &Globals) -> Result<()> {
         let text = if globals.json {
             self.json() + "\n"
         } else if globals.quiet {
@@ -125,34 +124,31 @@ impl Report {
         } else {
             self.text.clone()
         };
-        let unprinted = |error: anyhow::Error| {
+        let unprinted = |error: Error| {
             let room = if is_closed(&error) { OPEN } else { ROOM };
             if let Some(path) = &self.made {
                 let failure = || {
-                    Failure::new(
-                        Exit::NotDurable,
-                        format!("the report is lost, and '{}' was written", shown(path)),
-                    )
-                    .tip("it is done, so do not run it again")
+                    Error::changed(format!("the report is lost, and '{}' was written", shown(path)))
+                        .tip("it is done, so do not run it again")
                 };
-                return Err(error).or_fail(failure);
+                return Err(error).map_failure(failure);
             }
-            let (exit, what, tip) = match (self.changed, &self.stored_in) {
+            let (outcome, what, tip) = match (self.changed, &self.stored_in) {
                 (true, Some(path)) => {
                     let tip = format!(
                         "it is done, so do not run it again; 'mmapctl sync {}' makes it durable",
                         quoted(path)
                     );
-                    (Exit::NotDurable, "the file was changed", tip)
+                    (Outcome::Changed, "the file was changed", tip)
                 }
-                (true, None) => (Exit::Trouble, "memory was changed, and no file", room.to_string()),
-                (false, _) => (Exit::Trouble, "nothing was changed", room.to_string()),
+                (true, None) => (Outcome::Untouched, "memory was changed, and no file", room.to_string()),
+                (false, _) => (Outcome::Untouched, "nothing was changed", room.to_string()),
             };
-            let failure = || Failure::new(exit, format!("the report is lost, and {what}")).tip(tip);
-            Err(error).or_fail(failure)
+            let failure = || Error::new(outcome, format!("the report is lost, and {what}")).tip(tip);
+            Err(error).map_failure(failure)
         };
         match out(text.as_bytes()) {
-            Err(error) if !error.is::<ReaderGone>() => unprinted(error),
+            Err(error) if !error.is_reader_gone() => unprinted(error),
             _ => Ok(()),
         }
     }
@@ -160,8 +156,8 @@ impl Report {
     /// Writes one report of many: as text on a terminal, over the one before, from the upper left corner on.
     ///
     /// # Errors
-    /// What write(2) says, and [`ReaderGone`], behind which there is nobody to go on for.
-    pub fn print_anew(&self, globals: &Globals) -> anyhow::Result<()> {
+    /// What write(2) says, and that nobody reads stdout any more.
+    pub fn print_anew(&self, globals: &Globals) -> Result<()> {
         if globals.json {
             return out((self.json() + "\n").as_bytes());
         }
@@ -209,14 +205,14 @@ impl Stream {
     }
 
     /// The next part of the text.
-    pub fn text(&mut self, part: &str) -> anyhow::Result<()> {
+    pub fn text(&mut self, part: &str) -> Result<()> {
         let quoted = json!(part).to_string();
         self.text.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
         self.write(STREAMED)
     }
 
     /// The next item of the list.
-    pub fn item(&mut self, item: &Value) -> anyhow::Result<()> {
+    pub fn item(&mut self, item: &Value) -> Result<()> {
         self.text
             .extend_from_slice(format!("{}{item}", std::mem::replace(&mut self.comma, ",")).as_bytes());
         self.write(STREAMED)
@@ -227,7 +223,7 @@ impl Stream {
     ///
     /// # Errors
     /// That of `result`; what [`out`] says.
-    pub fn end(mut self, result: anyhow::Result<()>, more: &[(&str, Value)]) -> anyhow::Result<()> {
+    pub fn end(mut self, result: Result<()>, more: &[(&str, Value)]) -> Result<()> {
         if result.is_err() && !self.begun {
             return result;
         }
@@ -244,7 +240,7 @@ impl Stream {
         result.and(written)
     }
 
-    fn write(&mut self, most: usize) -> anyhow::Result<()> {
+    fn write(&mut self, most: usize) -> Result<()> {
         if self.text.len() > most {
             self.begun = true;
             out(&self.text)?;
@@ -256,7 +252,7 @@ impl Stream {
 
 /// As [`Report::print_anew`], for a text made elsewhere: as much of it as the terminal has room for now, with a last line
 /// in which `left_out` tells of the others.
-pub fn anew(text: &str, left_out: &dyn Fn(&[&str]) -> String) -> anyhow::Result<()> {
+pub fn anew(text: &str, left_out: &dyn Fn(&[&str]) -> String) -> Result<()> {
     if !io::stdout().is_terminal() {
         return out(text.as_bytes());
     }
@@ -280,18 +276,18 @@ pub fn more_lines(left_out: &[&str]) -> String {
 ///
 /// # Errors
 /// Exit code 3 when a file was changed and the report of it may be lost, 2 otherwise.
-pub fn close_stdout() -> anyhow::Result<()> {
+pub fn close_stdout() -> Result<()> {
     if !is_written() {
         return Ok(());
     }
-    let (exit, what) = match is_changed() {
-        true => (Exit::NotDurable, "a file was changed, and the report of it may be lost"),
-        false => (Exit::Trouble, "what was written to stdout may be lost"),
+    let (outcome, what) = match is_changed() {
+        true => (Outcome::Changed, "a file was changed, and the report of it may be lost"),
+        false => (Outcome::Untouched, "what was written to stdout may be lost"),
     };
     let closed = nix::unistd::close(libc::STDOUT_FILENO).map_err(io::Error::from);
     closed
         .context("cannot close stdout")
-        .or_fail(|| Failure::new(exit, what).tip("see whether there is room where stdout goes: 'df'"))
+        .map_failure(|| Error::new(outcome, what).tip("see whether there is room where stdout goes: 'df'"))
 }
 
 /// Refuses a stdout that is the very file that is about to be read: what is written would be read again, or replace what
@@ -300,7 +296,7 @@ pub fn close_stdout() -> anyhow::Result<()> {
 ///
 /// # Errors
 /// As cat(1) has it: the input file is the output file.
-pub fn not_into_itself(backing: &Backing, raw: Option<u64>) -> anyhow::Result<()> {
+pub fn not_into_itself(backing: &Backing, raw: Option<u64>) -> Result<()> {
     let identity = backing.facts().identity;
     let stdout = io::stdout();
     let is_it = |out: FileStat| (out.st_dev, out.st_ino) == (identity.device, identity.inode);
@@ -313,14 +309,11 @@ pub fn not_into_itself(backing: &Backing, raw: Option<u64>) -> anyhow::Result<()
     if !appends && raw.is_some_and(|start| position <= start) {
         return Ok(());
     }
-    let failure = Failure::trouble("input file is output file");
-    Err(failure
-        .tip("write to a file that is not there yet, with '> OTHER'")
-        .into())
+    let failure = Error::untouched("input file is output file");
+    Err(failure.tip("write to a file that is not there yet, with '> OTHER'"))
 }
 
 /// Whether what failed is a write to a stdout that is not open for that.
-fn is_closed(error: &anyhow::Error) -> bool {
-    let cause = error.root_cause().downcast_ref::<io::Error>();
-    cause.and_then(io::Error::raw_os_error) == Some(Errno::EBADF as i32)
+fn is_closed(error: &Error) -> bool {
+    matches!(error.root(), RootCause::Io(io) if io.raw_os_error() == Some(Errno::EBADF as i32))
 }

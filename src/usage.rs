@@ -3,7 +3,7 @@
 
 mod words;
 
-use crate::exit::Failure;
+use crate::edit::Error;
 use crate::quantity::{self, Offset, Qty, Range, Size, duration};
 use crate::text::quoted;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -268,18 +268,18 @@ fn capital(text: &str) -> String {
 }
 
 /// A mistake in a line of a session, split into `words`, as an error like any other.
-pub(crate) fn complaint(words: &[OsString], verbs: &'static [&'static str], error: &clap::Error) -> Failure {
+pub(crate) fn complaint(words: &[OsString], verbs: &'static [&'static str], error: &clap::Error) -> Error {
     let typed = Typed::new(words, verbs, true);
     if let Some((message, tip)) = typed.detached_value() {
-        return Failure::trouble(message).tip(tip);
+        return Error::untouched(message).tip(tip);
     }
     let (message, tip) = refusal_of(error, &typed).unwrap_or_else(|| {
         let tip = "verbs are written as for mmapctl itself, without FILE; see 'mmapctl --help'";
         (first_paragraph(error), Some(tip.into()))
     });
     match tip {
-        Some(tip) => Failure::trouble(message).tip(tip),
-        None => Failure::trouble(message),
+        Some(tip) => Error::untouched(message).tip(tip),
+        None => Error::untouched(message),
     }
 }
 

@@ -348,7 +348,7 @@ fn addressed(record: &[u8], path: &Path) -> Vec<u8> {
 
 /// Recovers "f", of `bytes`, from a journal of `record`; gives that as it was written, what it came to, and the bytes
 /// then.
-fn recovered(dir: &Path, bytes: &[u8], record: &[u8]) -> (Vec<u8>, anyhow::Result<Recovery>, Vec<u8>) {
+fn recovered(dir: &Path, bytes: &[u8], record: &[u8]) -> (Vec<u8>, mmapctl::edit::Result<Recovery>, Vec<u8>) {
     let path = file(dir, "f", bytes);
     let record = addressed(record, &path);
     torn::put(&beside(dir), &record);

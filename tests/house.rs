@@ -147,22 +147,23 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("signals", &[]),
     ("mapping", &[]),
     ("dump", &[]),
-    ("output", &["signals"]),
+    ("edit", &["mapping", "memory", "quantity", "signals", "text"]),
+    ("output", &["edit", "signals"]),
     (
-        "exit",
-        &["json", "mapping", "memory", "output", "quantity", "signals", "text"],
+        "error",
+        &[
+            "edit", "json", "mapping", "memory", "output", "quantity", "signals", "text",
+        ],
     ),
-    ("progress", &["mapping", "output", "quantity", "signals"]),
-    ("report", &["exit", "json", "mapping", "output", "text"]),
-    // To know no more than mapping, quantity and text: its errors still say their exit codes.
-    ("edit", &["exit", "mapping", "memory", "quantity", "signals", "text"]),
-    ("usage", &["exit", "quantity", "text"]),
+    ("progress", &["edit", "mapping", "output", "quantity", "signals"]),
+    ("report", &["edit", "json", "mapping", "output", "text"]),
+    ("usage", &["edit", "quantity", "text"]),
     (
         "cmd",
         &[
             "dump",
             "edit",
-            "exit",
+            "error",
             "inherited",
             "json",
             "mapping",
@@ -179,7 +180,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     (
         "cli",
         &[
-            "cmd", "exit", "mapping", "output", "quantity", "report", "signals", "text", "usage",
+            "cmd", "error", "mapping", "output", "quantity", "report", "signals", "text", "usage",
         ],
     ),
 ];

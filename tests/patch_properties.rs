@@ -4,7 +4,9 @@
 mod common;
 
 use common::{file, mmapctl, noise, scratch, told};
-use mmapctl::edit::{Builder, Durability, Origin, ScriptWriter, Value, each_edit, read_script, read_xxd, write_undo};
+use mmapctl::edit::{
+    Builder, Durability, Error, Origin, ScriptWriter, Value, each_edit, read_script, read_xxd, write_undo,
+};
 use mmapctl::edit::{Find, diff, find, pattern};
 use mmapctl::mapping::{Access, Backing, Prot, Region, Span};
 use proptest::collection::vec;
@@ -45,14 +47,21 @@ fn region(path: &Path, prot: Prot) -> Region {
 const MOST: u64 = 8 << 20;
 
 /// Does to `path` what `mmapctl patch` does, with the edits that `gather` reads.
-fn patch(path: &Path, gather: impl FnOnce(&mut Builder) -> anyhow::Result<()>) -> anyhow::Result<Applied> {
+fn patch(
+    path: &Path,
+    gather: impl FnOnce(&mut Builder) -> mmapctl::edit::Result<()>,
+) -> mmapctl::edit::Result<Applied> {
     let mut region = region(path, Prot::ReadWrite);
     let mut builder = Builder::new(&region, false, false);
     gather(&mut builder)?;
     let mut edits = builder.finish()?;
-    anyhow::ensure!(edits.len_after <= MOST, "a file of that length is not for tests");
+    if edits.len_after > MOST {
+        return Err(Error::untouched("a file of that length is not for tests"));
+    }
     let mut comparison = edits.compare(&mut region, false, &mut |_| Ok(()))?;
-    anyhow::ensure!(comparison.mismatches.is_empty(), "{:?}", comparison.mismatches);
+    if !comparison.mismatches.is_empty() {
+        return Err(Error::untouched(format!("{:?}", comparison.mismatches)));
+    }
     let (len, after) = (region.span().end(), edits.len_after);
     let (mut undo, mut dry) = (Vec::new(), Vec::new());
     write_undo(&mut edits, &mut comparison, len, |text| {
@@ -86,7 +95,7 @@ impl Read for Trickle {
     }
 }
 
-fn apply(path: &Path, script: &[u8]) -> anyhow::Result<Applied> {
+fn apply(path: &Path, script: &[u8]) -> mmapctl::edit::Result<Applied> {
     patch(path, |builder| read_script(in_small_pieces(script), builder))
 }
 
@@ -418,7 +427,7 @@ proptest! {
 // ---- arbitrary input --------------------------------------------------------------------------------------------------
 
 /// What is refused leaves the file as it was, and what is not can be taken back.
-fn refused_or_reversible(bytes: &[u8], gather: impl FnOnce(&mut Builder) -> anyhow::Result<()>) {
+fn refused_or_reversible(bytes: &[u8], gather: impl FnOnce(&mut Builder) -> mmapctl::edit::Result<()>) {
     let dir = scratch();
     let path = file(dir.path(), "f", bytes);
     match patch(&path, gather) {

@@ -7,7 +7,8 @@ mod watch;
 use super::options::{Reader, Where, units, width};
 use super::{Job, OnRegion};
 use crate::dump::{self, Fit, Style};
-use crate::exit::{Exit, Failure, Layer};
+use crate::edit::{Error, ErrorContext, Result};
+use crate::error::Exit;
 use crate::mapping::{Access, Holes, Prot, Region, Span, Width, WriteOut};
 use crate::output::{self, Globals};
 use crate::progress::Progress;
@@ -59,7 +60,7 @@ pub(crate) struct Options {
     watch: Option<Duration>,
 }
 
-pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
+pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let job = Job {
         journal: args.reader.journal.as_deref(),
         ignores_journal: args.reader.ignore_journal,
@@ -70,7 +71,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
         let backing = args.reader.open_for(&args.file, access)?;
         args.options.apply(&mut Region::sliding(backing, Prot::Read)?, job)
     };
-    work().in_file(&args.file)?;
+    work().with_path(&args.file)?;
     Ok(Exit::Done as u8)
 }
 
@@ -86,7 +87,7 @@ struct Plan<'a> {
 }
 
 impl OnRegion for Options {
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+    fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
         let name = job
             .path
             .map_or(job.memory.as_bytes(), |path| path.as_os_str().as_bytes());
@@ -121,7 +122,7 @@ fn fitted(style: Style, end: u64, margin: usize) -> Style {
 
 impl Options {
     /// `name` is what the file is called in a C source.
-    fn plan<'a>(&self, region: &Region, name: &'a [u8], globals: &Globals) -> anyhow::Result<Plan<'a>> {
+    fn plan<'a>(&self, region: &Region, name: &'a [u8], globals: &Globals) -> Result<Plan<'a>> {
         let terminal = std::io::stdout().is_terminal();
         let format = match self.format {
             _ if self.hex => Format::Hex,
@@ -141,10 +142,8 @@ impl Options {
         let style = fitted(style, span.end(), 0);
         let dump = format.dump(name);
         if self.skip_holes && (dump.is_some() || globals.json) {
-            let failure = Failure::trouble("--skip-holes is for raw output into a file, which this is not");
-            return Err(failure
-                .tip("write -f raw, without --json, and send it to a file with '>'")
-                .into());
+            let failure = Error::untouched("--skip-holes is for raw output into a file, which this is not");
+            return Err(failure.tip("write -f raw, without --json, and send it to a file with '>'"));
         }
         if let Some(width) = self.access {
             units(span, width)?;
@@ -160,12 +159,7 @@ impl Options {
 
 impl Plan<'_> {
     /// Hands the bytes of `span`, a part of the plan's, to `each` in order, with their offsets.
-    fn chunks(
-        &self,
-        region: &mut Region,
-        span: Span,
-        each: impl FnMut(u64, &[u8]) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    fn chunks(&self, region: &mut Region, span: Span, each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         match self.access {
             Some(width) => region.load_units(span, width, each),
             None => region.read_ahead(span, each),
@@ -173,7 +167,7 @@ impl Plan<'_> {
     }
 }
 
-fn raw(region: &mut Region, plan: &Plan<'_>, progress: &mut Progress) -> anyhow::Result<()> {
+fn raw(region: &mut Region, plan: &Plan<'_>, progress: &mut Progress) -> Result<()> {
     let span = plan.span;
     if plan.access.is_some() {
         return plan.chunks(region, span, |chunk, bytes| {
@@ -189,14 +183,15 @@ fn raw(region: &mut Region, plan: &Plan<'_>, progress: &mut Progress) -> anyhow:
         Err(WriteOut::Source(error)) => Err(error.into()),
         // A reader that has seen enough.
         Err(WriteOut::Sink(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        Err(WriteOut::Sink(error)) => {
-            Err(Failure::trouble(format!("cannot write to stdout: {}", describe(&error))).into())
-        }
+        Err(WriteOut::Sink(error)) => Err(Error::untouched(format!(
+            "cannot write to stdout: {}",
+            describe(&error)
+        ))),
     }
 }
 
 /// The report, with the bytes as its last field, streamed so that memory stays flat.
-fn json(region: &mut Region, plan: &Plan<'_>, job: Job<'_>, progress: &mut Progress) -> anyhow::Result<()> {
+fn json(region: &mut Region, plan: &Plan<'_>, job: Job<'_>, progress: &mut Progress) -> Result<()> {
     let span = plan.span;
     let mut report = Report::new("cat", job.path, false).range(span);
     if let Some(width) = plan.access {

@@ -13,14 +13,13 @@ mod table;
 use super::options::{Reader, Where, Writer, close, unless_cut_short};
 use super::paths::must_differ;
 use super::{Job, OnRegion};
-use crate::exit::{Exit, Failure, Layer};
+use crate::edit::{Error, ErrorContext, Outcome, Result};
 use crate::mapping::{ADVICE, Access, Advice, Backing, Kind, Lock, Prot, Region, Span, warm};
-use crate::output::{Globals, is_reader_gone};
+use crate::output::Globals;
 use crate::progress::Progress;
 use crate::quantity::interval;
 use crate::signals::Signals;
 use crate::text;
-use anyhow::Context;
 use child::Beside;
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -97,11 +96,11 @@ fn advice() -> impl TypedValueParser<Value = Advice> {
     })
 }
 
-pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
+pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     args.stand.check()?;
     if args.options.watch.is_some() && args.stand.is_asked() {
-        let failure = Failure::trouble("--watch goes on until Ctrl-C, and is not for --hold, --ready-fd and a COMMAND");
-        return Err(failure.tip("leave out the one or the other").into());
+        let failure = Error::untouched("--watch goes on until Ctrl-C, and is not for --hold, --ready-fd and a COMMAND");
+        return Err(failure.tip("leave out the one or the other"));
     }
     if args.is_of_many()? {
         return args.run_many(globals);
@@ -121,16 +120,16 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     };
     let result = args.run(job.writing(&args.writer));
     match file {
-        Some(file) => result.in_file(file),
+        Some(file) => result.with_path(file),
         None => result.context(memory),
     }
 }
 
 impl Args {
-    fn run(&self, job: Job<'_>) -> anyhow::Result<u8> {
+    fn run(&self, job: Job<'_>) -> Result<u8> {
         if self.options.watch.is_some() && !self.session.is_empty() {
-            let failure = Failure::trouble("--watch shows the report, which a session takes the place of");
-            return Err(failure.tip("-c 'map --watch' shows it in a session").into());
+            let failure = Error::untouched("--watch shows the report, which a session takes the place of");
+            return Err(failure.tip("-c 'map --watch' shows it in a session"));
         }
         let script = self.session.file().map(|path| ("--script", path));
         let journal = job.journal.map(|path| ("--journal", path));
@@ -138,8 +137,8 @@ impl Args {
         let session = self.session.read(job.globals)?;
         let stores = session.stores();
         if stores && self.ignore_journal {
-            let failure = Failure::trouble("--ignore-journal is for reading, and a verb of this session may write");
-            return Err(failure.tip("leave it out: the file is put back as it was first").into());
+            let failure = Error::untouched("--ignore-journal is for reading, and a verb of this session may write");
+            return Err(failure.tip("leave it out: the file is put back as it was first"));
         }
         let (backing, span, recovered) = self.backing(stores, job.globals)?;
         let job = Job { recovered, ..job };
@@ -149,7 +148,7 @@ impl Args {
     }
 
     /// What is asked of a mapping that is there; gives the process's exit code.
-    fn work_on(&self, region: &mut Region, mut session: Session, job: Job<'_>) -> anyhow::Result<u8> {
+    fn work_on(&self, region: &mut Region, mut session: Session, job: Job<'_>) -> Result<u8> {
         let stays = !self.session.is_empty() || self.stand.is_asked() || self.options.watch.is_some();
         self.options.bring_in(region, job, stays)?;
         let ended = match session.run(region, job) {
@@ -157,15 +156,15 @@ impl Args {
             ended => ended,
         };
         match region.reaches_file() && region.backing().is_written() {
-            true if !ended.as_ref().is_err_and(is_reader_gone) => ended
-                .or_fail(|| Failure::new(Exit::NotDurable, "the verbs may have changed the file, and then"))
+            true if !ended.as_ref().is_err_and(Error::is_reader_gone) => ended
+                .map_failure(|| Error::changed("the verbs may have changed the file, and then"))
                 .after_recovery(job.recovered),
             _ => ended,
         }
     }
 
     /// What comes after the session: the report, and holding the mapping or running a command beside it.
-    fn end_of(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<u8> {
+    fn end_of(&self, region: &mut Region, job: Job<'_>) -> Result<u8> {
         // From before the mapping is announced.
         let signals = self.stand.signals()?;
         if self.session.is_empty() && (self.stand.command.is_empty() || job.globals.json) {
@@ -177,7 +176,7 @@ impl Args {
         self.stand.stay(&beside, &job.name(), signals.as_ref(), job.globals)
     }
 
-    fn report(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+    fn report(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
         if self.options.watch.is_some() {
             return self.options.show(region, job);
         }
@@ -188,7 +187,7 @@ impl Args {
         report.print(job.globals)
     }
 
-    fn backing(&self, stores: bool, globals: &Globals) -> anyhow::Result<(Backing, Span, bool)> {
+    fn backing(&self, stores: bool, globals: &Globals) -> Result<(Backing, Span, bool)> {
         let (backing, recovered) = match self.named.first() {
             None => (self.map_as.memory(&self.place, self.memfd.as_deref())?, false),
             Some(path) => self.file(path, stores, globals)?,
@@ -205,8 +204,8 @@ impl Args {
                 true => ("the range is empty", "a mapping has at least one byte"),
                 false => ("a length of 0", "a mapping has at least one page: --length 4K"),
             };
-            let failure = Failure::trouble(format!("{message}: there is nothing to map"));
-            return Err(failure.tip(tip).into());
+            let failure = Error::untouched(format!("{message}: there is nothing to map"));
+            return Err(failure.tip(tip));
         }
         Ok((backing, span, recovered))
     }
@@ -219,7 +218,7 @@ impl Args {
     }
 
     /// Opens the file, by the writers' rules if it is to be stored into; says whether it was recovered first.
-    fn file(&self, path: &Path, stores: bool, globals: &Globals) -> anyhow::Result<(Backing, bool)> {
+    fn file(&self, path: &Path, stores: bool, globals: &Globals) -> Result<(Backing, bool)> {
         let access = self.map_as.access(stores);
         let backing = Backing::open(path, access, self.writer.lock_timeout)?;
         self.map_as.for_file(backing.facts())?;
@@ -240,7 +239,7 @@ impl Args {
 }
 
 impl OnRegion for Options {
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+    fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
         self.bring_in(region, job, true)?;
         self.show(region, job)
     }
@@ -253,7 +252,7 @@ impl Options {
     }
 
     /// Advice, populating, locking, in this order; `stays`: somebody uses this very mapping afterwards.
-    fn bring_in(&self, region: &mut Region, job: Job<'_>, stays: bool) -> anyhow::Result<()> {
+    fn bring_in(&self, region: &mut Region, job: Job<'_>, stays: bool) -> Result<()> {
         for advice in &self.advise {
             region
                 .advise(*advice)
@@ -283,14 +282,14 @@ impl Options {
     }
 
     /// The report, once or again and again: in place on a terminal, one behind the other elsewhere.
-    fn show(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+    fn show(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
         let Some(interval) = self.watch else {
             return seen::report(region, job)?.print(job.globals);
         };
         let signals = Signals::hold(&[])?;
         loop {
             region.refresh()?;
-            unless_cut_short(region, job, Exit::Trouble)?;
+            unless_cut_short(region, job, Outcome::Untouched)?;
             seen::report(region, job)?.print_anew(job.globals)?;
             if signals.wait(Some(interval)).is_some() {
                 return Ok(());

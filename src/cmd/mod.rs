@@ -12,21 +12,22 @@ mod remap;
 mod sync;
 mod zero;
 
+use crate::edit::Result;
 use crate::mapping::Region;
 use crate::output::Globals;
-use clap::{ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
+use clap::Subcommand;
 use std::path::Path;
 
-/// Makes [`Verb`] of a list of verbs: the variant, the file, and what `mmapctl --help` says of it.
-///
-/// By hand rather than by clap's derive, so that only the verb in use is built: the options of all six would take
-/// longer than the whole of a small patch.
+/// Makes [`Verb`] and [`Deed`] of a list of verbs, so that a new one is one line: the variant, the file, and what
+/// `mmapctl --help` says of it. Only the verb in use is built (`defer`): the options of all of them would take longer than
+/// the whole of a small patch.
 macro_rules! verbs {
     ($($variant:ident, $module:ident, $about:literal;)*) => {
         /// What to do, with its options.
-        #[derive(Debug)]
+        #[derive(Debug, Subcommand)]
+        #[command(defer = true)]
         pub(crate) enum Verb {
-            $($variant(Box<$module::Args>),)*
+            $(#[command(about = $about)] $variant(Box<$module::Args>),)*
         }
 
         impl Verb {
@@ -41,7 +42,7 @@ macro_rules! verbs {
             }
 
             /// Runs it on the files that it names; gives the process's exit code.
-            pub(crate) fn run(&self, globals: &Globals) -> anyhow::Result<u8> {
+            pub(crate) fn run(&self, globals: &Globals) -> Result<u8> {
                 match self {
                     $(Verb::$variant(args) => $module::run(args, globals),)*
                 }
@@ -49,9 +50,10 @@ macro_rules! verbs {
         }
 
         /// What to do to a region that is there already: a verb without its file.
-        #[derive(Debug)]
+        #[derive(Debug, Subcommand)]
+        #[command(defer = true)]
         pub(crate) enum Deed {
-            $($variant(Box<$module::Options>),)*
+            $(#[command(about = $about)] $variant(Box<$module::Options>),)*
         }
 
         impl Deed {
@@ -66,55 +68,6 @@ macro_rules! verbs {
                 match self {
                     $(Deed::$variant(options) => options.as_ref(),)*
                 }
-            }
-
-            /// The verbs as a session reads them.
-            pub(crate) fn augment(command: Command) -> Command {
-                command
-                    $(.subcommand(Command::new(stringify!($module)).about($about).defer($module::Options::augment_args)))*
-            }
-
-            /// What a session's line says.
-            pub(crate) fn from_matches(matches: &ArgMatches) -> Result<Deed, clap::Error> {
-                match matches.subcommand() {
-                    $(Some((stringify!($module), matches)) => {
-                        $module::Options::from_arg_matches(matches).map(|options| Deed::$variant(Box::new(options)))
-                    })*
-                    _ => Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand)),
-                }
-            }
-        }
-
-        impl FromArgMatches for Verb {
-            fn from_arg_matches(matches: &ArgMatches) -> Result<Verb, clap::Error> {
-                match matches.subcommand() {
-                    $(Some((stringify!($module), matches)) => {
-                        $module::Args::from_arg_matches(matches).map(|args| Verb::$variant(Box::new(args)))
-                    })*
-                    _ => Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand)),
-                }
-            }
-
-            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-                *self = Verb::from_arg_matches(matches)?;
-                Ok(())
-            }
-        }
-
-        impl Subcommand for Verb {
-            fn augment_subcommands(command: Command) -> Command {
-                command
-                    .subcommand_required(true)
-                    .arg_required_else_help(true)
-                    $(.subcommand(Command::new(stringify!($module)).about($about).defer($module::Args::augment_args)))*
-            }
-
-            fn augment_subcommands_for_update(command: Command) -> Command {
-                Verb::augment_subcommands(command)
-            }
-
-            fn has_subcommand(name: &str) -> bool {
-                Verb::NAMES.contains(&name)
             }
         }
     };
@@ -131,7 +84,7 @@ verbs! {
 
 impl Deed {
     /// Does it to `region`, and reports.
-    pub(crate) fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+    pub(crate) fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
         self.options().apply(region, job)
     }
 
@@ -141,7 +94,7 @@ impl Deed {
     }
 
     /// Refuses options that say too little, or contradict each other, before any file is looked at.
-    pub(crate) fn check_options(&self) -> anyhow::Result<()> {
+    pub(crate) fn check_options(&self) -> Result<()> {
         self.options().check_options()
     }
 }
@@ -149,7 +102,7 @@ impl Deed {
 /// A verb's options: what to do to a region, wherever that came from.
 trait OnRegion {
     /// Does it, and reports.
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()>;
+    fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()>;
 
     /// Whether it takes a mapping that stores, and the rules for writers.
     fn stores(&self) -> bool {
@@ -157,7 +110,7 @@ trait OnRegion {
     }
 
     /// Refuses options that say too little, or contradict each other, before any file is looked at.
-    fn check_options(&self) -> anyhow::Result<()> {
+    fn check_options(&self) -> Result<()> {
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! A new file that a verb writes bytes of another file to: `patch --undo`, `remap --to`. It gets its name only when it is
 //! whole, and nobody can read it who cannot read the file that the bytes are from.
 
+use crate::edit;
 use crate::mapping::Backing;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
@@ -31,7 +32,7 @@ impl NewFile {
     ///
     /// # Errors
     /// EEXIST when something is there; what keeps a file from being made in that folder.
-    pub(super) fn create(path: &Path, source: &Backing, without: Mode) -> anyhow::Result<NewFile> {
+    pub(super) fn create(path: &Path, source: &Backing, without: Mode) -> edit::Result<NewFile> {
         // Asked again when the file gets its name, and asked now so that nothing is written for nothing.
         match fs::symlink_metadata(path) {
             Ok(_) => return Err(std::io::Error::from(Errno::EEXIST).into()),
@@ -266,8 +267,11 @@ mod tests {
             ("no/new", ErrorKind::NotFound),
         ] {
             let made = NewFile::create(&folder.path().join(name), &backing, Mode::empty());
-            let error = made.err().and_then(|error| error.downcast::<std::io::Error>().ok());
-            assert_eq!(error.map(|error| error.kind()), Some(kind), "{name}");
+            let error = made.err().unwrap();
+            assert!(
+                matches!(error.root(), edit::RootCause::Io(io) if io.kind() == kind),
+                "{name}"
+            );
         }
         assert!(NewFile::create(Path::new(""), &backing, Mode::empty()).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

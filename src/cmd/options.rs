@@ -2,13 +2,13 @@
 
 use super::Job;
 use super::paths::journal_must_differ;
+use crate::edit::{Error, ErrorContext, Outcome, Result};
 use crate::edit::{Place, Recovery, distrusted, no_end, recover};
-use crate::exit::{Exit, Failure, Layer, Told};
-use crate::mapping::{Access, Backing, Cause, Error, Facts, Prot, Region, Span, Usage, Width};
-use crate::output::{self, Globals, ReaderGone};
+use crate::error::Exit;
+use crate::mapping::{self, Access, Backing, Cause, Facts, Prot, Region, Span, Usage, Width};
+use crate::output::{self, Globals};
 use crate::quantity::{self, Offset, Qty, Range, Refusal, duration, human};
 use crate::text;
-use anyhow::Context;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::fs::{File, TryLockError};
@@ -49,13 +49,13 @@ impl Where {
 
     /// The range from start to end, in which a place left out is the region's own; `open` when an end that is not said
     /// is none that matters.
-    fn resolve(&self, region: &Region, open: bool) -> anyhow::Result<Span> {
+    fn resolve(&self, region: &Region, open: bool) -> Result<Span> {
         let range = self.range();
         if !region.backing().facts().has_end() {
             let from_end = self.offset.as_ref().is_some_and(Offset::is_from_end);
             let implied = self.range.is_none() && self.length.is_none() && !from_end;
             if range.needs_end() && !(open && implied) {
-                return Err(no_end().into());
+                return Err(no_end());
             }
         }
         let (whole, page) = (region.span(), region.page());
@@ -66,7 +66,7 @@ impl Where {
     }
 
     /// The range to map of a file: what lies past its end is left out.
-    pub(crate) fn to_map(&self, facts: &Facts) -> anyhow::Result<Span> {
+    pub(crate) fn to_map(&self, facts: &Facts) -> Result<Span> {
         let (start, end) = self.range().resolve(facts.len, facts.page)?;
         Ok(Span::new(start, end.min(facts.len)).unwrap_or(Span::first(0)))
     }
@@ -75,10 +75,10 @@ impl Where {
     ///
     /// # Errors
     /// A start past the end or before the region, or a range that runs backwards.
-    pub(crate) fn to_read(&self, region: &Region) -> anyhow::Result<Span> {
+    pub(crate) fn to_read(&self, region: &Region) -> Result<Span> {
         let (whole, asked) = (region.span(), self.resolve(region, false)?);
         if asked.start() < whole.start() || asked.start() > whole.end() {
-            return Err(Error::new("read", Some(asked), Cause::NotMapped(whole)).into());
+            return Err(mapping::Error::new("read", Some(asked), Cause::NotMapped(whole)).into());
         }
         Ok(asked.intersect(Span::first(whole.end())))
     }
@@ -87,28 +87,28 @@ impl Where {
     ///
     /// # Errors
     /// As for reading, and a range that ends past the end of the file.
-    pub(crate) fn to_write(&self, region: &Region) -> anyhow::Result<Span> {
+    pub(crate) fn to_write(&self, region: &Region) -> Result<Span> {
         within(self.resolve(region, true)?, region)
     }
 
     /// The range to write where the file may grow: it begins at its end at the latest.
-    pub(crate) fn to_grow(&self, region: &Region) -> anyhow::Result<Span> {
+    pub(crate) fn to_grow(&self, region: &Region) -> Result<Span> {
         self.resolve(region, false)
     }
 
     /// Where the range begins.
-    pub(crate) fn start(&self, region: &Region) -> anyhow::Result<u64> {
+    pub(crate) fn start(&self, region: &Region) -> Result<u64> {
         Ok(self.resolve(region, true)?.start())
     }
 }
 
 /// A range to write, if all of it can be stored into.
-pub(crate) fn within(span: Span, region: &Region) -> anyhow::Result<Span> {
+pub(crate) fn within(span: Span, region: &Region) -> Result<Span> {
     match region.check("write", Some(span))?.end() {
         // A mapping may reach past the end of its file.
         end if end > region.length() && region.backing().facts().is_file() => {
             let len = region.length();
-            Err(Error::new("write", Some(span), Cause::PastEnd { len }).into())
+            Err(mapping::Error::new("write", Some(span), Cause::PastEnd { len }).into())
         }
         _ => Ok(span),
     }
@@ -134,12 +134,12 @@ pub(crate) struct Writer {
 impl Writer {
     /// Opens `path` for storing through a mapping: never creates it, keeps the safety rules, holds the lock, and puts
     /// the file back as it was if an atomic patch was cut short; says whether it did.
-    pub(crate) fn open(&self, path: &Path, globals: &Globals) -> anyhow::Result<(Region, bool)> {
+    pub(crate) fn open(&self, path: &Path, globals: &Globals) -> Result<(Region, bool)> {
         self.open_for(path, Access::Write, globals)
     }
 
     /// As [`Writer::open`], for this kind of access.
-    pub(crate) fn open_for(&self, path: &Path, access: Access, globals: &Globals) -> anyhow::Result<(Region, bool)> {
+    pub(crate) fn open_for(&self, path: &Path, access: Access, globals: &Globals) -> Result<(Region, bool)> {
         let backing = Backing::open(path, access, self.lock_timeout)?;
         let (backing, recovered) = self.admit(backing, path, access, globals)?;
         Ok((Region::sliding(backing, Prot::ReadWrite)?, recovered))
@@ -153,11 +153,11 @@ impl Writer {
         path: &Path,
         access: Access,
         globals: &Globals,
-    ) -> anyhow::Result<(Backing, bool)> {
+    ) -> Result<(Backing, bool)> {
         for _ in 0..MOST_REPLACED {
             journal_must_differ(backing.facts(), self.journal.as_deref())?;
             if let Some(refusal) = backing.refusal().filter(|_| !self.force) {
-                return Err(Error::new("write to it", None, Cause::Refused(refusal)).into());
+                return Err(mapping::Error::new("write to it", None, Cause::Refused(refusal)).into());
             }
             has_length(&backing)?;
             backing.lock(self.lock_timeout)?;
@@ -166,12 +166,12 @@ impl Writer {
             }
             backing = Backing::open(path, access, self.lock_timeout)?;
         }
-        let failure = Failure::trouble("nothing was written: other files keep taking its place");
-        Err(failure.tip("run again when whoever renames files to it is done").into())
+        let failure = Error::untouched("nothing was written: other files keep taking its place");
+        Err(failure.tip("run again when whoever renames files to it is done"))
     }
 
     /// Puts a file whose lock is held back as it was if an atomic patch was cut short; says whether it did.
-    fn recovered(&self, backing: Backing, path: &Path, globals: &Globals) -> anyhow::Result<(Backing, bool)> {
+    fn recovered(&self, backing: Backing, path: &Path, globals: &Globals) -> Result<(Backing, bool)> {
         if backing.facts().left_its_links {
             let note = "overlayfs has copied it from its lower layer to be written to; its other names (hard links) keep the old bytes";
             output::note(globals, &format!("{}: {note}", text::shown(path)));
@@ -215,12 +215,12 @@ impl Reader {
     ///
     /// # Errors
     /// A file that an atomic patch has left half-written, unless told to ignore that.
-    pub(crate) fn open(&self, path: &Path) -> anyhow::Result<Backing> {
+    pub(crate) fn open(&self, path: &Path) -> Result<Backing> {
         self.open_for(path, Access::Read)
     }
 
     /// As [`Reader::open`], for this kind of access.
-    pub(crate) fn open_for(&self, path: &Path, access: Access) -> anyhow::Result<Backing> {
+    pub(crate) fn open_for(&self, path: &Path, access: Access) -> Result<Backing> {
         let backing = Backing::open(path, access, Duration::ZERO)?;
         has_length(&backing)?;
         self.check(&backing)?;
@@ -228,26 +228,26 @@ impl Reader {
     }
 
     /// As [`Reader::open`], for a file that is open.
-    pub(crate) fn check(&self, backing: &Backing) -> anyhow::Result<()> {
+    pub(crate) fn check(&self, backing: &Backing) -> Result<()> {
         if self.ignore_journal {
             return Ok(());
         }
         match waits_for_recovery(backing, self.journal.as_deref())? {
-            Some(place) => Err(recovery_needed(&place, backing, Exit::Trouble)),
+            Some(place) => Err(recovery_needed(&place, backing, Outcome::Untouched)),
             None => Ok(()),
         }
     }
 }
 
-/// Refuses a region whose file an atomic patch has left half-written meanwhile, with an error that ends in `exit`. A sync
+/// Refuses a region whose file an atomic patch has left half-written meanwhile, with an error with this outcome. A sync
 /// would make half a patch durable, and is never told to ignore that (exit code 4).
-pub(crate) fn unless_cut_short(region: &Region, job: Job<'_>, exit: Exit) -> anyhow::Result<()> {
+pub(crate) fn unless_cut_short(region: &Region, job: Job<'_>, outcome: Outcome) -> Result<()> {
     let backing = region.backing();
-    if job.ignores_journal && exit != Exit::InDoubt && !backing.holds_lock() {
+    if job.ignores_journal && outcome != Outcome::InDoubt && !backing.holds_lock() {
         return Ok(());
     }
     match waits_for_recovery(backing, job.journal)? {
-        Some(place) => Err(recovery_needed(&place, backing, exit)),
+        Some(place) => Err(recovery_needed(&place, backing, outcome)),
         None => Ok(()),
     }
 }
@@ -256,7 +256,7 @@ pub(crate) fn unless_cut_short(region: &Region, job: Job<'_>, exit: Exit) -> any
 ///
 /// # Errors
 /// What keeps the kernel from telling.
-fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> anyhow::Result<Option<Place>> {
+fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> Result<Option<Place>> {
     journal_must_differ(backing.facts(), named)?;
     for place in [Place::beside(backing)?, named.map(Place::at)].into_iter().flatten() {
         // Under our own lock nobody else is at work on the file.
@@ -279,7 +279,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a patch may take from making its journal to marking it.
 const MARK_TIMEOUT: Duration = Duration::from_secs(1);
 
-fn waits(backing: &Backing, place: &Place) -> anyhow::Result<bool> {
+fn waits(backing: &Backing, place: &Place) -> Result<bool> {
     let begin = Instant::now();
     while place.is_taken()? {
         let at_work = place.is_at_work();
@@ -314,8 +314,8 @@ fn waits(backing: &Backing, place: &Place) -> anyhow::Result<bool> {
     Ok(false)
 }
 
-/// What to say of it, as an error that ends in `exit`.
-fn recovery_needed(place: &Place, backing: &Backing, exit: Exit) -> anyhow::Error {
+/// What to say of it, as an error with this outcome.
+fn recovery_needed(place: &Place, backing: &Backing, outcome: Outcome) -> Error {
     let message = format!(
         "recovery needed: an atomic patch was cut short, and left '{}'",
         text::shown(place.path())
@@ -328,8 +328,8 @@ fn recovery_needed(place: &Place, backing: &Backing, exit: Exit) -> anyhow::Erro
         ),
     };
     // Those who write would refuse it, and say why.
-    let failure = distrusted(place, backing).unwrap_or_else(|| Failure::trouble(message).tip(tip));
-    failure.ending_in(exit).into()
+    let failure = distrusted(place, backing).unwrap_or_else(|| Error::untouched(message).tip(tip));
+    failure.ending_in(outcome)
 }
 
 /// Closes the file that a verb or a session worked on, and gives `outcome`, its exit code or its error. Where something
@@ -337,7 +337,7 @@ fn recovery_needed(place: &Place, backing: &Backing, exit: Exit) -> anyhow::Erro
 ///
 /// # Errors
 /// That of the outcome. Where close fails: exit code 3, or 4 where old bytes had been put back.
-pub(crate) fn close(region: Region, outcome: anyhow::Result<u8>) -> anyhow::Result<u8> {
+pub(crate) fn close(region: Region, outcome: Result<u8>) -> Result<u8> {
     let backing = region.into_backing();
     if !backing.is_written() {
         return outcome;
@@ -346,41 +346,39 @@ pub(crate) fn close(region: Region, outcome: anyhow::Result<u8>) -> anyhow::Resu
     let Err(error) = backing.finish() else { return outcome };
     let tip = "the file system may have lost the bytes: look for the cause in 'dmesg' and 'df', then at the file";
     let failure = match &outcome {
-        Ok(code) if *code == Exit::InDoubt as u8 => Failure::new(Exit::InDoubt, "in doubt"),
-        Err(error) if !error.is::<ReaderGone>() => match Told::of(error).exit {
-            Exit::NotDurable | Exit::InDoubt => return outcome,
-            _ => Failure::new(Exit::InDoubt, format!("in doubt: {error:#}; and then")),
+        Ok(code) if *code == Exit::InDoubt as u8 => Error::in_doubt("in doubt"),
+        Err(error) if !error.is_reader_gone() => match error.outcome() {
+            Outcome::Changed | Outcome::InDoubt => return outcome,
+            _ => Error::in_doubt(format!("in doubt: {error}; and then")),
         },
-        _ => Failure::new(Exit::NotDurable, "the file was changed, but may not keep the change"),
+        _ => Error::changed("the file was changed, but may not keep the change"),
     };
-    Err(error).or_fail(|| failure.tip(tip))
+    Err(error).map_failure(|| failure.tip(tip))
 }
 
 /// What a file takes up after the work; when that cannot be told any more, a change stays one.
-pub(crate) fn usage_after(region: &Region, changed: bool) -> anyhow::Result<Usage> {
+pub(crate) fn usage_after(region: &Region, changed: bool) -> Result<Usage> {
     let usage = region.backing().usage();
     if !changed {
         return Ok(usage?);
     }
-    usage.or_fail(|| Failure::new(Exit::NotDurable, "the file was changed, and the report is lost"))
+    usage.map_failure(|| Error::changed("the file was changed, and the report is lost"))
 }
 
 /// Refuses, before anything is stored, a mapping whose bytes no flush makes durable.
-pub(crate) fn to_be_durable(region: &Region) -> anyhow::Result<()> {
+pub(crate) fn to_be_durable(region: &Region) -> Result<()> {
     if region.reaches_file() {
         return Ok(());
     }
-    let failure = Failure::trouble("changes in this mapping never reach a file, so nothing can make them durable");
-    Err(failure
-        .tip("leave out --sync and --atomic, or map a file --shared")
-        .into())
+    let failure = Error::untouched("changes in this mapping never reach a file, so nothing can make them durable");
+    Err(failure.tip("leave out --sync and --atomic, or map a file --shared"))
 }
 
 /// `/dev/zero` can be mapped, but has no bytes of its own to see or to change.
-pub(crate) fn has_length(backing: &Backing) -> anyhow::Result<()> {
+pub(crate) fn has_length(backing: &Backing) -> Result<()> {
     if backing.facts().kind == crate::mapping::Kind::Zero {
-        let failure = Failure::trouble("its mappings are fresh anonymous memory, without a length");
-        return Err(failure.tip("'mmapctl map /dev/zero --length 4K' makes one").into());
+        let failure = Error::untouched("its mappings are fresh anonymous memory, without a length");
+        return Err(failure.tip("'mmapctl map /dev/zero --length 4K' makes one"));
     }
     Ok(())
 }
@@ -397,7 +395,7 @@ pub(crate) fn width() -> impl TypedValueParser<Value = Width> {
 }
 
 /// Refuses what is not whole units of `width`, each at a multiple of it, and says what would be.
-pub(crate) fn units(span: Span, width: Width) -> anyhow::Result<()> {
+pub(crate) fn units(span: Span, width: Width) -> Result<()> {
     if width.divides(span) {
         return Ok(());
     }
@@ -428,7 +426,7 @@ pub(crate) fn units(span: Span, width: Width) -> anyhow::Result<()> {
             ),
         )
     };
-    Err(Failure::trouble(message).tip(tip).into())
+    Err(Error::untouched(message).tip(tip))
 }
 
 /// An address in memory, as /proc/PID/maps and the reports have it, with 0x in front.

@@ -10,7 +10,8 @@ use crate::edit::{
     Comparison, Durability, Edits, Mismatch, Origin, Place, ScriptWriter, Value, diff, each_edit, pattern, settle,
     write_undo,
 };
-use crate::exit::{Exit, Failure, Layer, Told};
+use crate::edit::{Error, ErrorContext, Outcome, Result};
+use crate::error::Exit;
 use crate::mapping::{Access, Backing, Prot, Region, Width};
 use crate::output::{self, Globals};
 use crate::progress::Progress;
@@ -108,10 +109,10 @@ fn value() -> impl TypedValueParser<Value = Value> {
     OsStringValueParser::new().try_map(|argument| Value::parse(&argument))
 }
 
-pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
+pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let job = Job::on(&args.file, globals).writing(&args.writer);
     let options = &args.options;
-    let work = || -> anyhow::Result<u8> {
+    let work = || -> Result<u8> {
         // Before the file is opened, and waited for.
         options.asked()?;
         options.check_paths(job)?;
@@ -126,7 +127,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
         let applied = options.apply(&mut region, Job { recovered, ..job });
         close(region, applied.map(|()| Exit::Done as u8)).after_recovery(recovered)
     };
-    work().in_file(&args.file)
+    work().with_path(&args.file)
 }
 
 impl OnRegion for Options {
@@ -134,12 +135,12 @@ impl OnRegion for Options {
         !self.dry_run && self.diff.is_none()
     }
 
-    fn check_options(&self) -> anyhow::Result<()> {
+    fn check_options(&self) -> Result<()> {
         self.asked()
     }
 
     /// Compares, and stores unless told otherwise.
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+    fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
         self.asked()?;
         self.check_paths(job)?;
         if let Some(other) = &self.diff {
@@ -160,13 +161,16 @@ impl OnRegion for Options {
         };
         let mut comparison = edits.compare(region, self.strict, &mut |done| progress.step(done))?;
         if !comparison.mismatches.is_empty() {
-            return Err(self.mismatch(&comparison.mismatches, comparison.count, job).into());
+            return Err(self.mismatch(&comparison.mismatches, comparison.count, job));
         }
         let len = region.length();
         let changes = comparison.changing > 0 || edits.len_after != len;
         if self.strict && !changes {
-            let failure = Failure::new(Exit::No, "the edits have been applied already; nothing was written");
-            return Err(failure.tip("without --strict this is success").into());
+            let failure = Error::new(
+                Outcome::Mismatch,
+                "the edits have been applied already; nothing was written",
+            );
+            return Err(failure.tip("without --strict this is success"));
         }
         if self.dry_run {
             return print_script(&mut edits, &mut comparison, len, job);
@@ -207,7 +211,7 @@ impl Options {
     ///
     /// # Errors
     /// A region whose bytes no flush makes durable, or that a journal could not be told of.
-    fn durable_in(&self, region: &Region, job: Job<'_>) -> anyhow::Result<Option<Place>> {
+    fn durable_in(&self, region: &Region, job: Job<'_>) -> Result<Option<Place>> {
         if (self.sync || self.atomic) && !self.dry_run {
             to_be_durable(region)?;
         }
@@ -223,9 +227,9 @@ impl Options {
 
     /// Before anything is called durable: no journal of an earlier patch comes back. Making a journal beside the file does
     /// that, too.
-    fn settle(&self, region: &Region, changes: bool, job: Job<'_>) -> anyhow::Result<()> {
+    fn settle(&self, region: &Region, changes: bool, job: Job<'_>) -> Result<()> {
         if self.sync && !self.atomic || self.atomic && (!changes || job.journal.is_some()) {
-            settle(region.backing(), job.journal).or_fail(|| Failure::trouble("nothing was written"))?;
+            settle(region.backing(), job.journal).map_failure(|| Error::untouched("nothing was written"))?;
         }
         Ok(())
     }
@@ -273,7 +277,7 @@ impl Options {
         report
     }
 
-    fn mismatch(&self, mismatches: &[Mismatch], edits: usize, job: Job<'_>) -> Failure {
+    fn mismatch(&self, mismatches: &[Mismatch], edits: usize, job: Job<'_>) -> Error {
         let script = |origin: Origin| match (origin, self.script.as_deref()) {
             (Origin::Line(_), Some(path)) => format!("{}: ", text::shown(path)),
             _ => String::new(),
@@ -302,44 +306,22 @@ impl Options {
             "see what is there with 'mmapctl cat {} --range {around:#x}..+16 -x'",
             job.file()
         );
-        let in_json = |one: &Mismatch| {
-            let (edit, line) = match one.origin {
-                Origin::Arguments => (None, None),
-                Origin::Option(number) => (Some(number), None),
-                Origin::Line(number) => (None, Some(number)),
-            };
-            json!({
-                "offset": one.offset,
-                "found": const_hex::encode(&one.found),
-                "expected": const_hex::encode(&one.expected),
-                "edit": edit,
-                "line": line,
-            })
-        };
-        let list: Vec<_> = mismatches.iter().map(in_json).collect();
-        Failure::new(Exit::No, message)
+        Error::new(Outcome::Mismatch, message)
             .tip(tip)
-            .field("offset", around)
-            .field("mismatches", list)
+            .mismatches(mismatches.to_vec())
     }
 }
 
 /// `--undo`: the reverse script, durable with its name before the first store.
-fn save_undo(
-    path: &Path,
-    source: &Backing,
-    edits: &mut Edits,
-    comparison: &mut Comparison,
-    len: u64,
-) -> anyhow::Result<()> {
-    let mut write = || -> anyhow::Result<()> {
+fn save_undo(path: &Path, source: &Backing, edits: &mut Edits, comparison: &mut Comparison, len: u64) -> Result<()> {
+    let mut write = || -> Result<()> {
         let executable = Mode::S_IXUSR | Mode::S_IXGRP | Mode::S_IXOTH;
         let script = NewFile::create(path, source, executable)?;
         let mut out = script.file();
         write_undo(edits, comparison, len, |text| Ok(out.write_all(text)?))?;
         Ok(script.finish(true)?)
     };
-    write().or_fail(|| {
+    write().map_failure(|| {
         let message = format!(
             "nothing was written: cannot make the undo script '{}'",
             text::shown(path)
@@ -347,7 +329,7 @@ fn save_undo(
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
-        Failure::trouble(message).tip(match folder {
+        Error::untouched(message).tip(match folder {
             Some(folder) => format!("make its folder first: 'mkdir -p {}'", quoted(folder)),
             None => "--undo takes a file that is not there yet".to_string(),
         })
@@ -355,8 +337,8 @@ fn save_undo(
 }
 
 /// A patch that left the file as it was needs no undo script; one that changed it, or may have, does.
-fn without_undo(error: anyhow::Error, undo: Option<&Path>) -> anyhow::Error {
-    if let Some(path) = undo.filter(|_| Told::of(&error).exit <= Exit::Trouble) {
+fn without_undo(error: Error, undo: Option<&Path>) -> Error {
+    if let Some(path) = undo.filter(|_| error.outcome() <= Outcome::RolledBack) {
         // It says no more than what stands in the file.
         let _ = std::fs::remove_file(path);
     }
@@ -364,7 +346,7 @@ fn without_undo(error: anyhow::Error, undo: Option<&Path>) -> anyhow::Error {
 }
 
 /// `--dry-run`: the edit script that would be applied.
-fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, job: Job<'_>) -> anyhow::Result<()> {
+fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, job: Job<'_>) -> Result<()> {
     let after = edits.len_after;
     if !job.globals.json {
         let mut script = ScriptWriter::new(len, after, output::out);
@@ -387,13 +369,13 @@ fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, job: J
 }
 
 /// `--diff`: the script that turns the file into `other`.
-fn print_diff(region: &mut Region, other: &Path, job: Job<'_>) -> anyhow::Result<()> {
+fn print_diff(region: &mut Region, other: &Path, job: Job<'_>) -> Result<()> {
     let opened = Reader::default()
         .open(other)
         .and_then(|backing| Ok(Region::sliding(backing, Prot::Read)?));
-    let mut theirs = opened.in_file(other)?;
+    let mut theirs = opened.with_path(other)?;
     report::not_into_itself(region.backing(), None)?;
-    report::not_into_itself(theirs.backing(), None).in_file(other)?;
+    report::not_into_itself(theirs.backing(), None).with_path(other)?;
     let mut progress = Progress::reading(job.globals, "comparing", region.span().len());
     let report = Report::new("patch", job.path, false).field("other", other.to_string_lossy());
     let mut script = job.globals.json.then(|| Stream::of_text(&report, "script"));

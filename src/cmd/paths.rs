@@ -2,7 +2,7 @@
 //! twice.
 
 use super::new_file::folder;
-use crate::exit::Failure;
+use crate::edit::{Error, Result};
 use crate::mapping::Facts;
 use crate::text::shown;
 use std::fs::{self, Metadata};
@@ -17,12 +17,12 @@ pub(super) type Named<'a> = (&'a str, &'a Path);
 ///
 /// # Errors
 /// Two that are one file.
-pub(super) fn must_differ(inputs: &[Option<Named<'_>>], outputs: &[Option<Named<'_>>]) -> anyhow::Result<()> {
+pub(super) fn must_differ(inputs: &[Option<Named<'_>>], outputs: &[Option<Named<'_>>]) -> Result<()> {
     for (index, output) in outputs.iter().enumerate() {
         let Some(output) = output else { continue };
         for other in inputs.iter().chain(&outputs[..index]).flatten() {
             if are_one(other.1, output.1) {
-                return Err(the_same(other.0, *output).into());
+                return Err(the_same(other.0, *output));
             }
         }
     }
@@ -33,18 +33,18 @@ pub(super) fn must_differ(inputs: &[Option<Named<'_>>], outputs: &[Option<Named<
 ///
 /// # Errors
 /// As of [`must_differ`].
-pub(super) fn journal_must_differ(file: &Facts, journal: Option<&Path>) -> anyhow::Result<()> {
+pub(super) fn journal_must_differ(file: &Facts, journal: Option<&Path>) -> Result<()> {
     let identity = (file.identity.device, file.identity.inode);
     let is_it = |path: &&Path| fs::metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == identity);
     match journal.filter(is_it) {
-        Some(path) => Err(the_same("FILE", ("--journal", path)).into()),
+        Some(path) => Err(the_same("FILE", ("--journal", path))),
         None => Ok(()),
     }
 }
 
-fn the_same(one: &str, (other, path): Named<'_>) -> Failure {
+fn the_same(one: &str, (other, path): Named<'_>) -> Error {
     let message = format!("{one} and {other} are the same file, '{}'", shown(path));
-    Failure::trouble(message).tip(format!("give {other} another path, where nothing is yet"))
+    Error::untouched(message).tip(format!("give {other} another path, where nothing is yet"))
 }
 
 /// Whether two paths lead to one file, or would when one is made there.

@@ -5,14 +5,14 @@ mod view;
 
 use super::options::{Writer, address, close, size, usage_after};
 use super::{Job, OnRegion};
-use crate::exit::{Exit, Failure, Layer};
+use crate::edit::{Error, ErrorContext, Result};
+use crate::error::Exit;
 use crate::mapping::{self, Region, Resize, Visibility};
 use crate::output::Globals;
 use crate::quantity::Size;
 use crate::report::Report;
 use crate::signals::Signals;
 use crate::text::FILE;
-use anyhow::Context;
 use std::path::PathBuf;
 use view::View;
 
@@ -69,17 +69,17 @@ impl Live {
     }
 }
 
-pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
+pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let job = Job::on(&args.file, globals).writing(&args.writer);
     let work = || {
         args.options.asked()?;
         if args.options.live.is_given() {
-            let failure = Failure::trouble("no mapping of the file stands that could be moved, or resized alone");
+            let failure = Error::untouched("no mapping of the file stands that could be moved, or resized alone");
             let tip = format!(
                 "make one and work on it: mmapctl map {} -c 'remap --size +4K --keep-file'",
                 job.file()
             );
-            return Err(failure.tip(tip).into());
+            return Err(failure.tip(tip));
         }
         if args.options.view.is_given() {
             return view::run(args, job);
@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
         let applied = args.options.apply(&mut region, Job { recovered, ..job });
         close(region, applied.map(|()| Exit::Done as u8)).after_recovery(recovered)
     };
-    work().in_file(&args.file)
+    work().with_path(&args.file)
 }
 
 impl OnRegion for Options {
@@ -96,11 +96,11 @@ impl OnRegion for Options {
         self.view.writes() || !self.live.keep_file && self.size.is_some()
     }
 
-    fn check_options(&self) -> anyhow::Result<()> {
+    fn check_options(&self) -> Result<()> {
         self.asked()
     }
 
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+    fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
         self.asked()?;
         if self.view.is_given() {
             return self.view.apply(region, job);
@@ -178,8 +178,8 @@ impl OnRegion for Options {
 
 impl Options {
     /// Refuses, before any file is opened, what says nothing to do.
-    fn asked(&self) -> anyhow::Result<()> {
-        let wrong = |message: &str, tip: &str| Err(Failure::trouble(message).tip(tip).into());
+    fn asked(&self) -> Result<()> {
+        let wrong = |message: &str, tip: &str| Err(Error::untouched(message).tip(tip));
         // clap lets an option do without the one that it needs when that is excluded by a third.
         let of_size = [
             (self.sparse, "--sparse"),
@@ -215,7 +215,7 @@ impl Options {
 }
 
 /// A resize that failed has set the old length again, unless that failed, too.
-fn unchanged(region: &Region, before: Option<u64>, error: mapping::Error) -> anyhow::Result<()> {
+fn unchanged(region: &Region, before: Option<u64>, error: mapping::Error) -> Result<()> {
     let Some(before) = before else {
         return Err(error.into());
     };
@@ -223,5 +223,5 @@ fn unchanged(region: &Region, before: Option<u64>, error: mapping::Error) -> any
         return Err(error).context("its length was not changed");
     }
     let tip = format!("its length was {before} bytes; 'mmapctl map {FILE}' shows what it is now");
-    Err(error).or_fail(|| Failure::new(Exit::InDoubt, "in doubt: its length may have changed").tip(tip))
+    Err(error).map_failure(|| Error::in_doubt("in doubt: its length may have changed").tip(tip))
 }

@@ -3,7 +3,8 @@
 use super::options::{Where, has_length, unless_cut_short};
 use super::{Job, OnRegion};
 use crate::edit::settle;
-use crate::exit::{self, Exit, Failure, Layer};
+use crate::edit::{Error, ErrorContext, Outcome, Result};
+use crate::error::{Exit, report_error};
 use crate::mapping::{self, Access, Backing, Cause, Flush, Interrupted, Prot, Region, Shape, Span, Step, Visibility};
 use crate::mapping::{resident, unwritten};
 use crate::output::Globals;
@@ -64,15 +65,15 @@ const LOST_TIP: &str =
     "the kernel has given up these bytes and counts them as clean: see 'dmesg', write them again, then sync";
 
 /// What became of a file: its report, which is there even where something is wrong beside it, and that.
-type Outcome = (Option<Report>, Option<anyhow::Error>);
+type Synced = (Option<Report>, Option<Error>);
 
-pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
+pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let mut worst = Exit::Done;
     // The others are synced all the same; the gravest code is the process's.
-    let mut tell = |(report, error): Outcome| {
+    let mut tell = |(report, error): Synced| {
         let unprinted = report.and_then(|report| report.print(globals).err());
         for error in unprinted.iter().chain(&error) {
-            worst = worst.max(exit::tell(globals, "sync", error));
+            worst = worst.max(report_error(globals, "sync", error));
         }
     };
     // Calls of several threads would stand in each other's trace.
@@ -90,7 +91,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     let mut progress = Progress::reading(globals, "syncing", total);
     let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
     let (sender, outcomes) = mpsc::channel();
-    let work = |sender: mpsc::Sender<(usize, Outcome)>| {
+    let work = |sender: mpsc::Sender<(usize, Synced)>| {
         while let Some((index, file)) =
             Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| args.files.get(index).map(|file| (index, file)))
         {
@@ -115,7 +116,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
             work(sender.clone());
         }
         drop(sender);
-        let mut waiting: Vec<Option<Outcome>> = args.files.iter().map(|_| None).collect();
+        let mut waiting: Vec<Option<Synced>> = args.files.iter().map(|_| None).collect();
         let mut turn = 0;
         loop {
             match outcomes.recv_timeout(LOOK) {
@@ -142,9 +143,9 @@ fn one(
     args: &Args,
     globals: &Globals,
     step: &mut dyn FnMut(u64, u64) -> Result<(), Interrupted>,
-) -> Outcome {
+) -> Synced {
     let mut report = None;
-    let mut work = || -> anyhow::Result<()> {
+    let mut work = || -> Result<()> {
         // msync flushes nothing through a descriptor that was opened for reading only.
         let backing = Backing::open(file, Access::WriteIfAllowed, Duration::ZERO)?;
         has_length(&backing)?;
@@ -164,18 +165,18 @@ fn one(
             .options
             .work(&mut region, job, &mut |done| step(span.len(), done))?;
         // What is durable now may be half a patch.
-        let whole = unless_cut_short(&region, job, Exit::InDoubt);
+        let whole = unless_cut_short(&region, job, Outcome::InDoubt);
         let closed = region.into_backing().finish();
-        closed.or_fail(|| Failure::new(Exit::NotDurable, "not durable").tip(LOST_TIP))?;
+        closed.map_failure(|| Error::changed("not durable").tip(LOST_TIP))?;
         report = Some(worked);
         whole
     };
-    let error = work().in_file(file).err();
+    let error = work().with_path(file).err();
     (report, error)
 }
 
 impl OnRegion for Options {
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+    fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
         let mut progress = Progress::reading(job.globals, "syncing", region.span().len());
         let report = self.work(region, job, &mut |done| progress.step(done))?;
         drop(progress);
@@ -184,7 +185,7 @@ impl OnRegion for Options {
 }
 
 impl Options {
-    fn work(&self, region: &mut Region, job: Job<'_>, step: &mut Step<'_>) -> anyhow::Result<Report> {
+    fn work(&self, region: &mut Region, job: Job<'_>, step: &mut Step<'_>) -> Result<Report> {
         let span = self.place.to_read(region)?;
         let in_memory = self.evict.then(|| resident(region, span)).transpose()?;
         if self.evict {
@@ -208,7 +209,7 @@ impl Options {
                 Flush::Fdatasync => "fdatasync",
             };
             if region.reaches_file() {
-                settle(region.backing(), job.journal).or_fail(|| Failure::new(Exit::NotDurable, "not durable"))?;
+                settle(region.backing(), job.journal).map_failure(|| Error::changed("not durable"))?;
             }
             method
         };
@@ -257,12 +258,12 @@ impl Options {
 }
 
 /// A flush that failed at the device: the file's bytes may be lost, which is more than trouble.
-fn proven<T>(result: mapping::Result<T>) -> anyhow::Result<T> {
+fn proven<T>(result: mapping::Result<T>) -> Result<T> {
     const LOST: [Errno; 5] = [Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::ENOLINK, Errno::ESTALE];
     match result {
         // Not so when it never came to a flush: opening or mapping failed.
         Err(error) if error.is_of_flush() && matches!(error.cause, Cause::Sys(errno) if LOST.contains(&errno)) => {
-            Err(error).or_fail(|| Failure::new(Exit::NotDurable, "not durable").tip(LOST_TIP))
+            Err(error).map_failure(|| Error::changed("not durable").tip(LOST_TIP))
         }
         other => Ok(other?),
     }

@@ -3,13 +3,13 @@
 use super::options::{Where, Writer, close, size, to_be_durable, usage_after};
 use super::{Job, OnRegion};
 use crate::edit::{Before, Spool, not_taken, or_put_back, settle};
-use crate::exit::{Exit, Failure, Layer};
-use crate::mapping::{self, CALL, Cause, Error, Interrupted, Piece, Prot, Protection, Region, Span, Usage};
+use crate::edit::{Error, ErrorContext, Result};
+use crate::error::Exit;
+use crate::mapping::{self, CALL, Cause, Interrupted, Piece, Prot, Protection, Region, Span, Usage};
 use crate::output::Globals;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::text::plural;
-use anyhow::Context;
 use clap::ValueEnum;
 use nix::errno::Errno;
 use std::path::PathBuf;
@@ -86,7 +86,7 @@ const KEEP: u64 = 64 << 20;
 /// the zeroing.
 const KEEP_FOR_CALL: u64 = 1 << 20;
 
-pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
+pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let job = Job::on(&args.file, globals);
     let work = || {
         // Before the file is opened, and waited for.
@@ -101,7 +101,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
         let applied = args.options.apply(&mut region, Job { recovered, ..job });
         close(region, applied.map(|()| Exit::Done as u8)).after_recovery(recovered)
     };
-    work().in_file(&args.file)
+    work().with_path(&args.file)
 }
 
 impl OnRegion for Options {
@@ -109,15 +109,15 @@ impl OnRegion for Options {
         !self.dry_run
     }
 
-    fn check_options(&self) -> anyhow::Result<()> {
+    fn check_options(&self) -> Result<()> {
         self.check()
     }
 
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+    fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
         self.check()?;
         let (span, plan) = self.plan(region)?;
         if self.sync && !self.dry_run {
-            settle(region.backing(), job.journal).or_fail(|| Failure::trouble("nothing was written"))?;
+            settle(region.backing(), job.journal).map_failure(|| Error::untouched("nothing was written"))?;
         }
         let method = match plan {
             Plan::Zero(method) => method,
@@ -170,7 +170,7 @@ fn allocated(report: Report, usage: Change) -> Report {
 
 impl Options {
     /// Refuses, before any file is opened, to guess how much of it is meant.
-    fn check(&self) -> anyhow::Result<()> {
+    fn check(&self) -> Result<()> {
         let (failure, tip) = match &self.place.offset {
             _ if self.place.has_end() => return Ok(()),
             None => (
@@ -184,7 +184,7 @@ impl Options {
                 ),
             ),
         };
-        Err(Failure::trouble(failure).tip(tip).into())
+        Err(Error::untouched(failure).tip(tip))
     }
 
     /// What both ways report.
@@ -199,16 +199,16 @@ impl Options {
             .field("recovered", job.recovered)
     }
 
-    fn make_durable(&self, region: &mut Region, span: Span, failure: &str) -> anyhow::Result<()> {
+    fn make_durable(&self, region: &mut Region, span: Span, failure: &str) -> Result<()> {
         if !self.sync {
-            return region.send_now().or_fail(not_taken);
+            return region.send_now().map_failure(not_taken);
         }
-        let failed = || Failure::new(Exit::NotDurable, failure).tip("see 'dmesg', then run the same command again");
-        region.flush(span, false).map(drop).or_fail(failed)
+        let failed = || Error::changed(failure).tip("see 'dmesg', then run the same command again");
+        region.flush(span, false).map(drop).map_failure(failed)
     }
 
     /// Frees the blocks of zeros, or counts them. The bytes are the same at any moment, so it may be ended at any.
-    fn sparsify(&self, region: &mut Region, span: Span, job: Job<'_>) -> anyhow::Result<()> {
+    fn sparsify(&self, region: &mut Region, span: Span, job: Job<'_>) -> Result<()> {
         let before = region.backing().usage()?;
         let mut progress = Progress::reading(job.globals, "looking for zeros", span.len());
         let found = region
@@ -217,8 +217,8 @@ impl Options {
         drop(progress);
         let found = match found {
             Err(error) if unsupported(&error) => {
-                let failure = Failure::trouble("the file system frees no blocks in the middle of a file");
-                return Err(error).or_fail(|| failure.tip("'cp --sparse=always' makes a copy without them"));
+                let failure = Error::untouched("the file system frees no blocks in the middle of a file");
+                return Err(error).map_failure(|| failure.tip("'cp --sparse=always' makes a copy without them"));
             }
             found => found.context("no byte was changed; what was freed before stays so")?,
         };
@@ -265,7 +265,7 @@ impl Options {
         allocated(report, usage).stored_in(region).print(job.globals)
     }
 
-    fn plan(&self, region: &Region) -> anyhow::Result<(Span, Plan)> {
+    fn plan(&self, region: &Region) -> Result<(Span, Plan)> {
         let method = if self.punch || self.sparsify {
             Method::Punch
         } else {
@@ -285,13 +285,13 @@ impl Options {
                 "{} changes blocks of a file, which this mapping never does",
                 if self.sparsify { "--sparsify" } else { method.name() }
             );
-            let failure = Failure::trouble(message);
-            return Err(failure.tip("--method write stores zeros, and so does auto").into());
+            let failure = Error::untouched(message);
+            return Err(failure.tip("--method write stores zeros, and so does auto"));
         }
         let span = self.place.to_write(region)?;
         if !region.shape().prot.writes() && !self.dry_run {
             let cause = Cause::Protection(Protection::ReadOnly);
-            return Err(Error::new("zero", Some(span), cause).into());
+            return Err(mapping::Error::new("zero", Some(span), cause).into());
         }
         if self.sync && !self.dry_run {
             to_be_durable(region)?;
@@ -306,7 +306,7 @@ impl Options {
 }
 
 /// Zeroes `span` and says by which method it was done.
-fn zero(region: &mut Region, span: Span, method: Method, progress: &mut Progress) -> anyhow::Result<Method> {
+fn zero(region: &mut Region, span: Span, method: Method, progress: &mut Progress) -> Result<Method> {
     let zero_range = |region: &Region, piece| region.backing().zero_range(piece);
     match method {
         Method::Write => write(region, span, progress)?,
@@ -338,7 +338,7 @@ fn zero(region: &mut Region, span: Span, method: Method, progress: &mut Progress
 ///
 /// # Errors
 /// A signal.
-fn allocate(region: &Region, span: Span, progress: &mut Progress) -> anyhow::Result<bool> {
+fn allocate(region: &Region, span: Span, progress: &mut Progress) -> Result<bool> {
     // Data has its blocks.
     if region
         .backing()
@@ -358,7 +358,7 @@ fn allocate(region: &Region, span: Span, progress: &mut Progress) -> anyhow::Res
     Ok(true)
 }
 
-fn write(region: &mut Region, span: Span, progress: &mut Progress) -> anyhow::Result<()> {
+fn write(region: &mut Region, span: Span, progress: &mut Progress) -> Result<()> {
     region
         .make_room(span, &mut |done| progress.step(done))
         .context("nothing was written")?;
@@ -377,22 +377,22 @@ fn call(
     fallocate: impl Fn(&Region, Span) -> mapping::Result<()>,
     method: Method,
     progress: &mut Progress,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let mut old = kept(region, span, KEEP_FOR_CALL)?;
     let mut done = 0;
     let result = span.windows(CALL).try_for_each(|piece| {
         fallocate(region, piece).map_err(|error| {
             let half_way = matches!(error.cause, Cause::Full(_) | Cause::Sys(Errno::EIO | Errno::EINTR));
-            Error {
+            mapping::Error {
                 stored: done + if half_way { piece.len() } else { 0 },
                 ..error
             }
         })?;
         done += piece.len();
         match progress.step(span.len() + done) {
-            Err(Interrupted(signal)) if done < span.len() => Err(Error {
+            Err(Interrupted(signal)) if done < span.len() => Err(mapping::Error {
                 stored: done,
-                ..Error::new("zero", Some(span.from(piece.end())), Cause::Interrupted(signal))
+                ..mapping::Error::new("zero", Some(span.from(piece.end())), Cause::Interrupted(signal))
             }),
             _ => Ok(()),
         }
@@ -401,19 +401,18 @@ fn call(
     let before = before(region, &all, old.as_mut());
     let outcome = or_put_back(region, before, result.map_err(Into::into));
     if outcome.as_ref().is_err_and(is_unsupported) {
-        let failure = Failure::trouble(format!("the file system has no {}", method.name()));
-        return outcome.or_fail(|| failure.tip("--method write works everywhere; auto picks what works"));
+        let failure = Error::untouched(format!("the file system has no {}", method.name()));
+        return outcome.map_failure(|| failure.tip("--method write works everywhere; auto picks what works"));
     }
     outcome
 }
 
 /// Whether the file system refused the call as such, with nothing done.
-fn is_unsupported(error: &anyhow::Error) -> bool {
-    let core = error.chain().find_map(|layer| layer.downcast_ref());
-    core.is_some_and(unsupported)
+fn is_unsupported(error: &Error) -> bool {
+    error.core().is_some_and(unsupported)
 }
 
-fn unsupported(error: &Error) -> bool {
+fn unsupported(error: &mapping::Error) -> bool {
     let refused = matches!(
         error.cause,
         Cause::Sys(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL)
@@ -422,7 +421,7 @@ fn unsupported(error: &Error) -> bool {
 }
 
 /// The bytes of `span`, to be put back, unless they are more than `most`.
-fn kept(region: &mut Region, span: Span, most: u64) -> anyhow::Result<Option<Spool>> {
+fn kept(region: &mut Region, span: Span, most: u64) -> Result<Option<Spool>> {
     if span.len() > most {
         return Ok(None);
     }

@@ -2,8 +2,9 @@
 
 use super::LONGEST_TEXT;
 use super::plain::Plain;
+use crate::edit::error::{Error, ErrorContext, Origin, Result};
 use crate::signals;
-use std::io::{self, Read};
+use std::io::{self, BufRead, ErrorKind, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
@@ -186,4 +187,62 @@ impl Cutter {
         }
         Ok(!text.is_empty())
     }
+}
+
+/// Hands each line of `source` to `each`, with its number, `before` and one for the first, without its end (LF or CRLF)
+/// and without the byte order mark that some editors put in front. Gives the number of the last one.
+pub(super) fn each_line(
+    source: &mut impl BufRead,
+    before: u32,
+    mut each: impl FnMut(u32, &[u8]) -> Result<()>,
+) -> Result<u32> {
+    let mut number = before;
+    // The beginning of a line whose end has not been read yet.
+    let mut partial: Vec<u8> = Vec::new();
+    loop {
+        let buffer = unreadable(source.fill_buf())?;
+        let len = buffer.len();
+        let mut rest = buffer;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            number += 1;
+            let line = if partial.is_empty() {
+                &rest[..end]
+            } else {
+                partial.extend_from_slice(&rest[..end]);
+                &partial
+            };
+            each(number, text_of(line, number)).with_context(|| Origin::Line(number).to_string())?;
+            partial.clear();
+            rest = &rest[end + 1..];
+        }
+        partial.extend_from_slice(rest);
+        unreadable(check_line(partial.len()))?;
+        if len == 0 {
+            break;
+        }
+        source.consume(len);
+    }
+    if !partial.is_empty() {
+        number += 1;
+        each(number, text_of(&partial, number)).with_context(|| Origin::Line(number).to_string())?;
+    }
+    Ok(number)
+}
+
+fn text_of(line: &[u8], number: u32) -> &[u8] {
+    let text = line.strip_suffix(b"\r").unwrap_or(line);
+    match number {
+        1 => text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text),
+        _ => text,
+    }
+}
+
+/// Says of an error that it is about the script; a line that is too long has a tip of its own.
+pub(super) fn unreadable<T>(read: std::io::Result<T>) -> Result<T> {
+    let is_too_long = read.as_ref().err().map(std::io::Error::kind) == Some(ErrorKind::InvalidData);
+    let failure = Error::untouched("cannot read the script");
+    read.map_failure(|| match is_too_long {
+        true => failure.tip("a script has one edit a line, such as '0x40: 7405 -> 9090'"),
+        false => failure,
+    })
 }

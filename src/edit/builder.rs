@@ -1,12 +1,11 @@
 //! From what users write to [`Edits`]: places resolved, bytes gathered, order and bounds checked.
 
+use super::edits::{Edits, Extra, MANY, MOST_CUT, Note, SumOf};
 use super::plain::Plain;
-use super::plan::{Edits, Extra, MANY, Note, Origin};
 use super::spool::Spool;
-use super::sums::SumOf;
 use super::value::Value;
-use crate::exit::Failure;
-use crate::mapping::{Cause, Error, Piece, Region, Span, reserve_huge};
+use crate::edit::error::{Error, Origin, Outcome, Result};
+use crate::mapping::{self, Cause, Piece, Region, Span, reserve_huge};
 use crate::memory;
 use crate::quantity::{Offset, Qty, Refusal};
 use crate::text::plural;
@@ -110,19 +109,19 @@ impl Builder {
         if within || span.is_empty() {
             return Ok(());
         }
-        Err(Error::new(action, Some(span), Cause::NotMapped(self.mapped)))
+        Err(mapping::Error::new(action, Some(span), Cause::NotMapped(self.mapped)))
     }
 
     /// Resolves a place.
-    pub fn place(&self, source: &Source) -> anyhow::Result<u64> {
+    pub fn place(&self, source: &Source) -> Result<u64> {
         match source {
-            Source::At(offset) if self.endless && offset.is_from_end() => Err(no_end().into()),
+            Source::At(offset) if self.endless && offset.is_from_end() => Err(no_end()),
             Source::At(offset) if self.grow => Ok(offset.place(self.len, self.page)?),
             Source::At(offset) => Ok(offset.resolve(self.len, self.page)?),
             Source::Behind(distance) => {
                 let Some(previous) = self.previous else {
-                    let failure = Failure::trouble("there is no edit before that '+' could count from");
-                    return Err(failure.tip("begin with an offset, such as 0x40").into());
+                    let failure = Error::untouched("there is no edit before that '+' could count from");
+                    return Err(failure.tip("begin with an offset, such as 0x40"));
                 };
                 let distance = distance.bytes(self.page)?;
                 previous
@@ -136,16 +135,16 @@ impl Builder {
     ///
     /// # Errors
     /// As for [`Builder::add`].
-    pub fn add_bytes(&mut self, at: u64, old: Option<&[u8]>, new: &[u8], origin: Origin) -> anyhow::Result<()> {
+    pub fn add_bytes(&mut self, at: u64, old: Option<&[u8]>, new: &[u8], origin: Origin) -> Result<()> {
         let (old, new) = match (old, self.reverse) {
             (Some(old), true) => (Some(new), old),
-            (None, true) => return Err(one_way("an edit without old bytes").into()),
+            (None, true) => return Err(one_way("an edit without old bytes")),
             (old, false) => (old, new),
         };
         if let Some(old) = old
             && old.len() != new.len()
         {
-            return Err(unequal(old.len() as u64, new.len() as u64).into());
+            return Err(unequal(old.len() as u64, new.len() as u64));
         }
         let end = at.saturating_add(new.len() as u64);
         // What was written behind the old end goes with the end, and what reaches over it is cut there.
@@ -166,7 +165,7 @@ impl Builder {
 
     /// Adds the edits of a block before which there were `lines` lines. False, with nothing done, when that takes a
     /// closer look at one of them.
-    pub fn add_plain(&mut self, plain: &Plain, lines: u32) -> anyhow::Result<bool> {
+    pub fn add_plain(&mut self, plain: &Plain, lines: u32) -> Result<bool> {
         let most = if self.grow { i64::MAX as u64 } else { self.len };
         if plain.end > most || self.cuts() || !self.mapped.contains(Span::first(self.len)) {
             return Ok(false);
@@ -211,9 +210,9 @@ impl Builder {
         old: Option<&[Value]>,
         new: &[Value],
         origin: Origin,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         if let Some(old) = old.filter(|_| self.cuts()) {
-            let flat = |values: &[Value]| -> anyhow::Result<Vec<u8>> {
+            let flat = |values: &[Value]| -> Result<Vec<u8>> {
                 let bytes = values.iter().map(|value| match value {
                     Value::Bytes(bytes) => Ok(bytes.as_slice()),
                     _ => Err(one_way(
@@ -226,7 +225,7 @@ impl Builder {
         }
         let (old, new) = match (old, self.reverse) {
             (Some(old), true) => (Some(new), old),
-            (None, true) => return Err(one_way("an edit without old bytes").into()),
+            (None, true) => return Err(one_way("an edit without old bytes")),
             (old, false) => (old, new),
         };
         let expects = self.edits.expected.len();
@@ -236,9 +235,9 @@ impl Builder {
             return Err(past_end(at, place.len(), end).into());
         }
         let room = exact.map_or(self.room(at), Span::len);
-        let too_many = |len: u64| -> anyhow::Error {
+        let too_many = |len: u64| -> Error {
             match exact {
-                Some(place) => unfilled(place, &format!("at least {}", plural(len, "byte"))).into(),
+                Some(place) => unfilled(place, &format!("at least {}", plural(len, "byte"))),
                 None => past_end(at, len, end.clone()).into(),
             }
         };
@@ -248,7 +247,7 @@ impl Builder {
             return Err(too_many(known));
         }
         if at.saturating_add(known).saturating_sub(self.len) > self.free {
-            return Err(Error::new("write", Span::at(at, known), Cause::Full(Errno::ENOSPC)).into());
+            return Err(mapping::Error::new("write", Span::at(at, known), Cause::Full(Errno::ENOSPC)).into());
         }
         let mut parts: Vec<(u64, Option<Extra>)> = Vec::new();
         for value in new {
@@ -262,17 +261,17 @@ impl Builder {
         }
         let len = self.edits.new.len() - from;
         if let Some(place) = exact.filter(|place| len > 0 && len != place.len()) {
-            return Err(unfilled(place, &plural(len, "byte")).into());
+            return Err(unfilled(place, &plural(len, "byte")));
         }
         let mut old_masks = None;
         if let Some(old) = old {
             if old.iter().any(|value| matches!(value, Value::Sum(_))) {
-                let failure = Failure::trouble("a checksum can be written, but not expected");
-                return Err(failure.tip("expect the bytes themselves").into());
+                let failure = Error::untouched("a checksum can be written, but not expected");
+                return Err(failure.tip("expect the bytes themselves"));
             }
             let known = known_len(old, self.page)?;
             if known > len {
-                return Err(unequal(known, len).into());
+                return Err(unequal(known, len));
             }
             // As long as the bytes, so made only where one is needed.
             let mut masks = old.iter().any(|value| matches!(value, Value::Masked(_))).then(Vec::new);
@@ -286,7 +285,7 @@ impl Builder {
             }
             let expected = self.edits.expected.len() - expects;
             if expected != len {
-                return Err(unequal(expected, len).into());
+                return Err(unequal(expected, len));
             }
             old_masks = masks;
         }
@@ -309,10 +308,8 @@ impl Builder {
                 }),
                 // An edit has one or the other, and without its mask the wrong bits would be compared.
                 Some(Extra::Sum(_)) if compared().is_some_and(|masks| masks.iter().any(|bits| *bits != 0xff)) => {
-                    let failure = Failure::trouble("bits under a mask cannot be expected where a checksum is written");
-                    return Err(failure
-                        .tip("expect all of its four bytes, or none: OFFSET: -> crc32le:0..end-4")
-                        .into());
+                    let failure = Error::untouched("bits under a mask cannot be expected where a checksum is written");
+                    return Err(failure.tip("expect all of its four bytes, or none: OFFSET: -> crc32le:0..end-4"));
                 }
                 extra => extra,
             };
@@ -321,7 +318,7 @@ impl Builder {
         Ok(())
     }
 
-    fn extra(&self, value: &Value, place: Option<Span>) -> anyhow::Result<Option<Extra>> {
+    fn extra(&self, value: &Value, place: Option<Span>) -> Result<Option<Extra>> {
         match value {
             Value::Masked(masked) => Ok(Some(Extra::Masks {
                 new: Some(masked.mask.clone()),
@@ -329,7 +326,7 @@ impl Builder {
             })),
             Value::Sum(sum) => {
                 if self.endless {
-                    return Err(no_end().into());
+                    return Err(no_end());
                 }
                 // What the file grows by can be summed, too; `finish` knows where it ends.
                 let (start, end) = match self.grow {
@@ -338,16 +335,14 @@ impl Builder {
                 };
                 let range = Span::new(start, end).unwrap_or(Span::first(0));
                 if !self.grow && end > self.len {
-                    return Err(Error::new("sum", Some(range), Cause::PastEnd { len: self.len }).into());
+                    return Err(mapping::Error::new("sum", Some(range), Cause::PastEnd { len: self.len }).into());
                 }
                 self.check_mapped("sum", range)?;
                 if place.is_some_and(|place| !place.intersect(range).is_empty()) {
-                    let failure = Failure::trouble(format!(
+                    let failure = Error::untouched(format!(
                         "the checksum would stand within the bytes {range} that it sums"
                     ));
-                    return Err(failure
-                        .tip("leave its four bytes out of the range: crc32le:0..end-4")
-                        .into());
+                    return Err(failure.tip("leave its four bytes out of the range: crc32le:0..end-4"));
                 }
                 Ok(Some(Extra::Sum(SumOf { range, big: sum.big })))
             }
@@ -355,7 +350,7 @@ impl Builder {
         }
     }
 
-    fn list(&mut self, at: u64, from: u64, expects: bool, extra: Option<Extra>, origin: Origin) -> anyhow::Result<()> {
+    fn list(&mut self, at: u64, from: u64, expects: bool, extra: Option<Extra>, origin: Origin) -> Result<()> {
         let len = self.edits.new.len() - from;
         self.list_until(at, from, len, expects, extra, origin)
     }
@@ -368,10 +363,10 @@ impl Builder {
         expects: bool,
         extra: Option<Extra>,
         origin: Origin,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         if len == 0 {
-            let failure = Failure::trouble("there are no bytes to write: the input is empty");
-            return Err(failure.tip("give a VALUE, or send the bytes to stdin").into());
+            let failure = Error::untouched("there are no bytes to write: the input is empty");
+            return Err(failure.tip("give a VALUE, or send the bytes to stdin"));
         }
         if len > self.room(at) {
             return Err(past_end(at, len, self.ends_at(self.len)).into());
@@ -398,12 +393,12 @@ impl Builder {
     ///
     /// # Errors
     /// Another length, which is an answer and not a mistake.
-    pub fn resize(&mut self, before: u64, after: Option<u64>, origin: Origin) -> anyhow::Result<()> {
+    pub fn resize(&mut self, before: u64, after: Option<u64>, origin: Origin) -> Result<()> {
         if self.endless {
-            return Err(no_end().into());
+            return Err(no_end());
         }
         let (before, after) = match after {
-            Some(after) if self.reverse && after < before => return Err(one_way("what a script cuts off").into()),
+            Some(after) if self.reverse && after < before => return Err(one_way("what a script cuts off")),
             Some(after) if self.reverse => (after, Some(before)),
             after => (before, after),
         };
@@ -412,36 +407,33 @@ impl Builder {
                 "it has {:#x} bytes, and {origin} expects {before:#x}; nothing was written",
                 self.len
             );
-            return Err(Failure::new(crate::exit::Exit::No, message)
-                .tip("the script was made for another file, or another version of it")
-                .into());
+            return Err(Error::new(Outcome::Mismatch, message)
+                .tip("the script was made for another file, or another version of it"));
         }
         if self.edits.len_after != self.len && Some(self.edits.len_after) != after {
-            let failure = Failure::trouble("a line before sets another length");
-            return Err(failure.tip("give one size line").into());
+            let failure = Error::untouched("a line before sets another length");
+            return Err(failure.tip("give one size line"));
         }
         let Some(after) = after.filter(|after| *after != self.len) else {
             return Ok(());
         };
         // What came before was held against the length that the file has now.
         if let Some(Origin::Line(line)) = self.edits.notes.last().map(|note| note.origin()) {
-            let failure = Failure::trouble(format!("the length is changed behind the edit of line {line}"));
-            return Err(failure.tip("put the size line in front of the edits").into());
+            let failure = Error::untouched(format!("the length is changed behind the edit of line {line}"));
+            return Err(failure.tip("put the size line in front of the edits"));
         }
         if after > i64::MAX as u64 {
-            let failure = Failure::trouble(format!("{after:#x} is more than any file can have"));
-            return Err(failure.tip("64-bit file offsets end at 0x7fffffffffffffff").into());
+            let failure = Error::untouched(format!("{after:#x} is more than any file can have"));
+            return Err(failure.tip("64-bit file offsets end at 0x7fffffffffffffff"));
         }
         self.edits.len_after = after;
         if let Some(cut) = Span::new(after, self.len) {
             if cut.len() > MOST_CUT {
-                let failure = Failure::trouble(format!(
+                let failure = Error::untouched(format!(
                     "{} are too many to cut off in a script",
                     plural(cut.len(), "byte")
                 ));
-                return Err(failure
-                    .tip("a script keeps what it cuts off; remap --size cuts without keeping")
-                    .into());
+                return Err(failure.tip("a script keeps what it cuts off; remap --size cuts without keeping"));
             }
             // What is cut off is an edit like any other: kept, put back if need be, and written into undo scripts.
             let from = self.edits.new.len();
@@ -466,7 +458,7 @@ impl Builder {
     ///
     /// # Errors
     /// Edits that overlap, or that leave a gap behind the end of the file.
-    pub fn finish(mut self) -> anyhow::Result<Edits> {
+    pub fn finish(mut self) -> Result<Edits> {
         // Each behind the one before, as scripts mostly come: then none overlap, and a million need not be gone over.
         if !self.ascending {
             self.sort()?;
@@ -489,25 +481,25 @@ impl Builder {
     }
 
     /// A checksum of what is cut off, or of what the file never gets, would be one of nothing.
-    fn check_sums(&self) -> anyhow::Result<()> {
+    fn check_sums(&self) -> Result<()> {
         let len = self.edits.len_after;
         for extra in &self.edits.extras {
             let Extra::Sum(SumOf { range, .. }) = extra else {
                 continue;
             };
             if range.end() > len && len < self.len {
-                let failure = Failure::trouble(format!("the checksum's range {range} reaches into what is cut off"));
-                return Err(failure.tip("sum what remains").into());
+                let failure = Error::untouched(format!("the checksum's range {range} reaches into what is cut off"));
+                return Err(failure.tip("sum what remains"));
             }
             if range.end() > len {
-                let failure = Failure::trouble(format!("cannot sum {range}: the file will end at {len:#x}"));
-                return Err(failure.tip(format!("sum no more than 0..{len:#x}")).into());
+                let failure = Error::untouched(format!("cannot sum {range}: the file will end at {len:#x}"));
+                return Err(failure.tip(format!("sum no more than 0..{len:#x}")));
             }
         }
         Ok(())
     }
 
-    fn refuse_overlap(&self) -> anyhow::Result<()> {
+    fn refuse_overlap(&self) -> Result<()> {
         let list = &self.edits.list;
         let Some(first) = list.windows(2).position(|pair| pair[1].at < pair[0].at + pair[0].len) else {
             return Ok(());
@@ -515,13 +507,11 @@ impl Builder {
         let both = list[first].span().intersect(list[first + 1].span());
         let origin = |index: usize| self.edits.notes[index].origin();
         let message = format!("two edits write to {both}: {} and {}", origin(first), origin(first + 1));
-        Err(Failure::trouble(message)
-            .tip("leave one of them out, or make them one")
-            .into())
+        Err(Error::untouched(message).tip("leave one of them out, or make them one"))
     }
 
     /// Puts the edits in ascending order, and their bytes with them.
-    fn sort(&mut self) -> anyhow::Result<()> {
+    fn sort(&mut self) -> Result<()> {
         let edits = &mut self.edits;
         // Where the bytes that each expects begin, if that is not where its new ones do.
         let mut expects = Vec::new();
@@ -576,7 +566,7 @@ fn permute(order: &mut [u32], mut swap: impl FnMut(usize, usize)) {
 }
 
 /// Appends the `len` bytes that `source` has at `from`, by way of `buf`.
-fn copy(source: &mut Spool, from: u64, len: u64, to: &mut Spool, buf: &mut [u8]) -> anyhow::Result<()> {
+fn copy(source: &mut Spool, from: u64, len: u64, to: &mut Spool, buf: &mut [u8]) -> Result<()> {
     let (mut from, end) = (from, from + len);
     while from < end {
         let part = buf.len().min((end - from) as usize);
@@ -603,36 +593,33 @@ fn mask_of(value: &Value, len: u64, masks: &mut Vec<u8>) {
 }
 
 /// What to say of a place counted from the end of a device, and of a length that it is to have.
-pub(crate) fn no_end() -> Failure {
-    Failure::trouble("a character device has no length, and so no end to count from")
+pub(crate) fn no_end() -> Error {
+    Error::untouched("a character device has no length, and so no end to count from")
         .tip("write an offset, and a length where it matters: --range 0x1000..+4")
 }
 
-/// The most bytes that a script cuts off: they are kept, so that all or nothing holds, and so does --undo.
-pub(super) const MOST_CUT: u64 = 64 << 20;
-
-fn one_way(what: &str) -> Failure {
+fn one_way(what: &str) -> Error {
     let tip = "only OFFSET: OLD -> NEW can; apply the script that --undo wrote instead";
-    Failure::trouble(format!("{what} cannot be reversed")).tip(tip)
+    Error::untouched(format!("{what} cannot be reversed")).tip(tip)
 }
 
-fn past_end(at: u64, len: u64, cause: Cause) -> Error {
+fn past_end(at: u64, len: u64, cause: Cause) -> mapping::Error {
     let span = Span::at(at, len).unwrap_or(Span::new(at, u64::MAX).unwrap_or(Span::first(0)));
-    Error::new("write", Some(span), cause)
+    mapping::Error::new("write", Some(span), cause)
 }
 
-fn unfilled(place: Span, given: &str) -> Failure {
+fn unfilled(place: Span, given: &str) -> Error {
     let message = format!(
         "the range {place} takes {}, and {given} came",
         plural(place.len(), "byte")
     );
-    Failure::trouble(message).tip("give --offset alone to write as many as there are")
+    Error::untouched(message).tip("give --offset alone to write as many as there are")
 }
 
-fn unequal(old: u64, new: u64) -> Failure {
+fn unequal(old: u64, new: u64) -> Error {
     let bytes = |count| plural(count, "byte");
     let message = format!("{} expected, where {} will be written", bytes(old), bytes(new));
-    Failure::trouble(message).tip("give both the same length")
+    Error::untouched(message).tip("give both the same length")
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Edits held against the file: what stands there, what differs, and what is not as expected.
 
+use super::edits::{Comparison, Edits, Extra, MANY};
 use super::parts::{Part, Parts};
-use super::plan::{Comparison, Edits, Extra, MANY, Mismatch};
 use super::spool::Spool;
 use super::sums;
 use super::view::refuse_doubles;
+use crate::edit::error::{Mismatch, Result};
 use crate::mapping::{Piece, Region, Span, Step};
 use std::thread;
 
@@ -56,7 +57,7 @@ impl Edits {
     ///
     /// # Errors
     /// What keeps the file or the edits' bytes from being read; in a nonlinear view, edits of one byte at two offsets.
-    pub fn compare(&mut self, region: &mut Region, strict: bool, step: &mut Step<'_>) -> anyhow::Result<Comparison> {
+    pub fn compare(&mut self, region: &mut Region, strict: bool, step: &mut Step<'_>) -> Result<Comparison> {
         refuse_doubles(self, region)?;
         let mut all = Comparison::of(self);
         let mut differs = vec![false; self.list.len()];
@@ -89,7 +90,7 @@ impl Edits {
 
     /// How many zeros the edits write at or behind `end`. Appended, they are bytes that were not there before, though they
     /// are what was compared.
-    fn zeros_from(&mut self, end: u64) -> anyhow::Result<u64> {
+    fn zeros_from(&mut self, end: u64) -> Result<u64> {
         let mut zeros = 0;
         let first = self.list.partition_point(|edit| edit.span().end() <= end);
         for edit in &self.list[first..] {
@@ -111,7 +112,7 @@ impl Edits {
         all: &mut Comparison,
         differs: &mut [bool],
         step: &mut Step<'_>,
-    ) -> anyhow::Result<Vec<Unexpected>> {
+    ) -> Result<Vec<Unexpected>> {
         let mut bytes = Bytes::default();
         // Those of this part.
         let mut unexpected = Vec::new();
@@ -181,7 +182,7 @@ impl Edits {
 
     /// Gathers what stands in the places of the edits in `part`, as far as they lie in it, and reads their own bytes. What
     /// they expect begins at `expects`.
-    fn fetch(&mut self, part: &Part, expects: u64, bytes: &mut Bytes) -> anyhow::Result<()> {
+    fn fetch(&mut self, part: &Part, expects: u64, bytes: &mut Bytes) -> Result<()> {
         let edits = &self.list[part.edits.clone()];
         let (into, len) = match edits {
             [one] => (part.span.start() - one.at, part.span.len()),
@@ -212,7 +213,7 @@ impl Edits {
         expected: Option<&mut [u8]>,
         new: &mut [u8],
         verdict: &mut Verdict,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         let edit = self.list[index];
         let into = (at - edit.at) as usize;
         let (mask, old_mask) = match self.notes[index].extra().map(|index| &self.extras[index]) {
@@ -242,7 +243,7 @@ impl Edits {
         matches!(extra, Some(Extra::Sum(_)))
     }
 
-    fn mismatch(&mut self, one: &Unexpected, old: &mut Spool) -> anyhow::Result<Mismatch> {
+    fn mismatch(&mut self, one: &Unexpected, old: &mut Spool) -> Result<Mismatch> {
         let Piece { at, len, from } = self.list[one.index];
         let note = self.notes[one.index];
         let into = one.offset - at;
@@ -295,7 +296,7 @@ fn begin_otherwise(a: &[u8], b: &[u8], len: usize) -> bool {
 ///
 /// # Errors
 /// What keeps the rest from being read, and be it that it is not mapped.
-pub(super) fn read_or_zeros(region: &mut Region, span: Span, buf: &mut Vec<u8>) -> anyhow::Result<()> {
+pub(super) fn read_or_zeros(region: &mut Region, span: Span, buf: &mut Vec<u8>) -> Result<()> {
     let end = region.length().max(region.span().end());
     let there = span.intersect(Span::first(end));
     buf.resize(span.len() as usize, 0);

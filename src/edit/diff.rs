@@ -2,8 +2,8 @@
 
 use super::compare::read_or_zeros;
 use super::write::ScriptWriter;
-use crate::exit::Failure;
-use crate::mapping::{Ahead, Cause, Error, Region, Span, Step};
+use crate::edit::error::{Error, Result};
+use crate::mapping::{self, Ahead, Cause, Region, Span, Step};
 use std::thread::Scope;
 
 /// Equal bytes up to this many between two differences do not end a line.
@@ -28,20 +28,20 @@ pub fn diff(
     from: &mut Region,
     to: &mut Region,
     (name, other_name): (&str, &str),
-    sink: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    sink: impl FnMut(&[u8]) -> Result<()>,
     step: &mut Step<'_>,
-) -> anyhow::Result<u64> {
+) -> Result<u64> {
     let (span, other) = (from.span(), to.span());
     let whole = Span::first(from.length());
     if !span.contains(whole) {
-        return Err(Error::new("compare", Some(whole), Cause::NotMapped(span)).into());
+        return Err(mapping::Error::new("compare", Some(whole), Cause::NotMapped(span)).into());
     }
     if span != other {
         let message = format!("it has {} bytes, the other {}", span.len(), other.len());
         let tip = format!(
             "--diff takes two files of the same length; 'cmp {name} {other_name}' shows where they differ first"
         );
-        return Err(Failure::trouble(message).tip(tip).into());
+        return Err(Error::untouched(message).tip(tip));
     }
     let mut script = ScriptWriter::new(span.len(), span.len(), sink);
     let mut differing = 0;
@@ -56,7 +56,7 @@ pub fn diff(
 /// The file to compare with, read in order.
 struct Other<'a> {
     region: &'a mut Region,
-    thread: Option<Ahead<anyhow::Error>>,
+    thread: Option<Ahead<Error>>,
     /// What the thread has not been asked for yet.
     rest: Span,
     have: Vec<u8>,
@@ -86,7 +86,7 @@ impl<'a> Other<'a> {
     }
 
     /// The `len` bytes at `at`.
-    fn bytes(&mut self, at: u64, len: usize) -> anyhow::Result<&[u8]> {
+    fn bytes(&mut self, at: u64, len: usize) -> Result<&[u8]> {
         match &self.thread {
             Some(thread) => {
                 let (next, result) = thread.take();
@@ -107,10 +107,10 @@ impl<'a> Other<'a> {
 fn compare(
     from: &mut Region,
     other: &mut Other<'_>,
-    script: &mut ScriptWriter<impl FnMut(&[u8]) -> anyhow::Result<()>>,
+    script: &mut ScriptWriter<impl FnMut(&[u8]) -> Result<()>>,
     differing: &mut u64,
     step: &mut Step<'_>,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let start_of_all = from.span().start();
     from.read_chunks(from.span(), |at, ours| {
         let theirs = other.bytes(at, ours.len())?;
@@ -125,7 +125,7 @@ fn compare(
             script.edit(at + start as u64, old, new)?;
             done = start + len;
         }
-        step(at + ours.len() as u64 - start_of_all).map_err(anyhow::Error::from)
+        step(at + ours.len() as u64 - start_of_all).map_err(Error::from)
     })
 }
 

@@ -1,7 +1,7 @@
 //! Looking for bytes in a file, window by window, across their borders.
 
-use super::value::Masked;
-use crate::exit::{Exit, Failure};
+use super::number::Masked;
+use crate::edit::error::{Error, Outcome, Result};
 use crate::mapping::{self, Region, Span, Step};
 use crate::text::FILE;
 use memchr::memmem::Finder;
@@ -25,13 +25,7 @@ const NAMED: usize = 8;
 ///
 /// # Errors
 /// None where there must be one, or several where there must be but one (exit code 1), with their offsets.
-pub fn find(
-    region: &mut Region,
-    span: Span,
-    pattern: &Masked,
-    which: Find,
-    step: &mut Step<'_>,
-) -> anyhow::Result<Vec<u64>> {
+pub fn find(region: &mut Region, span: Span, pattern: &Masked, which: Find, step: &mut Step<'_>) -> Result<Vec<u64>> {
     let mut found: Vec<u64> = Vec::new();
     let mut count = 0u64;
     let mut search = Search::new(span.start(), pattern);
@@ -60,7 +54,7 @@ pub fn find(
     if let Err(Stop::Failed(error)) = searched {
         return Err(error);
     }
-    let answer = |message: String, tip: &str| Err(Failure::new(Exit::No, message).tip(tip).into());
+    let answer = |message: String, tip: &str| Err(Error::new(Outcome::Mismatch, message).tip(tip));
     match which {
         _ if count == 0 => answer(
             format!("the bytes to find are not in {span}; nothing was written"),
@@ -92,7 +86,7 @@ pub fn find(
 enum Stop {
     /// The match that is wanted is found.
     Found,
-    Failed(anyhow::Error),
+    Failed(Error),
 }
 
 impl From<mapping::Error> for Stop {

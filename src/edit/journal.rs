@@ -25,11 +25,11 @@ mod path;
 mod recover;
 mod trust;
 
+use crate::edit::error::{Error, ErrorContext, Outcome, Result};
 pub use path::{Place, is_journal_name, settle};
 pub use recover::{Recovery, distrusted, recover};
 
 use super::spool::Spool;
-use crate::exit::{Exit, Failure, Layer, Told};
 use crate::mapping::{Piece, Region, Span};
 use crate::text::shown;
 use format::{BLOCK, Identity, MAGIC, Summed, VERSION};
@@ -64,18 +64,18 @@ impl Journal {
         pieces: &[Piece],
         old: &mut Spool,
         new: &mut Spool,
-    ) -> anyhow::Result<Journal> {
+    ) -> Result<Journal> {
         let failed = || {
             let message = format!(
                 "nothing was written: cannot make the recovery journal '{}'",
                 shown(&place.path)
             );
-            Failure::trouble(message).tip("--journal PATH puts it elsewhere, on a durable file system")
+            Error::untouched(message).tip("--journal PATH puts it elsewhere, on a durable file system")
         };
-        let folder = place.folder().or_fail(failed)?;
+        let folder = place.folder().map_failure(failed)?;
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_RDWR | OFlag::O_CLOEXEC;
         let opened = openat(&folder, place.name(), flags, Mode::from_bits_truncate(MODE));
-        let file = File::from(opened.map_err(std::io::Error::from).or_fail(failed)?);
+        let file = File::from(opened.map_err(std::io::Error::from).map_failure(failed)?);
         mark_at_work(&file);
         let journal = Journal {
             place: place.clone(),
@@ -87,26 +87,19 @@ impl Journal {
         // It is invalid, or says what the target holds anyway; but a valid one that the power's failing brings back
         // would undo a later patch. Whether the folder takes another fsync is not known; more cannot be done.
         match place.remove(&journal.file, &journal.folder) {
-            Ok(()) | Err(Removal::NotDurable(_)) => Err(error).or_fail(failed),
+            Ok(()) | Err(Removal::NotDurable(_)) => Err(error).map_failure(failed),
             Err(Removal::Ended(_)) => Err(error)
-                .or_fail(failed)
-                .or_fail(|| journal.ended_one("the file is as it was", Exit::Trouble)),
-            Err(Removal::Stays(_)) => Err(error).or_fail(failed).or_fail(|| journal.left_behind()),
+                .map_failure(failed)
+                .map_failure(|| journal.ended_one("the file is as it was", Outcome::Untouched)),
+            Err(Removal::Stays(_)) => Err(error).map_failure(failed).map_failure(|| journal.left_behind()),
         }
     }
 
-    fn write(
-        &self,
-        region: &Region,
-        len_after: u64,
-        pieces: &[Piece],
-        old: &mut Spool,
-        new: &mut Spool,
-    ) -> anyhow::Result<()> {
+    fn write(&self, region: &Region, len_after: u64, pieces: &[Piece], old: &mut Spool, new: &mut Spool) -> Result<()> {
         make_believable(&self.file, region)?;
         if !self.place.is_beside(&self.folder, region.backing())? {
-            let failure = Failure::trouble("another file is at its path by now, or another folder");
-            return Err(failure.tip("run the same command again").into());
+            let failure = Error::untouched("another file is at its path by now, or another folder");
+            return Err(failure.tip("run the same command again"));
         }
         let mut out = Summed::new(BufWriter::with_capacity(BLOCK as usize, &self.file));
         out.put(MAGIC)?;
@@ -150,14 +143,14 @@ impl Journal {
     /// # Errors
     /// That of the outcome, and what [`Journal::end`] or [`Journal::end_put_back`] say; a file in doubt keeps its
     /// journal.
-    pub(super) fn close(self, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
+    pub(super) fn close(self, outcome: Result<()>) -> Result<()> {
         match outcome {
             Ok(()) => self.end(),
-            Err(error) if Told::of(&error).exit == Exit::InDoubt => Err(error).or_fail(|| self.left_behind()),
+            Err(error) if error.outcome() == Outcome::InDoubt => Err(error).map_failure(|| self.left_behind()),
             // The file is as it was, durably: its journal has nothing to say any more.
             Err(error) => match self.end_put_back() {
                 Ok(()) => Err(error),
-                Err(remains) => Err(remains.context(format!("{error:#}"))),
+                Err(remains) => Err(remains.context(format!("{error}"))),
             },
         }
     }
@@ -166,18 +159,18 @@ impl Journal {
     ///
     /// # Errors
     /// Exit code 4 when it stays, for the next writer would undo the patch; 3 when its going is not durable.
-    fn end(self) -> anyhow::Result<()> {
+    fn end(self) -> Result<()> {
         match self.place.remove(&self.file, &self.folder) {
             Ok(()) => Ok(()),
-            Err(Removal::Stays(error)) => Err(error).or_fail(|| self.left_behind()),
+            Err(Removal::Stays(error)) => Err(error).map_failure(|| self.left_behind()),
             Err(Removal::Ended(error)) => {
-                Err(error).or_fail(|| self.ended_one("the file was changed, durably", Exit::NotDurable))
+                Err(error).map_failure(|| self.ended_one("the file was changed, durably", Outcome::Changed))
             }
-            Err(Removal::NotDurable(error)) => Err(error).or_fail(|| {
+            Err(Removal::NotDurable(error)) => Err(error).map_failure(|| {
                 let message = "the file was changed, but the journal's removal is not proven durable";
                 let tip =
                     "after a power failure now, the next mmapctl verb that writes may undo the patch; see 'dmesg'";
-                Failure::new(Exit::NotDurable, message).tip(tip)
+                Error::changed(message).tip(tip)
             }),
         }
     }
@@ -186,21 +179,21 @@ impl Journal {
     ///
     /// # Errors
     /// Exit code 4 when it stays; 2 when its going is not durable, for the file is as it was.
-    fn end_put_back(self) -> anyhow::Result<()> {
+    fn end_put_back(self) -> Result<()> {
         match self.place.remove(&self.file, &self.folder) {
             Ok(()) => Ok(()),
-            Err(Removal::Stays(error)) => Err(error).or_fail(|| self.left_behind()),
-            Err(Removal::Ended(error)) => Err(error).or_fail(|| self.ended_one("the file was put back as it was", Exit::Trouble)),
-            Err(Removal::NotDurable(error)) => Err(error).or_fail(|| {
+            Err(Removal::Stays(error)) => Err(error).map_failure(|| self.left_behind()),
+            Err(Removal::Ended(error)) => Err(error).map_failure(|| self.ended_one("the file was put back as it was", Outcome::RolledBack)),
+            Err(Removal::NotDurable(error)) => Err(error).map_failure(|| {
                 let message = "the file was put back as it was, but the journal's removal is not proven durable";
                 let tip = "after a power failure now, the journal may be there again, and other edits in its way; see 'dmesg'";
-                Failure::trouble(message).tip(tip)
+                Error::untouched(message).tip(tip)
             }),
         }
     }
 
     /// What to say when the journal stays, and says nothing any more.
-    fn ended_one(&self, done: &str, exit: Exit) -> Failure {
+    fn ended_one(&self, done: &str, outcome: Outcome) -> Error {
         let path = shown(&self.place.path);
         let message = format!(
             "{done}, but its journal '{path}', which has served, cannot be removed, and verbs that read refuse while it is there"
@@ -209,17 +202,17 @@ impl Journal {
             "when its folder allows it again, the next verb that writes removes it: '{}'",
             self.place.remedy()
         );
-        Failure::new(exit, message).tip(tip)
+        Error::new(outcome, message).tip(tip)
     }
 
     /// What to say when the journal stays.
-    fn left_behind(&self) -> Failure {
+    fn left_behind(&self) -> Error {
         let message = format!("in doubt: the recovery journal '{}' remains", shown(&self.place.path));
         let tip = format!(
             "the next verb that writes to the file puts it back as it was: '{}'",
             self.place.remedy()
         );
-        Failure::new(Exit::InDoubt, message).tip(tip)
+        Error::in_doubt(message).tip(tip)
     }
 }
 
@@ -228,7 +221,7 @@ impl Journal {
 /// # Errors
 /// A file system that gives files another owner or mode than asked for. Better no journal than one that is refused
 /// when it is needed.
-fn make_believable(file: &File, region: &Region) -> anyhow::Result<()> {
+fn make_believable(file: &File, region: &Region) -> Result<()> {
     if file.metadata()?.mode() & 0o7777 != MODE {
         // Where that fails, the mode is looked at below.
         let _ = file.set_permissions(Permissions::from_mode(MODE));
@@ -238,7 +231,7 @@ fn make_believable(file: &File, region: &Region) -> anyhow::Result<()> {
         Some(why) => {
             let message = format!("no recovery would believe it: {why}");
             let tip = "--journal PATH puts it elsewhere, on a file system that keeps owners and modes";
-            Err(Failure::trouble(message).tip(tip).into())
+            Err(Error::untouched(message).tip(tip))
         }
     }
 }

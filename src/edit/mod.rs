@@ -1,15 +1,17 @@
 //! Edits: what bytes go where, what must stand there before, and how they get in all or not at all.
 
+mod apply;
 mod blocks;
 mod builder;
 mod compare;
 mod diff;
+mod edits;
+mod error;
 mod find;
 mod journal;
 mod number;
 mod parts;
 mod plain;
-mod plan;
 mod script;
 mod spool;
 mod sums;
@@ -19,16 +21,19 @@ mod view;
 mod write;
 mod xxd;
 
+pub use apply::{Durability, not_taken};
 pub(crate) use builder::no_end;
 pub use builder::{Builder, Source};
 pub use diff::diff;
+pub use edits::{Comparison, Edits, Extra, Note};
+pub use error::{Error, ErrorContext, Mismatch, Origin, Outcome, Result, RootCause};
 pub use find::{Find, find};
 pub use journal::{Place, Recovery, distrusted, is_journal_name, recover, settle};
-pub use plan::{Comparison, Durability, Edits, Extra, Mismatch, Note, Origin, not_taken};
+pub use number::Masked;
 pub use script::{read_edit, read_script};
 pub use spool::Spool;
 pub use undo::{Before, or_put_back};
-pub use value::{Masked, Value, pattern, take_stdin};
+pub use value::{Value, pattern, take_stdin};
 pub use write::{ScriptWriter, each_edit, write_undo};
 pub use xxd::read_xxd;
 

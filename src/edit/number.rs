@@ -1,7 +1,18 @@
 //! Numbers as values: `u16le:1,2`, `i8:-1`, `f32be:1.5`, and with a mask `u16le:0x4/0x7`.
 
-use super::value::{KINDS, Masked, refuse};
 use crate::quantity::{self, Refusal};
+
+/// Bytes of which only some bits count: those that are set in a mask of the same length.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Masked {
+    /// The bytes; bits outside the mask are 0.
+    pub bytes: Vec<u8>,
+    /// The mask.
+    pub mask: Vec<u8>,
+}
+
+/// The kinds, for messages.
+pub(super) const KINDS: &str = "hex text cstr zero fill, u8 i8, {u,i}{16,32,64}{le,be}, {f32,f64}{le,be}, crc32{le,be}";
 
 /// A numeric kind: how a number becomes bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,4 +213,11 @@ impl Number {
             Err(_) => refuse(format!("'{text}' is not a floating-point number"), tip),
         }
     }
+}
+
+pub(super) fn refuse<T>(message: impl Into<String>, tip: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal {
+        message: message.into(),
+        tip: tip.into(),
+    })
 }

@@ -1,6 +1,7 @@
 //! The file's bytes under edits, part by part; where the edits are many, a second thread reads ahead.
 
 use super::compare::read_or_zeros;
+use crate::edit::error::{Error, Result};
 use crate::mapping::{Ahead, Piece, Region, Span};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -30,7 +31,7 @@ pub struct Part {
 /// The parts of a region that edits lie in, in order.
 pub struct Parts<'a> {
     region: &'a mut Region,
-    thread: Option<Ahead<anyhow::Error>>,
+    thread: Option<Ahead<Error>>,
     /// Those that the thread was asked for, and between them those that it was not.
     queue: VecDeque<(Part, Reader)>,
     /// How many have been in the queue.
@@ -66,7 +67,7 @@ impl<'a> Parts<'a> {
     ///
     /// # Errors
     /// What keeps the part from being read: the first in the order of the file, whoever reads.
-    pub fn next(&mut self, list: &[Piece], have: &mut Vec<u8>) -> anyhow::Result<Option<Part>> {
+    pub fn next(&mut self, list: &[Piece], have: &mut Vec<u8>) -> Result<Option<Part>> {
         self.fill_queue(list, have);
         let Some((part, reader)) = self.queue.pop_front() else {
             return Ok(None);
@@ -162,7 +163,7 @@ mod tests {
                 match parts.next(list, &mut have) {
                     Ok(Some(part)) => all.push((part, have.clone())),
                     Ok(None) => return (all, None),
-                    Err(error) => return (all, Some(format!("{error:#}"))),
+                    Err(error) => return (all, Some(format!("{error}"))),
                 }
             }
         })

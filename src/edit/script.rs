@@ -1,27 +1,25 @@
 //! Edit scripts, as mmapctl-patch-script(5) describes them: read a line at a time into a [`Builder`].
 
-use super::blocks::{BLOCK, Block, Blocks, check_line};
+use super::blocks::{BLOCK, Block, Blocks, each_line, unreadable};
 use super::builder::{Builder, Source};
 use super::plain::Plain;
-use super::plan::Origin;
 use super::value::Value;
 use super::xxd::is_row;
-use crate::exit::{Failure, Layer};
+use crate::edit::error::{Error, ErrorContext, Origin, Result};
 use crate::quantity;
-use anyhow::Context;
 use std::ffi::OsStr;
-use std::io::{BufRead, ErrorKind, Read};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
 /// The first line of a script; a script may go without it, but not claim another version.
 pub const HEADER: &str = "# mmapctl-patch 1";
 
 /// Reads a whole script. Errors name the line.
-pub fn read_script(source: impl Read + Send + 'static, builder: &mut Builder) -> anyhow::Result<()> {
+pub fn read_script(source: impl Read + Send + 'static, builder: &mut Builder) -> Result<()> {
     read_blocks(Blocks::new(source, BLOCK), builder)
 }
 
-fn read_blocks(mut blocks: Blocks, builder: &mut Builder) -> anyhow::Result<()> {
+fn read_blocks(mut blocks: Blocks, builder: &mut Builder) -> Result<()> {
     // How many lines have been read.
     let mut lines = 0;
     let mut block = Block::default();
@@ -37,18 +35,8 @@ fn read_blocks(mut blocks: Blocks, builder: &mut Builder) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Says of an error that it is about the script; a line that is too long has a tip of its own.
-fn unreadable<T>(read: std::io::Result<T>) -> anyhow::Result<T> {
-    let is_too_long = read.as_ref().err().map(std::io::Error::kind) == Some(ErrorKind::InvalidData);
-    let failure = Failure::trouble("cannot read the script");
-    read.or_fail(|| match is_too_long {
-        true => failure.tip("a script has one edit a line, such as '0x40: 7405 -> 9090'"),
-        false => failure,
-    })
-}
-
 /// Reads the lines of `text` one by one, before which there were `before`; gives how many there are with them.
-fn read_lines(text: &[u8], before: u32, builder: &mut Builder) -> anyhow::Result<u32> {
+fn read_lines(text: &[u8], before: u32, builder: &mut Builder) -> Result<u32> {
     let mut plain = Plain::default();
     each_line(&mut &text[..], before, |number, line| {
         if number == 1
@@ -56,15 +44,15 @@ fn read_lines(text: &[u8], before: u32, builder: &mut Builder) -> anyhow::Result
             && version.trim_ascii() != b"1"
         {
             let version = String::from_utf8_lossy(version).trim().to_string();
-            let failure = Failure::trouble(format!("scripts of version '{version}' are unknown"));
-            return Err(failure.tip(format!("this mmapctl reads '{HEADER}'")).into());
+            let failure = Error::untouched(format!("scripts of version '{version}' are unknown"));
+            return Err(failure.tip(format!("this mmapctl reads '{HEADER}'")));
         }
         if plain.read(line) && builder.add_plain(&plain, number - 1)? {
             return Ok(());
         }
         line_of(line, builder, Origin::Line(number)).or_else(|error| match is_row(line) {
-            true => Err(error).or_fail(|| {
-                Failure::trouble("this looks like a line of an xxd dump").tip("add --format xxd to apply a dump")
+            true => Err(error).map_failure(|| {
+                Error::untouched("this looks like a line of an xxd dump").tip("add --format xxd to apply a dump")
             }),
             false => Err(error),
         })
@@ -72,66 +60,18 @@ fn read_lines(text: &[u8], before: u32, builder: &mut Builder) -> anyhow::Result
 }
 
 /// Reads the text of one `--edit`, the `number`-th.
-pub fn read_edit(text: &OsStr, number: u32, builder: &mut Builder) -> anyhow::Result<()> {
+pub fn read_edit(text: &OsStr, number: u32, builder: &mut Builder) -> Result<()> {
     let origin = Origin::Option(number);
     line_of(text.as_bytes(), builder, origin).with_context(|| origin.to_string())?;
     if words(text.as_bytes())?.is_empty() {
-        let failure = Failure::trouble(format!("{origin} is empty"));
-        return Err(failure.tip("write --edit '0x40: 7405 -> 9090'").into());
+        let failure = Error::untouched(format!("{origin} is empty"));
+        return Err(failure.tip("write --edit '0x40: 7405 -> 9090'"));
     }
     Ok(())
 }
 
-/// Hands each line of `source` to `each`, with its number, `before` and one for the first, without its end (LF or CRLF)
-/// and without the byte order mark that some editors put in front. Gives the number of the last one.
-pub(super) fn each_line(
-    source: &mut impl BufRead,
-    before: u32,
-    mut each: impl FnMut(u32, &[u8]) -> anyhow::Result<()>,
-) -> anyhow::Result<u32> {
-    let mut number = before;
-    // The beginning of a line whose end has not been read yet.
-    let mut partial: Vec<u8> = Vec::new();
-    loop {
-        let buffer = unreadable(source.fill_buf())?;
-        let len = buffer.len();
-        let mut rest = buffer;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            number += 1;
-            let line = if partial.is_empty() {
-                &rest[..end]
-            } else {
-                partial.extend_from_slice(&rest[..end]);
-                &partial
-            };
-            each(number, text_of(line, number)).with_context(|| Origin::Line(number).to_string())?;
-            partial.clear();
-            rest = &rest[end + 1..];
-        }
-        partial.extend_from_slice(rest);
-        unreadable(check_line(partial.len()))?;
-        if len == 0 {
-            break;
-        }
-        source.consume(len);
-    }
-    if !partial.is_empty() {
-        number += 1;
-        each(number, text_of(&partial, number)).with_context(|| Origin::Line(number).to_string())?;
-    }
-    Ok(number)
-}
-
-fn text_of(line: &[u8], number: u32) -> &[u8] {
-    let text = line.strip_suffix(b"\r").unwrap_or(line);
-    match number {
-        1 => text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text),
-        _ => text,
-    }
-}
-
 /// Any line: `PLACE: [OLD...] -> NEW...`, `PLACE: NEW...`, `size N`, `size N -> M`, a comment, or nothing.
-fn line_of(line: &[u8], builder: &mut Builder, origin: Origin) -> anyhow::Result<()> {
+fn line_of(line: &[u8], builder: &mut Builder, origin: Origin) -> Result<()> {
     let words = words(line)?;
     let Some(first) = words.first() else {
         return Ok(());
@@ -143,7 +83,7 @@ fn line_of(line: &[u8], builder: &mut Builder, origin: Origin) -> anyhow::Result
     // The place has no colon of its own; the first value may touch the one behind it.
     let Some(colon) = first.iter().position(|byte| *byte == b':') else {
         let message = format!("'{}' has no ':' behind its offset", String::from_utf8_lossy(first));
-        return Err(Failure::trouble(message).tip(usage).into());
+        return Err(Error::untouched(message).tip(usage));
     };
     let (place, glued) = (&first[..colon], &first[colon + 1..]);
     let source: Source = String::from_utf8_lossy(place).parse()?;
@@ -153,11 +93,9 @@ fn line_of(line: &[u8], builder: &mut Builder, origin: Origin) -> anyhow::Result
     let arrow = words.iter().position(|word| *word == b"->");
     if let Some(glued) = words.iter().find(|word| is_glued(word)) {
         let message = format!("'{}' has no blanks around its '->'", String::from_utf8_lossy(glued));
-        return Err(Failure::trouble(message)
-            .tip("write OFFSET: OLD -> NEW, with a blank on either side of the arrow")
-            .into());
+        return Err(Error::untouched(message).tip("write OFFSET: OLD -> NEW, with a blank on either side of the arrow"));
     }
-    let parse = |words: &[&[u8]]| -> anyhow::Result<Vec<Value>> {
+    let parse = |words: &[&[u8]]| -> Result<Vec<Value>> {
         let values = words.iter().map(|word| Value::parse(OsStr::from_bytes(word)));
         Ok(values.collect::<Result<_, _>>()?)
     };
@@ -166,7 +104,7 @@ fn line_of(line: &[u8], builder: &mut Builder, origin: Origin) -> anyhow::Result
         None => (Vec::new(), parse(&words)?),
     };
     if new.is_empty() {
-        return Err(Failure::trouble("the edit has no new bytes").tip(usage).into());
+        return Err(Error::untouched("the edit has no new bytes").tip(usage));
     }
     let at = builder.place(&source)?;
     builder.add(at, None, (!old.is_empty()).then_some(&old), &new, origin)
@@ -179,21 +117,21 @@ fn is_glued(word: &[u8]) -> bool {
     word != b"->" && arrow.is_some_and(|at| hex(&word[..at]) && hex(&word[at + 2..]))
 }
 
-fn size(words: &[Vec<u8>], builder: &mut Builder, origin: Origin) -> anyhow::Result<()> {
+fn size(words: &[Vec<u8>], builder: &mut Builder, origin: Origin) -> Result<()> {
     let number = |word: &[u8]| quantity::number(&String::from_utf8_lossy(word));
     match words {
         [now] => builder.resize(number(now)?, None, origin),
         [before, arrow, after] if arrow == b"->" => builder.resize(number(before)?, Some(number(after)?), origin),
         _ => {
-            let failure = Failure::trouble("'size' takes one length, or two with '->' between them");
-            Err(failure.tip("write size 0x10000").into())
+            let failure = Error::untouched("'size' takes one length, or two with '->' between them");
+            Err(failure.tip("write size 0x10000"))
         }
     }
 }
 
 /// Splits a line at white space, up to a comment. Double quotes keep white space and `#`; they vanish, and what is
 /// between them keeps its backslashes, for the value to read.
-fn words(line: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
+fn words(line: &[u8]) -> Result<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut word: Option<Vec<u8>> = None;
     let mut bytes = line.iter().copied();
@@ -212,8 +150,8 @@ fn words(line: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
                         }
                         Some(byte) => word.push(byte),
                         None => {
-                            let failure = Failure::trouble("a '\"' is not closed");
-                            return Err(failure.tip("write \\\" for a quotation mark within the text").into());
+                            let failure = Error::untouched("a '\"' is not closed");
+                            return Err(failure.tip("write \\\" for a quotation mark within the text"));
                         }
                     }
                 }
@@ -227,7 +165,7 @@ fn words(line: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::{Edits, Note};
+    use super::super::edits::{Edits, Note};
     use super::super::spool::Spool;
     use super::*;
     use crate::mapping::{Backing, Piece, Prot, Region};
@@ -262,18 +200,18 @@ mod tests {
     type All = (Vec<Piece>, Vec<Note>, Vec<u8>, Vec<u8>, u64);
 
     /// What a script comes to: its edits, or the message.
-    fn all(read: anyhow::Result<()>, builder: Builder) -> Result<All, String> {
+    fn all(read: Result<()>, builder: Builder) -> Result<All, String> {
         let bytes = |mut spool: Spool| {
             let mut bytes = vec![0; spool.len() as usize];
             spool.read_at(0, &mut bytes).map(|()| bytes)
         };
-        let edits = |edits: Edits| -> anyhow::Result<All> {
+        let edits = |edits: Edits| -> Result<All> {
             let (new, expected) = (bytes(edits.new)?, bytes(edits.expected)?);
             Ok((edits.list, edits.notes, new, expected, edits.len_after))
         };
         read.and_then(|()| builder.finish())
             .and_then(edits)
-            .map_err(|error| format!("{error:#}"))
+            .map_err(|error| format!("{error}"))
     }
 
     /// Reads `text` in blocks of `size` bytes and more, from the fifth on with a second thread.
@@ -382,7 +320,7 @@ mod tests {
         for count in [0, 1, 5, 500] {
             let mut builder = builder(false, false);
             let error = read_blocks(Blocks::new(Broken(count), 10), &mut builder).unwrap_err();
-            assert!(format!("{error:#}").starts_with("cannot read the script: "), "{count}");
+            assert!(format!("{error}").starts_with("cannot read the script: "), "{count}");
         }
     }
 
@@ -403,6 +341,6 @@ mod tests {
         let source = Endless(Cursor::new(text.into_bytes()));
         let mut builder = builder(false, false);
         let error = read_blocks(Blocks::new(source, 64), &mut builder).unwrap_err();
-        assert!(format!("{error:#}").starts_with("line 100: "));
+        assert!(format!("{error}").starts_with("line 100: "));
     }
 }

@@ -1,7 +1,7 @@
 //! Bytes on their way into a file, or kept to put back: in memory while few, in an unlinked file beyond that.
 
+use crate::edit::error::{Error, ErrorContext, Result};
 use crate::mapping::memfd_with;
-use anyhow::Context;
 use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -44,7 +44,7 @@ impl Spool {
     ///
     /// # Errors
     /// A full or broken temporary directory, once the bytes do not stay in memory.
-    pub fn push(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         if !self.tail.is_empty() && self.tail.len() + bytes.len() > IN_MEMORY {
             self.file_tail()?;
         }
@@ -52,7 +52,7 @@ impl Spool {
         Ok(())
     }
 
-    fn file_tail(&mut self) -> anyhow::Result<()> {
+    fn file_tail(&mut self) -> Result<()> {
         let file = match self.file.take() {
             Some(file) if self.filed <= IN_MEMFD && self.len() > IN_MEMFD => moved_to_disk(file)?,
             Some(file) => file,
@@ -67,7 +67,7 @@ impl Spool {
     }
 
     /// Appends `count` bytes that are all `byte`.
-    pub fn push_fill(&mut self, byte: u8, count: u64) -> anyhow::Result<()> {
+    pub fn push_fill(&mut self, byte: u8, count: u64) -> Result<()> {
         let block = vec![byte; count.min(IN_MEMORY as u64) as usize];
         let mut left = count;
         while left > 0 {
@@ -79,7 +79,7 @@ impl Spool {
     }
 
     /// Appends what `source` has, but no more than `most` bytes: one more is enough to know that it is too much.
-    pub fn push_from(&mut self, source: &mut impl Read, most: u64) -> anyhow::Result<()> {
+    pub fn push_from(&mut self, source: &mut impl Read, most: u64) -> Result<()> {
         // A page is enough for most values, and memory that is not touched costs no page fault.
         let mut buf = vec![0; 4 << 10];
         let mut left = most;
@@ -102,7 +102,7 @@ impl Spool {
     }
 
     /// Copies the bytes from `from` on into `buf`, all of which must be there.
-    pub fn read_at(&mut self, from: u64, buf: &mut [u8]) -> anyhow::Result<()> {
+    pub fn read_at(&mut self, from: u64, buf: &mut [u8]) -> Result<()> {
         let mut from = from;
         let mut rest = buf;
         while !rest.is_empty() {
@@ -113,7 +113,7 @@ impl Spool {
                 self.tail.get(at..).unwrap_or_default()
             };
             if source.is_empty() {
-                anyhow::bail!("the payload is shorter than its edits");
+                return Err(too_short());
             }
             let count = source.len().min(rest.len());
             rest[..count].copy_from_slice(&source[..count]);
@@ -124,7 +124,7 @@ impl Spool {
     }
 
     /// What the file part has from `from` on, a block of it.
-    fn filed_at(&mut self, from: u64, wanted: usize) -> anyhow::Result<&[u8]> {
+    fn filed_at(&mut self, from: u64, wanted: usize) -> Result<&[u8]> {
         let (start, block) = &mut self.block;
         let held = *start..*start + block.len() as u64;
         if !held.contains(&from) {
@@ -133,7 +133,7 @@ impl Spool {
             let len = if goes_on { BLOCK } else { wanted.min(BLOCK) };
             block.resize(len.min((self.filed - from) as usize), 0);
             *start = from;
-            let file = self.file.as_ref().context("the payload has no file")?;
+            let file = self.file.as_ref().ok_or_else(too_short)?;
             if let Err(error) = file.read_exact_at(block, from) {
                 block.clear();
                 return Err(error).context("cannot read a temporary file");
@@ -143,11 +143,10 @@ impl Spool {
     }
 
     /// Writes over bytes that are there already.
-    pub fn overwrite(&mut self, from: u64, bytes: &[u8]) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            from + bytes.len() as u64 <= self.len(),
-            "the payload is shorter than its edits"
-        );
+    pub fn overwrite(&mut self, from: u64, bytes: &[u8]) -> Result<()> {
+        if from + bytes.len() as u64 > self.len() {
+            return Err(too_short());
+        }
         let filed = (self.filed.saturating_sub(from) as usize).min(bytes.len());
         if let Some(file) = self.file.as_ref().filter(|_| filed > 0) {
             file.write_all_at(&bytes[..filed], from)
@@ -168,7 +167,7 @@ impl Spool {
     }
 
     /// Writes out what a file that is there already has not yet, so that [`Spool::fd`] cannot fail later for want of room.
-    pub fn settle(&mut self) -> anyhow::Result<()> {
+    pub fn settle(&mut self) -> Result<()> {
         if self.file.is_some() && !self.tail.is_empty() {
             self.file_tail()?;
         }
@@ -176,16 +175,20 @@ impl Spool {
     }
 
     /// A descriptor that gives the bytes at their offsets: what the core stores from.
-    pub fn fd(&mut self) -> anyhow::Result<BorrowedFd<'_>> {
+    pub fn fd(&mut self) -> Result<BorrowedFd<'_>> {
         if self.file.is_none() || !self.tail.is_empty() {
             self.file_tail()?;
         }
-        Ok(self.file.as_ref().context("the payload has no file")?.as_fd())
+        Ok(self.file.as_ref().ok_or_else(too_short)?.as_fd())
     }
 }
 
 /// The contents of a memfd in an unlinked file. A machine without a writable temporary directory keeps the memfd.
-fn moved_to_disk(memfd: File) -> anyhow::Result<File> {
+fn too_short() -> Error {
+    Error::untouched("the payload is shorter than its edits")
+}
+
+fn moved_to_disk(memfd: File) -> Result<File> {
     let Ok(mut file) = tempfile::tempfile() else {
         return Ok(memfd);
     };

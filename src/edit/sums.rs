@@ -1,19 +1,10 @@
 //! Checksums as values: computed over what the file will hold once every other edit is in.
 
 use super::compare::{count_differing, read_or_zeros};
-use super::plan::{Edits, Extra};
+use super::edits::{Edits, Extra, SumOf};
 use super::spool::Spool;
-use crate::exit::Failure;
+use crate::edit::error::{Error, Result};
 use crate::mapping::{Piece, Region, Span, Step};
-
-/// A checksum whose range is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SumOf {
-    /// The bytes it sums.
-    pub range: Span,
-    /// Highest byte first.
-    pub big: bool,
-}
 
 /// How much is summed at a time, in bytes.
 const CHUNK: u64 = 256 << 10;
@@ -29,7 +20,7 @@ pub fn compute(
     mut differing: impl FnMut(usize, u64),
     old: &mut Spool,
     step: &mut Step<'_>,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let sums: Vec<(usize, SumOf)> = (edits.notes.iter().enumerate())
         .filter_map(|(index, note)| match edits.extras[note.extra()?] {
             Extra::Sum(sum) => Some((index, sum)),
@@ -52,7 +43,7 @@ pub fn compute(
 
 /// `sums`, which ascend, in an order in which each comes behind those that it sums. A depth-first search that looks at
 /// each of them once for each sum over it: never more work than summing their bytes will be.
-fn in_order(sums: &[(usize, SumOf)], list: &[Piece]) -> anyhow::Result<Vec<(usize, SumOf)>> {
+fn in_order(sums: &[(usize, SumOf)], list: &[Piece]) -> Result<Vec<(usize, SumOf)>> {
     #[derive(Clone, Copy)]
     enum Seen {
         Not,
@@ -90,9 +81,7 @@ fn in_order(sums: &[(usize, SumOf)], list: &[Piece]) -> anyhow::Result<Vec<(usiz
                 Seen::Waiting => {
                     let at = place(other).start();
                     let message = format!("the checksum at {at:#x} sums another one that sums it");
-                    return Err(Failure::trouble(message)
-                        .tip("leave one of the two out of the other's range")
-                        .into());
+                    return Err(Error::untouched(message).tip("leave one of the two out of the other's range"));
                 }
             }
         }
@@ -100,7 +89,7 @@ fn in_order(sums: &[(usize, SumOf)], list: &[Piece]) -> anyhow::Result<Vec<(usiz
     Ok(order)
 }
 
-fn crc_of(edits: &mut Edits, region: &mut Region, range: Span, step: &mut Step<'_>) -> anyhow::Result<u32> {
+fn crc_of(edits: &mut Edits, region: &mut Region, range: Span, step: &mut Step<'_>) -> Result<u32> {
     let mut crc = crc32fast::Hasher::new();
     let mut bytes = Vec::new();
     for part in range.windows(CHUNK) {

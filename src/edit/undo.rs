@@ -1,7 +1,7 @@
 //! All or nothing: after a store that failed half-way, the old bytes and the old length come back.
 
 use super::spool::Spool;
-use crate::exit::{Exit, Failure, Layer};
+use crate::edit::error::{Error, Outcome, Result};
 use crate::mapping::{self, Cause, Piece, Region, Span};
 
 /// What a file was before a store began.
@@ -20,14 +20,14 @@ pub struct Before<'a> {
 #[derive(Debug)]
 pub struct Stopped {
     /// Why.
-    pub error: anyhow::Error,
+    pub error: Error,
     /// How many bytes of the pieces were stored, counted from the first on.
     pub stored: u64,
 }
 
 impl Stopped {
     /// Before anything was stored.
-    pub fn early(error: anyhow::Error) -> Stopped {
+    pub fn early(error: Error) -> Stopped {
         Stopped { error, stored: 0 }
     }
 }
@@ -47,7 +47,7 @@ impl From<mapping::Error> for Stopped {
 /// # Errors
 /// The failure, with what became of the file said in front: nothing was written, or it was put back as it was
 /// (exit code 2), or, when that failed too or the old bytes were not kept, that it is in doubt (exit code 4).
-pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), Stopped>) -> anyhow::Result<()> {
+pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), Stopped>) -> Result<()> {
     let Err(Stopped { error, stored }) = result else {
         return Ok(());
     };
@@ -66,18 +66,20 @@ pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), S
     };
     let undone = match before.old {
         Some(old) => put_back(region, changed, old, before.len, before.flush),
-        None => Err(Failure::trouble("the old bytes were too many to keep").into()),
+        None => Err(Error::untouched("the old bytes were too many to keep")),
     };
     match undone {
-        Ok(()) => Err(error.context("the file was put back as it was")),
+        Ok(()) => Err(error
+            .context("the file was put back as it was")
+            .ending_in(Outcome::RolledBack)),
         Err(trouble) => {
             let (whole, edge) = changed;
             let count = whole.len() + usize::from(edge.is_some());
             let ranges = whole.iter().chain(&edge).map(|piece| piece.span().to_string()).take(4);
             let ranges = ranges.collect::<Vec<_>>().join(", ");
             let more = if count > 4 { ", …" } else { "" };
-            let message = format!("in doubt: {ranges}{more} changed and could not be put back ({trouble:#})");
-            Err(error).or_fail(|| Failure::new(Exit::InDoubt, message).tip(tip))
+            let message = format!("in doubt: {ranges}{more} changed and could not be put back ({trouble})");
+            Err(error.within(Error::in_doubt(message).tip(tip)))
         }
     }
 }
@@ -86,7 +88,7 @@ pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), S
 /// is perhaps no memory left.
 type Prefix<'a> = (&'a [Piece], Option<Piece>);
 
-fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut Spool, len: u64, flush: bool) -> anyhow::Result<()> {
+fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut Spool, len: u64, flush: bool) -> Result<()> {
     if region.length() < len {
         region.resize(len, true)?;
     }

@@ -1,10 +1,9 @@
 //! Values: what a user writes for bytes, as `dead`, `text:V1\n`, `u32le:1,2`, `fill:5a:4K` or `@FILE`.
 
-use super::number::Number;
+use super::number::{KINDS, Masked, Number, refuse};
 use super::spool::Spool;
-use crate::exit::{Failure, Layer};
+use crate::edit::error::{Error, ErrorContext, Result};
 use crate::quantity::{Offset, Qty, Range, Refusal};
-use anyhow::Context;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
@@ -29,15 +28,6 @@ pub enum Value {
     Stdin,
 }
 
-/// Bytes of which only some bits count: those that are set in a mask of the same length.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Masked {
-    /// The bytes; bits outside the mask are 0.
-    pub bytes: Vec<u8>,
-    /// The mask.
-    pub mask: Vec<u8>,
-}
-
 /// A checksum that takes four bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sum {
@@ -49,9 +39,6 @@ pub struct Sum {
 
 /// The length of a [`Sum`] in bytes.
 pub const SUM_LEN: u64 = 4;
-
-/// The kinds, for messages.
-pub(super) const KINDS: &str = "hex text cstr zero fill, u8 i8, {u,i}{16,32,64}{le,be}, {f32,f64}{le,be}, crc32{le,be}";
 
 impl Value {
     /// Reads `HEX | KIND:ARG | @PATH | @-`. The argument need not be UTF-8: `text:` takes any bytes, `@` any path.
@@ -117,24 +104,24 @@ impl Value {
     }
 
     /// Appends its bytes to `spool` (for a sum, which is not known yet, zeros), but of what comes from outside no more than `most`.
-    pub fn spool(&self, spool: &mut Spool, most: u64, page: u64) -> anyhow::Result<()> {
+    pub fn spool(&self, spool: &mut Spool, most: u64, page: u64) -> Result<()> {
         match self {
             Value::Bytes(bytes) | Value::Masked(Masked { bytes, .. }) => spool.push(bytes),
             Value::Sum(_) => spool.push_fill(0, SUM_LEN),
             Value::Fill(byte, count) => spool.push_fill(*byte, count.bytes(page)?),
             Value::File(path) => {
                 let mut read = || {
-                    let mut file = File::open(path).or_fail(|| {
+                    let mut file = File::open(path).map_failure(|| {
                         let tip = "@PATH stands for the bytes of a file; text:@… for the characters themselves";
-                        Failure::trouble("cannot open it").tip(tip)
+                        Error::untouched("cannot open it").tip(tip)
                     })?;
                     if file.metadata()?.is_dir() {
-                        let failure = Failure::trouble("it is a directory, not bytes");
-                        return Err(failure.tip("@PATH stands for the bytes of a file").into());
+                        let failure = Error::untouched("it is a directory, not bytes");
+                        return Err(failure.tip("@PATH stands for the bytes of a file"));
                     }
                     spool.push_from(&mut file, most)
                 };
-                read().in_file(path)
+                read().with_path(path)
             }
             Value::Stdin => spool_stdin(spool, most),
         }
@@ -145,18 +132,16 @@ impl Value {
 ///
 /// # Errors
 /// Where someone has it already. Locking it again would wait for ever, and what is left of it is the wrong bytes.
-pub fn take_stdin() -> anyhow::Result<()> {
+pub fn take_stdin() -> Result<()> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::Relaxed) {
-        let failure = Failure::trouble("stdin is asked for twice");
-        return Err(failure
-            .tip("put one of the two into a file: @PATH, --script PATH")
-            .into());
+        let failure = Error::untouched("stdin is asked for twice");
+        return Err(failure.tip("put one of the two into a file: @PATH, --script PATH"));
     }
     Ok(())
 }
 
-fn spool_stdin(spool: &mut Spool, most: u64) -> anyhow::Result<()> {
+fn spool_stdin(spool: &mut Spool, most: u64) -> Result<()> {
     take_stdin()?;
     let mut stdin = std::io::stdin().lock();
     if stdin.is_terminal() {
@@ -164,13 +149,6 @@ fn spool_stdin(spool: &mut Spool, most: u64) -> anyhow::Result<()> {
         let _ = std::io::stderr().write_all(b"reading bytes from the terminal; end them with Ctrl-D\n");
     }
     spool.push_from(&mut stdin, most).context("cannot read stdin")
-}
-
-pub(super) fn refuse<T>(message: impl Into<String>, tip: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal {
-        message: message.into(),
-        tip: tip.into(),
-    })
 }
 
 /// Hex without `hex:` in front, where a wrong guess would be a wrong byte.

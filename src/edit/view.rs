@@ -1,7 +1,7 @@
 //! Edits in a nonlinear view, where a byte of the file may stand at several offsets.
 
-use super::plan::{Edits, Extra};
-use crate::exit::Failure;
+use super::edits::{Edits, Extra};
+use crate::edit::error::{Error, Result};
 use crate::mapping::{Layout, Part, Region, Span};
 
 /// Refuses edits of one byte of the file at two offsets of the view, and checksums of what is edited at another: which
@@ -9,16 +9,14 @@ use crate::mapping::{Layout, Part, Region, Span};
 ///
 /// # Errors
 /// Code 2, with both offsets.
-pub fn refuse_doubles(edits: &Edits, region: &Region) -> anyhow::Result<()> {
+pub fn refuse_doubles(edits: &Edits, region: &Region) -> Result<()> {
     let Some(layout) = region.layout() else {
         return Ok(());
     };
     let refuse = |first: u64, second: u64, what: &str| {
         let message = format!("{first:#x} and {second:#x} of the view are the same byte of the file, {what}");
-        let failure = Failure::trouble(message);
-        Err(failure
-            .tip("give each byte once; 'map FILE -c \"remap --order …\" -c map' shows the view")
-            .into())
+        let failure = Error::untouched(message);
+        Err(failure.tip("give each byte once; 'map FILE -c \"remap --order …\" -c map' shows the view"))
     };
     let mut parts: Vec<Part> = edits.list.iter().flat_map(|edit| layout.parts(edit.span())).collect();
     parts.sort_by_key(|part| part.file.start());

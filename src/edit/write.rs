@@ -1,7 +1,8 @@
 //! Edit scripts written: what `--dry-run`, `--undo` and `--diff` print.
 
-use super::plan::{Comparison, Edits};
+use super::edits::{Comparison, Edits};
 use super::script::HEADER;
+use crate::edit::error::Result;
 
 /// The most bytes on either side of a line.
 const LINE: u64 = 32;
@@ -10,12 +11,12 @@ const LINE: u64 = 32;
 const TEXT: usize = 64 << 10;
 
 /// Writes a script, line by line, to a sink that takes text in large pieces.
-pub struct ScriptWriter<S: FnMut(&[u8]) -> anyhow::Result<()>> {
+pub struct ScriptWriter<S: FnMut(&[u8]) -> Result<()>> {
     text: Vec<u8>,
     sink: S,
 }
 
-impl<S: FnMut(&[u8]) -> anyhow::Result<()>> ScriptWriter<S> {
+impl<S: FnMut(&[u8]) -> Result<()>> ScriptWriter<S> {
     /// Begins a script for a file of `len` bytes that has `len_after` when it is applied.
     pub fn new(len: u64, len_after: u64, sink: S) -> ScriptWriter<S> {
         let mut text = format!("{HEADER}\nsize {len:#x}").into_bytes();
@@ -37,14 +38,14 @@ impl<S: FnMut(&[u8]) -> anyhow::Result<()>> ScriptWriter<S> {
     }
 
     /// One unconditional line: `new` at `at`.
-    pub fn store(&mut self, at: u64, new: &[u8]) -> anyhow::Result<()> {
+    pub fn store(&mut self, at: u64, new: &[u8]) -> Result<()> {
         push_number(&mut self.text, at);
         self.text.extend_from_slice(b": -> ");
         self.end_line(new)
     }
 
     /// One line: `old` becomes `new` at `at`; both have the same length.
-    pub fn edit(&mut self, at: u64, old: &[u8], new: &[u8]) -> anyhow::Result<()> {
+    pub fn edit(&mut self, at: u64, old: &[u8], new: &[u8]) -> Result<()> {
         push_number(&mut self.text, at);
         self.text.extend_from_slice(b": ");
         push_hex(&mut self.text, old);
@@ -52,7 +53,7 @@ impl<S: FnMut(&[u8]) -> anyhow::Result<()>> ScriptWriter<S> {
         self.end_line(new)
     }
 
-    fn end_line(&mut self, new: &[u8]) -> anyhow::Result<()> {
+    fn end_line(&mut self, new: &[u8]) -> Result<()> {
         push_hex(&mut self.text, new);
         self.text.push(b'\n');
         if self.text.len() >= TEXT {
@@ -63,7 +64,7 @@ impl<S: FnMut(&[u8]) -> anyhow::Result<()>> ScriptWriter<S> {
     }
 
     /// Writes out what is left.
-    pub fn finish(mut self) -> anyhow::Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         (self.sink)(&self.text)
     }
 }
@@ -74,8 +75,8 @@ pub fn each_edit(
     edits: &mut Edits,
     comparison: &mut Comparison,
     end: u64,
-    mut each: impl FnMut(u64, &[u8], &[u8]) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+    mut each: impl FnMut(u64, &[u8], &[u8]) -> Result<()>,
+) -> Result<()> {
     let (mut old, mut new) = ([0; LINE as usize], [0; LINE as usize]);
     for piece in edits.list[..comparison.changing]
         .iter()
@@ -99,8 +100,8 @@ pub fn write_undo(
     edits: &mut Edits,
     comparison: &mut Comparison,
     len: u64,
-    sink: impl FnMut(&[u8]) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+    sink: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let mut script = ScriptWriter::new(edits.len_after, len, sink);
     // What was added is cut off again, whatever it holds; what was cut off comes back into a file of zeros.
     each_edit(edits, comparison, len, |at, old, new| script.edit(at, new, old))?;

@@ -6,10 +6,9 @@
 
 mod rows;
 
+use super::blocks::each_line;
 use super::builder::Builder;
-use super::plan::Origin;
-use super::script::each_line;
-use crate::exit::Failure;
+use crate::edit::error::{Error, Origin, Result};
 use rows::Rows;
 use std::io::BufRead;
 
@@ -18,7 +17,7 @@ use std::io::BufRead;
 /// # Errors
 /// A line that is none of a dump's; dumps of bits (`xxd -b`), of turned groups (`xxd -e`) and of decimal offsets
 /// (`xxd -d`).
-pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> anyhow::Result<()> {
+pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> Result<()> {
     let mut bytes = Vec::new();
     let mut order = Order::default();
     let mut rows = Rows::default();
@@ -30,19 +29,19 @@ pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> anyhow::Res
             let shown = String::from_utf8_lossy(&line[..line.len().min(40)])
                 .escape_debug()
                 .to_string();
-            let failure = Failure::trouble(format!("'{shown}' is not a line of an xxd dump"));
+            let failure = Error::untouched(format!("'{shown}' is not a line of an xxd dump"));
             let tip = "a line is OFFSET: HEX, as xxd and cat -f xxd print it; two spaces end the hex";
-            return Err(failure.tip(tip).into());
+            return Err(failure.tip(tip));
         };
         if row.is_bits() {
-            let failure = Failure::trouble("these are digits of bits, as 'xxd -b' prints them, and not hex");
-            return Err(failure.tip("dump it again without -b").into());
+            let failure = Error::untouched("these are digits of bits, as 'xxd -b' prints them, and not hex");
+            return Err(failure.tip("dump it again without -b"));
         }
         if let Some(word) = row.more_hex(bytes.len()) {
             let word = String::from_utf8_lossy(word);
             let message = format!("'{word}' stands behind two spaces, which end the hex; 'xxd -e' prints such rows");
             let tip = "dump it again without -e, or put one space between groups; if the bytes end there, take the characters away";
-            return Err(Failure::trouble(message).tip(tip).into());
+            return Err(Error::untouched(message).tip(tip));
         }
         order.see(&row, &bytes);
         rows.see(&row, bytes.len() as u64, number);
@@ -52,9 +51,9 @@ pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> anyhow::Res
     rows.check_radix()?;
     read?;
     if order.is_turned() {
-        let failure = Failure::trouble("the bytes of each group are turned round, as 'xxd -e' prints them");
+        let failure = Error::untouched("the bytes of each group are turned round, as 'xxd -e' prints them");
         let tip = "dump it again without -e; if the bytes are right as they stand, take the characters away";
-        return Err(failure.tip(tip).into());
+        return Err(failure.tip(tip));
     }
     rows.check_gaps()
 }

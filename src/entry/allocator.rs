@@ -2,7 +2,7 @@
 //! Rust's own answer is SIGABRT, which would leave a file half-written.
 #![allow(unsafe_code)]
 
-use mmapctl::exit::{Exit, out_of_memory};
+use mmapctl::error::{Exit, out_of_memory};
 use mmapctl::memory::{Shortage, shortage};
 use nix::libc;
 use nix::unistd::gettid;
@@ -74,7 +74,7 @@ fn instead(layout: Layout) -> *mut u8 {
             // A closed stderr leaves the exit code.
             let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
             // SAFETY: it ends the process, at once: any lock may be held here.
-            unsafe { libc::_exit(Exit::Trouble as libc::c_int) }
+            unsafe { libc::_exit(Exit::Failed as libc::c_int) }
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::Plan;
 use crate::dump::{Dump, Part};
-use crate::mapping::{self, Region, Span};
+use crate::edit::{Error, Result};
+use crate::mapping::{Region, Span};
 use crate::output;
 use crate::progress::Progress;
 
@@ -72,7 +73,7 @@ impl<'a> Dumping<'a> {
     }
 
     /// Writes all of it.
-    pub(super) fn run(mut self, region: &mut Region) -> anyhow::Result<()> {
+    pub(super) fn run(mut self, region: &mut Region) -> Result<()> {
         let span = self.plan.span;
         let mut at = span.start();
         while at < span.end() {
@@ -102,7 +103,7 @@ impl<'a> Dumping<'a> {
         output::out(&self.text)
     }
 
-    fn data(&mut self, region: &mut Region, data: Span) -> anyhow::Result<()> {
+    fn data(&mut self, region: &mut Region, data: Span) -> Result<()> {
         if data.len() < APART || self.plan.access.is_some() {
             return self.in_turn(region, data);
         }
@@ -113,13 +114,13 @@ impl<'a> Dumping<'a> {
         let mut done = rows.start();
         match self.apart(region, rows, row, &mut done) {
             // What stands before the first bad byte is to be shown, to the byte, and so is read once more by itself.
-            Err(error) if error.is::<mapping::Error>() => self.in_turn(region, rows.from(done))?,
+            Err(error) if error.core().is_some() => self.in_turn(region, rows.from(done))?,
             result => result?,
         }
         self.in_turn(region, tail)
     }
 
-    fn in_turn(&mut self, region: &mut Region, span: Span) -> anyhow::Result<()> {
+    fn in_turn(&mut self, region: &mut Region, span: Span) -> Result<()> {
         self.plan.chunks(region, span, |chunk, bytes| {
             self.dump.bytes(bytes, &mut self.text);
             if self.text.len() >= TEXT {
@@ -133,7 +134,7 @@ impl<'a> Dumping<'a> {
     }
 
     /// `done` is where what is shown ends.
-    fn apart(&mut self, region: &mut Region, rows: Span, row: u64, done: &mut u64) -> anyhow::Result<()> {
+    fn apart(&mut self, region: &mut Region, rows: Span, row: u64, done: &mut u64) -> Result<()> {
         let layout = &*self.layout;
         let lay_out = |at, bytes: &[u8], part: &mut Part| layout.part(at, bytes, part);
         region.convert(rows, row, &lay_out, |end, part| {
@@ -146,7 +147,7 @@ impl<'a> Dumping<'a> {
                 self.text.clear();
                 output::out(shown)?;
             }
-            anyhow::Ok(self.progress.step(end - self.plan.span.start())?)
+            Ok::<_, Error>(self.progress.step(end - self.plan.span.start())?)
         })
     }
 }

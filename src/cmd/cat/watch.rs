@@ -4,8 +4,8 @@ use super::dumping::{Gap, gaps};
 use super::{Job, Plan, fitted};
 use crate::cmd::options::{size, unless_cut_short};
 use crate::dump::{self, Style};
-use crate::exit::{Exit, Failure};
-use crate::mapping::{Cause, Error, Region, Span};
+use crate::edit::{Error, Outcome, Result};
+use crate::mapping::{Cause, Region, Span};
 use crate::output;
 use crate::quantity::human;
 use crate::report::{self, Report};
@@ -18,14 +18,12 @@ use std::time::Duration;
 const MOST: u64 = 1 << 20;
 
 /// Shows the range again and again until a signal comes: in place on a terminal, one dump behind the other elsewhere.
-pub(super) fn watch(region: &mut Region, plan: &Plan<'_>, interval: Duration, job: Job<'_>) -> anyhow::Result<()> {
+pub(super) fn watch(region: &mut Region, plan: &Plan<'_>, interval: Duration, job: Job<'_>) -> Result<()> {
     let (format, style) = match plan.dump {
         Some((format, style)) if format.has_rows() => (format, style),
         _ => {
-            let failure = Failure::trouble("--watch marks what changes, and this format has no rows to mark");
-            return Err(failure
-                .tip("leave out --format, or give another, such as hex or u32le")
-                .into());
+            let failure = Error::untouched("--watch marks what changes, and this format has no rows to mark");
+            return Err(failure.tip("leave out --format, or give another, such as hex or u32le"));
         }
     };
     if plan.span.len() > MOST {
@@ -36,7 +34,7 @@ pub(super) fn watch(region: &mut Region, plan: &Plan<'_>, interval: Duration, jo
             human(MOST)
         );
         let tip = "say which part: --offset OFFSET --length 256";
-        return Err(Failure::trouble(message).tip(tip).into());
+        return Err(Error::untouched(message).tip(tip));
     }
     // Marks take two columns where they are not colour.
     let margin = if style.color { 0 } else { 2 };
@@ -44,7 +42,7 @@ pub(super) fn watch(region: &mut Region, plan: &Plan<'_>, interval: Duration, jo
     let mut before = None;
     loop {
         region.refresh()?;
-        unless_cut_short(region, job, Exit::Trouble)?;
+        unless_cut_short(region, job, Outcome::Untouched)?;
         let look = Look::at(region, plan)?;
         let changed = look.changed(before.as_ref());
         if job.globals.json {
@@ -71,7 +69,7 @@ struct Look {
 
 impl Look {
     /// What is there of the plan's range; a file may be shorter than it was, and longer again the next time.
-    fn at(region: &mut Region, plan: &Plan<'_>) -> anyhow::Result<Look> {
+    fn at(region: &mut Region, plan: &Plan<'_>) -> Result<Look> {
         let is_file = region.backing().facts().is_file();
         let there = if is_file {
             plan.span.intersect(Span::first(region.length()))
@@ -155,8 +153,8 @@ impl Look {
     }
 }
 
-fn is_cut_short(error: &anyhow::Error) -> bool {
-    let causes = error.downcast_ref::<Error>().map(|error| &error.cause);
+fn is_cut_short(error: &Error) -> bool {
+    let causes = error.core().map(|error| &error.cause);
     matches!(
         causes,
         Some(Cause::Shrunk { .. } | Cause::PastEnd { .. } | Cause::Vanished)

@@ -1,9 +1,9 @@
 //! A command that runs while the mapping stands: what it is told of it, and how it ends.
 
-use crate::exit::Exit;
+use crate::edit::{ErrorContext, Result};
+use crate::error::Exit;
 use crate::mapping::{Kind, Region};
 use crate::signals::{self, Signals};
-use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
@@ -66,14 +66,14 @@ impl Beside {
     ///
     /// # Errors
     /// What keeps it from being run.
-    pub(crate) fn start(&self, argv: &[OsString]) -> anyhow::Result<std::io::Result<Child>> {
+    pub(crate) fn start(&self, argv: &[OsString]) -> Result<std::io::Result<Child>> {
         let mut command = self.command(&argv[0]);
         command.args(&argv[1..]);
         Ok(signals::for_child(|| command.spawn())?.map(Child))
     }
 
     /// Starts a line of shell; with `no_input`, its stdin is empty.
-    pub(crate) fn shell(&self, line: &OsStr, no_input: bool) -> anyhow::Result<Child> {
+    pub(crate) fn shell(&self, line: &OsStr, no_input: bool) -> Result<Child> {
         let mut command = self.command(OsStr::new("/bin/sh"));
         command.arg("-c").arg(line);
         if no_input {
@@ -95,12 +95,12 @@ pub(crate) struct Child(std::process::Child);
 
 impl Child {
     /// Waits for its end.
-    pub(crate) fn wait(mut self) -> anyhow::Result<u8> {
+    pub(crate) fn wait(mut self) -> Result<u8> {
         Ok(code(self.0.wait().context("cannot wait for the command")?))
     }
 
     /// Waits for its end, and passes signals on to it meanwhile.
-    pub(crate) fn wait_with(mut self, signals: &Signals) -> anyhow::Result<u8> {
+    pub(crate) fn wait_with(mut self, signals: &Signals) -> Result<u8> {
         loop {
             if let Some(status) = self.0.try_wait().context("cannot wait for the command")? {
                 return Ok(code(status));
@@ -119,5 +119,5 @@ impl Child {
 
 fn code(status: std::process::ExitStatus) -> u8 {
     let killed = status.signal().map(|signal| 128 + signal);
-    killed.or(status.code()).unwrap_or(Exit::Trouble as i32) as u8
+    killed.or(status.code()).unwrap_or(Exit::Failed as i32) as u8
 }

@@ -2,7 +2,8 @@
 
 use super::glob::Glob;
 use crate::edit::take_stdin;
-use crate::exit::{self, Exit, Failure, Layer};
+use crate::edit::{Error, ErrorContext, Result};
+use crate::error::{Exit, report_error};
 use crate::mapping::{self, Cause, Identity};
 use crate::output::Globals;
 use crate::quantity::{Qty, Refusal};
@@ -78,7 +79,7 @@ pub(super) struct Found<'a> {
 }
 
 /// What hears of each file. An error ends it all; what concerns one file is told by whoever hears.
-pub(super) type Visit<'a> = dyn FnMut(&mut Walk<'_>, &Found<'_>) -> anyhow::Result<()> + 'a;
+pub(super) type Visit<'a> = dyn FnMut(&mut Walk<'_>, &Found<'_>) -> Result<()> + 'a;
 
 /// Without random keys, for which std ends the process where the kernel has none to give.
 type Hasher = BuildHasherDefault<DefaultHasher>;
@@ -124,11 +125,11 @@ impl Files {
     }
 
     /// Refuses what makes no sense before anything is looked at.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if self.include.iter().any(Glob::takes_folders_only) {
             let failure =
-                Failure::trouble("--include is about files, and a pattern with a slash at its end takes folders");
-            return Err(failure.tip("write --include 'FOLDER/**'").into());
+                Error::untouched("--include is about files, and a pattern with a slash at its end takes folders");
+            return Err(failure.tip("write --include 'FOLDER/**'"));
         }
         Ok(())
     }
@@ -140,7 +141,7 @@ impl Files {
         globals: &'a Globals,
         tells: bool,
         visit: &mut Visit<'_>,
-    ) -> (Walk<'a>, anyhow::Result<()>) {
+    ) -> (Walk<'a>, Result<()>) {
         let mut walk = Walk {
             files: self,
             globals,
@@ -165,23 +166,23 @@ impl Files {
 
 impl Walk<'_> {
     /// Says what was wrong with a file, and goes on.
-    pub(super) fn trouble(&mut self, error: &anyhow::Error) {
+    pub(super) fn trouble(&mut self, error: &Error) {
         self.failed += 1;
         if self.tells {
-            self.worst = self.worst.max(exit::tell(self.globals, "map", error));
+            self.worst = self.worst.max(report_error(self.globals, "map", error));
         }
     }
 
     fn trouble_here(&mut self, action: &'static str, error: &std::io::Error) {
         let error = Err::<(), _>(mapping::Error::io(action, error));
-        if let Err(error) = error.in_file(&self.path) {
+        if let Err(error) = error.with_path(&self.path) {
             self.trouble(&error);
         }
     }
 
     /// Whether a file that is open is one to count: no larger than wanted, on the file system wanted, and not seen
     /// already under another name.
-    pub(super) fn admits(&mut self, found: &Found<'_>, facts: &mapping::Facts) -> anyhow::Result<bool> {
+    pub(super) fn admits(&mut self, found: &Found<'_>, facts: &mapping::Facts) -> Result<bool> {
         let Identity { device, inode, names } = facts.identity;
         let limit = self.files.max_size.map(|size| size.bytes(facts.page)).transpose()?;
         if limit.is_some_and(|limit| facts.len > limit) || found.device.is_some_and(|wanted| wanted != device) {
@@ -195,26 +196,26 @@ impl Walk<'_> {
         Ok(true)
     }
 
-    fn list(&mut self, list: &Path, visit: &mut Visit<'_>) -> anyhow::Result<()> {
+    fn list(&mut self, list: &Path, visit: &mut Visit<'_>) -> Result<()> {
         let mut reader: Box<dyn BufRead> = if list == Path::new("-") {
             take_stdin()?;
             Box::new(std::io::stdin().lock())
         } else {
-            let failed = || Failure::trouble("cannot read the list of files").tip("--files-from - reads it from stdin");
-            Box::new(BufReader::new(File::open(list).or_fail(failed).in_file(list)?))
+            let failed = || Error::untouched("cannot read the list of files").tip("--files-from - reads it from stdin");
+            Box::new(BufReader::new(File::open(list).map_failure(failed).with_path(list)?))
         };
         let end = if self.files.null { 0 } else { b'\n' };
         let mut name = Vec::new();
         let mut empty = 0;
         loop {
             name.clear();
-            let failed = || Failure::trouble("cannot read the list of files");
+            let failed = || Error::untouched("cannot read the list of files");
             let read = reader.by_ref().take(LONGEST_PATH + 1).read_until(end, &mut name);
-            match read.or_fail(failed).in_file(list)? as u64 {
+            match read.map_failure(failed).with_path(list)? as u64 {
                 0 => return Ok(()),
                 read if read > LONGEST_PATH => {
-                    let failure = Failure::trouble(format!("a name in it is longer than {LONGEST_PATH} bytes"));
-                    return Err(failure.tip("--files-from takes a list with one name a line")).in_file(list);
+                    let failure = Error::untouched(format!("a name in it is longer than {LONGEST_PATH} bytes"));
+                    return Err(failure.tip("--files-from takes a list with one name a line")).with_path(list);
                 }
                 _ => {}
             }
@@ -223,13 +224,13 @@ impl Walk<'_> {
             }
             if name.contains(&0) {
                 let failure =
-                    Failure::trouble("a name in it has a NUL, as between the names that 'find -print0' writes");
-                return Err(failure.tip("add -0, for names that end with a NUL")).in_file(list);
+                    Error::untouched("a name in it has a NUL, as between the names that 'find -print0' writes");
+                return Err(failure.tip("add -0, for names that end with a NUL")).with_path(list);
             }
             empty = if name.is_empty() { empty + 1 } else { 0 };
             if empty > MOST_EMPTY {
-                let failure = Failure::trouble(format!("there are more than {MOST_EMPTY} empty names in a row in it"));
-                return Err(failure.tip("--files-from takes a list with one name a line")).in_file(list);
+                let failure = Error::untouched(format!("there are more than {MOST_EMPTY} empty names in a row in it"));
+                return Err(failure.tip("--files-from takes a list with one name a line")).with_path(list);
             }
             if !name.is_empty() {
                 self.named(Path::new(OsStr::from_bytes(&name)), visit)?;
@@ -237,7 +238,7 @@ impl Walk<'_> {
         }
     }
 
-    fn named(&mut self, path: &Path, visit: &mut Visit<'_>) -> anyhow::Result<()> {
+    fn named(&mut self, path: &Path, visit: &mut Visit<'_>) -> Result<()> {
         let folder = Some(path).filter(|_| self.files.recursive);
         let folder = folder.and_then(|path| fs::metadata(path).ok().filter(fs::Metadata::is_dir));
         let meta = match folder {
@@ -262,7 +263,7 @@ impl Walk<'_> {
     }
 
     /// A folder, which `path` leads to.
-    fn enter(&mut self, meta: &fs::Metadata, device: Option<u64>, visit: &mut Visit<'_>) -> anyhow::Result<()> {
+    fn enter(&mut self, meta: &fs::Metadata, device: Option<u64>, visit: &mut Visit<'_>) -> Result<()> {
         if device.is_some_and(|device| device != meta.dev()) {
             return Ok(());
         }
@@ -290,13 +291,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn entry(
-        &mut self,
-        kind: Option<Type>,
-        may_wait: bool,
-        device: Option<u64>,
-        visit: &mut Visit<'_>,
-    ) -> anyhow::Result<()> {
+    fn entry(&mut self, kind: Option<Type>, may_wait: bool, device: Option<u64>, visit: &mut Visit<'_>) -> Result<()> {
         let link = kind == Some(Type::Symlink);
         if link && !self.files.dereference {
             return Ok(());
@@ -384,7 +379,6 @@ fn type_of(path: &Path) -> Option<Type> {
 }
 
 /// Whether every other file would meet the same: a limit of the process or the machine.
-pub(super) fn is_limit(error: &anyhow::Error) -> bool {
-    let core = error.chain().find_map(|layer| layer.downcast_ref::<mapping::Error>());
-    core.is_some_and(|core| matches!(core.cause, Cause::Limit(_)))
+pub(super) fn is_limit(error: &Error) -> bool {
+    error.core().is_some_and(|core| matches!(core.cause, Cause::Limit(_)))
 }

@@ -5,46 +5,33 @@ use super::files::{Found, Walk, is_limit};
 use super::table::{Row, Table};
 use super::{Args, Job};
 use crate::cmd::options::has_length;
-use crate::exit::{Exit, Failure, Layer};
+use crate::edit::{Error, ErrorContext, Result};
+use crate::error::Exit;
 use crate::mapping::{self, Backing, Cause, Facts, Kind, Prot, Region, Shape, Span, count};
-use crate::output::{Globals, ReaderGone};
+use crate::output::Globals;
 use crate::signals::Signals;
 use crate::text::plural;
 use nix::errno::Errno;
 use std::time::Duration;
-
-/// A signal has ended a watch in the middle of a walk.
-#[derive(Debug)]
-struct Stopped;
-
-impl std::error::Error for Stopped {}
-
-impl std::fmt::Display for Stopped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ended by a signal")
-    }
-}
 
 impl Args {
     /// Whether this is about several files, or may be.
     ///
     /// # Errors
     /// Options about files where there are none.
-    pub(super) fn is_of_many(&self) -> anyhow::Result<bool> {
+    pub(super) fn is_of_many(&self) -> Result<bool> {
         let many = self.files.are_many(&self.named);
         if many && (self.anonymous || self.memfd.is_some()) {
-            let failure = Failure::trouble("this maps new memory, and there are no files to look for");
-            return Err(failure
-                .tip("leave out -R and the other options for several files")
-                .into());
+            let failure = Error::untouched("this maps new memory, and there are no files to look for");
+            return Err(failure.tip("leave out -R and the other options for several files"));
         }
         if self.files.lacks_list() {
-            return Err(Failure::trouble("-0 is for --files-from").tip("leave it out").into());
+            return Err(Error::untouched("-0 is for --files-from").tip("leave it out"));
         }
         Ok(many)
     }
 
-    pub(super) fn run_many(&self, globals: &Globals) -> anyhow::Result<u8> {
+    pub(super) fn run_many(&self, globals: &Globals) -> Result<u8> {
         self.fits_many()?;
         let mut kept = Vec::new();
         let watch = self
@@ -59,9 +46,9 @@ impl Args {
         }
         let (walk, outcome) = self.round(globals, &mut table, Some(&mut kept), watching);
         match outcome {
-            Err(error) if error.is::<Stopped>() => return Ok(Exit::Done as u8),
+            Err(error) if watch.is_some() && error.signal().is_some() => return Ok(Exit::Done as u8),
             // Nobody is there to be told, or there is nothing to tell yet.
-            Err(error) if error.is::<ReaderGone>() || table.is_empty() && walk.failed == 0 => return Err(error),
+            Err(error) if error.is_reader_gone() || table.is_empty() && walk.failed == 0 => return Err(error),
             _ => {}
         }
         // From before the mappings are announced.
@@ -81,8 +68,8 @@ impl Args {
                 true => "nothing is held",
                 false => "the command was not run",
             };
-            let failure = Failure::new(worst, format!("{what}, because not every file could be mapped"));
-            return Err(failure.tip("leave out those that cannot be: --exclude GLOB").into());
+            let failure = Error::untouched(format!("{what}, because not every file could be mapped"));
+            return Err(failure.tip("leave out those that cannot be: --exclude GLOB"));
         }
         if worst > Exit::Done {
             return Ok(worst as u8);
@@ -93,12 +80,12 @@ impl Args {
     }
 
     /// Counts anew, again and again, until a signal comes.
-    fn look_again(&self, interval: Duration, signals: &Signals, globals: &Globals) -> anyhow::Result<()> {
+    fn look_again(&self, interval: Duration, signals: &Signals, globals: &Globals) -> Result<()> {
         while signals.wait(Some(interval)).is_none() {
             let mut table = Table::new(globals, !self.files.summarize, true);
             let (walk, outcome) = self.round(globals, &mut table, None, Some(signals));
             match outcome {
-                Err(error) if error.is::<Stopped>() => break,
+                Err(error) if error.signal().is_some() => break,
                 outcome => outcome?,
             }
             table.finish(&walk, None)?;
@@ -107,7 +94,7 @@ impl Args {
     }
 
     /// Refuses what is for one mapping only.
-    fn fits_many(&self) -> anyhow::Result<()> {
+    fn fits_many(&self) -> Result<()> {
         self.files.check()?;
         let (message, tip) = if !self.session.is_empty() {
             let message = "a session works on one mapping, and this is about several files";
@@ -125,7 +112,7 @@ impl Args {
         } else {
             return Ok(());
         };
-        Err(Failure::trouble(message).tip(tip).into())
+        Err(Error::untouched(message).tip(tip))
     }
 
     /// Goes through all files once. The first time there is somewhere to keep mappings; later only counts are wanted.
@@ -135,13 +122,16 @@ impl Args {
         table: &mut Table<'_>,
         mut kept: Option<&mut Vec<Region>>,
         signals: Option<&Signals>,
-    ) -> (Walk<'a>, anyhow::Result<()>) {
+    ) -> (Walk<'a>, Result<()>) {
         let tells = kept.is_some();
         self.files.walk(&self.named, globals, tells, &mut |walk, found| {
-            if signals.is_some_and(|signals| signals.pending().is_some()) {
-                return Err(Stopped.into());
+            if let Some(signal) = signals.and_then(Signals::pending) {
+                return Err(mapping::Interrupted(signal).into());
             }
-            match self.one(walk, found, kept.as_deref_mut(), globals).in_file(found.path) {
+            match self
+                .one(walk, found, kept.as_deref_mut(), globals)
+                .with_path(found.path)
+            {
                 Ok(None) => Ok(()),
                 Ok(Some((size, span, counts))) => table.row(&Row {
                     path: found.path,
@@ -166,7 +156,7 @@ impl Args {
         found: &Found<'_>,
         kept: Option<&mut Vec<Region>>,
         globals: &Globals,
-    ) -> anyhow::Result<Option<(u64, Span, mapping::Counts)>> {
+    ) -> Result<Option<(u64, Span, mapping::Counts)>> {
         let backing = Backing::open(found.path, self.map_as.access(false), self.writer.lock_timeout)?;
         let facts = backing.facts();
         if !found.named && facts.kind != Kind::Regular {
@@ -201,7 +191,7 @@ impl Args {
     }
 
     /// The range of a file; none of one in a folder that does not reach that far.
-    fn span_of(&self, facts: &Facts, named: bool) -> anyhow::Result<Span> {
+    fn span_of(&self, facts: &Facts, named: bool) -> Result<Span> {
         match self.place.to_map(facts) {
             Err(_) if !named => {
                 let long = Facts {
@@ -226,7 +216,8 @@ impl Args {
 }
 
 /// A file without pages, such as those of the kernel's own file systems, or one that went away on the way to it.
-fn is_nothing(error: &anyhow::Error) -> bool {
-    let core = error.chain().find_map(|layer| layer.downcast_ref::<mapping::Error>());
-    core.is_some_and(|core| matches!(core.cause, Cause::Unmappable(_) | Cause::Sys(Errno::ENOENT)))
+fn is_nothing(error: &Error) -> bool {
+    error
+        .core()
+        .is_some_and(|core| matches!(core.cause, Cause::Unmappable(_) | Cause::Sys(Errno::ENOENT)))
 }

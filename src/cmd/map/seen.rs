@@ -3,6 +3,7 @@
 use super::child::memfd_path;
 use crate::cmd::Job;
 use crate::cmd::options::size;
+use crate::edit::Result;
 use crate::mapping::{Cell, Kind, Prot, Region, Residency, Visibility, page_size, survey};
 use crate::output;
 use crate::quantity::human;
@@ -15,7 +16,7 @@ const CELLS: u64 = 64;
 const BESIDE: u64 = 4;
 
 /// The report of a region as it is now.
-pub(super) fn report(region: &mut Region, job: Job<'_>) -> anyhow::Result<Report> {
+pub(super) fn report(region: &mut Region, job: Job<'_>) -> Result<Report> {
     let (address, mapped) = region.establish()?;
     let kind = region.backing().facts().kind;
     let shape = region.shape();

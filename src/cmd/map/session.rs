@@ -3,16 +3,16 @@
 use super::child::Beside;
 use crate::cmd::options::unless_cut_short;
 use crate::cmd::{Deed, Job, Verb};
+use crate::edit::{Error, ErrorContext, Outcome, Result};
 use crate::edit::{LONGEST_TEXT, take_stdin};
-use crate::exit::{self, Exit, Failure, Layer};
+use crate::error::{Exit, report_command, report_error};
 use crate::mapping::{self, Region};
-use crate::output::{self, Globals, is_reader_gone};
+use crate::output::{self, Globals};
 use crate::signals;
 use crate::text;
 use crate::usage;
-use anyhow::{Context, bail};
 
-use clap::{Args, FromArgMatches};
+use clap::{Args, FromArgMatches, Subcommand};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead, Read};
@@ -91,7 +91,7 @@ impl Script {
     ///
     /// # Errors
     /// What is no verb, or has options that the verb has not.
-    pub(crate) fn read(&self, globals: &Globals) -> anyhow::Result<Session> {
+    pub(crate) fn read(&self, globals: &Globals) -> Result<Session> {
         let mut reader = LineReader::new(globals);
         let mut parts = Vec::new();
         let mut steps = Vec::new();
@@ -107,13 +107,13 @@ impl Script {
             steps.extend(step);
         }
         if let Some(path) = &self.script {
-            let failed = || Failure::trouble("cannot read it").tip("-c - reads the verbs from stdin");
+            let failed = || Error::untouched("cannot read it").tip("-c - reads the verbs from stdin");
             let mut text = Vec::new();
             let read = File::open(path).and_then(|file| file.take(LONGEST_TEXT + 1).read_to_end(&mut text));
-            read.or_fail(failed).in_file(path)?;
+            read.map_failure(failed).with_path(path)?;
             if text.len() as u64 > LONGEST_TEXT {
-                let failure = Failure::trouble("there are more than 64 MiB of verbs in it");
-                return Err(failure.tip("-c - runs them from stdin as they come")).in_file(path);
+                let failure = Error::untouched("there are more than 64 MiB of verbs in it");
+                return Err(failure.tip("-c - runs them from stdin as they come")).with_path(path);
             }
             let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
             for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
@@ -143,8 +143,8 @@ impl Session {
     /// been told by then.
     ///
     /// # Errors
-    /// stdin that cannot be read, and [`ReaderGone`].
-    pub(crate) fn run(&mut self, region: &mut Region, job: Job<'_>) -> anyhow::Result<u8> {
+    /// stdin that cannot be read, and that nobody reads stdout any more.
+    pub(crate) fn run(&mut self, region: &mut Region, job: Job<'_>) -> Result<u8> {
         let mut first = 0;
         let parts = std::mem::take(&mut self.parts);
         let from_stdin = parts.iter().any(|part| matches!(part, Part::Stdin));
@@ -168,7 +168,7 @@ impl Session {
                         let code = match self.reader.read(OsStr::from_bytes(&line), &origin) {
                             Ok(None) => 0,
                             Ok(Some(step)) => step.run(region, surroundings)?,
-                            Err(error) => told(error, &origin, "map", job),
+                            Err(error) => report(error, &origin, "map", job),
                         };
                         first = if first == 0 { code } else { first };
                         if first != 0 && !self.keep_going {
@@ -193,11 +193,11 @@ struct Surroundings<'a> {
 impl Step {
     /// Runs it and tells what went wrong; gives its exit code. What a verb that stores holds back to the end, because
     /// the exit code of a single one must be right, is over when it has told what it did.
-    fn run(&self, region: &mut Region, surroundings: Surroundings<'_>) -> anyhow::Result<u8> {
+    fn run(&self, region: &mut Region, surroundings: Surroundings<'_>) -> Result<u8> {
         signals::let_through_after(|| self.run_and_tell(region, surroundings))
     }
 
-    fn run_and_tell(&self, region: &mut Region, surroundings: Surroundings<'_>) -> anyhow::Result<u8> {
+    fn run_and_tell(&self, region: &mut Region, surroundings: Surroundings<'_>) -> Result<u8> {
         let job = Job {
             globals: &self.globals,
             ..surroundings.job
@@ -210,8 +210,8 @@ impl Step {
         mapping::trace(surroundings.job.globals.verbose);
         match result {
             Ok(code) => Ok(code),
-            Err(error) if is_reader_gone(&error) => Err(error),
-            Err(error) => Ok(told(error, &self.origin, self.what.name(), job)),
+            Err(error) if error.is_reader_gone() => Err(error),
+            Err(error) => Ok(report(error, &self.origin, self.what.name(), job)),
         }
     }
 }
@@ -233,7 +233,7 @@ impl What {
         }
     }
 
-    fn run(&self, region: &mut Region, surroundings: Surroundings<'_>, origin: &str) -> anyhow::Result<u8> {
+    fn run(&self, region: &mut Region, surroundings: Surroundings<'_>, origin: &str) -> Result<u8> {
         let job = surroundings.job;
         match self {
             What::Verb(deed) => {
@@ -241,17 +241,17 @@ impl What {
                 region.refresh()?;
                 if deed.stores() && region.reaches_file() && job.path.is_some_and(|path| !region.backing().is_at(path))
                 {
-                    let failure = Failure::trouble(
+                    let failure = Error::untouched(
                         "nothing was written: the file mapped here is not the one at this path any more",
                     );
-                    return Err(failure.tip("another one was renamed to it, or it was deleted; begin a new session for the one that is there").into());
+                    return Err(failure.tip("another one was renamed to it, or it was deleted; begin a new session for the one that is there"));
                 }
                 if let Deed::Sync(_) = deed {
                     deed.apply(region, job)?;
                     // What is durable now is half a patch.
-                    unless_cut_short(region, job, Exit::InDoubt)?;
+                    unless_cut_short(region, job, Outcome::InDoubt)?;
                 } else {
-                    unless_cut_short(region, job, Exit::Trouble)?;
+                    unless_cut_short(region, job, Outcome::Untouched)?;
                     deed.apply(region, job)?;
                 }
                 Ok(Exit::Done as u8)
@@ -264,13 +264,13 @@ impl What {
                     .and_then(|child| child.wait());
                 if lent {
                     region.take_lock_back()?;
-                    unless_cut_short(region, job, Exit::Trouble)?;
+                    unless_cut_short(region, job, Outcome::Untouched)?;
                 }
                 let code = ended?;
                 if code != 0 {
                     let line = text::shown(Path::new(line));
-                    let failure = Failure::trouble(format!("'! {line}' ended with {code}")).code(code);
-                    told(failure.into(), origin, "map", job);
+                    let failure = Error::untouched(format!("'! {line}' ended with {code}"));
+                    report_command(job.globals, &of_line(failure, origin, job), code);
                 }
                 Ok(code)
             }
@@ -283,8 +283,8 @@ impl What {
                     match what.run(region, surroundings, origin) {
                         Ok(code) => code,
                         // The parent finds its reader gone by itself.
-                        Err(error) if is_reader_gone(&error) => 0,
-                        Err(error) => told(error, origin, what.name(), job),
+                        Err(error) if error.is_reader_gone() => 0,
+                        Err(error) => report(error, origin, what.name(), job),
                     }
                 };
                 Ok(mapping::in_child(child)?)
@@ -294,23 +294,28 @@ impl What {
 }
 
 /// The next line of the verbs on stdin, if there is one.
-fn next_line(stdin: &mut impl BufRead) -> anyhow::Result<Option<Vec<u8>>> {
+fn next_line(stdin: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let read = stdin.take(LONGEST_TEXT + 1).read_until(b'\n', &mut line);
     match read.context("cannot read stdin")? as u64 {
         0 => Ok(None),
-        read if read > LONGEST_TEXT => bail!("a line on stdin is longer than 64 MiB"),
+        read if read > LONGEST_TEXT => Err(Error::untouched("a line on stdin is longer than 64 MiB")),
         _ => Ok(Some(line)),
     }
 }
 
-fn told(error: anyhow::Error, origin: &str, verb: &str, job: Job<'_>) -> u8 {
-    let error = error.context(origin.to_string());
-    let error = match job.path {
-        Some(path) => Err::<(), _>(error).after_recovery(job.recovered).in_file(path).err(),
-        None => Some(error.context(job.memory.to_string())),
-    };
-    error.map_or(0, |error| exit::tell(job.globals, verb, &error) as u8)
+/// Reports the error of the line at `origin`; gives its exit code.
+fn report(error: Error, origin: &str, verb: &str, job: Job<'_>) -> u8 {
+    report_error(job.globals, verb, &of_line(error, origin, job)) as u8
+}
+
+/// An error as one of the session's.
+fn of_line(error: Error, origin: &str, job: Job<'_>) -> Error {
+    let error = error.context(origin);
+    match job.path {
+        Some(path) => error.after_recovery(job.recovered).with_path(path),
+        None => error.context(job.memory),
+    }
 }
 
 /// Reads lines; the definition of the verbs is made once for all of them.
@@ -327,13 +332,13 @@ impl LineReader {
             .subcommand_required(true)
             .disable_help_subcommand(true);
         LineReader {
-            verbs: Globals::augment_args(Deed::augment(verbs)),
+            verbs: Globals::augment_args(Deed::augment_subcommands(verbs)),
             globals: globals.clone(),
         }
     }
 
     /// One line; `None` when it is empty, a comment, or a question for help that is answered by now.
-    fn read(&mut self, line: &OsStr, origin: &str) -> anyhow::Result<Option<Step>> {
+    fn read(&mut self, line: &OsStr, origin: &str) -> Result<Option<Step>> {
         let line = line.as_bytes().trim_ascii();
         if line.is_empty() || line.starts_with(b"#") {
             return Ok(None);
@@ -346,8 +351,8 @@ impl LineReader {
         if let Some(rest) = line.strip_prefix(b"!") {
             let command = OsStr::from_bytes(rest.trim_ascii()).to_os_string();
             if command.is_empty() {
-                let failure = Failure::trouble("'!' says no command to run");
-                return Err(failure.tip("write ! COMMAND, such as ! cmp FILE OTHER").into());
+                let failure = Error::untouched("'!' says no command to run");
+                return Err(failure.tip("write ! COMMAND, such as ! cmp FILE OTHER"));
             }
             return Ok(Some(step(What::Shell(command), self.globals.clone())));
         }
@@ -357,27 +362,26 @@ impl LineReader {
         {
             let within = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
             if within.take_while(|word| *word == b"fork").count() >= FORKS {
-                let failure = Failure::trouble(format!("'fork' within more than {FORKS} others"));
-                return Err(failure
-                    .tip("a few children of children show all that there is to see")
-                    .into());
+                let failure = Error::untouched(format!("'fork' within more than {FORKS} others"));
+                return Err(failure.tip("a few children of children show all that there is to see"));
             }
             let Some(inner) = self.read(OsStr::from_bytes(rest), origin)? else {
-                let failure = Failure::trouble("'fork' says nothing to do in the child");
-                return Err(failure
-                    .tip("write fork VERB, such as fork patch -o 0 text:child")
-                    .into());
+                let failure = Error::untouched("'fork' says nothing to do in the child");
+                return Err(failure.tip("write fork VERB, such as fork patch -o 0 text:child"));
             };
             return Ok(Some(step(What::Fork(Box::new(inner.what)), inner.globals)));
         }
-        let line = std::str::from_utf8(line).context("the line is not UTF-8")?;
-        let words = shell_words::split(line)
-            .or_fail(|| Failure::trouble("a quote is not closed").tip("quotes are those of the shell: 'text:a b'"))?;
+        let line = std::str::from_utf8(line)
+            .map_err(anyhow::Error::new)
+            .context("the line is not UTF-8")?;
+        let words = shell_words::split(line).map_err(anyhow::Error::new).map_failure(|| {
+            Error::untouched("a quote is not closed").tip("quotes are those of the shell: 'text:a b'")
+        })?;
         // Argument 0 is passed over, as it would be the program's name.
         let words = std::iter::once(OsString::new()).chain(words.into_iter().map(OsString::from));
         let words = crate::quantity::join_negative_values(words).split_off(1);
         let read = self.verbs.try_get_matches_from_mut(&words).and_then(|matches| {
-            let deed = Deed::from_matches(&matches)?;
+            let deed = Deed::from_arg_matches(&matches)?;
             Ok((deed, Globals::from_arg_matches(&matches)?))
         });
         match read {
@@ -389,7 +393,7 @@ impl LineReader {
                 output::out(error.render().to_string().as_bytes())?;
                 Ok(None)
             }
-            Err(error) => Err(usage::complaint(&words, Verb::NAMES, &error).into()),
+            Err(error) => Err(usage::complaint(&words, Verb::NAMES, &error)),
         }
     }
 }

@@ -1,10 +1,9 @@
 //! How to map: the options of `map` that say what mapping is made, and of what.
 
 use crate::cmd::options::{Where, address};
-use crate::exit::{Failure, Layer};
+use crate::edit::{Error, ErrorContext, Result};
 use crate::mapping::{self, Access, Backing, Cause, Facts, Kind, Limit, Prot, Region, Shape, Span, Visibility};
 use crate::quantity::Qty;
-use anyhow::Context;
 use clap::ValueEnum;
 use nix::errno::Errno;
 use std::ffi::CString;
@@ -110,39 +109,40 @@ impl MapAs {
     }
 
     /// Memory that has no file of the user's behind it: anonymous, or with `memfd`, a file without a name.
-    pub(super) fn memory(&self, place: &Where, memfd: Option<&str>) -> anyhow::Result<Backing> {
+    pub(super) fn memory(&self, place: &Where, memfd: Option<&str>) -> Result<Backing> {
         let huge = self.huge_page()?;
         let len = wanted_len(place, huge.unwrap_or(mapping::page_size()))?;
         let Some(name) = memfd else {
             return Ok(Backing::anonymous(len.next_multiple_of(huge.unwrap_or(1)), huge));
         };
         if name.len() > LONGEST_NAME {
-            let failure = Failure::trouble(format!("the name has {} bytes", name.len()));
-            return Err(failure.tip(format!("one of at most {LONGEST_NAME} is allowed")).into());
+            let failure = Error::untouched(format!("the name has {} bytes", name.len()));
+            return Err(failure.tip(format!("one of at most {LONGEST_NAME} is allowed")));
         }
-        let name = CString::new(name).context("the name has a NUL in it")?;
+        let name = CString::new(name)
+            .map_err(anyhow::Error::new)
+            .context("the name has a NUL in it")?;
         let made = Backing::memfd(&name, len, huge);
         let refused = |error: &mapping::Error| matches!(error.cause, Cause::Sys(Errno::ENODEV | Errno::EINVAL));
         match made {
-            Err(error) if huge.is_some() && refused(&error) => Err(error).or_fail(no_such_pages),
+            Err(error) if huge.is_some() && refused(&error) => Err(error).map_failure(no_such_pages),
             made => Ok(made?),
         }
     }
 
     /// Refuses options that mean nothing for a file.
-    pub(super) fn for_file(&self, facts: &Facts) -> anyhow::Result<()> {
+    pub(super) fn for_file(&self, facts: &Facts) -> Result<()> {
         if self.huge.is_some() && facts.page == mapping::page_size() {
             let failure =
-                Failure::trouble("--huge makes memory of huge pages, and a file has the pages of its file system");
+                Error::untouched("--huge makes memory of huge pages, and a file has the pages of its file system");
             return Err(failure
-                .tip("use --memfd or --anonymous, a file on hugetlbfs, or --advise hugepage for a file on tmpfs")
-                .into());
+                .tip("use --memfd or --anonymous, a file on hugetlbfs, or --advise hugepage for a file on tmpfs"));
         }
         Ok(())
     }
 
     /// The region; explains what the options have to do with a failure.
-    pub(super) fn region(&self, backing: Backing, span: Span, stores: bool) -> anyhow::Result<Region> {
+    pub(super) fn region(&self, backing: Backing, span: Span, stores: bool) -> Result<Region> {
         let shape = self.shape(backing.facts(), stores);
         let page = backing.facts().page;
         if let Some(address) = self.address.filter(|address| !(*address as u64).is_multiple_of(page)) {
@@ -152,29 +152,29 @@ impl MapAs {
         let mut region = Region::new(backing, span, shape)?;
         let unsupported = |error: &mapping::Error| matches!(error.cause, Cause::Sys(Errno::EOPNOTSUPP | Errno::EINVAL));
         match region.establish() {
-            Err(error) if self.dax && unsupported(&error) => Err(error).or_fail(|| {
+            Err(error) if self.dax && unsupported(&error) => Err(error).map_failure(|| {
                 let message = "--dax takes a file of persistent memory, on a file system mounted with -o dax";
-                Failure::trouble(message).tip("leave it out: a store is durable after 'mmapctl sync'")
+                Error::untouched(message).tip("leave it out: a store is durable after 'mmapctl sync'")
             }),
             Err(error) if self.address.is_some() && error.cause == Cause::Sys(Errno::ENOMEM) => {
-                Err(error).or_fail(|| {
+                Err(error).map_failure(|| {
                     let message = "at that --address there is no room for it";
-                    Failure::trouble(message).tip("leave it out, and the kernel finds a place")
+                    Error::untouched(message).tip("leave it out, and the kernel finds a place")
                 })
             }
-            Err(error) if huge && unsupported(&error) => Err(error).or_fail(no_such_pages),
+            Err(error) if huge && unsupported(&error) => Err(error).map_failure(no_such_pages),
             Err(error) => Err(error.into()),
             // To be read it was mapped privately, which is not what was asked for.
             Ok(_) if self.shared && region.shape().visibility == Visibility::Private => {
-                let failure = Failure::trouble("its file system has no shared mappings (ENODEV)");
-                Err(failure.tip("leave out --shared, and it is mapped privately").into())
+                let failure = Error::untouched("its file system has no shared mappings (ENODEV)");
+                Err(failure.tip("leave out --shared, and it is mapped privately"))
             }
             Ok(_) => Ok(region),
         }
     }
 
     /// The size of the huge pages asked for, in bytes.
-    fn huge_page(&self) -> anyhow::Result<Option<u64>> {
+    fn huge_page(&self) -> Result<Option<u64>> {
         let wanted = match self.huge {
             None => return Ok(None),
             Some(None) => mapping::huge_page(),
@@ -182,18 +182,18 @@ impl MapAs {
         };
         match wanted {
             Some(size) if size.is_power_of_two() && size > mapping::page_size() => Ok(Some(size)),
-            _ => Err(no_such_pages().into()),
+            _ => Err(no_such_pages()),
         }
     }
 }
 
-fn no_such_pages() -> Failure {
-    Failure::trouble("this machine has no huge pages of that size")
+fn no_such_pages() -> Error {
+    Error::untouched("this machine has no huge pages of that size")
         .tip("'ls /sys/kernel/mm/hugepages' shows which it has; write --huge=2M")
 }
 
 /// The length of memory that has none of its own, of which there is a number for its whole pages, too.
-pub(super) fn wanted_len(place: &Where, page: u64) -> anyhow::Result<u64> {
+pub(super) fn wanted_len(place: &Where, page: u64) -> Result<u64> {
     match place.length {
         Some(length) if place.offset.is_none() => {
             let len = length.bytes(page)?;
@@ -207,8 +207,8 @@ pub(super) fn wanted_len(place: &Where, page: u64) -> anyhow::Result<u64> {
             }
         }
         _ => {
-            let failure = Failure::trouble("how much memory to map is not said");
-            Err(failure.tip("add --length 4K, and no --offset or --range").into())
+            let failure = Error::untouched("how much memory to map is not said");
+            Err(failure.tip("add --length 4K, and no --offset or --range"))
         }
     }
 }

@@ -1,13 +1,13 @@
 //! While the mapping stands: holding it, telling that it is there, running a command beside it.
 
 use super::child::Beside;
-use crate::exit::{self, Exit, Failure, Layer};
+use crate::edit::{Error, ErrorContext, Result};
+use crate::error::{Exit, report_command};
 use crate::inherited;
 use crate::output::Globals;
 use crate::quantity::duration;
 use crate::signals::Signals;
 use crate::text::{self, quoted};
-use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use std::ffi::{OsStr, OsString};
@@ -37,18 +37,18 @@ impl Stand {
     ///
     /// # Errors
     /// A descriptor that is not open for writing.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         match self.ready_fd {
-            Some(fd) if !inherited::claim(fd) => Err(std::io::Error::from(Errno::EBADF)).or_fail(|| not_ready(fd)),
+            Some(fd) if !inherited::claim(fd) => Err(std::io::Error::from(Errno::EBADF)).map_failure(|| not_ready(fd)),
             _ => Ok(()),
         }
     }
 
     /// From now on, no request to end is missed; `None` where there is nothing to stay for.
-    pub(super) fn signals(&self) -> anyhow::Result<Option<Signals>> {
+    pub(super) fn signals(&self) -> Result<Option<Signals>> {
         match (&self.hold, self.command.is_empty()) {
             (None, true) => Ok(None),
-            _ => Signals::hold(&[Signal::SIGCHLD]).map(Some),
+            _ => Ok(Some(Signals::hold(&[Signal::SIGCHLD])?)),
         }
     }
 
@@ -65,17 +65,11 @@ impl Stand {
     }
 
     /// Says that all is in place, then holds the mapping of what `name` says, or runs the command; gives the exit code.
-    pub(super) fn stay(
-        &self,
-        beside: &Beside,
-        name: &str,
-        signals: Option<&Signals>,
-        globals: &Globals,
-    ) -> anyhow::Result<u8> {
+    pub(super) fn stay(&self, beside: &Beside, name: &str, signals: Option<&Signals>, globals: &Globals) -> Result<u8> {
         if let Some(fd) = self.ready_fd {
             inherited::write_and_close(fd, b"READY=1\n")
                 .map_err(std::io::Error::from)
-                .or_fail(|| not_ready(fd))?;
+                .map_failure(|| not_ready(fd))?;
         }
         if self.hold.is_some() || self.ready_fd.is_some() {
             let status = format!("STATUS=holding {name}, {} bytes\n", beside.size());
@@ -93,7 +87,7 @@ impl Stand {
         }
     }
 
-    fn run_command(&self, beside: &Beside, signals: &Signals, globals: &Globals) -> anyhow::Result<u8> {
+    fn run_command(&self, beside: &Beside, signals: &Signals, globals: &Globals) -> Result<u8> {
         match beside.start(&self.command)? {
             Ok(child) => child.wait_with(signals),
             Err(error) => {
@@ -105,9 +99,9 @@ impl Stand {
                     127 => format!("'command -v {typed}' tells whether it is in PATH; give its path where it is not"),
                     _ => format!("see whether it is a program, and who may run it: 'ls -l {typed}'"),
                 };
-                let failed = || Failure::trouble(format!("cannot run '{name}'")).code(code).tip(tip);
-                if let Err(error) = Err::<(), _>(error).or_fail(failed) {
-                    exit::tell(globals, "map", &error);
+                let failed = || Error::untouched(format!("cannot run '{name}'")).tip(tip);
+                if let Err(error) = Err::<(), _>(error).map_failure(failed) {
+                    report_command(globals, &error, code);
                 }
                 Ok(code)
             }
@@ -129,14 +123,14 @@ fn is_missing(error: &std::io::Error, command: &OsStr) -> bool {
 }
 
 /// What to say of a descriptor that cannot be written to.
-fn not_ready(fd: i32) -> Failure {
-    Failure::trouble(format!("cannot write to the file descriptor {fd} of --ready-fd")).tip(format!(
+fn not_ready(fd: i32) -> Error {
+    Error::untouched(format!("cannot write to the file descriptor {fd} of --ready-fd")).tip(format!(
         "open it in the shell that starts mmapctl: put {fd}>&1, or {fd}>PATH, after the command"
     ))
 }
 
 /// sd_notify(3): one datagram to the socket that a service manager names.
-fn notify(state: &str) -> anyhow::Result<()> {
+fn notify(state: &str) -> Result<()> {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
         return Ok(());
     };

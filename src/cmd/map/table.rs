@@ -2,6 +2,7 @@
 
 use super::files::Walk;
 use super::seen::percent;
+use crate::edit::Result;
 use crate::json::{Object, insert_path};
 use crate::mapping::{self, Counts, Span};
 use crate::output::{self, Globals};
@@ -117,7 +118,7 @@ impl<'a> Table<'a> {
     ///
     /// # Errors
     /// Those of [`output::out`].
-    pub(super) fn row(&mut self, row: &Row<'_>) -> anyhow::Result<()> {
+    pub(super) fn row(&mut self, row: &Row<'_>) -> Result<()> {
         let Counts {
             page,
             pages,
@@ -169,7 +170,7 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    fn write(&mut self) -> anyhow::Result<()> {
+    fn write(&mut self) -> Result<()> {
         output::out(self.text.as_bytes())?;
         self.text.clear();
         self.written = Instant::now();
@@ -195,7 +196,7 @@ impl<'a> Table<'a> {
     ///
     /// # Errors
     /// Those of [`output::out`].
-    pub(super) fn finish(mut self, walk: &Walk<'_>, held: Option<String>) -> anyhow::Result<()> {
+    pub(super) fn finish(mut self, walk: &Walk<'_>, held: Option<String>) -> Result<()> {
         if !self.speaks {
             return Ok(());
         }

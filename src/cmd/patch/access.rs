@@ -4,18 +4,17 @@ use super::Options;
 use crate::cmd::Job;
 use crate::cmd::options::units;
 use crate::edit::{Edits, Extra, Note, Origin, ScriptWriter};
-use crate::exit::{Exit, Failure, Layer};
+use crate::edit::{Error, ErrorContext, Result};
 use crate::mapping::{self, Region, Span, Width};
 use crate::output;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::text::plural;
-use anyhow::Context;
 use serde_json::{Value, json};
 
 impl Options {
     /// Refuses what cannot be had without reading.
-    pub(super) fn asked_of_registers(&self) -> anyhow::Result<()> {
+    pub(super) fn asked_of_registers(&self) -> Result<()> {
         if self.access.is_none() {
             return Ok(());
         }
@@ -29,23 +28,17 @@ impl Options {
             (self.atomic, "--atomic"),
         ];
         if let Some((_, option)) = reading.into_iter().find(|(given, _)| *given) {
-            return Err(needs_to_read(option).into());
+            return Err(needs_to_read(option));
         }
         if self.grow {
-            let failure = Failure::trouble("--access stores into what is there, and --grow is for more");
-            return Err(failure.tip("leave one of the two out").into());
+            let failure = Error::untouched("--access stores into what is there, and --grow is for more");
+            return Err(failure.tip("leave one of the two out"));
         }
         Ok(())
     }
 
     /// Stores all edits, in the order in which they are written.
-    pub(super) fn store_units(
-        &self,
-        region: &mut Region,
-        edits: &mut Edits,
-        width: Width,
-        job: Job<'_>,
-    ) -> anyhow::Result<()> {
+    pub(super) fn store_units(&self, region: &mut Region, edits: &mut Edits, width: Width, job: Job<'_>) -> Result<()> {
         let facts = region.backing().facts().clone();
         for (edit, note) in edits.list.iter().zip(&edits.notes) {
             let checked = of_stores_alone(edits, *note).and_then(|()| units(edit.span(), width));
@@ -55,14 +48,12 @@ impl Options {
             }
         }
         if edits.len_after != facts.len {
-            let failure = Failure::trouble("--access does not change the length of a file");
-            return Err(failure.tip("take the line with the new size out of the script").into());
+            let failure = Error::untouched("--access does not change the length of a file");
+            return Err(failure.tip("take the line with the new size out of the script"));
         }
         if self.sync && facts.device_memory {
-            let failure = Failure::trouble("a device has no cached pages that --sync could write to it");
-            return Err(failure
-                .tip("leave --sync out: the store goes to the device itself")
-                .into());
+            let failure = Error::untouched("a device has no cached pages that --sync could write to it");
+            return Err(failure.tip("leave --sync out: the store goes to the device itself"));
         }
         let len = Some(facts.len).filter(|_| facts.has_end());
         if self.dry_run {
@@ -81,7 +72,7 @@ impl Options {
         pieces.sort_by_key(|piece| piece.at);
         region
             .make_units_writable(&pieces)
-            .or_fail(|| Failure::trouble("nothing was written"))?;
+            .map_failure(|| Error::untouched("nothing was written"))?;
         crate::memory::begin_change();
         let mut before = 0;
         for edit in &list {
@@ -95,16 +86,16 @@ impl Options {
                 edits.new.read_at(edit.from + (at - start), bytes)
             });
             if let Err(error) = stored {
-                let of_core = error.downcast_ref::<mapping::Error>();
+                let of_core = error.core();
                 let done = of_core.map_or(done, |error| done.max(before + error.stored));
-                return Err(error).or_fail(|| cut_short(done, total, width, all, job));
+                return Err(error).map_failure(|| cut_short(done, total, width, all, job));
             }
             before += edit.len;
         }
         if self.sync {
-            region.flush(all, false).or_fail(|| {
+            region.flush(all, false).map_failure(|| {
                 let tip = "the device may have lost data: see 'dmesg', write the bytes again and sync again";
-                Failure::new(Exit::NotDurable, "the file was changed, but is not proven durable").tip(tip)
+                Error::changed("the file was changed, but is not proven durable").tip(tip)
             })?;
         }
         drop(progress);
@@ -133,42 +124,40 @@ impl Options {
     }
 }
 
-fn needs_to_read(what: &str) -> Failure {
-    Failure::trouble(format!(
+fn needs_to_read(what: &str) -> Error {
+    Error::untouched(format!(
         "{what} has to read the bytes that are there, and --access reads nothing"
     ))
     .tip("leave one of the two out; cat --access 4 reads a register")
 }
 
 /// Refuses an edit that depends on what is there.
-fn of_stores_alone(edits: &Edits, note: Note) -> anyhow::Result<()> {
+fn of_stores_alone(edits: &Edits, note: Note) -> Result<()> {
     if note.expects() {
         let failure = needs_to_read("an edit with old bytes");
-        return Err(failure.tip("write OFFSET: -> NEW, without the old bytes").into());
+        return Err(failure.tip("write OFFSET: -> NEW, without the old bytes"));
     }
     match note.extra().and_then(|index| edits.extras.get(index)) {
         None => Ok(()),
         Some(Extra::Masks { .. }) => {
             let failure = needs_to_read("a mask");
-            Err(failure
-                .tip("read the register with cat --access, and write all of its bits")
-                .into())
+            Err(failure.tip("read the register with cat --access, and write all of its bits"))
         }
         Some(Extra::Sum(_)) => {
             let failure = needs_to_read("a checksum");
-            Err(failure.tip("write the number itself: u32le:0x1234").into())
+            Err(failure.tip("write the number itself: u32le:0x1234"))
         }
     }
 }
 
-fn interrupted(mapping::Interrupted(signal): mapping::Interrupted, rest: Span) -> anyhow::Error {
+fn interrupted(mapping::Interrupted(signal): mapping::Interrupted, rest: Span) -> Error {
     mapping::Error::new("store", Some(rest), mapping::Cause::Interrupted(signal)).into()
 }
 
 /// What is stored cannot be taken back without having been read; before that, nothing has happened.
-fn cut_short(done: u64, total: u64, width: Width, all: Span, job: Job<'_>) -> Failure {
+fn cut_short(done: u64, total: u64, width: Width, all: Span, job: Job<'_>) -> Error {
     if done == 0 {
-        return Failure::trouble("nothing was written");
+        return Error::untouched("nothing was written");
     }
     let (made, of) = (done / width.bytes(), plural(total / width.bytes(), "store"));
     let message = format!("{made} of {of} were made, and cannot be undone, as --access reads nothing");
@@ -177,11 +166,11 @@ fn cut_short(done: u64, total: u64, width: Width, all: Span, job: Job<'_>) -> Fa
         job.file(),
         width.bytes()
     );
-    Failure::new(Exit::InDoubt, message).tip(tip)
+    Error::in_doubt(message).tip(tip)
 }
 
 /// `--dry-run`: what would be stored, as a script.
-fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, job: Job<'_>) -> anyhow::Result<()> {
+fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, job: Job<'_>) -> Result<()> {
     let mut script = ScriptWriter::of_stores(width.bytes(), len, output::out);
     let mut lines = Vec::new();
     let mut bytes = Vec::new();

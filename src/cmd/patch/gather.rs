@@ -6,18 +6,17 @@ use crate::cmd::paths::must_differ;
 use crate::edit::{
     Builder, Edits, Find, Masked, Origin, Value, find, is_journal_name, read_edit, read_script, read_xxd, take_stdin,
 };
-use crate::exit::{Failure, Layer};
+use crate::edit::{Error, ErrorContext, Result};
 use crate::mapping::{Region, Span};
 use crate::progress::Progress;
-use anyhow::Context;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
 impl Options {
     /// Refuses, before any file is opened, what cannot be meant.
-    pub(super) fn asked(&self) -> anyhow::Result<()> {
-        let wrong = |message: &str, tip: &str| Err(Failure::trouble(message).tip(tip).into());
+    pub(super) fn asked(&self) -> Result<()> {
+        let wrong = |message: &str, tip: &str| Err(Error::untouched(message).tip(tip));
         self.asked_of_registers()?;
         if self.undo.as_deref().is_some_and(is_journal_name) {
             return wrong(
@@ -71,7 +70,7 @@ impl Options {
     }
 
     /// Refuses to write to a file that is read or written for something else.
-    pub(super) fn check_paths(&self, job: Job<'_>) -> anyhow::Result<()> {
+    pub(super) fn check_paths(&self, job: Job<'_>) -> Result<()> {
         let is_file = |path: &&Path| *path != Path::new("-");
         let inputs = [
             job.path.map(|path| ("FILE", path)),
@@ -91,7 +90,7 @@ impl Options {
     }
 
     /// Reads all edits, from all that was given.
-    pub(super) fn gather(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<Edits> {
+    pub(super) fn gather(&self, region: &mut Region, job: Job<'_>) -> Result<Edits> {
         let mut builder = Builder::new(region, self.grow, self.reverse);
         match &self.find {
             Some(pattern) => self.found(pattern, region, &mut builder, job)?,
@@ -111,7 +110,7 @@ impl Options {
     }
 
     /// The values at the place that the options name.
-    fn placed(&self, region: &Region, builder: &mut Builder) -> anyhow::Result<()> {
+    fn placed(&self, region: &Region, builder: &mut Builder) -> Result<()> {
         let exact = match (self.place.has_end(), self.grow) {
             (false, _) => None,
             (true, false) => Some(self.place.to_write(region)?),
@@ -130,7 +129,7 @@ impl Options {
     }
 
     /// The values wherever `pattern` stands.
-    fn found(&self, pattern: &Masked, region: &mut Region, builder: &mut Builder, job: Job<'_>) -> anyhow::Result<()> {
+    fn found(&self, pattern: &Masked, region: &mut Region, builder: &mut Builder, job: Job<'_>) -> Result<()> {
         let which = match self.nth {
             Some(nth) => Find::Nth(nth),
             None if self.all => Find::All,
@@ -147,8 +146,8 @@ impl Options {
             let mut stdin = std::io::stdin().lock().take(MOST_FOR_ALL + 1);
             stdin.read_to_end(&mut bytes).context("cannot read stdin")?;
             if bytes.len() as u64 > MOST_FOR_ALL {
-                let failure = Failure::trouble("there are more than 16 MiB on stdin");
-                return Err(failure.tip("put them into a file, and give @PATH").into());
+                let failure = Error::untouched("there are more than 16 MiB on stdin");
+                return Err(failure.tip("put them into a file, and give @PATH"));
             }
             let read = |value: &Value| match value {
                 Value::Stdin => Value::Bytes(bytes.clone()),
@@ -169,21 +168,21 @@ impl Options {
         Ok(())
     }
 
-    fn scripted(&self, path: &Path, builder: &mut Builder) -> anyhow::Result<()> {
+    fn scripted(&self, path: &Path, builder: &mut Builder) -> Result<()> {
         let source: Box<dyn Read + Send> = if path == Path::new("-") {
             take_stdin()?;
             Box::new(std::io::stdin())
         } else {
             let failed = || {
-                Failure::trouble("cannot open it").tip(format!("--script - reads stdin; see 'ls -l {}'", quoted(path)))
+                Error::untouched("cannot open it").tip(format!("--script - reads stdin; see 'ls -l {}'", quoted(path)))
             };
-            Box::new(File::open(path).or_fail(failed).in_file(path)?)
+            Box::new(File::open(path).map_failure(failed).with_path(path)?)
         };
         let read = match self.format.unwrap_or(ScriptFormat::Script) {
             ScriptFormat::Script => read_script(source, builder),
             ScriptFormat::Xxd => read_xxd(&mut BufReader::with_capacity(256 << 10, source), builder),
         };
-        read.in_file(path)
+        read.with_path(path)
     }
 }
 

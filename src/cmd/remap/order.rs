@@ -6,12 +6,11 @@
 //! UNITS = NUM | [NUM] ".." [NUM] | [NUM] "..+" NUM        half-open, as every RANGE; NUM as in quantity.rs
 //! ```
 
+use crate::edit::{Error, ErrorContext, Result};
 use crate::edit::{LONGEST_TEXT, take_stdin};
-use crate::exit::{Failure, Layer};
 use crate::mapping::Run;
 use crate::quantity::{Refusal, number};
 use crate::text::{plural, shown};
-use anyhow::Context;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -100,7 +99,7 @@ impl Order {
     ///
     /// # Errors
     /// What is no list, units that the file does not have, and a file that cannot be read.
-    pub(super) fn runs(&self, units: u64) -> anyhow::Result<Vec<Run>> {
+    pub(super) fn runs(&self, units: u64) -> Result<Vec<Run>> {
         match &self.source {
             Source::Items(items) => Ok(items.iter().map(|item| item.run(units)).collect::<Result<_, _>>()?),
             Source::File(path) => {
@@ -115,10 +114,8 @@ impl Order {
                     }
                 }
                 if runs.is_empty() {
-                    let failure = Failure::trouble(format!("there is no unit in '{name}'"));
-                    return Err(failure
-                        .tip("a view has at least one: 3,0..2,5*4, separated by commas or white space")
-                        .into());
+                    let failure = Error::untouched(format!("there is no unit in '{name}'"));
+                    return Err(failure.tip("a view has at least one: 3,0..2,5*4, separated by commas or white space"));
                 }
                 Ok(runs)
             }
@@ -127,7 +124,7 @@ impl Order {
 }
 
 /// The text of a list's file, or of stdin.
-fn read(path: &Path) -> anyhow::Result<String> {
+fn read(path: &Path) -> Result<String> {
     let source: Box<dyn Read> = if path == "-" {
         take_stdin()?;
         Box::new(std::io::stdin())
@@ -137,10 +134,12 @@ fn read(path: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     source.take(LONGEST_TEXT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LONGEST_TEXT {
-        let failure = Failure::trouble("there are more than 64 MiB in it");
-        return Err(failure.tip("ranges such as 0..2,5*4 are shorter").into());
+        let failure = Error::untouched("there are more than 64 MiB in it");
+        return Err(failure.tip("ranges such as 0..2,5*4 are shorter"));
     }
-    String::from_utf8(bytes).or_fail(|| Failure::trouble("it is not text").tip(TIP))
+    String::from_utf8(bytes)
+        .map_err(anyhow::Error::new)
+        .map_failure(|| Error::untouched("it is not text").tip(TIP))
 }
 
 fn item(text: &str) -> Result<Item, Refusal> {
@@ -231,7 +230,7 @@ mod tests {
 
     fn runs(text: &str, units: u64) -> Result<Vec<(u64, u64, bool, u64)>, String> {
         let order = Order::parse(OsStr::new(text)).map_err(|refusal| refusal.message)?;
-        let runs = order.runs(units).map_err(|error| format!("{error:#}"))?;
+        let runs = order.runs(units).map_err(|error| format!("{error}"))?;
         let tuple = |run: &Run| (run.first, run.count, run.descending, run.times);
         Ok(runs.iter().map(tuple).collect())
     }

@@ -7,7 +7,8 @@ use crate::cmd::new_file::{NewFile, folder};
 use crate::cmd::options::{Reader, close, size};
 use crate::cmd::paths::must_differ;
 use crate::edit::is_journal_name;
-use crate::exit::{Exit, Failure, Layer};
+use crate::edit::{Error, ErrorContext, Result};
+use crate::error::Exit;
 use crate::mapping::{self, Arranging, Cause, Layout, Limit, Prot, Region, Shape, Sink, Span, Visibility, WriteOut};
 use crate::output;
 use crate::progress::Progress;
@@ -91,7 +92,7 @@ const SHOWN: usize = 16;
 const LISTED: usize = 1000;
 
 /// A command of its own: reading is enough for all but one method.
-pub(super) fn run(args: &Args, job: Job<'_>) -> anyhow::Result<u8> {
+pub(super) fn run(args: &Args, job: Job<'_>) -> Result<u8> {
     let backing = if args.options.view.writes() {
         args.writer.open(&args.file, job.globals)?.0.into_backing()
     } else {
@@ -135,7 +136,7 @@ impl View {
     }
 
     /// Makes the region the view, or writes the view out.
-    pub(super) fn apply(&self, region: &mut Region, job: Job<'_>) -> anyhow::Result<()> {
+    pub(super) fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
         let Some(order) = &self.order else { return Ok(()) };
         self.check_paths(order, job)?;
         let (layout, unit) = self.layout(order, region)?;
@@ -156,7 +157,7 @@ impl View {
     }
 
     /// Refuses to write to a file that is read or written for something else.
-    fn check_paths(&self, order: &Order, job: Job<'_>) -> anyhow::Result<()> {
+    fn check_paths(&self, order: &Order, job: Job<'_>) -> Result<()> {
         let inputs = [
             job.path.map(|path| ("FILE", path)),
             order.file().map(|path| ("--order", path)),
@@ -170,13 +171,11 @@ impl View {
     }
 
     /// The view, and its unit in bytes.
-    fn layout(&self, order: &Order, region: &Region) -> anyhow::Result<(Layout, u64)> {
+    fn layout(&self, order: &Order, region: &Region) -> Result<(Layout, u64)> {
         let facts = region.backing().facts();
         if facts.len == 0 {
-            let failure = Failure::trouble("it is empty: there are no pages to arrange");
-            return Err(failure
-                .tip("a file gets pages by --size, or by what is written into it")
-                .into());
+            let failure = Error::untouched("it is empty: there are no pages to arrange");
+            return Err(failure.tip("a file gets pages by --size, or by what is written into it"));
         }
         let pages = self.unit.unwrap_or(1);
         let Some(unit) = facts
@@ -184,15 +183,15 @@ impl View {
             .checked_mul(pages)
             .filter(|unit| i64::try_from(*unit).is_ok())
         else {
-            let failure = Failure::trouble(format!(
+            let failure = Error::untouched(format!(
                 "a unit of {} is longer than a file can be",
                 plural(pages, "page")
             ));
-            return Err(failure.tip("write --unit 1, or leave it out").into());
+            return Err(failure.tip("write --unit 1, or leave it out"));
         };
         let runs = order.runs(facts.len.div_ceil(unit))?;
-        let layout = Layout::new(runs, unit, facts.page, facts.len).or_fail(|| {
-            Failure::trouble("the view would be longer than a file can be").tip("repeat its units less often")
+        let layout = Layout::new(runs, unit, facts.page, facts.len).map_failure(|| {
+            Error::untouched("the view would be longer than a file can be").tip("repeat its units less often")
         })?;
         Ok((layout, unit))
     }
@@ -259,7 +258,7 @@ impl View {
 }
 
 /// Says what would fit where the number of kernel mappings is in the way.
-fn fitting(error: mapping::Error, order: &Order, region: &Region) -> anyhow::Result<()> {
+fn fitting(error: mapping::Error, order: &Order, region: &Region) -> Result<()> {
     let Cause::Limit(Limit::Arrangement { needed, free, limit }) = error.cause else {
         return Err(error.into());
     };
@@ -276,13 +275,13 @@ fn fitting(error: mapping::Error, order: &Order, region: &Region) -> anyhow::Res
     } else {
         format!("a larger --unit takes fewer; --to OUT maps nothing; or {raise}")
     };
-    Err(error).or_fail(|| Failure::trouble("nothing was mapped").tip(tip))
+    Err(error).map_failure(|| Error::untouched("nothing was mapped").tip(tip))
 }
 
-fn to_stdout(region: &mut Region, layout: &Layout, job: Job<'_>) -> anyhow::Result<()> {
+fn to_stdout(region: &mut Region, layout: &Layout, job: Job<'_>) -> Result<()> {
     if job.globals.json {
-        let failure = Failure::trouble("with --to - the bytes go to stdout, and a report has no place there");
-        return Err(failure.tip("leave out --json, or write --to FILE").into());
+        let failure = Error::untouched("with --to - the bytes go to stdout, and a report has no place there");
+        return Err(failure.tip("leave out --json, or write --to FILE"));
     }
     not_into_itself(region.backing(), None)?;
     let mut progress = Progress::printing(job.globals, "writing", layout.len());
@@ -292,30 +291,31 @@ fn to_stdout(region: &mut Region, layout: &Layout, job: Job<'_>) -> anyhow::Resu
         Err(WriteOut::Source(error)) => Err(error.into()),
         // A reader that has seen enough.
         Err(WriteOut::Sink(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        Err(WriteOut::Sink(error)) => {
-            Err(Failure::trouble(format!("cannot write to stdout: {}", describe(&error))).into())
-        }
+        Err(WriteOut::Sink(error)) => Err(Error::untouched(format!(
+            "cannot write to stdout: {}",
+            describe(&error)
+        ))),
     }
 }
 
-fn to_file(region: &mut Region, layout: &Layout, path: &Path, job: Job<'_>) -> anyhow::Result<()> {
+fn to_file(region: &mut Region, layout: &Layout, path: &Path, job: Job<'_>) -> Result<()> {
     // Refused before there is a file that would have to go again.
     region.check_linear("write it out in another order", "which 'cat' writes out as it is")?;
     let name = shown(path);
     if is_journal_name(path) {
-        let failure = Failure::trouble(format!(
+        let failure = Error::untouched(format!(
             "'{name}' is the name of a recovery journal, which the next verb that writes to that file removes"
         ));
-        return Err(failure.tip("name the output otherwise, such as --to view.bin").into());
+        return Err(failure.tip("name the output otherwise, such as --to view.bin"));
     }
     let mut progress = Progress::writing(job.globals, "writing", layout.len())?;
     let making = || {
         let tip = "--to takes the path of a new file, where nothing is yet, in a folder that is there";
-        Failure::trouble(format!("cannot make '{name}'")).tip(tip)
+        Error::untouched(format!("cannot make '{name}'")).tip(tip)
     };
-    let out = NewFile::create(path, region.backing(), Mode::empty()).or_fail(making)?;
+    let out = NewFile::create(path, region.backing(), Mode::empty()).map_failure(making)?;
     let failed = |error: std::io::Error| {
-        let failure = Failure::trouble(format!(
+        let failure = Error::untouched(format!(
             "cannot write '{name}', which was not made: {}",
             describe(&error)
         ));
@@ -330,7 +330,7 @@ fn to_file(region: &mut Region, layout: &Layout, path: &Path, job: Job<'_>) -> a
     out.file().set_len(layout.len()).map_err(failed)?;
     match region.write_view(layout, Sink::File(out.file()), &mut |done| progress.step(done)) {
         Ok(()) => Ok(out.finish(false).map_err(failed)?),
-        Err(WriteOut::Source(error)) => Err(error).or_fail(|| Failure::trouble(format!("'{name}' was not made"))),
-        Err(WriteOut::Sink(error)) => Err(failed(error).into()),
+        Err(WriteOut::Source(error)) => Err(error).map_failure(|| Error::untouched(format!("'{name}' was not made"))),
+        Err(WriteOut::Sink(error)) => Err(failed(error)),
     }
 }

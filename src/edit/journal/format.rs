@@ -1,7 +1,8 @@
 //! What a journal is made of: the file that its target was, the ranges, the old and the new bytes, a checksum.
 
 use super::trust::{MODE, is_fat};
-use crate::edit::builder::MOST_CUT;
+use crate::edit::edits::MOST_CUT;
+use crate::edit::error::Result;
 use crate::mapping::{Backing, Kind, Piece, Span};
 use nix::sys::stat::major;
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, fstatfs};
@@ -41,7 +42,7 @@ impl Identity {
     /// That of an open file. Nothing is known for sure of a device, whose node may be another one when the power is back,
     /// and of files on FAT and FUSE, which make inode numbers up as they go: there the length and the bytes have to do.
     /// overlayfs may number a file anew when it is mounted, but shows the birth time of the file below.
-    pub(super) fn of(target: &Backing) -> anyhow::Result<Identity> {
+    pub(super) fn of(target: &Backing) -> Result<Identity> {
         let nothing = Identity {
             device: 0,
             inode: 0,

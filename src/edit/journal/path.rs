@@ -2,7 +2,7 @@
 
 use super::format::DONE;
 use super::trust::MODE;
-use crate::exit::{Failure, Layer};
+use crate::edit::error::{Error, ErrorContext, Result};
 use crate::mapping::{Backing, Kind};
 use crate::text::{FILE, quoted, shown};
 use nix::errno::Errno;
@@ -31,7 +31,7 @@ impl Place {
     ///
     /// # Errors
     /// What keeps the kernel from telling the name: then nobody knows whether a recovery is due.
-    pub fn beside(backing: &Backing) -> anyhow::Result<Option<Place>> {
+    pub fn beside(backing: &Backing) -> Result<Option<Place>> {
         let Some(target) = target(backing)? else {
             return Ok(None);
         };
@@ -47,11 +47,11 @@ impl Place {
     ///
     /// # Errors
     /// A file that can have none beside it, with the reason.
-    pub fn of(backing: &Backing, named: Option<&Path>) -> anyhow::Result<Place> {
+    pub fn of(backing: &Backing, named: Option<&Path>) -> Result<Place> {
         if let Some(path) = named {
             return Ok(Place::at(path));
         }
-        let refuse = |why: &str| Err(Failure::trouble(why).tip("say where it goes: --journal PATH").into());
+        let refuse = |why: &str| Err(Error::untouched(why).tip("say where it goes: --journal PATH"));
         let Some(place) = Place::beside(backing)? else {
             return refuse(match backing.facts().kind {
                 Kind::Regular => {
@@ -88,13 +88,13 @@ impl Place {
     /// # Errors
     /// What keeps the kernel from telling, of a path that the user named. Beside a file it is taken for a no: whoever
     /// was given the file without its folder (`cat /dev/stdin < FILE`) may read it.
-    pub fn is_taken(&self) -> anyhow::Result<bool> {
+    pub fn is_taken(&self) -> Result<bool> {
         match std::fs::symlink_metadata(&self.path) {
             Ok(_) => Ok(true),
             Err(error) if self.named && error.kind() != ErrorKind::NotFound => {
                 let message = format!("cannot tell whether the journal '{}' is there", shown(&self.path));
                 let tip = "--journal takes the path that was given to --atomic";
-                Err(error).or_fail(|| Failure::trouble(message).tip(tip))
+                Err(error).map_failure(|| Error::untouched(message).tip(tip))
             }
             Err(_) => Ok(false),
         }
@@ -160,7 +160,7 @@ impl Place {
     }
 
     /// Whether the file whose journal this would be is in `folder`, unless the user named the place.
-    pub(super) fn is_beside(&self, folder: &File, target: &Backing) -> anyhow::Result<bool> {
+    pub(super) fn is_beside(&self, folder: &File, target: &Backing) -> Result<bool> {
         let name = self.name().as_bytes();
         let name = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX));
         let Some(name) = name.filter(|_| !self.named) else {
@@ -216,23 +216,23 @@ impl Place {
 ///
 /// # Errors
 /// What keeps the folder from being synced.
-pub fn settle(backing: &Backing, named: Option<&Path>) -> anyhow::Result<()> {
+pub fn settle(backing: &Backing, named: Option<&Path>) -> Result<()> {
     let failed = |place: &Path| {
         let message = format!(
             "cannot make durable that no recovery journal is at '{}': one that was removed may come back after a power \
              failure",
             shown(place)
         );
-        Failure::trouble(message).tip("the device may be failing: see 'dmesg'")
+        Error::untouched(message).tip("the device may be failing: see 'dmesg'")
     };
     match (Place::beside(backing), backing.fd()) {
-        (Ok(Some(place)), _) => place.settle(backing).or_fail(|| failed(&place.path))?,
+        (Ok(Some(place)), _) => place.settle(backing).map_failure(|| failed(&place.path))?,
         // Whoever asks for the journal itself hears of the error.
-        (Err(_), Some(fd)) => sync_file_system(fd).or_fail(|| failed(Path::new(".*.mmapctl-undo")))?,
+        (Err(_), Some(fd)) => sync_file_system(fd).map_failure(|| failed(Path::new(".*.mmapctl-undo")))?,
         _ => {}
     }
     match named.map(Place::at) {
-        Some(place) => place.settle(backing).or_fail(|| failed(&place.path)),
+        Some(place) => place.settle(backing).map_failure(|| failed(&place.path)),
         None => Ok(()),
     }
 }
@@ -280,11 +280,11 @@ fn mount_id(fd: i32) -> Option<u64> {
 }
 
 /// The path of an open regular file, free of symlinks; `None` for anything else, and when it has no name any more.
-fn target(backing: &Backing) -> anyhow::Result<Option<PathBuf>> {
+fn target(backing: &Backing) -> Result<Option<PathBuf>> {
     let Some(fd) = backing.fd().filter(|_| backing.facts().kind == Kind::Regular) else {
         return Ok(None);
     };
-    let unknown = || Failure::trouble("cannot tell where its recovery journal is");
+    let unknown = || Error::untouched("cannot tell where its recovery journal is");
     let file = backing.metadata()?;
     let leads_here = |path: &Path| match std::fs::metadata(path) {
         Ok(meta) => (meta.dev(), meta.ino()) == (file.dev(), file.ino()),
@@ -296,14 +296,14 @@ fn target(backing: &Backing) -> anyhow::Result<Option<PathBuf>> {
         // Without /proc (a rescue shell, a chroot) the path that the user gave leads there.
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let Some(given) = backing.path() else { return Ok(None) };
-            let path = std::fs::canonicalize(given).or_fail(unknown)?;
+            let path = std::fs::canonicalize(given).map_failure(unknown)?;
             if !leads_here(&path) {
                 let message = "cannot tell where its recovery journal is, as another file is at its path now";
-                return Err(Failure::trouble(message).tip("run the same command again").into());
+                return Err(Error::untouched(message).tip("run the same command again"));
             }
             Ok(Some(path))
         }
-        Err(error) => Err(error).or_fail(unknown),
+        Err(error) => Err(error).map_failure(unknown),
     }
 }
 

@@ -4,10 +4,9 @@ use super::Journal;
 use super::format::{Content, Found, Identity, Record};
 use super::path::{Place, Removal};
 use super::trust::{distrust, is_fat};
-use crate::exit::{Failure, Layer};
+use crate::edit::error::{Error, ErrorContext, Result};
 use crate::mapping::{Backing, Piece, Region, Span};
 use crate::text::{quoted, shown};
-use anyhow::Context;
 use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{fstatfs, statfs};
 use std::fs::{File, OpenOptions};
@@ -32,7 +31,7 @@ pub enum Recovery {
 /// # Errors
 /// A journal of another file or owner, a length or bytes that are neither old nor new: somebody else wrote, and
 /// nothing is touched (exit code 2). What fails while putting back leaves the journal (exit code 4).
-pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
+pub fn recover(region: &mut Region, place: &Place) -> Result<Recovery> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     // What cannot be written to is refused below, with the reason.
@@ -50,30 +49,30 @@ pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
         // Whoever cannot open it can still see whose it is.
         Err(error) => {
             let failure = distrusted(place, region.backing());
-            return Err(error).or_fail(|| failure.unwrap_or_else(|| refused(place, "it cannot be opened")));
+            return Err(error).map_failure(|| failure.unwrap_or_else(|| refused(place, "it cannot be opened")));
         }
     };
-    let refuse = |why: &str| Err(refused(place, why).into());
+    let refuse = |why: &str| Err(refused(place, why));
     let meta = file.metadata().context("cannot look at the recovery journal")?;
     let target = region.backing().metadata()?;
     let doubt = distrust(&meta, || is_fat(fstatfs(&file)), region.backing())?;
     // What the user named may be anything, and what it is says more than whose it is.
     if let Some(why) = doubt.as_deref().filter(|_| !place.named || !meta.is_file()) {
-        return Err(not_believed(place, why).into());
+        return Err(not_believed(place, why));
     }
     if (meta.dev(), meta.ino()) == (target.dev(), target.ino()) {
-        let failure = Failure::trouble(format!("the journal '{}' is the file itself", shown(&place.path)));
-        return Err(failure.tip(PATH_OF_ITS_OWN).into());
+        let failure = Error::untouched(format!("the journal '{}' is the file itself", shown(&place.path)));
+        return Err(failure.tip(PATH_OF_ITS_OWN));
     }
-    let found = Record::read(&file, meta.len()).or_fail(|| refused(place, "it cannot be read"))?;
+    let found = Record::read(&file, meta.len()).map_failure(|| refused(place, "it cannot be read"))?;
     if let Found::Unfinished { content } = &found
         && place.named
         && !content.is_ours(&meta)
     {
-        return Err(not_ours(place, *content == Content::Zeros).into());
+        return Err(not_ours(place, *content == Content::Zeros));
     }
     if let Some(why) = doubt {
-        return Err(not_believed(place, &why).into());
+        return Err(not_believed(place, &why));
     }
     let record = match found {
         Found::Valid(record) => record,
@@ -82,19 +81,19 @@ pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
         Found::Unfinished { .. } => {
             let folder = place
                 .folder()
-                .or_fail(|| refused(place, "its folder cannot be opened"))?;
+                .map_failure(|| refused(place, "its folder cannot be opened"))?;
             return match place.remove(&file, &folder) {
                 // Should it come back, it is invalid then, too.
                 Ok(()) | Err(Removal::NotDurable(_)) => Ok(Recovery::Unfinished),
                 Err(Removal::Stays(error) | Removal::Ended(error)) => {
-                    Err(error).or_fail(|| refused(place, "it is invalid and cannot be removed"))
+                    Err(error).map_failure(|| refused(place, "it is invalid and cannot be removed"))
                 }
             };
         }
     };
     let identity = Identity::of(region.backing())?;
     if !record.target.is_of(&identity, !place.named) {
-        return Err(of_another_file(place, &record.target, &identity, region.backing()).into());
+        return Err(of_another_file(place, &record.target, &identity, region.backing()));
     }
     let len = region.length();
     if len != record.before && len != record.after {
@@ -112,20 +111,20 @@ pub fn recover(region: &mut Region, place: &Place) -> anyhow::Result<Recovery> {
         place: place.clone(),
         folder: place
             .folder()
-            .or_fail(|| refused(place, "its folder cannot be opened"))?,
+            .map_failure(|| refused(place, "its folder cannot be opened"))?,
         file,
     };
     crate::memory::begin_change();
     record
         .put_back(&journal.file, region)
-        .or_fail(|| journal.left_behind())?;
+        .map_failure(|| journal.left_behind())?;
     journal.end_put_back()?;
     Ok(Recovery::PutBack)
 }
 
-fn refused(place: &Place, why: &str) -> Failure {
+fn refused(place: &Place, why: &str) -> Error {
     let path = shown(&place.path);
-    Failure::trouble(format!("recovery needed, and refused: the journal '{path}': {why}")).tip(out_of_the_way(place))
+    Error::untouched(format!("recovery needed, and refused: the journal '{path}': {why}")).tip(out_of_the_way(place))
 }
 
 /// A tip that loses nothing: the journal may turn out to be needed.
@@ -149,9 +148,9 @@ fn rename(place: &Place) -> String {
 }
 
 /// What to say of a file that is in the place of a journal and may be anybody's.
-fn not_believed(place: &Place, why: &str) -> Failure {
+fn not_believed(place: &Place, why: &str) -> Error {
     let path = shown(&place.path);
-    let failure = Failure::trouble(format!(
+    let failure = Error::untouched(format!(
         "recovery refused: '{path}' is in the place of the recovery journal, and cannot be trusted: {why}"
     ));
     failure.tip(match place.named {
@@ -165,14 +164,14 @@ fn not_believed(place: &Place, why: &str) -> Failure {
 }
 
 /// Why what is in the place of a journal is not believed to be one, as far as that can be told without opening it.
-pub fn distrusted(place: &Place, target: &Backing) -> Option<Failure> {
+pub fn distrusted(place: &Place, target: &Backing) -> Option<Error> {
     let meta = std::fs::symlink_metadata(&place.path).ok()?;
     let why = distrust(&meta, || is_fat(statfs(&place.path)), target).ok()??;
     Some(not_believed(place, &why))
 }
 
 /// A journal that names another file than the one that is here.
-fn of_another_file(place: &Place, said: &Identity, now: &Identity, target: &Backing) -> Failure {
+fn of_another_file(place: &Place, said: &Identity, now: &Identity, target: &Backing) -> Error {
     if said.inode != now.inode {
         return refused(
             place,
@@ -212,12 +211,12 @@ fn of_another_file(place: &Place, said: &Identity, now: &Identity, target: &Back
 const PATH_OF_ITS_OWN: &str = "--journal takes a path of its own: name another path, where nothing is";
 
 /// What stands under a name of the user's and is no journal: it may be anything, and is not ours to remove.
-fn not_ours(place: &Place, zeros: bool) -> Failure {
+fn not_ours(place: &Place, zeros: bool) -> Error {
     let path = shown(&place.path);
     if !zeros {
-        return Failure::trouble(format!("'{path}' is there, and is no journal of mmapctl's")).tip(PATH_OF_ITS_OWN);
+        return Error::untouched(format!("'{path}' is there, and is no journal of mmapctl's")).tip(PATH_OF_ITS_OWN);
     }
-    Failure::trouble(format!(
+    Error::untouched(format!(
         "'{path}' is there and has nothing but zeros: a journal that a power failure kept from the disk, before the \
          file was touched, or a file of yours"
     ))
@@ -229,7 +228,7 @@ fn not_ours(place: &Place, zeros: bool) -> Failure {
 
 impl Record {
     /// The first byte covered that is neither old nor new, or that somebody wrote beside them into what the file grew by.
-    fn stranger(&self, file: &File, region: &mut Region) -> anyhow::Result<Option<u64>> {
+    fn stranger(&self, file: &File, region: &mut Region) -> Result<Option<u64>> {
         use std::os::unix::fs::FileExt;
         let (mut old, mut new) = (Vec::new(), Vec::new());
         let mut found = None;
@@ -246,7 +245,7 @@ impl Record {
                 let first = have.iter().enumerate().position(strange);
                 // Bytes that were cut off and then came back are zeros, as the new ones.
                 found = found.or(first.map(|index| at + index as u64));
-                anyhow::Ok(())
+                Ok::<_, Error>(())
             })?;
         }
         for gap in self.gaps(there) {
@@ -255,7 +254,7 @@ impl Record {
                 region.read_chunks(data, |at, have| {
                     let first = have.iter().position(|byte| *byte != 0);
                     found = found.or(first.map(|index| at + index as u64));
-                    anyhow::Ok(())
+                    Ok::<_, Error>(())
                 })?;
                 at = data.end();
             }
@@ -277,7 +276,7 @@ impl Record {
     }
 
     /// Stores the old bytes and sets the old length, durably.
-    fn put_back(&self, file: &File, region: &mut Region) -> anyhow::Result<()> {
+    fn put_back(&self, file: &File, region: &mut Region) -> Result<()> {
         if region.length() < self.before {
             region.resize(self.before, true)?;
         }

@@ -4,6 +4,7 @@
 //! Owner, mode and the number of names prove that in any folder, those included in which others may make and rename
 //! files: nobody can make a file of somebody else's, and what somebody else may write, or link to, is not believed.
 
+use crate::edit::error::Result;
 use crate::mapping::Backing;
 use nix::sys::statfs::{FsType, MSDOS_SUPER_MAGIC, Statfs};
 use std::fs::Metadata;
@@ -19,11 +20,7 @@ const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0);
 ///
 /// # Errors
 /// What keeps the kernel from telling about the target.
-pub(super) fn distrust(
-    journal: &Metadata,
-    on_fat: impl FnOnce() -> bool,
-    target: &Backing,
-) -> anyhow::Result<Option<String>> {
+pub(super) fn distrust(journal: &Metadata, on_fat: impl FnOnce() -> bool, target: &Backing) -> Result<Option<String>> {
     let (us, owner) = (nix::unistd::geteuid().as_raw(), target.metadata()?.uid());
     let (mode, links) = (journal.mode() & 0o7777, journal.nlink());
     Ok(if journal.is_symlink() {

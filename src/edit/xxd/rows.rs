@@ -7,9 +7,7 @@
 //! A dump with a letter in any of its offsets is not decimal. A single row cannot be told from hex.
 
 use super::{PADDED, Row};
-use crate::edit::plan::Origin;
-use crate::exit::Failure;
-use anyhow::Context;
+use crate::edit::error::{Error, ErrorContext, Origin, Result};
 
 /// What has been seen of the rows of a dump.
 #[derive(Default)]
@@ -63,7 +61,7 @@ impl Rows {
     }
 
     /// Refuses rows, all of them seen, of which the offsets can be decimal.
-    pub(super) fn check_radix(&self) -> anyhow::Result<()> {
+    pub(super) fn check_radix(&self) -> Result<()> {
         if self.is_hex || !self.decimal.are_whole_rows() {
             return Ok(());
         }
@@ -72,13 +70,13 @@ impl Rows {
             return Ok(());
         };
         let failure =
-            Failure::trouble("the offsets look decimal, as 'xxd -d' prints them: read as hex, the rows leave gaps");
+            Error::untouched("the offsets look decimal, as 'xxd -d' prints them: read as hex, the rows leave gaps");
         let tip = "dump it again without -d; if the offsets are hex, write an edit script: 0x40: -> 9090";
         Err(failure.tip(tip)).context(Origin::Line(line).to_string())
     }
 
     /// Refuses rows, all of them seen, that were printed, but not in one dump.
-    pub(super) fn check_gaps(&self) -> anyhow::Result<()> {
+    pub(super) fn check_gaps(&self) -> Result<()> {
         if !self.printed.are_whole_rows() {
             let width = self.printed.width;
             let message = format!(
@@ -86,7 +84,7 @@ impl Rows {
                 crate::text::plural(width, "byte")
             );
             let tip = "apply two dumps one after the other; if the offsets are right, take the characters away";
-            let failure = Failure::trouble(message).tip(tip);
+            let failure = Error::untouched(message).tip(tip);
             return Err(failure).context(Origin::Line(self.printed.line).to_string());
         }
         Ok(())
