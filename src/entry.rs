@@ -1,9 +1,9 @@
 //! Where glibc enters the program. Beside the core, the one place with `unsafe`.
 //!
-//! Rust's runtime, which else stands between, looks for the guard page of the stack in /proc/self/maps and sets up a
-//! second stack to say that the first has overflowed: a twentieth of the time that a small patch takes. What else it does
-//! is done here, one thing otherwise: what the runtime opens in place of a closed stdout takes output, and loses it in
-//! silence.
+//! Rust's runtime, which otherwise comes first, does two things that mmapctl must not do. It opens /dev/null for reading
+//! and writing in place of a closed stdout, which takes output and loses it without an error. And it maps a second stack,
+//! to say that the first has overflowed, and panics where RLIMIT_AS leaves no room for it: SIGABRT, where a message and
+//! exit code 2 are promised. What else it does is done here.
 #![allow(unsafe_code)]
 
 mod allocator;

@@ -2,35 +2,14 @@
 
 use nix::libc::RLIM_INFINITY;
 use nix::sys::resource::{Resource, getrlimit};
-use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static CHANGING: AtomicBool = AtomicBool::new(false);
 
-thread_local! {
-    static OPTIONAL: Cell<bool> = const { Cell::new(false) };
-}
-
-/// What the allocator does about memory that the system refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shortage {
-    /// The caller does without.
-    Refuse,
-    /// A file is half-changed: what remains to be done takes little, and gets it from a reserve.
-    UseReserve,
-    /// Nothing has been changed: the program ends with code 2 and the message that [`explain`] gives.
-    End,
-}
-
-/// What to do about it now, in this thread.
-pub fn shortage() -> Shortage {
-    if OPTIONAL.get() {
-        Shortage::Refuse
-    } else if CHANGING.load(Ordering::Relaxed) {
-        Shortage::UseReserve
-    } else {
-        Shortage::End
-    }
+/// Whether a file may be half-changed: what remains to be done takes little memory, and gets it from a reserve. Otherwise
+/// the program ends with code 2 and the message that [`explain`] gives.
+pub fn is_changing() -> bool {
+    CHANGING.load(Ordering::Relaxed)
 }
 
 /// To be called right before a file is changed.
@@ -41,14 +20,6 @@ pub fn begin_change() {
 /// To be called when a verb of a session begins: what the one before it changed is whole.
 pub fn end_change() {
     CHANGING.store(false, Ordering::Relaxed);
-}
-
-/// Runs `work`, which asks for memory that it can do without.
-pub fn optional<T>(work: impl FnOnce() -> T) -> T {
-    let before = OPTIONAL.replace(true);
-    let result = work();
-    OPTIONAL.set(before);
-    result
 }
 
 /// Why the system refused `size` bytes, and what to do about it.

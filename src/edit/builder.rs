@@ -1,19 +1,15 @@
 //! From what users write to [`Edits`]: places resolved, bytes gathered, order and bounds checked.
 
-use super::edits::{Edits, Extra, MANY, MOST_CUT, Note, SumOf};
+use super::edits::{Edits, Extra, MOST_CUT, Note, SumOf};
 use super::plain::Plain;
 use super::spool::Spool;
 use super::value::Value;
 use crate::edit::error::{Error, Origin, Outcome, Result};
-use crate::mapping::{self, Cause, Piece, Region, Span, reserve_huge};
-use crate::memory;
+use crate::mapping::{self, Cause, Piece, Region, Span};
 use crate::quantity::{Offset, Qty, Refusal};
 use crate::text::plural;
 use nix::errno::Errno;
 use std::str::FromStr;
-
-/// Behind [`MANY`] edits there is room for so many, which takes 64 MiB of address space and no memory until they come.
-const MILLIONS: usize = 2 << 20;
 
 /// Gathers edits in the order in which they are written.
 #[derive(Debug)]
@@ -181,12 +177,6 @@ impl Builder {
         self.ascending &= plain.ascending && edits.list.last().is_none_or(|last| last.at + last.len <= first.at);
         self.previous = Some(last.at + last.len);
         let before = edits.new.len();
-        if edits.list.len() >= MANY && edits.list.capacity() < MILLIONS {
-            memory::optional(|| {
-                reserve_huge(&mut edits.list, MILLIONS);
-                reserve_huge(&mut edits.notes, MILLIONS);
-            });
-        }
         edits.list.extend(plain.list.iter().map(|edit| Piece {
             from: before + edit.from,
             ..*edit

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use mmapctl::error::{Exit, out_of_memory};
-use mmapctl::memory::{Shortage, shortage};
+use mmapctl::memory::is_changing;
 use nix::libc;
 use nix::unistd::gettid;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -56,27 +56,24 @@ impl Reserve {
 
 /// What to give where the C library gives nothing.
 fn instead(layout: Layout) -> *mut u8 {
-    match shortage() {
-        Shortage::Refuse => std::ptr::null_mut(),
-        Shortage::UseReserve => RESERVE.take(layout),
-        Shortage::End => {
-            let thread = gettid().as_raw();
-            match ENDING.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {}
-                // The message takes memory itself.
-                Err(ending) if ending == thread => return RESERVE.take(layout),
-                Err(_) => loop {
-                    // Another thread is about to end them all.
-                    std::thread::sleep(std::time::Duration::MAX);
-                },
-            }
-            let text = out_of_memory(layout.size());
-            // A closed stderr leaves the exit code.
-            let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
-            // SAFETY: it ends the process, at once: any lock may be held here.
-            unsafe { libc::_exit(Exit::Failed as libc::c_int) }
-        }
+    if is_changing() {
+        return RESERVE.take(layout);
     }
+    let thread = gettid().as_raw();
+    match ENDING.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => {}
+        // The message takes memory itself.
+        Err(ending) if ending == thread => return RESERVE.take(layout),
+        Err(_) => loop {
+            // Another thread is about to end them all.
+            std::thread::sleep(std::time::Duration::MAX);
+        },
+    }
+    let text = out_of_memory(layout.size());
+    // A closed stderr leaves the exit code.
+    let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
+    // SAFETY: it ends the process, at once: any lock may be held here.
+    unsafe { libc::_exit(Exit::Failed as libc::c_int) }
 }
 
 // SAFETY: memory is the C library's, as in `System`, or a piece of the reserve that nobody else has, aligned and as long

@@ -55,7 +55,7 @@ pub use error::{Cause, Error, Hindrance, Protection, Refusal, Result, Unmappable
 pub use layout::{Arranging, Layout, Part, Run};
 pub use limits::Limit;
 pub use output::{Holes, WriteOut};
-pub use region::{Region, in_child, memfd_with, reserve_huge};
+pub use region::{Region, in_child, memfd_with};
 pub use register::Width;
 pub use residency::{Cell, Counts, Residency, count, resident, survey, unwritten, warm};
 pub use rights::Privileges;

@@ -249,19 +249,6 @@ pub fn memfd(name: &CStr) -> nix::Result<File> {
     memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from)
 }
 
-/// Makes room in `list` for `more` elements, in huge pages where there are some (MADV_HUGEPAGE): filling it then takes a
-/// page fault every 2 MiB. What is not filled takes address space alone. Where nothing is to be had, nothing changes.
-pub fn reserve_huge<T>(list: &mut Vec<T>, more: usize) {
-    if list.try_reserve(more).is_err() {
-        return;
-    }
-    let page = super::super::page_size() as usize;
-    let start = list.as_ptr() as usize / page * page;
-    let end = (list.as_ptr() as usize + list.capacity() * size_of::<T>()) / page * page;
-    // SAFETY: the pages are there, for the list is in them, and the advice changes no byte.
-    let _ = unsafe { libc::madvise(start as *mut c_void, end - start, libc::MADV_HUGEPAGE) };
-}
-
 /// A memfd that holds `bytes`.
 pub fn memfd_with(name: &CStr, bytes: &[u8]) -> std::io::Result<File> {
     let mut file = memfd(name)?;
