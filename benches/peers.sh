@@ -15,7 +15,7 @@ PATTERN is a regular expression; only lines whose text it matches are measured.
   -n RUNS      alternating runs of each (5; some that take long have 3 at the most)
   --quick      an eighth of each size, 3 runs: to see that it works; its figures prove nothing
   --in FOLDER  make the files there: /dev/shm measures a tmpfs (the current folder; full size takes 13 GiB)
-  --markdown   the table as the README has it
+  --markdown   the table as benches/README.md has it
   --list       the lines, without measuring
 
 A bar is met by "yes", or "even": slower by less than the peer's own runs differ (their upper quartile). Exits with 1 if

@@ -219,9 +219,9 @@ fn three_dots_stand_for_anything_and_nothing_else_is_forgiven() {
     }
 }
 
-/// The two commands under "Two commands".
+/// The two commands under "Install".
 fn setup() -> Vec<&'static str> {
-    let (_, section) = README.split_once("\n## Two commands\n").expect("the section");
+    let (_, section) = README.split_once("\n## Install\n").expect("the section");
     let (section, _) = section.split_once("\n## ").expect("the next section");
     let blocks = section.split("```sh\n").skip(1);
     blocks
