@@ -1,6 +1,6 @@
 //! The dump for people on a terminal, in a frame; and rows in which single bytes can be marked.
 
-use super::hex::{GREY, INKS, Ink, RESET, grey};
+use super::color::{GREY, INKS, Ink, RESET, grey};
 use super::line::{Digits, PAIRS, character};
 use super::{Gap, Layout, Style, remark};
 

@@ -3,6 +3,7 @@
 //! Without colour, line drawing and squeezing it is `hexdump -Cv`. Lines that stand for rows begin
 //! with `*`.
 
+use super::color::{GREY, INKS, Ink, RESET, grey};
 use super::framed::{Seams, paint};
 use super::line::{self, Digits, OFFSET, PAIRS, character, characters, digits_of};
 use super::{Gap, Layout, Style, remark};
@@ -36,32 +37,6 @@ const fn empty<const LEN: usize>(mark: &[u8]) -> [u8; LEN] {
     line[LEN - 1] = b'\n';
     line
 }
-
-/// A colour, as the SGR sequence that switches to it. All are of one length and all set the
-/// foreground alone, so that each replaces the one before it.
-pub(super) type Ink = [u8; 5];
-pub(super) const GREY: Ink = *b"\x1b[90m";
-const CYAN: Ink = *b"\x1b[36m";
-const GREEN: Ink = *b"\x1b[32m";
-const MAGENTA: Ink = *b"\x1b[35m";
-const YELLOW: Ink = *b"\x1b[33m";
-pub(super) const RESET: &[u8] = b"\x1b[0m";
-
-/// hexyl's classes: NUL, printable, white space, other control, not ASCII.
-pub(super) static INKS: [Ink; 256] = {
-    let mut inks = [YELLOW; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        inks[byte] = match byte as u8 {
-            0 => GREY,
-            b'\t'..=b'\r' | b' ' => GREEN,
-            b'!'..=b'~' => CYAN,
-            _ => MAGENTA,
-        };
-        byte += 1;
-    }
-    inks
-};
 
 /// The longest that a coloured line gets, but for the first colour and what an offset has beyond eight digits: a switch
 /// before each cell and each character, and two for the bars.
@@ -143,18 +118,6 @@ impl<const N: usize> Hex<N> {
         pen.put(b"\n");
         out.extend_from_slice(&pen.line[..pen.len]);
     }
-}
-
-/// A line that isn't a row: grey throughout, given `color`.
-pub(super) fn grey(color: bool, text: &str, out: &mut Vec<u8>) {
-    if color {
-        out.extend_from_slice(&GREY);
-    }
-    out.extend_from_slice(text.as_bytes());
-    if color {
-        out.extend_from_slice(RESET);
-    }
-    out.push(b'\n');
 }
 
 /// Writes a coloured line, switching colour only where it changes.

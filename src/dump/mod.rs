@@ -6,6 +6,7 @@
 
 mod c;
 mod canonical;
+mod color;
 mod framed;
 mod hex;
 mod line;

@@ -1,0 +1,39 @@
+//! The colours of dumps: a class of bytes has one, and what is no byte is grey.
+
+/// A colour, as the SGR sequence that switches to it. All are of one length and all set the
+/// foreground alone, so that each replaces the one before it.
+pub(super) type Ink = [u8; 5];
+pub(super) const GREY: Ink = *b"\x1b[90m";
+const CYAN: Ink = *b"\x1b[36m";
+const GREEN: Ink = *b"\x1b[32m";
+const MAGENTA: Ink = *b"\x1b[35m";
+const YELLOW: Ink = *b"\x1b[33m";
+pub(super) const RESET: &[u8] = b"\x1b[0m";
+
+/// hexyl's classes: NUL, printable, white space, other control, not ASCII.
+pub(super) static INKS: [Ink; 256] = {
+    let mut inks = [YELLOW; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        inks[byte] = match byte as u8 {
+            0 => GREY,
+            b'\t'..=b'\r' | b' ' => GREEN,
+            b'!'..=b'~' => CYAN,
+            _ => MAGENTA,
+        };
+        byte += 1;
+    }
+    inks
+};
+
+/// A line that isn't a row: grey throughout, given `color`.
+pub(super) fn grey(color: bool, text: &str, out: &mut Vec<u8>) {
+    if color {
+        out.extend_from_slice(&GREY);
+    }
+    out.extend_from_slice(text.as_bytes());
+    if color {
+        out.extend_from_slice(RESET);
+    }
+    out.push(b'\n');
+}
