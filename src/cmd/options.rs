@@ -162,6 +162,8 @@ impl Writer {
             has_length(&backing)?;
             backing.lock(self.lock_timeout)?;
             if backing.is_at(path) {
+                // Whoever had the lock may have given the file other rights.
+                unless_refused(&backing, self.force)?;
                 return self.recovered(backing, path, globals);
             }
             backing = Backing::open(path, access, self.lock_timeout)?;
@@ -236,6 +238,14 @@ impl Reader {
             Some(place) => Err(recovery_needed(&place, backing, Outcome::Untouched)),
             None => Ok(()),
         }
+    }
+}
+
+/// Refuses a file that the safety rules for writers protect, unless told not to.
+pub(crate) fn unless_refused(backing: &Backing, force: bool) -> Result<()> {
+    match backing.refusal().filter(|_| !force) {
+        Some(refusal) => Err(mapping::Error::new("write to it", None, Cause::Refused(refusal)).into()),
+        None => Ok(()),
     }
 }
 

@@ -28,8 +28,10 @@ pub struct Backing {
     /// The path that it was opened by; `None` for memory.
     path: Option<PathBuf>,
     facts: Facts,
-    /// The advisory lock is ours, and was worth waiting this long for.
-    held: Option<Duration>,
+    /// How long the advisory lock is waited for; `None` where it was never asked for.
+    patience: Option<Duration>,
+    /// Whether the lock is ours now.
+    held: bool,
     /// Something was written by way of this, see closing.rs.
     pub(super) written: AtomicBool,
 }
@@ -243,7 +245,8 @@ impl Backing {
             },
         };
         Ok(Backing {
-            held: None,
+            patience: None,
+            held: false,
             written: AtomicBool::new(false),
             file: Some(file),
             path: None,
@@ -274,7 +277,8 @@ impl Backing {
     /// [`super::Region`] maps it.
     pub fn anonymous(len: u64, huge: Option<u64>) -> Backing {
         Backing {
-            held: None,
+            patience: None,
+            held: false,
             written: AtomicBool::new(false),
             file: None,
             path: None,
@@ -307,7 +311,8 @@ impl Backing {
             file: Some(self.file.as_ref()?.try_clone().ok()?),
             path: self.path.clone(),
             facts: self.facts.clone(),
-            held: None,
+            patience: None,
+            held: false,
             written: AtomicBool::new(false),
         })
     }
@@ -352,7 +357,7 @@ impl Backing {
     }
 
     /// Holds the file against writers that ask: an exclusive flock(2), waited for up to `patience`, kept until
-    /// the backing is dropped. The length is then looked at anew, for the other may have changed it.
+    /// the backing is dropped. The length and the rights are then looked at anew, for the other may have changed them.
     ///
     /// # Errors
     /// [`Cause::Locked`] when another process keeps it for longer. A file system without locks gives none and
@@ -368,9 +373,9 @@ impl Backing {
             None => Err(Error::new("lock it", None, Cause::Locked)),
             Some(Err(error)) if errno_of(&error) == Errno::EINTR => Err(Error::io("lock it", &error)),
             Some(_) => {
-                self.held = Some(patience);
+                (self.patience, self.held) = (Some(patience), true);
                 self.facts.len = self.usage()?.len;
-                Ok(())
+                self.refresh_rights()
             }
         }
     }
@@ -386,26 +391,39 @@ impl Backing {
 
     /// Whether the lock is ours.
     pub fn holds_lock(&self) -> bool {
-        self.held.is_some()
+        self.held
     }
 
-    /// Lets others have the lock, if it is held; says whether it was.
-    pub(super) fn lend_lock(&self) -> Result<bool> {
-        match (&self.file, self.held) {
-            (Some(file), Some(_)) => {
-                file.unlock().map_err(|error| Error::io("unlock it", &error))?;
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+    /// Lets others have the lock; says whether it was held. It is unlocked even where it was not known to be held: a
+    /// child shares it, and may have taken it.
+    pub(super) fn lend_lock(&mut self) -> Result<bool> {
+        let (Some(file), Some(_)) = (&self.file, self.patience) else {
+            return Ok(false);
+        };
+        file.unlock().map_err(|error| Error::io("unlock it", &error))?;
+        Ok(std::mem::take(&mut self.held))
     }
 
-    /// Takes it again, and waits for that as long as for the first time.
+    /// Takes the lock again if it was taken before, and waits for that as long as for the first time. It makes no
+    /// difference where it is still held, so this is also for a lock of which that is not known: a child that shares it
+    /// may have unlocked it.
     pub(super) fn take_lock_back(&mut self) -> Result<()> {
-        match self.held {
-            Some(patience) => self.lock(patience),
+        match self.patience {
+            Some(patience) => {
+                self.held = false;
+                self.lock(patience)
+            }
             None => Ok(()),
         }
+    }
+
+    /// Looks anew at what the safety rules for writers depend on: others may have changed it.
+    pub(super) fn refresh_rights(&mut self) -> Result<()> {
+        if self.facts.kind == Kind::Regular && self.facts.writable {
+            self.facts.mode = self.metadata()?.mode();
+            self.facts.privileges = Privileges::of(self.file("look at it")?, self.facts.mode);
+        }
+        Ok(())
     }
 
     /// The safety rule that speaks against storing into this file, if any.

@@ -185,16 +185,24 @@ impl Region {
     }
 
     /// Gives up the advisory lock while somebody else is to work on the file; says whether it was held.
-    pub fn lend_lock(&self) -> Result<bool> {
+    pub fn lend_lock(&mut self) -> Result<bool> {
         self.backing.lend_lock()
     }
 
-    /// Takes the lock that was lent, and looks at the length anew.
+    /// Takes the lock that was lent, or that a child may have given up, and looks at the length and the rights anew.
     ///
     /// # Errors
     /// As for [`Backing::lock`].
     pub fn take_lock_back(&mut self) -> Result<()> {
         self.backing.take_lock_back()
+    }
+
+    /// Looks anew at the rights that the safety rules for writers depend on, see [`Backing::refusal`].
+    ///
+    /// # Errors
+    /// What keeps the kernel from telling.
+    pub fn refresh_rights(&mut self) -> Result<()> {
+        self.backing.refresh_rights()
     }
 
     /// Whether stores reach a file.

@@ -1,7 +1,7 @@
 //! `map -c`: several verbs on one region, one after the other, with what they know of each other in the region alone.
 
 use super::child::Beside;
-use crate::cmd::options::unless_cut_short;
+use crate::cmd::options::{unless_cut_short, unless_refused};
 use crate::cmd::{Deed, Job, Verb};
 use crate::edit::{Error, ErrorContext, Outcome, Result};
 use crate::edit::{LONGEST_TEXT, take_stdin};
@@ -237,6 +237,10 @@ impl What {
         let job = surroundings.job;
         match self {
             What::Verb(deed) => {
+                // A command that ran meanwhile may have been in the way of taking it back.
+                if deed.stores() && !region.backing().holds_lock() {
+                    region.take_lock_back()?;
+                }
                 // What other verbs, commands and processes did to the file is known from here on.
                 region.refresh()?;
                 if deed.stores() && region.reaches_file() && job.path.is_some_and(|path| !region.backing().is_at(path))
@@ -245,6 +249,10 @@ impl What {
                         "nothing was written: the file mapped here is not the one at this path any more",
                     );
                     return Err(failure.tip("another one was renamed to it, or it was deleted; begin a new session for the one that is there"));
+                }
+                if deed.stores() && region.reaches_file() {
+                    region.refresh_rights()?;
+                    unless_refused(region.backing(), job.force)?;
                 }
                 if let Deed::Sync(_) = deed {
                     deed.apply(region, job)?;
@@ -278,6 +286,7 @@ impl What {
                 if what.stores() {
                     region.backing().mark_written();
                 }
+                let held = region.backing().holds_lock();
                 let child = || {
                     region.look_after_fork();
                     match what.run(region, surroundings, origin) {
@@ -287,7 +296,13 @@ impl What {
                         Err(error) => report(error, origin, what.name(), job),
                     }
                 };
-                Ok(mapping::in_child(child)?)
+                let ended = mapping::in_child(child);
+                if held {
+                    // The child shared the lock. If it ended while it had lent the lock to a command, nobody holds it.
+                    region.take_lock_back()?;
+                    unless_cut_short(region, job, Outcome::Untouched)?;
+                }
+                Ok(ended?)
             }
         }
     }
