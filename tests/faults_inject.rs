@@ -384,7 +384,8 @@ fn a_resize_that_fails_leaves_the_length_or_says_that_it_is_in_doubt() {
     }
     for error in ["EIO", "ENOSPC", "EINTR", "EPERM"] {
         for (call, line) in [
-            ("ftruncate:error=EX:when=1", "remap f --size +1M"),
+            ("ftruncate:error=EX:when=1", "remap f --size +1M --sparse"),
+            ("fallocate:error=EX:when=2", "remap f --size +1M"),
             ("ftruncate:error=EX:when=1", "remap f --size -1M"),
             ("fallocate:error=EX:when=1", "remap f --size +1M"),
         ] {
@@ -602,8 +603,8 @@ fn the_verbose_trace_is_what_strace_sees() {
         ),
         ("zero f -o 4K -n 8K".into(), "fallocate"),
         ("zero f -o 4K -n 8K --punch".into(), "fallocate"),
-        ("remap f --size +64K".into(), "ftruncate fallocate"),
-        ("remap f --size +64K --sparse".into(), "ftruncate"),
+        ("remap f --size +64K".into(), "fallocate"),
+        ("remap f --size +64K --sparse".into(), "ftruncate fallocate"),
         ("remap f --size -64K".into(), "ftruncate"),
         // Over two windows, and too short for a second thread, whose stack glibc gives back by a call of its own.
         ("cat f -f canonical -r 7936K..8256K".into(), "mmap munmap"),

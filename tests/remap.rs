@@ -324,7 +324,7 @@ fn blocks_that_were_given_before_a_failure_are_given_back() {
     let dir = scratch();
     let path = file(dir.path(), "f", &noise(10_000));
     synced(&path);
-    let options = ["-e", "inject=ftruncate:error=EIO:when=1", "-P", "f"];
+    let options = ["-e", "inject=fallocate:error=EIO:when=2", "-P", "f"];
     let output = straced(dir.path(), &options, "remap f --size 1M");
     let text = told(&output);
     assert!(text.contains("EIO") && text.ends_with("exit 2"), "{text}");

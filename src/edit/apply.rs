@@ -92,6 +92,10 @@ impl Work<'_> {
         }
         self.make_writable(region, step)
             .map_failure(|| Error::untouched("nothing was written"))?;
+        if self.len_after > region.length() {
+            let sealed = region.backing().unless_sealed();
+            sealed.map_failure(|| Error::untouched("nothing was written"))?;
+        }
         // Storing, and putting back, must need nothing that could run out by then, such as descriptors and disks.
         self.new.fd()?;
         self.old.settle()?;

@@ -78,7 +78,8 @@ pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), S
             let ranges = whole.iter().chain(&edge).map(|piece| piece.span().to_string()).take(4);
             let ranges = ranges.collect::<Vec<_>>().join(", ");
             let more = if count > 4 { ", …" } else { "" };
-            let message = format!("in doubt: {ranges}{more} changed and could not be put back ({trouble})");
+            let what = if count == 0 { "its length" } else { &ranges };
+            let message = format!("in doubt: {what}{more} changed and could not be put back ({trouble})");
             Err(error.within(Error::in_doubt(message).tip(tip)))
         }
     }

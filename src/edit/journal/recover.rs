@@ -9,7 +9,7 @@ use crate::mapping::{Backing, Piece, Region, Span};
 use crate::text::{quoted, shown};
 use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{fstatfs, statfs};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -96,7 +96,7 @@ pub fn recover(region: &mut Region, place: &Place) -> Result<Recovery> {
         return Err(of_another_file(place, &record.target, &identity, region.backing()));
     }
     let len = region.length();
-    if len != record.before && len != record.after {
+    if !record.may_have_left(len, &target) {
         return refuse(&format!(
             "the file has {len:#x} bytes, neither the {:#x} of before nor the {:#x} of after",
             record.before, record.after
@@ -227,6 +227,15 @@ fn not_ours(place: &Place, zeros: bool) -> Error {
 }
 
 impl Record {
+    /// Whether the patch, or an earlier recovery, may have left the file at the length `len` when the power failed. The
+    /// one length or the other, or one between them: btrfs shortens a file extent by extent, and each length on the way
+    /// may be what it has made durable. After such a failure e2fsck rounds the length up to the last block that it finds.
+    fn may_have_left(&self, len: u64, target: &Metadata) -> bool {
+        let (least, most) = (self.before.min(self.after), self.before.max(self.after));
+        let rounded = most.next_multiple_of(target.blksize().max(1));
+        (least..=most).contains(&len) || least < most && len == rounded
+    }
+
     /// The first byte covered that is neither old nor new, or that somebody wrote beside them into what the file grew by.
     fn stranger(&self, file: &File, region: &mut Region) -> Result<Option<u64>> {
         use std::os::unix::fs::FileExt;
