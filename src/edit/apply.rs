@@ -46,12 +46,13 @@ impl Edits {
         };
         let changes = !changing.is_empty() || work.len_after != region.length();
         work.make_room(region, step)?;
-        if matches!(durability, Durability::Atomic(_)) && changes {
-            work.settle_old(region, step)?;
-        }
         if !matches!(durability, Durability::Cached) {
             work.store_again(unchanged, region, step)
                 .map_failure(|| Error::untouched("nothing was written"))?;
+        }
+        // After that: it may give a hole its blocks, and until their zeros are written they have what was there before.
+        if matches!(durability, Durability::Atomic(_)) && changes {
+            work.settle_old(region, step)?;
         }
         if let Durability::Atomic(place) = durability
             && changes

@@ -20,14 +20,16 @@
 //! that the target is whole, never touched or done with, and a valid one has all it takes to put it back. Each barrier has
 //! a mutant in tests/crash_model.rs that shows what happens without it.
 
+mod due;
 mod format;
 mod path;
 mod recover;
 mod trust;
 
 use crate::edit::error::{Error, ErrorContext, Outcome, Result};
+pub use due::{recovery_needed, unless_half_patched, waits_for_recovery};
 pub use path::{Place, is_journal_name, settle};
-pub use recover::{Recovery, distrusted, recover};
+pub use recover::{Recovery, recover};
 
 use super::spool::Spool;
 use crate::mapping::{Piece, Region, Span};
@@ -49,6 +51,8 @@ pub(super) struct Journal {
     folder: File,
     /// Open until the end, for its lock: see [`mark_at_work`].
     file: File,
+    /// What to run if it stays.
+    remedy: String,
 }
 
 impl Journal {
@@ -81,6 +85,7 @@ impl Journal {
             place: place.clone(),
             folder,
             file,
+            remedy: place.remedy(region.backing()),
         };
         let written = journal.write(region, len_after, pieces, old, new);
         let Err(error) = written else { return Ok(journal) };
@@ -200,7 +205,7 @@ impl Journal {
         );
         let tip = format!(
             "when its folder allows it again, the next verb that writes removes it: '{}'",
-            self.place.remedy()
+            self.remedy
         );
         Error::new(outcome, message).tip(tip)
     }
@@ -210,7 +215,7 @@ impl Journal {
         let message = format!("in doubt: the recovery journal '{}' remains", shown(&self.place.path));
         let tip = format!(
             "the next verb that writes to the file puts it back as it was: '{}'",
-            self.place.remedy()
+            self.remedy
         );
         Error::in_doubt(message).tip(tip)
     }

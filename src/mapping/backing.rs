@@ -439,6 +439,18 @@ impl Backing {
         }
     }
 
+    /// Whether some safety rule speaks against storing into the file as it is now, also where it was opened for reading.
+    pub fn is_protected(&self) -> bool {
+        match (self.facts.kind, &self.file) {
+            (Kind::CharDevice | Kind::BlockDevice, _) => true,
+            (Kind::Regular, Some(file)) => file.metadata().is_ok_and(|meta| {
+                let privileges = Privileges::of(file, meta.mode());
+                privileges.set_id || privileges.capabilities || meta.mode() & 0o222 == 0
+            }),
+            _ => false,
+        }
+    }
+
     /// Only an exclusive open tells whether a device is mounted: O_EXCL without O_CREAT, see open(2).
     fn busy_device(&self) -> Refusal {
         let path = format!(

@@ -4,7 +4,7 @@ use super::child::Beside;
 use crate::cmd::options::{unless_cut_short, unless_refused};
 use crate::cmd::{Deed, Job, Verb};
 use crate::edit::{Error, ErrorContext, Outcome, Result};
-use crate::edit::{LONGEST_TEXT, take_stdin};
+use crate::edit::{LONGEST_TEXT, take_stdin, unless_half_patched};
 use crate::error::{Exit, report_command, report_error};
 use crate::mapping::{self, Region};
 use crate::output::{self, Globals};
@@ -109,7 +109,9 @@ impl Script {
         if let Some(path) = &self.script {
             let failed = || Error::untouched("cannot read it").tip("-c - reads the verbs from stdin");
             let mut text = Vec::new();
-            let read = File::open(path).and_then(|file| file.take(LONGEST_TEXT + 1).read_to_end(&mut text));
+            let file = File::open(path).map_failure(failed).with_path(path)?;
+            unless_half_patched(&file, path).with_path(path)?;
+            let read = file.take(LONGEST_TEXT + 1).read_to_end(&mut text);
             read.map_failure(failed).with_path(path)?;
             if text.len() as u64 > LONGEST_TEXT {
                 let failure = Error::untouched("there are more than 64 MiB of verbs in it");

@@ -329,7 +329,7 @@ fn to_file(region: &mut Region, layout: &Layout, path: &Path, job: Job<'_>) -> R
     };
     out.file().set_len(layout.len()).map_err(failed)?;
     match region.write_view(layout, Sink::File(out.file()), &mut |done| progress.step(done)) {
-        Ok(()) => Ok(out.finish(false).map_err(failed)?),
+        Ok(()) => Ok(out.finish(false).map(drop).map_err(failed)?),
         Err(WriteOut::Source(error)) => Err(error).map_failure(|| Error::untouched(format!("'{name}' was not made"))),
         Err(WriteOut::Sink(error)) => Err(failed(error)),
     }

@@ -98,7 +98,7 @@ pub fn recover(region: &mut Region, place: &Place) -> Result<Recovery> {
     let len = region.length();
     if !record.may_have_left(len, &target) {
         return refuse(&format!(
-            "the file has {len:#x} bytes, neither the {:#x} of before nor the {:#x} of after",
+            "the file has {len:#x} bytes, neither the {:#x} of before nor the {:#x} of after, nor any number between",
             record.before, record.after
         ));
     }
@@ -113,6 +113,7 @@ pub fn recover(region: &mut Region, place: &Place) -> Result<Recovery> {
             .folder()
             .map_failure(|| refused(place, "its folder cannot be opened"))?,
         file,
+        remedy: place.remedy(region.backing()),
     };
     crate::memory::begin_change();
     record
