@@ -265,10 +265,7 @@ impl Options {
             .field("size", edits.len_after)
             .field("durable", durable)
             .field("atomic", self.atomic)
-            .field(
-                "undo",
-                self.undo.as_ref().map(|path| path.to_string_lossy().into_owned()),
-            )
+            .path("undo", self.undo.as_deref())
             .field("recovered", job.recovered)
             .line(line);
         if changed && resized {
@@ -377,7 +374,7 @@ fn print_diff(region: &mut Region, other: &Path, job: Job<'_>) -> Result<()> {
     report::not_into_itself(region.backing(), None)?;
     report::not_into_itself(theirs.backing(), None).with_path(other)?;
     let mut progress = Progress::reading(job.globals, "comparing", region.span().len());
-    let report = Report::new("patch", job.path, false).field("other", other.to_string_lossy());
+    let report = Report::new("patch", job.path, false).path("other", Some(other));
     let mut script = job.globals.json.then(|| Stream::of_text(&report, "script"));
     let mut differing = 0;
     let told = diff(

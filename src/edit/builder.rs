@@ -304,6 +304,12 @@ impl Builder {
                 extra => extra,
             };
             self.list_until(at + into, from + into, end - into, old.is_some(), extra, origin)?;
+            if into > 0
+                && let Some(note) = self.edits.notes.last_mut()
+            {
+                *note = note.continuing();
+                self.edits.continued += 1;
+            }
         }
         Ok(())
     }

@@ -78,7 +78,10 @@ impl Edits {
             &mut |summed| step(compared + summed),
         )?;
         for one in doubtful.iter().filter(|one| differs[one.index]) {
-            all.mismatches.push(self.mismatch(one, &mut all.old)?);
+            let edit = self.written(one.index);
+            if !all.mismatches.iter().any(|other| is_in(edit, other.offset)) {
+                all.mismatches.push(self.mismatch(one, &mut all.old)?);
+            }
         }
         all.differing += self.zeros_from(region.length())?;
         if differs.contains(&false) {
@@ -173,7 +176,11 @@ impl Edits {
             }
             all.old.push(&bytes.old)?;
             for one in unexpected.drain(..) {
-                all.mismatches.push(self.mismatch(&one, &mut all.old)?);
+                // One for each edit as it was written.
+                let edit = self.written(one.index);
+                if all.mismatches.last().is_none_or(|last| !is_in(edit, last.offset)) {
+                    all.mismatches.push(self.mismatch(&one, &mut all.old)?);
+                }
             }
             step(all.old.len())?;
         }
@@ -243,6 +250,19 @@ impl Edits {
         matches!(extra, Some(Extra::Sum(_)))
     }
 
+    /// The range of the edit, as it was written, of which the `index`-th of the list is a part.
+    fn written(&self, index: usize) -> Span {
+        let continues = |index: &usize| self.notes.get(*index).is_some_and(|note| note.continues());
+        let (mut first, mut last) = (index, index);
+        while continues(&first) {
+            first -= 1;
+        }
+        while continues(&(last + 1)) {
+            last += 1;
+        }
+        self.list[first].span().join(self.list[last].span())
+    }
+
     fn mismatch(&mut self, one: &Unexpected, old: &mut Spool) -> Result<Mismatch> {
         let Piece { at, len, from } = self.list[one.index];
         let note = self.notes[one.index];
@@ -261,6 +281,10 @@ impl Edits {
             origin: note.origin(),
         })
     }
+}
+
+fn is_in(span: Span, at: u64) -> bool {
+    span.start() <= at && at < span.end()
 }
 
 /// Puts the `len` bytes of `edits`, all of which lie in what `have` has from the file offset `start` on, into `out`.

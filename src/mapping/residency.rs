@@ -113,7 +113,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
         scan(
             region,
             &spans,
-            |_| true,
+            |categories| !categories.is_zero_page(),
             |tally, pages| tally.resident += pages,
             &mut tallies,
         )?
@@ -140,7 +140,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
         && scan(
             region,
             &spans,
-            |categories| !categories.is_file(),
+            |categories| !categories.is_file() && !categories.is_zero_page(),
             |tally, pages| tally.copied += pages,
             &mut tallies,
         )?;
@@ -422,8 +422,10 @@ fn holes(region: &Region, spans: &[Span]) -> Result<Holes> {
         is_hole: vec![false; spans.len()],
         is_preallocated: vec![false; spans.len()],
     };
-    // A view has the file's pages at other places, and may have one several times.
-    if !region.backing().facts().has_holes() || region.layout().is_some() {
+    // A view has the file's pages at other places, and may have one several times. hugetlbfs does not tell holes from
+    // data.
+    let facts = region.backing().facts();
+    if !facts.has_holes() || facts.page > super::page_size() || region.layout().is_some() {
         return Ok(unknown);
     }
     let preallocated = region.backing().preallocated(span);

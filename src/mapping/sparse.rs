@@ -36,7 +36,7 @@ pub struct Zeros {
     pub data: u64,
     /// Bytes in whole blocks of zeros.
     pub zeros: u64,
-    /// How many stretches they came in, one call of fallocate each.
+    /// How many stretches they came in.
     pub runs: u64,
 }
 
@@ -63,8 +63,10 @@ impl Backing {
                 found = found.and_then(|found| more.map(|more| found.and(more)));
             }
             let kept = search.kept.load(Ordering::Relaxed);
+            let joined = joined(&mut locked(&search.edges));
             found.map(|found| Zeros {
                 zeros: found.zeros.saturating_sub(kept),
+                runs: found.runs - joined,
                 ..found
             })
         })
@@ -141,6 +143,8 @@ struct Search<'a> {
     /// Bytes that were zeros when they were found, and no more when they were to be freed.
     kept: AtomicU64,
     stop: AtomicBool,
+    /// Runs that begin or end with what was looked at at a time: with the next, they may be one.
+    edges: Mutex<Vec<Span>>,
 }
 
 impl Search<'_> {
@@ -164,6 +168,7 @@ impl Search<'_> {
             lease: Mutex::new(lease.filter(|_| is_known)),
             kept: AtomicU64::new(0),
             stop: AtomicBool::new(false),
+            edges: Mutex::new(Vec::new()),
         })
     }
 
@@ -179,7 +184,7 @@ impl Search<'_> {
                     }
                     Stretch::Unwritten(part) => {
                         found.data += part.len();
-                        self.free(part, &mut found)?;
+                        self.free(part, part, &mut found)?;
                         self.punch_found(true)?;
                         part.end()
                     }
@@ -241,16 +246,16 @@ impl Search<'_> {
                 if is_zero(&buf[at..at + piece.len() as usize]) {
                     run = Some(run.map_or(piece, |run| run.join(piece)));
                 } else if let Some(run) = run.take() {
-                    self.free(run, found)?;
+                    self.free(run, part, found)?;
                 }
             }
         }
-        run.map_or(Ok(()), |run| self.free(run, found))?;
+        run.map_or(Ok(()), |run| self.free(run, part, found))?;
         self.punch_found(true)
     }
 
-    /// Counts the whole blocks of `run`, and frees them.
-    fn free(&self, run: Span, found: &mut Zeros) -> Result<()> {
+    /// Counts the whole blocks of `run`, which was found in `part`, and frees them.
+    fn free(&self, run: Span, part: Span, found: &mut Zeros) -> Result<()> {
         let len = self.backing.facts().len;
         let mask = self.block - 1;
         let end = if run.end() >= len {
@@ -263,6 +268,9 @@ impl Search<'_> {
         };
         found.zeros += blocks.intersect(Span::first(len)).len();
         found.runs += 1;
+        if run.start() == part.start() || run.end() == part.end() {
+            locked(&self.edges).push(blocks);
+        }
         if !self.punch {
             return Ok(());
         }
@@ -330,6 +338,13 @@ impl Search<'_> {
         }
         Ok(())
     }
+}
+
+/// How many of these runs are the continuation of another.
+fn joined(edges: &mut [Span]) -> u64 {
+    edges.sort_unstable_by_key(|run| run.start());
+    let pairs = edges.windows(2).filter(|pair| pair[0].end() == pair[1].start());
+    pairs.count() as u64
 }
 
 impl Zeros {

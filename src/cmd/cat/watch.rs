@@ -76,6 +76,14 @@ impl Look {
         } else {
             plan.span
         };
+        // Of a file that was cut within a unit, those before it are whole.
+        let there = match plan.access {
+            Some(width) => {
+                let whole = there.len() / width.bytes() * width.bytes();
+                Span::at(there.start(), whole).unwrap_or(there)
+            }
+            None => there,
+        };
         let mut look = Look {
             start: plan.span.start(),
             bytes: Vec::with_capacity(there.len() as usize),

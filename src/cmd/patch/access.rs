@@ -111,7 +111,7 @@ impl Options {
         Report::new("patch", job.path, !list.is_empty())
             .field("offset", all.start())
             .field("length", all.len())
-            .field("edits", list.len())
+            .field("edits", edits.count())
             .field("bytes_changed", Value::Null)
             .field("access", width.bytes())
             .field("stores", stores)

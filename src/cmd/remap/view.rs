@@ -204,7 +204,7 @@ impl View {
             .field("unit", unit)
             .field("length", layout.len());
         report = match &self.to {
-            Some(path) => report.field("to", path.to_string_lossy()).line(format!(
+            Some(path) => report.path("to", Some(path)).line(format!(
                 "{name}: {} in the order {} written to {}",
                 size(layout.len()),
                 order.text(),

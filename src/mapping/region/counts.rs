@@ -59,7 +59,7 @@ impl Region {
             vec: runs.as_mut_ptr() as u64,
             vec_len: runs.len() as u64,
             category_mask: Categories::PRESENT,
-            return_mask: Categories::PRESENT | Categories::FILE,
+            return_mask: Categories::PRESENT | Categories::FILE | Categories::ZERO,
             ..ScanArg::default()
         };
         while arg.start < arg.end {
@@ -128,6 +128,12 @@ pub(in crate::mapping) struct Categories(u64);
 impl Categories {
     const FILE: u64 = 1 << 2;
     const PRESENT: u64 = 1 << 3;
+    const ZERO: u64 = 1 << 5;
+
+    /// The kernel's one page of zeros, which stands for pages that were read and never stored into.
+    pub fn is_zero_page(self) -> bool {
+        self.0 & Categories::ZERO != 0
+    }
 
     /// A page of the file or of shared memory, not a private copy.
     pub fn is_file(self) -> bool {
