@@ -9,7 +9,8 @@ use common::{Mount, file, json, noise, page_size, refused, refused_without_touch
 use common::{run_with, sparse};
 use faults::{code, send, stderr, watched};
 use mmapctl::mapping::{
-    Access, Backing, Cause, Error, Holes, Piece, Populate, Prot, Region, Shape, Span, Visibility, Width, WriteOut,
+    Access, Backing, Cause, CopyError, CopyTarget, Error, Holes, Layout, Piece, Populate, Prot, Region, Run as PageRun,
+    Shape, Span, Visibility, Width,
 };
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use std::fs::{self, OpenOptions};
@@ -345,8 +346,20 @@ fn the_memory_of_a_device_is_neither_copied_nor_populated() {
     for outcome in outcomes {
         assert_eq!(outcome.unwrap_err().cause, Cause::DeviceMemory);
     }
-    let sent = region.write_to(payload.as_fd(), page, Holes::Written, &mut |_| Ok(()));
-    assert!(matches!(sent, Err(WriteOut::Source(error)) if error.cause == Cause::DeviceMemory));
+    let sent = region.write_to_fd(payload.as_fd(), page, Holes::Written, &mut |_| Ok(()));
+    assert!(matches!(sent, Err(CopyError::Source(error)) if error.cause == Cause::DeviceMemory));
+    let reversed = PageRun {
+        first: 1,
+        count: 2,
+        descending: true,
+        times: 1,
+    };
+    let order = Layout::new(vec![reversed], page_size(), page_size(), 2 * page_size()).unwrap();
+    let target = CopyTarget::Descriptor(payload.as_fd());
+    let sent = region.write_view(&order, target, &mut |_| Ok(()));
+    assert!(matches!(sent, Err(CopyError::Source(error)) if error.cause == Cause::DeviceMemory));
+    let freed = region.free_zeros(page, false, &mut |_| Ok(()));
+    assert_eq!(freed.unwrap_err().cause, Cause::DeviceMemory);
     region.make_units_writable(&[piece]).unwrap();
 }
 

@@ -211,9 +211,7 @@ impl Options {
     fn sparsify(&self, region: &mut Region, span: Span, job: Job<'_>) -> Result<()> {
         let before = region.backing().usage()?;
         let mut progress = Progress::reading(job.globals, "looking for zeros", span.len());
-        let found = region
-            .backing()
-            .zeros(span, !self.dry_run, &mut |done| progress.step(done));
+        let found = region.free_zeros(span, !self.dry_run, &mut |done| progress.step(done));
         drop(progress);
         let found = match found {
             Err(error) if unsupported(&error) => {

@@ -26,44 +26,46 @@
 //! 8. Device memory is touched by `register.rs` alone: nobody copies or populates it, or reads it to find a cause,
 //!    and for an access no page of it is mapped that was not asked for.
 
-mod ahead;
+mod access;
 mod backing;
+mod buffer;
 mod closing;
-mod convert;
+mod copy;
 mod error;
 mod layout;
 mod limits;
-mod output;
 mod preallocated;
 mod region;
 mod register;
 mod residency;
 mod rights;
+mod scan;
 mod shape;
 mod space;
 mod span;
 mod sparse;
-mod stream;
 mod threads;
 mod trace;
 mod transfer;
 mod zeros;
 
-pub use ahead::Ahead;
+pub use access::{Operation, Source};
 pub use backing::{Access, Backing, Facts, Identity, Kind, huge_page};
+pub use buffer::Buffer;
+pub use copy::{CopyError, CopyResult, CopyTarget, Holes};
 pub use error::{Cause, Error, Hindrance, Protection, Refusal, Result, Unmappable};
 pub use layout::{Arranging, Layout, Part, Run};
 pub use limits::Limit;
-pub use output::{Holes, WriteOut};
 pub use region::{Region, in_child, memfd_with};
 pub use register::Width;
 pub use residency::{Cell, Counts, Residency, count, resident, survey, unwritten, warm};
 pub use rights::Privileges;
+pub use scan::{Content, Cut, HoleFinder, PIECE, Piece as ScanPiece, Pieces, scan};
 pub use shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Resize, Shape, Visibility, WINDOW};
 pub use space::Usage;
-pub use span::Span;
-pub use sparse::Zeros;
-pub use stream::Sink;
+pub use span::{ByteRange, Span};
+pub use sparse::SparseStats;
+pub use threads::{Sharing, share};
 pub use trace::{trace, trace_to};
 pub use zeros::CALL;
 

@@ -2,13 +2,11 @@
 
 use super::Step;
 use super::backing::Kind;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::region::{CacheStat, Region, cachestat};
 use super::shape::{Populate, Visibility, WINDOW};
 use super::span::Span;
-use super::threads::{helpers, start_helper};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use super::threads::{Sharing, helpers, share};
 use std::time::{Duration, Instant};
 
 /// How a region lives in memory. Counts are of pages of `page` bytes.
@@ -345,32 +343,22 @@ fn count_cache(region: &Region, spans: &[Span], tallies: &mut [Tally]) -> bool {
         return true;
     }
     // A cache of small folios: as many times more of them, and the walk over them waits for memory.
-    let next = AtomicUsize::new(alone);
-    let work = || {
-        let mut found = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            match spans.get(index) {
-                Some(span) => found.push((index, count(span))),
-                None => return found,
-            }
-        }
+    let (tallies, spans) = (&mut tallies[alone..], &spans[alone..]);
+    let mut rest = spans.iter();
+    let take = |(): &mut ()| Ok(rest.next());
+    let work = |(): &mut (), span: &mut &Span, counted: &mut Option<Tally>| {
+        *counted = count(span);
+        Ok(())
     };
-    let most = helpers().min(spans.len() - alone);
-    let found = thread::scope(|scope| {
-        // Where none can be had, this thread does it all.
-        let helpers: Vec<_> = (0..most).filter_map(|_| start_helper(scope, work)).collect();
-        let mut found = work();
-        found.extend(helpers.into_iter().filter_map(|helper| helper.join().ok()).flatten());
-        found
-    });
-    let mut counted = alone;
-    for (index, tally) in found {
-        let Some(tally) = tally else { return false };
-        tallies[index] = tally;
-        counted += 1;
-    }
-    counted == spans.len()
+    let (mut all, mut into) = (true, tallies.iter_mut());
+    let each = |_, counted: &mut Option<Tally>| {
+        match (into.next(), *counted) {
+            (Some(tally), Some(counted)) => *tally = counted,
+            _ => all = false,
+        }
+        Ok::<(), Error>(())
+    };
+    share(Sharing::now(helpers()), &mut (), |()| Some(()), take, work, each).is_ok() && all
 }
 
 /// What one call counts where several threads share a file, in bytes, and how many such parts there may be: one call over

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// The name of [`Span`] from now on.
+pub type ByteRange = Span;
+
 /// A half-open byte range of a file, `start..end`, in file offsets. `start <= end` always holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {

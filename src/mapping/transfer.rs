@@ -1,9 +1,8 @@
 //! Bytes into and out of a region, range by range: what slides the window, populates ahead, batches, and says
 //! at which offset and why it could not go on. No `unsafe` and no address: those are region.rs's.
 
-use super::ahead::Ahead;
 use super::backing::Kind;
-use super::error::{Cause, Error, Protection, Result};
+use super::error::{Cause, Error, Result};
 use super::limits;
 use super::region::Region;
 use super::shape::{Piece, Populate, WINDOW};
@@ -11,143 +10,11 @@ use super::span::Span;
 use super::{Interrupted, Step};
 use nix::errno::Errno;
 use std::os::fd::BorrowedFd;
-use std::thread;
-
-/// How much [`Region::read_chunks`] copies at a time, in bytes: it stays in the second-level cache.
-const CHUNK: u64 = 256 << 10;
-
-/// From so many bytes on a second thread is worth its start, and how many chunks it is asked for at a time.
-const LONG: u64 = 4 << 20;
-const AHEAD: usize = 4;
 
 /// The most pieces that one preadv takes: IOV_MAX.
 const PIECES: usize = 1024;
 
 impl Region {
-    /// Copies the bytes at file offset `offset` out of the mapping.
-    ///
-    /// # Errors
-    /// What makes a page unreadable, with the offset of the first byte that could not be had; what stands before
-    /// it in `buf` is right.
-    pub fn read(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let whole = self.check_read(Span::at(offset, buf.len() as u64))?;
-        self.refuse_device_memory("read", whole)?;
-        let mut done = 0;
-        while done < buf.len() {
-            let at = offset + done as u64;
-            match self.copy_out(at, &mut buf[done..])? {
-                // A short count is an exact prefix: the next round meets the bad page itself.
-                Ok(count) if count > 0 => done += count,
-                Ok(_) | Err(Errno::EFAULT) => {
-                    self.check_still("read", Span::new(offset, at).unwrap_or(whole), Populate::Read)?;
-                    let by_page = match self.is_the_files() {
-                        true => self.backing().read_by_page(whole.from(at), &mut buf[done..]),
-                        false => 0,
-                    };
-                    if by_page > 0 {
-                        done += by_page;
-                        continue;
-                    }
-                    return Err(self.fault("read", whole.from(at), Populate::Read));
-                }
-                Err(errno) => return Err(Error::sys("read", Some(whole.from(at)), errno)),
-            }
-        }
-        // Of a page that the end has come to lie in, the rest reads as zeros without an error.
-        self.check_still("read", whole, Populate::Read)
-    }
-
-    /// Hands the bytes of `span` to `each`, in order and in pieces of up to 256 KiB, with their file offsets.
-    /// Nothing is populated ahead: the copy takes the faults itself, sixteen pages at a time, which is quicker than
-    /// going over the page tables twice.
-    pub fn read_chunks<E: From<Error>>(
-        &mut self,
-        span: Span,
-        mut each: impl FnMut(u64, &[u8]) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        let span = self.check_read(Some(span))?;
-        let mut buf = Vec::new();
-        for chunk in span.windows(CHUNK) {
-            let result = self.read_chunk(chunk, &mut buf);
-            // What stands before a bad page is worth having.
-            each(chunk.start(), &buf)?;
-            result?;
-        }
-        Ok(())
-    }
-
-    /// The same for an `each` that takes its time: of a long range, a second thread reads what comes next meanwhile.
-    pub fn read_ahead<E: From<Error>>(
-        &mut self,
-        span: Span,
-        mut each: impl FnMut(u64, &[u8]) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        let span = self.check_read(Some(span))?;
-        thread::scope(|scope| {
-            let start = || Ahead::start(scope, self, Region::read_chunk);
-            let Some(ahead) = (span.len() >= LONG).then(start).flatten() else {
-                return self.read_chunks(span, each);
-            };
-            let mut chunks = span.windows(CHUNK);
-            for chunk in chunks.by_ref().take(AHEAD) {
-                ahead.ask(chunk, Vec::new());
-            }
-            for chunk in span.windows(CHUNK) {
-                let (buf, result) = ahead.take();
-                each(chunk.start(), &buf)?;
-                result?;
-                if let Some(next) = chunks.next() {
-                    ahead.ask(next, buf);
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Reads the bytes of `chunk` in place of those in `buf`.
-    ///
-    /// # Errors
-    /// As for [`Region::read`]; `buf` then has what stands before.
-    pub(super) fn read_chunk(&mut self, chunk: Span, buf: &mut Vec<u8>) -> Result<()> {
-        buf.resize(chunk.len() as usize, 0);
-        self.read(chunk.start(), buf).inspect_err(|error| {
-            let bad = error.place().unwrap_or(chunk.start());
-            buf.truncate(bad.saturating_sub(chunk.start()) as usize);
-        })
-    }
-
-    /// Makes sure that no part of `span` is past the end of the file: of the file as it was last looked at when that
-    /// has been cut, else behind the page that the end is in, whose tail reads as zeros.
-    ///
-    /// # Errors
-    /// [`Cause::Shrunk`], [`Cause::PastEnd`], at the first offset that is gone.
-    pub fn check_there(&self, span: Span) -> Result<()> {
-        self.check_still("read", span, Populate::Read)
-    }
-
-    fn check_still(&self, action: &'static str, span: Span, how: Populate) -> Result<()> {
-        if span.is_empty() || !self.backing().facts().is_file() {
-            return Ok(());
-        }
-        let (known, now) = (self.backing().facts().len, self.backing().usage()?.len);
-        let end = if now < known {
-            now
-        } else {
-            Span::first(known).pages(self.page()).end()
-        };
-        let gone = match self.layout() {
-            None => span.from(end),
-            Some(layout) => {
-                let cut = layout.parts(span).find(|part| part.file.end() > end);
-                span.from(cut.map_or(span.end(), |part| part.view + end.saturating_sub(part.file.start())))
-            }
-        };
-        if gone.is_empty() {
-            return Ok(());
-        }
-        Err(self.fault(action, gone, how))
-    }
-
     /// The next stretch at or behind `from`, within `span`, that does not merely read as zeros because the file has a
     /// hole there. `None` when there are only holes.
     pub fn next_data(&self, from: u64, span: Span) -> Result<Option<Span>> {
@@ -258,15 +125,8 @@ impl Region {
     /// What makes a page unwritable, at its offset; [`Error::stored`] says how many bytes came before. That the file was
     /// cut meanwhile, at its new end; then all that are still there are stored.
     pub fn store(&mut self, pieces: &[Piece], payload: BorrowedFd<'_>, step: &mut Step<'_>) -> Result<()> {
-        if !self.shape().prot.writes() {
-            let first = pieces.first().map(|piece| piece.span());
-            return Err(Error::new("store", first, Cause::Protection(Protection::ReadOnly)));
-        }
         let (total, all) = self.check_stores(pieces)?;
-        if let Some(first) = pieces.first() {
-            self.refuse_device_memory("store", first.span())?;
-            self.drop_privileges()?;
-        }
+        self.drop_privileges()?;
         if total > 0 {
             self.backing().mark_written();
         }
@@ -282,7 +142,7 @@ impl Region {
             }
             let first = after(*first, into);
             // The window must not slide under a batch.
-            let most = self.reach(first.at).map_err(stored)?.min(WINDOW);
+            let most = self.mapped_len_from(first.at).map_err(stored)?.min(WINDOW);
             let (count, len) = match batch(rest, Span::first(first.at + most).from(first.at)) {
                 // It reaches out of the window, or is stored in part already.
                 (0, _) => (0, first.len.min(most)),
@@ -325,36 +185,6 @@ impl Region {
     pub(super) fn drop_privileges(&self) -> Result<()> {
         match self.reaches_file() {
             true => self.backing().drop_privileges(),
-            false => Ok(()),
-        }
-    }
-
-    /// Makes sure that all of `pieces` can be stored; gives how many bytes they have, and the range from the lowest to
-    /// the highest.
-    fn check_stores(&self, pieces: &[Piece]) -> Result<(u64, Option<Span>)> {
-        let total = pieces.iter().map(|piece| piece.len).fold(0, u64::saturating_add);
-        // Of a million pieces, the range from the lowest to the highest says it quicker than each of them would.
-        let mut spans = pieces.iter().map(|piece| Span::at(piece.at, piece.len));
-        let all = spans.next().flatten();
-        let all = all.and_then(|first| spans.try_fold(first, |all, span| Some(all.join(span?))));
-        if self.layout().is_some() || self.check_store(all).is_err() {
-            for piece in pieces {
-                self.check_store(Span::at(piece.at, piece.len))?;
-            }
-        }
-        Ok((total, all))
-    }
-
-    /// The kernel's copies of device memory have the widths that suit the kernel, and some are refused with a bare
-    /// EFAULT.
-    pub(super) fn refuse_device_memory(&mut self, action: &'static str, span: Span) -> Result<()> {
-        if !self.backing().facts().device_memory || span.is_empty() {
-            return Ok(());
-        }
-        // Most files of sysfs cannot be mapped at all, and that is then the error.
-        self.reach(span.start())?;
-        match self.is_device_memory() {
-            true => Err(Error::new(action, Some(span), Cause::DeviceMemory)),
             false => Ok(()),
         }
     }
@@ -463,44 +293,12 @@ fn locate(pieces: &[Piece], done: u64) -> Option<Span> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::super::{Access, Backing, Prot};
     use super::*;
     use std::io::Write;
     use std::os::fd::AsFd;
     use std::time::Duration;
-
-    /// A file of 6 MiB, as it was looked at, of which `len` bytes are left; with the bytes that it had.
-    pub(in super::super) fn six_mebibytes(len: u64) -> (Vec<u8>, Region) {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        let bytes: Vec<u8> = (0..6 << 18u32).flat_map(u32::to_le_bytes).collect();
-        file.write_all(&bytes).unwrap();
-        let backing = Backing::open(file.path(), Access::Read, Duration::ZERO).unwrap();
-        let region = Region::sliding(backing, Prot::Read).unwrap();
-        file.as_file().set_len(len).unwrap();
-        (bytes, region)
-    }
-
-    /// What came of the bytes of `span`, of a file of 6 MiB of which `len` are left when it comes to reading: where each
-    /// piece began, the bytes, and the error. At `stop` the receiver wants no more.
-    fn read(span: Span, len: u64, ahead: bool, stop: u64) -> (Vec<u64>, Vec<u8>, Option<String>) {
-        let (bytes, mut region) = six_mebibytes(len);
-        let (mut starts, mut all) = (Vec::new(), Vec::new());
-        let each = |at, bytes: &[u8]| {
-            starts.push(at);
-            all.extend_from_slice(bytes);
-            match at >= stop {
-                true => Err(Error::new("take", None, Cause::Interrupted(2))),
-                false => Ok(()),
-            }
-        };
-        let result = match ahead {
-            true => region.read_ahead(span, each),
-            false => region.read_chunks(span, each),
-        };
-        assert!(all.iter().eq(&bytes[span.start() as usize..][..all.len()]));
-        (starts, all, result.err().map(|error| error.to_string()))
-    }
 
     /// A file of 5000 bytes, as it was looked at, of which 4500 are left.
     fn cut(prot: Prot) -> (tempfile::NamedTempFile, Region) {
@@ -555,23 +353,5 @@ pub(super) mod tests {
         store(4400).unwrap();
         let bytes = std::fs::read(file.path()).unwrap();
         assert_eq!((bytes.len(), &bytes[4400..4404]), (4500, &b"BBBB"[..]));
-    }
-
-    #[test]
-    fn a_thread_that_reads_ahead_gives_the_same_bytes_and_meets_the_same_error() {
-        let whole = Span::first(6 << 20);
-        for span in [whole, whole.from(12_345), whole.from(5 << 20), Span::first(0)] {
-            for (len, stop) in [
-                (6 << 20, u64::MAX),
-                (4 << 20, u64::MAX),
-                (0, u64::MAX),
-                (6 << 20, 5 << 20),
-            ] {
-                let alone = read(span, len, false, stop);
-                let fails = !span.is_empty() && (len < 6 << 20 || stop < u64::MAX);
-                assert_eq!(alone.2.is_some(), fails, "{span}, {len} left");
-                assert_eq!(alone, read(span, len, true, stop), "{span}, {len} left");
-            }
-        }
     }
 }

@@ -41,7 +41,7 @@ impl Region {
     /// [`Cause::Limit`]; what ftruncate, fallocate and mremap say.
     pub fn remap(&mut self, len: u64, how: &Resize) -> Result<()> {
         let refused = |lack| Err(Error::new("resize", None, Cause::Protection(lack)));
-        if self.gone {
+        if self.not_inherited {
             return Err(Error::new("resize", None, Cause::NotInherited));
         }
         self.check_linear(
