@@ -9,7 +9,7 @@ use super::backing::{Backing, Kind};
 use super::buffer::Buffer;
 use super::error::{Cause, Error, Protection, Result};
 use super::region::Region;
-use super::shape::{Piece, Populate, Prot};
+use super::shape::{Populate, Prot, Segment};
 use super::span::{ByteRange, Span};
 use super::trace::uninterrupted;
 use nix::errno::Errno;
@@ -52,7 +52,10 @@ impl Region {
             Operation::Read => range,
             Operation::Compare => range.intersect(Span::first(self.length().max(self.span().end()))),
         };
-        self.check_read(range)?;
+        // All of what is compared may lie past the end.
+        if operation == Operation::Read || !range.is_empty() {
+            self.check_read(range)?;
+        }
         self.refuse_device_memory("read", range)?;
         if !range.is_empty() {
             // What cannot be mapped is refused, however it would be read.
@@ -113,10 +116,7 @@ impl Region {
     }
 
     fn check_read(&self, range: ByteRange) -> Result<()> {
-        // Nothing at all may be past the end.
-        if !range.is_empty() || self.is_not_inherited() || !self.span().is_empty() {
-            self.check("read", Some(range))?;
-        }
+        self.check("read", Some(range))?;
         match self.shape().prot {
             Prot::None => Err(Error::new("read", Some(range), Cause::Protection(Protection::NoRead))),
             _ => Ok(()),
@@ -148,21 +148,21 @@ impl Region {
 
     /// Makes sure that all of `pieces` can be stored; gives how many bytes they have, and the range from the lowest to
     /// the highest.
-    pub(super) fn check_stores(&mut self, pieces: &[Piece]) -> Result<(u64, Option<ByteRange>)> {
-        let Some(first) = pieces.first().map(|piece| piece.span()) else {
+    pub(super) fn check_stores(&mut self, pieces: &[Segment]) -> Result<(u64, Option<ByteRange>)> {
+        let Some(first) = pieces.first().map(|piece| piece.range()) else {
             return Ok((0, None));
         };
         if !self.shape().prot.writes() {
             let cause = Cause::Protection(Protection::ReadOnly);
             return Err(Error::new("store", Some(first), cause));
         }
-        let total = pieces.iter().map(|piece| piece.len).fold(0, u64::saturating_add);
+        let total = pieces.iter().map(|piece| piece.len()).fold(0, u64::saturating_add);
         // Of a million pieces, the range from the lowest to the highest says it quicker than each of them would.
-        let mut ranges = pieces.iter().map(|piece| ByteRange::at(piece.at, piece.len));
+        let mut ranges = pieces.iter().map(|piece| ByteRange::at(piece.at(), piece.len()));
         let all = ranges.try_fold(first, |all, range| Some(all.join(range?)));
         if self.layout().is_some() || self.check_store(all).is_err() {
             for piece in pieces {
-                self.check_store(ByteRange::at(piece.at, piece.len))?;
+                self.check_store(ByteRange::at(piece.at(), piece.len()))?;
             }
         }
         self.refuse_device_memory("store", first)?;
@@ -263,6 +263,8 @@ impl<'a> Source<'a> {
     /// Reads the bytes of `range` into `buf`, which is as long; gives how many bytes are right, and what kept the others
     /// from being read.
     pub(super) fn read_into(&mut self, range: ByteRange, buf: &mut [u8]) -> (usize, Result<()>) {
+        let page = super::page_size() as usize;
+        debug_assert!(buf.len() <= page || buf.as_ptr().addr().is_multiple_of(page));
         let there = range.intersect(self.range);
         let (buf, past_end) = buf.split_at_mut(there.len() as usize);
         past_end.fill(0);
@@ -295,6 +297,7 @@ impl<'a> Source<'a> {
     pub(super) fn check_there(&self, range: ByteRange) -> Result<()> {
         let range = range.intersect(self.range);
         match &self.origin {
+            _ if range.is_empty() => Ok(()),
             Origin::File(backing, _) => match backing.usage()?.len {
                 len if len < range.end() => Err(Error::new("read", Some(range.from(len)), Cause::Shrunk { len })),
                 _ => Ok(()),
