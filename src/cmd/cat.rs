@@ -9,7 +9,7 @@ use super::{Job, OnRegion};
 use crate::dump::{self, Fit, Style};
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::Exit;
-use crate::mapping::{Access, Content, CopyError, Cut, Holes, Operation, Prot, Region, ScanPiece, Span, Width, scan};
+use crate::mapping::{Access, Content, CopyError, Cut, Holes, Operation, Piece, Prot, Region, Span, Width, scan};
 use crate::output::{self, Globals};
 use crate::progress::Progress;
 use crate::quantity::interval;
@@ -207,7 +207,7 @@ fn json(region: &mut Region, plan: &Plan<'_>, job: Job<'_>, progress: &mut Progr
             .source(Operation::Read, span)
             .map_err(Into::into)
             .and_then(|source| {
-                let encode = |_: &ScanPiece<(), 1>, [content]: [Content<'_>; 1], text: &mut String| {
+                let encode = |_: &Piece<(), 1>, [content]: [Content<'_>; 1], text: &mut String| {
                     *text = match content {
                         Content::Bytes(bytes) => const_hex::encode(bytes),
                         Content::Zeros(len) => "00".repeat(len as usize),

@@ -6,7 +6,7 @@ use super::spool::Spool;
 use super::sums;
 use super::view::refuse_doubles;
 use crate::edit::error::{Error, Mismatch, Result};
-use crate::mapping::{Content, Operation, Piece, Region, ScanPiece, Step, scan};
+use crate::mapping::{Content, Operation, Piece, Region, Segment, Step, scan};
 
 /// How many bytes of a mismatch are shown.
 const SHOWN: u64 = 16;
@@ -92,11 +92,11 @@ impl Edits {
     /// are what was compared.
     fn zeros_from(&mut self, end: u64) -> Result<u64> {
         let mut zeros = 0;
-        let first = self.list.partition_point(|edit| edit.span().end() <= end);
+        let first = self.list.partition_point(|edit| edit.range().end() <= end);
         for edit in &self.list[first..] {
-            for part in edit.span().from(end.max(edit.at)).windows(BLOCK) {
+            for part in edit.range().from(end.max(edit.at())).windows(BLOCK) {
                 let mut bytes = vec![0; part.len() as usize];
-                self.new.read_at(edit.from + (part.start() - edit.at), &mut bytes)?;
+                self.new.read_at(edit.from + (part.start() - edit.at()), &mut bytes)?;
                 zeros += bytes.iter().filter(|byte| **byte == 0).count() as u64;
             }
         }
@@ -107,7 +107,7 @@ impl Edits {
     /// know into `all`. Gives the checksums that do not stand on what they expect.
     fn compare_parts(
         &mut self,
-        list: &[Piece],
+        list: &[Segment],
         region: &mut Region,
         strict: bool,
         all: &mut Comparison,
@@ -122,7 +122,7 @@ impl Edits {
         let mut expects = 0;
         let mut verdict = Verdict::default();
         let source = region.source(Operation::Compare, all.span)?;
-        let gather = |piece: &ScanPiece<Part, 1>, [content]: [Content<'_>; 1], old: &mut Vec<u8>| {
+        let gather = |piece: &Piece<Part, 1>, [content]: [Content<'_>; 1], old: &mut Vec<u8>| {
             // Of what cannot be read as a whole nothing is compared.
             if piece.range == piece.key.range {
                 gather(content.as_bytes(), &piece.key, &list[piece.key.edits.clone()], old);
@@ -140,7 +140,7 @@ impl Edits {
                 all.differing += count_differing(&bytes.new, old);
                 let mut rest = (&bytes.new[..], &old[..]);
                 for (edit, differs) in edits.iter().zip(&mut differs[part.edits.clone()]) {
-                    let len = edit.len as usize;
+                    let len = edit.len() as usize;
                     *differs = prefix_differs(rest.0, rest.1, len);
                     rest = (&rest.0[len..], &rest.1[len..]);
                 }
@@ -152,7 +152,7 @@ impl Edits {
             let (mut seen, mut compared) = (0, 0);
             for (index, edit) in part.edits.clone().zip(edits) {
                 let note = self.notes[index];
-                let both = edit.span().intersect(part.range);
+                let both = edit.range().intersect(part.range);
                 let len = both.len() as usize;
                 let have = &old[seen..seen + len];
                 let new = &mut bytes.new[seen..seen + len];
@@ -162,7 +162,7 @@ impl Edits {
                     &mut bytes.expected[compared - len..compared]
                 });
                 self.judge(index, *edit, both.start(), have, expected, new, &mut verdict)?;
-                if both.end() < edit.at + edit.len {
+                if both.end() < edit.at() + edit.len() {
                     continue;
                 }
                 let Verdict {
@@ -180,7 +180,7 @@ impl Edits {
                     }
                 }
                 if note.expects() {
-                    expects += edit.len;
+                    expects += edit.len();
                 }
             }
             all.old.push(old)?;
@@ -194,16 +194,16 @@ impl Edits {
     }
 
     /// Reads the `len` bytes of `edits` that lie in `part`. What they expect begins at `expects`.
-    fn fetch(&mut self, edits: &[Piece], part: &Part, expects: u64, len: usize, bytes: &mut Bytes) -> Result<()> {
+    fn fetch(&mut self, edits: &[Segment], part: &Part, expects: u64, len: usize, bytes: &mut Bytes) -> Result<()> {
         let into = match edits {
-            [one] => part.range.start() - one.at,
+            [one] => part.range.start() - one.at(),
             _ => 0,
         };
         let expecting = edits
             .iter()
             .zip(&self.notes[part.edits.clone()])
             .filter(|(_, note)| note.expects());
-        let expected_len = expecting.map(|(edit, _)| edit.len).sum::<u64>().min(len as u64);
+        let expected_len = expecting.map(|(edit, _)| edit.len()).sum::<u64>().min(len as u64);
         bytes.new.resize(len, 0);
         self.new.read_at(edits[0].from + into, &mut bytes.new)?;
         bytes.expected.resize(expected_len as usize, 0);
@@ -215,14 +215,14 @@ impl Edits {
     fn judge(
         &mut self,
         index: usize,
-        edit: Piece,
+        edit: Segment,
         at: u64,
         have: &[u8],
         expected: Option<&mut [u8]>,
         new: &mut [u8],
         verdict: &mut Verdict,
     ) -> Result<()> {
-        let into = (at - edit.at) as usize;
+        let into = (at - edit.at()) as usize;
         let (mask, old_mask) = match self.notes[index].extra().map(|index| &self.extras[index]) {
             Some(Extra::Masks { new, old }) => (new.as_deref(), old.as_deref()),
             _ => (None, None),
@@ -250,8 +250,8 @@ impl Edits {
         matches!(extra, Some(Extra::Sum(_)))
     }
 
-    fn mismatch(&mut self, edit: Piece, one: &Unexpected, old: &mut Spool) -> Result<Mismatch> {
-        let Piece { at, len, from } = edit;
+    fn mismatch(&mut self, edit: Segment, one: &Unexpected, old: &mut Spool) -> Result<Mismatch> {
+        let (at, len, from) = (edit.at(), edit.len(), edit.from);
         let note = self.notes[one.index];
         let into = one.offset - at;
         let shown = (len - into).min(SHOWN) as usize;
@@ -271,20 +271,20 @@ impl Edits {
 }
 
 /// Puts the bytes of `edits` that lie in `part`, of which the file has `have`, in place of those in `out`.
-fn gather(have: &[u8], part: &Part, edits: &[Piece], out: &mut Vec<u8>) {
+fn gather(have: &[u8], part: &Part, edits: &[Segment], out: &mut Vec<u8>) {
     if let [_] = edits {
         out.clear();
         out.extend_from_slice(have);
         return;
     }
     let start = part.range.start();
-    let len = edits.iter().map(|edit| edit.len).sum::<u64>() as usize;
+    let len = edits.iter().map(|edit| edit.len()).sum::<u64>() as usize;
     out.clear();
     // Room for one word more.
     out.resize(len + SHORT, 0);
     let mut end = 0;
     for edit in edits {
-        let (from, len) = (&have[(edit.at - start) as usize..], edit.len as usize);
+        let (from, len) = (&have[(edit.at() - start) as usize..], edit.len() as usize);
         match from.first_chunk::<SHORT>() {
             // A word too much is copied sooner than so many bytes, and what comes next is written over it.
             Some(word) if len <= SHORT => out[end..end + SHORT].copy_from_slice(word),
@@ -314,7 +314,7 @@ fn keep_outside(mask: &[u8], have: &[u8], bytes: &mut [u8]) {
 }
 
 /// Brings those of `list` that differ to its front, in place; both parts ascend. Gives how many they are.
-fn sort_by_change(list: &mut [Piece], differs: &[bool]) -> usize {
+fn sort_by_change(list: &mut [Segment], differs: &[bool]) -> usize {
     let (mut front, mut back) = (0, list.len());
     while front < back {
         if differs[front] {
@@ -327,8 +327,8 @@ fn sort_by_change(list: &mut [Piece], differs: &[bool]) -> usize {
         }
     }
     let (changing, unchanged) = list.split_at_mut(front);
-    changing.sort_unstable_by_key(|piece| piece.at);
-    unchanged.sort_unstable_by_key(|piece| piece.at);
+    changing.sort_unstable_by_key(|piece| piece.at());
+    unchanged.sort_unstable_by_key(|piece| piece.at());
     front
 }
 
@@ -352,8 +352,8 @@ mod tests {
     proptest! {
         #[test]
         fn edits_that_change_something_come_first_and_both_parts_ascend(differs in prop::collection::vec(any::<bool>(), 0..200)) {
-            let piece = |index: usize| Piece { at: index as u64 * 8, len: 4, from: index as u64 * 4 };
-            let mut list: Vec<Piece> = (0..differs.len()).map(piece).collect();
+            let piece = |index: usize| Segment::new(index as u64 * 8, 4, index as u64 * 4).unwrap();
+            let mut list: Vec<Segment> = (0..differs.len()).map(piece).collect();
             let changing = sort_by_change(&mut list, &differs);
             let wanted = |changes: bool| (0..differs.len()).filter(|index| differs[*index] == changes).map(piece).collect::<Vec<_>>();
             prop_assert_eq!(&list[..changing], &wanted(true)[..]);

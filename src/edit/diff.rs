@@ -2,7 +2,7 @@
 
 use super::write::ScriptWriter;
 use crate::edit::error::{Error, Result};
-use crate::mapping::{self, Cause, Content, Cut, Operation, Region, ScanPiece, Span, Step, scan};
+use crate::mapping::{self, Cause, Content, Cut, Operation, Piece, Region, Span, Step, scan};
 
 /// Equal bytes up to this many between two differences do not end a line.
 const BRIDGE: usize = 4;
@@ -65,7 +65,7 @@ struct Lines {
 
 impl Lines {
     /// The lines of `piece`, in place of those that were there.
-    fn compare(piece: &ScanPiece<(), 2>, contents: [Content<'_>; 2], lines: &mut Lines) {
+    fn compare(piece: &Piece<(), 2>, contents: [Content<'_>; 2], lines: &mut Lines) {
         lines.places.clear();
         lines.bytes.clear();
         if matches!(contents, [Content::Zeros(_), Content::Zeros(_)]) {

@@ -2,7 +2,7 @@
 
 use super::number::Masked;
 use crate::edit::error::{Error, Outcome, Result};
-use crate::mapping::{self, ByteRange, Content, Cut, Operation, Region, ScanPiece, Step, scan};
+use crate::mapping::{self, ByteRange, Content, Cut, Operation, Piece, Region, Step, scan};
 use crate::text::FILE;
 use memchr::memmem::Finder;
 use std::ops::Range;
@@ -40,7 +40,7 @@ pub fn find(
     let source = region.source(Operation::Read, range)?;
     // A match that begins in a piece may end after it.
     let pieces = Cut::with_holes(range).overlapping(pattern.bytes.len().saturating_sub(1) as u64);
-    let search = |piece: &ScanPiece<(), 1>, [content]: [Content<'_>; 1], runs: &mut Vec<Range<u64>>| {
+    let search = |piece: &Piece<(), 1>, [content]: [Content<'_>; 1], runs: &mut Vec<Range<u64>>| {
         runs.clear();
         needle.search(piece.range.start(), content, piece.overlap, runs);
     };

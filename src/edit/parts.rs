@@ -1,6 +1,6 @@
 //! The ranges that edits lie in, part by part.
 
-use crate::mapping::{self, ByteRange, HoleFinder, Piece, Pieces, ScanPiece, Source};
+use crate::mapping::{self, ByteRange, HoleFinder, Piece, Pieces, Segment, Source};
 use std::ops::Range;
 
 /// Edits closer than this are read together.
@@ -20,7 +20,7 @@ pub struct Part {
 
 /// The parts that the edits of a list lie in, in order.
 pub struct Parts<'a> {
-    list: &'a [Piece],
+    list: &'a [Segment],
     /// From the first edit to the last.
     whole: ByteRange,
     holes: HoleFinder,
@@ -31,7 +31,7 @@ pub struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     /// The parts of `list`, which reaches over `whole`.
-    pub fn new(list: &'a [Piece], whole: ByteRange) -> Parts<'a> {
+    pub fn new(list: &'a [Segment], whole: ByteRange) -> Parts<'a> {
         Parts {
             list,
             whole,
@@ -61,11 +61,11 @@ impl<'a> Parts<'a> {
 impl Pieces<1> for Parts<'_> {
     type Key = Part;
 
-    fn next(&mut self, [source]: &[Source<'_>; 1]) -> mapping::Result<Option<ScanPiece<Part, 1>>> {
+    fn next(&mut self, [source]: &[Source<'_>; 1]) -> mapping::Result<Option<Piece<Part, 1>>> {
         let Some(part) = self.cut() else {
             return Ok(None);
         };
-        Ok(Some(ScanPiece {
+        Ok(Some(Piece {
             range: part.range,
             overlap: 0,
             is_zeros: [self.holes.has(part.range, self.whole, source)?],
@@ -75,13 +75,13 @@ impl Pieces<1> for Parts<'_> {
 }
 
 /// How many of the edits in `list` are read together, and the range that holds them.
-fn together(list: &[Piece]) -> Option<(usize, ByteRange)> {
+fn together(list: &[Segment]) -> Option<(usize, ByteRange)> {
     let (first, others) = list.split_first()?;
-    let mut span = first.span();
+    let mut span = first.range();
     let mut count = 1;
     for edit in others {
-        let joined = span.join(edit.span());
-        if edit.at > span.end() + NEAR || joined.len() > TOGETHER {
+        let joined = span.join(edit.range());
+        if edit.at() > span.end() + NEAR || joined.len() > TOGETHER {
             break;
         }
         span = joined;
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn edits_that_are_near_share_a_part_and_a_long_one_has_several() {
-        let piece = |at: u64, len: u64| Piece { at, len, from: 0 };
+        let piece = |at: u64, len: u64| Segment::new(at, len, 0).unwrap();
         let list = [piece(1, 3), piece(4000, 9), piece(20_000, TOGETHER + 5)];
         let mut parts = Parts::new(&list, ByteRange::first(1 << 20));
         let mut all = std::iter::from_fn(|| {

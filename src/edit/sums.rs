@@ -5,7 +5,7 @@ use super::edits::{Edits, Extra, SumOf};
 use super::spool::Spool;
 use crate::edit::error::{Error, Result};
 use crate::mapping::{
-    self, ByteRange, Content, Cut, Operation, PIECE, Piece, Pieces, Region, ScanPiece, Source, Step, scan,
+    self, ByteRange, Content, Cut, Operation, PIECE, Piece, Pieces, Region, Segment, Source, Step, scan,
 };
 use crc32fast::Hasher;
 
@@ -46,7 +46,7 @@ pub fn compute(
 
 /// `sums`, which ascend, in an order in which each comes after those that it sums. A depth-first search that looks at
 /// each of them once for each sum over it: never more work than summing their bytes will be.
-fn in_order(sums: &[(usize, SumOf)], list: &[Piece]) -> Result<Vec<(usize, SumOf)>> {
+fn in_order(sums: &[(usize, SumOf)], list: &[Segment]) -> Result<Vec<(usize, SumOf)>> {
     #[derive(Clone, Copy)]
     enum Seen {
         Not,
@@ -54,10 +54,10 @@ fn in_order(sums: &[(usize, SumOf)], list: &[Piece]) -> Result<Vec<(usize, SumOf
         Waiting,
         Placed,
     }
-    let place = |index: usize| list[sums[index].0].span();
+    let place = |index: usize| list[sums[index].0].range();
     let summed_by = |index: usize| {
         let range = sums[index].1.range;
-        let first = sums.partition_point(|(index, _)| list[*index].span().end() <= range.start());
+        let first = sums.partition_point(|(index, _)| list[*index].range().end() <= range.start());
         (first..sums.len()).take_while(move |other| !place(*other).intersect(range).is_empty())
     };
     let mut seen = vec![Seen::Not; sums.len()];
@@ -105,10 +105,10 @@ fn crc_of(edits: &mut Edits, region: &mut Region, range: ByteRange, step: &mut S
             false => all.combine(&summed.crc),
             true => {
                 let first = first_from(list, piece.range);
-                for edit in list[first..].iter().take_while(|edit| edit.at < piece.range.end()) {
-                    let both = edit.span().intersect(piece.range);
+                for edit in list[first..].iter().take_while(|edit| edit.at() < piece.range.end()) {
+                    let both = edit.range().intersect(piece.range);
                     let into = (both.start() - piece.range.start()) as usize;
-                    let from = edit.from + (both.start() - edit.at);
+                    let from = edit.from + (both.start() - edit.at());
                     new.read_at(from, &mut summed.bytes[into..into + both.len() as usize])?;
                 }
                 all.update(&summed.bytes);
@@ -120,33 +120,33 @@ fn crc_of(edits: &mut Edits, region: &mut Region, range: ByteRange, step: &mut S
 }
 
 /// The first edit that does not end before `range`.
-fn first_from(list: &[Piece], range: ByteRange) -> usize {
-    list.partition_point(|edit| edit.span().end() <= range.start())
+fn first_from(list: &[Segment], range: ByteRange) -> usize {
+    list.partition_point(|edit| edit.range().end() <= range.start())
 }
 
 /// The pieces of a range; each says whether edits lie in it, and a hole ends where one begins.
 struct Unedited<'a> {
     cut: Cut<1>,
-    list: &'a [Piece],
+    list: &'a [Segment],
 }
 
 impl Pieces<1> for Unedited<'_> {
     type Key = bool;
 
-    fn next(&mut self, sources: &[Source<'_>; 1]) -> mapping::Result<Option<ScanPiece<bool, 1>>> {
+    fn next(&mut self, sources: &[Source<'_>; 1]) -> mapping::Result<Option<Piece<bool, 1>>> {
         let Some(mut piece) = self.cut.next(sources)? else {
             return Ok(None);
         };
         let edit = self.list.get(first_from(self.list, piece.range));
-        let edit = edit.filter(|edit| edit.at < piece.range.end());
+        let edit = edit.filter(|edit| edit.at() < piece.range.end());
         let end = match edit {
-            Some(edit) if piece.is_zeros == [true] && edit.at > piece.range.start() => edit.at,
+            Some(edit) if piece.is_zeros == [true] && edit.at() > piece.range.start() => edit.at(),
             Some(_) => piece.range.start().saturating_add(PIECE),
             None => piece.range.end(),
         };
         self.cut.shorten(&mut piece, end);
-        Ok(Some(ScanPiece {
-            key: edit.is_some_and(|edit| edit.at < piece.range.end()),
+        Ok(Some(Piece {
+            key: edit.is_some_and(|edit| edit.at() < piece.range.end()),
             range: piece.range,
             overlap: piece.overlap,
             is_zeros: piece.is_zeros,
@@ -164,7 +164,7 @@ struct Summed {
 }
 
 impl Summed {
-    fn of(piece: &ScanPiece<bool, 1>, [content]: [Content<'_>; 1], summed: &mut Summed) {
+    fn of(piece: &Piece<bool, 1>, [content]: [Content<'_>; 1], summed: &mut Summed) {
         match content {
             _ if piece.key => {
                 summed.bytes.clear();

@@ -220,8 +220,7 @@ impl Layout {
     /// The file range of a unit's pages.
     fn span_of(&self, unit: u64) -> Span {
         let start = unit.saturating_mul(self.unit);
-        let end = start.saturating_add(self.unit).min(self.pages);
-        Span::new(start, end).unwrap_or(Span::first(0))
+        Span::first(self.pages).from(start).split(self.unit).0
     }
 }
 

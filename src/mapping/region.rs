@@ -21,7 +21,7 @@ use super::backing::{Backing, Kind};
 use super::error::{Cause, Error, Result};
 use super::layout::Layout;
 use super::limits;
-use super::shape::{Lock, Piece, Prot, Shape, Visibility, WINDOW};
+use super::shape::{Lock, Prot, Segment, Shape, Visibility, WINDOW};
 use super::span::Span;
 use super::trace::traced;
 pub(super) use counts::{CacheStat, Categories, cachestat};
@@ -359,14 +359,14 @@ impl Region {
 
     /// One preadv(2) from `payload` into the mapping. The pieces, at most 1,024, lie in the present window, and
     /// their payload is contiguous. A short count is an exact prefix; EFAULT is a first page that cannot be had.
-    pub(super) fn copy_in(&mut self, pieces: &[Piece], payload: BorrowedFd<'_>) -> Result<nix::Result<usize>> {
-        let mapped = |window: &&Window| pieces.iter().all(|piece| window.covers.contains(piece.span()));
+    pub(super) fn copy_in(&mut self, pieces: &[Segment], payload: BorrowedFd<'_>) -> Result<nix::Result<usize>> {
+        let mapped = |window: &&Window| pieces.iter().all(|piece| window.covers.contains(piece.range()));
         let (Some(window), Some(first)) = (self.window.as_ref().filter(mapped), pieces.first()) else {
             return Err(self.outside("store", self.span));
         };
-        let part = |piece: &Piece| libc::iovec {
-            iov_base: window.address(piece.at) as *mut c_void,
-            iov_len: piece.len as usize,
+        let part = |piece: &Segment| libc::iovec {
+            iov_base: window.address(piece.at()) as *mut c_void,
+            iov_len: piece.len() as usize,
         };
         let parts: Vec<_> = pieces.iter().map(part).collect();
         // SAFETY: every part lies in the mapping, which is ours; no Rust reference to it exists.

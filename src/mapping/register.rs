@@ -20,7 +20,7 @@
 
 use super::error::{Cause, Error, Protection, Result};
 use super::region::Region;
-use super::shape::{Piece, Populate, WINDOW};
+use super::shape::{Populate, Segment, WINDOW};
 use super::span::Span;
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, signal};
@@ -137,7 +137,7 @@ impl Region {
     ///
     /// # Errors
     /// As those of [`Region::make_writable`].
-    pub fn make_units_writable(&mut self, pieces: &[Piece]) -> Result<()> {
+    pub fn make_units_writable(&mut self, pieces: &[Segment]) -> Result<()> {
         if self.backing().facts().device_memory {
             return Ok(());
         }

@@ -65,7 +65,7 @@ impl Backing {
             Err(Errno::ENXIO) => return Ok(None), // truncated between the two calls
             Err(errno) => return failed(errno),
         };
-        let data = Span::new(start, end.max(start)).unwrap_or(rest);
+        let data = Span::first(end.max(start)).from(start);
         Ok(Some(data.intersect(span)).filter(|data| !data.is_empty()))
     }
 

@@ -5,7 +5,7 @@ use super::backing::Kind;
 use super::error::{Cause, Error, Result};
 use super::limits;
 use super::region::Region;
-use super::shape::{Piece, Populate, WINDOW};
+use super::shape::{Populate, Segment, WINDOW};
 use super::span::Span;
 use super::{Interrupted, Step};
 use nix::errno::Errno;
@@ -60,22 +60,22 @@ impl Region {
     ///
     /// # Errors
     /// [`Cause::Full`], [`Cause::Shrunk`] and what else keeps a page from being written, at its offset.
-    pub fn make_writable(&mut self, pieces: &[Piece], step: &mut Step<'_>) -> Result<()> {
+    pub fn make_writable(&mut self, pieces: &[Segment], step: &mut Step<'_>) -> Result<()> {
         if self.layout().is_some() {
             // Zeros behind the end of the file have a page that can be made writable, and that would be for nothing.
             for piece in pieces {
-                self.check_store(Some(piece.span()))?;
+                self.check_store(Some(piece.range()))?;
             }
         }
         let page = self.backing().facts().page;
         let mut pieces = pieces.iter().peekable();
         let mut done = 0;
         while let Some(piece) = pieces.next() {
-            let mut run = piece.span();
+            let mut run = piece.range();
             // Neighbours on the same or the next page go along in one call; no page between them is touched for nothing.
             let mut reach = run.pages(page).end() + page;
-            while let Some(next) = pieces.next_if(|next| next.at < reach) {
-                run = run.join(next.span());
+            while let Some(next) = pieces.next_if(|next| next.at() < reach) {
+                run = run.join(next.range());
                 if run.end() + page > reach {
                     reach = run.pages(page).end() + page;
                 }
@@ -124,7 +124,7 @@ impl Region {
     /// # Errors
     /// What makes a page unwritable, at its offset; [`Error::stored`] says how many bytes came before. That the file was
     /// cut meanwhile, at its new end; then all that are still there are stored.
-    pub fn store(&mut self, pieces: &[Piece], payload: BorrowedFd<'_>, step: &mut Step<'_>) -> Result<()> {
+    pub fn store(&mut self, pieces: &[Segment], payload: BorrowedFd<'_>, step: &mut Step<'_>) -> Result<()> {
         let (total, all) = self.check_stores(pieces)?;
         self.drop_privileges()?;
         if total > 0 {
@@ -136,29 +136,29 @@ impl Region {
         let mut done = 0;
         while let Some((first, others)) = rest.split_first() {
             let stored = |error| Error { stored: done, ..error };
-            if into == first.len {
+            if into == first.len() {
                 (rest, into) = (others, 0);
                 continue;
             }
-            let first = after(*first, into);
+            let (_, first) = first.split(into);
             // The window must not slide under a batch.
-            let most = self.mapped_len_from(first.at).map_err(stored)?.min(WINDOW);
-            let (count, len) = match batch(rest, Span::first(first.at + most).from(first.at)) {
+            let most = self.mapped_len_from(first.at()).map_err(stored)?.min(WINDOW);
+            let (count, len) = match batch(rest, Span::first(first.at() + most).from(first.at())) {
                 // It reaches out of the window, or is stored in part already.
-                (0, _) => (0, first.len.min(most)),
+                (0, _) => (0, first.len().min(most)),
                 whole => whole,
             };
-            let part = [Piece { len, ..first }];
+            let part = [first.split(len).0];
             let batch = if count > 0 { &rest[..count] } else { &part };
             match self.copy_in(batch, payload).map_err(stored)? {
                 Ok(copied) if copied as u64 == len => done += len,
                 Err(errno) if errno != Errno::EFAULT => {
-                    return Err(stored(Error::sys("store", Some(first.span()), errno)));
+                    return Err(stored(Error::sys("store", Some(first.range()), errno)));
                 }
                 // A short count is an exact prefix; what follows it is the page that could not be had.
                 short => {
                     done += short.map_or(0, |count| count as u64);
-                    let bad = locate(pieces, done).unwrap_or(first.span());
+                    let bad = locate(pieces, done).unwrap_or(first.range());
                     let error = self.fault("store", bad, Populate::Write);
                     return Err(Error { stored: done, ..error });
                 }
@@ -227,7 +227,7 @@ impl Region {
         }
         if how == Populate::Write && self.backing().facts().writable {
             let page = self.backing().facts().page;
-            let first = Span::at(span.start(), 1).unwrap_or(span).pages(page);
+            let first = span.split(1).0.pages(page);
             if let Err(Error {
                 cause: cause @ (Cause::Full(_) | Cause::Sys(Errno::EPERM | Errno::EIO)),
                 ..
@@ -257,37 +257,29 @@ pub(super) fn stepped(step: &mut Step<'_>, done: u64, action: &'static str, rest
 
 /// How many of `pieces` one preadv takes, those that lie in `window` whole, with their payload in one run, and how many
 /// bytes they have: no more than the window has.
-fn batch(pieces: &[Piece], window: Span) -> (usize, u64) {
+fn batch(pieces: &[Segment], window: Span) -> (usize, u64) {
     let Some(first) = pieces.first() else {
         return (0, 0);
     };
     let mut len = 0;
-    let fits = |piece: &&Piece| {
-        let fits = piece.from == first.from + len && window.contains(piece.span()) && len + piece.len <= window.len();
-        len += if fits { piece.len } else { 0 };
+    let fits = |piece: &&Segment| {
+        let fits =
+            piece.from == first.from + len && window.contains(piece.range()) && len + piece.len() <= window.len();
+        len += if fits { piece.len() } else { 0 };
         fits
     };
     let count = pieces.iter().take(PIECES).take_while(fits).count();
     (count, len)
 }
 
-/// What is left of `piece` behind its first `len` bytes.
-fn after(piece: Piece, len: u64) -> Piece {
-    Piece {
-        at: piece.at + len,
-        len: piece.len - len,
-        from: piece.from + len,
-    }
-}
-
 /// Where the byte that `done` others came before belongs: from there to its piece's end.
-fn locate(pieces: &[Piece], done: u64) -> Option<Span> {
+fn locate(pieces: &[Segment], done: u64) -> Option<Span> {
     let mut before = 0;
     for piece in pieces {
-        if done < before + piece.len {
-            return Some(piece.span().from(piece.at + (done - before)));
+        if done < before + piece.len() {
+            return Some(piece.range().from(piece.at() + (done - before)));
         }
-        before += piece.len;
+        before += piece.len();
     }
     None
 }
@@ -344,7 +336,7 @@ mod tests {
         let (file, mut region) = cut(Prot::ReadWrite);
         let mut payload = tempfile::tempfile().unwrap();
         payload.write_all(b"BBBB").unwrap();
-        let mut store = |at| region.store(&[Piece { at, len: 4, from: 0 }], payload.as_fd(), &mut |_| Ok(()));
+        let mut store = |at| region.store(&[Segment::new(at, 4, 0).unwrap()], payload.as_fd(), &mut |_| Ok(()));
         for (at, gone) in [(4990, 4990), (4498, 4500)] {
             let error = store(at).unwrap_err();
             assert_eq!((error.cause, error.stored), (Cause::Shrunk { len: 4500 }, 4));

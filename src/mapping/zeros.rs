@@ -9,7 +9,7 @@ use super::backing::Backing;
 use super::buffer::Buffer;
 use super::error::{Cause, Error, Result};
 use super::region::{Lease, Region, memfd};
-use super::shape::{Piece, Prot, Shape, WINDOW};
+use super::shape::{Prot, Segment, Shape, WINDOW};
 use super::span::{ByteRange, Span};
 use super::threads::{Sharing, helpers, share};
 use super::trace::traced;
@@ -55,11 +55,7 @@ impl Region {
                 Err(_) => {}
             }
         }
-        let whole = Piece {
-            at: span.start(),
-            len: span.len(),
-            from: 0,
-        };
+        let whole = Segment::of(span, 0);
         self.make_writable(&[whole], step)
     }
 
@@ -127,11 +123,7 @@ impl Region {
                 Ok(window)
             },
             |storer, window: &mut ByteRange, stored: &mut u64| {
-                let segment = Piece {
-                    at: window.start(),
-                    len: window.len(),
-                    from: 0,
-                };
+                let segment = Segment::of(*window, 0);
                 let result = storer.region_mut().store(&[segment], zeros.as_fd(), &mut |_| Ok(()));
                 *stored = result.as_ref().map_or_else(|error| error.stored, |()| window.len());
                 any.fetch_or(*stored > 0, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use super::Plan;
 use crate::dump::{Dump, Part};
 use crate::edit::{Error, Result};
-use crate::mapping::{Content, Cut, Operation, Region, ScanPiece, Span, scan};
+use crate::mapping::{Content, Cut, Operation, Piece, Region, Span, scan};
 use crate::output;
 use crate::progress::Progress;
 
@@ -87,7 +87,7 @@ impl<'a> Dumping<'a> {
                 Some(span.from(at))
             };
             let begin = data.map_or(span.end(), Span::start);
-            for gap in gaps(region, Span::new(at, begin).unwrap_or(Span::first(0))) {
+            for gap in gaps(region, span.from(at).split(begin - at).0) {
                 gap.feed(&mut *self.dump, &mut self.text);
             }
             let Some(data) = data else { break };
@@ -139,7 +139,7 @@ impl<'a> Dumping<'a> {
     /// `done` is where what is shown ends.
     fn apart(&mut self, region: &mut Region, rows: Span, row: u64, done: &mut u64) -> Result<()> {
         let layout = &*self.layout;
-        let lay_out = |piece: &ScanPiece<(), 1>, [content]: [Content<'_>; 1], part: &mut Part| match content {
+        let lay_out = |piece: &Piece<(), 1>, [content]: [Content<'_>; 1], part: &mut Part| match content {
             Content::Bytes(bytes) => layout.part(piece.range.start(), bytes, part),
             // Holes are read.
             Content::Zeros(_) => {}
