@@ -268,13 +268,58 @@ impl<'a> Source<'a> {
         let there = range.intersect(self.range);
         let (buf, past_end) = buf.split_at_mut(there.len() as usize);
         past_end.fill(0);
-        let (count, result) = match &mut self.origin {
-            Origin::File(backing, file) => read_file(backing, file, there, buf),
-            Origin::Mapping(region) => read_mapped(region, there, buf),
-        };
-        match result {
-            Ok(()) => (range.len() as usize, result),
-            Err(_) => (count, result),
+        match self.read_there(there, buf) {
+            Ok(()) => (range.len() as usize, Ok(())),
+            Err(error) => {
+                let bad = error.place().unwrap_or(there.start());
+                (bad.saturating_sub(there.start()).min(there.len()) as usize, Err(error))
+            }
+        }
+    }
+
+    /// Reads all of `range`, which is there.
+    ///
+    /// # Errors
+    /// What kept the byte at its place from being read; those before it are right.
+    fn read_there(&mut self, range: ByteRange, buf: &mut [u8]) -> Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            let rest = range.from(range.start() + done as u64);
+            let into = &mut buf[done..];
+            let read = match &mut self.origin {
+                Origin::File(_, file) => uninterrupted(|| pread(*file, &mut *into, rest.start() as i64)),
+                Origin::Mapping(region) => region.read_into(rest.start(), into)?,
+            };
+            // A short count is an exact prefix: the next round meets the bad page itself.
+            if let Ok(count @ 1..) = read {
+                done += count;
+                continue;
+            }
+            match (&self.origin, read) {
+                (Origin::File(backing, _), Ok(_)) => {
+                    let len = backing.usage()?.len;
+                    let cause = if len < rest.end() {
+                        Cause::Shrunk { len }
+                    } else {
+                        Cause::Vanished
+                    };
+                    return Err(Error::new("read", Some(rest), cause));
+                }
+                (Origin::File(backing, _), Err(errno)) => match backing.read_by_page(rest, into) {
+                    0 => return Err(Error::sys("read", Some(rest), errno)),
+                    count => done += count,
+                },
+                (Origin::Mapping(region), Ok(_) | Err(Errno::EFAULT)) => {
+                    region.check_there(range.split(done as u64).0)?;
+                    return Err(region.fault("read", rest, Populate::Read));
+                }
+                (_, Err(errno)) => return Err(Error::sys("read", Some(rest), errno)),
+            }
+        }
+        match &self.origin {
+            // Of a page that the end has come to lie in, the rest reads as zeros without an error.
+            Origin::Mapping(region) => region.check_there(range),
+            Origin::File(..) => Ok(()),
         }
     }
 
@@ -305,82 +350,4 @@ impl<'a> Source<'a> {
             Origin::Mapping(region) => region.check_there(range),
         }
     }
-}
-
-fn read_file(backing: &Backing, file: &File, range: ByteRange, buf: &mut [u8]) -> (usize, Result<()>) {
-    let mut done = 0;
-    while done < buf.len() {
-        let rest = range.from(range.start() + done as u64);
-        let error = match uninterrupted(|| pread(file, &mut buf[done..], rest.start() as i64)) {
-            Ok(count) if count > 0 => {
-                done += count;
-                continue;
-            }
-            Ok(_) => backing.usage().map(|usage| usage.len).map_or_else(
-                |error| error,
-                |len| {
-                    let cause = match len < rest.end() {
-                        true => Cause::Shrunk { len },
-                        false => Cause::Vanished,
-                    };
-                    Error::new("read", Some(rest), cause)
-                },
-            ),
-            Err(errno) => match backing.read_by_page(rest, &mut buf[done..]) {
-                0 => Error::sys("read", Some(rest), errno),
-                count => {
-                    done += count;
-                    continue;
-                }
-            },
-        };
-        return (done, Err(error));
-    }
-    (done, Ok(()))
-}
-
-fn read_mapped(region: &mut Region, range: ByteRange, buf: &mut [u8]) -> (usize, Result<()>) {
-    let mut done = 0;
-    while done < buf.len() {
-        let rest = range.from(range.start() + done as u64);
-        let error = match region.copy_out(rest.start(), &mut buf[done..]) {
-            // A short count is an exact prefix: the next round meets the bad page itself.
-            Ok(Ok(count)) if count > 0 => {
-                done += count;
-                continue;
-            }
-            Ok(Ok(_) | Err(Errno::EFAULT)) => {
-                let before = range.start()..rest.start();
-                let there = ByteRange::new(before.start, before.end).map(|read| region.check_there(read));
-                let by_page = match region.matches_page_cache() {
-                    true => region.backing().read_by_page(rest, &mut buf[done..]),
-                    false => 0,
-                };
-                match there {
-                    Some(Err(error)) => error,
-                    _ if by_page > 0 => {
-                        done += by_page;
-                        continue;
-                    }
-                    _ => region.fault("read", rest, Populate::Read),
-                }
-            }
-            Ok(Err(errno)) => Error::sys("read", Some(rest), errno),
-            Err(error) => error,
-        };
-        return until(range, done, error);
-    }
-    // Of a page that the end has come to lie in, the rest reads as zeros without an error.
-    match region.check_there(range) {
-        Ok(()) => (done, Ok(())),
-        Err(error) => until(range, done, error),
-    }
-}
-
-/// What was read before `error`.
-fn until(range: ByteRange, done: usize, error: Error) -> (usize, Result<()>) {
-    let bad = error
-        .place()
-        .map_or(done, |place| place.saturating_sub(range.start()) as usize);
-    (bad.min(done), Err(error))
 }

@@ -14,7 +14,7 @@ use super::layout::Layout;
 use super::region::Region;
 use super::span::{ByteRange, Span};
 use super::trace::uninterrupted;
-use super::transfer::stepped;
+use super::transfer::report_progress;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SpliceFFlags, copy_file_range, fallocate, fcntl, splice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -409,7 +409,7 @@ impl<'a, 'b> Copier<'a, 'b> {
 
     fn stepped(&mut self) -> CopyResult<()> {
         Ok(match self.linear {
-            Some(range) => stepped(self.step, self.done, "read", range.from(range.start() + self.done)),
+            Some(range) => report_progress(self.step, self.done, "read", range.from(range.start() + self.done)),
             None => (self.step)(self.done)
                 .map_err(|super::Interrupted(signal)| Error::new("write", None, super::Cause::Interrupted(signal))),
         }?)
@@ -436,11 +436,7 @@ fn read_parts(region: &mut Region, parts: &[(Option<ByteRange>, usize)], buffer:
         return (buffer.len(), Ok(()));
     };
     let gathered = match region.source(Operation::Read, all) {
-        Ok(mut source) => match (parts, source.file().is_some()) {
-            ([(Some(range), _)], true) => source.read_into(*range, buffer).1.is_ok(),
-            (_, true) => gather(&source, parts, buffer).is_ok(),
-            (_, false) => false,
-        },
+        Ok(source) => parts.len() > 1 && gather(&source, parts, buffer).is_ok(),
         Err(error) => return (0, Err(error)),
     };
     if gathered {
@@ -449,22 +445,40 @@ fn read_parts(region: &mut Region, parts: &[(Option<ByteRange>, usize)], buffer:
     let mut done = 0;
     for (range, len) in parts {
         let slot = &mut buffer[done..done + len];
-        let (count, result) = match range {
-            Some(range) => match region.mapped_source(*range) {
-                Ok(mut source) => source.read_into(*range, slot),
-                Err(error) => (0, Err(error)),
-            },
+        let result = match range {
+            Some(range) => read_part(region, *range, slot),
             None => {
                 slot.fill(0);
                 (*len, Ok(()))
             }
         };
-        done += count;
-        if result.is_err() {
-            return (done, result);
+        done += result.0;
+        if result.1.is_err() {
+            return (done, result.1);
         }
     }
     (done, Ok(()))
+}
+
+/// Reads a part, and through the mapping what of it the file does not give.
+fn read_part(region: &mut Region, range: ByteRange, slot: &mut [u8]) -> (usize, Result<()>) {
+    let count = match region.source(Operation::Read, range) {
+        Ok(mut source) => match source.read_into(range, slot) {
+            (count, Err(_)) if source.file().is_some() => count,
+            read => return read,
+        },
+        Err(error) => return (0, Err(error)),
+    };
+    // In whole pages, so that they come to lie where they are read quickly.
+    let count = count / region.page() as usize * region.page() as usize;
+    let rest = range.from(range.start() + count as u64);
+    match region.mapped_source(rest) {
+        Ok(mut source) => {
+            let (more, result) = source.read_into(rest, &mut slot[count..]);
+            (count + more, result)
+        }
+        Err(error) => (count, Err(error)),
+    }
 }
 
 /// Reads what are neighbours in the file, in whatever order they stand here, with one preadv(2).

@@ -47,7 +47,7 @@ pub struct Region {
     // Before the backing, so that a mapping never outlives its descriptor in a trace.
     pub(super) window: Option<Window>,
     /// What MREMAP_DONTUNMAP has left at earlier addresses.
-    left: Vec<Memory>,
+    unmapped_leftovers: Vec<Memory>,
     backing: Backing,
     span: Span,
     shape: Shape,
@@ -98,7 +98,7 @@ impl Region {
         let window = shape.window.filter(|_| slides).map(|size| size.max(facts.page));
         Ok(Region {
             window: None,
-            left: Vec::new(),
+            unmapped_leftovers: Vec::new(),
             backing,
             span,
             shape: Shape { window, ..shape },
@@ -197,7 +197,7 @@ impl Region {
         if self.span.is_empty() && !self.not_inherited {
             return Ok((0, 0));
         }
-        let window = self.slide_to(self.span.start())?;
+        let window = self.map_window_at(self.span.start())?;
         Ok((window.memory.base(), window.covers.len()))
     }
 
@@ -210,7 +210,7 @@ impl Region {
     /// How many bytes of the region are mapped from `offset` on; slides the window there if need be.
     pub(super) fn mapped_len_from(&mut self, offset: u64) -> Result<u64> {
         let end = self.span.end();
-        let window = self.slide_to(offset)?;
+        let window = self.map_window_at(offset)?;
         Ok(window.covers.end().min(end).saturating_sub(offset))
     }
 
@@ -256,7 +256,7 @@ impl Region {
     }
 
     /// The window that has `offset`, mapped anew if the present one does not.
-    pub(super) fn slide_to(&mut self, offset: u64) -> Result<&Window> {
+    pub(super) fn map_window_at(&mut self, offset: u64) -> Result<&Window> {
         if self.not_inherited {
             return Err(Error::new("use", Some(self.span), Cause::NotInherited));
         }
@@ -332,10 +332,10 @@ impl Region {
     /// Copies bytes from `at` on out of the mapping, as many as are mapped there and fit `buf`, without a signal:
     /// process_vm_readv(2) on oneself, or by way of a memfd where a container's filter refuses that. A short
     /// count is an exact prefix; EFAULT, or 0, is a first page that cannot be had.
-    pub(super) fn copy_out(&mut self, at: u64, buf: &mut [u8]) -> Result<nix::Result<usize>> {
+    pub(super) fn read_into(&mut self, at: u64, buf: &mut [u8]) -> Result<nix::Result<usize>> {
         let len = buf.len().min(self.mapped_len_from(at)? as usize);
         let buf = &mut buf[..len];
-        let address = self.slide_to(at)?.address(at);
+        let address = self.map_window_at(at)?.address(at);
         if self.bounce_memfd.is_none() {
             let remote = [RemoteIoVec { base: address, len }];
             match process_vm_readv(nix::unistd::getpid(), &mut [IoSliceMut::new(buf)], &remote) {
@@ -359,7 +359,7 @@ impl Region {
 
     /// One preadv(2) from `payload` into the mapping. The pieces, at most 1,024, lie in the present window, and
     /// their payload is contiguous. A short count is an exact prefix; EFAULT is a first page that cannot be had.
-    pub(super) fn copy_in(&mut self, pieces: &[Segment], payload: BorrowedFd<'_>) -> Result<nix::Result<usize>> {
+    pub(super) fn write_segments(&mut self, pieces: &[Segment], payload: BorrowedFd<'_>) -> Result<nix::Result<usize>> {
         let mapped = |window: &&Window| pieces.iter().all(|piece| window.covers.contains(piece.range()));
         let (Some(window), Some(first)) = (self.window.as_ref().filter(mapped), pieces.first()) else {
             return Err(self.outside("store", self.span));

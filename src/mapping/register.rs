@@ -170,7 +170,7 @@ impl Region {
             self.window = None; // unmapped before the next one is mapped
             self.window = Some(self.map(part.pages(page))?);
         }
-        Ok(self.slide_to(part.start())?.address(part.start()))
+        Ok(self.map_window_at(part.start())?.address(part.start()))
     }
 
     /// The cause behind a SIGBUS.

@@ -7,7 +7,7 @@ use super::error::{Cause, Error, Protection, Result};
 use super::region::{Lease, Region, cachestat};
 use super::scan::{Content, PIECE, Piece, Pieces, scan};
 use super::span::{ByteRange, Span};
-use super::transfer::stepped;
+use super::transfer::report_progress;
 use super::zeros::CALL;
 use super::{Source, Step};
 use nix::sys::statfs::fstatfs;
@@ -84,7 +84,7 @@ impl Region {
             }
             freeing.lend();
             let end = piece.range.end();
-            stepped(step, end - range.start(), "read", range.from(end))
+            report_progress(step, end - range.start(), "read", range.from(end))
         })?;
         freeing.end_run()?;
         Ok(freeing.stats)

@@ -50,7 +50,7 @@ impl Region {
         }
         for window in span.windows(self.window_size()) {
             self.populate_window(window, how)?;
-            stepped(step, window.end() - span.start(), "populate", span.from(window.end()))?;
+            report_progress(step, window.end() - span.start(), "populate", span.from(window.end()))?;
         }
         Ok(())
     }
@@ -83,7 +83,7 @@ impl Region {
             for window in run.windows(self.window_size()) {
                 self.populate_window(window, Populate::Write)?;
                 done += window.len();
-                stepped(step, done, "prepare", run.from(window.end()))?;
+                report_progress(step, done, "prepare", run.from(window.end()))?;
             }
         }
         Ok(())
@@ -150,7 +150,7 @@ impl Region {
             };
             let part = [first.split(len).0];
             let batch = if count > 0 { &rest[..count] } else { &part };
-            match self.copy_in(batch, payload).map_err(stored)? {
+            match self.write_segments(batch, payload).map_err(stored)? {
                 Ok(copied) if copied as u64 == len => done += len,
                 Err(errno) if errno != Errno::EFAULT => {
                     return Err(stored(Error::sys("store", Some(first.range()), errno)));
@@ -251,7 +251,7 @@ impl Region {
 }
 
 /// Says to `step` that `done` bytes are done; where it asks to stop, that is an error at the start of `rest`.
-pub(super) fn stepped(step: &mut Step<'_>, done: u64, action: &'static str, rest: Span) -> Result<()> {
+pub(super) fn report_progress(step: &mut Step<'_>, done: u64, action: &'static str, rest: Span) -> Result<()> {
     step(done).map_err(|Interrupted(signal)| Error::new(action, Some(rest), Cause::Interrupted(signal)))
 }
 

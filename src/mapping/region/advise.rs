@@ -223,7 +223,7 @@ impl Region {
         while !rest.is_empty() {
             let end = rest.start() + rest.len().min(self.mapped_len_from(rest.start())?);
             let start = rest.start() / page * page;
-            let address = self.slide_to(start)?.address(start);
+            let address = self.map_window_at(start)?.address(start);
             let len = (end - start) as usize;
             let result = uninterrupted(|| {
                 // SAFETY: the pages are in our mapping. No advice in use makes its bytes other than what a read of

@@ -237,7 +237,7 @@ impl Region {
                     std::mem::forget(reserved);
                 }
                 let memory = if how.dont_unmap {
-                    self.left.push(window.memory);
+                    self.unmapped_leftovers.push(window.memory);
                     Memory::owned(new_base, len.get())
                 } else {
                     window.memory.moved(new_base, len.get())
