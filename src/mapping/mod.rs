@@ -24,7 +24,7 @@
 //!    `entry.rs`), denied elsewhere by lint; each block states its contract.
 //! 8. Device memory is touched by `register.rs` alone: nobody copies or populates it, or reads it to find a cause,
 //!    and for an access no page of it is mapped that was not asked for.
-//! 9. Memory that the kernel copies into or out of, in pieces of more than a page, begins on a page (`buffer.rs`).
+//! 9. Memory that the kernel copies file bytes into, in pieces of more than a page, begins on a page (`buffer.rs`).
 
 mod access;
 mod backing;
