@@ -148,8 +148,8 @@ fn applied(edits: &mut Edits, region: &mut Region) -> Option<(Vec<u8>, Vec<u8>)>
         return None;
     }
     for piece in edits.list.clone() {
-        let bytes = taken(&mut edits.new, piece.from, piece.len);
-        image[piece.at as usize..][..bytes.len()].copy_from_slice(&bytes);
+        let bytes = taken(&mut edits.new, piece.from, piece.len());
+        image[piece.at() as usize..][..bytes.len()].copy_from_slice(&bytes);
     }
     let mut printed = Vec::new();
     let mut script = ScriptWriter::new(LEN as u64, LEN as u64, |text| {
