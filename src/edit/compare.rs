@@ -88,7 +88,7 @@ impl Edits {
         Ok(all)
     }
 
-    /// How many zeros the edits write at or behind `end`. Appended, they are bytes that were not there before, though they
+    /// How many zeros the edits write at or past `end`. Appended, they are bytes that were not there before, though they
     /// are what was compared.
     fn zeros_from(&mut self, end: u64) -> Result<u64> {
         let mut zeros = 0;

@@ -6,8 +6,8 @@ use super::error::{Error, Result};
 use super::region::{CacheStat, Region, cachestat};
 use super::shape::{Populate, Visibility, WINDOW};
 use super::span::Span;
-use super::threads::{Sharing, helpers, share};
-use std::time::{Duration, Instant};
+use super::threads::{Sharing, share};
+use nix::errno::Errno;
 
 /// How a region lives in memory. Counts are of pages of `page` bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,11 +80,6 @@ pub struct Counts {
     /// Pages being written back now.
     pub writeback: Option<u64>,
 }
-
-/// For how long one thread counts before others help with a range of at least so many bytes. Most files are through by
-/// then, small folios or large.
-const ALONE: Duration = Duration::from_micros(100);
-const SHARED: u64 = 64 << 20;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
@@ -325,40 +320,26 @@ fn count_cache(region: &Region, spans: &[Span], tallies: &mut [Tally]) -> bool {
         writeback: stat.writeback / unit,
         copied: 0,
     };
-    let count = |span: &Span| cachestat(file, *span).map(|stat| of(stat, span));
-    let shared = spans.iter().map(|span| span.len()).sum::<u64>() >= SHARED;
-    let begin = Instant::now();
-    let mut alone = 0;
-    for (tally, span) in tallies.iter_mut().zip(spans) {
-        let Some(counted) = count(span) else {
-            return false;
-        };
-        *tally = counted;
-        alone += 1;
-        if shared && begin.elapsed() > ALONE {
-            break;
-        }
-    }
-    if alone == spans.len() {
-        return true;
-    }
-    // A cache of small folios: as many times more of them, and the walk over them waits for memory.
-    let (tallies, spans) = (&mut tallies[alone..], &spans[alone..]);
-    let mut rest = spans.iter();
-    let take = |(): &mut ()| Ok(rest.next());
-    let work = |(): &mut (), span: &mut &Span, counted: &mut Option<Tally>| {
-        *counted = count(span);
-        Ok(())
-    };
-    let (mut all, mut into) = (true, tallies.iter_mut());
-    let each = |_, counted: &mut Option<Tally>| {
-        match (into.next(), *counted) {
-            (Some(tally), Some(counted)) => *tally = counted,
-            _ => all = false,
-        }
-        Ok::<(), Error>(())
-    };
-    share(Sharing::now(helpers()), &mut (), |()| Some(()), take, work, each).is_ok() && all
+    let (mut rest, mut into) = (spans.iter(), tallies.iter_mut());
+    let counted = share(
+        // A cache of small folios is so many times more of them, and the walk over them waits for memory.
+        Sharing::of_small_results(),
+        &mut (),
+        |()| Some(()),
+        |()| Ok(rest.next()),
+        |(), span, tally: &mut Tally| {
+            let silent = || Error::sys("count the pages of", Some(**span), Errno::ENOSYS);
+            *tally = of(cachestat(file, **span).ok_or_else(silent)?, span);
+            Ok(())
+        },
+        |_, tally| {
+            if let Some(into) = into.next() {
+                *into = *tally;
+            }
+            Ok::<(), Error>(())
+        },
+    );
+    counted.is_ok()
 }
 
 /// What one call counts where several threads share a file, in bytes, and how many such parts there may be: one call over

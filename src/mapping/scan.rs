@@ -9,7 +9,7 @@ use super::buffer::Buffer;
 use super::error::{Error, Result};
 use super::region::Region;
 use super::span::ByteRange;
-use super::threads::{Sharing, helpers, share};
+use super::threads::{Sharing, share};
 
 /// How many bytes are read at a time, where a result is small beside them.
 pub const PIECE: u64 = 256 << 10;
@@ -22,9 +22,6 @@ const MIN_HOLE: u64 = 64 << 10;
 
 /// After so many bytes of data the next hole is not looked for yet.
 const MOST_TOGETHER: u64 = 32 << 20;
-
-/// How many pieces are read before a helper is worth its start.
-const ALONE: u64 = 4;
 
 /// A piece to be read, of `N` sources.
 #[derive(Debug)]
@@ -86,15 +83,9 @@ pub fn scan<P: Pieces<N>, T: Default + Send, E: From<Error>, const N: usize>(
     transform: impl Fn(&Piece<P::Key, N>, [Content<'_>; N], &mut T) + Sync,
     mut each: impl FnMut(&Piece<P::Key, N>, &mut T) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let sharing = Sharing {
-        helpers: helpers(),
-        alone: ALONE,
-        ahead,
-        meanwhile: None,
-    };
     let mut reader = Reader::new(sources);
     share(
-        sharing,
+        Sharing::of(ahead),
         &mut reader,
         Reader::try_clone,
         |reader| pieces.next(&reader.sources),

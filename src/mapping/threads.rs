@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::num::NonZero;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder, available_parallelism};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes of stack of a helper.
 const STACK: usize = 512 << 10;
@@ -13,8 +13,11 @@ const STACK: usize = 512 << 10;
 /// More threads would find memory busy.
 const MAX_THREADS: usize = 4;
 
+/// About as long as the start of a helper takes.
+const ALONE: Duration = Duration::from_micros(100);
+
 /// How many helpers are worth having beside this thread.
-pub(super) fn helpers() -> usize {
+fn helpers() -> usize {
     available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS) - 1
 }
 
@@ -22,8 +25,8 @@ pub(super) fn helpers() -> usize {
 pub struct Sharing<'a> {
     /// How many threads may help at the most.
     pub helpers: usize,
-    /// So many pieces are taken before a helper is worth its start.
-    pub alone: u64,
+    /// For how long this thread works alone: what takes no longer is not worth the start of a helper.
+    pub alone: Duration,
     /// How many results that are not due yet there may be for each thread.
     pub ahead: usize,
     /// What the calling thread does so often while it waits. With this it takes no piece itself.
@@ -31,14 +34,19 @@ pub struct Sharing<'a> {
 }
 
 impl Sharing<'_> {
-    /// Among this thread and `helpers` others from the first piece on, for results that take little memory.
-    pub(super) fn now(helpers: usize) -> Self {
+    /// Among as many threads as help, which may have `ahead` results each that are not due yet.
+    pub(super) fn of(ahead: usize) -> Self {
         Sharing {
-            helpers,
-            alone: 0,
-            ahead: 64,
+            helpers: helpers(),
+            alone: ALONE,
+            ahead,
             meanwhile: None,
         }
+    }
+
+    /// As many results as that take little memory.
+    pub(super) fn of_small_results() -> Self {
+        Sharing::of(64)
     }
 }
 
@@ -79,7 +87,7 @@ struct Shared<F, P, T> {
 /// order, once all results before it were used; what was done of the piece that failed is handed on, too.
 ///
 /// # Errors
-/// Those of `take`, `work` and `each`.
+/// What `take`, `work` and `each` give.
 pub fn share<W: Send, P: Send, T: Default + Send, E: From<Error>>(
     sharing: Sharing<'_>,
     means: &mut W,
@@ -109,7 +117,7 @@ pub fn share<W: Send, P: Send, T: Default + Send, E: From<Error>>(
         due: Condvar::new(),
         room: Condvar::new(),
     };
-    let work = &work;
+    let (work, begin) = (&work, Instant::now());
     thread::scope(|scope| {
         let _end = EndOnDrop(shared);
         let mut may_help = helpers;
@@ -136,7 +144,7 @@ pub fn share<W: Send, P: Send, T: Default + Send, E: From<Error>>(
             if state.is_over && state.used == state.taken {
                 return Ok(());
             }
-            if may_help > 0 && state.taken >= alone && !state.is_over {
+            if may_help > 0 && !state.is_over && begin.elapsed() >= alone {
                 may_help -= 1;
                 let help = |mut means| move || shared.help(&mut means, ahead, work);
                 let start = |means| Builder::new().stack_size(STACK).spawn_scoped(scope, help(means)).ok();

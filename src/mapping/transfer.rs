@@ -15,7 +15,7 @@ use std::os::fd::BorrowedFd;
 const PIECES: usize = 1024;
 
 impl Region {
-    /// The next stretch at or behind `from`, within `span`, that does not merely read as zeros because the file has a
+    /// The next stretch at or after `from`, within `span`, that does not merely read as zeros because the file has a
     /// hole there. `None` when there are only holes.
     pub fn next_data(&self, from: u64, span: Span) -> Result<Option<Span>> {
         let rest = span.from(from);
@@ -29,7 +29,7 @@ impl Region {
             }
             return Ok(None);
         }
-        // A private page may have been copied over a hole, and behind the end of the file there are no holes.
+        // A private page may have been copied over a hole, and past the end of the file there are no holes.
         if !self.reaches_file() || rest.start() >= self.length() {
             return Ok(Some(rest).filter(|rest| !rest.is_empty()));
         }
@@ -62,7 +62,7 @@ impl Region {
     /// [`Cause::Full`], [`Cause::Shrunk`] and what else keeps a page from being written, at its offset.
     pub fn make_writable(&mut self, pieces: &[Segment], step: &mut Step<'_>) -> Result<()> {
         if self.layout().is_some() {
-            // Zeros behind the end of the file have a page that can be made writable, and that would be for nothing.
+            // Zeros past the end of the file have a page that can be made writable, and that would be for nothing.
             for piece in pieces {
                 self.check_store(Some(piece.range()))?;
             }

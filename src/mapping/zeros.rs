@@ -11,7 +11,7 @@ use super::error::{Cause, Error, Result};
 use super::region::{Lease, Region, memfd};
 use super::shape::{Prot, Segment, Shape, WINDOW};
 use super::span::{ByteRange, Span};
-use super::threads::{Sharing, helpers, share};
+use super::threads::{Sharing, share};
 use super::trace::traced;
 use super::{Interrupted, Step};
 use nix::errno::Errno;
@@ -31,8 +31,8 @@ pub const CALL: u64 = 1 << 30;
 const BLOCK: usize = 1 << 20;
 
 impl Region {
-    /// Makes sure that zeros can be stored over `span`: fallocate(2) where its word is final and the range is long, else
-    /// as [`Region::make_writable`]. Contents do not change. `step` hears how many bytes are done.
+    /// Makes sure that zeros can be stored over `span`: fallocate(2) where its word is final and the range is long,
+    /// otherwise as [`Region::make_writable`]. Contents do not change. `step` hears how many bytes are done.
     ///
     /// # Errors
     /// As for [`Region::make_writable`].
@@ -107,9 +107,13 @@ impl Region {
             ..Shape::sliding(Prot::ReadWrite)
         };
         let (mut windows, mut taken) = (span.windows(WINDOW), 0);
+        let mut sharing = Sharing::of_small_results();
+        if !is_long {
+            sharing.helpers = 0;
+        }
         let (any, mut done) = (AtomicBool::new(false), 0);
         let result = share(
-            Sharing::now(if is_long { helpers() } else { 0 }),
+            sharing,
             &mut Storer::Caller(self),
             |storer| {
                 // Where there is no descriptor for one more, there are fewer helpers.

@@ -1,6 +1,6 @@
 //! Tests of transfer.rs.
 
-use super::super::{Access, Backing, Prot};
+use super::super::{Access, Backing, Buffer, Prot};
 use super::*;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -38,7 +38,7 @@ fn what_was_cut_off_within_a_page_is_not_read_as_zeros() {
 fn nor_where_the_page_behind_it_is_gone_too() {
     let (file, mut region) = cut(Prot::Read);
     file.as_file().set_len(100).unwrap();
-    let error = region.read(0, &mut [0; 5000]).unwrap_err();
+    let error = region.read(0, &mut Buffer::zeroed(5000).unwrap()).unwrap_err();
     assert_eq!(
         (error.cause.clone(), error.place()),
         (Cause::Shrunk { len: 100 }, Some(100))
