@@ -92,7 +92,7 @@ const CALLS: [(&str, bool); 12] = [
     ("flock", true),
     ("mmap", true),
     ("madvise", false),
-    ("process_vm_readv", false),
+    ("pread64", false),
     ("memfd_create", false),
     ("preadv", false),
     ("msync", false),
@@ -138,7 +138,7 @@ fn whatever_call_of_zero_by_fallocate_fails_the_exit_code_says_what_became_of_th
             let mut calls = vec![("statx", true)];
             if method == "zero-range" {
                 // auto goes on to writing.
-                calls.extend([("process_vm_readv", false), ("fallocate", true)]);
+                calls.extend([("pread64", false), ("fallocate", true)]);
             }
             inject_all(&line, 0, &calls, &["EIO", "ENOSPC", "EINTR"]);
         }
@@ -216,8 +216,8 @@ fn a_page_that_was_gone_for_a_moment_is_told_as_a_truncation() {
         assert!(code(&output) == 2 && bytes == with(0x11), "{line}: {told}");
         assert!(told.contains("truncated") && told.contains("0x0"), "{line}: {told}");
     }
-    // What the mapping does not give, read(2) may.
-    let (output, bytes) = inject("process_vm_readv:error=EFAULT:when=1", false, "cat f -n 64K --json");
+    // What one read does not give, reading page by page may.
+    let (output, bytes) = inject("pread64:error=EIO:when=1", false, "cat f -n 64K --json");
     assert!(code(&output) == 0 && bytes == with(0x11), "{}", stderr(&output));
     assert!(String::from_utf8_lossy(&output.stdout).contains(&"11".repeat(64 << 10)));
 }
@@ -255,7 +255,7 @@ fn a_temporary_file_that_fails_is_met_before_anything_is_written() {
     for fault in [
         "pwrite64:error=ENOSPC:when=1",
         "pwrite64:error=EIO:when=2+",
-        "pread64:error=EIO:when=1",
+        "pread64:error=EIO:when=1+",
     ] {
         let (output, bytes) = inject(fault, false, "patch f -o 0 fill:77:2M");
         assert_eq!(code(&output), 2, "{fault}: {}", stderr(&output));

@@ -61,13 +61,13 @@ impl Where {
         let len = region.length().max(whole.end());
         let (start, end) = range.resolve_within((whole.start(), whole.end()), len, page)?;
         // It gives start <= end, so the fallback is never used.
-        Ok(Span::new(start, end).unwrap_or(Span::first(0)))
+        Ok(Span::first(end).from(start))
     }
 
     /// The range to map of a file: what lies past its end is left out.
     pub(crate) fn to_map(&self, facts: &Facts) -> Result<Span> {
         let (start, end) = self.range().resolve(facts.len, facts.page)?;
-        Ok(Span::new(start, end.min(facts.len)).unwrap_or(Span::first(0)))
+        Ok(Span::first(end.min(facts.len)).from(start))
     }
 
     /// The range to read: what lies past the end of the region is left out.

@@ -5,7 +5,7 @@ use super::{Job, OnRegion};
 use crate::edit::{Before, Spool, not_taken, or_put_back, settle};
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::Exit;
-use crate::mapping::{self, CALL, Cause, Interrupted, Kind, Piece, Prot, Protection, Region, Span, Usage};
+use crate::mapping::{self, CALL, Cause, Interrupted, Kind, Prot, Protection, Region, Segment, Span, Usage};
 use crate::output::Globals;
 use crate::progress::Progress;
 use crate::report::Report;
@@ -216,9 +216,7 @@ impl Options {
     fn sparsify(&self, region: &mut Region, span: Span, job: Job<'_>) -> Result<()> {
         let before = region.backing().usage()?;
         let mut progress = Progress::reading(job.globals, "looking for zeros", span.len());
-        let found = region
-            .backing()
-            .zeros(span, !self.dry_run, &mut |done| progress.step(done));
+        let found = region.free_zeros(span, !self.dry_run, &mut |done| progress.step(done));
         drop(progress);
         let found = match found {
             Err(error) if unsupported(&error) => {
@@ -456,7 +454,7 @@ fn kept(region: &mut Region, span: Span, most: u64) -> Result<Option<Spool>> {
     Ok(Some(old))
 }
 
-fn before<'a>(region: &Region, pieces: &'a [Piece], old: Option<&'a mut Spool>) -> Before<'a> {
+fn before<'a>(region: &Region, pieces: &'a [Segment], old: Option<&'a mut Spool>) -> Before<'a> {
     Before {
         pieces,
         old,
@@ -465,10 +463,6 @@ fn before<'a>(region: &Region, pieces: &'a [Piece], old: Option<&'a mut Spool>) 
     }
 }
 
-fn whole(span: Span) -> Piece {
-    Piece {
-        at: span.start(),
-        len: span.len(),
-        from: 0,
-    }
+fn whole(range: Span) -> Segment {
+    Segment::of(range, 0)
 }

@@ -2,7 +2,7 @@
 
 use super::spool::Spool;
 use crate::edit::error::{Mismatch, Origin};
-use crate::mapping::{Piece, Span};
+use crate::mapping::{Segment, Span};
 
 /// The most offsets of edits that a JSON report lists; the script has them all.
 pub const MOST_OFFSETS: usize = 1000;
@@ -13,7 +13,7 @@ pub(super) const MANY: usize = 100_000;
 /// The most bytes that a script cuts off: they are kept, so that all or nothing holds, and so does --undo.
 pub(super) const MOST_CUT: u64 = 64 << 20;
 
-/// What there is to know of an edit beside its [`Piece`]. Scripts may have millions of edits, so it is kept small.
+/// What there is to know of an edit beside its [`Segment`]. Scripts may have millions of edits, so it is kept small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Note {
     /// What else there is to its bytes: its place in [`Edits::extras`] from 1, or 0; and [`EXPECTS`].
@@ -99,7 +99,7 @@ pub enum Extra {
 #[derive(Debug, Default)]
 pub struct Edits {
     /// The edits: file ranges, and where their bytes stand in `new`.
-    pub list: Vec<Piece>,
+    pub list: Vec<Segment>,
     /// What else there is to know of each.
     pub notes: Vec<Note>,
     /// The new bytes.
@@ -145,7 +145,7 @@ impl Comparison {
         Comparison {
             count: edits.count(),
             span: edits.span(),
-            offsets: written.take(MOST_OFFSETS).map(|(edit, _)| edit.at).collect(),
+            offsets: written.take(MOST_OFFSETS).map(|(edit, _)| edit.at()).collect(),
             changing: edits.list.len(),
             old: Spool::default(),
             differing: 0,
@@ -167,7 +167,7 @@ impl Edits {
     /// The range from the first edit to the last.
     pub fn span(&self) -> Span {
         match (self.list.first(), self.list.last()) {
-            (Some(first), Some(last)) => first.span().join(last.span()),
+            (Some(first), Some(last)) => first.range().join(last.range()),
             _ => Span::first(0),
         }
     }

@@ -306,7 +306,7 @@ impl Backing {
 
     /// The same open file by another descriptor; the lock is held until both are closed. `None` without a file, or when
     /// there are no descriptors left.
-    pub(super) fn again(&self) -> Option<Backing> {
+    pub(super) fn try_clone(&self) -> Option<Backing> {
         Some(Backing {
             file: Some(self.file.as_ref()?.try_clone().ok()?),
             path: self.path.clone(),
@@ -503,32 +503,6 @@ impl Backing {
             }
             errno => Cause::Sys(errno),
         }
-    }
-
-    /// Reads the bytes of `span` in place of those in `buf`, by pread(2).
-    ///
-    /// # Errors
-    /// [`Cause::Shrunk`] at the end of a file that has been cut; what pread says. `buf` then has what stands before.
-    pub(super) fn read(&self, span: Span, buf: &mut Vec<u8>) -> Result<()> {
-        let file = self.file("read")?;
-        buf.resize(span.len() as usize, 0);
-        let mut done = 0;
-        while done < buf.len() {
-            let at = span.from(span.start() + done as u64);
-            let read = pread(file, &mut buf[done..], at.start() as i64);
-            match read {
-                Ok(count) if count > 0 => done += count,
-                Err(Errno::EINTR) => {}
-                _ => {
-                    buf.truncate(done);
-                    return Err(match read {
-                        Err(errno) => Error::sys("read", Some(at), errno),
-                        Ok(_) => Error::new("read", Some(at), Cause::Shrunk { len: self.usage()?.len }),
-                    });
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Reads the bytes of `span` into `buf` up to the first page that cannot be read, and says how many they are. Each page

@@ -11,7 +11,7 @@ use nix::sys::statfs::{self, fstatfs};
 use nix::unistd::{Whence, lseek64};
 use std::cmp::Ordering;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// Space that a file occupies on its file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Backing {
             Err(Errno::ENXIO) => return Ok(None), // truncated between the two calls
             Err(errno) => return failed(errno),
         };
-        let data = Span::new(start, end.max(start)).unwrap_or(rest);
+        let data = Span::first(end.max(start)).from(start);
         Ok(Some(data.intersect(span)).filter(|data| !data.is_empty()))
     }
 
@@ -171,12 +171,14 @@ impl Backing {
     }
 
     /// Whether something else than zeros stands in `span`. Reads no block that was never written, for it would count as
-    /// written from then on.
+    /// written from then on. The range has no more than [`APPENDED`] bytes.
     fn has_bytes(&self, span: Span) -> Result<bool> {
-        let mut bytes = Vec::new();
+        let mut bytes = [0; APPENDED as usize];
         let mut at = span.start();
         while let Some(data) = self.next_data(at, span)? {
-            self.read(data, &mut bytes)?;
+            let bytes = &mut bytes[..(data.len().min(APPENDED)) as usize];
+            let read = self.file("read")?.read_exact_at(bytes, data.start());
+            read.map_err(|error| Error::io("read", &error))?;
             if bytes.iter().any(|byte| *byte != 0) {
                 return Ok(true);
             }

@@ -96,7 +96,7 @@ impl Look {
                 None => region.next_data(at, there)?.unwrap_or(there.from(there.end())),
             };
             let begin = if data.is_empty() { there.end() } else { data.start() };
-            let gap = Span::at(at, begin - at).unwrap_or(Span::first(0));
+            let (gap, _) = there.from(at).split(begin - at);
             look.gaps.extend(gaps(region, gap));
             look.bytes.resize((begin - look.start) as usize, 0);
             let read = plan.chunks(region, data, |_, bytes| {

@@ -5,7 +5,7 @@ use super::format::{Content, Found, Identity, Record};
 use super::path::{Place, Removal};
 use super::trust::{distrust, is_fat};
 use crate::edit::error::{Error, ErrorContext, Result};
-use crate::mapping::{Backing, Piece, Region, Span};
+use crate::mapping::{Backing, Region, Segment, Span};
 use crate::text::{quoted, shown};
 use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{fstatfs, statfs};
@@ -244,8 +244,8 @@ impl Record {
         let mut found = None;
         let there = region.length();
         for piece in self.old.iter().filter_map(|piece| piece.before(there)) {
-            region.read_chunks(piece.span(), |at, have| {
-                let from = piece.from + (at - piece.at);
+            region.read_chunks(piece.range(), |at, have| {
+                let from = piece.from + (at - piece.at());
                 for (side, from) in [(&mut old, from), (&mut new, from + self.to_new)] {
                     side.resize(have.len(), 0);
                     file.read_exact_at(side, from)
@@ -274,9 +274,9 @@ impl Record {
 
     /// What a file of length `there` has grown by, without the pieces.
     fn gaps(&self, there: u64) -> Vec<Span> {
-        let whole = Span::new(self.before, there).unwrap_or(Span::first(0));
+        let whole = Span::first(there).from(self.before);
         let (mut rest, mut gaps) = (whole, Vec::new());
-        let grown = self.old.iter().map(|piece| piece.span().intersect(whole));
+        let grown = self.old.iter().map(|piece| piece.range().intersect(whole));
         for piece in grown.filter(|piece| !piece.is_empty()) {
             gaps.extend(Span::new(rest.start(), piece.start()));
             rest = rest.from(piece.end());
@@ -290,13 +290,13 @@ impl Record {
         if region.length() < self.before {
             region.resize(self.before, true)?;
         }
-        let pieces: Vec<Piece> = self.old.iter().filter_map(|piece| piece.before(self.before)).collect();
+        let pieces: Vec<Segment> = self.old.iter().filter_map(|piece| piece.before(self.before)).collect();
         region.store(&pieces, file.as_fd(), &mut |_| Ok(()))?;
         if region.length() > self.before {
             region.resize(self.before, true)?;
         }
         if let (Some(first), Some(last)) = (pieces.first(), pieces.last()) {
-            region.flush(first.span().join(last.span()), false)?;
+            region.flush(first.range().join(last.range()), false)?;
         }
         if self.before != self.after {
             region.flush_length()?;

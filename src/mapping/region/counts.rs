@@ -32,7 +32,7 @@ impl Region {
         let mut count = 0;
         for part in span.windows(self.shape.window.unwrap_or(1 << 30)) {
             let pages = part.pages(page);
-            let address = self.slide_to(part.start())?.address(pages.start());
+            let address = self.map_window_at(part.start())?.address(pages.start());
             let mut state = vec![0u8; (pages.len() / system_page) as usize];
             // SAFETY: the range is mapped, and the vector has a byte for each of its pages.
             let result = unsafe { libc::mincore(address as *mut c_void, pages.len() as usize, state.as_mut_ptr()) };

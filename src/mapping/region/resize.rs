@@ -41,7 +41,7 @@ impl Region {
     /// [`Cause::Limit`]; what ftruncate, fallocate and mremap say.
     pub fn remap(&mut self, len: u64, how: &Resize) -> Result<()> {
         let refused = |lack| Err(Error::new("resize", None, Cause::Protection(lack)));
-        if self.gone {
+        if self.not_inherited {
             return Err(Error::new("resize", None, Cause::NotInherited));
         }
         self.check_linear(
@@ -242,7 +242,7 @@ impl Region {
                     std::mem::forget(reserved);
                 }
                 let memory = if how.dont_unmap {
-                    self.left.push(window.memory);
+                    self.unmapped_leftovers.push(window.memory);
                     Memory::owned(new_base, len.get())
                 } else {
                     window.memory.moved(new_base, len.get())
