@@ -5,7 +5,7 @@ mod common;
 #[path = "common/faults.rs"]
 mod faults;
 
-use common::{allocated, eventually, file, into_full, is_root, noise, run, scratch, skip, sleeps, sparse, spawnable};
+use common::{eventually, file, into_full, is_root, noise, run, scratch, skip, sleeps, sparse, spawnable};
 use faults::{Chance, code, races, send, stderr, watched, words};
 use nix::sys::signal::Signal;
 use std::fs::{self, File, OpenOptions};
