@@ -125,7 +125,7 @@ fn what_is_not_the_files_is_read_where_it_is() {
             0,
             "0x0: 74 -> 00",
         ),
-        (view, &[reverse, "patch --diff g"], 0, "0x0: 7461696c -> 68656164"),
+        (view, &[reverse, "patch --diff g"], 0, "0x0: 7461696c"),
         (
             view,
             &[reverse, "patch -o 0 00 --expect text:t --dry-run"],

@@ -164,7 +164,7 @@ impl Edits {
                     compared += len;
                     &mut bytes.expected[compared - len..compared]
                 });
-                self.judge(index, *edit, both.start(), have, expected, new, &mut verdict)?;
+                self.judge((index, *edit), both.start(), have, expected, new, &mut verdict)?;
                 if both.end() < edit.at() + edit.len() {
                     continue;
                 }
@@ -220,8 +220,7 @@ impl Edits {
     /// there and what it expects; fills in the bits that a mask keeps.
     fn judge(
         &mut self,
-        index: usize,
-        edit: Segment,
+        (index, edit): (usize, Segment),
         at: u64,
         have: &[u8],
         expected: Option<&mut [u8]>,

@@ -403,7 +403,14 @@ impl<'a, 'b> Copier<'a, 'b> {
         }
         self.parts.clear();
         self.gathered = 0;
-        result?;
+        // What is missing is all of the range from there on.
+        result.map_err(|error| match (self.linear, error.place()) {
+            (Some(range), Some(bad)) if error.view.is_none() => Error {
+                span: Some(range.from(bad)),
+                ..error
+            },
+            _ => error,
+        })?;
         self.stepped()
     }
 

@@ -87,7 +87,7 @@ pub fn scan<P: Pieces<N>, T: Default + Send, E: From<Error>, const N: usize>(
     share(
         Sharing::of(ahead),
         &mut reader,
-        Reader::try_clone,
+        |reader| reader.try_clone(),
         |reader| pieces.next(&reader.sources),
         |reader, piece: &mut Piece<P::Key, N>, made| {
             let result = reader.read(piece);
@@ -223,9 +223,7 @@ impl<const N: usize> Cut<N> {
             ..self
         }
     }
-}
 
-impl<const N: usize> Cut<N> {
     /// Gives back what of `piece`, the last one, is at or after `end`.
     pub fn shorten(&mut self, piece: &mut Piece<(), N>, end: u64) {
         let (range, after) = piece.range.split(end.saturating_sub(piece.range.start()));

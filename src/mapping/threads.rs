@@ -91,7 +91,7 @@ struct Shared<F, P, T> {
 pub fn share<W: Send, P: Send, T: Default + Send, E: From<Error>>(
     sharing: Sharing<'_>,
     means: &mut W,
-    mut lend: impl FnMut(&W) -> Option<W>,
+    mut lend: impl FnMut(&mut W) -> Option<W>,
     take: impl FnMut(&mut W) -> Result<Option<P>> + Send,
     work: impl Fn(&mut W, &mut P, &mut T) -> Result<()> + Sync,
     mut each: impl FnMut(P, &mut T) -> std::result::Result<(), E>,
@@ -243,11 +243,12 @@ impl<F, P, T: Default> Shared<F, P, T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes and does pieces until there are no more.
+    /// Takes and does pieces until there are no more. A panic ends the process, as the caller would wait for ever.
     fn help<W>(&self, means: &mut W, ahead: usize, work: &impl Fn(&mut W, &mut P, &mut T) -> Result<()>)
     where
         F: FnMut(&mut W) -> Result<Option<P>>,
     {
+        let _abort = AbortOnPanic;
         let mut state = self.lock();
         while !state.is_over {
             if !state.has_room(ahead) {
@@ -270,6 +271,16 @@ impl<F, P, T: Default> Shared<F, P, T> {
         let is_due = matches!(state.done.front(), Some(Some(_)));
         if state.caller_waits && (is_due || state.is_over) {
             self.due.notify_one();
+        }
+    }
+}
+
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
         }
     }
 }

@@ -119,7 +119,10 @@ impl Region {
                 // Where there is no descriptor for one more, there are fewer helpers.
                 let region = storer.region();
                 let backing = region.backing().try_clone()?;
-                Region::new(backing, region.span(), shape).ok().map(Storer::Helper)
+                Region::new(backing, region.span(), shape)
+                    .ok()
+                    .map(Box::new)
+                    .map(Storer::Helper)
             },
             |_| {
                 let window = windows.next();
@@ -128,7 +131,7 @@ impl Region {
             },
             |storer, window: &mut ByteRange, stored: &mut u64| {
                 let segment = Segment::of(*window, 0);
-                let result = storer.region_mut().store(&[segment], zeros.as_fd(), &mut |_| Ok(()));
+                let result = storer.region().store(&[segment], zeros.as_fd(), &mut |_| Ok(()));
                 *stored = result.as_ref().map_or_else(|error| error.stored, |()| window.len());
                 any.fetch_or(*stored > 0, Ordering::Relaxed);
                 result
@@ -155,18 +158,11 @@ impl Region {
 /// By whose mapping a thread stores.
 enum Storer<'a> {
     Caller(&'a mut Region),
-    Helper(Region),
+    Helper(Box<Region>),
 }
 
 impl Storer<'_> {
-    fn region(&self) -> &Region {
-        match self {
-            Storer::Caller(region) => region,
-            Storer::Helper(region) => region,
-        }
-    }
-
-    fn region_mut(&mut self) -> &mut Region {
+    fn region(&mut self) -> &mut Region {
         match self {
             Storer::Caller(region) => region,
             Storer::Helper(region) => region,
