@@ -320,6 +320,7 @@ mod instruction {
         ($($name:ident($($arg:ident: $type:ty),*): $x86:literal, $arm:literal;)*) => {$(
             /// # Safety
             /// `at` is an aligned address of a mapping with the right for the access, and a [`super::Guard`] lives.
+            // SAFETY: the assembly is a whole function of the C calling convention.
             #[unsafe(naked)]
             unsafe extern "C" fn $name($($arg: $type),*) -> Outcome {
                 #[cfg(target_arch = "x86_64")]
@@ -345,6 +346,7 @@ mod instruction {
     ///
     /// # Safety
     /// It is not to be called; it stands in for the rest of an access.
+    // SAFETY: as of an access, from behind its instruction on.
     #[unsafe(naked)]
     pub unsafe extern "C" fn faulted() -> Outcome {
         #[cfg(target_arch = "x86_64")]
