@@ -91,7 +91,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let mut look = || _ = progress.borrow_mut().step(done.load(Ordering::Relaxed));
     let sharing = Sharing {
         helpers: AT_ONCE.min(args.files.len()),
-        alone: Duration::ZERO,
+        alone: 0,
         ahead: args.files.len(),
         meanwhile: Some((LOOK, &mut look)),
     };

@@ -5,7 +5,9 @@ use super::{Job, OnRegion};
 use crate::edit::{Before, Spool, not_taken, or_put_back, settle};
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::Exit;
-use crate::mapping::{self, CALL, Cause, Interrupted, Kind, Prot, Protection, Region, Segment, Span, Usage};
+use crate::mapping::{
+    self, Cause, Interrupted, Kind, MAX_FALLOCATE_LEN, Prot, Protection, Region, Segment, Span, Usage,
+};
 use crate::output::Globals;
 use crate::progress::Progress;
 use crate::report::Report;
@@ -354,7 +356,7 @@ fn allocate(region: &Region, span: Span, progress: &mut Progress) -> Result<bool
     {
         return Ok(true);
     }
-    for piece in span.windows(CALL) {
+    for piece in span.windows(MAX_FALLOCATE_LEN) {
         if region.backing().allocate(piece).is_err() {
             return Ok(false);
         }
@@ -387,7 +389,7 @@ fn call(
 ) -> Result<()> {
     let mut old = kept(region, span, KEEP_FOR_CALL)?;
     let mut done = 0;
-    let result = span.windows(CALL).try_for_each(|piece| {
+    let result = span.windows(MAX_FALLOCATE_LEN).try_for_each(|piece| {
         fallocate(region, piece).map_err(|error| {
             let half_way = matches!(error.cause, Cause::Full(_) | Cause::Sys(Errno::EIO | Errno::EINTR));
             mapping::Error {

@@ -1,7 +1,7 @@
 //! Edits held against the file: what stands there, what differs, and what is not as expected.
 
 use super::edits::{Comparison, Edits, Extra};
-use super::parts::{Part, Parts};
+use super::parts::{EditGroup, EditGroups};
 use super::spool::Spool;
 use super::sums;
 use super::view::refuse_doubles;
@@ -125,13 +125,14 @@ impl Edits {
         let mut expects = 0;
         let mut verdict = Verdict::default();
         let source = region.source(Operation::Compare, all.span)?;
-        let gather = |piece: &Piece<Part, 1>, [content]: [Content<'_>; 1], old: &mut Vec<u8>| {
+        let gather = |piece: &Piece<EditGroup, 1>, [content]: [Content<'_>; 1], old: &mut Vec<u8>| {
             // Of what cannot be read as a whole nothing is compared.
             if piece.range == piece.key.range {
                 gather(content.as_bytes(), &piece.key, &list[piece.key.edits.clone()], old);
             }
         };
-        scan([source], AHEAD, Parts::new(list, all.span), gather, |piece, old| {
+        let groups = EditGroups::new(list, all.span);
+        scan([source], AHEAD, groups, gather, |piece, old| {
             let part = &piece.key;
             if piece.range != part.range {
                 return Ok(());
@@ -200,7 +201,14 @@ impl Edits {
     }
 
     /// Reads the `len` bytes of `edits` that lie in `part`. What they expect begins at `expects`.
-    fn fetch(&mut self, edits: &[Segment], part: &Part, expects: u64, len: usize, bytes: &mut Bytes) -> Result<()> {
+    fn fetch(
+        &mut self,
+        edits: &[Segment],
+        part: &EditGroup,
+        expects: u64,
+        len: usize,
+        bytes: &mut Bytes,
+    ) -> Result<()> {
         let into = match edits {
             [one] => part.range.start() - one.at(),
             _ => 0,
@@ -293,7 +301,7 @@ fn is_in(range: ByteRange, at: u64) -> bool {
 }
 
 /// Puts the bytes of `edits` that lie in `part`, of which the file has `have`, in place of those in `out`.
-fn gather(have: &[u8], part: &Part, edits: &[Segment], out: &mut Vec<u8>) {
+fn gather(have: &[u8], part: &EditGroup, edits: &[Segment], out: &mut Vec<u8>) {
     if let [_] = edits {
         out.clear();
         out.extend_from_slice(have);

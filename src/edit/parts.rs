@@ -11,7 +11,7 @@ const TOGETHER: u64 = 256 << 10;
 
 /// A range that is read at a time, with several edits in it, or some of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct EditGroup {
     /// The edits, by their place in the list.
     pub edits: Range<usize>,
     /// The range.
@@ -19,7 +19,7 @@ pub struct Part {
 }
 
 /// The parts that the edits of a list lie in, in order.
-pub struct Parts<'a> {
+pub struct EditGroups<'a> {
     list: &'a [Segment],
     /// From the first edit to the last.
     whole: ByteRange,
@@ -29,10 +29,10 @@ pub struct Parts<'a> {
     rest: ByteRange,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> EditGroups<'a> {
     /// The parts of `list`, which reaches over `whole`.
-    pub fn new(list: &'a [Segment], whole: ByteRange) -> Parts<'a> {
-        Parts {
+    pub fn new(list: &'a [Segment], whole: ByteRange) -> EditGroups<'a> {
+        EditGroups {
             list,
             whole,
             holes: HoleFinder::default(),
@@ -41,7 +41,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    fn cut(&mut self) -> Option<Part> {
+    fn cut(&mut self) -> Option<EditGroup> {
         if self.rest.is_empty() {
             let (count, range) = together(self.list.get(self.edits.end..)?)?;
             self.edits = self.edits.end..self.edits.end + count;
@@ -51,17 +51,17 @@ impl<'a> Parts<'a> {
         let step = if self.edits.len() > 1 { u64::MAX } else { TOGETHER };
         let range = self.rest.windows(step).next()?;
         self.rest = self.rest.from(range.end());
-        Some(Part {
+        Some(EditGroup {
             edits: self.edits.clone(),
             range,
         })
     }
 }
 
-impl Pieces<1> for Parts<'_> {
-    type Key = Part;
+impl Pieces<1> for EditGroups<'_> {
+    type Key = EditGroup;
 
-    fn next(&mut self, [source]: &[Source<'_>; 1]) -> mapping::Result<Option<Piece<Part, 1>>> {
+    fn next(&mut self, [source]: &[Source<'_>; 1]) -> mapping::Result<Option<Piece<EditGroup, 1>>> {
         let Some(part) = self.cut() else {
             return Ok(None);
         };

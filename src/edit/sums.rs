@@ -100,7 +100,7 @@ fn crc_of(edits: &mut Edits, region: &mut Region, range: ByteRange, step: &mut S
     };
     let mut all = Hasher::new();
     let source = region.source(Operation::Compare, range)?;
-    scan([source], AHEAD, pieces, Summed::of, |piece, summed| {
+    scan([source], AHEAD, pieces, PieceSum::of, |piece, summed| {
         match piece.key {
             false => all.combine(&summed.crc),
             true => {
@@ -156,15 +156,15 @@ impl Pieces<1> for Unedited<'_> {
 
 /// What is summed of a piece.
 #[derive(Default)]
-struct Summed {
+struct PieceSum {
     /// Where no edits lie in it, its checksum.
     crc: Hasher,
     /// Otherwise its bytes, into which the edits go.
     bytes: Vec<u8>,
 }
 
-impl Summed {
-    fn of(piece: &Piece<bool, 1>, [content]: [Content<'_>; 1], summed: &mut Summed) {
+impl PieceSum {
+    fn of(piece: &Piece<bool, 1>, [content]: [Content<'_>; 1], summed: &mut PieceSum) {
         match content {
             _ if piece.key => {
                 summed.bytes.clear();

@@ -28,13 +28,13 @@ pub enum Operation {
 /// Where the bytes of a range come from. Only what was asked for can be read.
 #[derive(Debug)]
 pub struct Source<'a> {
-    origin: Origin<'a>,
+    origin: ByteOrigin<'a>,
     /// What was asked for and is there.
     range: ByteRange,
 }
 
 #[derive(Debug)]
-enum Origin<'a> {
+enum ByteOrigin<'a> {
     /// pread(2) gives them.
     File(&'a Backing, &'a File),
     /// They are in the mapping alone.
@@ -63,8 +63,8 @@ impl Region {
         }
         let is_in_file = self.matches_page_cache() && range.end() <= self.backing().facts().len;
         let origin = match is_in_file {
-            true => Origin::File(self.backing(), self.backing().file("read")?),
-            false => Origin::Mapping(self),
+            true => ByteOrigin::File(self.backing(), self.backing().file("read")?),
+            false => ByteOrigin::Mapping(self),
         };
         Ok(Source { origin, range })
     }
@@ -75,7 +75,7 @@ impl Region {
     /// As for [`Region::source`].
     pub(super) fn mapped_source(&mut self, range: ByteRange) -> Result<Source<'_>> {
         self.source(Operation::Read, range)?;
-        let origin = Origin::Mapping(self);
+        let origin = ByteOrigin::Mapping(self);
         Ok(Source { origin, range })
     }
 
@@ -220,11 +220,11 @@ impl<'a> Source<'a> {
     /// The source for one more thread. `None` where the bytes are in the mapping alone.
     pub(super) fn try_clone(&self) -> Option<Source<'a>> {
         match self.origin {
-            Origin::File(backing, file) => Some(Source {
-                origin: Origin::File(backing, file),
+            ByteOrigin::File(backing, file) => Some(Source {
+                origin: ByteOrigin::File(backing, file),
                 range: self.range,
             }),
-            Origin::Mapping(_) => None,
+            ByteOrigin::Mapping(_) => None,
         }
     }
 
@@ -236,16 +236,16 @@ impl<'a> Source<'a> {
     /// The file, where the bytes are the file's own: for calls by which the kernel copies within itself.
     pub(super) fn file(&self) -> Option<&File> {
         match self.origin {
-            Origin::File(_, file) => Some(file),
-            Origin::Mapping(_) => None,
+            ByteOrigin::File(_, file) => Some(file),
+            ByteOrigin::Mapping(_) => None,
         }
     }
 
     /// What is mapped, where the bytes are the file's own.
     pub(super) fn backing(&self) -> Option<&'a Backing> {
         match self.origin {
-            Origin::File(backing, _) => Some(backing),
-            Origin::Mapping(_) => None,
+            ByteOrigin::File(backing, _) => Some(backing),
+            ByteOrigin::Mapping(_) => None,
         }
     }
 
@@ -287,8 +287,8 @@ impl<'a> Source<'a> {
             let rest = range.from(range.start() + done as u64);
             let into = &mut buf[done..];
             let read = match &mut self.origin {
-                Origin::File(_, file) => uninterrupted(|| pread(*file, &mut *into, rest.start() as i64)),
-                Origin::Mapping(region) => region.read_into(rest.start(), into)?,
+                ByteOrigin::File(_, file) => uninterrupted(|| pread(*file, &mut *into, rest.start() as i64)),
+                ByteOrigin::Mapping(region) => region.read_into(rest.start(), into)?,
             };
             // A short count is an exact prefix: the next round meets the bad page itself.
             if let Ok(count @ 1..) = read {
@@ -296,7 +296,7 @@ impl<'a> Source<'a> {
                 continue;
             }
             match (&self.origin, read) {
-                (Origin::File(backing, _), Ok(_)) => {
+                (ByteOrigin::File(backing, _), Ok(_)) => {
                     let len = backing.usage()?.len;
                     let cause = if len < rest.end() {
                         Cause::Shrunk { len }
@@ -305,11 +305,11 @@ impl<'a> Source<'a> {
                     };
                     return Err(Error::new("read", Some(rest), cause));
                 }
-                (Origin::File(backing, _), Err(errno)) => match backing.read_by_page(rest, into) {
+                (ByteOrigin::File(backing, _), Err(errno)) => match backing.read_by_page(rest, into) {
                     0 => return Err(Error::sys("read", Some(rest), errno)),
                     count => done += count,
                 },
-                (Origin::Mapping(region), Ok(_) | Err(Errno::EFAULT)) => {
+                (ByteOrigin::Mapping(region), Ok(_) | Err(Errno::EFAULT)) => {
                     region.check_there(range.split(done as u64).0)?;
                     return Err(region.fault("read", rest, Populate::Read));
                 }
@@ -318,8 +318,8 @@ impl<'a> Source<'a> {
         }
         match &self.origin {
             // Of a page that the end has come to lie in, the rest reads as zeros without an error.
-            Origin::Mapping(region) => region.check_there(range),
-            Origin::File(..) => Ok(()),
+            ByteOrigin::Mapping(region) => region.check_there(range),
+            ByteOrigin::File(..) => Ok(()),
         }
     }
 
@@ -329,9 +329,9 @@ impl<'a> Source<'a> {
         let within = range.intersect(self.range).from(from);
         match &self.origin {
             _ if within.is_empty() => Ok(None),
-            Origin::File(backing, _) if backing.facts().sends_at_close => Ok(Some(within)),
-            Origin::File(backing, _) => backing.next_data(from, within),
-            Origin::Mapping(region) => region.next_data(from, within),
+            ByteOrigin::File(backing, _) if backing.facts().sends_at_close => Ok(Some(within)),
+            ByteOrigin::File(backing, _) => backing.next_data(from, within),
+            ByteOrigin::Mapping(region) => region.next_data(from, within),
         }
     }
 
@@ -343,11 +343,11 @@ impl<'a> Source<'a> {
         let range = range.intersect(self.range);
         match &self.origin {
             _ if range.is_empty() => Ok(()),
-            Origin::File(backing, _) => match backing.usage()?.len {
+            ByteOrigin::File(backing, _) => match backing.usage()?.len {
                 len if len < range.end() => Err(Error::new("read", Some(range.from(len)), Cause::Shrunk { len })),
                 _ => Ok(()),
             },
-            Origin::Mapping(region) => region.check_there(range),
+            ByteOrigin::Mapping(region) => region.check_there(range),
         }
     }
 }

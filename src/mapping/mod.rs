@@ -67,7 +67,7 @@ pub use span::{ByteRange, Span};
 pub use sparse::SparseStats;
 pub use threads::{Sharing, share};
 pub use trace::{trace, trace_to};
-pub use zeros::CALL;
+pub use zeros::MAX_FALLOCATE_LEN;
 
 /// A signal asked to stop; its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -63,6 +63,9 @@ pub enum Cell {
     Unknown,
 }
 
+/// Of fewer bytes, one thread counts the pages.
+const SHARED: u64 = 64 << 20;
+
 /// How many stretches of data are looked at before the holes count as unknown: a bound on the time it takes.
 const MOST_EXTENTS: usize = 1 << 16;
 
@@ -143,7 +146,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
         true => Span::first(region.length()).pages(page).end(),
         false => span.pages(page).end(),
     };
-    let Holes {
+    let HoleCounts {
         holes,
         preallocated,
         is_hole,
@@ -321,9 +324,14 @@ fn count_cache(region: &Region, spans: &[Span], tallies: &mut [Tally]) -> bool {
         copied: 0,
     };
     let (mut rest, mut into) = (spans.iter(), tallies.iter_mut());
+    // A cache of small folios is so many times more of them, and the walk over them waits for memory.
+    let mut sharing = Sharing::of_small_results();
+    sharing.alone = 1;
+    if spans.iter().map(|span| span.len()).sum::<u64>() < SHARED {
+        sharing.helpers = 0;
+    }
     let counted = share(
-        // A cache of small folios is so many times more of them, and the walk over them waits for memory.
-        Sharing::of_small_results(),
+        sharing,
         &mut (),
         |()| Some(()),
         |()| Ok(rest.next()),
@@ -372,7 +380,7 @@ fn scan(
 }
 
 /// What of a file has no data.
-struct Holes {
+struct HoleCounts {
     /// Bytes without a block.
     holes: Option<u64>,
     /// Bytes in blocks that were never written.
@@ -383,9 +391,9 @@ struct Holes {
     is_preallocated: Vec<bool>,
 }
 
-fn holes(region: &Region, spans: &[Span]) -> Result<Holes> {
+fn holes(region: &Region, spans: &[Span]) -> Result<HoleCounts> {
     let span = region.span().intersect(Span::first(region.length()));
-    let unknown = Holes {
+    let unknown = HoleCounts {
         holes: None,
         preallocated: None,
         is_hole: vec![false; spans.len()],
@@ -398,7 +406,7 @@ fn holes(region: &Region, spans: &[Span]) -> Result<Holes> {
         return Ok(unknown);
     }
     let preallocated = region.backing().preallocated(span);
-    let mut found = Holes {
+    let mut found = HoleCounts {
         preallocated: preallocated.as_ref().map(|extents| total(extents)),
         is_hole: vec![true; spans.len()],
         ..unknown

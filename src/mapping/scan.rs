@@ -83,7 +83,7 @@ pub fn scan<P: Pieces<N>, T: Default + Send, E: From<Error>, const N: usize>(
     transform: impl Fn(&Piece<P::Key, N>, [Content<'_>; N], &mut T) + Sync,
     mut each: impl FnMut(&Piece<P::Key, N>, &mut T) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let mut reader = Reader::new(sources);
+    let mut reader = PieceReader::new(sources);
     share(
         Sharing::of(ahead),
         &mut reader,
@@ -126,14 +126,14 @@ impl Region {
 }
 
 /// What one thread reads with.
-struct Reader<'a, const N: usize> {
+struct PieceReader<'a, const N: usize> {
     sources: [Source<'a>; N],
     buffers: [Buffer; N],
 }
 
-impl<'a, const N: usize> Reader<'a, N> {
+impl<'a, const N: usize> PieceReader<'a, N> {
     fn new(sources: [Source<'a>; N]) -> Self {
-        Reader {
+        PieceReader {
             sources,
             buffers: std::array::from_fn(|_| Buffer::default()),
         }
@@ -142,7 +142,7 @@ impl<'a, const N: usize> Reader<'a, N> {
     /// `None` where a source is a mapping.
     fn try_clone(&self) -> Option<Self> {
         let sources: Option<Vec<_>> = self.sources.iter().map(Source::try_clone).collect();
-        sources?.try_into().ok().map(Reader::new)
+        sources?.try_into().ok().map(PieceReader::new)
     }
 
     /// Reads `piece` of each source. What cannot be read is cut off it.

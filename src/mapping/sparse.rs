@@ -8,7 +8,7 @@ use super::region::{Lease, Region, cachestat};
 use super::scan::{Content, PIECE, Piece, Pieces, scan};
 use super::span::{ByteRange, Span};
 use super::transfer::report_progress;
-use super::zeros::CALL;
+use super::zeros::MAX_FALLOCATE_LEN;
 use super::{Source, Step};
 use nix::sys::statfs::fstatfs;
 use std::collections::VecDeque;
@@ -51,7 +51,7 @@ impl Region {
         };
         let mut freeing = Freeing::new(backing, &source, punch)?;
         let grain = freeing.block.min(PIECE);
-        let pieces = Blocks {
+        let pieces = BlockPieces {
             backing,
             range,
             at: range.start(),
@@ -130,7 +130,7 @@ fn before(at: u64, data: Option<Span>, span: Span) -> Span {
 }
 
 /// The blocks of a range, piece by piece: data, which has to be read, and blocks that were never written.
-struct Blocks<'a> {
+struct BlockPieces<'a> {
     backing: &'a Backing,
     range: ByteRange,
     /// Where to look on.
@@ -139,7 +139,7 @@ struct Blocks<'a> {
     waiting: VecDeque<(ByteRange, bool)>,
 }
 
-impl Pieces<1> for Blocks<'_> {
+impl Pieces<1> for BlockPieces<'_> {
     type Key = ();
 
     fn next(&mut self, _: &[Source<'_>; 1]) -> Result<Option<Piece<(), 1>>> {
@@ -154,7 +154,7 @@ impl Pieces<1> for Blocks<'_> {
         let Some((whole, is_unwritten)) = self.waiting.pop_front() else {
             return Ok(None);
         };
-        let size = if is_unwritten { CALL } else { PIECE };
+        let size = if is_unwritten { MAX_FALLOCATE_LEN } else { PIECE };
         let range = whole.windows(size).next().unwrap_or(whole);
         let rest = whole.from(range.end());
         if !rest.is_empty() {

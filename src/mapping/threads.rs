@@ -14,7 +14,10 @@ const STACK: usize = 512 << 10;
 const MAX_THREADS: usize = 4;
 
 /// About as long as the start of a helper takes.
-const ALONE: Duration = Duration::from_micros(100);
+const START: Duration = Duration::from_micros(100);
+
+/// How many pieces are taken before one, so that small work needs no other thread, however slow the system is.
+const ALONE: u64 = 16;
 
 /// How many helpers are worth having beside this thread.
 fn helpers() -> usize {
@@ -25,8 +28,8 @@ fn helpers() -> usize {
 pub struct Sharing<'a> {
     /// How many threads may help at the most.
     pub helpers: usize,
-    /// For how long this thread works alone: what takes no longer is not worth the start of a helper.
-    pub alone: Duration,
+    /// So many pieces are taken before a helper is worth its start; unless it is none, only if they took as long as that.
+    pub alone: u64,
     /// How many results that are not due yet there may be for each thread.
     pub ahead: usize,
     /// What the calling thread does so often while it waits. With this it takes no piece itself.
@@ -57,7 +60,7 @@ struct Done<P, T> {
     result: Result<()>,
 }
 
-struct State<F, P, T> {
+struct Queue<F, P, T> {
     take: F,
     /// How many pieces were taken, and the results of how many were used.
     taken: u64,
@@ -74,7 +77,7 @@ struct State<F, P, T> {
 }
 
 struct Shared<F, P, T> {
-    state: Mutex<State<F, P, T>>,
+    queue: Mutex<Queue<F, P, T>>,
     /// The result that is due is there.
     due: Condvar,
     /// There is room for more results.
@@ -103,7 +106,7 @@ pub fn share<W: Send, P: Send, T: Default + Send, E: From<Error>>(
         mut meanwhile,
     } = sharing;
     let shared = &Shared {
-        state: Mutex::new(State {
+        queue: Mutex::new(Queue {
             take,
             taken: 0,
             used: 0,
@@ -121,62 +124,63 @@ pub fn share<W: Send, P: Send, T: Default + Send, E: From<Error>>(
     thread::scope(|scope| {
         let _end = EndOnDrop(shared);
         let mut may_help = helpers;
-        let mut state = shared.lock();
+        let mut queue = shared.lock();
         loop {
-            if let Some(Some(_)) = state.done.front() {
-                let Some(done) = state.done.pop_front().flatten() else {
+            if let Some(Some(_)) = queue.done.front() {
+                let Some(done) = queue.done.pop_front().flatten() else {
                     continue;
                 };
-                drop(state);
+                drop(queue);
                 let mut content = done.content;
                 done.piece.map_or(Ok(()), |piece| each(piece, &mut content))?;
                 done.result?;
-                state = shared.lock();
-                state.spare.push(content);
-                state.used += 1;
+                queue = shared.lock();
+                queue.spare.push(content);
+                queue.used += 1;
                 // Woken for half of the room at a time, helpers need not wait for each piece.
-                if state.helpers_wait && state.has_room(ahead.div_ceil(2)) {
-                    state.helpers_wait = false;
+                if queue.helpers_wait && queue.has_room(ahead.div_ceil(2)) {
+                    queue.helpers_wait = false;
                     shared.room.notify_all();
                 }
                 continue;
             }
-            if state.is_over && state.used == state.taken {
+            if queue.is_over && queue.used == queue.taken {
                 return Ok(());
             }
-            if may_help > 0 && !state.is_over && begin.elapsed() >= alone {
+            let is_due = queue.taken >= alone && (alone == 0 || begin.elapsed() >= START);
+            if may_help > 0 && !queue.is_over && is_due {
                 may_help -= 1;
                 let help = |mut means| move || shared.help(&mut means, ahead, work);
                 let start = |means| Builder::new().stack_size(STACK).spawn_scoped(scope, help(means)).ok();
                 match lend(means).and_then(start) {
-                    Some(_) => state.threads += 1,
+                    Some(_) => queue.threads += 1,
                     None => may_help = 0,
                 }
                 continue;
             }
-            let takes = meanwhile.is_none() || state.threads == 1;
-            if takes && !state.is_over && state.has_room(ahead) {
-                if let Some((number, piece, content)) = state.next(means) {
-                    drop(state);
+            let takes = meanwhile.is_none() || queue.threads == 1;
+            if takes && !queue.is_over && queue.has_room(ahead) {
+                if let Some((number, piece, content)) = queue.next(means) {
+                    drop(queue);
                     let done = do_piece(means, piece, content, work);
-                    state = shared.lock();
-                    state.put(number, done);
+                    queue = shared.lock();
+                    queue.put(number, done);
                 }
                 continue;
             }
-            state.caller_waits = true;
-            state = match &mut meanwhile {
-                None => shared.due.wait(state).unwrap_or_else(PoisonError::into_inner),
+            queue.caller_waits = true;
+            queue = match &mut meanwhile {
+                None => shared.due.wait(queue).unwrap_or_else(PoisonError::into_inner),
                 Some((often, look)) => {
-                    let waited = shared.due.wait_timeout(state, *often);
-                    let (state, time) = waited.unwrap_or_else(PoisonError::into_inner);
+                    let waited = shared.due.wait_timeout(queue, *often);
+                    let (queue, time) = waited.unwrap_or_else(PoisonError::into_inner);
                     if time.timed_out() {
                         look();
                     }
-                    state
+                    queue
                 }
             };
-            state.caller_waits = false;
+            queue.caller_waits = false;
         }
     })
 }
@@ -195,7 +199,7 @@ fn do_piece<W, P, T>(
     }
 }
 
-impl<F, P, T: Default> State<F, P, T> {
+impl<F, P, T: Default> Queue<F, P, T> {
     fn has_room(&self, ahead: usize) -> bool {
         self.taken - self.used < (ahead * self.threads) as u64
     }
@@ -238,9 +242,9 @@ impl<F, P, T: Default> State<F, P, T> {
 }
 
 impl<F, P, T: Default> Shared<F, P, T> {
-    fn lock(&self) -> MutexGuard<'_, State<F, P, T>> {
+    fn lock(&self) -> MutexGuard<'_, Queue<F, P, T>> {
         // No thread leaves it half-way, as none panics.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes and does pieces until there are no more. A panic ends the process, as the caller would wait for ever.
@@ -249,27 +253,27 @@ impl<F, P, T: Default> Shared<F, P, T> {
         F: FnMut(&mut W) -> Result<Option<P>>,
     {
         let _abort = AbortOnPanic;
-        let mut state = self.lock();
-        while !state.is_over {
-            if !state.has_room(ahead) {
-                state.helpers_wait = true;
-                state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.lock();
+        while !queue.is_over {
+            if !queue.has_room(ahead) {
+                queue.helpers_wait = true;
+                queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            if let Some((number, piece, content)) = state.next(means) {
-                drop(state);
+            if let Some((number, piece, content)) = queue.next(means) {
+                drop(queue);
                 let done = do_piece(means, piece, content, work);
-                state = self.lock();
-                state.put(number, done);
+                queue = self.lock();
+                queue.put(number, done);
             }
-            self.tell_caller(&state);
+            self.tell_caller(&queue);
         }
-        self.tell_caller(&state);
+        self.tell_caller(&queue);
     }
 
-    fn tell_caller(&self, state: &State<F, P, T>) {
-        let is_due = matches!(state.done.front(), Some(Some(_)));
-        if state.caller_waits && (is_due || state.is_over) {
+    fn tell_caller(&self, queue: &Queue<F, P, T>) {
+        let is_due = matches!(queue.done.front(), Some(Some(_)));
+        if queue.caller_waits && (is_due || queue.is_over) {
             self.due.notify_one();
         }
     }

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const LONG: u64 = 64 << 20;
 
 /// The most bytes that one call of fallocate(2) is about: none can be interrupted.
-pub const CALL: u64 = 1 << 30;
+pub const MAX_FALLOCATE_LEN: u64 = 1 << 30;
 
 /// How much is written at a time, in bytes.
 const BLOCK: usize = 1 << 20;
@@ -43,7 +43,7 @@ impl Region {
         };
         if span.len() > LONG && self.allocation_is_final() {
             let mut done = 0;
-            let allocated = span.windows(CALL).try_for_each(|piece| {
+            let allocated = span.windows(MAX_FALLOCATE_LEN).try_for_each(|piece| {
                 self.backing().allocate(piece).map_err(Some)?;
                 done += piece.len();
                 step(done).map_err(|signal| Some(stop(done, signal)))
@@ -108,8 +108,9 @@ impl Region {
         };
         let (mut windows, mut taken) = (span.windows(WINDOW), 0);
         let mut sharing = Sharing::of_small_results();
-        if !is_long {
-            sharing.helpers = 0;
+        match is_long {
+            true => sharing.alone = 0,
+            false => sharing.helpers = 0,
         }
         let (any, mut done) = (AtomicBool::new(false), 0);
         let result = share(

@@ -6,7 +6,7 @@ use super::*;
 fn edits_that_are_near_share_a_part_and_a_long_one_has_several() {
     let piece = |at: u64, len: u64| Segment::new(at, len, 0).unwrap();
     let list = [piece(1, 3), piece(4000, 9), piece(20_000, TOGETHER + 5)];
-    let mut parts = Parts::new(&list, ByteRange::first(1 << 20));
+    let mut parts = EditGroups::new(&list, ByteRange::first(1 << 20));
     let mut all = std::iter::from_fn(|| {
         parts
             .cut()

@@ -11,7 +11,7 @@ fn squares(count: u64, helpers: usize, bad: u64, stop: u64) -> (Vec<u64>, Option
     let mut squares = Vec::new();
     let sharing = Sharing {
         helpers,
-        alone: Duration::ZERO,
+        alone: 0,
         ahead: 3,
         meanwhile: None,
     };
@@ -58,7 +58,7 @@ fn a_caller_that_looks_in_leaves_the_work_to_others() {
     let caller = thread::current().id();
     let sharing = Sharing {
         helpers: 2,
-        alone: Duration::ZERO,
+        alone: 0,
         ahead: 2,
         meanwhile: Some((Duration::from_millis(1), &mut || looks += 1)),
     };
