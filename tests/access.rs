@@ -1,13 +1,11 @@
 //! `--access`: loads and stores of one width, for registers. What it does to files is seen from outside; SIGBUS is
 //! brought about from within, where the moment can be chosen.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{Mount, file, json, noise, page_size, refused, refused_without_touching, report, run, scratch, skip};
-use common::{run_with, sparse};
-use faults::{code, send, stderr, watched};
+use crate::support::faults::{code, send, stderr, watched};
+use crate::support::{
+    Mount, file, json, noise, page_size, refused, refused_without_touching, report, run, scratch, skip,
+};
+use crate::support::{run_with, sparse};
 use mmapctl::mapping::{
     Access, Backing, Cause, Error, Holes, Piece, Populate, Prot, Region, Shape, Span, Visibility, Width, WriteOut,
 };

@@ -1,21 +1,16 @@
 //! `--atomic`: where the journal is, what every verb does about one that is found, and which are refused.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/torn.rs"]
-mod torn;
-
-use common::{
+use crate::support;
+use crate::support::faults::{code, stderr, strace_works, straced, words};
+use crate::support::torn::{beside, edits, identity, journal, old, put, torn, torn_with};
+use crate::support::{
     BINARY, Mount, State, as_ordinary_user, eventually, file, has, is_root, mmapctl, noise, refused, run, scratch,
     skip, spawnable,
 };
-use faults::{code, stderr, strace_works, straced, words};
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use torn::{beside, edits, identity, journal, old, put, torn, torn_with};
 
 const NOTE: &str = "an atomic patch had been cut short; the file was put back as it was before it";
 const RECOVER: &str = "patch f --script /dev/null";
@@ -57,7 +52,7 @@ fn an_atomic_patch_leaves_what_a_plain_one_leaves_and_no_journal() {
 fn the_report_says_that_it_was_atomic_and_is_durable() {
     let dir = scratch();
     file(dir.path(), "f", &old());
-    let report = common::report(dir.path(), "patch f -o 0 dead --atomic");
+    let report = support::report(dir.path(), "patch f -o 0 dead --atomic");
     assert_eq!((&report["atomic"], &report["durable"]), (&true.into(), &true.into()));
 }
 
@@ -108,7 +103,7 @@ fn every_verb_that_writes_recovers_first_and_says_so() {
 }
 
 fn super_end() -> usize {
-    torn::SIZE
+    support::torn::SIZE
 }
 
 #[test]
@@ -125,7 +120,7 @@ fn verbs_that_read_refuse_a_file_that_waits_for_recovery_unless_told_otherwise()
         "patch g --diff f",
     ] {
         let record = fs::read(beside(dir.path())).unwrap();
-        let text = common::refused_without_touching(dir.path(), line, b"");
+        let text = support::refused_without_touching(dir.path(), line, b"");
         assert!(
             text.contains("recovery needed") && text.contains(".f.mmapctl-undo"),
             "{line}: {text}"
@@ -191,7 +186,7 @@ fn a_journal_that_does_not_fit_the_file_is_refused() {
     let dir = scratch();
     let path = torn(dir.path());
     let place = beside(dir.path());
-    let (target, size) = (identity(&path), torn::SIZE as u64);
+    let (target, size) = (identity(&path), support::torn::SIZE as u64);
     let good = fs::read(&place).unwrap();
 
     let [device, inode, born] = target;
@@ -231,12 +226,12 @@ fn a_whole_journal_that_is_not_understood_is_refused_and_not_thrown_away() {
     let dir = scratch();
     let path = torn(dir.path());
     let place = beside(dir.path());
-    let (target, size) = (identity(&path), torn::SIZE as u64);
+    let (target, size) = (identity(&path), support::torn::SIZE as u64);
     let good = fs::read(&place).unwrap();
     let change = |at: usize, value: u64| {
         let mut bytes = good[..good.len() - 4].to_vec();
         bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
-        torn::sealed(bytes)
+        support::torn::sealed(bytes)
     };
     for (record, why) in [
         (change(8, 1), "another version"),
@@ -335,26 +330,26 @@ fn a_file_that_the_user_names_as_journal_and_is_none_is_not_thrown_away() {
         "patch f -o 0 dead --journal notes",
         "patch f -o 0 dead --atomic --journal notes",
     ] {
-        let text = common::refused_without_touching(dir.path(), line, b"");
+        let text = support::refused_without_touching(dir.path(), line, b"");
         assert!(text.contains("no journal of mmapctl's"), "{text}");
         assert_eq!(fs::read(dir.path().join("notes")).unwrap(), b"milk, bread");
     }
     // Zeros may be a journal that never came to the disk, or anything of the user's: a name of theirs is theirs.
     for theirs in [&b""[..], b"MMAP", &[0; 600]] {
         file(dir.path(), "notes", theirs);
-        common::refused_without_touching(dir.path(), "patch f -o 0 dead --atomic --journal notes", b"");
+        support::refused_without_touching(dir.path(), "patch f -o 0 dead --atomic --journal notes", b"");
         assert_eq!(fs::read(dir.path().join("notes")).unwrap(), theirs);
     }
     file(dir.path(), "notes", b"MMAPUNDO\x01\0");
     // Nor is what begins like one, and can be read by others.
-    common::refused_without_touching(dir.path(), "patch f -o 0 dead --journal notes", b"");
+    support::refused_without_touching(dir.path(), "patch f -o 0 dead --journal notes", b"");
     put(&dir.path().join("notes"), b"MMAPUNDO\x01\0");
     let text = run(dir.path(), "patch f -o 0 dead --atomic --journal notes");
     assert!(text.ends_with("exit 0") && !dir.path().join("notes").exists(), "{text}");
     // Nor is the file itself its journal, even if it should begin like one.
     file(dir.path(), "f", b"MMAPUNDO and more");
-    common::refused_without_touching(dir.path(), "patch f -o 0 dead --journal f", b"");
-    common::refused_without_touching(dir.path(), "patch f -o 0 dead --atomic --journal f", b"");
+    support::refused_without_touching(dir.path(), "patch f -o 0 dead --journal f", b"");
+    support::refused_without_touching(dir.path(), "patch f -o 0 dead --atomic --journal f", b"");
 }
 
 #[test]
@@ -387,7 +382,7 @@ fn a_folder_that_takes_no_journal_makes_the_user_name_a_place() {
     let Some(output) = ask("patch f -o 0 dead --atomic") else {
         return;
     };
-    let text = common::check_refusal("--atomic", &output);
+    let text = support::check_refusal("--atomic", &output);
     assert!(text.contains("--journal PATH"), "{text}");
     assert!(fs::read(&path).unwrap() == old());
     let named = elsewhere.path().join("j");
@@ -532,7 +527,7 @@ fn a_file_without_a_name_has_no_journal_beside_it() {
     };
     assert_eq!(code(&shell("--sync")), 0);
     let output = shell("--atomic");
-    let text = common::check_refusal("--atomic", &output);
+    let text = support::check_refusal("--atomic", &output);
     assert!(text.contains("--journal PATH"), "{text}");
     assert_eq!(
         fs::read_dir(dir.path()).unwrap().count(),
@@ -550,7 +545,7 @@ fn while_an_atomic_patch_is_at_work_readers_read_and_afterwards_they_refuse() {
     holder.lock().unwrap();
     // A patch marks its journal so.
     let journal = File::open(beside(dir.path())).unwrap();
-    torn::mark_at_work(&journal);
+    support::torn::mark_at_work(&journal);
     for line in ["cat f -n 1 -x", "map f", "sync f"] {
         let text = run(dir.path(), line);
         assert!(text.ends_with("exit 0"), "{line}: {text}");
@@ -648,7 +643,7 @@ fn two_patches_of_which_one_is_atomic_at_least_come_one_after_the_other_or_are_r
         assert!(!beside(dir.path()).exists());
     }
     assert!(
-        refusals > 0 || !common::is_disk(dir.path()),
+        refusals > 0 || !support::is_disk(dir.path()),
         "none of them ever met another"
     );
 }

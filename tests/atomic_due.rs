@@ -1,23 +1,18 @@
 //! When a recovery is due: who sees it, whoever holds locks and in whichever session; and journals that are in nobody's way.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/torn.rs"]
-mod torn;
-
-use common::{file, noise, run, scratch, spawnable};
-use faults::{code, stderr, strace_works, straced};
+use crate::support;
+use crate::support::faults::{code, stderr, strace_works, straced};
+use crate::support::torn::beside;
+use crate::support::{file, noise, run, scratch, spawnable};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
-use torn::beside;
 
 const RECOVER: &str = "patch f --script /dev/null";
 
 #[test]
 fn a_lock_of_somebody_else_hides_no_recovery() {
     let dir = scratch();
-    let path = torn::torn(dir.path());
+    let path = support::torn::torn(dir.path());
     // Whoever may read the file may hold its lock.
     let holder = File::open(&path).unwrap();
     holder.lock().unwrap();
@@ -42,7 +37,7 @@ fn a_mark_on_what_is_no_journal_hides_nothing() {
     let planted = file(dir.path(), ".f.mmapctl-undo", b"planted");
     fs::set_permissions(&planted, fs::Permissions::from_mode(0o666)).unwrap();
     let holder = File::open(&planted).unwrap();
-    torn::mark_at_work(&holder);
+    support::torn::mark_at_work(&holder);
     for (line, code) in [("cat f", 2), ("map f", 2), ("sync f", 4)] {
         let text = run(dir.path(), line);
         assert!(text.ends_with(&format!("exit {code}")), "{line}: {text}");
@@ -61,7 +56,7 @@ fn no_verb_of_a_session_works_on_a_file_that_was_left_half_patched_meanwhile() {
             .chain(options.split(' '))
             .chain(["-c", leave, "-c", verb])
             .collect();
-        common::told(&common::mmapctl(dir.path(), &args).output().unwrap())
+        support::told(&support::mmapctl(dir.path(), &args).output().unwrap())
     };
     for (options, verb, code) in [
         ("f --keep-going", "patch -o 0 42", 2),
@@ -149,7 +144,7 @@ fn a_folder_renamed_before_the_journal_is_made_gets_none() {
     let slow = ["-e", "inject=fdatasync:delay_enter=1000000"];
     let output = std::thread::scope(|scope| {
         let patch = scope.spawn(|| straced(dir.path(), &slow, "patch d/f --atomic -o 0 fill:43:8"));
-        let flushes = common::eventually(|| fs::read_to_string(&log).is_ok_and(|log| log.contains("fdatasync")));
+        let flushes = support::eventually(|| fs::read_to_string(&log).is_ok_and(|log| log.contains("fdatasync")));
         assert!(flushes, "it does not flush");
         fs::rename(dir.path().join("d"), dir.path().join("x")).unwrap();
         fs::rename(dir.path().join("e"), dir.path().join("d")).unwrap();

@@ -3,14 +3,10 @@
 //!
 //! `MMAPCTL_CRASHES=all` tries every call; else a sample of them is taken, another in every run.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/torn.rs"]
-mod torn;
-
-use common::{file, run, scratch};
-use faults::{Chance, code, stderr, strace_works, straced};
+use crate::support;
+use crate::support::faults::{Chance, code, stderr, strace_works, straced};
+use crate::support::torn::{beside, old, torn, torn_with};
+use crate::support::{file, run, scratch};
 use mmapctl::edit::{Place, Recovery, recover};
 use mmapctl::mapping::{Access, Backing, Prot, Region};
 use proptest::prelude::*;
@@ -21,7 +17,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
-use torn::{beside, old, torn, torn_with};
 
 const RECOVER: &str = "patch f --script /dev/null";
 
@@ -146,7 +141,7 @@ fn patched_with_faults(place: &Path, dir: &Path, script: &str, new: &[u8]) {
 }
 
 fn new() -> Vec<u8> {
-    torn::new()
+    support::torn::new()
 }
 
 const KEPT: &str = "100: -> fill:ee:4\n5000: -> fill:ee:4\n15000: -> fill:ee:4\n";
@@ -292,7 +287,7 @@ fn journals() -> impl Strategy<Value = (Vec<u8>, bool)> {
                 .map(|(at, old, new): (u64, Vec<u8>, Vec<u8>)| if ours { (at, old, new) } else { (at, new, old) })
                 .collect();
             // Of which file, recovered() fills in.
-            let mut record = torn::journal([0; 3], before, after, &edits);
+            let mut record = support::torn::journal([0; 3], before, after, &edits);
             if let Some((at, byte)) = change {
                 let at = at % record.len();
                 record[at] = byte;
@@ -302,7 +297,7 @@ fn journals() -> impl Strategy<Value = (Vec<u8>, bool)> {
             }
             if seal && record.len() >= 4 {
                 record.truncate(record.len() - 4);
-                record = torn::sealed(record);
+                record = support::torn::sealed(record);
             }
             (record, seal)
         },
@@ -310,13 +305,13 @@ fn journals() -> impl Strategy<Value = (Vec<u8>, bool)> {
 }
 
 fn noise_with(byte: u8) -> Vec<u8> {
-    let mut bytes = common::noise(SMALL);
+    let mut bytes = support::noise(SMALL);
     bytes[0] ^= byte;
     bytes
 }
 
 /// What a journal covers of a file, and the length that it sets: an independent reading. `None` when it is not valid.
-fn covers(record: &[u8], target: torn::Identity) -> Option<(Vec<std::ops::Range<u64>>, u64)> {
+fn covers(record: &[u8], target: support::torn::Identity) -> Option<(Vec<std::ops::Range<u64>>, u64)> {
     let (body, sum) = record.split_at_checked(record.len().checked_sub(4)?)?;
     let number = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
     if crc32fast::hash(body).to_le_bytes() != sum || !body.starts_with(b"MMAPUNDO") || number(8)? != 2 {
@@ -336,12 +331,12 @@ fn covers(record: &[u8], target: torn::Identity) -> Option<(Vec<std::ops::Range<
 fn addressed(record: &[u8], path: &Path) -> Vec<u8> {
     let mut record = record.to_vec();
     let body = record.len().saturating_sub(4);
-    if record.get(16..40) == Some(&[0; 24]) && torn::sealed(record[..body].to_vec()) == record {
-        for (place, number) in record[16..40].chunks_exact_mut(8).zip(torn::identity(path)) {
+    if record.get(16..40) == Some(&[0; 24]) && support::torn::sealed(record[..body].to_vec()) == record {
+        for (place, number) in record[16..40].chunks_exact_mut(8).zip(support::torn::identity(path)) {
             place.copy_from_slice(&number.to_le_bytes());
         }
         record.truncate(body);
-        record = torn::sealed(record);
+        record = support::torn::sealed(record);
     }
     record
 }
@@ -351,7 +346,7 @@ fn addressed(record: &[u8], path: &Path) -> Vec<u8> {
 fn recovered(dir: &Path, bytes: &[u8], record: &[u8]) -> (Vec<u8>, mmapctl::edit::Result<Recovery>, Vec<u8>) {
     let path = file(dir, "f", bytes);
     let record = addressed(record, &path);
-    torn::put(&beside(dir), &record);
+    support::torn::put(&beside(dir), &record);
     let backing = Backing::open(&path, Access::Write, Duration::ZERO).unwrap();
     let place = Place::beside(&backing).unwrap().unwrap();
     let mut region = Region::sliding(backing, Prot::ReadWrite).unwrap();
@@ -372,7 +367,7 @@ proptest! {
         let dir = scratch();
         let before = noise_with(0);
         let (record, outcome, after) = recovered(dir.path(), &before, &record);
-        match (covers(&record, torn::identity(&dir.path().join("f"))), outcome) {
+        match (covers(&record, support::torn::identity(&dir.path().join("f"))), outcome) {
             (Some((ranges, len)), Ok(Recovery::PutBack)) => {
                 prop_assert_eq!(fs::metadata(dir.path().join("f")).unwrap().len(), len);
                 for (at, (was, is)) in before.iter().zip(&after).enumerate() {
@@ -395,7 +390,7 @@ proptest! {
     #[test]
     fn bytes_that_are_no_journal_at_all_change_nothing(record in prop::collection::vec(any::<u8>(), 0..300), seal: bool) {
         let dir = scratch();
-        let record = if seal { torn::sealed(record) } else { record };
+        let record = if seal { support::torn::sealed(record) } else { record };
         let (_, outcome, after) = recovered(dir.path(), &noise_with(1), &record);
         prop_assert!(after == noise_with(1));
         prop_assert!(matches!(outcome, Ok(Recovery::Unfinished) | Err(_)));

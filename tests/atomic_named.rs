@@ -1,17 +1,11 @@
 //! `--journal PATH`: what every verb does about a journal that its user names, and what is not taken for one.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/torn.rs"]
-mod torn;
-
-use common::{file, json, mmapctl, noise, refused_without_touching, report, run, scratch};
-use faults::{code, stderr, strace_works, straced, words};
+use crate::support::faults::{code, stderr, strace_works, straced, words};
+use crate::support::torn::{old, torn, torn_with};
+use crate::support::{file, json, mmapctl, noise, refused_without_touching, report, run, scratch};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use torn::{old, torn, torn_with};
 
 /// A file named "named" of `bytes`, with the rights that a journal is made with.
 fn named(dir: &Path, bytes: &[u8]) {

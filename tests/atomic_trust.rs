@@ -1,19 +1,14 @@
 //! Which journals are believed and of which file, where they are looked for, and that none comes back once a verb has
 //! called the file durable.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/torn.rs"]
-mod torn;
-
-use common::{BINARY, Mount, State, as_ordinary_user, file, has, is_root, run, scratch, skip, spawnable, told};
-use faults::{code, stderr, strace_works, straced, words};
+use crate::support;
+use crate::support::faults::{code, stderr, strace_works, straced, words};
+use crate::support::torn::{beside, edits, identity, journal, new, old, put, torn, torn_with};
+use crate::support::{BINARY, Mount, State, as_ordinary_user, file, has, is_root, run, scratch, skip, spawnable, told};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Output};
-use torn::{beside, edits, identity, journal, new, old, put, torn, torn_with};
 
 const NOTE: &str = "the file was put back as it was before it";
 const RECOVER: &str = "patch f --script /dev/null";
@@ -59,7 +54,7 @@ fn is_not_believed(dir: &Path, why: &str) {
     let (_, tip) = text.split_once("out of the way: ").expect("a tip");
     let typed = tip.lines().next().unwrap();
     assert!(typed.starts_with("mv -nT "), "{typed}");
-    common::peer(dir, "sh", &["-c", typed]);
+    support::peer(dir, "sh", &["-c", typed]);
     assert!(run(dir, "patch f -o 0 dead").ends_with("exit 0"));
     let kept = dir.join("refused-journal");
     assert_eq!(fs::read(&kept).unwrap(), record);
@@ -209,7 +204,7 @@ fn where_no_journal_would_be_believed_none_is_begun() {
             return;
         };
         let at = mount.0.path();
-        let text = common::refused(at, "patch f -o 0 dead --atomic", b"");
+        let text = support::refused(at, "patch f -o 0 dead --atomic", b"");
         assert!(fs::read(at.join("f")).unwrap() == old());
         assert!(
             text.contains("no recovery would believe it") && text.contains("--journal PATH"),
@@ -229,7 +224,7 @@ struct Taken(String);
 
 impl Taken {
     fn new(dir: &Path) -> Option<Taken> {
-        let image = common::sparse(dir, "other", 1 << 20);
+        let image = support::sparse(dir, "other", 1 << 20);
         let output = Command::new("losetup")
             .args(["-f", "--show"])
             .arg(image)
@@ -254,7 +249,7 @@ fn image(test: &str, dir: &Path, name: &str, mkfs: &str) -> Option<std::path::Pa
         skip(test, "mounting a file system takes root, and mkfs");
         return None;
     }
-    let image = common::sparse(dir, name, 320 << 20);
+    let image = support::sparse(dir, name, 320 << 20);
     let made = Command::new(tool).args(words).arg(&image).output();
     if !made.is_ok_and(|output| output.status.success()) {
         skip(test, &format!("{mkfs} failed"));
@@ -277,7 +272,10 @@ fn after_a_restart_a_file_is_known_again_under_another_device_number() {
         };
         torn(mount.path());
         let target = identity(&mount.path().join("f"));
-        put(&named, &journal(target, torn::SIZE as u64, torn::SIZE as u64, &edits()));
+        put(
+            &named,
+            &journal(target, support::torn::SIZE as u64, support::torn::SIZE as u64, &edits()),
+        );
         fs::copy(beside(mount.path()), dir.path().join("copy")).unwrap();
         drop(mount);
         // It has the number that was free first, which is another one now.
@@ -302,7 +300,7 @@ fn after_a_restart_a_file_is_known_again_under_another_device_number() {
             let typed = tip.lines().next().unwrap();
             let folder = Path::new(BINARY).parent().unwrap().display();
             let script = format!("PATH={folder}:$PATH; {typed}");
-            common::peer(mount.path(), "sh", &["-c", &script]);
+            support::peer(mount.path(), "sh", &["-c", &script]);
         }
         assert!(fs::read(mount.path().join("f")).unwrap() == old(), "{mkfs}");
     }
@@ -448,7 +446,7 @@ fn a_file_that_is_mounted_by_itself_gets_no_journal_that_nobody_would_find() {
         "mount -t tmpfs tmpfs box && umount -l /proc &&",
     ] {
         let output = mounted(more, "dead --atomic");
-        let text = common::check_refusal("--atomic", &output);
+        let text = support::check_refusal("--atomic", &output);
         assert!(
             text.contains("mounted by itself") && text.contains("--journal PATH"),
             "{text}"
@@ -542,7 +540,7 @@ fn a_journal_that_was_removed_does_not_come_back_after_a_verb_that_says_durable(
     ] {
         let Some(at) = mount.take() else { return };
         file(at.path(), "f", &[0; 8192]);
-        common::peer(at.path(), "sync", &["-f", "."]);
+        support::peer(at.path(), "sync", &["-f", "."]);
         let target = at.path().join("f");
         let patch = format!("patch {} -o 10 text:HELLO --atomic", target.display());
         // The journal, its name, the empty journal, and the one that does not come any more.
@@ -554,7 +552,7 @@ fn a_journal_that_was_removed_does_not_come_back_after_a_verb_that_says_durable(
         assert!(text.contains("durable") || text.contains("already"), "{line}: {text}");
         assert!(text.ends_with("exit 0"), "{line}: {text}");
         let folder = at.path().to_str().unwrap().to_string();
-        common::peer(Path::new("/"), "xfs_io", &["-x", "-c", "shutdown", &folder]);
+        support::peer(Path::new("/"), "xfs_io", &["-x", "-c", "shutdown", &folder]);
         drop(at);
         let Some(at) = Mount::loopback(test, &image) else {
             return;
@@ -577,7 +575,7 @@ fn an_undo_script_does_not_get_the_name_of_a_journal() {
     for name in [".f.mmapctl-undo", "./.f.mmapctl-undo", ".g.mmapctl-undo", &full] {
         for how in ["", " --atomic", " --sync"] {
             let line = format!("patch f -o 0 dead --undo {name}{how}");
-            let text = common::refused_without_touching(dir.path(), &line, b"");
+            let text = support::refused_without_touching(dir.path(), &line, b"");
             assert!(text.contains("recovery journal"), "{line}: {text}");
         }
         file(
@@ -585,12 +583,12 @@ fn an_undo_script_does_not_get_the_name_of_a_journal() {
             "session",
             format!("patch -o 0 dead --undo {name}").as_bytes(),
         );
-        let text = common::refused_without_touching(dir.path(), "map f --script session", b"");
+        let text = support::refused_without_touching(dir.path(), "map f --script session", b"");
         assert!(text.contains("recovery journal"), "{text}");
     }
     assert!(fs::read(path).unwrap() == old());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
-    let text = common::refused_without_touching(dir.path(), "remap f --order reverse --to .g.mmapctl-undo", b"");
+    let text = support::refused_without_touching(dir.path(), "remap f --order reverse --to .g.mmapctl-undo", b"");
     assert!(text.contains("recovery journal"), "{text}");
     let text = run(dir.path(), "patch f -o 0 dead --undo f.mmapctl-undo");
     assert!(text.ends_with("exit 0"), "{text}");

@@ -1,9 +1,10 @@
 //! `cat`, as its users see it, and held against `hexdump`, `xxd`, `cmp` and `dd`.
 
-mod common;
-
-use common::{check_refusal, eventually, file, has, json, mmapctl, noise, peer, refused, report, run, scratch, skip};
-use common::{into_full, sparse, spawnable, told};
+use crate::support;
+use crate::support::{
+    check_refusal, eventually, file, has, json, mmapctl, noise, peer, refused, report, run, scratch, skip,
+};
+use crate::support::{into_full, sparse, spawnable, told};
 use std::fs::{self, File, Permissions};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -528,7 +529,7 @@ fn a_file_that_may_not_be_read_is_refused_by_name() {
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
     let path = file(dir.path(), "f", b"secret");
     fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
-    let Some(mut command) = common::as_ordinary_user(TEST, spawnable(dir.path(), &["cat", "f"])) else {
+    let Some(mut command) = support::as_ordinary_user(TEST, spawnable(dir.path(), &["cat", "f"])) else {
         return;
     };
     let text = check_refusal("cat f", &command.output().unwrap());

@@ -1,8 +1,7 @@
 //! `cat` of what cannot be read to its end: everything before the first bad byte comes out, and nothing after it.
 
-mod common;
-
-use common::{file, has, is_root, mmapctl, noise, skip, spawnable, told};
+use crate::support;
+use crate::support::{file, has, is_root, mmapctl, noise, skip, spawnable, told};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -40,7 +39,7 @@ impl Drop for Loop {
 
 /// The dump of `bytes` by itself, as it would be of a file called `name`.
 fn dump(bytes: &[u8], name: &str, format: &str) -> Vec<u8> {
-    let dir = common::scratch();
+    let dir = support::scratch();
     // Only the name of the C array depends on the path.
     file(dir.path(), "part", bytes);
     let output = mmapctl(dir.path(), &["cat", "part", "-f", format]).output().unwrap();
@@ -72,7 +71,7 @@ fn is_exact(shown: &[u8], bytes: &[u8], name: &str, format: &str) -> bool {
 #[test]
 fn a_page_that_cannot_be_read_ends_the_output_and_those_before_it_do_not() {
     let test = "a_page_that_cannot_be_read_ends_the_output_and_those_before_it_do_not";
-    let dir = common::scratch();
+    let dir = support::scratch();
     let bytes = noise(8 << 20);
     for bad in [(3_usize << 20) + 77 * 4096, 1 << 20, 4096] {
         let image = file(dir.path(), "image", &bytes);
@@ -115,7 +114,7 @@ fn a_page_that_cannot_be_read_ends_the_output_and_those_before_it_do_not() {
 
 #[test]
 fn a_file_that_is_cut_within_a_row_is_shown_to_its_last_byte() {
-    let dir = common::scratch();
+    let dir = support::scratch();
     let bytes = noise(8 << 20);
     let path = dir.path().join("f");
     for format in FORMATS.iter().filter(|format| **format != "raw") {

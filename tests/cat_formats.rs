@@ -1,8 +1,7 @@
 //! `cat`'s formats beyond bytes and hex dumps, held against `xxd -i` and `od`; what fits a terminal; and `--watch`.
 
-mod common;
-
-use common::{
+use crate::support;
+use crate::support::{
     eventually, file, has, json, mmapctl, noise, peer, refused, run, scratch, sparse, spawnable, told, writer,
 };
 use nix::sys::signal::{Signal, kill};
@@ -118,7 +117,7 @@ fn what_is_no_whole_number_and_what_is_left_out_is_said() {
     let path = sparse(dir.path(), "holes", 1 << 30);
     writer(&path).write_all_at(&[7], (1 << 30) - 1).unwrap();
     if fs::metadata(&path).unwrap().blocks() * 512 > 1 << 20 {
-        return common::skip(
+        return support::skip(
             "what_is_no_whole_number_and_what_is_left_out_is_said",
             "this file system keeps no holes",
         );
@@ -151,7 +150,7 @@ fn on_terminal(test: &str, dir: &Path, (columns, lines): (u32, u32), args: &str)
     if !has(test, "script") || !has(test, "stty") {
         return None;
     }
-    let binary = common::BINARY;
+    let binary = support::BINARY;
     let line = format!("stty cols {columns} rows {lines}; LC_ALL=C.UTF-8 '{binary}' {args}");
     let mut child = std::process::Command::new("script")
         .args(["-qec", &line, "/dev/null"])
@@ -224,7 +223,7 @@ fn a_terminal_gets_rows_that_fit_it_and_everything_else_sixteen_bytes() {
 fn on_a_terminal_no_progress_bar_stands_amid_the_dump() {
     const TEST: &str = "on_a_terminal_no_progress_bar_stands_amid_the_dump";
     let dir = scratch();
-    file(dir.path(), "f", &common::noise(8 << 20));
+    file(dir.path(), "f", &support::noise(8 << 20));
     let Some(text) = on_terminal(TEST, dir.path(), (100, 24), "cat f -f xxd") else {
         return;
     };
@@ -298,7 +297,7 @@ fn a_watch_follows_the_size_of_its_terminal() {
     }
     let dir = scratch();
     file(dir.path(), "f", &noise(64));
-    let binary = common::BINARY;
+    let binary = support::BINARY;
     let line = format!("stty cols 80 rows 24; tty; LC_ALL=C.UTF-8 '{binary}' cat f --watch=10ms --color never");
     let mut child = std::process::Command::new("script")
         .args(["-qec", &line, "/dev/null"])
@@ -312,7 +311,7 @@ fn a_watch_follows_the_size_of_its_terminal() {
     let terminal = lines.next().unwrap();
     let mut shows = |part: &str| lines.any(|line| line.contains(part));
     assert!(shows("\x1b[K  00000010  "));
-    common::peer(dir.path(), "stty", &["-F", terminal.trim(), "cols", "45"]);
+    support::peer(dir.path(), "stty", &["-F", terminal.trim(), "cols", "45"]);
     // Eight bytes a row in place of sixteen.
     assert!(shows("\x1b[K  00000008  "));
     child.kill().unwrap();
@@ -397,7 +396,7 @@ fn a_watch_ends_although_its_reader_does_not_read() {
         let mut child = spawnable(dir.path(), args).stdout(Stdio::piped()).spawn().unwrap();
         if args[0] == "cat" {
             // In write(2), or about to.
-            assert!(eventually(|| common::sleeps(child.id())));
+            assert!(eventually(|| support::sleeps(child.id())));
         }
         kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
         assert!(eventually(|| child.try_wait().unwrap().is_some()));
@@ -459,7 +458,7 @@ fn a_hole_that_is_filled_and_data_that_becomes_a_hole_are_changes() {
     let first = watch.find(|_| true);
     if !first.contains("hole 0x0..0x40000 (256 KiB)") {
         watch.end();
-        return common::skip(TEST, "this file system does not show its holes");
+        return support::skip(TEST, "this file system does not show its holes");
     }
     writer(&path).write_all_at(b"island", 0x20000).unwrap();
     let line = watch.find(|line| line.starts_with('>'));

@@ -1,16 +1,12 @@
 //! Raw `cat`, as its readers get it: into pipes and files of every kind, with nothing lost, changed or passed over.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/views.rs"]
-mod views;
-
-use common::{
+use crate::support;
+use crate::support::faults::{Chance, code, races, stderr, strace_works, straced, words};
+use crate::support::views::{session, view};
+use crate::support::{
     BINARY, Mount, allocated, file, has, mmapctl, noise, page_size, refused, run, scratch, skip, sparse, spawnable,
     synced, tmpfs_scratch, told, writer,
 };
-use faults::{Chance, code, races, stderr, strace_works, straced, words};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
@@ -18,7 +14,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
-use views::{session, view};
 
 /// Runs `line` with its stdout to `out`.
 fn into(dir: &Path, line: &str, out: File) -> Output {
@@ -226,7 +221,7 @@ fn once_cat_has_ended_what_it_wrote_is_no_longer_the_files() {
 fn reader_is_stuck(child: &mut std::process::Child) -> bool {
     (0..20).all(|_| {
         std::thread::sleep(Duration::from_millis(10));
-        child.try_wait().unwrap().is_none() && common::sleeps(child.id())
+        child.try_wait().unwrap().is_none() && support::sleeps(child.id())
     })
 }
 
@@ -532,7 +527,7 @@ fn skip_holes_is_refused_where_the_bytes_are_not_raw() {
 #[test]
 fn a_block_device_comes_out_as_its_image() {
     let test = "a_block_device_comes_out_as_its_image";
-    if !common::is_root() || !has(test, "losetup") {
+    if !support::is_root() || !has(test, "losetup") {
         return skip(test, "a loop device takes root");
     }
     let dir = scratch();

@@ -3,12 +3,9 @@
 //!
 //! `MMAPCTL_CRASHES=all` stops at every call; else a sample of them is taken, another in every run.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{Mount, file, has, is_root, noise, run, scratch, skip, sparse};
-use faults::{Chance, code, stderr, strace_works, straced};
+use crate::support;
+use crate::support::faults::{Chance, code, stderr, strace_works, straced};
+use crate::support::{Mount, file, has, is_root, noise, run, scratch, skip, sparse};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -141,10 +138,10 @@ fn recovers(dir: &Path, whole: &[&Vec<u8>], at: &str) {
     assert!(first.ends_with("exit 0"), "{at}: {first}");
     assert!(is_whole(), "{at}: neither old nor new: {first}");
     assert!(!journal(dir).exists(), "{at}: the journal remains: {first}");
-    let state = common::State::of(&path);
+    let state = support::State::of(&path);
     assert_eq!(run(dir, RECOVER), "f: no edits; nothing was written\nexit 0", "{at}");
     assert!(
-        common::State::of(&path) == state,
+        support::State::of(&path) == state,
         "{at}: recovering twice is not recovering once"
     );
 }
@@ -255,7 +252,7 @@ impl Machine {
     }
 
     fn sync(&self) {
-        common::peer(self.dir(), "sync", &["-f", "."]);
+        support::peer(self.dir(), "sync", &["-f", "."]);
     }
 
     /// The power goes, and comes back.
@@ -264,11 +261,11 @@ impl Machine {
         match self.cut {
             Cut::Shutdown => {
                 let folder = self.dir().to_str().expect("a plain name").to_string();
-                common::peer(Path::new("/"), "xfs_io", &["-x", "-c", "shutdown", &folder]);
+                support::peer(Path::new("/"), "xfs_io", &["-x", "-c", "shutdown", &folder]);
             }
             Cut::Copy => {
                 let folder = self.image.parent().expect("it lies in a folder");
-                common::peer(folder, "cp", &["--sparse=always", "image", "image.next"]);
+                support::peer(folder, "cp", &["--sparse=always", "image", "image.next"]);
             }
         }
         self.mount = None;

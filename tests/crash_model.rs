@@ -1,15 +1,10 @@
 //! The undo journal's protocol: its model's crash states, all of them; the model's mutants; and that the model's steps
 //! are the program's.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/journal_model.rs"]
-mod model;
-
-use common::{file, scratch};
-use faults::{code, strace_works, straced};
-use model::*;
+use crate::support;
+use crate::support::faults::{code, strace_works, straced};
+use crate::support::journal_model::*;
+use crate::support::{file, scratch};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -90,7 +85,7 @@ const PATCHES: [(Shape, Target, &str); 3] = [
 ];
 
 fn prepare(dir: &Path) {
-    file(dir, "f", &common::noise(16384));
+    file(dir, "f", &support::noise(16384));
     for (name, edits) in [
         ("kept", "4000: -> aabbcc\n12000: -> ddee"),
         ("grown", "size 16384 -> 30000\n4000: -> aabbcc\n20000: -> ddee"),
@@ -103,7 +98,7 @@ fn prepare(dir: &Path) {
 /// Runs it under strace, which must end well.
 fn traced(dir: &Path, line: &str) {
     let output = straced(dir, &["-y", "-e", CALLS], line);
-    assert_eq!(code(&output), 0, "{line}: {}", faults::stderr(&output));
+    assert_eq!(code(&output), 0, "{line}: {}", support::faults::stderr(&output));
 }
 
 #[test]
@@ -174,7 +169,7 @@ fn the_steps_of_the_models_recovery_are_those_of_the_programs() {
         assert_eq!(code(&straced(dir.path(), &kill, line)), 128 + 9);
         traced(dir.path(), "patch f --script /dev/null");
         assert!(
-            fs::read(dir.path().join("f")).unwrap() == common::noise(16384),
+            fs::read(dir.path().join("f")).unwrap() == support::noise(16384),
             "{line}"
         );
         let mut world = World::at_rest(None, [OLD; 3]);
@@ -206,7 +201,7 @@ fn a_patch_that_changes_nothing_stores_again_and_makes_sure_that_no_journal_come
     if strace_works("a_patch_that_changes_nothing_stores_again_and_makes_sure_that_no_journal_comes_back") {
         let dir = scratch();
         prepare(dir.path());
-        let bytes = const_hex::encode(&common::noise(16384)[..4]);
+        let bytes = const_hex::encode(&support::noise(16384)[..4]);
         traced(dir.path(), &format!("patch f --atomic -o 0 {bytes}"));
         let steps = patch([OLD; 3], [OLD; 3], Shape::Kept, Mutant::None);
         assert_eq!(seen(dir.path()), names(&steps));
@@ -221,12 +216,12 @@ fn what_calls_a_file_durable_makes_sure_that_no_journal_comes_back() {
     }
     let dir = scratch();
     let (changed, unchanged) = ([NEW, NEW, OLD], [OLD; 3]);
-    let synced = |new| names(&model::synced([OLD; 3], new, Mutant::None));
+    let synced = |new| names(&support::journal_model::synced([OLD; 3], new, Mutant::None));
     let sync = names(&sync(Mutant::None));
     file(dir.path(), "sync", b"sync");
     file(dir.path(), "patch", b"patch -o 0 aabb --sync");
     file(dir.path(), "zero", b"zero -o 0 -n 4 --sync");
-    let bytes = const_hex::encode(&common::noise(16384)[..4]);
+    let bytes = const_hex::encode(&support::noise(16384)[..4]);
     for (line, steps) in [
         ("patch f --sync -o 0 aabb", synced(changed)),
         ("patch f --sync --access 2 -o 0 aabb", vec!["fsync folder", "flush"]),

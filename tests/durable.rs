@@ -1,14 +1,11 @@
 //! Durability where it is hard to have: a device that fails to write, and file systems that fail at close(2).
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{
+use crate::support;
+use crate::support::faults::{code, stderr, strace_works, words};
+use crate::support::{
     BINARY, Mount, as_ordinary_user, eventually, file, has, mmapctl, noise, peer, report, run, scratch, sparse,
 };
-use common::{spawnable, synced, writer};
-use faults::{code, stderr, strace_works, words};
+use crate::support::{spawnable, synced, writer};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -220,7 +217,7 @@ fn a_sync_that_finds_nothing_dirty_does_not_call_it_durable_in_json() {
         (&false.into(), &"as-far-as-known".into())
     );
     assert_eq!(report(dir.path(), "sync f --async")["state"], "started");
-    if common::is_disk(dir.path()) {
+    if support::is_disk(dir.path()) {
         writer(&dir.path().join("f")).write_all_at(b"dirty", 0).unwrap();
         let told = report(dir.path(), "sync f");
         assert_eq!((&told["durable"], &told["state"]), (&true.into(), &"durable".into()));

@@ -1,8 +1,6 @@
 //! What a program finds when it starts, and is to make the best of: descriptors that are closed, signals that are ignored.
 
-mod common;
-
-use common::{BINARY, eventually, file, noise, scratch, spawnable, told};
+use crate::support::{BINARY, eventually, file, noise, scratch, spawnable, told};
 use std::fs;
 use std::io::Read;
 use std::path::Path;

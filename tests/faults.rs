@@ -1,12 +1,11 @@
 //! Faults that any user can bring about: files cut short under way, signals, two writers at once, and a reader
 //! that stops.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{allocated, eventually, file, into_full, is_root, noise, run, scratch, skip, sleeps, sparse, spawnable};
-use faults::{Chance, code, races, send, stderr, watched, words};
+use crate::support;
+use crate::support::faults::{Chance, code, races, send, stderr, watched, words};
+use crate::support::{
+    allocated, eventually, file, into_full, is_root, noise, run, scratch, skip, sleeps, sparse, spawnable,
+};
 use nix::sys::signal::Signal;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -405,7 +404,7 @@ fn a_signal_at_any_moment_leaves_the_file_wholly_old_or_wholly_new() {
     let path = file(dir.path(), "f", &vec![0x11; LARGE as usize + 8192]);
     let begin = Instant::now();
     let output = spawnable(dir.path(), &words(&line)).output().unwrap();
-    assert_eq!(code(&output), 0, "{}", common::told(&output));
+    assert_eq!(code(&output), 0, "{}", support::told(&output));
     let usual = begin.elapsed();
     use Signal::{SIGALRM, SIGINT, SIGTERM, SIGUSR1, SIGXCPU};
     let kinds = [SIGINT, SIGTERM, SIGXCPU, SIGALRM, SIGUSR1];

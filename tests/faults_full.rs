@@ -1,15 +1,10 @@
 //! Faults of file systems, which take root to bring about: no room, huge pages.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/huge.rs"]
-mod huge;
-
-use common::writer;
-use common::{Mount, State, allocated, file, mmapctl, noise, run, scratch, sparse};
-use faults::{code, stderr, strace_works, straced, words};
-use huge::Pool;
+use crate::support;
+use crate::support::faults::{code, stderr, strace_works, straced, words};
+use crate::support::huge::Pool;
+use crate::support::writer;
+use crate::support::{Mount, State, allocated, file, mmapctl, noise, run, scratch, sparse};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -431,7 +426,7 @@ fn huge_pages_that_a_file_has_count_as_resident() {
     let Some(mount) = Mount::hugetlbfs(test) else { return };
     let dir = mount.path();
     sparse(dir, "f", 6 << 20);
-    let resident = |line: &str| common::report(dir, line)["resident"].clone();
+    let resident = |line: &str| support::report(dir, line)["resident"].clone();
     assert_eq!(resident("map f"), 0);
     assert!(run(dir, "patch f -q -o 2M 01").ends_with("exit 0"));
     // Not by this process: another has touched it, and is gone.
@@ -445,6 +440,6 @@ fn huge_pages_that_a_file_has_count_as_resident() {
     );
     assert_eq!(resident("map f --populate"), 3);
     assert_eq!(resident("map f -r 2M..4M"), 1);
-    let table = common::report(dir, "map f -R");
+    let table = support::report(dir, "map f -R");
     assert_eq!(table["files"][0]["resident"], 3, "{table}");
 }

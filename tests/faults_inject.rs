@@ -1,12 +1,9 @@
 //! Errors that strace injects into single system calls: the exit code and the bytes always agree. And what `-v`
 //! prints, held against what strace sees.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{Mount, file, run, scratch, skip, sparse};
-use faults::{code, stderr, strace_works, straced};
+use crate::support;
+use crate::support::faults::{code, stderr, strace_works, straced};
+use crate::support::{Mount, file, run, scratch, skip, sparse};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -314,7 +311,7 @@ fn where_the_kernel_has_no_count_of_dirty_pages_sync_says_unknown_and_map_asks_m
     }
     let (sync, _) = inject("cachestat:error=ENOSYS:when=1+", false, "sync f");
     let (map, _) = inject("cachestat:error=ENOSYS:when=1+", false, "map f --populate");
-    says_unknown(&common::told(&sync), &common::told(&map));
+    says_unknown(&support::told(&sync), &support::told(&map));
 }
 
 fn says_unknown(sync: &str, map: &str) {
@@ -337,7 +334,7 @@ fn where_fallocate_is_not_supported_zero_writes_and_says_so() {
     }
     let fault = "fallocate:error=EOPNOTSUPP:when=1+";
     let (output, bytes) = inject(fault, false, &format!("zero f -o {AT} -n {LEN}"));
-    let told = common::told(&output);
+    let told = support::told(&output);
     assert!(told.contains("zeroed by write") && told.ends_with("exit 0"), "{told}");
     assert!(bytes == with(0));
     for method in ["zero-range", "punch"] {

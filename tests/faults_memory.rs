@@ -1,22 +1,18 @@
-//! Memory stays flat: no verb needs more than 16 MiB, however long the file. (This process waits for no other
-//! children, and stays small itself: a child counts what its parent had when it was started.)
+//! Memory stays flat: no verb needs more than 16 MiB, however long the file. The tests that measure it run in processes
+//! of their own, because the kernel keeps one peak for all the children of a process, and a child's peak begins with
+//! the memory of the parent that started it.
 
-mod common;
-
-use common::{limited, noise, scratch, skip, sparse, spawnable, tmpfs_scratch};
+use crate::support;
+use crate::support::{limited, noise, scratch, skip, sparse, spawnable, tmpfs_scratch};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Mutex;
 
 /// The bar, and what a build without optimisation adds by its own size. KiB.
 const LIMIT_KIB: i64 = if cfg!(debug_assertions) { 18 << 10 } else { 16 << 10 };
-
-/// One child at a time, as the peak is of all of them together.
-static ONE: Mutex<()> = Mutex::new(());
 
 /// The largest peak of any child so far, in KiB.
 fn peak() -> i64 {
@@ -26,7 +22,6 @@ fn peak() -> i64 {
 /// Runs mmapctl, which has to end with 0 and to stay under the limit.
 fn stays_small(dir: &Path, line: &str, input: Option<&str>) {
     let words: Vec<_> = line.split(' ').collect();
-    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let before = peak();
     let mut command = spawnable(dir, &words);
     if let Some(input) = input {
@@ -43,6 +38,9 @@ fn stays_small(dir: &Path, line: &str, input: Option<&str>) {
 
 #[test]
 fn a_sparse_file_of_a_tib_takes_no_memory() {
+    if !support::alone() {
+        return;
+    }
     let dir = scratch();
     let made = File::create(dir.path().join("f")).and_then(|file| file.set_len(1 << 40));
     if let Err(error) = made {
@@ -78,12 +76,11 @@ fn the_longest_file_that_there_is_takes_no_list_of_its_parts() {
     if let Err(error) = File::create(dir.path().join("f")).and_then(|file| file.set_len(7 << 60)) {
         return skip(TEST, &format!("a file of 7 EiB: {error}"));
     }
-    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     // Such a list would take 2 TiB; the limit is there so that the machine is not asked for them.
     let room = "-v 4000000";
     for args in [&["sync", "f"][..], &["sync", "f", "--async"]] {
         let synced = limited(dir.path(), room, args).output().unwrap();
-        assert!(synced.status.success(), "{args:?}: {}", common::told(&synced));
+        assert!(synced.status.success(), "{args:?}: {}", support::told(&synced));
     }
     let mut command = limited(dir.path(), room, &["cat", "f", "--access", "4"]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -96,6 +93,9 @@ fn the_longest_file_that_there_is_takes_no_list_of_its_parts() {
 
 #[test]
 fn a_long_file_is_shown_and_patched_in_little_memory() {
+    if !support::alone() {
+        return;
+    }
     let dir = scratch();
     let path = sparse(dir.path(), "f", 256 << 20);
     let writer = OpenOptions::new().write(true).open(path).unwrap();

@@ -2,12 +2,9 @@
 //!
 //! `MMAPCTL_FAULTS` says how many of each; a few by default.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{BINARY, file, mmapctl, noise, run, scratch};
-use faults::{Chance, code, stderr, strace_works};
+use crate::support;
+use crate::support::faults::{Chance, code, stderr, strace_works};
+use crate::support::{BINARY, file, mmapctl, noise, run, scratch};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -347,7 +344,7 @@ fn a_signal_at_any_moment_leaves_the_old_bytes_or_the_new() {
         let begin = Instant::now();
         let after = chance.within(Duration::from_millis(12));
         let words = shell_words::split(case.line).unwrap();
-        let mut command = common::spawnable(dir.path(), &words.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut command = support::spawnable(dir.path(), &words.iter().map(String::as_str).collect::<Vec<_>>());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         while begin.elapsed() < after {
             std::thread::sleep(Duration::from_micros(100));

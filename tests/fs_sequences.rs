@@ -2,9 +2,8 @@
 //! bytes, in memory and on the device. Where xfs_io stores behind the end of the file, a session refuses; what comes
 //! to light when the file grows over that place must be the same all the same.
 
-mod common;
-
-use common::{Mount, has, mmapctl, peer, scratch, told};
+use crate::support;
+use crate::support::{Mount, has, mmapctl, peer, scratch, told};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -222,10 +221,10 @@ impl Disk {
             return None;
         }
         let folder = scratch();
-        let image = common::sparse(folder.path(), "image", mib << 20);
+        let image = support::sparse(folder.path(), "image", mib << 20);
         let made = Command::new(tool).args(words).arg(&image).output();
         if !made.is_ok_and(|output| output.status.success()) {
-            common::skip(test, &format!("{mkfs} failed"));
+            support::skip(test, &format!("{mkfs} failed"));
             return None;
         }
         let mount = Some(Mount::loopback(test, &image)?);

@@ -1,13 +1,11 @@
 //! The fuzzing targets on inputs made here, so that they run, and hold, without a fuzzer. `PROPTEST_CASES=1000000
-//! cargo test --release --test fuzzed` makes more of them; the fuzzer itself, which takes a nightly toolchain and
+//! cargo test --release fuzzed` makes more of them; the fuzzer itself, which takes a nightly toolchain and
 //! cargo-fuzz, is `cargo +nightly fuzz run script` (or value, xxd, recovery).
 
-mod common;
-#[path = "fuzzed/parsers.rs"]
 mod parsers;
-#[path = "fuzzed/recovery.rs"]
 mod recovery;
 
+use crate::support;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -19,7 +17,7 @@ const ROW: &str = r"[0-9a-f]{1,9}:? ?([0-9a-f]{4} ){0,8}([0-9a-f]{1,2})?(  ?[ -~
 
 /// A folder on a file system in memory where there is one: each case syncs a few times.
 fn folder() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| common::scratch())
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| support::scratch())
 }
 
 #[test]

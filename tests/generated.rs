@@ -1,16 +1,13 @@
 //! Files that are written by the program's own definitions and checked in: man pages, completions, and the help
-//! text in README. This holds them in step; `MMAPCTL_REGENERATE=1 cargo test --test generated` rewrites them.
+//! text in README. This holds them in step; `MMAPCTL_REGENERATE=1 cargo test --locked generated` rewrites them.
 
-mod common;
-#[path = "generated/roff.rs"]
 mod roff;
-#[path = "generated/shells.rs"]
 mod shells;
 
+use crate::support::{has, peer};
 use clap::{Arg, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
-use common::{has, peer};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -271,7 +268,7 @@ fn checked_in_files_are_what_the_program_would_write() {
     }
     assert!(
         stale.is_empty(),
-        "{stale:?} are out of step; rewrite them with 'MMAPCTL_REGENERATE=1 cargo test --test generated'"
+        "{stale:?} are out of step; rewrite them with 'MMAPCTL_REGENERATE=1 cargo test --locked generated'"
     );
 }
 

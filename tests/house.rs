@@ -1,7 +1,6 @@
 //! The rules of the house, held by reading its files: what may depend on what, and what stays out of where.
 
-mod common;
-
+use crate::support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -315,7 +314,7 @@ fn only_the_places_for_output_write_to_the_terminal() {
 #[test]
 fn the_toolchain_that_we_name_builds_every_dependency() {
     let Some(cargo) = std::env::var_os("CARGO") else {
-        return common::skip(
+        return support::skip(
             "the_toolchain_that_we_name_builds_every_dependency",
             "cargo did not start this test",
         );

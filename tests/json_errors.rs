@@ -1,11 +1,7 @@
 //! `--json` and errors: stdout has whole objects or nothing, and what the message says is in fields.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{State, file, json, mmapctl, noise, scratch, told};
-use faults::{strace_works, straced};
+use crate::support::faults::{strace_works, straced};
+use crate::support::{State, file, json, mmapctl, noise, scratch, told};
 use serde_json::{Value, json};
 use std::path::Path;
 

@@ -1,9 +1,10 @@
 //! `map`, as its users see it.
 
-mod common;
-
-use common::{Mount, as_ordinary_user, check_refusal, file, is_disk, json, limited, mmapctl, noise, page_size, sparse};
-use common::{refused, report, run, scratch, skip, spawnable, told};
+use crate::support;
+use crate::support::{
+    Mount, as_ordinary_user, check_refusal, file, is_disk, json, limited, mmapctl, noise, page_size, sparse,
+};
+use crate::support::{refused, report, run, scratch, skip, spawnable, told};
 use predicates::prelude::*;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -135,7 +136,7 @@ fn dirty_pages_and_holes_are_counted() {
             "the scratch folder is not on ext4 or xfs",
         );
     }
-    let path = common::sparse(dir.path(), "f", 4 << 20);
+    let path = support::sparse(dir.path(), "f", 4 << 20);
     let file = fs::File::options().write(true).open(path).unwrap();
     file.write_all_at(&[1; 8192], 1 << 20).unwrap();
     file.sync_all().unwrap();
@@ -195,13 +196,13 @@ fn anonymous_memory_is_all_there_once_populated() {
 fn populating_a_private_mapping_copies_its_pages_and_leaves_the_file() {
     let dir = scratch();
     let path = file(dir.path(), "f", &noise(40_000));
-    let before = common::State::of(&path);
+    let before = support::State::of(&path);
     let told = report(dir.path(), "map f --private --populate");
     // Not known before Linux 6.7.
     if !told["copied"].is_null() {
         assert_eq!(told["copied"], told["pages"], "{told}");
     }
-    assert_eq!(common::State::of(&path), before);
+    assert_eq!(support::State::of(&path), before);
 }
 
 #[test]
@@ -495,7 +496,7 @@ fn what_stands_in_the_way_is_told_with_what_to_type() {
     let name = format!("--memfd={}", "x".repeat(250));
     let long = mmapctl(dir.path(), &["map", &name, "-n", "4K"]).output().unwrap();
     assert!(check_refusal("a long name", &long).contains("at most 249"));
-    let lost = common::into_full(dir.path(), &["patch", "q", "-o", "0", "text:new"]);
+    let lost = support::into_full(dir.path(), &["patch", "q", "-o", "0", "text:new"]);
     assert!(told(&lost).contains("do not run it again"), "{}", told(&lost));
     for verb in ["patch -o 0 text:New", "patch -o 0 text:New! --access 4", "zero -r ..4"] {
         for memory in [
@@ -503,7 +504,7 @@ fn what_stands_in_the_way_is_told_with_what_to_type() {
             &["--memfd", "-n", "4K"],
             &["--anonymous", "-n", "4K"],
         ] {
-            let lost = told(&common::into_full(
+            let lost = told(&support::into_full(
                 dir.path(),
                 &[&["map"], memory, &["-c", verb]].concat(),
             ));

@@ -1,8 +1,7 @@
 //! `map --hold` and `map -- COMMAND`: what goes on while a mapping stands.
 
-mod common;
-
-use common::{eventually, file, json, mmapctl, noise, report, run, scratch, spawnable, told};
+use crate::support;
+use crate::support::{eventually, file, json, mmapctl, noise, report, run, scratch, spawnable, told};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -116,7 +115,7 @@ fn a_command_begins_with_no_signal_held_back() {
     let dir = scratch();
     file(dir.path(), "f", &noise(100));
     let mask = ["grep", "SigBlk", "/proc/self/status"];
-    let ours = common::peer(dir.path(), mask[0], &mask[1..]);
+    let ours = support::peer(dir.path(), mask[0], &mask[1..]);
     let output = mmapctl(dir.path(), &[&["map", "f", "--"], &mask[..]].concat())
         .output()
         .unwrap();
@@ -198,7 +197,7 @@ fn a_command_sees_its_own_stdin_and_the_report_comes_first_in_json() {
     let output = mmapctl(dir.path(), &["map", "f", "--", "echo", "--json"])
         .output()
         .unwrap();
-    assert_eq!(common::told(&output), "--json\nexit 0");
+    assert_eq!(support::told(&output), "--json\nexit 0");
 }
 
 /// Whether a process holds a signal back.
@@ -219,7 +218,7 @@ fn a_term_signal_is_handed_to_the_command() {
     // The command may be ready before mmapctl has come back from starting it, with its signals released. While it is
     // started, posix_spawn(3) has all signals blocked, too, but does not sleep so that a signal could wake it.
     let pid = held.child.id();
-    assert!(eventually(|| common::sleeps(pid) && blocks(pid, Signal::SIGTERM)));
+    assert!(eventually(|| support::sleeps(pid) && blocks(pid, Signal::SIGTERM)));
     assert_eq!(held.end_by(Signal::SIGTERM), Some(5));
 }
 
@@ -361,7 +360,7 @@ fn redirected(dir: &Path, redirections: &str, args: &[&str]) -> std::process::Co
     let mut command = std::process::Command::new("sh");
     command
         .current_dir(dir)
-        .args(["-c", &format!("exec \"$0\" \"$@\" {redirections}"), common::BINARY])
+        .args(["-c", &format!("exec \"$0\" \"$@\" {redirections}"), support::BINARY])
         .args(args)
         .env("LC_ALL", "C")
         .stdin(Stdio::null());
@@ -376,7 +375,7 @@ fn locked(pid: u32) -> String {
 }
 
 fn whole_pages(len: u64) -> String {
-    let page = common::page_size();
+    let page = support::page_size();
     format!("{} kB", len.div_ceil(page) * page / 1024)
 }
 
@@ -415,7 +414,7 @@ fn a_ready_descriptor_need_not_be_one_that_could_be_opened_again() {
     // A shell passes it on by its number.
     let mut command = std::process::Command::new("sh");
     command
-        .args(["-c", "exec \"$@\" 3>&0 0</dev/null", "sh", common::BINARY])
+        .args(["-c", "exec \"$@\" 3>&0 0</dev/null", "sh", support::BINARY])
         .args(["map", "f", "-q", "--ready-fd", "3"])
         .current_dir(dir.path())
         .stdin(std::os::fd::OwnedFd::from(theirs));
@@ -480,7 +479,7 @@ fn a_service_manager_hears_of_readiness_and_of_the_end() {
         ),
     ];
     for (socket, address) in sockets {
-        socket.set_read_timeout(Some(common::PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(support::PATIENCE)).unwrap();
         let hear = || {
             let mut buf = [0; 1000];
             let len = socket.recv(&mut buf).expect("a datagram comes");

@@ -1,8 +1,7 @@
 //! `map --lock` of what cannot be locked: it says why, and never waits or dies for it.
 
-mod common;
-
-use common::{BINARY, file, has, is_root, noise, scratch, skip, sparse, told, writer};
+use crate::support;
+use crate::support::{BINARY, file, has, is_root, noise, scratch, skip, sparse, told, writer};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -107,7 +106,7 @@ fn a_locked_mapping_can_be_locked_again_and_grow() {
         "-c",
         "remap --size 200K -q",
     ];
-    let output = common::mmapctl(dir.path(), &args).output().unwrap();
+    let output = support::mmapctl(dir.path(), &args).output().unwrap();
     assert_eq!(told(&output), "exit 0");
 }
 
@@ -150,7 +149,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        common::eventually(|| fs::remove_dir(&self.0).is_ok());
+        support::eventually(|| fs::remove_dir(&self.0).is_ok());
     }
 }
 

@@ -1,11 +1,9 @@
 //! `map` of several files and of folders: which files, the table, the totals, and what is done to all of them.
 
-mod common;
-#[path = "common/torn.rs"]
-mod torn;
-
-use common::{Mount, as_ordinary_user, eventually, file, has, json, limited, mmapctl, noise, page_size, peer};
-use common::{refused, report, run, run_with, scratch, sparse, spawnable, tmpfs_scratch, told};
+use crate::support;
+use crate::support::torn::torn;
+use crate::support::{Mount, as_ordinary_user, eventually, file, has, json, limited, mmapctl, noise, page_size, peer};
+use crate::support::{refused, report, run, run_with, scratch, sparse, spawnable, tmpfs_scratch, told};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -16,7 +14,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 use std::process::{Child, Stdio};
-use torn::torn;
 
 /// The names in a report, in order.
 fn names(report: &Value) -> Vec<&str> {
@@ -186,8 +183,8 @@ fn where_cachestat_says_nothing_mincore_counts_and_dirty_pages_are_unknown() {
 fn the_cache_of_somebody_else_s_file_is_unknown() {
     let test = "the_cache_of_somebody_else_s_file_is_unknown";
     let mut command = spawnable(Path::new("/"), &["map", "/etc/passwd", "/etc/group", "--json"]);
-    if !common::is_root() || Path::new("/etc/passwd").metadata().is_err() {
-        return common::skip(test, "it takes files of root's, and to be another user");
+    if !support::is_root() || Path::new("/etc/passwd").metadata().is_err() {
+        return support::skip(test, "it takes files of root's, and to be another user");
     }
     command.stdout(Stdio::piped());
     let Some(mut command) = as_ordinary_user(test, command) else {
@@ -580,7 +577,7 @@ fn nothing_is_held_or_announced_unless_every_file_is_mapped() {
         let mut command = std::process::Command::new("sh");
         command
             .current_dir(dir.path())
-            .args(["-c", "exec \"$0\" \"$@\" 3> ready", common::BINARY])
+            .args(["-c", "exec \"$0\" \"$@\" 3> ready", support::BINARY])
             .args(&args);
         let text = told(&command.output().unwrap());
         assert!(text.ends_with("exit 2") && text.contains(" failed\n"), "{line}: {text}");
@@ -672,7 +669,7 @@ fn a_reader_that_has_seen_enough_ends_it_well_and_a_full_device_does_not() {
     for number in 0..2000 {
         file(dir.path(), &format!("{number:0200}"), b"");
     }
-    let line = format!("'{}' map -R . | head -n 1; echo ${{PIPESTATUS[0]}}", common::BINARY);
+    let line = format!("'{}' map -R . | head -n 1; echo ${{PIPESTATUS[0]}}", support::BINARY);
     if has("a_reader_that_has_seen_enough_ends_it_well", "bash") {
         let text = String::from_utf8(peer(dir.path(), "bash", &["-c", &line])).unwrap();
         assert!(text.ends_with("FILE\n0\n"), "{text}");

@@ -1,8 +1,7 @@
 //! How much memory the program takes, and what it does when there is too little.
 
-mod common;
-
-use common::{file, limited, scratch, sparse, spawnable, told};
+use crate::support;
+use crate::support::{file, limited, scratch, sparse, spawnable, told};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -22,6 +21,9 @@ fn script(path: &Path, step: usize) {
 
 #[test]
 fn a_script_takes_34_bytes_of_memory_an_edit() {
+    if !support::alone() {
+        return;
+    }
     let dir = scratch();
     script(&dir.path().join("all"), 1);
     script(&dir.path().join("half"), 2);

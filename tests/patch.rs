@@ -1,9 +1,8 @@
 //! `patch`, as its users see it.
 
-mod common;
-
-use common::{State, file, has, into_full, json, mmapctl, noise, peer};
-use common::{refused_without_touching, report, run, run_with, scratch, skip, spawnable, told};
+use crate::support;
+use crate::support::{State, file, has, into_full, json, mmapctl, noise, peer};
+use crate::support::{refused_without_touching, report, run, run_with, scratch, skip, spawnable, told};
 use predicates::prelude::*;
 use std::fs::{self, File, Permissions};
 use std::io::Read;
@@ -181,7 +180,7 @@ fn a_patch_across_a_window_border_is_right_to_the_byte() {
 #[test]
 fn a_payload_of_many_windows_from_a_pipe_is_right_to_the_byte() {
     let dir = scratch();
-    let path = common::sparse(dir.path(), "f", 65 << 20);
+    let path = support::sparse(dir.path(), "f", 65 << 20);
     let block = noise((1 << 20) + 7); // longer than what is kept in memory, and no multiple of anything
     let payload: Vec<u8> = block.iter().copied().cycle().take(64 << 20).collect();
     fs::write(dir.path().join("p"), &payload).unwrap();
@@ -323,7 +322,7 @@ fn sync_makes_the_bytes_durable_and_says_so() {
     assert_eq!(fs::read(path).unwrap()[4095..4097], *b"\xaa\xbb");
     assert_eq!(report(dir.path(), "patch f -o 0 --sync 01")["durable"], true);
     assert_eq!(report(dir.path(), "patch f -o 0 02")["durable"], false);
-    if common::is_disk(dir.path()) {
+    if support::is_disk(dir.path()) {
         assert_eq!(report(dir.path(), "patch f -o 0 --sync 03")["durable"], true);
         assert_eq!(report(dir.path(), "sync f")["dirty_before"], 0);
     } else {
@@ -473,7 +472,7 @@ fn verbose_shows_the_system_calls_on_stderr() {
 #[test]
 fn no_progress_bar_and_no_colour_reach_a_pipe() {
     let dir = scratch();
-    common::sparse(dir.path(), "f", 32 << 20);
+    support::sparse(dir.path(), "f", 32 << 20);
     let told = run(dir.path(), "patch f -o 0 fill:41:32M");
     assert_eq!(told, "f: 33554432 bytes of 0x0..0x2000000 changed\nexit 0");
     assert!(!run(dir.path(), "patch f -o end 00").contains('\x1b'));

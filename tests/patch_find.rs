@@ -1,9 +1,7 @@
 //! `patch --find`: where the bytes stand, or why nothing is written.
 
-mod common;
-
-use common::{State, file, mmapctl, noise, refused, refused_without_touching, report, run, run_with, scratch};
-use common::{sparse, told};
+use crate::support::{State, file, mmapctl, noise, refused, refused_without_touching, report, run, run_with, scratch};
+use crate::support::{sparse, told};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;

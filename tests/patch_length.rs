@@ -1,8 +1,6 @@
 //! `patch` and the file's length: how a change of it is told.
 
-mod common;
-
-use common::{file, report, run, run_with, scratch};
+use crate::support::{file, report, run, run_with, scratch};
 use std::fs;
 
 #[test]

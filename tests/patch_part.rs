@@ -1,8 +1,6 @@
 //! `patch` in a session on a part of a file: what is not mapped is neither read, nor taken for zeros.
 
-mod common;
-
-use common::{State, check_refusal, file, mmapctl, page_size, scratch};
+use crate::support::{State, check_refusal, file, mmapctl, page_size, scratch};
 use std::fs;
 use std::path::Path;
 

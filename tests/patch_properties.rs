@@ -1,9 +1,7 @@
 //! Properties of `patch`: random edits of random files against a model in memory, there and back, and parsers that
 //! refuse arbitrary bytes without a panic and without a touch. `PROPTEST_CASES` sets how many are tried.
 
-mod common;
-
-use common::{file, mmapctl, noise, scratch, told};
+use crate::support::{file, mmapctl, noise, scratch, told};
 use mmapctl::edit::{
     Builder, Durability, Error, Origin, ScriptWriter, Value, each_edit, read_script, read_xxd, write_undo,
 };

@@ -1,11 +1,10 @@
 //! What `patch` refuses: soon, in words, with a tip, and without touching the file.
 
-mod common;
-
-use common::{
+use crate::support;
+use crate::support::{
     State, check_refusal, eventually, file, is_root, limited, noise, refused, refused_without_touching, run, scratch,
 };
-use common::{skip, spawnable};
+use crate::support::{skip, spawnable};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
@@ -209,7 +208,7 @@ fn a_set_uid_file_is_refused_unless_forced() {
         let dropped = "  dropped     set-ID bits, as write(2) does\n";
         assert_eq!(text.replace(dropped, ""), "f: 1 byte of 0x0..0x1 changed\nexit 0");
         // root may keep them.
-        assert_eq!(text.contains(dropped), !common::is_root(), "{text}");
+        assert_eq!(text.contains(dropped), !support::is_root(), "{text}");
         fs::remove_file(path).unwrap();
     }
 }

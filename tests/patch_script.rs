@@ -1,9 +1,8 @@
 //! `patch --script`, `-e` and `--dry-run`: edit scripts and xxd dumps, as their users see them.
 
-mod common;
-
-use common::{State, check_refusal, file, has, mmapctl, noise, peer, refused, refused_without_touching};
-use common::{report, run, run_with, scratch, spawnable, told};
+use crate::support;
+use crate::support::{State, check_refusal, file, has, mmapctl, noise, peer, refused, refused_without_touching};
+use crate::support::{report, run, run_with, scratch, spawnable, told};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -682,7 +681,7 @@ fn a_script_that_never_ends_is_read_no_further_than_its_first_mistake() {
         while std::io::Write::write_all(&mut pipe, &b"nonsense\n".repeat(1000)).is_ok() {}
     });
     assert!(
-        common::eventually(|| child.try_wait().unwrap().is_some()),
+        support::eventually(|| child.try_wait().unwrap().is_some()),
         "it reads on"
     );
     writer.join().unwrap();

@@ -1,8 +1,6 @@
 //! `patch` with checksums of what a file grows by.
 
-mod common;
-
-use common::{State, file, mmapctl, refused_without_touching, run, scratch, told};
+use crate::support::{State, file, mmapctl, refused_without_touching, run, scratch, told};
 use std::fs;
 
 #[test]

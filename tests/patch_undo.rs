@@ -1,9 +1,8 @@
 //! `patch --undo`, `--reverse`, `--diff` and `--grow`: there and back.
 
-mod common;
-
-use common::{State, as_ordinary_user, file, has, mmapctl, noise, peer, refused, refused_without_touching};
-use common::{report, run, run_with, scratch, sparse, spawnable, told};
+use crate::support;
+use crate::support::{State, as_ordinary_user, file, has, mmapctl, noise, peer, refused, refused_without_touching};
+use crate::support::{report, run, run_with, scratch, sparse, spawnable, told};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -72,7 +71,7 @@ fn an_undo_script_is_readable_for_no_more_people_than_the_file() {
         fs::set_permissions(&path, fs::Permissions::from_mode(of_file)).unwrap();
         let line = format!("umask {umask} && exec \"$0\" patch f -o 0 00 --undo u -q");
         let mut command = std::process::Command::new("sh");
-        let command = command.current_dir(dir.path()).args(["-c", &line, common::BINARY]);
+        let command = command.current_dir(dir.path()).args(["-c", &line, support::BINARY]);
         assert!(command.status().unwrap().success());
         let mode = fs::metadata(dir.path().join("u")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, of_script, "{of_file:o}, umask {umask}");
@@ -199,7 +198,7 @@ fn an_undo_script_that_cannot_be_written_whole_is_not_left_behind() {
     // The shell's limit is in units of 512 or 1024 bytes; a file of that size is enough for the payload, which goes
     // through a memfd, and for half the script.
     let line = "patch f -o 0 fill:00:256K --undo u";
-    let mut command = common::limited(dir.path(), "-f 600", &line.split(' ').collect::<Vec<_>>());
+    let mut command = support::limited(dir.path(), "-f 600", &line.split(' ').collect::<Vec<_>>());
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     assert!(told(&output).contains("nothing was written: cannot make the undo script 'u'"));
@@ -218,15 +217,15 @@ fn the_undo_script_and_its_name_are_on_the_device_before_the_first_store() {
     let output = std::process::Command::new("strace")
         .current_dir(dir.path())
         .args(["-f", "-y", "-o", "trace", "-e", "trace=fsync,fdatasync,preadv,preadv2"])
-        .arg(common::BINARY)
+        .arg(support::BINARY)
         .args(["patch", "f", "-o", "0", "aabb", "--undo", "u"])
         .output()
         .unwrap();
     let Ok(trace) = fs::read_to_string(dir.path().join("trace")) else {
-        return common::skip(test, "strace cannot trace here");
+        return support::skip(test, "strace cannot trace here");
     };
     if output.status.code() != Some(0) {
-        return common::skip(test, &format!("strace: {}", told(&output)));
+        return support::skip(test, &format!("strace: {}", told(&output)));
     }
     let folder = fs::canonicalize(dir.path()).unwrap();
     let place = |call: &str| trace.lines().position(|line| line.contains(call));
@@ -580,7 +579,7 @@ fn a_file_that_cannot_grow_is_as_it_was() {
     let path = file(dir.path(), "f", b"0123456789");
     let before = State::of(&path);
     let line = "patch f -o 8 fill:ff:2M --grow --undo u";
-    let mut command = common::limited(dir.path(), "-f 100", &line.split(' ').collect::<Vec<_>>());
+    let mut command = support::limited(dir.path(), "-f 100", &line.split(' ').collect::<Vec<_>>());
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     assert_eq!(State::of(&path), before, "{}", told(&output));

@@ -1,9 +1,8 @@
 //! Values of `patch`: masks, checksums, and every refusal of what could be meant in two ways.
 
-mod common;
-
-use common::{State, check_refusal, file, has, mmapctl, noise, peer, refused_without_touching, run};
-use common::{run_with, scratch, told};
+use crate::support;
+use crate::support::{State, check_refusal, file, has, mmapctl, noise, peer, refused_without_touching, run};
+use crate::support::{run_with, scratch, told};
 use std::fs;
 use std::path::Path;
 
@@ -482,7 +481,7 @@ fn an_octal_escape_is_refused_wherever_a_text_is_read() {
         r"patch f -e 0:text:\053",
         r"patch f -e 0:text:\053 --dry-run",
     ] {
-        let text = common::refused_without_touching(dir.path(), line, b"");
+        let text = support::refused_without_touching(dir.path(), line, b"");
         assert!(text.contains(r"write \x00"), "{line}: {text}");
     }
     for script in [
@@ -490,11 +489,11 @@ fn an_octal_escape_is_refused_wherever_a_text_is_read() {
         br#"0: 11 -> text:"a\053""#,
         br"0: text:\053 -> 00",
     ] {
-        let text = common::refused_without_touching(dir.path(), "patch f --script -", script);
+        let text = support::refused_without_touching(dir.path(), "patch f --script -", script);
         assert!(text.contains("line 1: ") && text.contains(r"\x2b"), "{text}");
     }
     let args = ["map", "f", "-c", r"patch -o 0 'text:\053'"];
-    let output = common::mmapctl(dir.path(), &args).output().unwrap();
-    let text = common::check_refusal("in a session", &output);
+    let output = support::mmapctl(dir.path(), &args).output().unwrap();
+    let text = support::check_refusal("in a session", &output);
     assert!(text.contains(r"\x2b"), "{text}");
 }

@@ -1,8 +1,7 @@
 //! `patch --format xxd`: dumps that `xxd` prints in other ways than its own, and dumps that were edited by hand.
 
-mod common;
-
-use common::{file, has, noise, peer, refused_without_touching, run_with, scratch};
+use crate::support;
+use crate::support::{file, has, noise, peer, refused_without_touching, run_with, scratch};
 use std::fs;
 
 const LINE: &str = "patch f --script - --format xxd";
@@ -260,7 +259,7 @@ fn what_xxd_prints_with_d_is_refused() {
         .output()
         .is_ok_and(|output| output.status.success())
     {
-        common::skip(test, "this xxd has no -d");
+        support::skip(test, "this xxd has no -d");
         return;
     }
     for options in [

@@ -1,8 +1,7 @@
 //! Paths on a command line that must be of different files, whatever names they go by.
 
-mod common;
-
-use common::{State, file, refused_without_touching, run, scratch, told};
+use crate::support;
+use crate::support::{State, file, refused_without_touching, run, scratch, told};
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -112,7 +111,7 @@ fn a_session_keeps_its_outputs_apart_from_its_inputs() {
         ),
     ] {
         let args = ["map", "f", "--journal", "j", "-c", verb];
-        let text = told(&common::spawnable(dir.path(), &args).output().unwrap());
+        let text = told(&support::spawnable(dir.path(), &args).output().unwrap());
         assert!(text.contains(pair) && text.ends_with("exit 2"), "{verb}: {text}");
         assert!(State::of(&path) == before && !dir.path().join("j").exists(), "{verb}");
     }

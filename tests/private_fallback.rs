@@ -1,8 +1,7 @@
 //! Files that cannot be mapped shared, or not at all: what only reads maps them privately, and `sync` needs no mapping.
 
-mod common;
-
-use common::{Mount, file, mmapctl, noise, report, run, scratch, skip, told};
+use crate::support;
+use crate::support::{Mount, file, mmapctl, noise, report, run, scratch, skip, told};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
@@ -80,12 +79,12 @@ fn its_owner_can_sync_a_file_that_only_writers_may_open() {
     let dir = scratch();
     let path = file(dir.path(), "f", &noise(5000));
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    if common::is_root() {
+    if support::is_root() {
         chown(&path, Some(65534), Some(65534)).unwrap();
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o200)).unwrap();
     let user = |args: &[&str]| {
-        let mut command = common::as_ordinary_user(test, common::spawnable(dir.path(), args))?;
+        let mut command = support::as_ordinary_user(test, support::spawnable(dir.path(), args))?;
         Some(told(&command.output().unwrap()))
     };
     for args in [&["sync", "f"][..], &["sync", "f", "--async"], &["sync", "f", "--evict"]] {

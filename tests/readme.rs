@@ -1,8 +1,7 @@
 //! What README and the manual show is run, and must come out as shown.
 
-mod common;
-
-use common::{BINARY, file, scratch, sparse};
+use crate::support;
+use crate::support::{BINARY, file, scratch, sparse};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -169,7 +168,7 @@ fn every_example_of_the_manual_runs_and_prints_what_it_shows() {
             fw[0x40..0x42].copy_from_slice(b"\x74\x05");
         }
         file(dir.path(), "fw.bin", &fw);
-        file(dir.path(), "logo.bin", &common::noise(1000));
+        file(dir.path(), "logo.bin", &support::noise(1000));
         let disk = sparse(dir.path(), "disk.img", 1 << 20);
         let disk = fs::OpenOptions::new().write(true).open(disk).expect("it is there");
         std::os::unix::fs::FileExt::write_all_at(&disk, b"data", 512 << 10).expect("room");

@@ -1,12 +1,9 @@
 //! `remap --size`, as its users see it.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{Mount, State, file, limited, noise, refused, refused_without_touching, report, run};
-use common::{allocated, into_full, scratch, skip, synced, told};
-use faults::{strace_works, straced};
+use crate::support;
+use crate::support::faults::{strace_works, straced};
+use crate::support::{Mount, State, file, limited, noise, refused, refused_without_touching, report, run};
+use crate::support::{allocated, into_full, scratch, skip, synced, told};
 use std::fs;
 use std::path::Path;
 
@@ -61,7 +58,7 @@ fn shrinking_keeps_what_is_left_and_growing_again_gives_zeros() {
 #[test]
 fn a_size_is_said_in_every_way() {
     let dir = scratch();
-    let page = common::page_size();
+    let page = support::page_size();
     for (size, len) in [
         ("--size 0", 0),
         ("--size 1", 1),
@@ -150,7 +147,7 @@ fn a_size_too_large_for_the_file_system_is_refused_in_words() {
     use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC};
     let dir = scratch();
     // Others may try to allocate it, and fill the disk on the way.
-    if ![EXT4_SUPER_MAGIC, TMPFS_MAGIC].contains(&common::file_system(dir.path())) {
+    if ![EXT4_SUPER_MAGIC, TMPFS_MAGIC].contains(&support::file_system(dir.path())) {
         return skip(
             "a_size_too_large_for_the_file_system_is_refused_in_words",
             "asked of ext4 and tmpfs only",
@@ -170,7 +167,7 @@ fn a_size_too_large_for_the_file_system_is_refused_in_words() {
 
 #[test]
 fn the_safety_rules_of_writers_hold() {
-    common::keeps_the_safety_rules_of_writers("remap FILE --size +1");
+    support::keeps_the_safety_rules_of_writers("remap FILE --size +1");
 }
 
 #[test]
@@ -281,7 +278,7 @@ fn without_fallocate_room_is_proved_by_a_flush() {
         &["patch", "f", "-o", "1M", "fill:ff:1M", "--grow"],
     ] {
         let before = fs::read(&path).unwrap();
-        let text = common::told(&common::mmapctl(fuse.path(), line).output().unwrap());
+        let text = support::told(&support::mmapctl(fuse.path(), line).output().unwrap());
         assert!(
             text.contains("the file system is full") && text.ends_with("exit 2"),
             "{line:?}: {text}"

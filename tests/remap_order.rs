@@ -1,16 +1,12 @@
 //! `remap --order`, as its users see it: nonlinear views by both methods, in sessions.
 
-mod common;
-#[path = "common/views.rs"]
-mod views;
-
-use common::{
+use crate::support::views::{METHODS, session, session_with, view};
+use crate::support::{
     State, check_refusal, file, is_root, json, mmapctl, noise, page_size, refused, refused_without_touching, report,
     run, scratch, skip, sparse, told,
 };
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use views::{METHODS, session, session_with, view};
 
 #[test]
 fn in_a_session_the_view_is_what_cat_shows_by_either_method() {

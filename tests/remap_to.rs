@@ -1,19 +1,14 @@
 //! `remap --order LIST --to`, as its users see it: views written out, and what may come in between.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/views.rs"]
-mod views;
-
-use common::{
+use crate::support;
+use crate::support::faults::{strace_works, straced};
+use crate::support::views::{session_with, view};
+use crate::support::{
     BINARY, Mount, State, file, mmapctl, noise, page_size, peer, refused, refused_without_touching, report, run,
     scratch, skip, sparse, told,
 };
-use faults::{strace_works, straced};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use views::{session_with, view};
 
 #[test]
 fn to_writes_the_view_to_a_new_file_or_stdout() {
@@ -99,13 +94,13 @@ fn to_is_refused_beside_a_size_and_a_lost_report_says_what_was_made() {
     ] {
         let args = shell_words::split(line).unwrap();
         let args: Vec<_> = args.iter().map(String::as_str).collect();
-        let told = common::told(&common::mmapctl(dir.path(), &args).output().unwrap());
+        let told = support::told(&support::mmapctl(dir.path(), &args).output().unwrap());
         assert!(told.ends_with("exit 2"), "{line}: {told}");
         assert!(fs::read(dir.path().join("f")).unwrap() == noise(10_000), "{line}");
         assert!(!dir.path().join("out").exists(), "{line}");
     }
     let args = ["remap", "f", "--order", "reverse", "--to", "out"];
-    let told = common::told(&common::into_full(dir.path(), &args));
+    let told = support::told(&support::into_full(dir.path(), &args));
     assert!(told.contains("'out' was written") && told.ends_with("exit 3"), "{told}");
     assert!(dir.path().join("out").exists());
 }
@@ -182,7 +177,7 @@ fn a_file_cut_short_while_it_is_written_out_is_an_error_with_an_offset() {
     let dir = scratch();
     let len = 64 << 20;
     let path = file(dir.path(), "f", &noise(len));
-    let mut child = common::spawnable(dir.path(), &["remap", "f", "--order", "reverse", "--to", "-"])
+    let mut child = support::spawnable(dir.path(), &["remap", "f", "--order", "reverse", "--to", "-"])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()

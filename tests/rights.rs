@@ -1,8 +1,6 @@
 //! Nobody gets more rights by us than the file gives: the privileges of programs, and the permissions of new files.
 
-mod common;
-
-use common::{BINARY, as_ordinary_user, file, has, is_root, noise, peer, run, scratch, skip, spawnable, told};
+use crate::support::{BINARY, as_ordinary_user, file, has, is_root, noise, peer, run, scratch, skip, spawnable, told};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;

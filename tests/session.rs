@@ -1,12 +1,11 @@
 //! `map -c`: several verbs on one mapping; what each sees of the others, what a failure stops, how lines are read.
 
-mod common;
-
-use common::{State, file, json, mmapctl, noise, page_size, run_with, scratch, told};
+use crate::support;
+use crate::support::{State, file, json, mmapctl, noise, page_size, run_with, scratch, told};
 use std::fs;
 use std::path::Path;
 
-/// `map WHAT` with these verbs, each behind a `-c`; see [`common::run`] for the text.
+/// `map WHAT` with these verbs, each behind a `-c`; see [`support::run`] for the text.
 fn session(dir: &Path, what: &str, verbs: &[&str]) -> String {
     let verbs = verbs.iter().flat_map(|verb| ["-c", verb]);
     let args: Vec<_> = ["map"].into_iter().chain(what.split(' ')).chain(verbs).collect();
@@ -60,13 +59,13 @@ fn a_command_opens_the_memory_of_a_memfd_by_its_path() {
     let dir = scratch();
     let script =
         "\"$0\" patch -q \"$MMAPCTL_PATH\" -o 0 text:hi; \"$0\" cat \"$MMAPCTL_PATH\" -n 2; echo; echo $MMAPCTL_SIZE";
-    let args = ["map", "--memfd", "-n", "64M", "--", "sh", "-c", script, common::BINARY];
+    let args = ["map", "--memfd", "-n", "64M", "--", "sh", "-c", script, support::BINARY];
     let output = mmapctl(dir.path(), &args).output().unwrap();
     assert_eq!(told(&output), "hi\n67108864\nexit 0");
     // Both ways, and the bytes that a stranger left are seen here.
     let stranger = format!(
         "! {} patch -q $MMAPCTL_PATH -o 0 --expect text:ours text:back",
-        common::BINARY
+        support::BINARY
     );
     let verbs = ["patch -q -o 0 text:ours", &stranger, "cat -n 4"];
     assert_eq!(done(dir.path(), "--memfd=box -n 4K", &verbs), "back");
@@ -392,7 +391,7 @@ fn keep_going_goes_on_and_gives_the_first_failure_s_code() {
         "never",
     ];
     // What was to come behind the session does not.
-    assert!(common::told(&mmapctl(dir.path(), &args).output().unwrap()).ends_with("exit 3"));
+    assert!(support::told(&mmapctl(dir.path(), &args).output().unwrap()).ends_with("exit 3"));
 }
 
 #[test]
@@ -661,7 +660,7 @@ fn a_reader_that_has_gone_ends_a_session_without_a_complaint() {
     file(dir.path(), "f", &noise(5000));
     let script = format!(
         "{{ {} map f -c 'cat -x' -c 'cat -x' -c 'cat -x'; echo $? >&2; }} | head -1",
-        common::BINARY
+        support::BINARY
     );
     let output = std::process::Command::new("sh")
         .current_dir(dir.path())

@@ -1,14 +1,9 @@
 //! A live mapping under a session: files that change beneath it, mremap(2) with and without its file, huge pages.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/huge.rs"]
-mod huge;
-
-use common::{State, eventually, file, json, mmapctl, noise, page_size, run, scratch, sparse, spawnable, told};
-use faults::send;
-use huge::Pool;
+use crate::support;
+use crate::support::faults::send;
+use crate::support::huge::Pool;
+use crate::support::{State, eventually, file, json, mmapctl, noise, page_size, run, scratch, sparse, spawnable, told};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::io::{Read, Write};
@@ -16,7 +11,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 
-/// `map WHAT` with these verbs, each behind a `-c`; see [`common::run`] for the text.
+/// `map WHAT` with these verbs, each behind a `-c`; see [`support::run`] for the text.
 fn session(dir: &Path, what: &str, verbs: &[&str]) -> String {
     let verbs = verbs.iter().flat_map(|verb| ["-c", verb]);
     let args: Vec<_> = ["map"].into_iter().chain(what.split(' ')).chain(verbs).collect();
@@ -81,9 +76,9 @@ fn under_a_file_cut_short_the_last_page_ends_in_zeros_and_the_next_is_an_error_w
         // Piped where no page is looked at.
         file(dir.path(), "f", &[b'a'; 20_000]);
         let args = ["map", "f", "-c", cut, "-c", "cat"];
-        let mut command = common::spawnable(dir.path(), &args);
+        let mut command = support::spawnable(dir.path(), &args);
         let output = command.stdout(fs::File::create("/dev/null").unwrap()).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{}", common::told(&output));
+        assert_eq!(output.status.code(), Some(2), "{}", support::told(&output));
     }
 }
 
@@ -456,7 +451,7 @@ fn what_only_a_live_mapping_has_is_refused_of_a_file() {
         "--address 0x600000000000",
         "--dont-unmap",
     ] {
-        let told = common::refused(dir.path(), &format!("remap f {options}"), b"");
+        let told = support::refused(dir.path(), &format!("remap f {options}"), b"");
         assert!(told.contains("mmapctl map f -c 'remap"), "{told}");
     }
     assert!(State::of(&path) == before, "the file moved");
@@ -470,7 +465,7 @@ fn a_command_may_write_to_the_file_that_the_session_writes_to() {
     let path = file(dir.path(), "f", b"......");
     let soon = "--lock-timeout 180s";
     let ours = |text: &str| format!("patch -q -o 0 text:{text}");
-    let theirs = |at: u8| format!("{} patch -q {soon} f -o {at} text:B", common::BINARY);
+    let theirs = |at: u8| format!("{} patch -q {soon} f -o {at} text:B", support::BINARY);
     let verbs = [&ours("A"), &format!("! {}", theirs(1)), "patch -q -o 2 text:C", "cat"];
     assert_eq!(
         session(dir.path(), "f", &verbs.map(|verb| verb as &str)),

@@ -1,11 +1,7 @@
 //! Every signal that would end the program is held back while a file is half-written, and what was done is put back.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{file, run, scratch, spawnable, told};
-use faults::{strace_works, straced};
+use crate::support::faults::{strace_works, straced};
+use crate::support::{file, run, scratch, spawnable, told};
 use nix::sys::signal::{SigSet, Signal};
 use std::fs;
 use std::io::Write;

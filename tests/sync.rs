@@ -1,8 +1,7 @@
 //! `sync`, as its users see it, and by what the kernel counts as dirty.
 
-mod common;
-
-use common::{Mount, State, file, is_disk, is_root, json, mmapctl, refused, report, run, scratch, skip, told};
+use crate::support;
+use crate::support::{Mount, State, file, is_disk, is_root, json, mmapctl, refused, report, run, scratch, skip, told};
 use predicates::prelude::*;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -55,7 +54,7 @@ fn pages_that_a_writer_left_dirty_are_clean_afterwards() {
 #[test]
 fn a_range_that_is_synced_leaves_far_away_pages_dirty() {
     on_disk("a_range_that_is_synced_leaves_far_away_pages_dirty", |dir| {
-        let path = common::sparse(dir, "f", 16 << 20);
+        let path = support::sparse(dir, "f", 16 << 20);
         fs::write(&path, vec![1; 16 << 20]).unwrap();
         report(dir, "sync f");
         for at in [0x1234, 8 << 20, (16 << 20) - 1] {
@@ -84,7 +83,7 @@ fn a_range_that_is_synced_leaves_far_away_pages_dirty() {
 #[test]
 fn a_file_keeps_its_bytes_its_length_and_its_mtime() {
     let dir = scratch();
-    let path = file(dir.path(), "f", &common::noise(10_001));
+    let path = file(dir.path(), "f", &support::noise(10_001));
     report(dir.path(), "sync f"); // delayed allocation gives the blocks now
     let before = State::of(&path);
     for line in ["sync f", "sync f --async", "sync f --invalidate", "sync f -r 1..5"] {
@@ -146,7 +145,7 @@ fn the_report_in_json_has_the_facts() {
         "{told}"
     );
     assert_eq!((&told["offset"], &told["length"]), (&100.into(), &200.into()), "{told}");
-    assert_eq!(told["page_size"], common::page_size(), "{told}");
+    assert_eq!(told["page_size"], support::page_size(), "{told}");
     assert!(
         told.get("dirty_before").is_some() && told.get("dirty_after").is_some(),
         "{told}"
@@ -178,7 +177,7 @@ fn async_promises_nothing() {
 fn verbose_shows_one_msync_of_whole_pages() {
     let dir = scratch();
     file(dir.path(), "f", &[1; 50_000]);
-    let page = common::page_size();
+    let page = support::page_size();
     let call = |flags| predicate::str::is_match(format!(r"(?m)^msync\(0x[0-9a-f]+, {page}, {flags}\) = 0$")).unwrap();
     mmapctl(dir.path(), &["sync", "f", "-r", "1..2", "-v"])
         .assert()
@@ -233,8 +232,8 @@ fn a_read_only_file_really_becomes_clean() {
             // Dirty pages are told to the owner, and to those who may write.
             std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
         }
-        let command = common::spawnable(dir, &["sync", "f", "--json"]);
-        let Some(mut command) = common::as_ordinary_user(TEST, command) else {
+        let command = support::spawnable(dir, &["sync", "f", "--json"]);
+        let Some(mut command) = support::as_ordinary_user(TEST, command) else {
             return;
         };
         let told = json(&command.output().unwrap().stdout);

@@ -1,8 +1,8 @@
 //! `sync --evict`, long flushes and many files, as their users see them.
 
-mod common;
-
-use common::{Mount, file, is_disk, mmapctl, noise, report, run, scratch, skip, sparse, tmpfs_scratch, told, writer};
+use crate::support::{
+    Mount, file, is_disk, mmapctl, noise, report, run, scratch, skip, sparse, tmpfs_scratch, told, writer,
+};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -1,9 +1,8 @@
 //! Tips that once told to lose data, and the sources: no tip names a command that takes bytes away. What tips say to
-//! type is typed by [`common::tips`], for every tip that any test sees.
+//! type is typed by [`support::tips`], for every tip that any test sees.
 
-mod common;
-
-use common::{State, file, noise, run, scratch};
+use crate::support;
+use crate::support::{State, file, noise, run, scratch};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -77,13 +76,13 @@ fn a_name_breaks_out_of_no_tip_and_a_script_controls_no_terminal() {
     let hostile = "q mmapctl cat FILE$(touch PWNED)";
     file(dir.path(), hostile, &noise(100));
     let args = ["patch", hostile, "-o", "0", "--expect", "11", "00"];
-    let text = common::told(&common::mmapctl(dir.path(), &args).output().unwrap());
+    let text = support::told(&support::mmapctl(dir.path(), &args).output().unwrap());
     assert_eq!(text.matches("touch PWNED").count(), 2, "{text}");
     file(dir.path(), "f", &noise(100));
     let bad = "\x1b]0;title\x07\x1b[31m\u{9b}31m";
     for option in ["--prot", "--color", "--advise", "--hold"] {
         let arg = format!("{option}={bad}");
-        let text = common::told(&common::mmapctl(dir.path(), &["map", "f", &arg]).output().unwrap());
+        let text = support::told(&support::mmapctl(dir.path(), &["map", "f", &arg]).output().unwrap());
         let controls = |c: char| c.is_control() && c != '\n';
         assert!(
             text.ends_with("exit 2") && !text.contains(controls),
@@ -112,10 +111,10 @@ fn the_tip_of_a_recovery_names_the_file_that_waits_for_it() {
     file(dir.path(), "g", &noise(100));
     let journal = file(dir.path(), ".a b.mmapctl-undo", b"");
     fs::set_permissions(journal, fs::Permissions::from_mode(0o600)).unwrap();
-    let output = common::mmapctl(dir.path(), &["patch", "g", "--diff", "a b"])
+    let output = support::mmapctl(dir.path(), &["patch", "g", "--diff", "a b"])
         .output()
         .unwrap();
-    let text = common::check_refusal("patch g --diff 'a b'", &output);
+    let text = support::check_refusal("patch g --diff 'a b'", &output);
     assert!(text.contains("'mmapctl patch 'a b' --script /dev/null'"), "{text}");
 }
 

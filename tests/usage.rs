@@ -1,8 +1,7 @@
 //! What people type who know other tools, and slips of the hand: a clear word, code 2, and nothing touched.
 
-mod common;
-
-use common::{State, check_refusal, file, json, mmapctl, noise, run_with, scratch, told};
+use crate::support;
+use crate::support::{State, check_refusal, file, json, mmapctl, noise, run_with, scratch, told};
 use std::path::Path;
 
 fn fixture() -> tempfile::TempDir {
@@ -14,7 +13,7 @@ fn fixture() -> tempfile::TempDir {
 /// Runs a command line that must be refused at once, with all of `words` in what is said.
 fn says(dir: &Path, line: &str, words: &[&str]) {
     let before = State::of(&dir.join("f"));
-    let text = common::refused(dir, line, b"");
+    let text = support::refused(dir, line, b"");
     for word in words {
         assert!(text.contains(word), "{line}: no '{word}': {text}");
     }
@@ -60,9 +59,9 @@ fn a_place_or_a_length_without_its_option_is_recognised() {
         says(dir.path(), line, &[words]);
     }
     // With a place, a number is but a value.
-    let text = common::refused(dir.path(), "patch f -o 0 0x40", b"");
+    let text = support::refused(dir.path(), "patch f -o 0 0x40", b"");
     assert!(!text.contains("--offset"), "{text}");
-    let text = common::refused(dir.path(), "patch f -e 0x40:0x40", b"");
+    let text = support::refused(dir.path(), "patch f -e 0x40:0x40", b"");
     assert!(!text.contains("--offset"), "{text}");
 }
 
@@ -83,9 +82,9 @@ fn a_value_that_belongs_to_the_option_before_it_is_no_file() {
     }
     // A file of that name is meant, and what is no such value is a file's name, too.
     file(dir.path(), "now", b"x");
-    let told = common::run(dir.path(), "map f --lock now");
+    let told = support::run(dir.path(), "map f --lock now");
     assert!(told.contains("total of 2 files") && told.ends_with("exit 0"), "{told}");
-    let told = common::run(dir.path(), "map f --lock -- true now");
+    let told = support::run(dir.path(), "map f --lock -- true now");
     assert!(told.ends_with("exit 0"), "{told}");
 }
 
@@ -188,19 +187,19 @@ fn stdin_is_not_mapped_and_a_file_may_be_called_like_it() {
         says(dir.path(), line, &["stdin cannot be mapped"]);
     }
     file(dir.path(), "-", b"abc");
-    assert_eq!(common::run(dir.path(), "cat -"), "abc(no newline)\nexit 0");
+    assert_eq!(support::run(dir.path(), "cat -"), "abc(no newline)\nexit 0");
 }
 
 #[test]
 fn names_between_nuls_are_recognised_without_0() {
     let dir = fixture();
     file(dir.path(), "list", b"./f\0./missing\0");
-    let text = common::refused(dir.path(), "map --files-from list", b"");
+    let text = support::refused(dir.path(), "map --files-from list", b"");
     assert!(text.contains("add -0"), "{text}");
     let told = run_with(dir.path(), "map --files-from - -0", b"./f\0");
     assert!(told.ends_with("exit 0"), "{told}");
     for input in [&b"./f\0"[..], b"./f\0\n", b"\0"] {
-        let text = common::refused(dir.path(), "map --files-from -", input);
+        let text = support::refused(dir.path(), "map --files-from -", input);
         assert!(text.contains("add -0"), "{text}");
     }
 }

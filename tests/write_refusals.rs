@@ -1,9 +1,8 @@
 //! What is said of files that are written to under conditions of their own: devices that are read-only or end, memfds that
 //! are sealed, names on an overlayfs.
 
-mod common;
-
-use common::{file, has, is_root, noise, run, scratch, skip};
+use crate::support;
+use crate::support::{file, has, is_root, noise, run, scratch, skip};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::os::fd::AsRawFd;
@@ -91,7 +90,7 @@ fn a_block_device_cannot_be_made_longer_and_no_tip_says_so() {
 #[test]
 fn a_sealed_memfd_is_called_that() {
     let dir = scratch();
-    let memfd = memfd_create(c"sealed", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+    let memfd = memfd_create(c"sealed", MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_CLOEXEC).unwrap();
     nix::unistd::ftruncate(&memfd, 8192).unwrap();
     let path = format!("/proc/{}/fd/{}", std::process::id(), memfd.as_raw_fd());
     let seal = |seals| assert!(fcntl(&memfd, FcntlArg::F_ADD_SEALS(seals)).is_ok());
@@ -124,7 +123,7 @@ fn a_sealed_memfd_is_called_that() {
 #[test]
 fn names_that_overlayfs_splits_are_said() {
     let test = "names_that_overlayfs_splits_are_said";
-    let Some(store) = common::Mount::tmpfs(test, "16m") else {
+    let Some(store) = support::Mount::tmpfs(test, "16m") else {
         return;
     };
     let folders = ["lower", "upper", "work", "merged"].map(|name| store.path().join(name));

@@ -1,9 +1,10 @@
 //! `zero`, as its users see it.
 
-mod common;
-
-use common::{State, file, is_disk, json, mmapctl, noise, refused_without_touching, report, run, scratch, skip};
-use common::{allocated, into_full, sparse, synced, tmpfs_scratch, told};
+use crate::support;
+use crate::support::{
+    State, file, is_disk, json, mmapctl, noise, refused_without_touching, report, run, scratch, skip,
+};
+use crate::support::{allocated, into_full, sparse, synced, tmpfs_scratch, told};
 use std::fs;
 use std::path::Path;
 
@@ -112,9 +113,9 @@ fn a_range_that_several_threads_zero_is_zeroed_to_the_byte() {
     let (on_disk, in_memory) = (scratch(), tmpfs_scratch(test));
     for dir in [Some(on_disk), in_memory].into_iter().flatten() {
         let block = noise(1 << 20);
-        let path = common::sparse(dir.path(), "f", 90 << 20);
+        let path = support::sparse(dir.path(), "f", 90 << 20);
         for mib in (0..90).filter(|mib| mib % 7 != 3) {
-            let file = common::writer(&path);
+            let file = support::writer(&path);
             std::os::unix::fs::FileExt::write_all_at(&file, &block, mib << 20).unwrap();
         }
         let all = fs::read(&path).unwrap();
@@ -187,7 +188,7 @@ fn punching_frees_blocks_and_the_others_keep_them() {
 #[test]
 fn auto_gives_blocks_to_the_holes_of_the_range() {
     let dir = scratch();
-    let path = common::sparse(dir.path(), "f", 4 << 20);
+    let path = support::sparse(dir.path(), "f", 4 << 20);
     report(dir.path(), "zero f -r 1M..2M --sync");
     let allocated = allocated(&path);
     assert!(((1 << 20)..=(2 << 20)).contains(&allocated), "{allocated}");
@@ -312,7 +313,7 @@ fn a_session_refuses_a_range_without_an_end_before_it_runs_anything() {
         let output = mmapctl(dir.path(), &["map", "f", "-c", "patch -o 0 00", "-c", verb])
             .output()
             .unwrap();
-        let text = common::check_refusal(verb, &output);
+        let text = support::check_refusal(verb, &output);
         assert!(text.contains("f: -c 2: "), "{text}");
         assert_eq!(State::of(&dir.path().join("f")), before, "{verb}");
     }
@@ -320,7 +321,7 @@ fn a_session_refuses_a_range_without_an_end_before_it_runs_anything() {
         .write_stdin("zero -o 0\n")
         .output()
         .unwrap();
-    common::check_refusal("zero -o 0, from stdin", &output);
+    support::check_refusal("zero -o 0, from stdin", &output);
     assert_eq!(State::of(&dir.path().join("f")), before);
 }
 
@@ -349,7 +350,7 @@ fn a_dry_run_has_made_nothing_durable() {
 
 #[test]
 fn the_safety_rules_of_writers_hold() {
-    common::keeps_the_safety_rules_of_writers("zero FILE -o 0 -n 1");
+    support::keeps_the_safety_rules_of_writers("zero FILE -o 0 -n 1");
 }
 
 #[test]
@@ -399,7 +400,7 @@ fn a_long_range_is_written_where_nobody_else_has_the_file_and_stored_where_someb
 fn a_file_cut_while_zeros_are_written_stays_as_short_as_it_was_cut() {
     let dir = scratch();
     let len = 512 << 20;
-    let path = common::sparse(dir.path(), "f", len);
+    let path = support::sparse(dir.path(), "f", len);
     let tmpfs = !is_disk(dir.path());
     for round in 1..=6u64 {
         if tmpfs {
@@ -408,9 +409,9 @@ fn a_file_cut_while_zeros_are_written_stays_as_short_as_it_was_cut() {
                 "memory is not for files of that size",
             );
         }
-        common::writer(&path).set_len(len).unwrap();
+        support::writer(&path).set_len(len).unwrap();
         let words = ["zero", "f", "-q", "-r", "..", "--method", "write"];
-        let mut child = common::spawnable(dir.path(), &words)
+        let mut child = support::spawnable(dir.path(), &words)
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
@@ -440,7 +441,7 @@ fn a_limit_on_the_length_of_files_is_none_on_zeros_within_one() {
     let dir = scratch();
     let path = file(dir.path(), "f", &[b'x'; 8192]);
     let words = ["zero", "f", "-r", "..4K", "--method", "write"];
-    let output = common::limited(dir.path(), "-f 16", &words).output().unwrap();
+    let output = support::limited(dir.path(), "-f 16", &words).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert!(fs::read(&path).unwrap() == [[0; 4096], [b'x'; 4096]].concat());
 }

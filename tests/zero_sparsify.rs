@@ -1,9 +1,10 @@
 //! `zero --sparsify` and what `--dry-run` says that would be freed: the bytes stay, the blocks of zeros go.
 
-mod common;
-
-use common::{Mount, State, allocated, file, is_disk, json, mmapctl, noise, refused_without_touching, report, run};
-use common::{scratch, skip, sparse, synced, told, writer};
+use crate::support;
+use crate::support::{
+    Mount, State, allocated, file, is_disk, json, mmapctl, noise, refused_without_touching, report, run,
+};
+use crate::support::{scratch, skip, sparse, synced, told, writer};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -190,7 +191,7 @@ fn what_cannot_go_with_sparsify_is_refused() {
         private.contains("--sparsify changes blocks of a file") && private.ends_with("exit 2"),
         "{private}"
     );
-    common::keeps_the_safety_rules_of_writers("zero FILE -r .. --sparsify");
+    support::keeps_the_safety_rules_of_writers("zero FILE -r .. --sparsify");
 }
 
 fn run_words(dir: &Path, words: &[&str]) -> String {
@@ -307,7 +308,7 @@ fn overlayfs_zeroes_and_frees() {
 #[test]
 fn blocks_that_were_never_written_are_freed_in_the_page_cache_or_not() {
     let test = "blocks_that_were_never_written_are_freed_in_the_page_cache_or_not";
-    let folders = [Some(scratch()), common::tmpfs_scratch(test)];
+    let folders = [Some(scratch()), support::tmpfs_scratch(test)];
     for dir in folders.into_iter().flatten() {
         let mut seen = Vec::new();
         for cached in [false, true] {

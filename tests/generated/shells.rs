@@ -1,6 +1,6 @@
 //! Completions, as the real shells give them: each is asked what it would offer behind a line that is half typed.
 
-use crate::common::{BINARY, has};
+use crate::support::{BINARY, has};
 use std::path::Path;
 use std::process::{Command, Stdio};
 

@@ -1,7 +1,5 @@
 //! What the fault tests share: chance, watching a child's system calls, strace's injected errors.
-#![allow(dead_code)] // each test binary uses a part
-
-use crate::common::{BINARY, has, skip, spawnable};
+use crate::support::{BINARY, has, skip, spawnable};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! Files as a crash in an atomic patch leaves them, made by hand: half patched, with their journal.
-#![allow(dead_code)] // each test binary uses a part
-
-use crate::common::{file, noise};
+use crate::support::{file, noise};
 use nix::sys::statfs::OVERLAYFS_SUPER_MAGIC;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};

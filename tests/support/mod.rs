@@ -1,7 +1,10 @@
 //! What the integration tests share: running mmapctl, scratch files, file systems to mount, visible skips.
-#![allow(dead_code)] // each test binary uses a part
-
+pub mod faults;
+pub mod huge;
+pub mod journal_model;
 pub mod tips;
+pub mod torn;
+pub mod views;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -41,6 +44,32 @@ pub fn hear_signals() {
 /// Says that a test did not run, past libtest's capture of output, and why.
 pub fn skip(test: &str, reason: &str) {
     let _ = std::io::stderr().write_all(format!("SKIPPED {test}: {reason}\n").as_bytes());
+}
+
+/// Runs the calling test once more in a process of its own, for what the kernel counts by the process. True in that
+/// process, and false in the first one, once the test has passed there.
+pub fn alone() -> bool {
+    const MARK: &str = "MMAPCTL_TEST_ALONE";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let thread = std::thread::current();
+    let name = thread.name().expect("libtest names the threads of tests");
+    let output = Command::new(std::env::current_exe().expect("its path"))
+        .args(["--exact", name, "--nocapture"])
+        .env(MARK, "1")
+        .output()
+        .expect("the tests can be run again");
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success() && stdout.contains(" 1 passed"),
+        "{stdout}{stderr}"
+    );
+    let _ = std::io::stderr().write_all(&output.stderr);
+    false
 }
 
 /// mmapctl with `args`, in `dir`, in the C locale and without the caller's colour settings.

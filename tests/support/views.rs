@@ -1,8 +1,6 @@
 //! Nonlinear views, for the tests of `remap --order`: what they show, and sessions to make them in.
 
-#![allow(dead_code)] // each test binary uses a part
-
-use super::common::{mmapctl, page_size};
+use crate::support::{mmapctl, page_size};
 use std::path::Path;
 
 /// The methods of a nonlinear mapping.

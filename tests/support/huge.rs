@@ -1,7 +1,5 @@
 //! Huge pages for a test, which all tests of the machine take from one pool.
-#![allow(dead_code)] // each test binary uses a part
-
-use crate::common::{is_root, skip};
+use crate::support::{is_root, skip};
 use std::fs::{self, File};
 
 /// Some huge pages of 2 MiB for one test at a time, and as many as before when it ends.

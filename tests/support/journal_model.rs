@@ -5,8 +5,6 @@
 //! garbage; of the target, until it is flushed, each sector and the length as they ever were since the last flush; of
 //! the folder, until it is synced, each entry there has been. A kill alone leaves all that is written to be seen.
 
-#![allow(dead_code)] // each test binary uses a part
-
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What a cell of the target holds: the bytes before the patch, after it, after the next one, somebody else's.
