@@ -2,14 +2,12 @@
 //!
 //! `MMAPCTL_FAULTS` says how many of each; a few by default.
 
-use crate::support;
-use crate::support::faults::{Chance, code, stderr, strace_works};
-use crate::support::{BINARY, file, mmapctl, noise, run, scratch};
+use crate::support::strace::*;
+use crate::support::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The length of the file that is worked on.
@@ -171,12 +169,12 @@ fn pick<'a>(chance: &mut Chance, words: &'a str) -> &'a str {
 }
 
 /// The files that the command lines name.
-fn prepare(dir: &Path) -> Vec<u8> {
+fn prepare(dir: &Sandbox) -> Vec<u8> {
     let old = noise(LEN);
-    file(dir, "f", &old);
-    file(dir, "g", b"ggg");
-    file(dir, "g2", &[old[..100].to_vec(), vec![7; LEN - 100]].concat());
-    file(dir, "s", b"# mmapctl-patch 1\n10: -> 01\n9000: -> 02\n19999: -> 03\n");
+    dir.file("f", &old);
+    dir.file("g", b"ggg");
+    dir.file("g2", [old[..100].to_vec(), vec![7; LEN - 100]].concat());
+    dir.file("s", b"# mmapctl-patch 1\n10: -> 01\n9000: -> 02\n19999: -> 03\n");
     old
 }
 
@@ -192,8 +190,8 @@ fn states(old: &[u8], steps: &[fn(&mut Vec<u8>)]) -> Vec<Vec<u8>> {
 }
 
 /// Holds the exit code against what became of the file.
-fn agree(dir: &Path, what: &str, exit: i32, told: &str, states: &[Vec<u8>]) {
-    let mut now = fs::read(dir.join("f")).unwrap();
+fn agree(dir: &Sandbox, what: &str, exit: i32, told: &str, states: &[Vec<u8>]) {
+    let mut now = dir.read("f");
     let journal = dir.join(".f.mmapctl-undo");
     if let Ok(left) = fs::read(&journal) {
         // One that has served undoes nothing.
@@ -201,9 +199,9 @@ fn agree(dir: &Path, what: &str, exit: i32, told: &str, states: &[Vec<u8>]) {
             exit == 4 || exit > 128 || left.starts_with(b"MMAPDONE"),
             "{what}: exit {exit}, and a journal is left: {told}"
         );
-        let recovery = run(dir, "patch f --script /dev/null --quiet");
+        let recovery = dir.run("patch f --script /dev/null --quiet");
         assert!(recovery.ends_with("exit 0"), "{what}: recovery: {recovery}");
-        now = fs::read(dir.join("f")).unwrap();
+        now = dir.read("f");
     }
     let (first, last) = (&states[0], &states[states.len() - 1]);
     let known = states.contains(&now);
@@ -224,9 +222,9 @@ fn agree(dir: &Path, what: &str, exit: i32, told: &str, states: &[Vec<u8>]) {
     }
     assert!(known || exit == 4, "{what}: {exit}");
     if dir.join("u").exists() && now == *last && exit != 4 {
-        let undone = run(dir, "patch f --script u --quiet");
+        let undone = dir.run("patch f --script u --quiet");
         assert!(undone.ends_with("exit 0"), "{what}: undo: {undone}");
-        assert!(fs::read(dir.join("f")).unwrap() == *first, "{what}: the undo script");
+        assert!(dir.read("f") == *first, "{what}: the undo script");
     }
     if let Ok(out) = fs::read(dir.join("out")) {
         // A view is whole pages.
@@ -244,11 +242,10 @@ fn journal_was_named(told: &str) -> bool {
 
 /// How many times `line` makes each system call, in the process that it is run as.
 fn calls(line: &str) -> BTreeMap<String, u64> {
-    let dir = scratch();
-    prepare(dir.path());
-    let output = strace(dir.path(), &["-o", "log"], line);
-    assert_eq!(code(&output), 0, "{line}: {}", stderr(&output));
-    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    let dir = Sandbox::new();
+    prepare(&dir);
+    strace(&dir, &["-o", "log"], line).code(0);
+    let log = fs::read_to_string(dir.join("log")).unwrap();
     let ours = log.split(' ').next().unwrap_or_default();
     let mut calls = BTreeMap::new();
     for call in log.lines().filter_map(|line| line.strip_prefix(ours)) {
@@ -265,7 +262,7 @@ fn calls(line: &str) -> BTreeMap<String, u64> {
     calls
 }
 
-fn strace(dir: &Path, options: &[&str], line: &str) -> Output {
+fn strace(dir: &Sandbox, options: &[&str], line: &str) -> Outcome {
     Command::new("strace")
         .current_dir(dir)
         .args(["-f", "-qq"])
@@ -274,20 +271,17 @@ fn strace(dir: &Path, options: &[&str], line: &str) -> Output {
         .args(shell_words::split(line).unwrap())
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
-        .output()
-        .expect("strace runs")
+        .outcome()
 }
 
 #[test]
 fn whatever_call_fails_the_exit_code_agrees_with_the_bytes() {
-    if !strace_works("whatever_call_fails_the_exit_code_agrees_with_the_bytes") {
-        return;
-    }
+    needs!(strace_works());
     let mut chance = chance();
     let mut known = BTreeMap::new();
     for _ in 0..count(80) {
-        let dir = scratch();
-        let old = prepare(dir.path());
+        let dir = Sandbox::new();
+        let old = prepare(&dir);
         let which = chance.below((WRITERS.len() + READERS.len()) as u64) as usize;
         let (line, states) = match WRITERS.get(which) {
             Some(case) => (case.line, states(&old, case.steps)),
@@ -305,11 +299,11 @@ fn whatever_call_fails_the_exit_code_agrees_with_the_bytes() {
             false => "",
         };
         let fault = format!("inject={call}:error={error}:when={nth}{plus}");
-        let output = strace(dir.path(), &["-o", "/dev/null", "-e", &fault], line);
-        let told = stderr(&output);
+        let output = strace(&dir, &["-o", "/dev/null", "-e", &fault], line);
+        let told = output.stderr();
         let what = format!("{fault}: {line}");
         assert_eq!(output.status.signal(), None, "{what}: {told}");
-        agree(dir.path(), &what, code(&output), &told, &states);
+        agree(&dir, &what, output.exit(), &told, &states);
     }
 }
 
@@ -335,8 +329,8 @@ const SIGNALS: [i32; 14] = [
 fn a_signal_at_any_moment_leaves_the_old_bytes_or_the_new() {
     let mut chance = chance();
     for _ in 0..count(60) {
-        let dir = scratch();
-        let old = prepare(dir.path());
+        let dir = Sandbox::new();
+        let old = prepare(&dir);
         let case = &WRITERS[chance.below(WRITERS.len() as u64) as usize];
         let signal = SIGNALS[chance.below(SIGNALS.len() as u64) as usize];
         // Whatever ends it, SIGKILL leaves a plain patch where it was: only --atomic promises more.
@@ -344,7 +338,7 @@ fn a_signal_at_any_moment_leaves_the_old_bytes_or_the_new() {
         let begin = Instant::now();
         let after = chance.within(Duration::from_millis(12));
         let words = shell_words::split(case.line).unwrap();
-        let mut command = support::spawnable(dir.path(), &words.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut command = dir.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         while begin.elapsed() < after {
             std::thread::sleep(Duration::from_micros(100));
@@ -352,32 +346,20 @@ fn a_signal_at_any_moment_leaves_the_old_bytes_or_the_new() {
         let pid = nix::unistd::Pid::from_raw(child.id() as i32);
         // It may have ended already.
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal).unwrap());
-        let output = child.wait_with_output().unwrap();
+        let output = child.outcome();
         let what = format!("signal {signal} after {after:?}: {}", case.line);
         if whole {
             let died = output.status.signal();
             assert!(
                 died.is_none_or(|died| died == signal),
                 "{what}: died of {died:?}: {}",
-                stderr(&output)
+                output.stderr()
             );
-            agree(
-                dir.path(),
-                &what,
-                code(&output),
-                &stderr(&output),
-                &states(&old, case.steps),
-            );
+            agree(&dir, &what, output.exit(), &output.stderr(), &states(&old, case.steps));
         }
     }
     // A patch that was killed is no hindrance to the next.
-    let dir = scratch();
-    prepare(dir.path());
-    assert!(
-        mmapctl(dir.path(), &["patch", "f", "-o", "0", "dead"])
-            .output()
-            .unwrap()
-            .status
-            .success()
-    );
+    let dir = Sandbox::new();
+    prepare(&dir);
+    dir.mmapctl(&["patch", "f", "-o", "0", "dead"]).code(0);
 }

@@ -1,6 +1,5 @@
 //! The rules of the house, held by reading its files: what may depend on what, and what stays out of where.
 
-use crate::support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -314,10 +313,7 @@ fn only_the_places_for_output_write_to_the_terminal() {
 #[test]
 fn the_toolchain_that_we_name_builds_every_dependency() {
     let Some(cargo) = std::env::var_os("CARGO") else {
-        return support::skip(
-            "the_toolchain_that_we_name_builds_every_dependency",
-            "cargo did not start this test",
-        );
+        return crate::support::skip("cargo did not start this test");
     };
     // Of the packages for this machine alone: those for others need not have been fetched.
     let rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()))

@@ -1,7 +1,7 @@
 //! Properties of `patch`: random edits of random files against a model in memory, there and back, and parsers that
 //! refuse arbitrary bytes without a panic and without a touch. `PROPTEST_CASES` sets how many are tried.
 
-use crate::support::{file, mmapctl, noise, scratch, told};
+use crate::support::*;
 use mmapctl::edit::{
     Builder, Durability, Error, Origin, ScriptWriter, Value, each_edit, read_script, read_xxd, write_undo,
 };
@@ -303,9 +303,9 @@ proptest! {
     #![proptest_config(cases(150))]
 
     #[test]
-    fn a_script_does_what_a_model_in_memory_does_and_a_second_run_changes_nothing(case in case()) {
-        let dir = scratch();
-        let path = file(dir.path(), "f", &case.file);
+    fn a_script_does_what_a_model_does_and_only_once(case in case()) {
+        let dir = Sandbox::new();
+        let path = dir.file("f", &case.file);
         apply(&path, case.script.as_bytes()).unwrap_or_else(|error| panic!("{error:#}\n{}", case.script));
         prop_assert!(fs::read(&path).unwrap() == case.after, "{}", case.script);
         // Places that count from the end are others once the length has changed.
@@ -317,8 +317,8 @@ proptest! {
 
     #[test]
     fn undo_gives_the_original_and_undo_of_undo_the_patched_file(case in case()) {
-        let dir = scratch();
-        let path = file(dir.path(), "f", &case.file);
+        let dir = Sandbox::new();
+        let path = dir.file("f", &case.file);
         let applied = apply(&path, case.script.as_bytes()).unwrap();
         let undone = apply(&path, &applied.undo).unwrap_or_else(|error| panic!("{error:#}\n{}", case.script));
         prop_assert!(fs::read(&path).unwrap() == case.file, "{}", case.script);
@@ -328,8 +328,8 @@ proptest! {
 
     #[test]
     fn what_a_dry_run_prints_does_what_the_patch_does(case in case()) {
-        let dir = scratch();
-        let path = file(dir.path(), "f", &case.file);
+        let dir = Sandbox::new();
+        let path = dir.file("f", &case.file);
         let applied = apply(&path, case.script.as_bytes()).unwrap();
         fs::write(&path, &case.file).unwrap();
         apply(&path, &applied.dry).unwrap_or_else(|error| panic!("{error:#}\n{}", case.script));
@@ -347,8 +347,8 @@ proptest! {
             let len = bytes.len().min(one.len() - at);
             other[at..at + len].copy_from_slice(&bytes[..len]);
         }
-        let dir = scratch();
-        let (from, to) = (file(dir.path(), "f", &one), file(dir.path(), "g", &other));
+        let dir = Sandbox::new();
+        let (from, to) = (dir.file("f", &one), dir.file("g", &other));
         let mut script = Vec::new();
         let count = {
             let (mut from, mut to) = (region(&from, Prot::Read), region(&to, Prot::Read));
@@ -387,8 +387,8 @@ proptest! {
                 free = at + want.len();
             }
         }
-        let dir = scratch();
-        let mut region = region(&file(dir.path(), "f", &text), Prot::Read);
+        let dir = Sandbox::new();
+        let mut region = region(&dir.file("f", &text), Prot::Read);
         let span = Span::new(a as u64, b as u64).unwrap();
         let pattern = pattern(OsStr::new(&digits)).unwrap();
         let found = find(&mut region, span, &pattern, Find::All, &mut |_| Ok(()));
@@ -400,23 +400,23 @@ proptest! {
     #![proptest_config(cases(24))]
 
     #[test]
-    fn the_program_does_what_its_dry_run_printed_and_its_undo_takes_it_back(case in case()) {
-        let dir = scratch();
-        let path = file(dir.path(), "f", &case.file);
-        file(dir.path(), "s", case.script.as_bytes());
-        let run = |args: &[&str]| mmapctl(dir.path(), args).output().unwrap();
+    fn a_patch_equals_its_dry_run_and_its_undo_reverts_it(case in case()) {
+        let dir = Sandbox::new();
+        let path = dir.file("f", &case.file);
+        dir.file("s", case.script.as_bytes());
+        let run = |args: &[&str]| dir.mmapctl(args);
         let printed = run(&["patch", "f", "--script", "s", "--dry-run"]);
-        prop_assert_eq!(printed.status.code(), Some(0), "{}\n{}", told(&printed), case.script);
+        prop_assert_eq!(printed.status.code(), Some(0), "{}\n{}", printed, case.script);
         prop_assert!(fs::read(&path).unwrap() == case.file, "a dry run touched the file: {}", case.script);
-        file(dir.path(), "dry", &printed.stdout);
+        dir.file("dry", &printed.stdout);
         for script in ["s", "dry"] {
             fs::write(&path, &case.file).unwrap();
-            let _ = fs::remove_file(dir.path().join("u"));
+            let _ = fs::remove_file(dir.join("u"));
             let patched = run(&["patch", "f", "--script", script, "--undo", "u"]);
-            prop_assert_eq!(patched.status.code(), Some(0), "{}\n{}", told(&patched), case.script);
+            prop_assert_eq!(patched.status.code(), Some(0), "{}\n{}", patched, case.script);
             prop_assert!(fs::read(&path).unwrap() == case.after, "{}: {}", script, case.script);
             let undone = run(&["patch", "f", "--script", "u"]);
-            prop_assert_eq!(undone.status.code(), Some(0), "{}\n{}", told(&undone), case.script);
+            prop_assert_eq!(undone.status.code(), Some(0), "{}\n{}", undone, case.script);
             prop_assert!(fs::read(&path).unwrap() == case.file, "{}: {}", script, case.script);
         }
     }
@@ -426,8 +426,8 @@ proptest! {
 
 /// What is refused leaves the file as it was, and what is not can be taken back.
 fn refused_or_reversible(bytes: &[u8], gather: impl FnOnce(&mut Builder) -> mmapctl::edit::Result<()>) {
-    let dir = scratch();
-    let path = file(dir.path(), "f", bytes);
+    let dir = Sandbox::new();
+    let path = dir.file("f", bytes);
     match patch(&path, gather) {
         Err(_) => assert!(fs::read(&path).unwrap() == bytes, "what is refused is not touched"),
         Ok(applied) => {

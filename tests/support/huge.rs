@@ -12,18 +12,18 @@ const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 
 impl Pool {
     /// So many more than there are; `None`, with a visible skip, where they cannot be had.
-    pub fn new(test: &str, pages: u64) -> Option<Pool> {
+    pub fn new(pages: u64) -> Option<Pool> {
         if !is_root() {
-            skip(test, "reserving huge pages takes root");
+            skip("reserving huge pages takes root");
             return None;
         }
         let lock = File::create(std::env::temp_dir().join("mmapctl-tests-hugepages.lock")).ok();
         let Some(lock) = lock.filter(|lock| lock.lock().is_ok()) else {
-            skip(test, "no lock for the huge pages");
+            skip("no lock for the huge pages");
             return None;
         };
         let Ok(before) = fs::read_to_string(POOL) else {
-            skip(test, "this kernel has no huge pages of 2 MiB");
+            skip("this kernel has no huge pages of 2 MiB");
             return None;
         };
         let wanted = before.trim().parse::<u64>().unwrap_or(0) + pages;
@@ -31,7 +31,7 @@ impl Pool {
         let pool = Pool { before, _lock: lock };
         let got = fs::read_to_string(POOL).unwrap_or_default();
         if set.is_err() || got.trim() != wanted.to_string() {
-            skip(test, "there is no memory in one piece for huge pages");
+            skip("there is no memory in one piece for huge pages");
             return None;
         }
         Some(pool)

@@ -1,5 +1,5 @@
 //! Files as a crash in an atomic patch leaves them, made by hand: half patched, with their journal.
-use crate::support::{file, noise};
+use crate::support::*;
 use nix::sys::statfs::OVERLAYFS_SUPER_MAGIC;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -74,15 +74,15 @@ pub fn new() -> Vec<u8> {
 }
 
 /// Where the journal of "f" is.
-pub fn beside(dir: &Path) -> PathBuf {
+pub fn beside(dir: &Sandbox) -> PathBuf {
     dir.join(".f.mmapctl-undo")
 }
 
 /// Makes "f" of `dir` half patched, with a journal at `place`. Its inode stays, if it was there.
-pub fn torn_with(dir: &Path, place: &Path) {
+pub fn torn_with(dir: &Sandbox, place: &Path) {
     let mut bytes = new();
     bytes[5_001..5_004].copy_from_slice(&old()[5_001..5_004]);
-    let path = file(dir, "f", &bytes);
+    let path = dir.file("f", &bytes);
     let record = journal(identity(&path), SIZE as u64, SIZE as u64, &edits());
     put(place, &record);
 }
@@ -94,7 +94,7 @@ pub fn put(place: &Path, record: &[u8]) {
 }
 
 /// The same, with the journal beside it.
-pub fn torn(dir: &Path) -> PathBuf {
+pub fn torn(dir: &Sandbox) -> PathBuf {
     torn_with(dir, &beside(dir));
     dir.join("f")
 }
