@@ -1,5 +1,5 @@
-//! `--access`: loads and stores of one width, for registers. What it does to files is seen from outside; SIGBUS is
-//! brought about from within, where the moment can be chosen.
+//! `--access`: loads and stores of one width, for registers. Its effect on files is tested by the program; SIGBUS is
+//! tested by the library, where the moment can be chosen.
 
 use crate::support::strace::*;
 use crate::support::*;

@@ -1,4 +1,4 @@
-//! `--atomic`: where the journal is, what every verb does about one that is found, and which are refused.
+//! `--atomic`: where the journal is, what every verb does when it finds one, and which are refused.
 
 use crate::support::strace::*;
 use crate::support::torn::{beside, edits, identity, journal, old, put, torn, torn_with};
@@ -129,7 +129,7 @@ fn sync_of_a_half_patched_file_warns_and_exits_4() {
     assert!(fs::read(path).unwrap() == before && beside(&dir).exists());
 }
 
-/// Runs writers on "f", which has to be refused with `why`, with nothing touched.
+/// Runs writers on "f": each must be refused with `why` and touch nothing.
 fn is_refused(dir: &Sandbox, why: &str) {
     let path = dir.join("f");
     for line in [

@@ -1,4 +1,4 @@
-//! When a recovery is due: who sees it, whoever holds locks and in whichever session; and journals that are in nobody's way.
+//! When a recovery is due: every verb sees it, under any locks and in any session; and journals that do not matter.
 
 use crate::support::strace::*;
 use crate::support::torn::beside;

@@ -1,7 +1,7 @@
 //! Errors injected into every system call of an atomic patch and of a recovery: the exit code, the bytes and the journal
 //! always agree. And arbitrary bytes in the journal's place.
 //!
-//! `MMAPCTL_CRASHES=all` tries every call; else a sample of them is taken, another in every run.
+//! `MMAPCTL_CRASHES=all` tries every call; otherwise a sample of them is taken, another in every run.
 
 use crate::support::strace::*;
 use crate::support::torn::{beside, old, torn, torn_with};
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 const RECOVER: &str = "patch f --script /dev/null";
 
-/// Calls that nothing in the program asks of, or that cannot fail: memory of its own, the end, signals, random seeds.
+/// Calls whose result the program does not need, or that cannot fail: its own memory, exiting, signals, random seeds.
 const OTHERS: [&str; 12] = [
     "brk",
     "munmap",
@@ -34,7 +34,7 @@ const OTHERS: [&str; 12] = [
     "prlimit64",
 ];
 
-/// The system calls of `line` from the opening of "f" on, by name and number, and what strace said of them.
+/// The system calls of `line` from the opening of "f" on: the name, the count and the line of strace.
 fn calls(dir: &Sandbox, line: &str) -> Vec<(String, u32, String)> {
     dir.straced(&["-y"], line).code(0);
     let log = fs::read_to_string(dir.join("strace.log")).unwrap();
@@ -56,7 +56,7 @@ fn calls(dir: &Sandbox, line: &str) -> Vec<(String, u32, String)> {
     found
 }
 
-/// Every fault of a sample of the calls, with what the call was to do.
+/// Every fault of a sample of the calls, with the line of the call.
 fn faults_of(dir: &Sandbox, line: &str) -> Vec<(String, String)> {
     let all = std::env::var("MMAPCTL_CRASHES").is_ok_and(|wish| wish == "all");
     let step = if all { 1 } else { 3 };
@@ -87,7 +87,7 @@ fn injected(dir: &Sandbox, fault: &str, line: &str) -> Outcome {
     output
 }
 
-/// A message of exit code 4 names the journal, and the command that recovers.
+/// Checks that a message of exit code 4 names the journal and the command that recovers.
 fn says_what_to_run(fault: &str, told: &str, place: &Path, option: &str) {
     let name = place.file_name().unwrap().to_str().unwrap();
     assert!(told.contains("in doubt") && told.contains(name), "{fault}: {told}");
@@ -239,7 +239,7 @@ fn a_rolled_back_patch_is_2_even_if_its_journal_may_stay() {
 
 const SMALL: usize = 300;
 
-/// A journal, more or less: pieces of a right one, wrong numbers, with a right checksum or not.
+/// Something like a journal: parts of a valid one, wrong numbers, with a valid checksum or without.
 fn journals() -> impl Strategy<Value = (Vec<u8>, bool)> {
     let length = prop_oneof![8 => Just(SMALL as u64), 2 => 0..600u64, 1 => Just(1 << 20), 1 => (1u64 << 62)..];
     let edit = (0..SMALL as u64 + 20, prop::collection::vec(any::<bool>(), 0..12));
@@ -291,7 +291,7 @@ fn noise_with(byte: u8) -> Vec<u8> {
     bytes
 }
 
-/// What a journal covers of a file, and the length that it sets: an independent reading. `None` when it is not valid.
+/// What a journal covers of a file, and the length that it sets, by an independent parser. `None` when it is not valid.
 fn covers(record: &[u8], target: torn::Identity) -> Option<(Vec<std::ops::Range<u64>>, u64)> {
     let (body, sum) = record.split_at_checked(record.len().checked_sub(4)?)?;
     let number = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
@@ -308,7 +308,7 @@ fn covers(record: &[u8], target: torn::Identity) -> Option<(Vec<std::ops::Range<
     Some((ranges.collect::<Option<_>>()?, number(40)?))
 }
 
-/// `record` as one of the file at `path`, if it has a right checksum and names none.
+/// `record` with the identity of the file at `path`, if it has a valid checksum and no identity.
 fn addressed(record: &[u8], path: &Path) -> Vec<u8> {
     let mut record = record.to_vec();
     let body = record.len().saturating_sub(4);
@@ -322,8 +322,8 @@ fn addressed(record: &[u8], path: &Path) -> Vec<u8> {
     record
 }
 
-/// Recovers "f", of `bytes`, from a journal of `record`; gives that as it was written, what it came to, and the bytes
-/// then.
+/// Recovers "f", of `bytes`, from a journal of `record`. Returns the journal as written, the result, and the bytes of
+/// "f" afterwards.
 fn recovered(dir: &Sandbox, bytes: &[u8], record: &[u8]) -> (Vec<u8>, mmapctl::edit::Result<Recovery>, Vec<u8>) {
     let path = dir.file("f", bytes);
     let record = addressed(record, &path);

@@ -1,4 +1,4 @@
-//! `--journal PATH`: what every verb does about a journal that its user names, and what is not taken for one.
+//! `--journal PATH`: what every verb does with a named journal, and which files are not accepted as one.
 
 use crate::support::strace::*;
 use crate::support::torn::{old, torn, torn_with};
@@ -6,7 +6,7 @@ use crate::support::*;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-/// A file named "named" of `bytes`, with the rights that a journal is made with.
+/// Makes the file "named" of `bytes`, with the mode of a journal.
 fn named(dir: &Sandbox, bytes: &[u8]) {
     let path = dir.file("named", bytes);
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();

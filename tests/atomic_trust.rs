@@ -1,4 +1,4 @@
-//! Which journals are believed and of which file, where they are looked for, and that none comes back once a verb has
+//! Which journals are trusted and for which file, where they are looked for, and that none reappears once a verb has
 //! called the file durable.
 
 use crate::support::strace::*;
@@ -16,7 +16,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Every verb refuses the journal of "f" with `why`, touches neither, and tells nobody to remove anything. What the
+/// Every verb refuses the journal of "f" with `why`, touches neither, and has no tip to remove anything. What the
 /// tip says to type lets the file be used, and keeps the journal.
 fn is_not_believed(dir: &Sandbox, why: &str) {
     let (path, place) = (dir.join("f"), beside(dir));
@@ -94,7 +94,7 @@ fn a_journal_of_a_user_without_write_access_is_not_trusted() {
     dir.run(RECOVER).has(NOTE);
 }
 
-/// A sparse file is as long as its maker likes, and to sum a TiB of nothing would take minutes under the file's lock.
+/// A sparse file may have any length, and the checksum of a hole of 1 TiB would take minutes under the file's lock.
 #[test]
 fn a_journal_of_a_tebibyte_is_not_read() {
     let dir = Sandbox::new();
@@ -174,7 +174,7 @@ fn where_no_journal_would_be_believed_none_is_begun() {
 
 // ---- of which file ----
 
-/// A loop device that is taken until the end.
+/// A loop device that is in use until the end of the test.
 struct Taken(String);
 
 impl Taken {
@@ -297,7 +297,7 @@ fn a_journal_is_not_used_for_a_file_that_reuses_the_inode() {
 
 // ---- where it is looked for ----
 
-/// mmapctl where there is no /proc; `None`, with a visible skip, where that cannot be had.
+/// mmapctl without a /proc; `None`, with a visible skip, where that is not possible.
 fn without_proc(dir: &Sandbox, line: &str) -> Option<Outcome> {
     if !is_root() || !has("unshare") {
         skip("taking /proc away takes root");

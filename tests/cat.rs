@@ -1,4 +1,4 @@
-//! `cat`, as its users see it, and held against `hexdump`, `xxd`, `cmp` and `dd`.
+//! `cat`, as its users see it, and compared with `hexdump`, `xxd`, `cmp` and `dd`.
 
 use crate::support::*;
 use std::fs::{self, File, Permissions};
@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Files that dumps stumble over: by name, written to a scratch folder.
+/// Files that are difficult to dump: writes them, and returns their names.
 fn subjects(dir: &Sandbox) -> Vec<&'static str> {
     dir.file("random", noise(70_000));
     dir.file("zero", [0; 9000]);
@@ -60,7 +60,7 @@ fn cat(dir: &Sandbox, args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// Holds a format against a peer, on every subject and on its ranges; `from` and `count` are the peer's options.
+/// Compares a format with a peer's, on every subject and on its ranges; `from` and `count` are the peer's options.
 fn like(format: &str, program: &str, options: &[&str], from: &str, count: &str) {
     if !has(program) {
         return;

@@ -1,4 +1,4 @@
-//! `cat` of what cannot be read to its end: everything before the first bad byte comes out, and nothing after it.
+//! `cat` of what cannot be read to its end: everything before the first bad byte is printed, and nothing after it.
 
 use crate::support::*;
 use std::io::Read;
@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 const FORMATS: [&str; 8] = ["raw", "hex", "xxd", "canonical", "plain", "c", "u32le", "u64be"];
 
-/// The dump of `bytes` by itself, as it would be of a file called `name`.
+/// The dump of `bytes`, as if they were in a file called `name`.
 fn dump(bytes: &[u8], name: &str, format: &str) -> Vec<u8> {
     let dir = Sandbox::new();
     // Only the name of the C array depends on the path.
@@ -25,7 +25,7 @@ fn dump(bytes: &[u8], name: &str, format: &str) -> Vec<u8> {
     }
 }
 
-/// Whether `shown` has every byte that `bytes` has, and no more.
+/// Whether `shown` is the dump of exactly `bytes`.
 fn is_exact(shown: &[u8], bytes: &[u8], name: &str, format: &str) -> bool {
     let whole = dump(bytes, name, format);
     // A dump that breaks off has no closing lines: the last offset, or the end of the array and its length.

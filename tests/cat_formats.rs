@@ -1,4 +1,4 @@
-//! `cat`'s formats beyond bytes and hex dumps, held against `xxd -i` and `od`; what fits a terminal; and `--watch`.
+//! The other formats of `cat`, compared with `xxd -i` and `od`; what fits a terminal; and `--watch`.
 
 use crate::support::*;
 use nix::sys::signal::{Signal, kill};
@@ -123,7 +123,7 @@ fn a_number_has_a_byte_order() {
 
 // ---- terminals -----------------------------------------------------------------------------------------------------
 
-/// What a command prints to a terminal of that size; `None`, with a visible skip, where there is none to be had.
+/// What a command prints to a terminal of that size; `None`, with a visible skip, where there is none.
 fn on_terminal(dir: &Sandbox, (columns, lines): (u32, u32), args: &str) -> Option<String> {
     if !has("script") || !has("stty") {
         return None;
@@ -293,7 +293,7 @@ fn a_watch_follows_the_size_of_its_terminal() {
     child.wait().unwrap();
 }
 
-/// A text as one sees it on a terminal, without its colours.
+/// A text as a terminal shows it, without its colours.
 fn without_escapes(text: &str) -> String {
     let parts = text.split("\x1b[");
     let rest = |part: &str| {
@@ -306,7 +306,7 @@ fn without_escapes(text: &str) -> String {
 
 // ---- watching ------------------------------------------------------------------------------------------------------
 
-/// A `cat --watch` at work, and the lines of it.
+/// A running `cat --watch` and the lines that it prints.
 struct Watch(Child, Box<dyn Iterator<Item = String>>);
 
 impl Watch {
@@ -320,12 +320,12 @@ impl Watch {
         Watch(child, Box::new(lines))
     }
 
-    /// The next line that `wanted` is true of.
+    /// The next line for which `wanted` is true.
     fn find(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         self.1.find(|line| wanted(line)).expect("the watch goes on")
     }
 
-    /// Ends it by Ctrl-C, and gives its exit code.
+    /// Ends it by Ctrl-C, and returns its exit code.
     fn end(mut self) -> Option<i32> {
         kill(Pid::from_raw(self.0.id() as i32), Signal::SIGINT).unwrap();
         self.1.by_ref().for_each(drop);

@@ -1,4 +1,4 @@
-//! Raw `cat`, as its readers get it: into pipes and files of every kind, with nothing lost, changed or passed over.
+//! Raw `cat`, as its readers get it: into pipes and files of every kind, with nothing lost, changed or skipped.
 
 use crate::support::strace::*;
 use crate::support::views::view;
@@ -15,7 +15,7 @@ fn into(dir: &Sandbox, line: &str, out: File) -> Outcome {
     dir.command(&words(line)).stdout(out).outcome()
 }
 
-/// Runs `line` with its stdout to a new file and gives the file's bytes.
+/// Runs `line` with its stdout to a new file and returns the file's bytes.
 fn into_new(dir: &Sandbox, line: &str) -> Vec<u8> {
     let path = dir.join("out");
     into(dir, line, File::create(&path).unwrap()).code(0);
@@ -283,7 +283,7 @@ fn raw_output_starts_at_the_file_offset_or_appends() {
         out.seek(SeekFrom::Start(6)).unwrap();
         let mut behind = out.try_clone().unwrap();
         into(&dir, &format!("cat f{holes}"), out).code(0);
-        // As after any write, the next one goes on behind it.
+        // As after any write, the next one continues after it.
         behind.write_all(b"end").unwrap();
         assert!(
             fs::read(&path).unwrap() == [b"before", &bytes[..], b"end"].concat(),
@@ -452,7 +452,7 @@ fn skip_holes_makes_a_file_as_sparse_as_the_range() {
     assert!(into_new(&dir, "cat f --skip-holes") == expected);
     synced(&out);
     assert!(allocated(&out) <= 2 * mib, "{} bytes have blocks", allocated(&out));
-    // What was there before is not left standing in the holes, and what is behind the range stays.
+    // What was there before is not left standing in the holes, and what is after the range stays.
     fs::write(&out, vec![0xaa; 70 << 20]).unwrap();
     into(&dir, "cat f --skip-holes", writer(&out)).code(0);
     let bytes = fs::read(&out).unwrap();

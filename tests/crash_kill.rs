@@ -1,7 +1,7 @@
-//! The real binary, killed before each system call of an atomic patch and of a recovery; and the power cut there, on
-//! file systems that can be made to forget what was not synced. After a recovery the file is old or new as a whole.
+//! The real binary, killed before each system call of an atomic patch and of a recovery; and power failures there, on
+//! file systems that can be made to lose what was not synced. After a recovery the file is entirely old or new.
 //!
-//! `MMAPCTL_CRASHES=all` stops at every call; else a sample of them is taken, another in every run.
+//! `MMAPCTL_CRASHES=all` stops at every call; otherwise a sample of them is taken, another in every run.
 
 use crate::support::strace::*;
 use crate::support::*;
@@ -17,7 +17,7 @@ const KEPT: &str = "kept";
 const GROWN: &str = "grown";
 const SHRUNK: &str = "shrunk";
 
-/// "f" as it was, and as the script makes it.
+/// "f" before the script, and after it.
 fn old() -> Vec<u8> {
     noise(SIZE)
 }
@@ -61,13 +61,13 @@ fn journal(dir: &Sandbox) -> PathBuf {
     dir.join(".f.mmapctl-undo")
 }
 
-/// Puts a journal there again.
+/// Writes the journal of "f" again.
 fn put_journal(dir: &Sandbox, record: &[u8]) {
     fs::write(journal(dir), record).unwrap();
     fs::set_permissions(journal(dir), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// A system call, and its how-manieth of that name it is.
+/// A system call by its name, and its number among the calls of that name.
 type Stop = (String, u32);
 
 /// The system calls of `line` from the opening of "f" on.
@@ -120,7 +120,7 @@ fn kill_at(dir: &Sandbox, stop: &Stop, line: &str) -> bool {
     killed
 }
 
-/// A recovery makes "f" one of `whole`, leaves no journal, and another one finds nothing to do.
+/// Checks that a recovery makes "f" one of `whole` and leaves no journal, and that a second one finds nothing to do.
 fn recovers(dir: &Sandbox, whole: &[&Vec<u8>], at: &str) {
     let path = dir.join("f");
     let is_whole = || {
@@ -143,7 +143,7 @@ fn recovers(dir: &Sandbox, whole: &[&Vec<u8>], at: &str) {
     );
 }
 
-/// Leaves "f" half patched, with its journal, as a crash does, and gives its bytes and the journal's.
+/// Leaves "f" half patched, with its journal, as a crash does. Returns its bytes and the journal's.
 fn tear(dir: &Sandbox, script: &str) -> (Vec<u8>, Vec<u8>) {
     assert!(kill_at(dir, &("msync".into(), 1), &patch(script)));
     let path = dir.join("f");
@@ -234,7 +234,7 @@ impl Machine {
         self.dir().peer("sync", &["-f", "."]);
     }
 
-    /// The power goes, and comes back.
+    /// Cuts the power and starts again.
     fn lose_power(&mut self) {
         let next = self.image.with_extension("next");
         match self.cut {

@@ -1,5 +1,5 @@
-//! The undo journal's protocol: its model's crash states, all of them; the model's mutants; and that the model's steps
-//! are the program's.
+//! The undo journal's protocol: all crash states of its model, the mutants of the model, and a check that the steps of
+//! the model are those of the program.
 
 use crate::support::journal_model::*;
 use crate::support::strace::*;
@@ -49,7 +49,7 @@ fn merged(mut names: Vec<&'static str>) -> Vec<&'static str> {
     names
 }
 
-/// The same of what strace saw mmapctl do. The target is "f" of `dir`.
+/// The names of the steps that strace saw mmapctl take. The target is "f" of `dir`.
 fn seen(dir: &Sandbox) -> Vec<&'static str> {
     let log = fs::read_to_string(dir.join("strace.log")).unwrap();
     let folder = format!("<{}>)", fs::canonicalize(dir).unwrap().display());
@@ -93,7 +93,7 @@ fn prepare(dir: &Sandbox) {
     }
 }
 
-/// Runs it under strace, which must end well.
+/// Runs `line` under strace; it must end with 0.
 fn traced(dir: &Sandbox, line: &str) {
     dir.straced(&["-y", "-e", CALLS], line).code(0);
 }

@@ -1,4 +1,4 @@
-//! Durability where it is hard to have: a device that fails to write, and file systems that fail at close(2).
+//! Durability under faults: a device that fails to write, and file systems that fail at close(2).
 
 use crate::support::strace::*;
 use crate::support::*;
@@ -11,7 +11,7 @@ fn outcome(dir: &Sandbox, line: &str) -> Outcome {
 }
 
 /// An ext4 on an image on a full tmpfs, with the blocks of its file "f" punched out of the image: writing "f" back
-/// fails. `None`, with a visible skip, where it cannot be had.
+/// fails. `None`, with a visible skip, where that is not possible.
 struct Broken {
     // Unmounted in this order.
     device: Mount,
@@ -57,7 +57,7 @@ impl Broken {
         Some(Broken { device, store })
     }
 
-    /// From now on the device takes what is written.
+    /// Lets the device accept writes from now on.
     fn mend(&self) {
         fs::remove_file(self.store.join("filler")).unwrap();
     }
@@ -107,7 +107,7 @@ fn a_sync_that_the_device_rejects_is_3_with_a_tip() {
     let told = output.stderr();
     output.code(3).stderr_has("not durable").stderr_has("cannot flush");
     assert!(told.contains("write them again"), "what to do is not said: {told}");
-    // The kernel has told its one error, and the pages are clean; what stands in memory is not on the device.
+    // The kernel has reported its one error, and the pages are clean; what is in memory is not on the device.
     broken
         .device
         .run("sync f")
@@ -299,7 +299,7 @@ fn behind_bindfs_a_full_disk_is_met_before_the_verb_ends() {
 
 // ---- a file that another takes the place of ----
 
-/// Holds the lock of "f" until `line` waits for it, then does `then`, and gives what became of `line`.
+/// Holds the lock of "f" until `line` waits for it, then calls `then`, and returns how `line` ended.
 fn while_it_waits(dir: &Sandbox, line: &str, then: impl FnOnce()) -> Outcome {
     let lock = writer(&dir.join("f"));
     lock.lock().unwrap();

@@ -1,4 +1,4 @@
-//! What a program finds when it starts, and is to make the best of: descriptors that are closed, signals that are ignored.
+//! What a program may find when it starts: closed descriptors and ignored signals.
 
 use crate::support::*;
 use std::fs;

@@ -1,5 +1,4 @@
-//! Faults that any user can bring about: files cut short under way, signals, two writers at once, and a reader
-//! that stops.
+//! Faults that any user can cause: files truncated during a verb, signals, two writers at once, and a stopped reader.
 
 use crate::support::strace::*;
 use crate::support::*;
@@ -28,8 +27,8 @@ enum Sink {
     Null,
 }
 
-/// Runs mmapctl time and again on a file "f" of `len` bytes while a thread cuts it short and sets its length back,
-/// at random moments; `args` has the round's number. Each outcome is judged for what all have to keep, and then by
+/// Runs mmapctl many times on a file "f" of `len` bytes while a thread cuts it short and sets its length back,
+/// at random moments; `args` has the round's number. Each outcome is checked for what every verb promises, and then by
 /// `judge`, with the file's bytes as they were before and after. The old bytes are all below 0x80.
 fn race(len: u64, sink: Sink, args: impl Fn(u32) -> String, judge: impl Fn(u32, &Outcome, &[u8], &[u8])) {
     let dir = Sandbox::new();
@@ -119,7 +118,7 @@ fn race(len: u64, sink: Sink, args: impl Fn(u32) -> String, judge: impl Fn(u32, 
     }
 }
 
-/// Each byte is what it was, or a zero where the file was cut.
+/// Whether each byte is the old one, or a zero where the file was cut.
 fn are_old_or_cut(bytes: &[u8], old: &[u8]) -> bool {
     bytes.iter().zip(old).all(|(byte, old)| byte == old || *byte == 0)
 }
@@ -262,7 +261,7 @@ fn a_raw_cat_to_dev_null_which_never_looks_notices_the_cut() {
 #[test]
 fn a_dump_never_shows_what_was_cut_off_as_a_hole() {
     let dir = Sandbox::new();
-    // Data, a hole, data; cut off behind the first data.
+    // Data, a hole, data; cut off after the first data.
     let path = dir.sparse("f", 3 << 20);
     let writer = writer(&path);
     writer.write_all_at(&noise(1 << 20), 0).unwrap();
@@ -278,7 +277,7 @@ fn a_dump_never_shows_what_was_cut_off_as_a_hole() {
 /// Bytes of a patch over four windows, which a debug build takes half a second for.
 const LARGE: u64 = 25 << 20;
 
-/// What a file of zeros, patched or not, turned out to be.
+/// What a file of zeros holds after a patch.
 #[derive(Debug, PartialEq)]
 enum Whole {
     Old,
@@ -301,8 +300,8 @@ fn whole(path: &Path, from: u64, new: u8) -> Whole {
     }
 }
 
-/// Interrupts `line` at its `nth` store, of four, and demands all or nothing. The signal comes at once, but a
-/// busy machine may be late: then everything is new. Gives whether it came in time.
+/// Interrupts `line` at its `nth` store, of four, and expects all or nothing. On a busy machine the signal may come too
+/// late, and everything is new. Returns whether it came in time.
 fn interrupted_at(line: &str, nth: usize, signal: Signal, new: u8) -> bool {
     let dir = Sandbox::new();
     let path = dir.file("f", vec![0x11; LARGE as usize + 8192]);

@@ -1,4 +1,4 @@
-//! Faults of file systems, which take root to bring about: no room, huge pages.
+//! Faults of file systems that only root can cause: no room, huge pages.
 
 use crate::support::huge::Pool;
 use crate::support::strace::*;
@@ -12,7 +12,7 @@ fn outcome(dir: &Sandbox, line: &str) -> Outcome {
     dir.mmapctl(&words(line))
 }
 
-/// Runs `line`, which has to end with 2 and say that there is no room, and leave the file alone.
+/// Runs `line`, which must end with 2, report that there is no room, and leave the file untouched.
 fn finds_no_room(mount: &Mount, line: &str) {
     let path = mount.join("f");
     let before = fs::read(&path).ok();
@@ -106,7 +106,7 @@ fn finds_no_room_later(mount: &Mount) {
     }
 }
 
-/// xfs keeps a few blocks back from write, which fallocate gets.
+/// xfs reserves a few blocks that fallocate may use and write may not.
 fn take_the_rest(file: &File) {
     let flags = nix::fcntl::FallocateFlags::empty();
     let mut at = 0;

@@ -33,14 +33,14 @@ fn inject(fault: &str, file_only: bool, line: &str) -> (Outcome, Vec<u8>) {
     (output, fs::read(path).unwrap())
 }
 
-/// All the bytes with AT..AT+LEN other ones.
+/// The bytes of the file with AT..AT+LEN filled with `byte`.
 fn with(byte: u8) -> Vec<u8> {
     let mut bytes = vec![0x11; SIZE];
     bytes[AT..AT + LEN].fill(byte);
     bytes
 }
 
-/// What the exit code promises of the bytes.
+/// Checks what the exit code promises about the bytes.
 fn agree(fault: &str, output: &Outcome, bytes: &[u8], new: u8) {
     let (old, new) = (bytes == with(0x11), bytes == with(new));
     let told = output.stderr();
@@ -192,7 +192,7 @@ fn a_store_that_fails_in_the_second_window_puts_the_first_back() {
 #[test]
 fn a_page_that_was_gone_for_a_moment_is_told_as_a_truncation() {
     needs!(strace_works());
-    // Cut short and set back before anybody could look: no length, no error of the medium, no lack of room tells.
+    // Cut short and set back before anybody could look: no length, no error of the medium, no lack of room explains it.
     for (call, line) in [
         ("preadv", "patch f -o 0 dead"),
         ("preadv", "zero f -o 0 -n 1 --method write"),

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 
-/// The bar, and what a build without optimisation adds by its own size. KiB.
+/// The limit in KiB; a build without optimisation is larger itself.
 const LIMIT_KIB: i64 = if cfg!(debug_assertions) { 18 << 10 } else { 16 << 10 };
 
 /// The largest peak of any child so far, in KiB.
@@ -17,7 +17,7 @@ fn peak() -> i64 {
     getrusage(UsageWho::RUSAGE_CHILDREN).expect("getrusage").max_rss()
 }
 
-/// Runs mmapctl, which has to end with 0 and to stay under the limit.
+/// Runs mmapctl, which must end with 0 and stay under the limit.
 fn stays_small(dir: &Sandbox, line: &str, input: Option<&str>) {
     let words: Vec<_> = line.split(' ').collect();
     let before = peak();

@@ -10,10 +10,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The length of the file that is worked on.
+/// The length of the file.
 const LEN: usize = 20_000;
 
-/// A command line, quoted as for a shell, and what it makes of the file "f", step by step: a session may stop between
+/// A command line, quoted as for a shell, and the states that it takes the file "f" through: a session may stop between
 /// two verbs.
 struct Case {
     line: &'static str,
@@ -143,8 +143,8 @@ const READERS: &[&str] = &[
     "zero f -r .. --sparsify --dry-run",
 ];
 
-/// What begins or ends a process, is glibc's before `main`, or wakes threads, which would then sleep for ever: an error
-/// there is none of ours.
+/// Calls that begin or end a process, that glibc makes before `main`, or that wake threads, which would then sleep for
+/// ever: errors of these are not the program's.
 const NOT_OURS: &str =
     "futex execve exit exit_group arch_prctl set_tid_address set_robust_list rseq rt_sigreturn mprotect brk";
 
@@ -155,7 +155,7 @@ fn count(few: u64) -> u64 {
     wish.and_then(|text| text.parse().ok()).unwrap_or(few)
 }
 
-/// The same numbers in each run, unless `MMAPCTL_FAULTS` asks for others.
+/// Numbers that are equal in each run, unless `MMAPCTL_FAULTS` asks for others.
 fn chance() -> Chance {
     match std::env::var_os("MMAPCTL_FAULTS") {
         Some(_) => Chance::new(),
@@ -189,7 +189,7 @@ fn states(old: &[u8], steps: &[fn(&mut Vec<u8>)]) -> Vec<Vec<u8>> {
     states
 }
 
-/// Holds the exit code against what became of the file.
+/// Checks the exit code against the bytes of the file.
 fn agree(dir: &Sandbox, what: &str, exit: i32, told: &str, states: &[Vec<u8>]) {
     let mut now = dir.read("f");
     let journal = dir.join(".f.mmapctl-undo");
@@ -307,7 +307,7 @@ fn whatever_call_fails_the_exit_code_agrees_with_the_bytes() {
     }
 }
 
-/// What ends a process and can be held back: all but those that the kernel sends for a fault of the program's own.
+/// Signals that end a process and can be blocked, without those that the kernel sends for a fault of the program itself.
 const SIGNALS: [i32; 14] = [
     libc::SIGHUP,
     libc::SIGINT,

@@ -1,6 +1,6 @@
 //! The sequences by which testers of file systems drive a mapping with xfs_io, in a session: both must leave the same
-//! bytes, in memory and on the device. Where xfs_io stores behind the end of the file, a session refuses; what comes
-//! to light when the file grows over that place must be the same all the same.
+//! bytes, in memory and on the device. Where xfs_io stores past the end of the file, a session refuses; what comes
+//! to light when the file grows over that place must be the same in both.
 
 use crate::support::*;
 use std::fs;
@@ -17,7 +17,7 @@ struct Sequence {
     /// `map F OPTIONS`.
     options: &'static str,
     session: &'static [&'static str],
-    /// How the session ends: 2 where it goes on behind a refusal.
+    /// How the session ends: 2 where it goes on after a refusal.
     code: i32,
 }
 
@@ -233,7 +233,7 @@ impl Disk {
         self.mount = Mount::loopback(&self.image);
     }
 
-    /// No more is written from here on: the shutdown ioctl, without flushing the log.
+    /// Stops all writing to the device: the shutdown ioctl, without flushing the log.
     fn cut_power(&self) {
         self.peer("xfs_io", &["-x", "-c", "shutdown", "."]);
     }
@@ -247,7 +247,7 @@ impl Deref for Disk {
     }
 }
 
-/// xfs_io ends with 0 whatever happens, but has nothing to say when all is well.
+/// Runs xfs_io, which ends with 0 even after an error, but prints nothing when it succeeds.
 fn xfs_io(dir: &Sandbox, name: &str, commands: &[&str]) {
     let mut args: Vec<&str> = commands.iter().flat_map(|command| ["-c", command]).collect();
     args.push(name);

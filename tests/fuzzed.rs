@@ -1,4 +1,4 @@
-//! The fuzzing targets on inputs made here, so that they run, and hold, without a fuzzer. `PROPTEST_CASES=1000000
+//! The fuzzing targets on inputs made here, so that they run without a fuzzer. `PROPTEST_CASES=1000000
 //! cargo test --release fuzzed` makes more of them; the fuzzer itself, which takes a nightly toolchain and
 //! cargo-fuzz, is `cargo +nightly fuzz run script` (or value, xxd, recovery).
 

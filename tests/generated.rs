@@ -236,7 +236,7 @@ fn completions(shell: Shell) -> String {
     script.replace(parse, &again)
 }
 
-/// README with the help between its markers made anew.
+/// README with the help between its markers regenerated.
 fn readme() -> String {
     let text = fs::read_to_string(root().join("README.md")).expect("README.md");
     let (begin, end) = ("<!-- help -->\n", "<!-- /help -->");

@@ -1,4 +1,4 @@
-//! `--json` and errors: stdout has whole objects or nothing, and what the message says is in fields.
+//! `--json` and errors: stdout has whole objects or nothing, and the facts of the message are in fields.
 
 use crate::support::strace::*;
 use crate::support::*;

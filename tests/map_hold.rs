@@ -1,4 +1,4 @@
-//! `map --hold` and `map -- COMMAND`: what goes on while a mapping stands.
+//! `map --hold` and `map -- COMMAND`: what happens while a mapping is held.
 
 use crate::support::*;
 use nix::sys::signal::{Signal, kill};
@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-/// A process of which the first line has been read, if its output comes here.
+/// A process whose first line of output has been read, if its output is piped.
 struct Held {
     child: Child,
     lines: Option<BufReader<std::process::ChildStdout>>,
@@ -166,11 +166,11 @@ fn a_command_keeps_stdin_and_the_json_report_comes_first() {
         text.starts_with("{\"schema\":1,") && text.ends_with("}\nafter\n"),
         "{text}"
     );
-    // --json behind the bar is the command's.
+    // --json after the -- is the command's.
     dir.mmapctl(&["map", "f", "--", "echo", "--json"]).is("--json\nexit 0");
 }
 
-/// Whether a process holds a signal back.
+/// Whether a process blocks a signal.
 fn blocks(pid: u32, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));

@@ -1,4 +1,4 @@
-//! `map --lock` of what cannot be locked: it says why, and never waits or dies for it.
+//! `map --lock` of what cannot be locked: it says why, and neither hangs nor is killed.
 
 use crate::support::*;
 use std::fs;
@@ -24,7 +24,7 @@ impl Unreadable {
         Some(Unreadable { device, _dir: dir })
     }
 
-    /// Runs mmapctl, which would go on for ever, for a minute at the most.
+    /// Runs mmapctl for a minute at the most.
     fn run(&self, args: &[&str]) -> Outcome {
         let args = args.iter().map(|arg| arg.replace("DEVICE", self.device.name()));
         let mut command = Command::new("timeout");

@@ -16,7 +16,7 @@ fn names(report: &Value) -> Vec<&str> {
     files.iter().map(|file| file["file"].as_str().unwrap()).collect()
 }
 
-/// What a command line takes, in order; it must end with 0.
+/// The files that a command line reports, in order; it must end with 0.
 fn taken(dir: &Sandbox, line: &str) -> Vec<String> {
     names(&dir.report(line)).into_iter().map(String::from).collect()
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
-/// A process that holds mappings, once its table is there.
+/// A process that holds mappings, once it has printed its table.
 struct Held(Child, Vec<String>);
 
 impl Held {

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// So many edits are listed.
+/// The number of edits in a script.
 const EDITS: u64 = 2_000_000;
 
 /// Writes a script of edits of a file of zeros, every `step`-th of [`EDITS`].

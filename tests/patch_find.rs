@@ -1,4 +1,4 @@
-//! `patch --find`: where the bytes stand, or why nothing is written.
+//! `patch --find`: where the bytes are found, or why nothing is written.
 
 use crate::support::*;
 use std::fs::{self};

@@ -1,4 +1,4 @@
-//! `patch` and the file's length: how a change of it is told.
+//! `patch` and the file's length: how a change of it is reported.
 
 use crate::support::*;
 use std::fs;

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 
-/// What a session on `range` of `f` says to a `patch` that it refuses, with nothing touched.
+/// How a session on `range` of `f` refuses a `patch`, with nothing touched.
 fn refused_in(dir: &Sandbox, range: &str, patch: &str) -> Outcome {
     let before = dir.state("f");
     let args = ["-q", "map", "f", "-r", range, "-c", patch];

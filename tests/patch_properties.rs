@@ -1,5 +1,5 @@
-//! Properties of `patch`: random edits of random files against a model in memory, there and back, and parsers that
-//! refuse arbitrary bytes without a panic and without a touch. `PROPTEST_CASES` sets how many are tried.
+//! Properties of `patch`: random edits of random files against a model in memory, applied and undone, and parsers that
+//! refuse arbitrary bytes without a panic and without touching the file. `PROPTEST_CASES` sets how many are tried.
 
 use crate::support::*;
 use mmapctl::edit::{
@@ -28,9 +28,9 @@ fn cases(few: u32) -> ProptestConfig {
 
 // ---- patch, without a process ---------------------------------------------------------------------------------------
 
-/// What a patch left behind it.
+/// What a patch left.
 struct Applied {
-    /// The script that takes it back.
+    /// The script that reverts it.
     undo: Vec<u8>,
     /// The script that a dry run prints.
     dry: Vec<u8>,
@@ -44,7 +44,7 @@ fn region(path: &Path, prot: Prot) -> Region {
 /// The longest file that a test lets arbitrary bytes make.
 const MOST: u64 = 8 << 20;
 
-/// Does to `path` what `mmapctl patch` does, with the edits that `gather` reads.
+/// Patches `path` as `mmapctl patch` does, with the edits that `gather` reads.
 fn patch(
     path: &Path,
     gather: impl FnOnce(&mut Builder) -> mmapctl::edit::Result<()>,
@@ -83,7 +83,7 @@ fn in_small_pieces(text: &[u8]) -> BufReader<Trickle> {
     BufReader::with_capacity(37, Trickle(Cursor::new(text.to_vec())))
 }
 
-/// A source that gives little at a time.
+/// A source that returns a few bytes at a time.
 struct Trickle(Cursor<Vec<u8>>);
 
 impl Read for Trickle {
@@ -97,7 +97,7 @@ fn apply(path: &Path, script: &[u8]) -> mmapctl::edit::Result<Applied> {
     patch(path, |builder| read_script(in_small_pieces(script), builder))
 }
 
-/// Does not even try to read a script that could make it wait for stdin, or read what lies about.
+/// Whether a script may be tried: not one that could wait for stdin or read other files.
 fn names_a_file(script: &[u8]) -> bool {
     script.contains(&b'@')
 }
@@ -262,7 +262,7 @@ fn case_of(file: Vec<u8>, resize: i32, drawn: Vec<Drawn>) -> Case {
     Case { file, script, after }
 }
 
-/// Text in which what a quoted text cannot hold is written otherwise.
+/// Text with escapes for what a quoted text cannot hold.
 fn escaped(bytes: &[u8]) -> String {
     let one = |byte: &u8| match byte {
         b'"' => "\\\"".to_string(),
@@ -424,7 +424,7 @@ proptest! {
 
 // ---- arbitrary input --------------------------------------------------------------------------------------------------
 
-/// What is refused leaves the file as it was, and what is not can be taken back.
+/// Checks that what is refused leaves the file unchanged, and that what is accepted can be undone.
 fn refused_or_reversible(bytes: &[u8], gather: impl FnOnce(&mut Builder) -> mmapctl::edit::Result<()>) {
     let dir = Sandbox::new();
     let path = dir.file("f", bytes);
@@ -443,7 +443,7 @@ fn script_of_arbitrary(bytes: &[u8], script: &[u8]) {
     }
 }
 
-/// Changes of single bytes: replaced, put in, taken out.
+/// Changes of single bytes: replaced, inserted, removed.
 type Change = (prop::sample::Index, u8, u8);
 
 fn changed(text: &[u8], changes: &[Change]) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! What `patch` refuses: soon, in words, with a tip, and without touching the file.
+//! What `patch` refuses: soon, with a message and a tip, and without touching the file.
 
 use crate::support::*;
 use std::fs::{self, File, Permissions};
@@ -143,7 +143,7 @@ fn too_many_old_bytes_are_refused_before_they_are_read() {
         (&["-o", "end", "zero:4096T", "zero:1", "--grow"], "no room"),
     ] {
         let args = [&["patch", "f"], args].concat();
-        // In so little memory that they have no room, with the files behind it no longer than a megabyte.
+        // In so little memory that they have no room, with the files after it no longer than a megabyte.
         let output = dir.limited("-v 300000 && ulimit -f 2000", &args).outcome();
         let text = output.is_refusal();
         assert!(text.contains(words), "{args:?}: {text}");

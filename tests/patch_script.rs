@@ -4,7 +4,7 @@ use crate::support::*;
 use std::fs;
 use std::process::Stdio;
 
-/// Patches `f` with each of `edits` behind an `-e`.
+/// Patches `f` with each of `edits` after an `-e`.
 fn edit(dir: &Sandbox, edits: &[&str]) -> Outcome {
     let mut args = vec!["patch", "f"];
     args.extend(edits.iter().flat_map(|edit| ["-e", edit]));
@@ -16,7 +16,7 @@ fn script(dir: &Sandbox, script: &str) -> Outcome {
     dir.run_fed("patch f --script -", script.as_bytes())
 }
 
-/// The same, refused with exit code 2 and the file untouched.
+/// Patches `f` with `script`, from stdin, which must be refused with the file untouched.
 fn refused_script(dir: &Sandbox, script: &str) -> Outcome {
     dir.refused_untouched_fed("patch f --script -", script.as_bytes())
 }

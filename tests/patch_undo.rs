@@ -1,11 +1,11 @@
-//! `patch --undo`, `--reverse`, `--diff` and `--grow`: there and back.
+//! `patch --undo`, `--reverse`, `--diff` and `--grow`: patches and their reversal.
 
 use crate::support::*;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 
-/// Applies a script to `f` and the undo script to that, and the undo script of this to that again: the first gives the
-/// original back, the second the patched file.
+/// Applies a script to `f`, then its undo script, then the undo script of that: the second step restores the original,
+/// the third the patched file.
 fn there_and_back(dir: &Sandbox, original: &[u8], script: &str) -> Vec<u8> {
     let path = dir.file("f", original);
     for name in ["u", "uu", "uuu"] {

@@ -1,9 +1,9 @@
-//! Values of `patch`: masks, checksums, and every refusal of what could be meant in two ways.
+//! Values of `patch`: masks, checksums, and every refusal of an ambiguous one.
 
 use crate::support::*;
 use std::fs;
 
-/// Patches `f`, of the bytes `before`, and gives what it holds then.
+/// Patches `f`, of the bytes `before`, and returns its bytes afterwards.
 fn patched(dir: &Sandbox, before: &[u8], args: &[&str]) -> Vec<u8> {
     let path = dir.file("f", before);
     dir.mmapctl(&[&["patch", "f"], args].concat()).code(0);
@@ -221,7 +221,7 @@ fn checksums_of_checksums_are_computed_from_the_inside_out() {
     }
 }
 
-/// Each sums the one before it, or behind it; to look for the next ready one among all of them took a minute.
+/// Each sums the one before it, or after it; to look for the next ready one among all of them took a minute.
 #[test]
 fn a_chain_of_thousands_of_checksums_is_computed_link_by_link() {
     const LINKS: usize = 5000;

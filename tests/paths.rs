@@ -1,4 +1,4 @@
-//! Paths on a command line that must be of different files, whatever names they go by.
+//! Paths on a command line that must be of different files, under any names.
 
 use crate::support::*;
 use std::fs;

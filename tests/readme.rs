@@ -28,8 +28,8 @@ struct Step {
     shown: Option<String>,
 }
 
-/// Lines that begin with `$ ` are commands, which go on behind a backslash; the lines that follow are what they print.
-/// Nothing shown is nothing promised.
+/// Lines that begin with `$ ` are commands, which continue after a backslash; the lines that follow are what they print.
+/// A command without lines after it may print anything.
 fn steps<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for line in lines {

@@ -38,7 +38,7 @@ fn shrinking_keeps_what_is_left_and_growing_again_gives_zeros() {
     dir.report("remap f --size -1M");
     assert!(fs::read(&path).unwrap() == noise(2 << 20)[..1 << 20]);
     assert!(before == 0 || allocated(&path) < before);
-    // In the middle of a page: what was behind the new end must not come back.
+    // In the middle of a page: what was after the new end must not come back.
     dir.report("remap f --size 5001");
     dir.report("remap f --size +5000");
     let mut expected = noise(5001);

@@ -1,4 +1,4 @@
-//! Nobody gets more rights by us than the file gives: the privileges of programs, and the permissions of new files.
+//! mmapctl gives nobody more rights than the file does: the privileges of programs, and the permissions of new files.
 
 use crate::support::*;
 use std::fs;

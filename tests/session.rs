@@ -355,7 +355,7 @@ fn keep_going_goes_on_and_gives_the_first_failure_s_code() {
         "echo",
         "never",
     ];
-    // What was to come behind the session does not.
+    // What was to come after the session does not.
     dir.mmapctl(&args).code(3);
 }
 

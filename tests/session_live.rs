@@ -1,4 +1,4 @@
-//! A live mapping under a session: files that change beneath it, mremap(2) with and without its file, huge pages.
+//! Live mappings in a session: files that change during it, mremap(2) with and without the file, huge pages.
 
 use crate::support::huge::Pool;
 use crate::support::strace::*;
@@ -45,7 +45,7 @@ fn a_truncated_page_ends_in_zeros_and_the_next_is_an_error() {
             .has("the file ends at 0x1388 (5000 bytes)");
         for format in ["", "-f plain ", "-x ", "-f canonical ", "--json "] {
             let told = dir.session(what, &[&format!("{across} {format}").trim_end().replace("  ", " ")]);
-            // Made anew it ends where the file does, so what lies behind is no longer asked of it.
+            // A new mapping ends where the file does, so nothing after the end is asked of it.
             told.code(2).has("lies past the end");
             dir.file("f", [b'a'; 20_000]);
             dir.session(what, &[cut, &format!("{across} {format}")])
@@ -152,7 +152,7 @@ fn a_file_made_longer_again_is_there_again() {
         "! tail -c1 f",
     ];
     dir.session("f", &verbs).is("0000\nb(no newline)\nexit 0");
-    // What another process adds behind the mapping can be had when the mapping grows.
+    // What another process adds after the mapping is there when the mapping grows.
     dir.file("f", [b'a'; 100]);
     let verbs = [
         "! printf more >> f",
@@ -329,7 +329,7 @@ fn an_address_is_never_taken_from_another_mapping() {
 fn what_may_not_move_says_what_is_in_the_way() {
     let dir = Sandbox::new();
     dir.file("f", noise(5000));
-    // Right behind the mapping stands the page that it is to grow into.
+    // The page right after the mapping is the one that it is to grow into.
     dir.session("f", &["remap --size 1T --sparse --no-move", "cat -n 0"])
         .has("its length was not changed")
         .has("tip: leave out --no-move")

@@ -1,4 +1,4 @@
-//! Every signal that would end the program is held back while a file is half-written, and what was done is put back.
+//! Every signal that would end the program is blocked while a file is half-written, and what was done is rolled back.
 
 use crate::support::strace::*;
 use crate::support::*;
@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 /// The file's length: more than is stored by one call.
 const LEN: usize = 12 << 20;
 
-/// The numbers of all signals whose default is to end the process and that can be held back.
+/// The numbers of all signals whose default is to end the process and that can be blocked.
 fn deadly() -> impl Iterator<Item = i32> {
     use Signal::*;
     const OTHERS: [Signal; 11] = [
@@ -21,8 +21,8 @@ fn deadly() -> impl Iterator<Item = i32> {
     named.chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
 }
 
-/// Runs `line` on a file of 0x11, with `signal` sent at its first `call`, and gives what the file holds then and how
-/// the process ended.
+/// Runs `line` on a file of 0x11, with `signal` sent at its first `call`. Returns the bytes of the file and how the
+/// process ended.
 fn signalled(dir: &Sandbox, line: &str, call: &str, signal: i32) -> (Vec<u8>, Outcome) {
     let path = dir.file("f", vec![0x11; LEN]);
     let inject = format!("inject={call}:signal={signal}:when=1");

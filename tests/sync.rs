@@ -187,7 +187,7 @@ fn a_read_only_file_really_becomes_clean() {
         let path = dir.file("f", [1; 10_000]);
         fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
         if is_root() {
-            // Dirty pages are told to the owner, and to those who may write.
+            // Dirty pages are reported to the owner, and to those who may write.
             std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
         }
         let command = dir.command(&["sync", "f", "--json"]);

@@ -1,4 +1,4 @@
-//! Tips that once told to lose data, and the sources: no tip names a command that takes bytes away. What tips say to
+//! Tips that once said to lose data, and the sources: no tip names a command that takes bytes away. What tips say to
 //! type is typed by [`tips`], for every tip that any test sees.
 
 use crate::support::*;

@@ -1,4 +1,4 @@
-//! The trace that `-v` prints, held against what strace sees.
+//! The trace that `-v` prints, compared with what strace sees.
 
 use crate::support::strace::*;
 use crate::support::*;

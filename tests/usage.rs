@@ -1,4 +1,4 @@
-//! What people type who know other tools, and slips of the hand: a clear word, code 2, and nothing touched.
+//! What users of other tools type, and typing errors: a clear message, exit code 2, and nothing touched.
 
 use crate::support::*;
 
@@ -8,7 +8,7 @@ fn fixture() -> Sandbox {
     dir
 }
 
-/// Runs a command line that must be refused at once, with all of `words` in what is said.
+/// Runs a command line that must be refused at once, with all of `words` in the message.
 fn says(dir: &Sandbox, line: &str, words: &[&str]) {
     let before = dir.state("f");
     let text = dir.refused(line);

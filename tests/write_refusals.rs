@@ -1,5 +1,4 @@
-//! What is said of files that are written to under conditions of their own: devices that are read-only or end, memfds that
-//! are sealed, names on an overlayfs.
+//! Messages about special files that are written to: read-only and full devices, sealed memfds, names on an overlayfs.
 
 use crate::support::*;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};

@@ -1,4 +1,4 @@
-//! `zero --sparsify` and what `--dry-run` says that would be freed: the bytes stay, the blocks of zeros go.
+//! `zero --sparsify`, and what `--dry-run` says it would free: the bytes stay, the blocks of zeros are freed.
 
 use crate::support::*;
 use std::fs;
@@ -17,7 +17,7 @@ fn blocks(zeros: impl Fn(usize) -> bool) -> Vec<u8> {
     bytes
 }
 
-/// Runs `line`, which has to leave the bytes and the length of "f" as they are, and gives its report.
+/// Runs `line`, which must keep the bytes and the length of "f", and returns its report.
 fn sparsified(dir: &Sandbox, line: &str) -> serde_json::Value {
     let path = dir.join("f");
     let before = fs::read(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Completions, as the real shells give them: each is asked what it would offer behind a line that is half typed.
+//! Completions, as the real shells give them: each is asked what it would offer after a line that is half typed.
 
 use crate::support::*;
 use std::path::Path;
@@ -47,7 +47,7 @@ zpty -d inner
 grep -vx -e ready -e done -- $OFFERS || true
 "#;
 
-/// What `shell` offers behind `line`, without descriptions.
+/// What `shell` offers after `line`, without descriptions.
 fn offers(shell: &str, line: &str) -> Vec<String> {
     let notes = tempfile::NamedTempFile::new().expect("a file for notes");
     let (program, args, script) = match shell {
@@ -71,7 +71,7 @@ fn offers(shell: &str, line: &str) -> Vec<String> {
     let text = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{shell}, {line}: {said}");
-    // fish puts a description behind a tab.
+    // fish puts a description after a tab.
     let words = text.lines().filter_map(|line| line.split('\t').next());
     words.map(|word| word.trim_end().to_string()).collect()
 }

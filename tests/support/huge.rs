@@ -11,7 +11,7 @@ pub struct Pool {
 const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 
 impl Pool {
-    /// So many more than there are; `None`, with a visible skip, where they cannot be had.
+    /// Adds `pages` to the pool; `None`, with a visible skip, where that is not possible.
     pub fn new(pages: u64) -> Option<Pool> {
         if !is_root() {
             skip("reserving huge pages takes root");

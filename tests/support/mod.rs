@@ -1,4 +1,4 @@
-//! What the tests share: a folder with mmapctl in it, how a run ended, mounts, injected errors, visible skips.
+//! What the tests share: sandboxes, outcomes, mounts, injected errors and visible skips.
 
 pub mod huge;
 pub mod journal_model;
@@ -29,15 +29,15 @@ macro_rules! needs {
 }
 pub(crate) use needs;
 
-/// The binary under test, for [`Command`]s of one's own.
+/// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_mmapctl");
 
-/// How long a test waits for what should come at once: on a busy machine that may take a while.
+/// How long a test waits for what should happen at once: on a busy machine that may take a while.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(180);
 
-/// Gives signals that are ignored back their default actions, for us and for the children of this thread: nohup, and a
-/// shell for what it runs in the background, has some ignored. Handlers stay: that of SIGCHLD is how assert_cmd learns
-/// that a child has ended.
+/// Restores the default actions of ignored signals, for this process and the children of this thread: nohup, and a
+/// shell for its background jobs, ignore some. Handlers stay: assert_cmd learns by that of SIGCHLD that a child has
+/// ended.
 #[allow(unsafe_code)]
 pub fn hear_signals() {
     use nix::sys::signal::{SigHandler, SigSet, Signal, signal};

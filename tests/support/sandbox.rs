@@ -264,7 +264,7 @@ pub struct State {
     blocks: u64,
 }
 
-/// A file's bytes would bury what a failed test has to say.
+/// Without the bytes, which would hide the message of a failed test.
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (len, crc) = (self.bytes.len(), crc32fast::hash(&self.bytes));

@@ -14,13 +14,13 @@ pub fn races() -> u32 {
 pub struct Chance(u64);
 
 impl Chance {
-    /// Begins where the clock stands.
+    /// Begins with the time of the clock.
     pub fn new() -> Chance {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Chance(now.map_or(1, |now| now.as_nanos() as u64) | 1)
     }
 
-    /// The same numbers in each run.
+    /// Begins with `seed`: equal numbers in each run.
     pub fn seeded(seed: u64) -> Chance {
         Chance(seed | 1)
     }

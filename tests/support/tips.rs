@@ -1,5 +1,5 @@
-//! Tips are for typing: every tip that a test sees is checked for commands that lose data, and its commands are typed in
-//! a copy of the test's folder, where no file may be gone, shorter or other than before.
+//! Tips are for typing: every tip that a test sees is checked for commands that lose data, and its commands are run in a
+//! copy of the test's folder, where every file must be as before.
 
 use super::{BINARY, Sandbox};
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ pub fn check(text: &str) {
     }
 }
 
-/// What stands between quotes, which are no apostrophes.
+/// The texts between quotes, which are no apostrophes.
 fn commands(tip: &str) -> Vec<&str> {
     let mut all = Vec::new();
     let mut from = 0;
@@ -71,7 +71,7 @@ fn commands(tip: &str) -> Vec<&str> {
     all
 }
 
-/// Types the commands of tips in a copy of `dir`.
+/// Runs the commands of tips in a copy of `dir`.
 pub fn type_in_a_copy(dir: &Path, text: &str) {
     for tip in tips(text) {
         for command in commands(tip)
@@ -93,7 +93,7 @@ fn type_one(dir: &Path, command: &str, text: &str) {
     let before = contents(&copy);
     let binaries = Path::new(BINARY).parent().expect("a binary lies in a folder");
     let path = std::env::var("PATH").unwrap_or_default();
-    // Some of them stay until they are told to end.
+    // Some of them run until a signal ends them.
     let typed = Command::new("timeout")
         .args(["-k", "5", "2", "sh", "-c", &command])
         .current_dir(&copy)

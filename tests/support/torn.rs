@@ -14,7 +14,7 @@ pub type Edits = [(u64, Vec<u8>, Vec<u8>)];
 /// What a journal says of its target: the device, the inode and the birth time.
 pub type Identity = [u64; 3];
 
-/// That of a file on a file system with a device of its own, without one, or on overlayfs.
+/// The identity of a file on a file system with a device of its own, without one, or on overlayfs.
 pub fn identity(path: &Path) -> Identity {
     let meta = std::fs::metadata(path).expect("it is there");
     let born = meta
@@ -46,7 +46,7 @@ pub fn journal(target: Identity, before: u64, after: u64, edits: &Edits) -> Vec<
     sealed(bytes)
 }
 
-/// With the checksum at its end.
+/// Adds the checksum at the end.
 pub fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
     bytes
@@ -57,14 +57,14 @@ pub fn old() -> Vec<u8> {
     noise(SIZE)
 }
 
-/// What the patch of [`torn`] was to do.
+/// The edits of the patch of [`torn`].
 pub fn edits() -> Vec<(u64, Vec<u8>, Vec<u8>)> {
     let old = old();
     let edit = |at: usize| (at as u64, old[at..at + 4].to_vec(), vec![0xee; 4]);
     vec![edit(100), edit(5_000), edit(15_000)]
 }
 
-/// What the patch of [`torn`] would have made.
+/// The bytes that the patch of [`torn`] would have made.
 pub fn new() -> Vec<u8> {
     let mut bytes = old();
     for (at, _, new) in edits() {
@@ -93,7 +93,7 @@ pub fn put(place: &Path, record: &[u8]) {
     std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o600)).expect("its mode");
 }
 
-/// The same, with the journal beside it.
+/// Makes "f" of `dir` half patched, with its journal beside it, and gives its path.
 pub fn torn(dir: &Sandbox) -> PathBuf {
     torn_with(dir, &beside(dir));
     dir.join("f")
