@@ -441,7 +441,7 @@ fn a_blocked_sigbus_does_not_kill_and_stays_blocked() {
 
 #[test]
 fn a_full_tmpfs_is_an_error_before_and_after_the_first_store() {
-    let Some(mount) = Mount::tmpfs("1m") else { return };
+    needs!(let mount = Mount::tmpfs("1m"));
     let page = page_size();
     let path = mount.sparse("f", 4 * page);
     mount.fill();

@@ -4,7 +4,7 @@ use crate::support::strace::*;
 use crate::support::torn::{beside, edits, identity, journal, old, put, torn, torn_with};
 use crate::support::*;
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::process::{Command, Stdio};
 
 const NOTE: &str = "an atomic patch had been cut short; the file was put back as it was before it";
@@ -341,13 +341,11 @@ fn named_and_default_journals_are_both_recovered() {
 fn a_folder_that_takes_no_journal_makes_the_user_name_a_place() {
     let (dir, elsewhere) = (Sandbox::new(), Sandbox::new());
     let path = dir.file("f", old());
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-    fs::set_permissions(&dir, fs::Permissions::from_mode(0o555)).unwrap();
-    fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o777)).unwrap();
+    set_mode(&path, 0o666);
+    set_mode(&dir, 0o555);
+    set_mode(&elsewhere, 0o777);
     let ask = |line: &str| as_ordinary_user(dir.command(&words(line))).map(|mut it| it.outcome());
-    let Some(output) = ask("patch f -o 0 dead --atomic") else {
-        return;
-    };
+    needs!(let output = ask("patch f -o 0 dead --atomic"));
     let text = output.is_refusal();
     assert!(text.contains("--journal PATH"), "{text}");
     assert!(fs::read(&path).unwrap() == old());
@@ -357,16 +355,14 @@ fn a_folder_that_takes_no_journal_makes_the_user_name_a_place() {
     assert!(fs::read(&path).unwrap().starts_with(&[0xde, 0xad]) && !named.exists());
     // Plain edits need no journal.
     ask("patch f -o 0 beef").unwrap().code(0);
-    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+    set_mode(&dir, 0o755);
 }
 
 #[test]
 fn a_device_with_a_named_journal_is_known_by_its_bytes() {
     let dir = Sandbox::new();
     let image = dir.file("image", noise(1 << 20));
-    let Some(device) = LoopDevice::new(&image, &[]) else {
-        return;
-    };
+    needs!(let device = LoopDevice::new(&image, &[]));
     let line = format!("patch {} --force -o 4096 fill:aa:8", device.name());
     dir.refused(&format!("{line} --atomic")).has("--journal PATH");
     dir.run(&format!("{line} --atomic --journal j")).ends("durable\nexit 0");
@@ -564,9 +560,7 @@ fn concurrent_atomic_patches_are_serialised_or_refused() {
 
 #[test]
 fn a_full_disk_is_met_before_anything_is_written() {
-    let Some(mount) = Mount::image("mkfs.ext4 -q", 16) else {
-        return;
-    };
+    needs!(let mount = Mount::image("mkfs.ext4 -q", 16));
     let path = mount.file("f", noise(1 << 20));
     File::open(&path).unwrap().sync_all().unwrap();
     mount.fill();

@@ -4,7 +4,6 @@ use crate::support::strace::*;
 use crate::support::torn::beside;
 use crate::support::*;
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
 
 const RECOVER: &str = "patch f --script /dev/null";
 
@@ -30,7 +29,7 @@ fn a_mark_on_what_is_no_journal_hides_nothing() {
     let dir = Sandbox::new();
     dir.file("f", noise(64));
     let planted = dir.file(".f.mmapctl-undo", b"planted");
-    fs::set_permissions(&planted, fs::Permissions::from_mode(0o666)).unwrap();
+    set_mode(&planted, 0o666);
     let holder = File::open(&planted).unwrap();
     torn::mark_at_work(&holder);
     for (line, code) in [("cat f", 2), ("map f", 2), ("sync f", 4)] {
@@ -84,7 +83,7 @@ fn what_is_watched_is_shown_no_more_once_a_patch_was_cut_short() {
         let mut first = [0; 1];
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
         fs::write(&journal, "x").unwrap();
-        fs::set_permissions(&journal, fs::Permissions::from_mode(0o600)).unwrap();
+        set_mode(&journal, 0o600);
         let output = child.outcome();
         assert!(output.stderr().contains("recovery "), "{args:?}: {}", output.stderr());
         output.code(2);
@@ -98,13 +97,10 @@ fn a_used_journal_that_cannot_be_removed_undoes_nothing() {
     needs!(strace_works());
     let dir = Sandbox::new();
     dir.file("f", noise(64));
-    let output = dir.inject(&["unlinkat:error=EPERM"], "patch f --atomic -o 0 fill:43:8");
-    output.code(3);
-    assert!(
-        output.stderr().contains("which has served") && !output.stderr().contains("in doubt"),
-        "{}",
-        output.stderr()
-    );
+    dir.inject(&["unlinkat:error=EPERM"], "patch f --atomic -o 0 fill:43:8")
+        .code(3)
+        .stderr_has("which has served")
+        .lacks("in doubt");
     assert!(fs::read(beside(&dir)).unwrap().starts_with(b"MMAPDONE"));
     dir.run(RECOVER).code(0);
     assert!(dir.read("f").starts_with(&[0x43; 8]));

@@ -4,12 +4,11 @@ use crate::support::strace::*;
 use crate::support::torn::{old, torn, torn_with};
 use crate::support::*;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 /// Makes the file "named" of `bytes`, with the mode of a journal.
 fn named(dir: &Sandbox, bytes: &[u8]) {
     let path = dir.file("named", bytes);
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    set_mode(path, 0o600);
 }
 
 #[test]
@@ -56,12 +55,7 @@ fn sync_says_when_it_cannot_tell_whether_a_recovery_is_due() {
     let dir = Sandbox::new();
     torn(&dir);
     let output = dir.inject(&["readlink:error=EACCES"], "sync f");
-    output.code(2);
-    assert!(
-        output.stderr().contains("cannot tell where its recovery journal is"),
-        "{}",
-        output.stderr()
-    );
+    output.code(2).stderr_has("cannot tell where its recovery journal is");
     // What was asked for is done all the same.
     assert!(String::from_utf8_lossy(&output.stdout).contains("durable"));
 }
@@ -97,7 +91,7 @@ fn an_empty_named_journal_of_a_power_cut_is_removed() {
     fs::hard_link(dir.join("named"), dir.join("other")).unwrap();
     dir.refused_untouched("patch f -o 0 dead --journal named");
     fs::remove_file(dir.join("other")).unwrap();
-    fs::set_permissions(dir.join("named"), fs::Permissions::from_mode(0o640)).unwrap();
+    set_mode(dir.join("named"), 0o640);
     dir.refused_untouched("patch f -o 0 dead --journal named");
     assert!(dir.join("named").exists());
 }

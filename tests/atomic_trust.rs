@@ -4,17 +4,13 @@
 use crate::support::strace::*;
 use crate::support::torn::{beside, edits, identity, journal, new, old, put, torn, torn_with};
 use crate::support::*;
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::fs::{self, File};
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
 
 const NOTE: &str = "the file was put back as it was before it";
 const RECOVER: &str = "patch f --script /dev/null";
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-}
 
 /// Every verb refuses the journal of "f" with `why`, touches neither, and has no tip to remove anything. What the
 /// tip says to type lets the file be used, and keeps the journal.
@@ -68,7 +64,7 @@ fn a_journal_with_hard_links_or_a_wide_mode_is_not_trusted() {
         fs::remove_file(dir.join("log")).unwrap();
         for mode in [0o644, 0o620, 0o606, 0o700, 0o4600] {
             torn(&dir);
-            set_mode(&beside(&dir), mode);
+            set_mode(beside(&dir), mode);
             is_not_believed(&dir, &format!("its mode is {mode:04o}"));
         }
         torn(&dir);
@@ -158,9 +154,7 @@ fn where_no_journal_would_be_believed_none_is_begun() {
     for options in [["-p", "a+rw"], ["--create-for-user=12345", "--create-for-group=12345"]] {
         let (dir, elsewhere) = (Sandbox::new(), Sandbox::new());
         dir.file("f", old());
-        let Some(mount) = Mount::bindfs(&dir, &options) else {
-            return;
-        };
+        needs!(let mount = Mount::bindfs(&dir, &options));
         let at = &mount;
         let text = at.refused("patch f -o 0 dead --atomic");
         assert!(at.read("f") == old());
@@ -201,12 +195,8 @@ fn a_file_is_recognised_under_another_device_number() {
     for mkfs in ["mkfs.ext4 -q", "mkfs.ext4 -q -I 128", "mkfs.xfs -q", "mkfs.btrfs -q"] {
         let dir = Sandbox::new();
         let named = dir.join("j");
-        let Some(image) = file_system_image(&dir.join("image"), mkfs, 320) else {
-            return;
-        };
-        let Some(mount) = Mount::loopback(&image) else {
-            return;
-        };
+        needs!(let image = file_system_image(&dir.join("image"), mkfs, 320));
+        needs!(let mount = Mount::loopback(&image));
         torn(&mount);
         let target = identity(&mount.join("f"));
         put(&named, &journal(target, torn::SIZE as u64, torn::SIZE as u64, &edits()));
@@ -216,9 +206,7 @@ fn a_file_is_recognised_under_another_device_number() {
         let Some(_taken) = Taken::new(&dir) else {
             return skip("there is no other loop device");
         };
-        let Some(mount) = Mount::loopback(&image) else {
-            return;
-        };
+        needs!(let mount = Mount::loopback(&image));
         let now = identity(&mount.join("f"));
         let text = mount.run(RECOVER);
         assert!(text.contains(NOTE) && text.ends_with("exit 0"), "{mkfs}: {text}");
@@ -278,13 +266,9 @@ fn a_journal_is_not_used_for_a_file_that_reuses_the_inode() {
         let named = dir.join("j");
         let images = ["a", "b"].map(|name| file_system_image(&dir.join(name), mkfs, 320));
         let [Some(first), Some(second)] = images else { return };
-        let Some(one) = Mount::loopback(&first) else {
-            return;
-        };
+        needs!(let one = Mount::loopback(&first));
         torn_with(&one, &named);
-        let Some(other) = Mount::loopback(&second) else {
-            return;
-        };
+        needs!(let other = Mount::loopback(&second));
         let path = other.file("f", new());
         let target = identity(&path);
         assert_eq!(target[1], identity(&one.join("f"))[1], "the test proves nothing");
@@ -333,9 +317,7 @@ fn without_proc_a_journal_is_seen_all_the_same() {
         ("patch link -o 100 dead --atomic", 0),
     ] {
         torn(&deep);
-        let Some(output) = without_proc(&dir, line) else {
-            return;
-        };
+        needs!(let output = without_proc(&dir, line));
         let text = &output;
         assert_eq!(output.exit(), want, "{line}: {text}");
         match want {
@@ -427,9 +409,7 @@ fn whoever_cannot_open_the_folder_syncs_the_file_all_the_same() {
     set_mode(&path, 0o666);
     set_mode(&dir, 0o311);
     for line in ["sync f", "patch f -o 0 dead --sync", "zero f -o 0 -n 4 --sync"] {
-        let Some(mut command) = as_ordinary_user(dir.command(&words(line))) else {
-            return;
-        };
+        needs!(let mut command = as_ordinary_user(dir.command(&words(line))));
         let output = command.outcome();
         assert_eq!(output.exit(), 0, "{line}: {}", output.stderr());
         assert!(output.contains("durable"), "{line}");
@@ -444,16 +424,14 @@ fn a_removed_journal_stays_removed_after_a_durable_verb() {
     }
     let dir = Sandbox::new();
     let log = Sandbox::new();
-    let Some(image) = file_system_image(&dir.join("image"), "mkfs.ext4 -q", 320) else {
-        return;
-    };
+    needs!(let image = file_system_image(&dir.join("image"), "mkfs.ext4 -q", 320));
     let mut mount = Mount::loopback(&image);
     for line in [
         "patch f -o 10 text:HELLO --sync",
         "patch f -o 10 text:HELLO --atomic",
         "sync f",
     ] {
-        let Some(at) = mount.take() else { return };
+        needs!(let at = mount.take());
         at.file("f", [0; 8192]);
         at.peer("sync", &["-f", "."]);
         let target = at.join("f");
@@ -468,9 +446,7 @@ fn a_removed_journal_stays_removed_after_a_durable_verb() {
         let folder = at.to_str().unwrap().to_string();
         Sandbox::at(Path::new("/")).peer("xfs_io", &["-x", "-c", "shutdown", &folder]);
         drop(at);
-        let Some(at) = Mount::loopback(&image) else {
-            return;
-        };
+        needs!(let at = Mount::loopback(&image));
         assert!(!beside(&at).exists(), "{line}: the journal is there again");
         assert_eq!(at.run("patch f -o 4000 00 -q"), "exit 0", "{line}");
         assert_eq!(&at.read("f")[10..15], b"HELLO", "{line}");

@@ -1,9 +1,9 @@
 //! `cat`, as its users see it, and compared with `hexdump`, `xxd`, `cmp` and `dd`.
 
 use crate::support::*;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -471,22 +471,20 @@ fn a_read_only_file_in_a_read_only_folder_is_shown() {
     let folder = dir.join("folder");
     fs::create_dir(&folder).unwrap();
     let path = Sandbox::at(&folder).file("f", b"look, don't touch");
-    fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
-    fs::set_permissions(&folder, Permissions::from_mode(0o555)).unwrap();
+    set_mode(&path, 0o444);
+    set_mode(&folder, 0o555);
     let shown = Sandbox::at(&folder).run("cat f -n 4");
-    fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+    set_mode(&folder, 0o755);
     shown.is("look(no newline)\nexit 0");
 }
 
 #[test]
 fn a_file_that_may_not_be_read_is_refused_by_name() {
     let dir = Sandbox::new();
-    fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
+    set_mode(&dir, 0o755);
     let path = dir.file("f", b"secret");
-    fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
-    let Some(mut command) = as_ordinary_user(dir.command(&["cat", "f"])) else {
-        return;
-    };
+    set_mode(&path, 0o000);
+    needs!(let mut command = as_ordinary_user(dir.command(&["cat", "f"])));
     command
         .outcome()
         .is_refusal()

@@ -165,7 +165,7 @@ fn rows_fit_a_terminal_and_are_16_bytes_elsewhere() {
     let dir = Sandbox::new();
     dir.file("f", b"0123456789abcdefXYZ");
     let shown = |columns| on_terminal(&dir, (columns, 24), "cat f --color never");
-    let Some(framed) = shown(80) else { return };
+    needs!(let framed = shown(80));
     assert_eq!(
         framed,
         "\
@@ -202,9 +202,7 @@ fn rows_fit_a_terminal_and_are_16_bytes_elsewhere() {
 fn on_a_terminal_no_progress_bar_stands_amid_the_dump() {
     let dir = Sandbox::new();
     dir.file("f", noise(8 << 20));
-    let Some(text) = on_terminal(&dir, (100, 24), "cat f -f xxd") else {
-        return;
-    };
+    needs!(let text = on_terminal(&dir, (100, 24), "cat f -f xxd"));
     assert!(text.starts_with("00000000: ") && !text.contains("reading"));
 }
 
@@ -212,9 +210,7 @@ fn on_a_terminal_no_progress_bar_stands_amid_the_dump() {
 fn on_a_terminal_a_watch_redraws_in_place_what_fits() {
     let dir = Sandbox::new();
     dir.file("f", noise(160));
-    let Some(text) = on_terminal(&dir, (100, 8), "cat f --watch=100ms --color never") else {
-        return;
-    };
+    needs!(let text = on_terminal(&dir, (100, 8), "cat f --watch=100ms --color never"));
     let screens: Vec<_> = text.split("\x1b[H").collect();
     assert!(screens.len() > 2 && screens[0].is_empty(), "{text}");
     for screen in &screens[1..] {
@@ -240,9 +236,7 @@ fn a_watch_fits_the_rows_and_columns_of_its_terminal() {
     }
     let fits = |size: (u32, u32), line: &str| {
         let args = format!("{line} --watch=100ms");
-        let Some(text) = on_terminal(&dir, size, &args) else {
-            return;
-        };
+        needs!(let text = on_terminal(&dir, size, &args));
         let screens: Vec<_> = text.split("\x1b[H").skip(1).collect();
         assert!(!screens.is_empty(), "{args}: {text}");
         for screen in screens {

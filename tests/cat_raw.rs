@@ -308,7 +308,7 @@ fn raw_output_starts_at_the_file_offset_or_appends() {
 
 #[test]
 fn from_one_file_system_to_another_nothing_is_lost() {
-    let Some(other) = Sandbox::in_memory() else { return };
+    needs!(let other = Sandbox::in_memory());
     let dir = Sandbox::new();
     let bytes = noise((20 << 20) + 5);
     dir.file("f", &bytes);
@@ -346,7 +346,7 @@ fn where_a_file_system_has_reflinks_a_copy_takes_no_blocks() {
 
 #[test]
 fn a_full_file_system_is_an_error_of_stdout() {
-    let Some(small) = Mount::tmpfs("2m") else { return };
+    needs!(let small = Mount::tmpfs("2m"));
     let dir = Sandbox::new();
     let bytes = noise(4 << 20);
     dir.file("f", &bytes);
@@ -484,11 +484,7 @@ fn skip_holes_is_refused_where_the_bytes_are_not_raw() {
     }
     let output = dir.mmapctl(&["cat", "f", "--skip-holes", "--json"]);
     assert!(output.exit() == 2 && output.stdout.is_empty(), "{}", output);
-    assert!(
-        output.stderr().contains("--skip-holes is for raw"),
-        "{}",
-        output.stderr()
-    );
+    output.stderr_has("--skip-holes is for raw");
     dir.run("cat f --skip-holes --access 4")
         .code(2)
         .has("cannot be used with");

@@ -7,7 +7,7 @@ use crate::support::strace::*;
 use crate::support::*;
 use std::collections::HashMap;
 use std::fs::{self};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 const SIZE: usize = 40_000;
@@ -64,7 +64,7 @@ fn journal(dir: &Sandbox) -> PathBuf {
 /// Writes the journal of "f" again.
 fn put_journal(dir: &Sandbox, record: &[u8]) {
     fs::write(journal(dir), record).unwrap();
-    fs::set_permissions(journal(dir), fs::Permissions::from_mode(0o600)).unwrap();
+    set_mode(journal(dir), 0o600);
 }
 
 /// A system call by its name, and its number among the calls of that name.

@@ -5,7 +5,6 @@ use crate::support::journal_model::*;
 use crate::support::strace::*;
 use crate::support::*;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn no_crash_at_any_step_leaves_a_file_torn() {
@@ -168,7 +167,7 @@ fn the_steps_of_the_models_recovery_are_those_of_the_programs() {
         assert_eq!(seen(&dir), names(&recovery(&world, Mutant::None).unwrap()), "{line}");
         // An invalid journal is taken away, and that is all.
         let invalid = dir.file(".f.mmapctl-undo", b"MMAPUNDO\x01");
-        fs::set_permissions(invalid, fs::Permissions::from_mode(0o600)).unwrap();
+        set_mode(invalid, 0o600);
         traced(&dir, "patch f --script /dev/null");
         assert_eq!(seen(&dir), ["end journal", "fsync journal", "unlink", "fsync folder"]);
     }

@@ -74,7 +74,7 @@ impl Broken {
 
 #[test]
 fn a_patch_that_the_device_rejects_is_not_durable() {
-    let Some(broken) = Broken::new() else { return };
+    needs!(let broken = Broken::new());
     let dir = &broken.device;
     let output = outcome(dir, "patch f -o 0x40 deadbeef --sync");
     let told = output.stderr();
@@ -91,7 +91,7 @@ fn a_patch_that_the_device_rejects_is_not_durable() {
 
 #[test]
 fn zeros_that_the_device_does_not_take_are_not_durable() {
-    let Some(broken) = Broken::new() else { return };
+    needs!(let broken = Broken::new());
     outcome(&broken.device, "zero f --range ..4K --method write --sync")
         .code(3)
         .stderr_has("not proven durable")
@@ -100,7 +100,7 @@ fn zeros_that_the_device_does_not_take_are_not_durable() {
 
 #[test]
 fn a_sync_that_the_device_rejects_is_3_with_a_tip() {
-    let Some(broken) = Broken::new() else { return };
+    needs!(let broken = Broken::new());
     let path = broken.device.join("f");
     writer(&path).write_all_at(b"new", 0).unwrap();
     let output = outcome(&broken.device, "sync f");
@@ -120,7 +120,7 @@ fn a_sync_that_the_device_rejects_is_3_with_a_tip() {
 
 #[test]
 fn of_several_files_the_failing_one_is_reported_in_order() {
-    let Some(broken) = Broken::new() else { return };
+    needs!(let broken = Broken::new());
     let dir = &broken.device;
     dir.sparse("before", 4096);
     dir.sparse("behind", 4096);
@@ -140,21 +140,19 @@ fn of_several_files_the_failing_one_is_reported_in_order() {
 
 #[test]
 fn a_readers_sync_that_the_device_does_not_take_is_3() {
-    let Some(broken) = Broken::new() else { return };
+    needs!(let broken = Broken::new());
     let path = broken.device.join("f");
     writer(&path).write_all_at(b"new", 0).unwrap();
     // Who may not open it for writing has fdatasync do it.
     let command = broken.device.command(&["sync", "f"]);
-    let Some(mut command) = as_ordinary_user(command) else {
-        return;
-    };
+    needs!(let mut command = as_ordinary_user(command));
     command.outcome().code(3);
 }
 
 #[test]
 fn after_a_failed_flush_the_same_patch_stores_the_bytes_again() {
     for option in ["--sync", "--atomic"] {
-        let Some(broken) = Broken::new() else { return };
+        needs!(let broken = Broken::new());
         let dir = &broken.device;
         outcome(dir, "patch f -o 0x40 deadbeef --sync").code(3);
         broken.mend();
@@ -169,7 +167,7 @@ fn after_a_failed_flush_the_same_patch_stores_the_bytes_again() {
 
 #[test]
 fn unchanged_bytes_beside_changed_ones_are_stored_again() {
-    let Some(broken) = Broken::new() else { return };
+    needs!(let broken = Broken::new());
     let dir = &broken.device;
     outcome(dir, "patch f -o 0x40 deadbeef --sync").code(3);
     broken.mend();
@@ -276,11 +274,9 @@ fn an_error_of_closing_stdout_is_2_or_3_after_a_change() {
 #[test]
 fn behind_bindfs_a_full_disk_is_met_before_the_verb_ends() {
     needs!(has("bindfs"));
-    let Some(store) = Mount::tmpfs("4m") else { return };
+    needs!(let store = Mount::tmpfs("4m"));
     store.sparse("f", 2 << 20);
-    let Some(behind) = Mount::bindfs(&store, &["-o", "rw"]) else {
-        return;
-    };
+    needs!(let behind = Mount::bindfs(&store, &["-o", "rw"]));
     store.fill();
     for line in [
         "patch f -o 1M text:HELLO",
@@ -346,9 +342,9 @@ fn a_file_that_is_deleted_while_it_is_waited_for_is_trouble() {
         "map f -c 'zero -r ..'",
     ] {
         dir.file("f", b"old-content");
-        let output = while_it_waits(&dir, line, || fs::remove_file(dir.join("f")).unwrap());
-        output.code(2);
-        assert!(output.stderr().contains("ENOENT"), "{line}: {}", output.stderr());
+        while_it_waits(&dir, line, || fs::remove_file(dir.join("f")).unwrap())
+            .code(2)
+            .stderr_has("ENOENT");
     }
 }
 

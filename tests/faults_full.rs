@@ -37,7 +37,7 @@ fn half_a_hole(mount: &Mount) -> PathBuf {
 
 #[test]
 fn a_full_tmpfs_refuses_stores_into_holes_only() {
-    let Some(mount) = Mount::tmpfs("2m") else { return };
+    needs!(let mount = Mount::tmpfs("2m"));
     let path = half_a_hole(&mount);
     mount.fill();
     finds_no_room(&mount, "patch f -o 100K dead");
@@ -117,9 +117,7 @@ fn take_the_rest(file: &File) {
 
 /// On a full file system with blocks: a hole takes nothing, allocated pages do, and a file does not grow.
 fn a_full(mkfs: &str, mib: u64) {
-    let Some(mount) = Mount::image(mkfs, mib) else {
-        return;
-    };
+    needs!(let mount = Mount::image(mkfs, mib));
     half_a_hole(&mount);
     let rest = File::create(mount.join("rest")).unwrap();
     mount.fill();
@@ -149,9 +147,7 @@ fn on_a_full_ext4_a_store_into_a_hole_is_refused() {
 fn a_full_ext4_of_small_blocks_refuses_stores_into_holes() {
     a_full("mkfs.ext4 -q -b 1024", 16);
     // A page of which only the first block is there.
-    let Some(mount) = Mount::image("mkfs.ext4 -q -b 1024", 16) else {
-        return;
-    };
+    needs!(let mount = Mount::image("mkfs.ext4 -q -b 1024", 16));
     let path = mount.join("f");
     fs::write(&path, noise(1024)).unwrap();
     let file = writer(&path);
@@ -169,9 +165,7 @@ fn on_a_full_xfs_a_store_into_a_hole_is_refused() {
 
 #[test]
 fn a_full_xfs_refuses_stores_into_reflinks() {
-    let Some(mount) = Mount::image("mkfs.xfs -q -m reflink=1", 400) else {
-        return;
-    };
+    needs!(let mount = Mount::image("mkfs.xfs -q -m reflink=1", 400));
     // Long enough for zeros to be given room by fallocate, and written.
     let bytes = noise(70 << 20);
     let (path, other) = (mount.join("f"), mount.join("other"));
@@ -198,9 +192,7 @@ fn a_full_xfs_refuses_stores_into_reflinks() {
 
 #[test]
 fn on_a_nearly_full_xfs_a_store_works_or_finds_no_room() {
-    let Some(mount) = Mount::image("mkfs.xfs -q", 300) else {
-        return;
-    };
+    needs!(let mount = Mount::image("mkfs.xfs -q", 300));
     let path = half_a_hole(&mount);
     mount.fill();
     // A store finds no room, and fallocate finds some.
@@ -216,9 +208,7 @@ fn on_a_nearly_full_xfs_a_store_works_or_finds_no_room() {
 
 #[test]
 fn on_a_full_btrfs_exit_code_and_bytes_agree() {
-    let Some(mount) = Mount::image("mkfs.btrfs -q", 110) else {
-        return;
-    };
+    needs!(let mount = Mount::image("mkfs.btrfs -q", 110));
     let path = half_a_hole(&mount);
     mount.fill();
     let len = fs::metadata(&path).unwrap().len();
@@ -245,8 +235,8 @@ fn on_a_full_btrfs_exit_code_and_bytes_agree() {
 
 #[test]
 fn huge_pages_of_zeros_are_freed_and_holes_not_counted() {
-    let Some(_pool) = Pool::new(8) else { return };
-    let Some(mount) = Mount::hugetlbfs() else { return };
+    needs!(let _pool = Pool::new(8));
+    needs!(let mount = Mount::hugetlbfs());
     let path = mount.sparse("f", 8 << 20);
     let line = "map f -q -c";
     let store = |verb| {
@@ -269,8 +259,8 @@ fn huge_pages_of_zeros_are_freed_and_holes_not_counted() {
 
 #[test]
 fn every_verb_works_on_a_file_of_huge_pages() {
-    let Some(_pool) = Pool::new(8) else { return };
-    let Some(mount) = Mount::hugetlbfs() else { return };
+    needs!(let _pool = Pool::new(8));
+    needs!(let mount = Mount::hugetlbfs());
     let dir = &mount;
     let path = dir.sparse("f", 4 << 20);
     // What the others get.
@@ -326,8 +316,8 @@ fn every_verb_works_on_a_file_of_huge_pages() {
 
 #[test]
 fn a_pool_without_huge_pages_left_is_trouble_and_no_signal() {
-    let Some(_pool) = Pool::new(8) else { return };
-    let Some(mount) = Mount::hugetlbfs() else { return };
+    needs!(let _pool = Pool::new(8));
+    needs!(let mount = Mount::hugetlbfs());
     let dir = &mount;
     dir.sparse("f", 256 << 20);
     let before = State::of(&dir.sparse("small", 2 << 20));
@@ -361,9 +351,7 @@ fn a_pool_without_huge_pages_left_is_trouble_and_no_signal() {
 fn a_full_temporary_folder_is_met_before_any_write() {
     needs!(strace_works());
     // Room for the new bytes and all but the last of the old ones.
-    let Some(temporary) = Mount::tmpfs("34700k") else {
-        return;
-    };
+    needs!(let temporary = Mount::tmpfs("34700k"));
     let dir = Sandbox::new();
     let old = noise(17 << 20);
     let path = dir.file("f", &old);
@@ -377,8 +365,8 @@ fn a_full_temporary_folder_is_met_before_any_write() {
 
 #[test]
 fn huge_pages_that_a_file_has_count_as_resident() {
-    let Some(_pool) = Pool::new(4) else { return };
-    let Some(mount) = Mount::hugetlbfs() else { return };
+    needs!(let _pool = Pool::new(4));
+    needs!(let mount = Mount::hugetlbfs());
     let dir = &mount;
     dir.sparse("f", 6 << 20);
     let resident = |line: &str| dir.report(line)["resident"].clone();

@@ -272,7 +272,7 @@ fn without_cachestat_sync_says_unknown_and_map_uses_mincore() {
     let known = tried.is_ok_and(|output| output.status.success());
     if !known {
         skip("this strace does not know cachestat: by way of overlayfs, where that says nothing either");
-        let Some(mount) = Mount::overlay() else { return };
+        needs!(let mount = Mount::overlay());
         mount.sparse("f", 1 << 20);
         says_unknown(&mount.run("sync f"), &mount.run("map f --populate"));
         return;

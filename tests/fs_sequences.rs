@@ -270,9 +270,7 @@ fn session(dir: &Sandbox, name: &str, options: &str, verbs: &[&str]) -> (i32, Ou
 #[test]
 fn sessions_leave_the_bytes_that_xfs_io_leaves() {
     for (mkfs, mib) in SYSTEMS {
-        let Some(mut disk) = Disk::new(mkfs, mib) else {
-            return;
-        };
+        needs!(let mut disk = Disk::new(mkfs, mib));
         let names = |number: usize| (format!("theirs{number}"), format!("ours{number}"));
         let mut wanted = Vec::new();
         for (number, sequence) in SEQUENCES.iter().enumerate() {
@@ -302,9 +300,7 @@ fn sessions_leave_the_bytes_that_xfs_io_leaves() {
 #[test]
 fn synced_ranges_survive_a_power_cut() {
     for (mkfs, mib) in SYSTEMS {
-        let Some(mut disk) = Disk::new(mkfs, mib) else {
-            return;
-        };
+        needs!(let mut disk = Disk::new(mkfs, mib));
         for name in ["theirs", "ours"] {
             fs::write(disk.join(name), vec![b'a'; 65536]).expect("room");
         }
@@ -355,9 +351,7 @@ fn synced_ranges_survive_a_power_cut() {
 #[test]
 fn a_store_to_a_reflinked_extent_leaves_the_other_file_alone() {
     for (mkfs, mib) in SYSTEMS.into_iter().filter(|(mkfs, _)| mkfs.contains("xfs")) {
-        let Some(mut disk) = Disk::new(mkfs, mib) else {
-            return;
-        };
+        needs!(let mut disk = Disk::new(mkfs, mib));
         fs::write(disk.join("origin"), vec![b'a'; 65536]).expect("room");
         disk.peer("sync", &["-f", "."]);
         for name in ["theirs", "ours"] {

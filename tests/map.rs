@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use predicates::prelude::*;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::fs::{self};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 // ---- the report ----------------------------------------------------------------------------------------------------
@@ -286,9 +286,7 @@ fn locking_on_fault_brings_nothing_in() {
 #[test]
 fn a_small_limit_on_locked_memory_is_explained_by_name() {
     let args = ["map", "--anonymous", "-n", "1M", "--lock"];
-    let Some(mut command) = as_ordinary_user(Sandbox::at(Path::new("/")).limited("-l 8", &args)) else {
-        return;
-    };
+    needs!(let mut command = as_ordinary_user(Sandbox::at(Path::new("/")).limited("-l 8", &args)));
     command
         .outcome()
         .is_refusal()
@@ -298,7 +296,7 @@ fn a_small_limit_on_locked_memory_is_explained_by_name() {
 
 #[test]
 fn pages_without_room_are_reported_as_not_locked() {
-    let Some(mount) = Mount::tmpfs("1m") else { return };
+    needs!(let mount = Mount::tmpfs("1m"));
     mount.sparse("f", 64 << 10);
     mount.fill();
     for line in ["map f --lock", "map f --lock --prot rw", "map f --lock --private"] {
@@ -442,16 +440,14 @@ fn what_stands_in_the_way_is_told_with_what_to_type() {
 #[test]
 fn a_shared_writable_mapping_needs_the_right_to_write() {
     let dir = Sandbox::new();
-    fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(dir.file("f", noise(100)), Permissions::from_mode(0o444)).unwrap();
+    set_mode(&dir, 0o755);
+    set_mode(dir.file("f", noise(100)), 0o444);
     for (args, code) in [
         (&["map", "f"][..], 0),
         (&["map", "f", "--private"], 0),
         (&["map", "f", "--prot", "rw"], 2),
     ] {
-        let Some(mut command) = as_ordinary_user(dir.command(args)) else {
-            return;
-        };
+        needs!(let mut command = as_ordinary_user(dir.command(args)));
         let output = command.outcome();
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", output);
     }

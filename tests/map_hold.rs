@@ -5,7 +5,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -96,7 +95,7 @@ fn a_command_s_exit_code_is_ours() {
     // A folder in PATH that may not be searched has no say, as in a shell.
     let closed = dir.join("closed");
     fs::create_dir(&closed).unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    set_mode(&closed, 0o000);
     let mut command = dir.command(&["map", "f", "--", "no-such-command-anywhere"]);
     command.env("PATH", &closed).outcome().code(127);
 }

@@ -35,9 +35,7 @@ impl Unreadable {
 
 #[test]
 fn an_unreadable_page_is_not_locked_and_its_offset_named() {
-    let Some(device) = Unreadable::new() else {
-        return;
-    };
+    needs!(let device = Unreadable::new());
     for args in [
         &["map", "DEVICE", "--lock", "--hold"][..],
         &["map", "DEVICE", "--lock=now", "--", "true"],
@@ -132,9 +130,7 @@ impl Drop for Group {
 
 #[test]
 fn a_control_group_too_small_for_the_lock_is_named() {
-    let Some(group) = Group::new(32 << 20) else {
-        return;
-    };
+    needs!(let group = Group::new(32 << 20));
     let dir = Sandbox::new();
     dir.sparse("f", 64 << 20);
     dir.sparse("small", 4 << 20);

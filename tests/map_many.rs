@@ -132,7 +132,7 @@ fn the_counts_are_those_of_vmtouch_and_fincore() {
 
 #[test]
 fn several_threads_count_a_cache_of_small_folios_exactly() {
-    let Some(dir) = Sandbox::in_memory() else { return };
+    needs!(let dir = Sandbox::in_memory());
     let path = dir.sparse("f", 256 << 20);
     let file = writer(&path);
     let half = noise(1 << 20);
@@ -153,7 +153,7 @@ fn several_threads_count_a_cache_of_small_folios_exactly() {
 
 #[test]
 fn without_cachestat_mincore_counts_and_dirty_is_unknown() {
-    let Some(mount) = Mount::overlay() else { return };
+    needs!(let mount = Mount::overlay());
     mount.file("a", noise(3 * page_size() as usize));
     mount.file("b", noise(1));
     let told = mount.report("map a b");
@@ -169,9 +169,7 @@ fn the_cache_of_somebody_else_s_file_is_unknown() {
         return skip("it takes files of root's, and to be another user");
     }
     command.stdout(Stdio::piped());
-    let Some(mut command) = as_ordinary_user(command) else {
-        return;
-    };
+    needs!(let mut command = as_ordinary_user(command));
     let told = json(&command.outcome().stdout);
     assert_eq!(told["totals"]["unknown"], 2, "{told}");
     assert_eq!(told["totals"]["resident"], Value::Null, "{told}");
@@ -318,7 +316,7 @@ fn special_files_are_skipped_in_folders_and_refused_by_name() {
 
 #[test]
 fn other_file_systems_are_entered_only_when_told() {
-    let Some(mount) = Mount::tmpfs("1m") else { return };
+    needs!(let mount = Mount::tmpfs("1m"));
     mount.file("inside", noise(1));
     let dir = Sandbox::new();
     tree(&dir);

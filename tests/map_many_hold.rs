@@ -122,7 +122,7 @@ fn limits_are_named_once_and_end_it() {
     tree(&dir);
     let kib = 4 * page_size() / 1024;
     let command = dir.limited(&format!("-l {kib}"), &["map", "-R", "t", "--lock"]);
-    fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    set_mode(&dir, 0o755);
     if let Some(mut command) = as_ordinary_user(command) {
         let text = command.outcome();
         // The third file is one too many, not larger than the limit by itself.

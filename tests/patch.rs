@@ -2,10 +2,10 @@
 
 use crate::support::*;
 use predicates::prelude::*;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 
 // ---- what is written -----------------------------------------------------------------------------------------------
 
@@ -269,7 +269,7 @@ fn a_dry_run_prints_the_script_and_touches_nothing() {
 fn a_dry_run_needs_no_right_to_write_and_waits_for_no_lock() {
     let dir = Sandbox::new();
     let path = dir.file("f", [0; 4]);
-    fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
+    set_mode(&path, 0o444);
     let holder = File::open(&path).unwrap();
     holder.lock().unwrap();
     dir.run("patch f -o 2 --dry-run 01")

@@ -1,7 +1,7 @@
 //! What `patch` refuses: soon, with a message and a tip, and without touching the file.
 
 use crate::support::*;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -165,7 +165,7 @@ fn a_folder_or_nothing_behind_an_at_sign_is_refused_with_a_tip() {
 fn a_read_only_file_is_refused_even_to_root_unless_forced() {
     let dir = Sandbox::new();
     let path = dir.file("f", [0; 8]);
-    fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
+    set_mode(&path, 0o444);
     dir.refused_untouched("patch f -o 0 01");
     if is_root() {
         // That the bit is gone then, where it is, is said in a line of its own: see rights.rs.
@@ -184,7 +184,7 @@ fn a_set_uid_file_is_refused_unless_forced() {
     let dir = Sandbox::new();
     for mode in [0o4755, 0o2755] {
         let path = dir.file("f", [0; 8]);
-        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        set_mode(&path, mode);
         if fs::metadata(&path).unwrap().permissions().mode() & 0o6000 == 0 {
             skip("the bit does not stick here");
             continue;

@@ -53,7 +53,7 @@ fn an_undo_script_is_readable_for_no_more_people_than_the_file() {
         (0o666, "077", 0o600),
     ] {
         let path = dir.file("f", b"secret");
-        fs::set_permissions(&path, fs::Permissions::from_mode(of_file)).unwrap();
+        set_mode(&path, of_file);
         let line = format!("umask {umask} && exec \"$0\" patch f -o 0 00 --undo u -q");
         let mut command = std::process::Command::new("sh");
         let command = command.current_dir(&dir).args(["-c", &line, BINARY]);
@@ -218,15 +218,13 @@ fn the_undo_script_is_durable_before_the_first_store() {
 fn an_undo_in_a_read_only_folder_is_refused_before_any_write() {
     let dir = Sandbox::new();
     let path = dir.file("f", [0; 8]);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    set_mode(&path, 0o666);
     fs::create_dir(dir.join("closed")).unwrap();
-    fs::set_permissions(dir.join("closed"), fs::Permissions::from_mode(0o555)).unwrap();
-    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+    set_mode(dir.join("closed"), 0o555);
+    set_mode(&dir, 0o755);
     let before = State::of(&path);
     let command = dir.command(&["patch", "f", "-o", "0", "01", "--undo", "closed/u"]);
-    let Some(mut command) = as_ordinary_user(command) else {
-        return;
-    };
+    needs!(let mut command = as_ordinary_user(command));
     command
         .outcome()
         .has("cannot make the undo script 'closed/u': Permission denied")

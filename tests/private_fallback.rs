@@ -2,19 +2,17 @@
 
 use crate::support::*;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 
 #[test]
 fn a_file_without_shared_mappings_is_read_and_flushed() {
-    let Some(store) = Mount::tmpfs("16m") else { return };
+    needs!(let store = Mount::tmpfs("16m"));
     let bytes = noise(5 << 20);
     let path = store.file("f", &bytes);
     let mut other = bytes.clone();
     other[1000] ^= 0xff;
     store.file("g", &other);
-    let Some(fuse) = Mount::bindfs(&store, &["-o", "direct_io"]) else {
-        return;
-    };
+    needs!(let fuse = Mount::bindfs(&store, &["-o", "direct_io"]));
     let output = fuse.mmapctl(&["cat", "f"]);
     assert!(output.status.success() && output.stdout == bytes, "{:?}", output.status);
     let dump = |folder: &Sandbox| folder.mmapctl(&["cat", "f", "-x"]);
@@ -62,17 +60,17 @@ fn a_file_of_sysfs_that_can_only_be_mapped_privately_is_read() {
 fn its_owner_can_sync_a_file_that_only_writers_may_open() {
     let dir = Sandbox::new();
     let path = dir.file("f", noise(5000));
-    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+    set_mode(&dir, 0o755);
     if is_root() {
         chown(&path, Some(65534), Some(65534)).unwrap();
     }
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o200)).unwrap();
+    set_mode(&path, 0o200);
     let user = |args: &[&str]| {
         let mut command = as_ordinary_user(dir.command(args))?;
         Some(command.outcome())
     };
     for args in [&["sync", "f"][..], &["sync", "f", "--async"], &["sync", "f", "--evict"]] {
-        let Some(text) = user(args) else { return };
+        needs!(let text = user(args));
         assert!(
             text.starts_with("f: 0x0..0x1388 ") && text.ends_with("exit 0"),
             "{args:?}: {text}"

@@ -154,17 +154,13 @@ fn the_safety_rules_of_writers_hold() {
 
 #[test]
 fn a_full_file_system_leaves_the_length_as_it_was() {
-    let Some(mount) = Mount::tmpfs("2m") else {
-        return;
-    };
+    needs!(let mount = Mount::tmpfs("2m"));
     fill_and_grow(&mount, || mount.fill());
 }
 
 #[test]
 fn a_full_ext4_leaves_the_length_as_it_was() {
-    let Some(mount) = Mount::image("mkfs.ext4 -q", 16) else {
-        return;
-    };
+    needs!(let mount = Mount::image("mkfs.ext4 -q", 16));
     fill_and_grow(&mount, || mount.fill());
 }
 
@@ -232,11 +228,9 @@ fn a_sparse_tebibyte_is_made_and_unmade_at_once() {
 
 #[test]
 fn without_fallocate_room_is_proved_by_a_flush() {
-    let Some(store) = Mount::tmpfs("4m") else { return };
+    needs!(let store = Mount::tmpfs("4m"));
     let path = store.file("f", noise(5000));
-    let Some(fuse) = Mount::bindfs(&store, &["-o", "noatime"]) else {
-        return;
-    };
+    needs!(let fuse = Mount::bindfs(&store, &["-o", "noatime"]));
     let told = fuse.report("remap f --size +1M");
     assert!(
         allocated(&path) >= 1 << 20 && told["allocated_after"] == allocated(&path),
@@ -256,9 +250,7 @@ fn without_fallocate_room_is_proved_by_a_flush() {
 
 #[test]
 fn an_active_swap_file_is_left_alone() {
-    let Some(mount) = Mount::image("mkfs.ext4 -q", 16) else {
-        return;
-    };
+    needs!(let mount = Mount::image("mkfs.ext4 -q", 16));
     let path = mount.file("f", vec![0; 1 << 20]);
     let run_tool = |tool: &str| {
         let output = std::process::Command::new(tool).arg(&path).output();

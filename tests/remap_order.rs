@@ -3,7 +3,7 @@
 use crate::support::views::{METHODS, view};
 use crate::support::*;
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 #[test]
 fn in_a_session_the_view_is_what_cat_shows_by_either_method() {
@@ -245,7 +245,7 @@ fn what_cannot_be_arranged_says_why() {
 fn a_read_only_file_is_reordered_by_mmap_only() {
     let dir = Sandbox::new();
     let path = dir.file("f", noise(2 * page_size() as usize));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    set_mode(&path, 0o444);
     assert_eq!(dir.report("remap f --order reverse")["kernel_mappings"], 2);
     dir.refused_untouched("remap f --order reverse --method remap-file-pages");
 }

@@ -4,7 +4,7 @@ use crate::support::strace::*;
 use crate::support::views::view;
 use crate::support::*;
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 #[test]
 fn to_writes_the_view_to_a_new_file_or_stdout() {
@@ -12,7 +12,7 @@ fn to_writes_the_view_to_a_new_file_or_stdout() {
     let page = page_size() as usize;
     let bytes = noise(700 * page - 100);
     let path = dir.file("f", &bytes);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    set_mode(&path, 0o600);
     let before = State::of(&path);
     let reverse: Vec<usize> = (0..700).rev().collect();
     let scattered: Vec<usize> = (0..2000).map(|n| n * 7919 % 700).collect();
@@ -133,9 +133,7 @@ fn holes_of_the_file_are_holes_of_what_is_written() {
 
 #[test]
 fn a_full_disk_takes_the_new_file_away_again() {
-    let Some(mount) = Mount::tmpfs("1m") else {
-        return;
-    };
+    needs!(let mount = Mount::tmpfs("1m"));
     let dir = Sandbox::new();
     let path = dir.file("f", noise(2 << 20));
     let before = State::of(&path);
@@ -229,9 +227,7 @@ fn a_reader_that_has_seen_enough_of_a_view_is_no_error() {
 
 #[test]
 fn long_pieces_are_reflinks_where_the_file_system_has_them() {
-    let Some(mount) = Mount::image("mkfs.xfs -q -m reflink=1", 320) else {
-        return;
-    };
+    needs!(let mount = Mount::image("mkfs.xfs -q -m reflink=1", 320));
     let bytes = noise(64 << 20);
     mount.file("f", &bytes);
     mount.peer("sync", &["-f", "."]);

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -18,10 +18,6 @@ const WRITERS: [&[&str]; 6] = [
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 #[test]
@@ -90,9 +86,7 @@ fn a_store_by_an_ordinary_user_takes_the_set_user_id_bit_away() {
         // As root it is another user's file.
         let mut command = dir.command(writer);
         command.args(["--force", "--json"]);
-        let Some(mut command) = as_ordinary_user(command) else {
-            return;
-        };
+        needs!(let mut command = as_ordinary_user(command));
         let outcome = command.outcome();
         assert!(outcome.ends_with("exit 0"), "{line}: {outcome}");
         assert!(

@@ -237,8 +237,8 @@ fn rights_and_rules_for_writers_come_with_a_verb_that_stores() {
     assert_eq!(rights(&["map"]), "file, shared, r--");
     assert_eq!(rights(&["patch -o 0 --dry-run 00 -q", "map"]), "file, shared, r--");
     assert_eq!(rights(&["map", "fork zero -n 0 -q"]), "file, shared, rw-");
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();
+
+    set_mode(&path, 0o4755);
     let before = State::of(&path);
     dir.session("f", &["patch -o 0 ff"]).code(2).has("set-user-ID");
     assert!(State::of(&path) == before, "it touched the file");

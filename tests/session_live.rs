@@ -503,7 +503,7 @@ fn a_memfd_grows_and_its_reader_sees_it() {
 
 #[test]
 fn memory_of_huge_pages_is_worked_on_like_any_other() {
-    let Some(_pool) = Pool::new(4) else { return };
+    needs!(let _pool = Pool::new(4));
     let dir = Sandbox::new();
     for what in [
         "--memfd --huge=2M -n 4M",

@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use predicates::prelude::*;
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 fn store(path: &Path, at: u64, bytes: &[u8]) {
@@ -157,7 +157,7 @@ fn a_file_that_may_only_be_read_is_synced_by_fdatasync() {
     if !is_root() {
         let dir = Sandbox::new();
         let path = dir.file("f", [1; 10_000]);
-        fs::set_permissions(path, Permissions::from_mode(0o444)).unwrap();
+        set_mode(path, 0o444);
         let told = dir.report("sync f -n 10");
         assert_eq!(told["method"], "fdatasync", "{told}");
         if dir.is_disk() {
@@ -165,9 +165,7 @@ fn a_file_that_may_only_be_read_is_synced_by_fdatasync() {
         }
         return;
     }
-    let Some(mount) = Mount::tmpfs("1m") else {
-        return;
-    };
+    needs!(let mount = Mount::tmpfs("1m"));
     mount.file("f", [1; 10_000]);
     let remount = std::process::Command::new("mount")
         .args(["-o", "remount,ro"])
@@ -183,17 +181,15 @@ fn a_file_that_may_only_be_read_is_synced_by_fdatasync() {
 fn a_read_only_file_really_becomes_clean() {
     // msync would return 0 here and flush nothing; for root, an ordinary user has to try.
     on_disk(|dir| {
-        fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap();
+        set_mode(dir, 0o755);
         let path = dir.file("f", [1; 10_000]);
-        fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
+        set_mode(&path, 0o444);
         if is_root() {
             // Dirty pages are reported to the owner, and to those who may write.
             std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
         }
         let command = dir.command(&["sync", "f", "--json"]);
-        let Some(mut command) = as_ordinary_user(command) else {
-            return;
-        };
+        needs!(let mut command = as_ordinary_user(command));
         let told = json(&command.outcome().stdout);
         assert_eq!(told["method"], "fdatasync", "{told}");
         assert!(told["dirty_before"].as_u64().unwrap() > 0, "{told}");

@@ -47,9 +47,7 @@ fn without_evict_nothing_is_evicted_and_nothing_said() {
 
 #[test]
 fn pages_of_a_tmpfs_have_nowhere_to_go_and_stay() {
-    let Some(dir) = Sandbox::in_memory() else {
-        return;
-    };
+    needs!(let dir = Sandbox::in_memory());
     let path = dir.file("f", noise(100_000));
     let told = dir.report("sync f --evict");
     assert_eq!(told["resident_after"], 25, "{told}");
@@ -118,9 +116,7 @@ fn windows(trace: &str, len: u64) -> usize {
 
 #[test]
 fn a_long_flush_goes_by_windows_and_ends_in_one_msync() {
-    let Some(mount) = Mount::image("mkfs.ext4 -q", 400) else {
-        return;
-    };
+    needs!(let mount = Mount::image("mkfs.ext4 -q", 400));
     let path = mount.sparse("f", 280 << 20);
     let block = noise(1 << 20);
     for mib in 0..280 {

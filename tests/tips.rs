@@ -3,7 +3,6 @@
 
 use crate::support::*;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 #[test]
@@ -55,7 +54,7 @@ fn tips_that_told_to_lose_data_say_what_to_type_instead() {
         text.lacks("short --size").lacks("past.mmp --size");
         assert_eq!(State::of(&path), before, "{line}");
     }
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();
+    set_mode(&path, 0o4755);
     dir.run("patch f -o 0 00").has("add --force").lacks("chmod");
     nix::unistd::mkfifo(&dir.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     dir.run("cat fifo").has("each of them once").lacks("'cat fifo'");
@@ -102,7 +101,7 @@ fn the_tip_of_a_recovery_names_the_file_that_waits_for_it() {
     dir.file("a b", noise(100));
     dir.file("g", noise(100));
     let journal = dir.file(".a b.mmapctl-undo", b"");
-    fs::set_permissions(journal, fs::Permissions::from_mode(0o600)).unwrap();
+    set_mode(journal, 0o600);
     let output = dir.mmapctl(&["patch", "g", "--diff", "a b"]);
     let text = output.is_refusal();
     assert!(text.contains("'mmapctl patch 'a b' --script /dev/null'"), "{text}");

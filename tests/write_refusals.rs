@@ -27,9 +27,7 @@ impl Loop {
 
 #[test]
 fn a_read_only_block_device_is_called_that() {
-    let Some(device) = Loop::new(&["-r"]) else {
-        return;
-    };
+    needs!(let device = Loop::new(&["-r"]));
     for line in [
         "patch DEVICE -o 0 ff --force",
         "zero DEVICE -r 0..4K --force",
@@ -48,9 +46,7 @@ fn a_read_only_block_device_is_called_that() {
 
 #[test]
 fn a_block_device_cannot_be_made_longer_and_no_tip_says_so() {
-    let Some(device) = Loop::new(&[]) else {
-        return;
-    };
+    needs!(let device = Loop::new(&[]));
     for line in [
         "patch DEVICE -o 64K ff --force",
         "patch DEVICE -o 64K ff --force --grow",
@@ -98,9 +94,7 @@ fn a_sealed_memfd_is_called_that() {
 
 #[test]
 fn names_that_overlayfs_splits_are_said() {
-    let Some(store) = Mount::tmpfs("16m") else {
-        return;
-    };
+    needs!(let store = Mount::tmpfs("16m"));
     let folders = ["lower", "upper", "work", "merged"].map(|name| Sandbox::at(store.join(name)));
     for folder in &folders {
         std::fs::create_dir(folder).unwrap();

@@ -119,9 +119,7 @@ fn a_range_that_several_threads_zero_is_zeroed_to_the_byte() {
 
 #[test]
 fn auto_falls_back_to_storing_on_tmpfs() {
-    let Some(dir) = Sandbox::in_memory() else {
-        return;
-    };
+    needs!(let dir = Sandbox::in_memory());
     assert!(zeroes_exactly(&dir, "--method auto", &["write"]));
     let path = dir.file("f", [1; 9000]);
     assert_eq!(
@@ -133,9 +131,7 @@ fn auto_falls_back_to_storing_on_tmpfs() {
 
 #[test]
 fn zero_range_is_refused_on_tmpfs_with_the_way_on() {
-    let Some(dir) = Sandbox::in_memory() else {
-        return;
-    };
+    needs!(let dir = Sandbox::in_memory());
     dir.file("f", noise(9000));
     dir.refused_untouched("zero f -r .. --method zero-range")
         .has("the file system has no zero-range")

@@ -211,7 +211,7 @@ fn in_a_session_sparsify_works_on_the_mapping_that_stands() {
 
 /// On each kind of file system: sparsify keeps the bytes and frees, and every method of zeroing zeroes or is refused.
 fn zeroes_and_frees(mount: Option<Mount>, block: usize) {
-    let Some(mount) = mount else { return };
+    needs!(let mount = mount);
     let dir = &mount;
     let mut bytes = noise(1 << 20);
     bytes[256 << 10..512 << 10].fill(0);

@@ -19,8 +19,13 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Ends a test where one of these is missing; each says so itself.
+/// Ends a test where one of these is missing; each says so itself. `needs!(let x = option)` is for what the test uses.
 macro_rules! needs {
+    (let $name:pat = $what:expr) => {
+        let Some($name) = $what else {
+            return;
+        };
+    };
     ($($what:expr),+) => {
         $(if !$what {
             return;
