@@ -5,7 +5,7 @@ use crate::support::torn::{beside, edits, identity, journal, old, put, torn, tor
 use crate::support::*;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, chown, symlink};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 const NOTE: &str = "an atomic patch had been cut short; the file was put back as it was before it";
 const RECOVER: &str = "patch f --script /dev/null";
@@ -441,8 +441,7 @@ fn a_file_without_a_name_has_no_journal_beside_it() {
     let shell = |line: &str| {
         dir.file("f", old());
         let script = format!("exec 3<>f; rm f; {BINARY} patch /dev/fd/3 -o 0 dead {line}");
-        let mut command = Command::new("sh");
-        command.current_dir(&dir).args(["-c", &script]).env("LC_ALL", "C");
+        let mut command = dir.program("sh", &["-c", &script]);
         command.stdin(Stdio::null()).outcome()
     };
     shell("--sync").code(0);

@@ -246,11 +246,7 @@ fn a_file_on_overlayfs_is_recognised_under_another_inode() {
          --atomic; stat -c %i mnt/f; umount mnt && {overlay} || exit 99; stat -c %i mnt/f; {BINARY} patch mnt/f --script \
          /dev/null && cmp mnt/f lower/f && ls -A mnt"
     );
-    let mut command = Command::new("unshare");
-    command
-        .current_dir(&dir)
-        .args(["-m", "sh", "-c", &script])
-        .env("LC_ALL", "C");
+    let mut command = dir.program("unshare", &["-m", "sh", "-c", &script]);
     let output = command.outcome();
     if output.exit() == 99 {
         return skip(&output.stderr());
@@ -288,11 +284,7 @@ fn without_proc(dir: &Sandbox, line: &str) -> Option<Outcome> {
         return None;
     }
     let script = format!("umount -l /proc && exec {BINARY} {line}");
-    let mut command = Command::new("unshare");
-    command
-        .current_dir(dir)
-        .args(["-m", "sh", "-c", &script])
-        .env("LC_ALL", "C");
+    let mut command = dir.program("unshare", &["-m", "sh", "-c", &script]);
     let output = command.outcome();
     if output.exit() == 32 || output.stderr().contains("unshare") {
         skip(&output.stderr());
@@ -343,11 +335,7 @@ fn a_bind_mounted_file_gets_no_journal_that_is_never_found() {
     let mounted = |more: &str, line: &str| {
         dir.file("box/f", b"");
         let script = format!("{more} : > box/f && mount --bind home/f box/f && exec {BINARY} patch box/f -o 0 {line}");
-        let mut command = Command::new("unshare");
-        command
-            .current_dir(&dir)
-            .args(["-m", "sh", "-c", &script])
-            .env("LC_ALL", "C");
+        let mut command = dir.program("unshare", &["-m", "sh", "-c", &script]);
         command.outcome()
     };
     // Of another file system, and of the same one; and where /proc does not tell.

@@ -102,9 +102,8 @@ fn raw_output_is_copied_within_the_kernel() {
 
     let by = |faults: &[&str]| {
         let out = dir.join("out");
-        let status = Command::new("strace")
-            .current_dir(&dir)
-            .args(["-qq", "-f", "-o", "strace.log"])
+        let status = dir
+            .program("strace", &["-qq", "-f", "-o", "strace.log"])
             .args(trace)
             .args(faults)
             .args([BINARY, "cat", "f"])
@@ -460,9 +459,11 @@ fn skip_holes_makes_a_file_as_sparse_as_the_range() {
     assert!(bytes[expected.len()..].iter().all(|byte| *byte == 0xaa));
     if strace_works() {
         fs::write(&out, vec![0xaa; 66 << 20]).unwrap();
-        let status = Command::new("strace")
-            .current_dir(&dir)
-            .args(["-qq", "-o", "/dev/null", "-e", "inject=fallocate:error=EOPNOTSUPP"])
+        let status = dir
+            .program(
+                "strace",
+                &["-qq", "-o", "/dev/null", "-e", "inject=fallocate:error=EOPNOTSUPP"],
+            )
             .args([BINARY, "cat", "f", "--skip-holes"])
             .stdout(writer(&out))
             .status();

@@ -206,16 +206,15 @@ fn a_sync_without_dirty_pages_is_not_durable_in_json() {
 
 /// Runs `line`, whose words are quoted as for a shell, with stdout in the file "out" and ENOSPC for each close of `path`.
 fn close_fails(dir: &Sandbox, path: &str, line: &str) -> Outcome {
-    Command::new("strace")
-        .current_dir(dir)
-        .args(["-f", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=close"])
-        .args(["-e", "inject=close:error=ENOSPC", BINARY])
-        .args(shell_words::split(line).unwrap())
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(File::create(dir.join("out")).unwrap())
-        .stderr(Stdio::piped())
-        .outcome()
+    dir.program(
+        "strace",
+        &["-f", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=close"],
+    )
+    .args(["-e", "inject=close:error=ENOSPC", BINARY])
+    .args(shell_words::split(line).unwrap())
+    .stdout(File::create(dir.join("out")).unwrap())
+    .stderr(Stdio::piped())
+    .outcome()
 }
 
 #[test]
@@ -373,20 +372,8 @@ fn a_failed_rollback_is_in_doubt_even_if_the_page_looks_clean() {
             .map(|at| format!("{at}: -> {:02x}\n", !old[at]))
             .collect();
         dir.file("s", format!("# mmapctl-patch 1\n{edits}"));
-        let output = Command::new("strace")
-            .current_dir(&dir)
-            .args([
-                "-f",
-                "-qq",
-                "-o",
-                "/dev/null",
-                "-e",
-                "inject=preadv:error=EFAULT:when=4+",
-                BINARY,
-            ])
-            .args(["patch", "f", "--script", "s", option])
-            .env("LC_ALL", "C")
-            .outcome();
+        let line = format!("patch f --script s {option}");
+        let output = dir.inject(&["preadv:error=EFAULT:when=4+"], &line);
         let told = output.stderr();
         output.code(4).stderr_has("in doubt");
         assert_eq!(dir.join(".f.mmapctl-undo").exists(), option == "--atomic", "{told}");

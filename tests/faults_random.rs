@@ -7,7 +7,7 @@ use crate::support::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// The length of the file.
@@ -263,14 +263,10 @@ fn calls(line: &str) -> BTreeMap<String, u64> {
 }
 
 fn strace(dir: &Sandbox, options: &[&str], line: &str) -> Outcome {
-    Command::new("strace")
-        .current_dir(dir)
-        .args(["-f", "-qq"])
+    dir.program("strace", &["-f", "-qq"])
         .args(options)
         .arg(BINARY)
         .args(shell_words::split(line).unwrap())
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
         .outcome()
 }
 

@@ -6,7 +6,6 @@ use crate::support::*;
 use std::fs;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::process::Command;
 
 /// One sequence: how it is written for xfs_io, and for a session. `F` is the file.
 struct Sequence {
@@ -251,7 +250,7 @@ impl Deref for Disk {
 fn xfs_io(dir: &Sandbox, name: &str, commands: &[&str]) {
     let mut args: Vec<&str> = commands.iter().flat_map(|command| ["-c", command]).collect();
     args.push(name);
-    let output = Command::new("xfs_io").current_dir(dir).args(&args).outcome();
+    let output = dir.program("xfs_io", &args).outcome();
     assert_eq!(output, "exit 0", "xfs_io {args:?}");
 }
 

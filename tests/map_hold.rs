@@ -315,13 +315,8 @@ fn a_held_mapping_survives_its_file_s_truncation() {
 
 /// mmapctl as a child of a shell that opens `redirections` for it first; the process's number is mmapctl's.
 fn redirected(dir: &Sandbox, redirections: &str, args: &[&str]) -> std::process::Command {
-    let mut command = std::process::Command::new("sh");
-    command
-        .current_dir(dir)
-        .args(["-c", &format!("exec \"$0\" \"$@\" {redirections}"), BINARY])
-        .args(args)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null());
+    let mut command = dir.program("sh", &["-c", &format!("exec \"$0\" \"$@\" {redirections}"), BINARY]);
+    command.args(args);
     command
 }
 

@@ -110,14 +110,10 @@ impl Group {
 
     /// Runs mmapctl in the group.
     fn run(&self, dir: &Sandbox, line: &str) -> Outcome {
-        let mut command = Command::new("sh");
+        let mut command = dir.program("sh", &["-c", "echo $$ > \"$0\"/cgroup.procs && exec \"$@\""]);
         command
-            .current_dir(dir)
-            .args(["-c", "echo $$ > \"$0\"/cgroup.procs && exec \"$@\""])
             .args([self.0.as_os_str(), BINARY.as_ref()])
-            .args(line.split(' '))
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null());
+            .args(line.split(' '));
         command.outcome()
     }
 }

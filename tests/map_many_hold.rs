@@ -98,11 +98,8 @@ fn nothing_is_held_or_announced_unless_every_file_is_mapped() {
         let announced = dir.join("ready");
         let mut args: Vec<_> = line.split(' ').collect();
         args.extend(["--ready-fd", "3"]);
-        let mut command = std::process::Command::new("sh");
-        command
-            .current_dir(&dir)
-            .args(["-c", "exec \"$0\" \"$@\" 3> ready", BINARY])
-            .args(&args);
+        let mut command = dir.program("sh", &["-c", "exec \"$0\" \"$@\" 3> ready", BINARY]);
+        command.args(&args);
         let text = command.outcome();
         assert!(text.ends_with("exit 2") && text.contains(" failed\n"), "{line}: {text}");
         assert!(

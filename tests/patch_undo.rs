@@ -192,9 +192,11 @@ fn the_undo_script_is_durable_before_the_first_store() {
     needs!(has("strace"));
     let dir = Sandbox::new();
     dir.file("f", [0; 8192]);
-    let output = std::process::Command::new("strace")
-        .current_dir(&dir)
-        .args(["-f", "-y", "-o", "trace", "-e", "trace=fsync,fdatasync,preadv,preadv2"])
+    let output = dir
+        .program(
+            "strace",
+            &["-f", "-y", "-o", "trace", "-e", "trace=fsync,fdatasync,preadv,preadv2"],
+        )
         .arg(BINARY)
         .args(["patch", "f", "-o", "0", "aabb", "--undo", "u"])
         .outcome();

@@ -477,10 +477,7 @@ fn a_reader_that_has_gone_ends_a_session_without_a_complaint() {
         "{{ {} map f -c 'cat -x' -c 'cat -x' -c 'cat -x'; echo $? >&2; }} | head -1",
         BINARY
     );
-    let output = std::process::Command::new("sh")
-        .current_dir(&dir)
-        .args(["-c", &script])
-        .outcome();
+    let output = dir.program("sh", &["-c", &script]).outcome();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "0\n");
 }
 
