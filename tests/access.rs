@@ -33,7 +33,7 @@ fn stores_of_every_width_are_in_memory_order_and_exact() {
         ));
         let mut new = old.clone();
         new[at..end].copy_from_slice(&[0, 1, 2, 3, 4, 5, 6, 7, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11]);
-        assert!(fs::read(&path).unwrap() == new, "width {width}");
+        assert!(read(&path) == new, "width {width}");
     }
 }
 
@@ -96,12 +96,12 @@ fn edits_are_stored_in_the_order_in_which_they_are_written() {
         "# mmapctl-patch 1\n# to be applied with --access 4\nsize 0x40\n0x20: -> 01000000\n0x10: -> 02000000\n\
          0x20: -> 03000000\n0x28: -> 04000000\nexit 0",
     );
-    assert_eq!(fs::read(&path).unwrap(), [0; 64]);
+    assert_eq!(read(&path), [0; 64]);
     let dry = dir.run_fed("patch f --access 4 --script - --dry-run", script);
     let dry = dry.trim_end_matches("exit 0");
     dir.run_fed("patch f --access 4 --script -", dry.as_bytes())
         .is("f: 4 stores of 4 bytes in 0x10..0x2c\nexit 0");
-    let bytes = fs::read(&path).unwrap();
+    let bytes = read(&path);
     assert_eq!((bytes[0x10], bytes[0x20], bytes[0x28]), (2, 3, 4));
     // A dump of registers goes back in, too.
     let dump = dir.run("cat f -r 0x10..0x30 --access 4 -f xxd");
@@ -109,7 +109,7 @@ fn edits_are_stored_in_the_order_in_which_they_are_written() {
     let dump = dump.trim_end_matches("exit 0");
     dir.run_fed("patch f --access 4 --script - --format xxd", dump.as_bytes())
         .code(0);
-    assert_eq!(fs::read(&path).unwrap(), bytes);
+    assert_eq!(read(&path), bytes);
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn memory_that_is_mapped_as_a_whole_is_accessed_where_it_is() {
         assert_eq!(bytes, [[before; 8], [1, 2, 3, 4, 5, 6, 7, 8]].concat());
         assert_eq!(region.establish().unwrap(), first);
     }
-    assert_eq!(fs::read(path).unwrap(), [7; 4096]);
+    assert_eq!(read(path), [7; 4096]);
 }
 
 // ---- SIGBUS ----
@@ -500,6 +500,6 @@ fn a_signal_between_stores_leaves_the_stored_bytes_known() {
         .last()
         .map(|line| json(format!("{line}\n").as_bytes()));
     let at = error.unwrap()["offset"].as_u64().unwrap() as usize;
-    let bytes = fs::read(path).unwrap();
+    let bytes = read(path);
     assert!(at > 8 << 20 && bytes[..at].iter().all(|byte| *byte == 0x5a) && bytes[at..].iter().all(|byte| *byte == 0));
 }

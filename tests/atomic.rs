@@ -57,7 +57,7 @@ fn every_verb_that_writes_recovers_first_and_says_so() {
         let mut wanted = old();
         wanted.resize(wanted.len().max(at + bytes.len()), 0);
         wanted[at..at + bytes.len()].copy_from_slice(&bytes);
-        assert!(fs::read(path).unwrap() == wanted, "{line}: {text}");
+        assert!(read(path) == wanted, "{line}: {text}");
         assert!(!beside(&dir).exists(), "{line}: the journal remains");
         let quiet = dir.run(RECOVER);
         assert_eq!(quiet, "f: no edits; nothing was written\nexit 0", "{line}");
@@ -101,15 +101,12 @@ fn reading_verbs_refuse_a_file_that_needs_recovery() {
         "patch f --diff g",
         "patch g --diff f",
     ] {
-        let record = fs::read(beside(&dir)).unwrap();
+        let record = read(beside(&dir));
         dir.refused_untouched(line)
             .has("recovery needed")
             .has(".f.mmapctl-undo")
             .has("mmapctl patch f --script /dev/null");
-        assert!(
-            fs::read(beside(&dir)).unwrap() == record,
-            "{line}: the journal was touched"
-        );
+        assert!(read(beside(&dir)) == record, "{line}: the journal was touched");
     }
     let output = dir.mmapctl(&["cat", "f", "--ignore-journal"]);
     assert!(output.status.success() && output.stdout == dir.read("f"));
@@ -120,13 +117,13 @@ fn reading_verbs_refuse_a_file_that_needs_recovery() {
 fn sync_of_a_half_patched_file_warns_and_exits_4() {
     let dir = Sandbox::new();
     let path = torn(&dir);
-    let before = fs::read(&path).unwrap();
+    let before = read(&path);
     dir.run("sync f")
         .code(4)
         .begins("f: 0x0..0x4e20 durable")
         .has("recovery needed")
         .has("--script /dev/null");
-    assert!(fs::read(path).unwrap() == before && beside(&dir).exists());
+    assert!(read(path) == before && beside(&dir).exists());
 }
 
 /// Runs writers on "f": each must be refused with `why` and touch nothing.
@@ -160,7 +157,7 @@ fn a_journal_that_does_not_fit_the_file_is_refused() {
     let path = torn(&dir);
     let place = beside(&dir);
     let (target, size) = (identity(&path), torn::SIZE as u64);
-    let good = fs::read(&place).unwrap();
+    let good = read(&place);
 
     let [device, inode, born] = target;
     put(&place, &journal([device, inode + 1, born], size, size, &edits()));
@@ -173,7 +170,7 @@ fn a_journal_that_does_not_fit_the_file_is_refused() {
     is_refused(&dir, "neither the 0x4e21 of before nor the 0x4e22 of after");
 
     put(&place, &good);
-    let mut bytes = fs::read(&path).unwrap();
+    let mut bytes = read(&path);
     bytes[5_000] = old()[5_000] ^ 0x55;
     fs::write(&path, bytes).unwrap();
     is_refused(&dir, "0x1388 is neither the old nor the new one");
@@ -191,7 +188,7 @@ fn a_journal_that_does_not_fit_the_file_is_refused() {
     is_refused(&dir, "0x7148 is neither the old nor the new one");
     grown(b"");
     dir.run(RECOVER).code(0);
-    assert!(fs::read(&path).unwrap() == old());
+    assert!(read(&path) == old());
 }
 
 #[test]
@@ -200,7 +197,7 @@ fn an_unknown_journal_is_refused_and_kept() {
     let path = torn(&dir);
     let place = beside(&dir);
     let (target, size) = (identity(&path), torn::SIZE as u64);
-    let good = fs::read(&place).unwrap();
+    let good = read(&place);
     let change = |at: usize, value: u64| {
         let mut bytes = good[..good.len() - 4].to_vec();
         bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
@@ -269,7 +266,7 @@ fn a_journal_of_another_user_is_refused() {
 fn an_unfinished_journal_is_removed_and_the_file_untouched() {
     let dir = Sandbox::new();
     let path = torn(&dir);
-    let good = fs::read(beside(&dir)).unwrap();
+    let good = read(beside(&dir));
     let mut flipped = good.clone();
     flipped[60] ^= 1;
     let cut = (0..good.len()).step_by(7).map(|len| good[..len].to_vec());
@@ -348,11 +345,11 @@ fn a_folder_that_takes_no_journal_makes_the_user_name_a_place() {
     needs!(let output = ask("patch f -o 0 dead --atomic"));
     let text = output.is_refusal();
     assert!(text.contains("--journal PATH"), "{text}");
-    assert!(fs::read(&path).unwrap() == old());
+    assert!(read(&path) == old());
     let named = elsewhere.join("j");
     let output = ask(&format!("patch f -o 0 dead --atomic --journal {}", named.display())).unwrap();
     assert_eq!(output.exit(), 0, "{}", output.stderr());
-    assert!(fs::read(&path).unwrap().starts_with(&[0xde, 0xad]) && !named.exists());
+    assert!(read(&path).starts_with(&[0xde, 0xad]) && !named.exists());
     // Plain edits need no journal.
     ask("patch f -o 0 beef").unwrap().code(0);
     set_mode(&dir, 0o755);
@@ -382,7 +379,7 @@ fn a_device_with_a_named_journal_is_known_by_its_bytes() {
         .has(NOTE);
     }
     drop(device);
-    assert!(eventually(|| fs::read(&image).unwrap()[4096..4104] == [0xaa; 8]));
+    assert!(eventually(|| read(&image)[4096..4104] == [0xaa; 8]));
 }
 
 #[test]
@@ -427,7 +424,7 @@ fn the_journal_of_a_symlinks_target_is_beside_the_target() {
         dir.refused(line).has("recovery needed");
     }
     dir.run("patch link --script /dev/null").has(NOTE);
-    assert!(fs::read(&path).unwrap() == old() && !beside(&deep).exists());
+    assert!(read(&path) == old() && !beside(&deep).exists());
     if strace_works() {
         let kill = ["msync:signal=KILL:when=1"];
         assert_eq!(dir.inject(&kill, "patch link --atomic -o 0 dead").exit(), 128 + 9);
@@ -545,7 +542,7 @@ fn concurrent_atomic_patches_are_serialised_or_refused() {
             );
             refusals += codes.iter().filter(|code| **code == 2).count();
         }
-        let bytes = fs::read(&path).unwrap();
+        let bytes = read(&path);
         let byte = bytes[0];
         assert!([0xaa, 0xbb].contains(&byte));
         let whole = places
@@ -567,5 +564,5 @@ fn a_full_disk_is_met_before_anything_is_written() {
         .refused("patch f --atomic -o 0 fill:77:1M")
         .has("nothing was written")
         .has("ENOSPC");
-    assert!(fs::read(&path).unwrap() == noise(1 << 20) && !beside(&mount).exists());
+    assert!(read(&path) == noise(1 << 20) && !beside(&mount).exists());
 }

@@ -62,7 +62,7 @@ fn session_verbs_refuse_a_file_half_patched_meanwhile() {
         ("f --keep-going --prot rw", "sync", 4),
     ] {
         session(options, verb).code(code).has("recovery needed");
-        assert_eq!(fs::read(&path).unwrap(), b"......", "{verb}");
+        assert_eq!(read(&path), b"......", "{verb}");
         fs::remove_file(&journal).unwrap();
     }
     session("f --ignore-journal", "cat -f raw").is("......(no newline)\nexit 0");
@@ -101,7 +101,7 @@ fn a_used_journal_that_cannot_be_removed_undoes_nothing() {
         .code(3)
         .stderr_has("which has served")
         .lacks("in doubt");
-    assert!(fs::read(beside(&dir)).unwrap().starts_with(b"MMAPDONE"));
+    assert!(read(beside(&dir)).starts_with(b"MMAPDONE"));
     dir.run(RECOVER).code(0);
     assert!(dir.read("f").starts_with(&[0x43; 8]));
     assert!(!beside(&dir).exists());

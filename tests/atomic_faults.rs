@@ -181,9 +181,9 @@ fn recovery_faults_code_bytes_and_journal_agree() {
     let mut seen = HashMap::new();
     for (fault, doing) in faults_of(&dir, RECOVER) {
         let path = torn(&dir);
-        let (half, record) = (fs::read(&path).unwrap(), fs::read(&place).unwrap());
+        let (half, record) = (read(&path), read(&place));
         let output = injected(&dir, &fault, RECOVER);
-        let (bytes, told) = (fs::read(&path).unwrap(), output.stderr());
+        let (bytes, told) = (read(&path), output.stderr());
         let left = fs::read(&place).ok();
         let story = format!(
             "{fault} in {doing}: exit {}, journal: {}: {told}",
@@ -203,7 +203,7 @@ fn recovery_faults_code_bytes_and_journal_agree() {
         }
         assert!(dir.run(RECOVER).ends_with("exit 0"), "{story}");
         assert!(
-            fs::read(&path).unwrap() == old() && !place.exists(),
+            read(&path) == old() && !place.exists(),
             "{story}, and no second recovery mends it"
         );
     }

@@ -16,7 +16,7 @@ const RECOVER: &str = "patch f --script /dev/null";
 /// tip says to type lets the file be used, and keeps the journal.
 fn is_not_believed(dir: &Sandbox, why: &str) {
     let (path, place) = (dir.join("f"), beside(dir));
-    let (before, record) = (State::of(&path), fs::read(&place).unwrap());
+    let (before, record) = (State::of(&path), read(&place));
     for (line, want) in [
         (RECOVER, 2),
         ("patch f -o 0 dead --sync", 2),
@@ -34,11 +34,7 @@ fn is_not_believed(dir: &Sandbox, why: &str) {
         assert!(text.ends_with(&format!("exit {want}")), "{why}: {line}: {text}");
         text.has("cannot be trusted").has(why).lacks("rm ");
         assert!(State::of(&path) == before, "{why}: {line}: the file was touched");
-        assert_eq!(
-            fs::read(&place).unwrap(),
-            record,
-            "{why}: {line}: the journal was touched"
-        );
+        assert_eq!(read(&place), record, "{why}: {line}: the journal was touched");
     }
     dir.run("cat f --ignore-journal -n 4 -x").code(0);
     let text = dir.run("patch f -o 0 dead");
@@ -48,7 +44,7 @@ fn is_not_believed(dir: &Sandbox, why: &str) {
     dir.peer("sh", &["-c", typed]);
     dir.run("patch f -o 0 dead").code(0);
     let kept = dir.join("refused-journal");
-    assert_eq!(fs::read(&kept).unwrap(), record);
+    assert_eq!(read(&kept), record);
     fs::remove_file(kept).unwrap();
 }
 
@@ -107,7 +103,7 @@ fn a_journal_of_a_tebibyte_is_not_read() {
         }
         let text = dir.run(RECOVER);
         text.code(exit);
-        assert!(fs::read(&path).unwrap() == old());
+        assert!(read(&path) == old());
         // What does not begin as a journal was never one, so the file was never touched.
         assert_eq!(place.exists(), exit != 0, "{text}");
         let _ = fs::remove_file(&place);
@@ -271,7 +267,7 @@ fn a_journal_is_not_used_for_a_file_that_reuses_the_inode() {
         let text = other.run(&format!("{RECOVER} --journal {}", named.display()));
         assert!(text.contains("another file") || text.contains("device"), "{text}");
         text.code(2);
-        assert!(fs::read(path).unwrap() == new() && named.exists());
+        assert!(read(path) == new() && named.exists());
     }
 }
 
@@ -350,7 +346,7 @@ fn a_bind_mounted_file_gets_no_journal_that_is_never_found() {
             text.contains("mounted by itself") && text.contains("--journal PATH"),
             "{text}"
         );
-        assert!(fs::read(&path).unwrap() == old());
+        assert!(read(&path) == old());
         for line in ["dead --atomic --journal j", "beef --sync", "dead"] {
             mounted(more, line).code(0);
         }
@@ -380,7 +376,7 @@ fn nothing_is_called_durable_while_a_journal_may_come_back() {
         assert_eq!(output.exit(), want, "{line}: {text}");
         text.has("journal").has("may come back");
         assert!(output.stdout.is_empty(), "{line}: {text}");
-        assert!(fs::read(&path).unwrap() == old(), "{line}: {text}");
+        assert!(read(&path) == old(), "{line}: {text}");
         dir.run(line).code(0);
         fs::write(&path, old()).unwrap();
     }
@@ -458,7 +454,7 @@ fn an_undo_script_does_not_get_the_name_of_a_journal() {
         dir.file("session", format!("patch -o 0 dead --undo {name}"));
         dir.refused_untouched("map f --script session").has("recovery journal");
     }
-    assert!(fs::read(path).unwrap() == old());
+    assert!(read(path) == old());
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 3);
     dir.refused_untouched("remap f --order reverse --to .g.mmapctl-undo")
         .has("recovery journal");

@@ -19,7 +19,7 @@ fn into(dir: &Sandbox, line: &str, out: File) -> Outcome {
 fn into_new(dir: &Sandbox, line: &str) -> Vec<u8> {
     let path = dir.join("out");
     into(dir, line, File::create(&path).unwrap()).code(0);
-    fs::read(path).unwrap()
+    read(path)
 }
 
 /// The names of the system calls in the log of [`straced`] that begin with one of `calls`, once each.
@@ -110,7 +110,7 @@ fn raw_output_is_copied_within_the_kernel() {
             .stdout(File::create(&out).unwrap())
             .status()
             .unwrap();
-        assert!(status.success() && fs::read(out).unwrap() == bytes, "{faults:?}");
+        assert!(status.success() && read(out) == bytes, "{faults:?}");
         traced(&dir, &CALLS)
     };
     // Which of the two depends on the file system.
@@ -284,20 +284,14 @@ fn raw_output_starts_at_the_file_offset_or_appends() {
         into(&dir, &format!("cat f{holes}"), out).code(0);
         // As after any write, the next one continues after it.
         behind.write_all(b"end").unwrap();
-        assert!(
-            fs::read(&path).unwrap() == [b"before", &bytes[..], b"end"].concat(),
-            "{holes}"
-        );
+        assert!(read(&path) == [b"before", &bytes[..], b"end"].concat(), "{holes}");
 
         let path = dir.file("log", b"first;");
         for _ in 0..2 {
             let log = OpenOptions::new().append(true).open(&path).unwrap();
             into(&dir, &format!("cat f{holes}"), log).code(0);
         }
-        assert!(
-            fs::read(&path).unwrap() == [b"first;", &bytes[..], &bytes].concat(),
-            "{holes}"
-        );
+        assert!(read(&path) == [b"first;", &bytes[..], &bytes].concat(), "{holes}");
     }
     // Onto itself, where the two ranges lie over each other.
     let own = writer(&dir.join("f"));
@@ -313,7 +307,7 @@ fn from_one_file_system_to_another_nothing_is_lost() {
     dir.file("f", &bytes);
     let out = other.join("out");
     into(&dir, "cat f -o 3", File::create(&out).unwrap()).code(0);
-    assert!(fs::read(&out).unwrap() == bytes[3..]);
+    assert!(read(&out) == bytes[3..]);
     // And within a tmpfs, which has no reflinks.
     other.file("f", &bytes);
     assert!(into_new(&other, "cat f -o 3") == bytes[3..]);
@@ -354,7 +348,7 @@ fn a_full_file_system_is_an_error_of_stdout() {
         .code(2)
         .stderr_has("cannot write to stdout")
         .stderr_has("space");
-    let written = fs::read(out).unwrap();
+    let written = read(out);
     assert!(!written.is_empty() && bytes.starts_with(&written));
 }
 
@@ -410,7 +404,7 @@ fn a_truncation_during_a_copy_to_a_file_names_its_offset() {
         let len = 1 + chance.below(8 << 20);
         cut.set_len(len).unwrap();
         let output = child.outcome();
-        let (told, written) = (output.stderr(), fs::read(&out).unwrap());
+        let (told, written) = (output.stderr(), read(&out));
         match output.exit() {
             // It was quicker, or saw the file only as it was afterwards.
             0 => assert!(
@@ -454,7 +448,7 @@ fn skip_holes_makes_a_file_as_sparse_as_the_range() {
     // What was there before is not left standing in the holes, and what is after the range stays.
     fs::write(&out, vec![0xaa; 70 << 20]).unwrap();
     into(&dir, "cat f --skip-holes", writer(&out)).code(0);
-    let bytes = fs::read(&out).unwrap();
+    let bytes = read(&out);
     assert!(bytes.starts_with(&expected) && bytes.len() == 70 << 20);
     assert!(bytes[expected.len()..].iter().all(|byte| *byte == 0xaa));
     if strace_works() {
@@ -468,7 +462,7 @@ fn skip_holes_makes_a_file_as_sparse_as_the_range() {
             .stdout(writer(&out))
             .status();
         assert!(status.unwrap().success());
-        assert!(fs::read(&out).unwrap().starts_with(&expected));
+        assert!(read(&out).starts_with(&expected));
     }
     // A terabyte of nothing.
     dir.sparse("hole", 1 << 40);
@@ -538,7 +532,7 @@ fn a_file_is_not_written_out_to_itself() {
     ] {
         let out = File::options().append(true).open(&path).unwrap();
         into(&dir, line, out).code(2).has("input file is output file");
-        assert!(fs::read(&path).unwrap() == bytes, "{line}");
+        assert!(read(&path) == bytes, "{line}");
     }
     let session = |lines: [&str; 2]| {
         let out = File::options().append(true).open(&path).unwrap();
@@ -547,13 +541,13 @@ fn a_file_is_not_written_out_to_itself() {
     };
     let text = session(["patch -o 0 00", "cat -r 0..16"]);
     text.code(2).has("-c 2: input file is output file");
-    assert!(fs::read(&path).unwrap()[1..] == bytes[1..]);
+    assert!(read(&path)[1..] == bytes[1..]);
     // Over itself, as with '1<> f', but further on than what is read, and as text, which is longer.
     for (line, at) in [("cat f", 1), ("cat f -o 16", 17), ("cat f -x", 0)] {
         let mut out = writer(&path);
         out.seek(SeekFrom::Start(at)).unwrap();
         into(&dir, line, out).code(2).has("input file is output file");
-        assert!(fs::read(&path).unwrap()[1..] == bytes[1..], "{line}");
+        assert!(read(&path)[1..] == bytes[1..], "{line}");
     }
     // Nothing is written of nothing, and to another file everything.
     let out = File::options().append(true).open(&path).unwrap();

@@ -124,7 +124,7 @@ fn kill_at(dir: &Sandbox, stop: &Stop, line: &str) -> bool {
 fn recovers(dir: &Sandbox, whole: &[&Vec<u8>], at: &str) {
     let path = dir.join("f");
     let is_whole = || {
-        let bytes = fs::read(&path).unwrap();
+        let bytes = read(&path);
         whole.iter().any(|one| **one == bytes)
     };
     if !is_whole() {
@@ -151,7 +151,7 @@ fn tear(dir: &Sandbox, script: &str) -> (Vec<u8>, Vec<u8>) {
     writer.write_all_at(&old()[9_000..9_003], 9_000).unwrap();
     writer.sync_all().unwrap();
     assert!(journal(dir).exists());
-    (fs::read(path).unwrap(), fs::read(journal(dir)).unwrap())
+    (read(path), read(journal(dir)))
 }
 
 #[test]

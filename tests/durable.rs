@@ -38,7 +38,7 @@ impl Broken {
         fs::write(&path, &pattern).unwrap();
         synced(&path);
         device.peer("sync", &["-f", "."]);
-        let stored = fs::read(&image).unwrap();
+        let stored = read(&image);
         let blocks: Vec<_> = (0..stored.len())
             .step_by(4096)
             .filter(|at| pattern.chunks(4096).any(|block| stored[*at..].starts_with(block)))
@@ -68,7 +68,7 @@ impl Broken {
         let file = File::open(&path).unwrap();
         let advice = nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED;
         nix::fcntl::posix_fadvise(&file, 0, 0, advice).unwrap();
-        fs::read(&path).unwrap()
+        read(&path)
     }
 }
 
@@ -113,9 +113,9 @@ fn a_sync_that_the_device_rejects_is_3_with_a_tip() {
         .run("sync f")
         .is("f: 0x0..0x10000 durable as far as the kernel knows; dirty before 0 pages, after 0 pages\nexit 0");
     // Without the pages in memory, what is read is what the device has.
-    assert_eq!(fs::read(&path).unwrap()[..3], *b"new");
+    assert_eq!(read(&path)[..3], *b"new");
     broken.device.run("sync f --evict").code(0);
-    assert_ne!(fs::read(&path).unwrap()[..3], *b"new", "the bytes were not lost");
+    assert_ne!(read(&path)[..3], *b"new", "the bytes were not lost");
 }
 
 #[test]

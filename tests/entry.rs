@@ -57,12 +57,12 @@ fn a_lost_report_is_3_and_never_written_into_the_file() {
     ] {
         let path = dir.file("f", [b'.'; 5000]);
         redirected(&dir, &["patch", "f", "-o", "0", "text:new"], redirections).code(code);
-        let bytes = fs::read(&path).unwrap();
+        let bytes = read(&path);
         assert!(bytes.len() == 5000 && bytes.starts_with(b"new..."), "{redirections}");
         assert!(bytes[3..].iter().all(|byte| *byte == b'.'), "{redirections}");
         // An error, where there is nobody to hear it.
         redirected(&dir, &["patch", "f", "-o", "9000", "77"], redirections).code(2);
-        assert_eq!(fs::read(&path).unwrap(), bytes, "{redirections}");
+        assert_eq!(read(&path), bytes, "{redirections}");
     }
 }
 
@@ -79,7 +79,7 @@ fn children_get_no_file_in_place_of_a_closed_descriptor() {
             "/dev/null\n",
             "{redirections}"
         );
-        assert_eq!(fs::read(&path).unwrap(), [b'.'; 5000], "{redirections}");
+        assert_eq!(read(&path), [b'.'; 5000], "{redirections}");
     }
 }
 
@@ -90,7 +90,7 @@ fn a_closed_stdin_is_empty() {
     redirected(&dir, &["patch", "f", "-o", "0", "@-"], "<&-")
         .has("the input is empty")
         .code(2);
-    assert_eq!(fs::read(path).unwrap(), [b'.'; 100]);
+    assert_eq!(read(path), [b'.'; 100]);
 }
 
 #[test]

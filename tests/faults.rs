@@ -110,7 +110,7 @@ fn race(len: u64, sink: Sink, args: impl Fn(u32) -> String, judge: impl Fn(u32, 
             }
             other => panic!("round {round}: exit code or signal {other}: {told}"),
         }
-        judge(round, &output, &old, &fs::read(&path).unwrap());
+        judge(round, &output, &old, &read(&path));
     }
     // A flush of what is gone succeeds.
     if cut_short == 0 && !args(0).starts_with("sync") {
@@ -286,7 +286,7 @@ enum Whole {
 }
 
 fn whole(path: &Path, from: u64, new: u8) -> Whole {
-    let bytes = fs::read(path).unwrap();
+    let bytes = read(path);
     let range = &bytes[from as usize..(from + LARGE) as usize];
     let outside = bytes[..from as usize].iter().chain(&bytes[(from + LARGE) as usize..]);
     let untouched = outside.clone().all(|byte| *byte == 0x11);
@@ -353,7 +353,7 @@ fn interrupted_long_zeroing_is_in_doubt_and_says_how_far() {
         // pwrite64 or preadv.
         let output = dir.watched(None, line, "p", 2, |pid| send(pid, Signal::SIGINT));
         drop(other);
-        let (told, bytes) = (output.stderr(), fs::read(&path).unwrap());
+        let (told, bytes) = (output.stderr(), read(&path));
         if output.exit() == 0 {
             skip("the signal came too late");
             continue;
@@ -374,7 +374,7 @@ fn interrupted_long_zeroing_is_in_doubt_and_says_how_far() {
         );
         assert!(bytes[..4096].iter().all(|byte| *byte == 0x11));
         dir.mmapctl(&words(line)).code(0);
-        assert!(fs::read(&path).unwrap()[4096..].iter().all(|byte| *byte == 0));
+        assert!(read(&path)[4096..].iter().all(|byte| *byte == 0));
     }
 }
 
@@ -453,7 +453,7 @@ fn waiting_for_a_lock_can_be_interrupted() {
     std::thread::sleep(Duration::from_millis(100));
     send(child.id() as i32, Signal::SIGINT);
     child.outcome().signal(Signal::SIGINT as i32);
-    assert_eq!(fs::read(&path).unwrap(), b"old");
+    assert_eq!(read(&path), b"old");
 }
 
 // ---- two writers ----

@@ -54,14 +54,14 @@ fn a_full_tmpfs_refuses_stores_into_holes_only() {
     for line in ["cat f", "cat f -f plain", "cat f -o 64K -f xxd"] {
         outcome(&mount, line).code(0);
     }
-    assert!(outcome(&mount, "cat f").stdout == fs::read(&path).unwrap());
+    assert!(outcome(&mount, "cat f").stdout == read(&path));
     // What has its pages works.
     mount
         .run("patch f -o 0x10 fill:77:60K")
         .is("f: 61190 bytes of 0x10..0xf010 changed\nexit 0");
     outcome(&mount, "zero f --range 1K..2K --method write").code(0);
     outcome(&mount, "zero f --range 4K..8K --punch").code(0);
-    let bytes = fs::read(&path).unwrap();
+    let bytes = read(&path);
     assert!(bytes[16..1024].iter().all(|byte| *byte == 0x77));
     assert!(bytes[4096..8192].iter().all(|byte| *byte == 0));
     // The page that the punch gave back is room for one.
@@ -84,7 +84,7 @@ fn no_room_at_a_later_window_leaves_the_file_untouched() {
 fn finds_no_room_later(mount: &Mount) {
     let path = mount.sparse("f", 30 << 20);
     writer(&path).write_all_at(&noise(3 << 20), 1 << 20).unwrap();
-    let bytes = fs::read(&path).unwrap();
+    let bytes = read(&path);
     for line in [
         "patch f -o 4097 fill:77:29M",
         "zero f --range 4097..29M --method write",
@@ -99,7 +99,7 @@ fn finds_no_room_later(mount: &Mount) {
             .and_then(|rest| u64::from_str_radix(rest.split("..").next()?, 16).ok());
         // At a later window; or earlier, where comparing ahead has taken the room for holes that it read.
         assert!(at.is_some_and(|at| at >= 4096), "{line}: not where it failed: {told}");
-        assert!(fs::read(&path).unwrap() == bytes, "{line}: other bytes");
+        assert!(read(&path) == bytes, "{line}: other bytes");
         // The pages that were made for it are holes again for the next.
         fs::write(&path, &bytes[..4 << 20]).unwrap();
         writer(&path).set_len(30 << 20).unwrap();
@@ -186,8 +186,8 @@ fn a_full_xfs_refuses_stores_into_reflinks() {
     }
     fs::remove_file(mount.join("filler")).unwrap();
     outcome(&mount, "zero f --range .. --method write --sync").code(0);
-    assert!(fs::read(&path).unwrap().iter().all(|byte| *byte == 0));
-    assert!(fs::read(&other).unwrap() == bytes);
+    assert!(read(&path).iter().all(|byte| *byte == 0));
+    assert!(read(&other) == bytes);
 }
 
 #[test]
@@ -196,13 +196,13 @@ fn on_a_nearly_full_xfs_a_store_works_or_finds_no_room() {
     let path = half_a_hole(&mount);
     mount.fill();
     // A store finds no room, and fallocate finds some.
-    let before = fs::read(&path).unwrap();
+    let before = read(&path);
     let output = outcome(&mount, "patch f -o 100K dead");
     if output.exit() == 0 {
-        assert_eq!(fs::read(&path).unwrap()[100 << 10..][..2], [0xde, 0xad]);
+        assert_eq!(read(&path)[100 << 10..][..2], [0xde, 0xad]);
     } else {
         output.code(2).stderr_has("no room");
-        assert!(fs::read(&path).unwrap() == before, "exit 2 and other bytes");
+        assert!(read(&path) == before, "exit 2 and other bytes");
     }
 }
 
@@ -218,9 +218,9 @@ fn on_a_full_btrfs_exit_code_and_bytes_agree() {
         "patch f -o 0x10 dead",
         "patch f -o 8K fill:77:100K",
     ] {
-        let before = fs::read(&path).unwrap();
+        let before = read(&path);
         let output = outcome(&mount, line);
-        let same = fs::read(&path).unwrap() == before;
+        let same = read(&path) == before;
         match output.exit() {
             0 => assert!(!same, "{line}: exit 0, and nothing has changed"),
             2 => assert!(same, "{line}: exit 2, and bytes have changed"),
@@ -254,7 +254,7 @@ fn huge_pages_of_zeros_are_freed_and_holes_not_counted() {
     ] {
         mount.run(line).has(said);
     }
-    assert_eq!((allocated(&path), fs::read(&path).unwrap()[5 << 20]), (2 << 20, 1));
+    assert_eq!((allocated(&path), read(&path)[5 << 20]), (2 << 20, 1));
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn every_verb_works_on_a_file_of_huge_pages() {
     let expected = [0xde, 0xad, 0xbe, 0xef];
     let output = outcome(dir, "cat f -o 0x1ffffe -n 4");
     assert_eq!((output.exit(), output.stdout.as_slice()), (0, expected.as_slice()));
-    assert_eq!(fs::read(&path).unwrap()[0x1ffffe..0x200002], expected);
+    assert_eq!(read(&path)[0x1ffffe..0x200002], expected);
     assert_eq!(
         dir.run("patch f -o 0x1ffffe --expect 00 11").lines().last(),
         Some("exit 1")
@@ -286,9 +286,9 @@ fn every_verb_works_on_a_file_of_huge_pages() {
 
     let zeroed = dir.run("zero f -o 0x1fffff -n 2");
     zeroed.begins("f: 0x1fffff..0x200001 zeroed by write\n");
-    assert_eq!(fs::read(&path).unwrap()[0x1ffffe..0x200002], [0xde, 0, 0, 0xef]);
+    assert_eq!(read(&path)[0x1ffffe..0x200002], [0xde, 0, 0, 0xef]);
     dir.run("zero f --range .. --json").code(0).has("\"method\":\"");
-    assert!(fs::read(&path).unwrap().iter().all(|byte| *byte == 0));
+    assert!(read(&path).iter().all(|byte| *byte == 0));
 
     let map = dir.run("map f --populate --lock --json");
     for part in [
@@ -360,7 +360,7 @@ fn a_full_temporary_folder_is_met_before_any_write() {
     let options = ["-E", &temporary, "-e", "inject=preadv:error=EIO:when=3"];
     let output = dir.straced(&options, "patch f -o 0 @new");
     output.code(2);
-    assert!(fs::read(&path).unwrap() == old, "{}", output.stderr());
+    assert!(read(&path) == old, "{}", output.stderr());
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn inject(fault: &str, file_only: bool, line: &str) -> (Outcome, Vec<u8>) {
         "{fault}: {line}: {}: {told}",
         output.exit()
     );
-    (output, fs::read(path).unwrap())
+    (output, read(path))
 }
 
 /// The bytes of the file with AT..AT+LEN filled with `byte`.
@@ -217,9 +217,9 @@ fn putting_back_needs_nothing_that_could_run_out_by_then() {
     let path = dir.file("f", vec![0x11; SIZE]);
     let options = ["preadv:error=EIO:when=2", "memfd_create:error=EMFILE:when=2+"];
     let output = dir.inject(&options, &line);
-    agree("memfd_create in putting back", &output, &fs::read(&path).unwrap(), 0x77);
+    agree("memfd_create in putting back", &output, &read(&path), 0x77);
     output.code(2);
-    assert!(fs::read(&path).unwrap() == with(0x11));
+    assert!(read(&path) == with(0x11));
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn a_signal_at_any_call_of_a_patch_leaves_all_or_nothing() {
                 &format!("inject={call}:signal={signal}:when={when}"),
             ];
             let output = dir.straced(&options, &line);
-            let bytes = fs::read(path).unwrap();
+            let bytes = read(path);
             let told = output.stderr();
             match (output.status.signal(), output.exit()) {
                 (Some(_), _) => assert!(

@@ -281,14 +281,14 @@ fn sessions_leave_the_bytes_that_xfs_io_leaves() {
             xfs_io(&disk, &theirs, sequence.xfs_io);
             let (code, text) = session(&disk, &ours, sequence.options, sequence.session);
             assert_eq!(code, sequence.code, "{mkfs}: {}\n{text}", sequence.name);
-            let bytes = |name: &str| fs::read(disk.join(name)).expect("it can be read");
+            let bytes = |name: &str| read(disk.join(name));
             same(&bytes(&theirs), &bytes(&ours), &format!("{mkfs}: {}", sequence.name));
             wanted.push(bytes(&ours));
         }
         disk.remount();
         for (number, (sequence, wanted)) in SEQUENCES.iter().zip(&wanted).enumerate() {
             let (theirs, ours) = names(number);
-            let bytes = |name: &str| fs::read(disk.join(name)).expect("it can be read");
+            let bytes = |name: &str| read(disk.join(name));
             let what = format!("{mkfs}, after a remount: {}", sequence.name);
             same(wanted, &bytes(&ours), &what);
             same(&bytes(&theirs), &bytes(&ours), &what);
@@ -326,7 +326,7 @@ fn synced_ranges_survive_a_power_cut() {
         disk.cut_power();
         disk.remount();
         for name in ["theirs", "ours"] {
-            let bytes = fs::read(disk.join(name)).expect("it can be read");
+            let bytes = read(disk.join(name));
             assert_eq!(bytes.len(), 65536, "{mkfs}: {name}");
             // What was stored last was not asked to be there, and may be.
             let fresh = |byte: &u8| *byte == 0x58;
@@ -373,7 +373,7 @@ fn a_store_to_a_reflinked_extent_leaves_the_other_file_alone() {
         let (code, text) = session(&disk, "ours", "", &verbs);
         assert_eq!(code, 0, "{mkfs}\n{text}");
         for time in ["before", "after"] {
-            let bytes = |name: &str| fs::read(disk.join(name)).expect("it can be read");
+            let bytes = |name: &str| read(disk.join(name));
             same(&bytes("theirs"), &bytes("ours"), &format!("{mkfs}, {time} a remount"));
             same(
                 &[b'a'; 65536],

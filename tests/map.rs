@@ -549,7 +549,7 @@ fn a_session_begins_on_an_empty_file_and_grows_it() {
     text.code(0).has("686900\n");
     // What was asked of the mapping holds for its pages.
     text.has("\"locked\":1,");
-    assert_eq!(fs::read(&path).unwrap()[..3], *b"hi\0");
+    assert_eq!(read(&path)[..3], *b"hi\0");
     session(&["remap --size 0", "map", "patch -o 0 41 --grow"]).is("exit 0");
-    assert_eq!(fs::read(&path).unwrap(), b"A");
+    assert_eq!(read(&path), b"A");
 }

@@ -476,7 +476,7 @@ fn killed_outright_it_leaves_nothing_behind() {
         let told = json(held.first_line.as_bytes());
         let path = told["path"].as_str().unwrap_or("f").to_string();
         let memory = dir.join(&path);
-        assert_eq!(fs::read(&memory).unwrap()[0], 0xff);
+        assert_eq!(read(&memory)[0], 0xff);
         assert_eq!(held.end_by(Signal::SIGKILL), None);
         assert_eq!(memory.exists(), path == "f", "{path}");
         let names: Vec<_> = fs::read_dir(&dir)

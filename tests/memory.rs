@@ -80,7 +80,7 @@ fn too_little_memory_is_code_2_and_never_a_signal() {
                 .status
                 .code()
                 .unwrap_or_else(|| panic!("{line} in {mib} MiB: {}", output));
-            let changed = std::fs::read(&path).unwrap() != bytes;
+            let changed = read(&path) != bytes;
             let in_session = line.starts_with("map");
             assert!([0, 1, 2].contains(&code), "{line} in {mib} MiB: {text}");
             assert!(

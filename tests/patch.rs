@@ -17,7 +17,7 @@ fn bytes_from_stdin_are_written_where_the_offset_says() {
         .is("f: 2 bytes of 0x40..0x42 changed\nexit 0");
     let mut expected = vec![0; 128];
     expected[0x40..0x42].copy_from_slice(b"\xde\xad");
-    assert_eq!(fs::read(path).unwrap(), expected);
+    assert_eq!(read(path), expected);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn every_kind_of_value_gives_the_bytes_that_other_tools_give() {
         let bytes = dir.peer("printf", &[printf]);
         let mut expected = vec![0x11; 64];
         expected[7..7 + bytes.len()].copy_from_slice(&bytes);
-        assert_eq!(fs::read(path).unwrap(), expected, "{value}");
+        assert_eq!(read(path), expected, "{value}");
     }
 }
 
@@ -72,7 +72,7 @@ fn hex_bytes_are_what_xxd_reads_from_the_same_digits() {
     let digits = const_hex::encode(noise(300));
     dir.run(&format!("patch f -o 0 {digits}")).code(0);
     dir.file("digits", digits);
-    assert_eq!(fs::read(path).unwrap(), dir.peer("xxd", &["-r", "-p", "digits"]));
+    assert_eq!(read(path), dir.peer("xxd", &["-r", "-p", "digits"]));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn values_follow_one_another_and_stdin_may_be_one_of_them() {
     dir.file("p", b"FILE");
     dir.run_fed("patch f -o 1 text:a @p @- u16be:1 zero:1 ff", b"pipe")
         .is("f: 11 bytes of 0x1..0xe changed\nexit 0");
-    assert_eq!(fs::read(path).unwrap(), b"\0aFILEpipe\0\x01\0\xff\0\0");
+    assert_eq!(read(path), b"\0aFILEpipe\0\x01\0\xff\0\0");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn places_are_taken_in_every_form_and_may_be_negative() {
         dir.run(&format!("patch f {place} aabb")).ends("\nexit 0");
         let mut expected = [0; 64];
         expected[at..at + 2].copy_from_slice(b"\xaa\xbb");
-        assert_eq!(fs::read(&path).unwrap(), expected, "{place}");
+        assert_eq!(read(&path), expected, "{place}");
     }
 }
 
@@ -139,7 +139,7 @@ fn the_last_byte_can_be_written_and_the_length_never_changes() {
         let path = dir.file("f", vec![0; len]);
         dir.run("patch f -o end-1 7f")
             .is(format!("f: 1 byte of {:#x}..{len:#x} changed\nexit 0", len - 1));
-        let bytes = fs::read(&path).unwrap();
+        let bytes = read(&path);
         assert_eq!(bytes.len(), len);
         assert_eq!(bytes[len - 1], 0x7f);
         dir.refused_untouched("patch f -o end-1 7f80");
@@ -159,7 +159,7 @@ fn a_patch_across_a_window_border_is_right_to_the_byte() {
     fs::write(dir.join("p"), &expected[at..at + 10_002]).unwrap();
     dir.run(&format!("patch f -o {at} @p"))
         .is(format!("f: 10002 bytes of {at:#x}..{:#x} changed\nexit 0", at + 10_002));
-    assert!(fs::read(path).unwrap() == expected);
+    assert!(read(path) == expected);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_payload_of_many_windows_from_a_pipe_is_right_to_the_byte() {
         .stdin(File::open(dir.join("p")).unwrap())
         .outcome()
         .ends("changed\nexit 0");
-    let bytes = fs::read(path).unwrap();
+    let bytes = read(path);
     assert_eq!(bytes.len(), 65 << 20);
     assert!(bytes[12345..12345 + (64 << 20)] == payload);
     assert!(bytes[..12345].iter().all(|byte| *byte == 0));
@@ -219,7 +219,7 @@ fn expected_bytes_are_patched_once_and_kept_by_a_second_run() {
     dir.run("patch f -o 1 --expect 7405 9090")
         .is("f: 2 bytes of 0x1..0x3 changed\nexit 0");
     let before = State::of(&path);
-    assert_eq!(fs::read(&path).unwrap(), b"\0\x90\x90\0");
+    assert_eq!(read(&path), b"\0\x90\x90\0");
     dir.run("patch f -o 1 --expect 7405 9090")
         .is("f: 0x1..0x3 holds these bytes already; nothing was written\nexit 0");
     assert_eq!(State::of(&path), before);
@@ -282,7 +282,7 @@ fn sync_makes_the_bytes_durable_and_says_so() {
     let path = dir.file("f", [0; 8192]);
     dir.run("patch f -o 4095 --sync aabb")
         .is("f: 2 bytes of 0xfff..0x1001 changed, durable\nexit 0");
-    assert_eq!(fs::read(path).unwrap()[4095..4097], *b"\xaa\xbb");
+    assert_eq!(read(path)[4095..4097], *b"\xaa\xbb");
     assert_eq!(dir.report("patch f -o 0 --sync 01")["durable"], true);
     assert_eq!(dir.report("patch f -o 0 02")["durable"], false);
     if dir.is_disk() {
@@ -320,9 +320,8 @@ fn an_error_in_json_is_one_object_on_stderr() {
         ("patch f --nonsense --json", 2),
         ("patch missing -o 0 00 --json", 2),
     ] {
-        let args: Vec<_> = line.split(' ').collect();
-        let output = dir.mmapctl(&args);
-        assert_eq!(output.status.code(), Some(code), "{line}");
+        let output = dir.mmapctl(&words(line));
+        output.code(code);
         assert!(output.stdout.is_empty(), "{line}");
         let error = output.error();
         assert_eq!(error["exit"], code, "{line}: {error}");
@@ -384,7 +383,7 @@ fn a_lost_report_is_3_after_a_change_and_2_without() {
         };
         output.has(said);
     }
-    assert_eq!(fs::read(path).unwrap()[0], 2);
+    assert_eq!(read(path)[0], 2);
     // A dry run's script is the product, not the report; losing it is trouble all the same.
     dir.mmapctl_into_full(&["patch", "f", "-o", "0", "03", "--dry-run"])
         .code(2);
@@ -400,7 +399,7 @@ fn a_reader_that_closed_the_pipe_is_no_error() {
         .stdout(writer)
         .outcome()
         .is("exit 0");
-    assert_eq!(fs::read(path).unwrap()[0], 1);
+    assert_eq!(read(path)[0], 1);
 }
 
 #[test]

@@ -16,15 +16,15 @@ fn the_only_match_is_written_over() {
     let path = dir.file("f", b"one two three");
     dir.run("patch f --find text:two text:TWO")
         .is("f: 3 bytes of 0x4..0x7 changed\nexit 0");
-    assert_eq!(fs::read(&path).unwrap(), b"one TWO three");
+    assert_eq!(read(&path), b"one TWO three");
     // Fewer bytes than were found, and more.
     dir.run("patch f --find text:TWO text:2").code(0);
     dir.run("patch f --find text:one text:11111").code(0);
-    assert_eq!(fs::read(&path).unwrap(), b"11111WO three");
+    assert_eq!(read(&path), b"11111WO three");
     // Found at the very end, more has no room.
     dir.refused_untouched("patch f --find text:ee text:eee");
     dir.run("patch f --find text:ee text:EE").code(0);
-    assert_eq!(fs::read(path).unwrap(), b"11111WO thrEE");
+    assert_eq!(read(path), b"11111WO thrEE");
 }
 
 #[test]
@@ -101,10 +101,10 @@ fn all_matches_are_written_over_or_the_one_that_is_counted() {
         .is("# mmapctl-patch 1\nsize 0xa\n0x0: 61 -> 58\n0x4: 61 -> 58\n0x8: 61 -> 58\nexit 0");
     let told = dir.report("patch f --find text:ab text:X --nth 2");
     assert_eq!(told["offsets"], serde_json::json!([4]));
-    assert_eq!(fs::read(&path).unwrap(), b"ab..Xb..ab");
+    assert_eq!(read(&path), b"ab..Xb..ab");
     dir.run("patch f --find text:ab text:YZ --all")
         .is("f: 4 bytes by 2 edits in 0x0..0xa changed\nexit 0");
-    assert_eq!(fs::read(&path).unwrap(), b"YZ..Xb..YZ");
+    assert_eq!(read(&path), b"YZ..Xb..YZ");
     let before = State::of(&path);
     dir.run("patch f --find text:YZ text:YZ --nth 3").is(
         "! error: f: there are 2 matches, and number 3 is wanted; nothing was written\n\
@@ -125,7 +125,7 @@ fn overlapping_matches_are_ambiguous_unless_all_are_written() {
     dir.run("patch f --find text:aaa text:b --nth 2").code(1);
     assert_eq!(State::of(&path), before);
     dir.run("patch f --find text:aa text:bc --all").code(0);
-    assert_eq!(fs::read(&path).unwrap(), b"xbcbcax");
+    assert_eq!(read(&path), b"xbcbcax");
     // New bytes that are longer than what was found would write over one another.
     dir.refused_untouched("patch f --find text:bc text:123 --all")
         .has("two edits write to 0x3..0x4");
@@ -155,7 +155,7 @@ fn a_range_bounds_the_search() {
     dir.run("patch f --find text:abc 00 --range 4..4").code(1);
     dir.refused_untouched("patch f --find text:abc 00 --range 10..");
     dir.refused_untouched("patch f --find text:abc 00 --offset 10");
-    assert_eq!(fs::read(path).unwrap(), b"abcabcabc");
+    assert_eq!(read(path), b"abcabcabc");
 }
 
 #[test]
@@ -205,9 +205,9 @@ fn values_from_stdin_go_to_every_match() {
     let path = dir.file("f", b"ab..ab..ab");
     dir.run_fed("patch f --find text:ab --all", b"12")
         .is("f: 6 bytes by 3 edits in 0x0..0xa changed\nexit 0");
-    assert_eq!(fs::read(&path).unwrap(), b"12..12..12");
+    assert_eq!(read(&path), b"12..12..12");
     dir.run_fed("patch f --find text:12 --nth 2 text:x @-", b"y").code(0);
-    assert_eq!(fs::read(&path).unwrap(), b"12..xy..12");
+    assert_eq!(read(&path), b"12..xy..12");
     dir.refused_untouched("patch f --find text:xy");
     dir.refused_untouched_fed("patch f --find text:xy", b"1234567");
 }
@@ -220,7 +220,7 @@ fn more_on_stdin_than_is_kept_is_refused_and_not_cut_off() {
     let input = vec![7; (16 << 20) + 1];
     dir.refused_fed("patch f --find text:ab", &input)
         .has("more than 16 MiB on stdin");
-    assert_eq!(fs::read(path).unwrap()[..2], *b"ab");
+    assert_eq!(read(path)[..2], *b"ab");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn find_writes_masked_values_and_checksums() {
     let path = dir.file("f", b"123456789\0\0\0\0MAGIC\xf5");
     dir.run("patch f --find 00000000 crc32be:0..9").code(0);
     dir.run("patch f --find text:MAGIC text:MAGIC u8:0xa/0xf").code(0);
-    assert_eq!(fs::read(path).unwrap(), b"123456789\xcb\xf4\x39\x26MAGIC\xfa");
+    assert_eq!(read(path), b"123456789\xcb\xf4\x39\x26MAGIC\xfa");
 }
 
 #[test]

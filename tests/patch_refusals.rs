@@ -172,7 +172,7 @@ fn a_read_only_file_is_refused_even_to_root_unless_forced() {
         dir.run("patch f -o 0 01 --force")
             .code(0)
             .begins("f: 1 byte of 0x0..0x1 changed\n");
-        assert_eq!(fs::read(path).unwrap()[0], 1);
+        assert_eq!(read(path)[0], 1);
     } else {
         // --force is not sudo.
         dir.refused_untouched("patch f -o 0 01 --force");
@@ -206,7 +206,7 @@ fn a_symlink_to_a_file_is_followed() {
     std::os::unix::fs::symlink("f", dir.join("link")).unwrap();
     dir.run("patch link -o 0 01")
         .is("link: 1 byte of 0x0..0x1 changed\nexit 0");
-    assert_eq!(fs::read(path).unwrap()[0], 1);
+    assert_eq!(read(path)[0], 1);
     assert!(dir.join("link").is_symlink());
 }
 
@@ -234,9 +234,9 @@ fn a_lock_released_in_time_is_waited_for() {
         .unwrap();
     std::thread::sleep(Duration::from_millis(300));
     assert!(child.try_wait().unwrap().is_none(), "it did not wait");
-    assert_eq!(fs::read(&path).unwrap(), [0; 8]);
+    assert_eq!(read(&path), [0; 8]);
     holder.unlock().unwrap();
     assert!(eventually(|| child.try_wait().unwrap().is_some()), "it waits on");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert_eq!(fs::read(&path).unwrap()[0], 1);
+    assert_eq!(read(&path)[0], 1);
 }

@@ -85,7 +85,7 @@ fn every_way_to_write_a_line_says_the_same() {
         // A comment begins a word; within one, its mark is text.
         let expected: &[u8] = if line.contains("#no") { b"ab#c#no" } else { b"ab#c" };
         told.ends("\nexit 0");
-        let bytes = fs::read(&path).unwrap();
+        let bytes = read(&path);
         assert_eq!(&bytes[16..16 + expected.len()], expected, "{line}");
         assert_eq!(
             bytes.iter().filter(|byte| **byte != 0).count(),
@@ -101,12 +101,12 @@ fn edits_of_the_command_line_are_lines_of_a_script() {
     let path = dir.file("f", [0; 32]);
     edit(&dir, &["4: 0000 -> 6162", "+0: text:\"c d\"", "end-1: -> ff # why"])
         .is("f: 6 bytes by 3 edits in 0x4..0x20 changed\nexit 0");
-    assert_eq!(&fs::read(&path).unwrap()[4..9], b"abc d");
+    assert_eq!(&read(&path)[4..9], b"abc d");
     // They may begin with a minus, and go together with values and a script.
     dir.file("s", b"0: -> 01\n");
     dir.run("patch f -o 1 02 -e -4:03 --edit=+0:04 --script s")
         .is("f: 4 bytes by 4 edits in 0x0..0x1e changed\nexit 0");
-    let bytes = fs::read(path).unwrap();
+    let bytes = read(path);
     assert_eq!((bytes[0], bytes[1], bytes[28], bytes[29]), (1, 2, 3, 4));
 }
 
@@ -125,7 +125,7 @@ fn edits_are_stored_in_any_order_and_with_any_neighbours() {
     }
     lines.sort_by_key(|line| line.len() * 31 % 7 + line.as_bytes()[4] as usize);
     script(&dir, &lines.concat()).is("f: 30000 bytes by 30000 edits in 0x0..0x1116c changed\nexit 0");
-    assert!(fs::read(path).unwrap() == expected);
+    assert!(read(path) == expected);
 }
 
 #[test]
@@ -178,17 +178,17 @@ fn a_size_line_with_an_arrow_resizes_the_file() {
     let path = dir.file("f", b"0123456789");
     let grown = "size 10 -> 16\n8: 3839 -> 6162\n+0: 00000000 -> 63646566\n";
     script(&dir, grown).ends("changed\n  length      0xa before, 0x10 now\nexit 0");
-    assert_eq!(fs::read(&path).unwrap(), b"01234567abcdef\0\0");
+    assert_eq!(read(&path), b"01234567abcdef\0\0");
     // A second run finds all of it done.
     let before = State::of(&path);
     script(&dir, grown).is("f: 0x8..0xe holds these bytes already; nothing was written\nexit 0");
     assert_eq!(State::of(&path), before);
     script(&dir, "size 16 -> 4\n1: 31 -> ff\n").code(0);
-    assert_eq!(fs::read(&path).unwrap(), b"0\xff23");
+    assert_eq!(read(&path), b"0\xff23");
     script(&dir, "size 4 -> 0\n").code(0);
-    assert_eq!(fs::read(&path).unwrap(), b"");
+    assert_eq!(read(&path), b"");
     script(&dir, "size 0 -> 3\n0: -> 616263\n").code(0);
-    assert_eq!(fs::read(&path).unwrap(), b"abc");
+    assert_eq!(read(&path), b"abc");
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_resize_after_an_edit_is_refused_and_a_guard_is_not() {
     dir.file("s", b"size 10 -> 12\n10: 0000 -> 6161\n");
     dir.mmapctl(&["patch", "f", "-e", "1: 31 -> 59", "--script", "s"])
         .code(0);
-    assert_eq!(fs::read(&path).unwrap(), b"XY23456789aa");
+    assert_eq!(read(&path), b"XY23456789aa");
 }
 
 #[test]
@@ -246,12 +246,12 @@ fn edits_for_two_threads_are_each_compared_with_the_file() {
             "{told}"
         );
         told.ends(" changed\nexit 0");
-        assert!(fs::read(&path).unwrap() == patched);
+        assert!(read(&path) == patched);
     }
     dir.run("patch f --script s")
         .ends(" holds these bytes already; nothing was written\nexit 0");
     dir.run("patch f --script s --reverse").ends(" changed\nexit 0");
-    assert!(fs::read(&path).unwrap() == old);
+    assert!(read(&path) == old);
     let mut other = old.clone();
     let wrong = [16, 70_000 * 16 + 3, 119_999 * 16];
     for at in wrong {
@@ -266,7 +266,7 @@ fn edits_for_two_threads_are_each_compared_with_the_file() {
         assert!(told.contains(&line), "{line}: {told}");
     }
     told.code(1);
-    assert!(fs::read(&path).unwrap() == other);
+    assert!(read(&path) == other);
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn what_is_applied_already_is_success_unless_strict() {
     dir.run_fed("patch f --script - --strict", text.as_bytes()).code(1);
     assert_eq!(State::of(&path), before);
     script(&dir, text).is("f: 1 byte by 3 edits in 0x2..0x7 changed\nexit 0");
-    assert_eq!(fs::read(&path).unwrap(), b"01\xaa3\xbb56789");
+    assert_eq!(read(&path), b"01\xaa3\xbb56789");
 }
 
 #[test]
@@ -492,11 +492,11 @@ fn what_a_dry_run_prints_can_be_read_applied_and_reversed() {
     );
     dir.file("s", &output.stdout);
     edit(&dir, &edits).code(0);
-    let patched = fs::read(&path).unwrap();
+    let patched = read(&path);
     dir.run("patch f --script s --reverse").ends("changed\nexit 0");
-    assert_eq!(fs::read(&path).unwrap(), original);
+    assert_eq!(read(&path), original);
     dir.run("patch f --script s").ends("changed\nexit 0");
-    assert_eq!(fs::read(&path).unwrap(), patched);
+    assert_eq!(read(&path), patched);
     // What changes nothing has no lines.
     dir.run("patch f --script s --dry-run")
         .is("# mmapctl-patch 1\nsize 0xc8\nexit 0");

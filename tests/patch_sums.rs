@@ -10,7 +10,7 @@ fn a_checksum_sums_what_the_file_grows_by() {
     let grown = |line: &str| {
         fs::write(&path, b"0123456789abcdef").unwrap();
         dir.run(line).code(0);
-        fs::read(&path).unwrap()
+        read(&path)
     };
     let sum = |bytes: &[u8]| crc32fast::hash(bytes).to_le_bytes();
     // From the old end on, from within what is added, and from a gap of zeros; over the border it always went.
@@ -60,7 +60,7 @@ fn masked_bits_are_not_expected_where_a_checksum_goes() {
     }
     // Beside it they can, and so can all of its bytes.
     patch("0: 00112233 u8:1/0xf -> crc32le:5..8 ff").code(0);
-    let bytes = fs::read(&path).unwrap();
+    let bytes = read(&path);
     assert_eq!(bytes[..4], crc32fast::hash(&[2, 3, 4]).to_le_bytes());
     assert_eq!(bytes[4..], [0xff, 2, 3, 4]);
 }

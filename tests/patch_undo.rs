@@ -14,15 +14,15 @@ fn there_and_back(dir: &Sandbox, original: &[u8], script: &str) -> Vec<u8> {
     dir.run_fed("patch f --script - --undo u", script.as_bytes())
         .lacks("nothing was written")
         .ends("\nexit 0");
-    let patched = fs::read(&path).unwrap();
+    let patched = read(&path);
     dir.run("patch f --script u --undo uu")
         .lacks("nothing was written")
         .ends("\nexit 0");
-    assert_eq!(fs::read(&path).unwrap(), original, "undo of {script}");
+    assert_eq!(read(&path), original, "undo of {script}");
     dir.run("patch f --script uu --undo uuu")
         .lacks("nothing was written")
         .ends("\nexit 0");
-    assert_eq!(fs::read(&path).unwrap(), patched, "undo of the undo of {script}");
+    assert_eq!(read(&path), patched, "undo of the undo of {script}");
     // A script that cuts says nothing of what it cuts; all others come out as they went in.
     assert_eq!(dir.read("u"), dir.read("uuu"), "undo of undo of undo of {script}");
     patched
@@ -138,7 +138,7 @@ fn undo_never_writes_over_what_is_there() {
     for name in ["f", "link", "dangling", "folder", "missing/u", "/dev/null", "."] {
         dir.refused_untouched(&format!("patch f -o 0 01 --undo {name}"));
     }
-    assert_eq!(fs::read(path).unwrap(), b"mine");
+    assert_eq!(read(path), b"mine");
     assert!(!dir.join("nowhere").exists());
 }
 
@@ -178,7 +178,7 @@ fn an_incomplete_undo_script_is_removed() {
     // The shell's limit is in units of 512 or 1024 bytes; a file of that size is enough for the payload, which goes
     // through a memfd, and for half the script.
     let line = "patch f -o 0 fill:00:256K --undo u";
-    let mut command = dir.limited("-f 600", &line.split(' ').collect::<Vec<_>>());
+    let mut command = dir.limited("-f 600", &words(line));
     command
         .outcome()
         .code(2)
@@ -243,12 +243,12 @@ fn a_script_with_old_bytes_goes_both_ways() {
     let script = b"size 10\n2: 3233 -> 6162\n8: text:8 -> text:x\n+0: u8:0x39 -> u8:0x40\n";
     dir.file("s", script);
     dir.run("patch f --script s").code(0);
-    assert_eq!(fs::read(&path).unwrap(), b"01ab4567x@");
+    assert_eq!(read(&path), b"01ab4567x@");
     dir.run("patch f --script s --reverse --dry-run")
         .is("# mmapctl-patch 1\nsize 0xa\n0x2: 6162 -> 3233\n0x8: 78 -> 38\n0x9: 40 -> 39\nexit 0");
     dir.run("patch f --script s --reverse")
         .is("f: 4 bytes by 3 edits in 0x2..0xa changed\nexit 0");
-    assert_eq!(fs::read(&path).unwrap(), b"0123456789");
+    assert_eq!(read(&path), b"0123456789");
     let before = State::of(&path);
     dir.run("patch f --script s --reverse")
         .ends("nothing was written\nexit 0");
@@ -257,13 +257,8 @@ fn a_script_with_old_bytes_goes_both_ways() {
     fs::write(&path, b"01zz456789").unwrap();
     dir.run("patch f --script s --reverse")
         .has("bytes at 0x2 are 7a7a, expected 6162");
-    let output = dir.mmapctl(&["patch", "f", "--reverse", "-e", "2: 00 -> 7a"]);
-    assert!(told_ends(&output, "exit 0"));
-    assert_eq!(fs::read(&path).unwrap(), b"01\0z456789");
-}
-
-fn told_ends(output: &Outcome, end: &str) -> bool {
-    output.ends_with(end)
+    dir.mmapctl(&["patch", "f", "--reverse", "-e", "2: 00 -> 7a"]).code(0);
+    assert_eq!(read(&path), b"01\0z456789");
 }
 
 #[test]
@@ -293,7 +288,7 @@ fn a_resizing_script_is_reversible_or_says_why_not() {
     let script = b"size 10 -> 12\n9: 390000 -> 616263\n";
     dir.run_fed("patch f --script -", script).code(0);
     dir.run_fed("patch f --script - --reverse", script).code(0);
-    assert_eq!(fs::read(&path).unwrap(), b"0123456789");
+    assert_eq!(read(&path), b"0123456789");
     // What follows a dropped edit, or a cut one, still stands where it stood.
     for script in [
         &b"size 4 -> 8\n0x0: 00 -> 11\n0x4: 00 -> 22\n+0: 00 -> 33\n+1: 00 -> 44\n"[..],
@@ -304,7 +299,7 @@ fn a_resizing_script_is_reversible_or_says_why_not() {
         dir.run_fed("patch f --script -", script).code(0);
         assert_eq!(fs::metadata(&path).unwrap().len(), 8);
         dir.run_fed("patch f --script - --reverse", script).code(0);
-        assert_eq!(fs::read(&path).unwrap(), [0, 0x33, 0, 0]);
+        assert_eq!(read(&path), [0, 0x33, 0, 0]);
     }
     fs::write(&path, b"0123456789").unwrap();
     // What was cut off is not in the script.
@@ -330,9 +325,9 @@ fn the_difference_is_a_script_that_gives_the_other_file() {
     assert_eq!((State::of(&path), dir.state("g")), before);
     dir.file("s", &output.stdout);
     dir.run("patch f --script s").ends("changed\nexit 0");
-    assert!(fs::read(&path).unwrap() == other);
+    assert!(read(&path) == other);
     dir.run("patch f --script s --reverse").ends("changed\nexit 0");
-    assert!(fs::read(&path).unwrap() == noise(700_000));
+    assert!(read(&path) == noise(700_000));
     let told = dir.report("patch f --diff g");
     let differing = other.iter().zip(noise(700_000)).filter(|(a, b)| **a != *b).count();
     assert_eq!(told["bytes_differing"], differing);
@@ -446,15 +441,15 @@ fn a_file_grows_by_what_reaches_past_its_end_when_asked() {
     let told = dir.report("patch f -o 8 61626364 --grow --undo u");
     assert_eq!(told["size"], 12);
     assert_eq!(told["length"], 4);
-    assert_eq!(fs::read(&path).unwrap(), b"01234567abcd");
+    assert_eq!(read(&path), b"01234567abcd");
     dir.run("patch f --script u").code(0);
-    assert_eq!(fs::read(&path).unwrap(), b"0123456789");
+    assert_eq!(read(&path), b"0123456789");
     dir.run_fed("patch f -o end --grow", b"from a pipe").code(0);
-    assert_eq!(fs::read(&path).unwrap(), b"0123456789from a pipe");
+    assert_eq!(read(&path), b"0123456789from a pipe");
     dir.run("patch f -e end:61 -e +0:62 -e 0:63 --grow").code(0);
-    assert_eq!(fs::read(&path).unwrap(), b"c123456789from a pipeab");
+    assert_eq!(read(&path), b"c123456789from a pipeab");
     dir.run("patch f -r -1..+2 6263 --grow").code(0);
-    assert_eq!(fs::read(&path).unwrap(), b"c123456789from a pipeabc");
+    assert_eq!(read(&path), b"c123456789from a pipeabc");
 }
 
 #[test]
@@ -465,7 +460,7 @@ fn growing_by_zeros_is_growing() {
         .is("f: 8189 bytes of 0x3..0x2000 changed\n  length      0x3 before, 0x2000 now\nexit 0");
     let mut expected = b"abc".to_vec();
     expected.resize(8192, 0);
-    assert_eq!(fs::read(&path).unwrap(), expected);
+    assert_eq!(read(&path), expected);
     let before = State::of(&path);
     dir.run("patch f -o 3 zero:8189 --grow")
         .ends("nothing was written\nexit 0");
@@ -509,7 +504,7 @@ fn a_file_that_cannot_grow_is_as_it_was() {
     let path = dir.file("f", b"0123456789");
     let before = State::of(&path);
     let line = "patch f -o 8 fill:ff:2M --grow --undo u";
-    let mut command = dir.limited("-f 100", &line.split(' ').collect::<Vec<_>>());
+    let mut command = dir.limited("-f 100", &words(line));
     let output = command.outcome();
     output.code(2);
     assert_eq!(State::of(&path), before, "{}", output);

@@ -1,13 +1,12 @@
 //! Values of `patch`: masks, checksums, and every refusal of an ambiguous one.
 
 use crate::support::*;
-use std::fs;
 
 /// Patches `f`, of the bytes `before`, and returns its bytes afterwards.
 fn patched(dir: &Sandbox, before: &[u8], args: &[&str]) -> Vec<u8> {
     let path = dir.file("f", before);
     dir.mmapctl(&[&["patch", "f"], args].concat()).code(0);
-    fs::read(path).unwrap()
+    read(path)
 }
 
 // ---- masks -----------------------------------------------------------------------------------------------------------
@@ -89,9 +88,9 @@ fn masks_of_many_edits_keep_to_their_own() {
     let path = dir.file("f", &original);
     dir.run_fed("patch f --script - --undo u", script.as_bytes())
         .ends("changed\nexit 0");
-    assert!(fs::read(&path).unwrap() == expected);
+    assert!(read(&path) == expected);
     dir.run("patch f --script u").ends("changed\nexit 0");
-    assert!(fs::read(&path).unwrap() == original);
+    assert!(read(&path) == original);
 }
 
 // ---- checksums --------------------------------------------------------------------------------------------------------
@@ -199,7 +198,7 @@ fn a_checksum_sees_every_other_edit_wherever_it_is_written() {
     let script = "size 0 -> 13\n0: text:123456789\n+0: crc32be:0..9\n";
     let path = dir.file("f", b"");
     dir.run_fed("patch f --script -", script.as_bytes()).code(0);
-    assert_eq!(fs::read(path).unwrap(), b"123456789\xcb\xf4\x39\x26");
+    assert_eq!(read(path), b"123456789\xcb\xf4\x39\x26");
 }
 
 #[test]

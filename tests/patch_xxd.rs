@@ -36,7 +36,7 @@ fn hex_that_has_no_other_digits_than_bits_have_is_hex() {
     ] {
         fs::write(&path, [0x22; 16]).unwrap();
         dir.run_fed(LINE, dump.as_bytes()).code(0);
-        assert_eq!(fs::read(&path).unwrap()[..4], [0x01, 0x10, 0x01, 0x10], "{dump}");
+        assert_eq!(read(&path)[..4], [0x01, 0x10, 0x01, 0x10], "{dump}");
     }
 }
 
@@ -126,7 +126,7 @@ fn what_xxd_prints_is_told_from_what_it_prints_with_b_and_e() {
             let path = dir.file("f", vec![0x11; bytes.len()]);
             let told = dir.run_fed(LINE, &dump);
             assert!(told.ends_with("exit 0"), "{options:?}: {told}");
-            assert!(fs::read(path).unwrap() == bytes, "{options:?}");
+            assert!(read(path) == bytes, "{options:?}");
         }
     }
 }
@@ -153,7 +153,7 @@ fn a_dump_edited_by_hand_keeps_its_old_characters() {
     ] {
         fs::write(&path, b"0123456789abcdef").unwrap();
         dir.run_fed(LINE, dump.as_bytes()).code(0);
-        assert_eq!(fs::read(&path).unwrap(), want, "{dump}");
+        assert_eq!(read(&path), want, "{dump}");
     }
 }
 
@@ -263,7 +263,7 @@ fn blanks_at_the_end_tabs_and_carriage_returns_say_nothing() {
     let dump = "00000000: 4142 4344 \n00000004:\t4546\t4748\t\n   \n\t\n00000008: 494a 4b4c  \r\n0000000c: 4d4e 4f50\r\n\
                 00000010: 5152 5354 \t\r\n00000014: 5556 5758\t\tUVWX\n00000018: 595a 2020  YZ  \n";
     dir.run_fed(LINE, dump.as_bytes()).code(0);
-    assert_eq!(&fs::read(path).unwrap()[..28], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ  ");
+    assert_eq!(&read(path)[..28], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ  ");
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn a_dump_of_xxd_is_read_as_xxd_reads_it() {
             ["-s", ..] => expected[3..503].copy_from_slice(&wanted[3..503]),
             _ => expected.copy_from_slice(&wanted),
         }
-        assert!(fs::read(path).unwrap() == expected, "{options:?}");
+        assert!(read(path) == expected, "{options:?}");
     }
 }
 
@@ -314,7 +314,7 @@ fn our_own_dump_is_read_back() {
     let crlf = String::from_utf8(dump).unwrap().replace('\n', "\r\n");
     dir.run_fed("patch f --script - --format xxd", crlf.as_bytes())
         .ends("changed\nexit 0");
-    assert_eq!(fs::read(path).unwrap(), wanted);
+    assert_eq!(read(path), wanted);
 }
 
 #[test]

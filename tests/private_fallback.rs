@@ -37,7 +37,7 @@ fn a_file_without_shared_mappings_is_read_and_flushed() {
     for line in ["patch f -o 0 ffff", "zero f -r 0..4K --method write", "map f --prot rw"] {
         fuse.run(line).code(2).has("ENODEV");
     }
-    assert!(fs::read(path).unwrap() == bytes);
+    assert!(read(path) == bytes);
 }
 
 #[test]

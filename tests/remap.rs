@@ -11,7 +11,7 @@ fn growing_adds_zeros_that_have_blocks() {
     let told = dir.report("remap f --size +1M");
     let mut expected = noise(10_000);
     expected.resize(10_000 + (1 << 20), 0);
-    assert!(fs::read(&path).unwrap() == expected);
+    assert!(read(&path) == expected);
     assert!(allocated(&path) >= 1 << 20, "{told}");
     assert_eq!(told["length_before"], 10_000, "{told}");
     assert_eq!(told["length"], 1_058_576, "{told}");
@@ -26,7 +26,7 @@ fn growing_sparsely_adds_a_hole() {
     dir.report("remap f --size +64M --sparse");
     assert_eq!(fs::metadata(&path).unwrap().len(), 10_000 + (64 << 20));
     assert!(allocated(&path) < 1 << 20, "{}", allocated(&path));
-    let bytes = fs::read(&path).unwrap();
+    let bytes = read(&path);
     assert!(bytes[..10_000] == noise(10_000) && bytes[10_000..].iter().all(|byte| *byte == 0));
 }
 
@@ -36,14 +36,14 @@ fn shrinking_keeps_what_is_left_and_growing_again_gives_zeros() {
     let path = dir.file("f", noise(2 << 20));
     let before = allocated(&path);
     dir.report("remap f --size -1M");
-    assert!(fs::read(&path).unwrap() == noise(2 << 20)[..1 << 20]);
+    assert!(read(&path) == noise(2 << 20)[..1 << 20]);
     assert!(before == 0 || allocated(&path) < before);
     // In the middle of a page: what was after the new end must not come back.
     dir.report("remap f --size 5001");
     dir.report("remap f --size +5000");
     let mut expected = noise(5001);
     expected.resize(10_001, 0);
-    assert!(fs::read(&path).unwrap() == expected);
+    assert!(read(&path) == expected);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_size_too_large_for_the_file_system_is_refused_in_words() {
             .begins("! error: f: its length was not changed: cannot ")
             .ends("\nexit 2")
             .lacks("os error");
-        assert!(fs::read(&path).unwrap() == noise(100));
+        assert!(read(&path) == noise(100));
     }
 }
 
@@ -169,15 +169,15 @@ fn fill_and_grow(dir: &Sandbox, fill: impl FnOnce()) {
     let path = dir.join("f");
     synced(&path);
     fill();
-    let bytes = fs::read(&path).unwrap();
+    let bytes = read(&path);
     dir.refused("remap f --size +1M")
         .has("its length was not changed: cannot allocate 0x1388..0x101388")
         .has("the file system is full (ENOSPC)");
-    assert!(fs::read(&path).unwrap() == bytes, "its bytes or its length changed");
+    assert!(read(&path) == bytes, "its bytes or its length changed");
     // A hole needs no room, and a shorter file less.
     dir.report("remap f --size +1M --sparse");
     dir.report("remap f --size 100");
-    assert!(fs::read(&path).unwrap() == bytes[..100]);
+    assert!(read(&path) == bytes[..100]);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_report_that_cannot_be_written_is_3_after_a_change() {
     for code in [3, 2] {
         dir.mmapctl_into_full(&["remap", "f", "--size", "50"]).code(code);
     }
-    assert_eq!(fs::read(path).unwrap(), [1; 50]);
+    assert_eq!(read(path), [1; 50]);
 }
 
 #[test]
@@ -217,12 +217,12 @@ fn a_sparse_tebibyte_is_made_and_unmade_at_once() {
     let begin = std::time::Instant::now();
     let told = dir.run("remap f --size 1T --sparse");
     if !told.ends_with("exit 0") {
-        assert_eq!(fs::read(path).unwrap(), b"start");
+        assert_eq!(read(path), b"start");
         return skip(&told);
     }
     assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 40);
     dir.report("remap f --size 5");
-    assert_eq!(fs::read(path).unwrap(), b"start");
+    assert_eq!(read(path), b"start");
     assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
 }
 
@@ -242,9 +242,9 @@ fn without_fallocate_room_is_proved_by_a_flush() {
         &["map", "f", "-c", "remap --size +1M"],
         &["patch", "f", "-o", "1M", "fill:ff:1M", "--grow"],
     ] {
-        let before = fs::read(&path).unwrap();
+        let before = read(&path);
         fuse.mmapctl(line).code(2).has("the file system is full");
-        assert!(fs::read(&path).unwrap() == before, "{line:?}");
+        assert!(read(&path) == before, "{line:?}");
     }
 }
 
@@ -281,6 +281,6 @@ fn blocks_that_were_given_before_a_failure_are_given_back() {
     let output = dir.straced(&options, "remap f --size 1M");
     let text = &output;
     text.code(2).has("EIO");
-    assert!(fs::read(&path).unwrap() == noise(10_000));
+    assert!(read(&path) == noise(10_000));
     assert!(allocated(&path) < 1 << 20, "{}", allocated(&path));
 }

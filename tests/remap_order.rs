@@ -52,7 +52,7 @@ fn patches_in_a_view_reach_the_right_page_of_the_file() {
         bytes[5 * page - 3..].copy_from_slice(b"ABC");
         bytes[3 * page..3 * page + 3].copy_from_slice(b"DEF");
         bytes[2 * page..2 * page + 16].fill(0);
-        assert!(fs::read(&path).unwrap() == bytes, "{method}");
+        assert!(read(&path) == bytes, "{method}");
     }
 }
 
@@ -392,10 +392,10 @@ fn the_verbs_find_undo_and_flush_in_a_view_as_in_a_file() {
     let mut expected = bytes.clone();
     expected[4 * page - 1] = b'C';
     expected[page..page + 3].copy_from_slice(b"DEF");
-    assert!(fs::read(&path).unwrap() == expected);
+    assert!(read(&path) == expected);
     dir.session("f -q", &["remap --order 3,1,0", "patch --script undo"])
         .code(0);
-    assert!(fs::read(&path).unwrap() == bytes);
+    assert!(read(&path) == bytes);
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn a_byte_that_stands_in_a_view_twice_is_edited_once() {
             let text = &output;
             text.has(why).has("the same byte of the file");
             assert_eq!(output.status.code(), Some(2), "{verb}: {text}");
-            assert!(fs::read(&path).unwrap() == bytes, "{verb}");
+            assert!(read(&path) == bytes, "{verb}");
         }
     }
     // What is summed where it is edited, and what stands twice and is edited once.
@@ -432,7 +432,7 @@ fn a_byte_that_stands_in_a_view_twice_is_edited_once() {
         again + 8
     );
     dir.session("f -q", &[order, &verb]).code(0);
-    let now = fs::read(&path).unwrap();
+    let now = read(&path);
     assert_eq!(now[0], 0x5a);
     assert_eq!(now[8..12], crc32fast::hash(&now[..8]).to_le_bytes());
 }

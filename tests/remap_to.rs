@@ -28,7 +28,7 @@ fn to_writes_the_view_to_a_new_file_or_stdout() {
         let told = dir.report(&format!("remap f --order {order} --to out"));
         let expected = view(&bytes, expected);
         let out = dir.join("out");
-        assert!(fs::read(&out).unwrap() == expected, "{order}");
+        assert!(read(&out) == expected, "{order}");
         assert_eq!(fs::metadata(&out).unwrap().mode() & 0o777, 0o600);
         assert_eq!(told["length"], expected.len(), "{told}");
         assert_eq!(told["to"], "out", "{told}");
@@ -104,7 +104,7 @@ fn to_never_writes_over_a_file_that_is_there() {
     }
     dir.refused_untouched("remap f --order 9 --to new");
     dir.run("--json remap f --order 0 --to -").code(2);
-    assert!(fs::read(other).unwrap() == b"mine" && !dir.join("new").exists() && path.exists());
+    assert!(read(other) == b"mine" && !dir.join("new").exists() && path.exists());
     assert!(!dir.join("nowhere").exists());
 }
 
@@ -116,7 +116,7 @@ fn holes_of_the_file_are_holes_of_what_is_written() {
     let source = writer(&path);
     source.write_all_at(&noise(page as usize), 5 * page).unwrap();
     source.write_all_at(&noise(3 << 20), 32 << 20).unwrap();
-    let bytes = fs::read(&path).unwrap();
+    let bytes = read(&path);
     if fs::metadata(&path).unwrap().blocks() * 512 > 8 << 20 {
         return skip("the file system has no holes");
     }
@@ -124,7 +124,7 @@ fn holes_of_the_file_are_holes_of_what_is_written() {
     for (order, expected) in [("reverse", view(&bytes, &reverse)), ("linear", bytes.clone())] {
         dir.run(&format!("remap f --order {order} --to out"));
         let out = dir.join("out");
-        assert!(fs::read(&out).unwrap() == expected, "{order}");
+        assert!(read(&out) == expected, "{order}");
         let allocated = fs::metadata(&out).unwrap().blocks() * 512;
         assert!(allocated < 8 << 20, "{order}: {allocated}");
         fs::remove_file(out).unwrap();

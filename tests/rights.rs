@@ -33,7 +33,7 @@ fn file_capabilities_are_not_kept_by_a_store() {
         if !set.status.success() || !has_any() {
             return skip("file capabilities cannot be set here");
         }
-        let before = fs::read(&path).unwrap();
+        let before = read(&path);
         let line = writer.join(" ");
         let outcome = dir.mmapctl(writer);
         assert!(
@@ -42,13 +42,13 @@ fn file_capabilities_are_not_kept_by_a_store() {
                 && outcome.ends_with("exit 2"),
             "{line}: {outcome}"
         );
-        assert!(has_any() && fs::read(&path).unwrap() == before, "{line}");
+        assert!(has_any() && read(&path) == before, "{line}");
         let outcome = dir.command(writer).arg("--force").outcome();
         assert!(
             outcome.contains("  dropped     file capabilities, as write(2) does\n") && outcome.ends_with("exit 0"),
             "{line}: {outcome}"
         );
-        assert!(!has_any() && fs::read(&path).unwrap() != before, "{line}");
+        assert!(!has_any() && read(&path) != before, "{line}");
         assert!(!dir.mmapctl(writer).contains("dropped"), "{line}");
     }
 }

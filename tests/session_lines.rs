@@ -52,7 +52,7 @@ fn a_script_may_have_comments_crlf_quotes_and_a_bom() {
         dir.session_prints("f --script script", &[]),
         "x  y|a bc\"d...........!..a"
     );
-    assert_eq!(fs::read(&path).unwrap(), b"a bc\"d...........!..");
+    assert_eq!(read(&path), b"a bc\"d...........!..");
     // Behind what -c says, and one that ends in the middle of nothing.
     dir.file("script", "");
     assert_eq!(
@@ -89,7 +89,7 @@ fn verbs_on_stdin_run_as_they_come_and_stay_unread_by_commands() {
     )
     .begins("! error: f: stdin: line 3: unrecognized subcommand 'nonsense'")
     .code(2);
-    assert_eq!(fs::read(&path).unwrap(), b"Ybcdef");
+    assert_eq!(read(&path), b"Ybcdef");
     dir.run_fed("map f --keep-going -c -", b"nonsense\ncat -n 1\n! exit 3\n")
         .code(2)
         .begins("Y(no newline)\n! error: ");
@@ -104,7 +104,7 @@ fn verbs_on_stdin_run_as_they_come_and_stay_unread_by_commands() {
             .code(2)
             .has("stdin is asked for twice");
     }
-    assert_eq!(fs::read(&path).unwrap(), b"Ybcdef");
+    assert_eq!(read(&path), b"Ybcdef");
     dir.run_fed("map f -c -", b"").is("exit 0");
 }
 
@@ -114,5 +114,5 @@ fn a_verb_takes_stdin_where_the_lines_do_not() {
     let path = dir.file("f", b"abcdef");
     let args = ["map", "f", "-c", "patch -q -o 1", "-c", "! wc -c"];
     dir.mmapctl_fed(&args, "XY").is("0\nexit 0");
-    assert_eq!(fs::read(&path).unwrap(), b"aXYdef");
+    assert_eq!(read(&path), b"aXYdef");
 }

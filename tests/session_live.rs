@@ -81,11 +81,11 @@ fn stores_past_the_end_are_refused_and_before_it_made() {
             .begins("! error: f: -c 2: ")
             .has("0x1388")
             .code(2);
-        assert!(fs::read(&path).unwrap() == [b'a'; 5000], "{verb}: it touched the file");
+        assert!(read(&path) == [b'a'; 5000], "{verb}: it touched the file");
         // Grown again, by whomever, there is nothing but zeros.
         writer(&path).set_len(6000).unwrap();
         assert!(
-            fs::read(&path).unwrap()[5000..] == [0; 1000],
+            read(&path)[5000..] == [0; 1000],
             "{verb}: it left something behind the end"
         );
     }
@@ -101,7 +101,7 @@ fn stores_past_the_end_are_refused_and_before_it_made() {
         ],
     )
     .is("exit 0");
-    let bytes = fs::read(&path).unwrap();
+    let bytes = read(&path);
     assert_eq!((bytes.len(), bytes[1], &bytes[4996..]), (5000, 0, &b"aacc"[..]));
 }
 
@@ -206,7 +206,7 @@ fn a_file_and_its_mapping_resize_together_to_odd_sizes() {
             .last(),
         Some("exit 0")
     );
-    let bytes = fs::read(&path).unwrap();
+    let bytes = read(&path);
     assert_eq!(bytes.len(), 20_000);
     assert!(bytes == wanted, "other bytes");
 }
@@ -407,7 +407,7 @@ fn a_command_may_write_to_the_file_that_the_session_writes_to() {
         .is("ABC...(no newline)\nexit 0");
     let args = ["map", "f", "-c", &ours("X"), "--", "sh", "-c", &theirs(5)];
     dir.mmapctl(&args).is("exit 0");
-    assert_eq!(fs::read(&path).unwrap(), b"XBC..B");
+    assert_eq!(read(&path), b"XBC..B");
     // A command that keeps the lock, and one that leaves half a patch.
     let keep = "! (flock 9; while [ -e f ]; do sleep 0.1; done) 9<f >&- 2>&- & while flock -n f true; do :; done";
     dir.session("f --lock-timeout 50ms", &[&ours("A"), keep, &ours("B")])
@@ -420,7 +420,7 @@ fn a_command_may_write_to_the_file_that_the_session_writes_to() {
     dir.session("f", &[&ours("A"), "! umask 077; echo > .f.mmapctl-undo", &ours("B")])
         .code(2)
         .has("-c 2: recovery needed: an atomic patch was cut short");
-    assert_eq!(fs::read(&path).unwrap(), b"A.....");
+    assert_eq!(read(&path), b"A.....");
 }
 
 #[test]

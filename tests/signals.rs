@@ -3,7 +3,6 @@
 use crate::support::strace::*;
 use crate::support::*;
 use nix::sys::signal::{SigSet, Signal};
-use std::fs;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 
@@ -27,7 +26,7 @@ fn signalled(dir: &Sandbox, line: &str, call: &str, signal: i32) -> (Vec<u8>, Ou
     let path = dir.file("f", vec![0x11; LEN]);
     let inject = format!("inject={call}:signal={signal}:when=1");
     let output = dir.straced(&["-e", &format!("trace={call}"), "-e", &inject], line);
-    (fs::read(path).unwrap(), output)
+    (read(path), output)
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn what_is_evicted_is_durable_first_and_out_of_memory_then() {
         assert_eq!(told["resident_before"], 256, "{told}");
         assert_eq!(told["dirty_after"], 0, "{told}");
         assert_eq!(told["resident_after"], 0, "{told}");
-        assert!(fs::read(&path).unwrap() == bytes, "other bytes came back from the disk");
+        assert!(read(&path) == bytes, "other bytes came back from the disk");
         dir.run("sync f --evict")
             .has("\n  in memory   256 pages before, 0 pages after\n");
     });
@@ -51,7 +51,7 @@ fn pages_of_a_tmpfs_have_nowhere_to_go_and_stay() {
     let path = dir.file("f", noise(100_000));
     let told = dir.report("sync f --evict");
     assert_eq!(told["resident_after"], 25, "{told}");
-    assert!(fs::read(path).unwrap() == noise(100_000));
+    assert!(read(path) == noise(100_000));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_session_lets_its_own_pages_go_with_what_it_stored_in_them() {
         output.code(0);
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("\"resident_after\":0"), "{text}");
-        assert_eq!(fs::read(path).unwrap()[0x1000..0x1004], [0xde, 0xad, 0xbe, 0xef]);
+        assert_eq!(read(path)[0x1000..0x1004], [0xde, 0xad, 0xbe, 0xef]);
     });
 }
 

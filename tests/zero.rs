@@ -39,7 +39,7 @@ fn zeroes_exactly(dir: &Sandbox, options: &str, methods: &[&str]) -> bool {
         assert_eq!(report["offset"], from, "{line}: {report}");
         expected[from..to].fill(0);
         assert!(
-            fs::read(&path).unwrap() == expected,
+            read(&path) == expected,
             "{line}: other bytes than those of the range changed"
         );
     }
@@ -87,7 +87,7 @@ fn a_range_of_several_windows_is_zeroed_to_the_byte() {
     for method in ["write", "auto"] {
         let path = dir.file("f", &all);
         dir.report(&format!("zero f -r {from}..{to} --method {method}"));
-        let bytes = fs::read(&path).unwrap();
+        let bytes = read(&path);
         assert!(bytes[..from] == all[..from] && bytes[to..] == all[to..], "{method}");
         assert!(bytes[from..to].iter().all(|byte| *byte == 0), "{method}");
     }
@@ -103,12 +103,12 @@ fn a_range_that_several_threads_zero_is_zeroed_to_the_byte() {
             let file = writer(&path);
             std::os::unix::fs::FileExt::write_all_at(&file, &block, mib << 20).unwrap();
         }
-        let all = fs::read(&path).unwrap();
+        let all = read(&path);
         let (from, to) = (5, (80 << 20) + 3);
         let told = dir.report(&format!("zero f -r {from}..{to} --method write --sync"));
         assert_eq!(told["method"], "write", "{told}");
         assert_eq!(told["durable"], true, "{told}");
-        let bytes = fs::read(&path).unwrap();
+        let bytes = read(&path);
         assert!(
             bytes[..from] == all[..from] && bytes[to..] == all[to..],
             "outside of the range"
@@ -126,7 +126,7 @@ fn auto_falls_back_to_storing_on_tmpfs() {
         dir.run("zero f -r 1..+4K").lines().next(),
         Some("f: 0x1..0x1001 zeroed by write")
     );
-    assert_eq!(fs::read(path).unwrap().iter().filter(|byte| **byte == 0).count(), 4096);
+    assert_eq!(read(path).iter().filter(|byte| **byte == 0).count(), 4096);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn auto_gives_blocks_to_the_holes_of_the_range() {
     dir.report("zero f -r 1M..2M --sync");
     let allocated = allocated(&path);
     assert!(((1 << 20)..=(2 << 20)).contains(&allocated), "{allocated}");
-    assert!(fs::read(&path).unwrap() == vec![0; 4 << 20]);
+    assert!(read(&path) == vec![0; 4 << 20]);
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn negative_places_need_no_quotes() {
         dir.run("zero f --range -4.. --method write").lines().next(),
         Some("f: 0x1c..0x20 zeroed by write")
     );
-    let zeros: Vec<_> = (0..32).filter(|at| fs::read(&path).unwrap()[*at] == 0).collect();
+    let zeros: Vec<_> = (0..32).filter(|at| read(&path)[*at] == 0).collect();
     assert_eq!(zeros, [16, 17, 18, 19, 20, 21, 22, 23, 28, 29, 30, 31]);
 }
 
@@ -322,7 +322,7 @@ fn a_report_that_cannot_be_written_is_3_after_a_change() {
         let args = [&["zero", "f", "--method", "write"][..], options].concat();
         dir.mmapctl_into_full(&args).code(code);
     }
-    assert_eq!(fs::read(path).unwrap()[..3], [0, 0, 1]);
+    assert_eq!(read(path)[..3], [0, 0, 1]);
 }
 
 /// A file longer than what one thread stores, and the range that is zeroed in it.
@@ -341,7 +341,7 @@ fn a_long_range_is_written_only_under_a_lease() {
         let other = shared.then(|| fs::File::open(&path).unwrap());
         let output = dir.mmapctl(&words(&line));
         output.code(0);
-        assert!(fs::read(&path).unwrap() == expected, "shared: {shared}");
+        assert!(read(&path) == expected, "shared: {shared}");
         let calls = &output;
         let leased = calls.contains("F_SETLEASE, F_WRLCK) = 0");
         assert!(!(leased && shared), "a lease on a file that somebody else has open");
@@ -384,7 +384,7 @@ fn a_read_only_mapping_is_not_zeroed() {
     let verb = format!("zero --method write -r {}..{}", WITHIN.start, WITHIN.end);
     let words = ["map", "f", "-q", "--prot", "r", "-c", &verb];
     dir.mmapctl(&words).code(2);
-    assert!(fs::read(&path).unwrap() == bytes);
+    assert!(read(&path) == bytes);
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn a_limit_on_the_length_of_files_is_none_on_zeros_within_one() {
     let path = dir.file("f", [b'x'; 8192]);
     let words = ["zero", "f", "-r", "..4K", "--method", "write"];
     dir.limited("-f 16", &words).outcome().code(0);
-    assert!(fs::read(&path).unwrap() == [[0; 4096], [b'x'; 4096]].concat());
+    assert!(read(&path) == [[0; 4096], [b'x'; 4096]].concat());
 }
 
 #[test]

@@ -20,9 +20,9 @@ fn blocks(zeros: impl Fn(usize) -> bool) -> Vec<u8> {
 /// Runs `line`, which must keep the bytes and the length of "f", and returns its report.
 fn sparsified(dir: &Sandbox, line: &str) -> serde_json::Value {
     let path = dir.join("f");
-    let before = fs::read(&path).unwrap();
+    let before = read(&path);
     let told = dir.report(line);
-    assert!(fs::read(&path).unwrap() == before, "{line}: other bytes");
+    assert!(read(&path) == before, "{line}: other bytes");
     assert_eq!(told["changed"], false, "{line}: {told}");
     assert_eq!(told["method"], "sparsify", "{line}: {told}");
     told
@@ -84,7 +84,7 @@ fn a_single_byte_keeps_its_block_wherever_it_stands() {
         let path = dir.file("f", &bytes);
         synced(&path);
         sparsified(&dir, "zero f -r .. --sparsify");
-        assert_eq!(fs::read(&path).unwrap()[5 * PAGE + at], 1, "{at}");
+        assert_eq!(read(&path)[5 * PAGE + at], 1, "{at}");
     }
 }
 
@@ -206,7 +206,7 @@ fn in_a_session_sparsify_works_on_the_mapping_that_stands() {
     assert_eq!(json(last)["freed"], 64 << 10);
     let mut expected = noise(64 * PAGE);
     expected[64 << 10..128 << 10].fill(0);
-    assert!(fs::read(&path).unwrap() == expected);
+    assert!(read(&path) == expected);
 }
 
 /// On each kind of file system: sparsify keeps the bytes and frees, and every method of zeroing zeroes or is refused.
@@ -228,7 +228,7 @@ fn zeroes_and_frees(mount: Option<Mount>, block: usize) {
         let path = dir.file("f", &bytes);
         let line = format!("zero f -r 5..300001 --method {method}");
         let output = dir.mmapctl(&words(&line));
-        let now = fs::read(&path).unwrap();
+        let now = read(&path);
         if output.status.success() {
             assert!(now[5..300_001].iter().all(|byte| *byte == 0), "{line}");
             assert!(now[..5] == bytes[..5] && now[300_001..] == bytes[300_001..], "{line}");

@@ -65,8 +65,7 @@ impl Sandbox {
     /// The bytes of a file.
     #[track_caller]
     pub fn read(&self, name: impl AsRef<Path>) -> Vec<u8> {
-        let path = self.join(name);
-        fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        read(self.join(name))
     }
 
     /// mmapctl with `args`, in the C locale and without the caller's colour settings.
@@ -226,6 +225,13 @@ impl AsRef<std::ffi::OsStr> for Sandbox {
 /// A command line, split at spaces.
 pub fn words(line: &str) -> Vec<&str> {
     line.split(' ').collect()
+}
+
+/// The bytes of a file.
+#[track_caller]
+pub fn read(path: impl AsRef<Path>) -> Vec<u8> {
+    let path = path.as_ref();
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// A file that is there, open for writing.
