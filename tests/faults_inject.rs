@@ -168,19 +168,13 @@ fn a_store_that_fails_in_the_second_window_puts_the_first_back() {
     ] {
         for error in ["EIO", "EFAULT", "EINTR"] {
             let (output, bytes) = inject(&format!("preadv:error={error}:when=2"), false, &line);
-            let told = output.stderr();
-            assert_eq!(output.exit(), 2, "{line}: {error}: {told}");
-            assert!(
-                told.contains("put back") && told.contains("0x800000"),
-                "{line}: {error}: {told}"
-            );
+            output.code(2).stderr_has("put back").stderr_has("0x800000");
             assert!(bytes == with(0x11), "{line}: {error}: not put back");
         }
         // Putting back fails as well.
         let (output, bytes) = inject("preadv:error=EIO:when=2+", false, &line);
         let told = output.stderr();
-        assert_eq!(output.exit(), 4, "{line}: {told}");
-        assert!(told.contains("in doubt") && told.contains("  tip: "), "{line}: {told}");
+        output.code(4).stderr_has("in doubt").stderr_has("  tip: ");
         assert!(
             told.contains(&format!("{AT:#x}..0x800000")),
             "{line}: which bytes is not said: {told}"
@@ -200,7 +194,7 @@ fn a_page_that_was_gone_for_a_moment_is_told_as_a_truncation() {
         let (output, bytes) = inject(&format!("{call}:error=EFAULT:when=1"), false, line);
         let told = output.stderr();
         assert!(output.exit() == 2 && bytes == with(0x11), "{line}: {told}");
-        assert!(told.contains("truncated") && told.contains("0x0"), "{line}: {told}");
+        output.stderr_has("truncated").stderr_has("0x0");
     }
     // What the mapping does not give, read(2) may.
     let (output, bytes) = inject("process_vm_readv:error=EFAULT:when=1", false, "cat f -n 64K --json");
@@ -232,7 +226,7 @@ fn a_failing_temporary_file_is_met_before_any_write() {
         "pread64:error=EIO:when=1",
     ] {
         let (output, bytes) = inject(fault, false, "patch f -o 0 fill:77:2M");
-        assert_eq!(output.exit(), 2, "{fault}: {}", output.stderr());
+        output.code(2);
         assert!(bytes == with(0x11), "{fault}");
     }
 }
@@ -300,15 +294,11 @@ fn where_fallocate_is_not_supported_zero_writes_and_says_so() {
     let fault = "fallocate:error=EOPNOTSUPP:when=1+";
     let (output, bytes) = inject(fault, false, &format!("zero f -o {AT} -n {LEN}"));
     let told = &output;
-    assert!(told.contains("zeroed by write") && told.ends_with("exit 0"), "{told}");
+    told.code(0).has("zeroed by write");
     assert!(bytes == with(0));
     for method in ["zero-range", "punch"] {
         let (output, bytes) = inject(fault, false, &format!("zero f -o {AT} -n {LEN} --method {method}"));
-        let told = output.stderr();
-        assert!(
-            output.exit() == 2 && told.contains(method) && told.contains("  tip: "),
-            "{told}"
-        );
+        output.code(2).stderr_has(method).stderr_has("  tip: ");
         assert!(bytes == with(0x11));
     }
     // Growing does without as well.
@@ -322,16 +312,10 @@ fn a_failed_fallocate_is_rolled_back_if_short_or_in_doubt() {
     for method in ["zero-range", "punch"] {
         let fault = "fallocate:error=EIO:when=1+";
         let (output, bytes) = inject(fault, false, &format!("zero f -o {AT} -n {LEN} --method {method}"));
-        let told = output.stderr();
-        assert!(output.exit() == 2 && told.contains("put back"), "{method}: {told}");
+        output.code(2).stderr_has("put back");
         assert!(bytes == with(0x11), "{method}");
         let (output, _) = inject(fault, false, &format!("zero f -o 4096 -n 8M --method {method}"));
-        let told = output.stderr();
-        assert_eq!(output.exit(), 4, "{method}: {told}");
-        assert!(
-            told.contains("in doubt") && told.contains("0x1000..0x801000"),
-            "{method}: {told}"
-        );
+        output.code(4).stderr_has("in doubt").stderr_has("0x1000..0x801000");
     }
 }
 
@@ -348,7 +332,7 @@ fn a_failed_resize_keeps_the_length_or_is_in_doubt() {
             let (output, bytes) = inject(&fault, true, line);
             // std sets a length again when that was interrupted.
             if fault.starts_with("ftruncate:error=EINTR") {
-                assert_eq!(output.exit(), 0, "{line}");
+                output.code(0);
                 continue;
             }
             let told = output.stderr();
@@ -453,7 +437,7 @@ fn a_filter_that_interrupts_a_call_for_ever_ends_in_a_message() {
     for (call, want) in [("madvise", 2), ("msync", 3)] {
         let (output, bytes) = inject(&format!("{call}:error=EINTR:when=1+"), false, &line);
         assert_eq!(output.exit(), want, "{call}: {}", output.stderr());
-        assert!(output.stderr().contains("(EINTR)"), "{call}: {}", output.stderr());
+        output.stderr_has("(EINTR)");
         assert_eq!(bytes[AT] == 0x77, want == 3, "{call}");
     }
 }
