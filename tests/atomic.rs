@@ -66,7 +66,7 @@ fn every_verb_that_writes_recovers_first_and_says_so() {
     let text = dir.run(&format!("-q {RECOVER}"));
     assert!(!text.contains(NOTE), "--quiet: {text}");
 
-    // A verb that then fails has changed the file all the same.
+    // A verb that fails after the recovery has changed the file.
     for line in [
         "patch f -o 100 --expect 0000 dead",
         "zero f -r ..1T",

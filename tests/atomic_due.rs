@@ -11,7 +11,7 @@ const RECOVER: &str = "patch f --script /dev/null";
 fn a_lock_of_somebody_else_hides_no_recovery() {
     let dir = Sandbox::new();
     let path = torn::torn(&dir);
-    // Whoever may read the file may hold its lock.
+    // Every user who may read the file may hold its lock.
     let holder = File::open(&path).unwrap();
     holder.lock().unwrap();
     for (line, code) in [

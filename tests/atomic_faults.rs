@@ -64,7 +64,7 @@ fn faults_of(dir: &Sandbox, line: &str) -> Vec<(String, String)> {
     for (name, nth, doing) in calls(dir, line) {
         for fault in ["EIO", "ENOSPC", "EINTR"] {
             faults.push((format!("{name}:error={fault}:when={nth}"), doing.clone()));
-            // What is interrupted is tried again, for ever if need be.
+            // An interrupted call is tried again, for ever if necessary.
             if fault != "EINTR" {
                 faults.push((format!("{name}:error={fault}:when={nth}+"), doing.clone()));
             }

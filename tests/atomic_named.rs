@@ -56,7 +56,7 @@ fn sync_says_when_it_cannot_tell_whether_a_recovery_is_due() {
     torn(&dir);
     let output = dir.inject(&["readlink:error=EACCES"], "sync f");
     output.code(2).stderr_has("cannot tell where its recovery journal is");
-    // What was asked for is done all the same.
+    // The sync is done nevertheless.
     assert!(String::from_utf8_lossy(&output.stdout).contains("durable"));
 }
 

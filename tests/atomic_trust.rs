@@ -27,7 +27,7 @@ fn is_not_believed(dir: &Sandbox, why: &str) {
         ("map f", 2),
         ("map f -c sync", 2),
         ("patch f -o 0 dead --dry-run", 2),
-        // What is asked for is done; whether the file is half patched, nobody knows.
+        // The sync is done; whether the file is half patched is not known.
         ("sync f", 4),
     ] {
         let text = dir.run(line);
@@ -51,7 +51,7 @@ fn is_not_believed(dir: &Sandbox, why: &str) {
 #[test]
 fn a_journal_with_hard_links_or_a_wide_mode_is_not_trusted() {
     let dir = Sandbox::new();
-    // A folder in which anybody may make files, and one in which nobody else may: owner and mode prove it in both.
+    // In folders where everybody may create files, and where only the owner may: owner and mode are proof in both.
     for folder_mode in [0o1777, 0o777, 0o700] {
         set_mode(&dir, folder_mode);
         torn(&dir);

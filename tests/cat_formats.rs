@@ -148,7 +148,7 @@ fn on_terminal(dir: &Sandbox, (columns, lines): (u32, u32), args: &str) -> Optio
         if !args.contains("--watch") {
             continue;
         }
-        // A watch goes on for ever: of whole screens, three will do.
+        // A watch has no end: three whole screens are enough.
         let text = String::from_utf8_lossy(&shown);
         if text.matches("\x1b[H").count() > 3 {
             child.kill().unwrap();

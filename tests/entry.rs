@@ -60,7 +60,7 @@ fn a_lost_report_is_3_and_never_written_into_the_file() {
         let bytes = read(&path);
         assert!(bytes.len() == 5000 && bytes.starts_with(b"new..."), "{redirections}");
         assert!(bytes[3..].iter().all(|byte| *byte == b'.'), "{redirections}");
-        // An error, where there is nobody to hear it.
+        // An error that cannot be reported.
         redirected(&dir, &["patch", "f", "-o", "9000", "77"], redirections).code(2);
         assert_eq!(read(&path), bytes, "{redirections}");
     }

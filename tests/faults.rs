@@ -112,7 +112,7 @@ fn race(len: u64, sink: Sink, args: impl Fn(u32) -> String, judge: impl Fn(u32, 
         }
         judge(round, &output, &old, &read(&path));
     }
-    // A flush of what is gone succeeds.
+    // A flush of truncated pages succeeds.
     if cut_short == 0 && !args(0).starts_with("sync") {
         skip("no truncation came in time to matter");
     }

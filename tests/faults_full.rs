@@ -22,7 +22,7 @@ fn finds_no_room(mount: &Mount, line: &str) {
     // Met before the first store, not put back after it.
     output.lacks("put back");
     assert_eq!(fs::metadata(&path).unwrap().len(), len, "{line}: another length");
-    // A hole can't be read from a full tmpfs, by nobody, but through read(2).
+    // A hole of a full tmpfs can be read by read(2) only.
     assert!(fs::read(&path).ok() == before, "{line}: other bytes");
 }
 
@@ -372,7 +372,7 @@ fn huge_pages_that_a_file_has_count_as_resident() {
     let resident = |line: &str| dir.report(line)["resident"].clone();
     assert_eq!(resident("map f"), 0);
     dir.run("patch f -q -o 2M 01").code(0);
-    // Not by this process: another has touched it, and is gone.
+    // Not by this process: another one has touched it, and has ended.
     assert_eq!(resident("map f"), 1);
     assert_eq!(resident("map f --private --noreserve"), 1);
     assert_eq!(resident("map f -r 0..2M"), serde_json::Value::Null);

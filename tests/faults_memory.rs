@@ -30,7 +30,7 @@ fn stays_small(dir: &Sandbox, line: &str, input: Option<&str>) {
     assert!(output.status.success(), "{line}: {}: {told}", output.status);
     let after = peak();
     assert!(after > 0);
-    // What an earlier one has used up says nothing of this one.
+    // The peak of an earlier process says nothing about this one.
     assert!(after < LIMIT_KIB || after == before, "{line}: {after} KiB at its peak");
 }
 
@@ -78,7 +78,7 @@ fn the_longest_file_that_there_is_takes_no_list_of_its_parts() {
     let mut read = [1; 16];
     child.stdout.take().unwrap().read_exact(&mut read).unwrap();
     assert_eq!(read, [0; 16]);
-    // The reader has gone.
+    // The pipe is closed.
     assert!(child.wait().unwrap().success());
 }
 

@@ -289,7 +289,7 @@ fn whatever_call_fails_the_exit_code_agrees_with_the_bytes() {
         };
         let error = pick(&mut chance, ERRORS);
         let nth = 1 + chance.below(*times);
-        // What is interrupted, or would block, for ever, is tried for ever.
+        // A call that is always interrupted, or always would block, is tried for ever.
         let plus = match chance.below(3) == 0 && error != "EINTR" && error != "EAGAIN" {
             true => "+",
             false => "",

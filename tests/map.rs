@@ -229,7 +229,7 @@ fn every_piece_of_advice_is_understood() {
         let output = dir.mmapctl(&["map", "f", "--advise", advice, "--json"]);
         match output.status.code() {
             Some(0) => assert!(json(&output.stdout)["pages"].is_u64()),
-            // Understood, and refused by the kernel: not every build has every piece, nor for every mapping.
+            // Accepted by mmapctl and refused by the kernel, which may lack an advice, or allow it for other mappings only.
             Some(2) => {
                 let error = output.error();
                 let text = error["error"].as_str().unwrap();

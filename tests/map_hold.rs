@@ -57,7 +57,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // Already gone, unless the test failed.
+        // It has ended already, unless the test failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -258,7 +258,7 @@ fn a_held_mapping_ends_on_a_signal_with_0() {
 #[test]
 fn a_signal_during_preparation_is_not_lost() {
     let dir = Sandbox::new();
-    // It has to be gone soon, whenever the signal comes: by the signal before it is held back, with 0 after.
+    // It must end soon, whenever the signal comes: by the signal before it is blocked, with 0 after.
     for delay in 0..20 {
         let mut child = dir
             .command(&["map", "--anonymous", "-n", "1M", "--populate", "--hold", "-q"])
@@ -389,7 +389,7 @@ fn a_ready_descriptor_that_cannot_be_written_is_an_error() {
     }
     // No more than the descriptor allows, even where the file would allow it.
     assert_eq!(dir.read("f"), noise(100));
-    // Nor is a file of our own taken for it, which gets the first number that is free.
+    // A file that mmapctl opens itself, which gets the first free number, is not used instead.
     let script = ["-c", "patch -q -o 0 ff", "--hold=1ms", "-q", "--ready-fd"];
     for number in ["3", "4", "5", "6"] {
         let output = dir.mmapctl(&[&["map", "f"], &script[..], &[number]].concat());
@@ -442,7 +442,7 @@ fn a_service_manager_hears_of_readiness_and_of_the_end() {
         }));
         assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
         assert_eq!(hear(), "STOPPING=1\n");
-        // A limit of time comes to the same; and a command is not to speak for us.
+        // A time limit ends it in the same way; and a command must not notify the service manager.
         let mut command = dir.command(&["map", "f", "--hold=1ms", "-q", "-c", "! echo \"<$NOTIFY_SOCKET>\""]);
         command.env("NOTIFY_SOCKET", &address).outcome().is("<>\nexit 0");
         assert_eq!(

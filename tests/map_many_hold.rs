@@ -43,7 +43,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // Already gone, unless the test failed.
+        // It has ended already, unless the test failed.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -60,7 +60,7 @@ fn held_files_stay_mapped_with_no_descriptor_each() {
         "held by process",
     );
     let maps = held.proc("maps");
-    // The binary is mapped, too, wherever it lies.
+    // The binary is mapped too.
     let held_files = format!("{}/f", dir.canonicalize().unwrap().display());
     let count = maps.lines().filter(|line| line.contains(&held_files)).count();
     assert_eq!(count, 300, "{maps}");

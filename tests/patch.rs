@@ -384,7 +384,7 @@ fn a_lost_report_is_3_after_a_change_and_2_without() {
         output.has(said);
     }
     assert_eq!(read(path)[0], 2);
-    // A dry run's script is the product, not the report; losing it is trouble all the same.
+    // The script of a dry run is its output, not a report; losing it is an error too.
     dir.mmapctl_into_full(&["patch", "f", "-o", "0", "03", "--dry-run"])
         .code(2);
 }

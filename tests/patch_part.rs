@@ -78,7 +78,7 @@ fn growing_is_refused_if_the_mapping_ends_before_the_file() {
     let dir = Sandbox::new();
     let page = page_size();
     dir.file("f", vec![b'A'; 2 * page as usize]);
-    // The one lies near enough to the other for both to be read together, with what is between them.
+    // They are near enough for both to be read together, with the bytes between them.
     for first in [0, page - 4] {
         let patch = format!("patch --grow -e '{first}: -> 5a' -e '{}: -> 5a'", 2 * page);
         refused_in(&dir, &format!("0..{page}"), &patch);

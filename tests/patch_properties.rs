@@ -200,7 +200,7 @@ fn case_of(file: Vec<u8>, resize: i32, drawn: Vec<Drawn>) -> Case {
             New::Sum(..) => {}
         }
     }
-    // Each sum covers what lies between it and the sum before it: so none sums itself or another one.
+    // Each sum covers the bytes between it and the sum before it, so none covers itself or another one.
     let mut from = 0;
     let mut ranges = Vec::new();
     for (_, range, _, _, new) in &placed {
@@ -226,7 +226,7 @@ fn case_of(file: Vec<u8>, resize: i32, drawn: Vec<Drawn>) -> Case {
         script += &format!(" -> {len_after}");
     }
     script += "\n";
-    // A size that shrinks is an edit like any other, so the first line is not told by its distance.
+    // A size that shrinks is an edit like any other, so the first line is not recognised by its distance.
     let mut previous = None;
     for ((_, range, says_old, place, new), summed) in lines {
         let at = range.start;

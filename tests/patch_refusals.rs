@@ -168,7 +168,7 @@ fn a_read_only_file_is_refused_even_to_root_unless_forced() {
     set_mode(&path, 0o444);
     dir.refused_untouched("patch f -o 0 01");
     if is_root() {
-        // That the bit is gone then, where it is, is said in a line of its own: see rights.rs.
+        // If the bit is cleared then, a line of its own says so: see rights.rs.
         dir.run("patch f -o 0 01 --force")
             .code(0)
             .begins("f: 1 byte of 0x0..0x1 changed\n");

@@ -530,7 +530,7 @@ fn an_endless_script_is_read_up_to_its_first_mistake() {
         .unwrap();
     let mut pipe = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || {
-        // Ends with EPIPE as soon as nobody reads on.
+        // Ends with EPIPE when nobody reads any more.
         while std::io::Write::write_all(&mut pipe, &b"nonsense\n".repeat(1000)).is_ok() {}
     });
     assert!(eventually(|| child.try_wait().unwrap().is_some()), "it reads on");

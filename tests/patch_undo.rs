@@ -23,7 +23,7 @@ fn there_and_back(dir: &Sandbox, original: &[u8], script: &str) -> Vec<u8> {
         .lacks("nothing was written")
         .ends("\nexit 0");
     assert_eq!(read(&path), patched, "undo of the undo of {script}");
-    // A script that cuts says nothing of what it cuts; all others come out as they went in.
+    // A script that shortens the file does not have the bytes that it cuts; all others are reproduced.
     assert_eq!(dir.read("u"), dir.read("uuu"), "undo of undo of undo of {script}");
     patched
 }
@@ -289,7 +289,7 @@ fn a_resizing_script_is_reversible_or_says_why_not() {
     dir.run_fed("patch f --script -", script).code(0);
     dir.run_fed("patch f --script - --reverse", script).code(0);
     assert_eq!(read(&path), b"0123456789");
-    // What follows a dropped edit, or a cut one, still stands where it stood.
+    // Edits after a dropped or cut one keep their places.
     for script in [
         &b"size 4 -> 8\n0x0: 00 -> 11\n0x4: 00 -> 22\n+0: 00 -> 33\n+1: 00 -> 44\n"[..],
         b"size 4 -> 8\n0x2: 00000000 -> 11223344\n+0: 00 -> 33\n",

@@ -216,7 +216,7 @@ fn printed_rows_that_are_no_whole_rows_apart_are_refused() {
         .has("line 3: this row is not a whole number of rows of 4 bytes away");
     let overlap = "00000000: 4142 4344  ABCD\n00000002: 4142 4344  ABCD\n";
     dir.refused_untouched_fed(LINE, overlap.as_bytes());
-    // Without characters, nobody says that they were printed.
+    // Without characters, nothing says that they were printed.
     let typed = "00000000: 4142 4344\n0000001c: 4142 4344\n0000002a: 4142 4344\n";
     dir.run_fed(LINE, typed.as_bytes()).code(0);
 }

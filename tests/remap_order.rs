@@ -134,7 +134,7 @@ fn the_report_shows_the_order_and_its_kernel_mappings() {
             "{text}"
         );
     }
-    // Neighbours in the file are one kernel mapping, whoever put them there.
+    // Neighbours in the file are one kernel mapping, however they came to be neighbours.
     assert_eq!(dir.report("remap f --order 0,1,2..4")["kernel_mappings"], 1);
     let units = dir.report("remap f --order reverse --unit 4");
     assert_eq!(units["kernel_mappings"], 2, "{units}");
@@ -221,7 +221,7 @@ fn what_cannot_be_arranged_says_why() {
     assert!(private.is_refusal().contains("the mapping is private"));
     let reading = dir.session("f --prot r -q", &["remap --order 1 --method remap-file-pages"]);
     assert!(reading.is_refusal().contains("open for writing"));
-    // In a view, what speaks of file offsets is refused, and the mapping goes on.
+    // In a view, verbs that take file offsets are refused, and the mapping stays.
     for verb in [
         "remap --size +4K",
         "patch --atomic -o 0 00",
@@ -425,7 +425,7 @@ fn a_byte_that_stands_in_a_view_twice_is_edited_once() {
             assert!(read(&path) == bytes, "{verb}");
         }
     }
-    // What is summed where it is edited, and what stands twice and is edited once.
+    // A checksum of edited bytes, and a page that is in the view twice and edited once.
     let verb = format!(
         "patch -e '{again}: -> 5a' -e '{}: -> crc32le:{again}..{}'",
         again + 8,

@@ -79,10 +79,10 @@ fn verbs_on_stdin_run_as_they_come_and_stay_unread_by_commands() {
     let path = dir.file("f", b"abcdef");
     let lines = b"# begin\ncat -n 1\n! cat\ncat -n 2\r\nfork ! cat\npatch -q -o 0 text:X\ncat -n 3";
     dir.run_fed("map f -c -", lines).is("aabXbc(no newline)\nexit 0");
-    // In the place where the - stands.
+    // In the place of the -.
     let args = ["map", "f", "-c", "! printf 1", "-c", "-", "-c", "! printf 3"];
     dir.mmapctl_fed(&args, "! printf 2\n").is("123(no newline)\nexit 0");
-    // What went before a mistake has been done by then.
+    // The verbs before a mistake have been run by then.
     dir.run_fed(
         "map f -c -",
         b"patch -q -o 0 text:Y\n\nnonsense\npatch -q -o 0 text:Z\n",

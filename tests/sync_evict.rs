@@ -127,7 +127,7 @@ fn a_long_flush_goes_by_windows_and_ends_in_one_msync() {
     let trace = String::from_utf8(output.stderr.clone()).unwrap();
     let count = |part: &str| trace.matches(part).count();
     assert_eq!(output.status.code(), Some(0), "{trace}");
-    // What the kernel has written by itself meanwhile is gone over in longer ones.
+    // What the kernel has written by itself in the meantime is covered by longer ones.
     assert!((3..=5).contains(&windows(&trace, 280 << 20)), "{trace}");
     assert_eq!(count("msync("), 1, "{trace}");
     assert!(trace.rfind("msync(") > trace.rfind("sync_file_range("), "{trace}");

@@ -1,4 +1,5 @@
 //! Huge pages for a test, which all tests of the machine take from one pool.
+
 use crate::support::{is_root, skip};
 use std::fs::{self, File};
 

@@ -1,4 +1,5 @@
 //! Errors and signals at single system calls: by strace, and by watching the trace of a child.
+
 use super::{BINARY, Outcome, Run, Sandbox, has, skip, words};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
