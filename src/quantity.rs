@@ -17,6 +17,7 @@
 mod advice;
 mod argv;
 mod duration;
+mod format;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -27,6 +28,7 @@ use std::str::FromStr;
 use advice::{Kind, refusal};
 pub use argv::join_negative_values;
 pub use duration::{duration, interval};
+pub use format::{NoFormat, NumberFormat, NumberKind};
 pub use units::human;
 use units::{Unit, unit};
 

@@ -14,6 +14,7 @@ use nix::sys::stat::{FileStat, fstat};
 use nix::unistd::{Whence, lseek64};
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The version of the JSON objects: fields may be added under the same number, never changed or removed.
@@ -76,10 +77,15 @@ impl Report {
         ];
         let dropped = kinds.iter().filter(|(is_dropped, ..)| *is_dropped);
         let (names, words): (Vec<&str>, Vec<&str>) = dropped.map(|(_, name, words)| (*name, *words)).unzip();
-        let report = Report {
+        let mut report = Report {
             stored_in: self.stored_in.filter(|_| region.reaches_file()),
             ..self
         };
+        if !region.reaches_file() && region.backing().facts().is_file() {
+            // What changed is this process's own copy of the file's pages.
+            report.object.insert("changed", json!(false));
+            report.object.insert("visibility", json!("private"));
+        }
         if names.is_empty() {
             return report;
         }
@@ -90,6 +96,16 @@ impl Report {
     /// A field of the JSON object: sizes and offsets as integers, addresses as hex strings.
     pub fn field(mut self, key: &str, value: impl Into<Value>) -> Report {
         self.object.insert(key, value.into());
+        self
+    }
+
+    /// A field that is a path, as text; and where that is not UTF-8, one whose name ends in `_hex` with the exact bytes.
+    pub fn path(mut self, key: &str, path: Option<&Path>) -> Report {
+        self.object.insert(key, json!(path.map(|path| path.to_string_lossy())));
+        if let Some(path) = path.filter(|path| path.to_str().is_none()) {
+            let exact = const_hex::encode(path.as_os_str().as_bytes());
+            self.object.insert(&format!("{key}_hex"), json!(exact));
+        }
         self
     }
 

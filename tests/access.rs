@@ -4,7 +4,8 @@
 use crate::support::strace::*;
 use crate::support::*;
 use mmapctl::mapping::{
-    Access, Backing, Cause, Error, Holes, Piece, Populate, Prot, Region, Shape, Span, Visibility, Width, WriteOut,
+    Access, Backing, Cause, CopyError, CopyTarget, Error, Holes, Layout, Populate, Prot, Region, Run as PageRun,
+    Segment, Shape, Span, Visibility, Width,
 };
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use std::fs::{self};
@@ -301,7 +302,7 @@ fn only_the_pages_of_the_range_are_mapped_at_once() {
 fn the_memory_of_a_device_is_neither_copied_nor_populated() {
     let mut region = open(Path::new("/dev/zero"), Access::WriteRegisters);
     let page = Span::first(page_size());
-    let piece = Piece { at: 0, len: 4, from: 0 };
+    let piece = Segment::new(0, 4, 0).unwrap();
     let payload = tempfile::tempfile().unwrap();
     let outcomes = [
         region.read(0, &mut [0; 4]),
@@ -313,8 +314,20 @@ fn the_memory_of_a_device_is_neither_copied_nor_populated() {
     for outcome in outcomes {
         assert_eq!(outcome.unwrap_err().cause, Cause::DeviceMemory);
     }
-    let sent = region.write_to(payload.as_fd(), page, Holes::Written, &mut |_| Ok(()));
-    assert!(matches!(sent, Err(WriteOut::Source(error)) if error.cause == Cause::DeviceMemory));
+    let sent = region.write_to_fd(payload.as_fd(), page, Holes::Written, &mut |_| Ok(()));
+    assert!(matches!(sent, Err(CopyError::Source(error)) if error.cause == Cause::DeviceMemory));
+    let reversed = PageRun {
+        first: 1,
+        count: 2,
+        descending: true,
+        times: 1,
+    };
+    let order = Layout::new(vec![reversed], page_size(), page_size(), 2 * page_size()).unwrap();
+    let target = CopyTarget::Descriptor(payload.as_fd());
+    let sent = region.write_view(&order, target, &mut |_| Ok(()));
+    assert!(matches!(sent, Err(CopyError::Source(error)) if error.cause == Cause::DeviceMemory));
+    let freed = region.free_zeros(page, false, &mut |_| Ok(()));
+    assert_eq!(freed.unwrap_err().cause, Cause::DeviceMemory);
     region.make_units_writable(&[piece]).unwrap();
 }
 
@@ -454,16 +467,12 @@ fn a_full_tmpfs_is_an_error_before_and_after_the_first_store() {
     mount.run("cat f -n 16 --access 4 -x").code(2).has("no room");
     // The signal itself, without having asked before.
     let mut region = open(&path, Access::WriteRegisters);
-    let piece = Piece {
-        at: page,
-        len: 4,
-        from: 0,
-    };
+    let piece = Segment::new(page, 4, 0).unwrap();
     assert!(region.make_units_writable(&[piece]).is_err());
-    let outcome = region.store_units(piece.span(), Width::Four, |_, _| Ok::<_, Error>(()));
+    let outcome = region.store_units(piece.range(), Width::Four, |_, _| Ok::<_, Error>(()));
     let error = outcome.unwrap_err();
     assert!(matches!(error.cause, Cause::Full(_)), "{error}");
-    assert_eq!((error.stored, error.span), (0, Some(piece.span())));
+    assert_eq!((error.stored, error.span), (0, Some(piece.range())));
 }
 
 #[test]

@@ -87,7 +87,7 @@ const CALLS: [(&str, bool); 12] = [
     ("flock", true),
     ("mmap", true),
     ("madvise", false),
-    ("process_vm_readv", false),
+    ("pread64", false),
     ("memfd_create", false),
     ("preadv", false),
     ("msync", false),
@@ -133,7 +133,7 @@ fn faults_of_zero_by_fallocate_agree_with_its_code() {
             let mut calls = vec![("statx", true)];
             if method == "zero-range" {
                 // auto goes on to writing.
-                calls.extend([("process_vm_readv", false), ("fallocate", true)]);
+                calls.extend([("pread64", false), ("fallocate", true)]);
             }
             inject_all(&line, 0, &calls, &["EIO", "ENOSPC", "EINTR"]);
         }
@@ -196,8 +196,8 @@ fn a_page_that_was_gone_for_a_moment_is_told_as_a_truncation() {
         assert!(output.exit() == 2 && bytes == with(0x11), "{line}: {told}");
         output.stderr_has("truncated").stderr_has("0x0");
     }
-    // What the mapping does not give, read(2) may.
-    let (output, bytes) = inject("process_vm_readv:error=EFAULT:when=1", false, "cat f -n 64K --json");
+    // What one read does not give, reading page by page may.
+    let (output, bytes) = inject("pread64:error=EIO:when=1", false, "cat f -n 64K --json");
     assert!(output.exit() == 0 && bytes == with(0x11), "{}", output.stderr());
     assert!(String::from_utf8_lossy(&output.stdout).contains(&"11".repeat(64 << 10)));
 }
@@ -223,7 +223,7 @@ fn a_failing_temporary_file_is_met_before_any_write() {
     for fault in [
         "pwrite64:error=ENOSPC:when=1",
         "pwrite64:error=EIO:when=2+",
-        "pread64:error=EIO:when=1",
+        "pread64:error=EIO:when=1+",
     ] {
         let (output, bytes) = inject(fault, false, "patch f -o 0 fill:77:2M");
         output.code(2);
@@ -324,7 +324,8 @@ fn a_failed_resize_keeps_the_length_or_is_in_doubt() {
     needs!(strace_works());
     for error in ["EIO", "ENOSPC", "EINTR", "EPERM"] {
         for (call, line) in [
-            ("ftruncate:error=EX:when=1", "remap f --size +1M"),
+            ("ftruncate:error=EX:when=1", "remap f --size +1M --sparse"),
+            ("fallocate:error=EX:when=2", "remap f --size +1M"),
             ("ftruncate:error=EX:when=1", "remap f --size -1M"),
             ("fallocate:error=EX:when=1", "remap f --size +1M"),
         ] {

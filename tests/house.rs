@@ -146,7 +146,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("quantity", &[]),
     ("signals", &[]),
     ("mapping", &[]),
-    ("dump", &[]),
+    ("dump", &["quantity"]),
     ("edit", &["mapping", "memory", "quantity", "signals", "text"]),
     ("output", &["edit", "signals"]),
     (

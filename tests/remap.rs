@@ -277,7 +277,7 @@ fn blocks_that_were_given_before_a_failure_are_given_back() {
     let dir = Sandbox::new();
     let path = dir.file("f", noise(10_000));
     synced(&path);
-    let options = ["-e", "inject=ftruncate:error=EIO:when=1", "-P", "f"];
+    let options = ["-e", "inject=fallocate:error=EIO:when=2", "-P", "f"];
     let output = dir.straced(&options, "remap f --size 1M");
     let text = &output;
     text.code(2).has("EIO");

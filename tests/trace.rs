@@ -2,6 +2,7 @@
 
 use crate::support::strace::*;
 use crate::support::*;
+use std::collections::HashMap;
 use std::fs;
 
 /// A patch across the edge of a window, and the length of the file.
@@ -47,7 +48,7 @@ fn plain(line: &str) -> Option<String> {
 }
 
 /// strace's lines without those of the allocator and the loader (unmappings of what was not mapped from a file,
-/// mappings of nothing) and the length that a memfd of zeros is given.
+/// mappings of nothing, stacks of threads that glibc gives back) and the length that a memfd of zeros is given.
 fn ours(log: &str) -> Vec<String> {
     let argument = |line: &str, nth: usize| {
         let inside = line.split(['(', ')']).nth(1).unwrap_or_default();
@@ -58,7 +59,7 @@ fn ours(log: &str) -> Vec<String> {
     let base = |line: &&str| line.rsplit(" = ").next().unwrap_or_default().to_string();
     let bases: Vec<_> = mapped.iter().map(base).collect();
     let keep = |line: &&str| {
-        if line.contains("munmap(") {
+        if line.contains("munmap(") || line.contains("MADV_DONTNEED") {
             bases.contains(&argument(line, 0))
         } else if line.contains("mmap(") {
             is_file(line)
@@ -96,8 +97,8 @@ fn the_verbose_trace_is_what_strace_sees() {
         ),
         ("zero f -o 4K -n 8K".into(), "fallocate"),
         ("zero f -o 4K -n 8K --punch".into(), "fallocate"),
-        ("remap f --size +64K".into(), "ftruncate fallocate"),
-        ("remap f --size +64K --sparse".into(), "ftruncate"),
+        ("remap f --size +64K".into(), "fallocate"),
+        ("remap f --size +64K --sparse".into(), "ftruncate fallocate"),
         ("remap f --size -64K".into(), "ftruncate"),
         // Over two windows, and too short for a second thread, whose stack glibc gives back by a call of its own.
         ("cat f -f canonical -r 7936K..8256K".into(), "mmap munmap"),
@@ -139,6 +140,19 @@ fn compare_traces(options: &[&str], line: &str, calls: &str) {
     }
 }
 
+/// strace's log, with the calls in one line each that it splits because another thread makes a call meanwhile.
 fn log(dir: &Sandbox) -> String {
-    fs::read_to_string(dir.join("strace.log")).expect("strace's log")
+    let log = fs::read_to_string(dir.join("strace.log")).expect("strace's log");
+    let (mut begun, mut whole) = (HashMap::new(), String::new());
+    for line in log.lines() {
+        let (thread, call) = line.split_once(' ').unwrap_or(("", line));
+        if let Some(begin) = call.strip_suffix(" <unfinished ...>") {
+            begun.insert(thread, begin);
+        } else if let Some((_, end)) = call.split_once(" resumed>") {
+            whole += &format!("{thread} {}{end}\n", begun.remove(thread).unwrap_or_default());
+        } else {
+            whole += &format!("{line}\n");
+        }
+    }
+    whole
 }

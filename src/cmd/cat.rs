@@ -9,13 +9,13 @@ use super::{Job, OnRegion};
 use crate::dump::{self, Fit, Style};
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::Exit;
-use crate::mapping::{Access, Holes, Prot, Region, Span, Width, WriteOut};
+use crate::mapping::{Access, Content, CopyError, Cut, Holes, Operation, Piece, Prot, Region, Span, Width, scan};
 use crate::output::{self, Globals};
 use crate::progress::Progress;
 use crate::quantity::interval;
 use crate::report::{self, Report, Stream};
 use crate::text::{self, describe};
-use dumping::Dumping;
+use dumping::{AHEAD, Dumping};
 use format::Format;
 use std::io::{ErrorKind, IsTerminal};
 use std::os::fd::AsFd;
@@ -162,7 +162,7 @@ impl Plan<'_> {
     fn chunks(&self, region: &mut Region, span: Span, each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         match self.access {
             Some(width) => region.load_units(span, width, each),
-            None => region.read_ahead(span, each),
+            None => region.read_chunks(span, each),
         }
     }
 }
@@ -175,15 +175,15 @@ fn raw(region: &mut Region, plan: &Plan<'_>, progress: &mut Progress) -> Result<
             Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)
         });
     }
-    let written = region.write_to(output::raw_stdout().as_fd(), span, plan.holes, &mut |done| {
+    let written = region.write_to_fd(output::raw_stdout().as_fd(), span, plan.holes, &mut |done| {
         progress.step(done)
     });
     match written {
         Ok(()) => Ok(()),
-        Err(WriteOut::Source(error)) => Err(error.into()),
+        Err(CopyError::Source(error)) => Err(error.into()),
         // A reader that has seen enough.
-        Err(WriteOut::Sink(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        Err(WriteOut::Sink(error)) => Err(Error::untouched(format!(
+        Err(CopyError::Target(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(CopyError::Target(error)) => Err(Error::untouched(format!(
             "cannot write to stdout: {}",
             describe(&error)
         ))),
@@ -198,9 +198,26 @@ fn json(region: &mut Region, plan: &Plan<'_>, job: Job<'_>, progress: &mut Progr
         report = report.field("access", width.bytes());
     }
     let mut hex = Stream::of_text(&report, "hex");
-    let read = plan.chunks(region, span, |chunk, bytes| {
-        hex.text(&const_hex::encode(bytes))?;
-        Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)
-    });
+    let read = match plan.access {
+        Some(width) => region.load_units(span, width, |chunk, bytes| {
+            hex.text(&const_hex::encode(bytes))?;
+            Ok::<_, Error>(progress.step(chunk + bytes.len() as u64 - span.start())?)
+        }),
+        None => region
+            .source(Operation::Read, span)
+            .map_err(Into::into)
+            .and_then(|source| {
+                let encode = |_: &Piece<(), 1>, [content]: [Content<'_>; 1], text: &mut String| {
+                    *text = match content {
+                        Content::Bytes(bytes) => const_hex::encode(bytes),
+                        Content::Zeros(len) => "00".repeat(len as usize),
+                    };
+                };
+                scan([source], AHEAD, Cut::rows(span, 1), encode, |piece, text| {
+                    hex.text(text)?;
+                    Ok(progress.step(piece.range.end() - span.start())?)
+                })
+            }),
+    };
     hex.end(read, &[])
 }

@@ -117,6 +117,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
         journal: None,
         recovered: false,
         ignores_journal: args.ignore_journal,
+        force: false,
     };
     let result = args.run(job.writing(&args.writer));
     match file {

@@ -129,6 +129,8 @@ pub(crate) struct Job<'a> {
     pub(crate) recovered: bool,
     /// Whether the user wants to see the file as it is, also half-patched.
     pub(crate) ignores_journal: bool,
+    /// Whether the user has waived the safety rules for writers.
+    pub(crate) force: bool,
 }
 
 impl<'a> Job<'a> {
@@ -140,13 +142,15 @@ impl<'a> Job<'a> {
             journal: None,
             recovered: false,
             ignores_journal: false,
+            force: false,
         }
     }
 
-    /// With the recovery journal where the options for writers say.
+    /// With the recovery journal and the safety rules that the options for writers say.
     fn writing(self, writer: &'a options::Writer) -> Job<'a> {
         Job {
             journal: writer.journal.as_deref(),
+            force: writer.force,
             ..self
         }
     }

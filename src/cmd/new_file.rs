@@ -6,14 +6,14 @@ use crate::mapping::Backing;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
 use nix::libc;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Result};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -70,7 +70,7 @@ impl NewFile {
     ///
     /// # Errors
     /// EEXIST when something has come to be at the path; what else fails. The file is then gone.
-    pub(super) fn finish(mut self, durable: bool) -> Result<()> {
+    pub(super) fn finish(mut self, durable: bool) -> Result<Made> {
         if durable {
             self.file.sync_all()?;
         }
@@ -81,14 +81,47 @@ impl NewFile {
             Some(temporary) => self.folder.rename(temporary, &self.name)?,
         }
         self.temporary = None;
+        let made = Made {
+            inode: inode_of(&self.file)?,
+            folder: Folder(self.folder.0.try_clone()?),
+            name: self.name.clone(),
+        };
         if durable {
-            self.folder.sync().inspect_err(|_| {
+            // Without a metadata journal (ext2) the device still has the file as one without names, which e2fsck would
+            // remove: its inode is written once more.
+            let named = self.file.sync_all().and_then(|()| self.folder.sync());
+            if let Err(error) = named {
                 // A name that may go again is not what was asked for.
-                let _ = self.folder.remove(&self.name);
-            })?;
+                made.remove();
+                return Err(error);
+            }
         }
-        Ok(())
+        Ok(made)
     }
+}
+
+/// A finished file, by which it is known again.
+pub(super) struct Made {
+    folder: Folder,
+    name: OsString,
+    /// `st_dev` and `st_ino`.
+    inode: (u64, u64),
+}
+
+impl Made {
+    /// Takes the file away again, unless another one has its name by now. What fails leaves it there.
+    pub(super) fn remove(&self) {
+        let there = fstatat(&self.folder.0, &self.name[..], AtFlags::AT_SYMLINK_NOFOLLOW);
+        if there.is_ok_and(|there| (there.st_dev, there.st_ino) == self.inode) {
+            let _ = self.folder.remove(&self.name);
+        }
+    }
+}
+
+/// By what a file is known again: `st_dev` and `st_ino`.
+fn inode_of(file: &File) -> Result<(u64, u64)> {
+    let meta = file.metadata()?;
+    Ok((meta.dev(), meta.ino()))
 }
 
 impl Drop for NewFile {
@@ -224,7 +257,7 @@ mod tests {
         new.file().write_all(b"ours").unwrap();
         assert!(!path.exists());
         fs::write(&path, b"theirs").unwrap();
-        assert_eq!(new.finish(true).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(new.finish(true).err().unwrap().kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }

@@ -3,7 +3,7 @@
 use super::Job;
 use super::paths::journal_must_differ;
 use crate::edit::{Error, ErrorContext, Outcome, Result};
-use crate::edit::{Place, Recovery, distrusted, no_end, recover};
+use crate::edit::{Place, Recovery, no_end, recover, recovery_needed, waits_for_recovery};
 use crate::error::Exit;
 use crate::mapping::{self, Access, Backing, Cause, Facts, Prot, Region, Span, Usage, Width};
 use crate::output::{self, Globals};
@@ -11,9 +11,8 @@ use crate::quantity::{self, Offset, Qty, Range, Refusal, duration, human};
 use crate::text;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 // The range of the file that a verb works on.
 #[derive(Debug, Clone, Args)]
@@ -62,13 +61,13 @@ impl Where {
         let len = region.length().max(whole.end());
         let (start, end) = range.resolve_within((whole.start(), whole.end()), len, page)?;
         // It gives start <= end, so the fallback is never used.
-        Ok(Span::new(start, end).unwrap_or(Span::first(0)))
+        Ok(Span::first(end).from(start))
     }
 
     /// The range to map of a file: what lies past its end is left out.
     pub(crate) fn to_map(&self, facts: &Facts) -> Result<Span> {
         let (start, end) = self.range().resolve(facts.len, facts.page)?;
-        Ok(Span::new(start, end.min(facts.len)).unwrap_or(Span::first(0)))
+        Ok(Span::first(end.min(facts.len)).from(start))
     }
 
     /// The range to read: what lies past the end of the region is left out.
@@ -155,13 +154,13 @@ impl Writer {
         globals: &Globals,
     ) -> Result<(Backing, bool)> {
         for _ in 0..MOST_REPLACED {
-            journal_must_differ(backing.facts(), self.journal.as_deref())?;
-            if let Some(refusal) = backing.refusal().filter(|_| !self.force) {
-                return Err(mapping::Error::new("write to it", None, Cause::Refused(refusal)).into());
-            }
+            journal_must_differ(&backing, self.journal.as_deref())?;
+            unless_refused(&backing, self.force)?;
             has_length(&backing)?;
             backing.lock(self.lock_timeout)?;
             if backing.is_at(path) {
+                // Whoever had the lock may have given the file other rights.
+                unless_refused(&backing, self.force)?;
                 return self.recovered(backing, path, globals);
             }
             backing = Backing::open(path, access, self.lock_timeout)?;
@@ -232,10 +231,19 @@ impl Reader {
         if self.ignore_journal {
             return Ok(());
         }
+        journal_must_differ(backing, self.journal.as_deref())?;
         match waits_for_recovery(backing, self.journal.as_deref())? {
             Some(place) => Err(recovery_needed(&place, backing, Outcome::Untouched)),
             None => Ok(()),
         }
+    }
+}
+
+/// Refuses a file that the safety rules for writers protect, unless told not to.
+pub(crate) fn unless_refused(backing: &Backing, force: bool) -> Result<()> {
+    match backing.refusal().filter(|_| !force) {
+        Some(refusal) => Err(mapping::Error::new("write to it", None, Cause::Refused(refusal)).into()),
+        None => Ok(()),
     }
 }
 
@@ -246,90 +254,11 @@ pub(crate) fn unless_cut_short(region: &Region, job: Job<'_>, outcome: Outcome) 
     if job.ignores_journal && outcome != Outcome::InDoubt && !backing.holds_lock() {
         return Ok(());
     }
+    journal_must_differ(backing, job.journal)?;
     match waits_for_recovery(backing, job.journal)? {
         Some(place) => Err(recovery_needed(&place, backing, outcome)),
         None => Ok(()),
     }
-}
-
-/// The journal of a file, beside it or at `named`, if one is there and the patch that made it is gone.
-///
-/// # Errors
-/// What keeps the kernel from telling.
-fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> Result<Option<Place>> {
-    journal_must_differ(backing.facts(), named)?;
-    for place in [Place::beside(backing)?, named.map(Place::at)].into_iter().flatten() {
-        // Under our own lock nobody else is at work on the file.
-        let waits = if backing.holds_lock() {
-            place.is_taken()?
-        } else {
-            waits(backing, &place)?
-        };
-        if waits {
-            return Ok(Some(place));
-        }
-    }
-    Ok(None)
-}
-
-/// How long a verb that reads waits for the lock of a patch whose journal it may not open: as long as --lock-timeout
-/// waits by default.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a patch may take from making its journal to marking it.
-const MARK_TIMEOUT: Duration = Duration::from_secs(1);
-
-fn waits(backing: &Backing, place: &Place) -> Result<bool> {
-    let begin = Instant::now();
-    while place.is_taken()? {
-        let at_work = place.is_at_work();
-        // Anybody can mark a file of their own that they have put in its place.
-        if at_work == Some(true) && distrusted(place, backing).is_none() {
-            return Ok(false);
-        }
-        let Some(file) = backing.fd().and_then(|fd| fd.try_clone_to_owned().ok()).map(File::from) else {
-            return Ok(true);
-        };
-        match file.try_lock_shared() {
-            // Somebody writes, or anybody who may read the file holds its lock. The patch may be about to mark its
-            // journal, which takes no time; where the mark cannot be seen, it is waited for like any writer.
-            Err(TryLockError::WouldBlock) => {
-                let patience = if at_work.is_none() { LOCK_TIMEOUT } else { MARK_TIMEOUT };
-                if begin.elapsed() >= patience {
-                    return Ok(true);
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            // A file system without locks has no patches at work that could be told from dead ones.
-            Err(TryLockError::Error(_)) => return Ok(true),
-            Ok(()) => {
-                // Looked at again under the lock: a patch that was at work a moment ago has taken its journal away by now.
-                let taken = place.is_taken();
-                // Given back at once: readers hold no lock.
-                file.unlock().context("cannot unlock it")?;
-                return taken;
-            }
-        }
-    }
-    Ok(false)
-}
-
-/// What to say of it, as an error with this outcome.
-fn recovery_needed(place: &Place, backing: &Backing, outcome: Outcome) -> Error {
-    let message = format!(
-        "recovery needed: an atomic patch was cut short, and left '{}'",
-        text::shown(place.path())
-    );
-    let tip = match backing.holds_lock() {
-        true => "begin anew: a session that stores puts the file back first".into(),
-        false => format!(
-            "any verb that writes puts the file back: '{}'; cat and map show it as it is with --ignore-journal",
-            place.remedy()
-        ),
-    };
-    // Those who write would refuse it, and say why.
-    let failure = distrusted(place, backing).unwrap_or_else(|| Error::untouched(message).tip(tip));
-    failure.ending_in(outcome)
 }
 
 /// Closes the file that a verb or a session worked on, and gives `outcome`, its exit code or its error. Where something

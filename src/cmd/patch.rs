@@ -3,7 +3,7 @@
 mod access;
 mod gather;
 
-use super::new_file::NewFile;
+use super::new_file::{Made, NewFile};
 use super::options::{Reader, Where, Writer, close, to_be_durable, width};
 use super::{Job, OnRegion};
 use crate::edit::{
@@ -177,10 +177,10 @@ impl OnRegion for Options {
         }
         self.settle(region, changes, job)?;
         crate::memory::begin_change();
-        let undo = self.undo.as_deref();
-        if let Some(path) = undo {
-            save_undo(path, region.backing(), &mut edits, &mut comparison, len)?;
-        }
+        let undo = match self.undo.as_deref() {
+            Some(path) => Some(save_undo(path, region.backing(), &mut edits, &mut comparison, len)?),
+            None => None,
+        };
         let durability = match place.as_ref() {
             Some(place) => Durability::Atomic(place),
             None if self.sync => Durability::Synced,
@@ -196,7 +196,7 @@ impl OnRegion for Options {
                 progress.step(done)
             });
             if let Err(error) = stored {
-                return Err(without_undo(error, undo));
+                return Err(without_undo(error, undo.as_ref()));
             }
         }
         drop(progress);
@@ -265,10 +265,7 @@ impl Options {
             .field("size", edits.len_after)
             .field("durable", durable)
             .field("atomic", self.atomic)
-            .field(
-                "undo",
-                self.undo.as_ref().map(|path| path.to_string_lossy().into_owned()),
-            )
+            .path("undo", self.undo.as_deref())
             .field("recovered", job.recovered)
             .line(line);
         if changed && resized {
@@ -313,8 +310,8 @@ impl Options {
 }
 
 /// `--undo`: the reverse script, durable with its name before the first store.
-fn save_undo(path: &Path, source: &Backing, edits: &mut Edits, comparison: &mut Comparison, len: u64) -> Result<()> {
-    let mut write = || -> Result<()> {
+fn save_undo(path: &Path, source: &Backing, edits: &mut Edits, comparison: &mut Comparison, len: u64) -> Result<Made> {
+    let mut write = || -> Result<Made> {
         let executable = Mode::S_IXUSR | Mode::S_IXGRP | Mode::S_IXOTH;
         let script = NewFile::create(path, source, executable)?;
         let mut out = script.file();
@@ -337,10 +334,10 @@ fn save_undo(path: &Path, source: &Backing, edits: &mut Edits, comparison: &mut 
 }
 
 /// A patch that left the file as it was needs no undo script; one that changed it, or may have, does.
-fn without_undo(error: Error, undo: Option<&Path>) -> Error {
-    if let Some(path) = undo.filter(|_| error.outcome() <= Outcome::RolledBack) {
+fn without_undo(error: Error, undo: Option<&Made>) -> Error {
+    if let Some(script) = undo.filter(|_| error.outcome() <= Outcome::RolledBack) {
         // It says no more than what stands in the file.
-        let _ = std::fs::remove_file(path);
+        script.remove();
     }
     error
 }
@@ -377,7 +374,7 @@ fn print_diff(region: &mut Region, other: &Path, job: Job<'_>) -> Result<()> {
     report::not_into_itself(region.backing(), None)?;
     report::not_into_itself(theirs.backing(), None).with_path(other)?;
     let mut progress = Progress::reading(job.globals, "comparing", region.span().len());
-    let report = Report::new("patch", job.path, false).field("other", other.to_string_lossy());
+    let report = Report::new("patch", job.path, false).path("other", Some(other));
     let mut script = job.globals.json.then(|| Stream::of_text(&report, "script"));
     let mut differing = 0;
     let told = diff(

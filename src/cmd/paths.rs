@@ -2,8 +2,8 @@
 //! twice.
 
 use super::new_file::folder;
-use crate::edit::{Error, Result};
-use crate::mapping::Facts;
+use crate::edit::{Error, Place, Result, is_journal_name};
+use crate::mapping::Backing;
 use crate::text::shown;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -29,12 +29,24 @@ pub(super) fn must_differ(inputs: &[Option<Named<'_>>], outputs: &[Option<Named<
     Ok(())
 }
 
-/// Refuses a `--journal` that is the open file itself.
+/// Refuses a `--journal` that is the open file itself, or has the name that belongs to the journal of another file: the
+/// next verb that writes to that one would take it for its own.
 ///
 /// # Errors
 /// As of [`must_differ`].
-pub(super) fn journal_must_differ(file: &Facts, journal: Option<&Path>) -> Result<()> {
-    let identity = (file.identity.device, file.identity.inode);
+pub(super) fn journal_must_differ(file: &Backing, journal: Option<&Path>) -> Result<()> {
+    if let Some(path) = journal.filter(|path| is_journal_name(path)) {
+        let own = Place::beside(file)?;
+        if !own.is_some_and(|own| are_one_name(own.path(), path)) {
+            let failure = Error::untouched(format!(
+                "--journal: '{}' is the name of another file's journal",
+                shown(path)
+            ));
+            return Err(failure.tip("name it otherwise, such as --journal undo.journal"));
+        }
+    }
+    let identity = file.facts().identity;
+    let identity = (identity.device, identity.inode);
     let is_it = |path: &&Path| fs::metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == identity);
     match journal.filter(is_it) {
         Some(path) => Err(the_same("FILE", ("--journal", path))),
@@ -51,13 +63,16 @@ fn the_same(one: &str, (other, path): Named<'_>) -> Error {
 fn are_one(one: &Path, other: &Path) -> bool {
     match (fs::metadata(one), fs::metadata(other)) {
         (Ok(one), Ok(other)) => is_same(&one, &other),
-        (Err(_), Err(_)) => {
-            let folders = (fs::metadata(folder(one)), fs::metadata(folder(other)));
-            let in_one = matches!(folders, (Ok(one), Ok(other)) if is_same(&one, &other));
-            in_one && one.file_name() == other.file_name()
-        }
+        (Err(_), Err(_)) => are_one_name(one, other),
         _ => false,
     }
+}
+
+/// Whether two paths are one name in one folder.
+fn are_one_name(one: &Path, other: &Path) -> bool {
+    let folders = (fs::metadata(folder(one)), fs::metadata(folder(other)));
+    let in_one = matches!(folders, (Ok(one), Ok(other)) if is_same(&one, &other));
+    in_one && one.file_name() == other.file_name()
 }
 
 fn is_same(one: &Metadata, other: &Metadata) -> bool {

@@ -7,7 +7,7 @@ use super::options::{Writer, address, close, size, usage_after};
 use super::{Job, OnRegion};
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::Exit;
-use crate::mapping::{self, Region, Resize, Visibility};
+use crate::mapping::{self, Cause, Protection, Region, Resize, Visibility};
 use crate::output::Globals;
 use crate::quantity::Size;
 use crate::report::Report;
@@ -219,7 +219,12 @@ fn unchanged(region: &Region, before: Option<u64>, error: mapping::Error) -> Res
     let Some(before) = before else {
         return Err(error.into());
     };
-    if region.backing().usage().is_ok_and(|now| now.len == before) {
+    // Found before anything was done to the length: it is another process that has changed it.
+    let moved = matches!(
+        error.cause,
+        Cause::Protection(Protection::FileGrown) | Cause::Shrunk { .. }
+    );
+    if moved || region.backing().usage().is_ok_and(|now| now.len == before) {
         return Err(error).context("its length was not changed");
     }
     let tip = format!("its length was {before} bytes; 'mmapctl map {FILE}' shows what it is now");

@@ -6,16 +6,15 @@ use crate::edit::settle;
 use crate::edit::{Error, ErrorContext, Outcome, Result};
 use crate::error::{Exit, report_error};
 use crate::mapping::{self, Access, Backing, Cause, Flush, Interrupted, Prot, Region, Shape, Span, Step, Visibility};
-use crate::mapping::{resident, unwritten};
+use crate::mapping::{Sharing, resident, share, unwritten};
 use crate::output::Globals;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::text::plural;
 use nix::errno::Errno;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 // Without a doc comment, which clap would take for the verb's description.
@@ -51,9 +50,6 @@ pub(crate) struct Options {
 /// How many files are on their way at a time: each waits for the device, and one flush of it serves many.
 const AT_ONCE: usize = 8;
 
-/// Bytes of stack for a thread with one of them.
-const STACK: usize = 512 << 10;
-
 /// How often the progress of several files is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -88,52 +84,40 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     }
     let length = |file: &PathBuf| std::fs::metadata(file).map_or(0, |meta| meta.len());
     let total = args.files.iter().map(length).fold(0, u64::saturating_add);
-    let mut progress = Progress::reading(globals, "syncing", total);
-    let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
-    let (sender, outcomes) = mpsc::channel();
-    let work = |sender: mpsc::Sender<(usize, Synced)>| {
-        while let Some((index, file)) =
-            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| args.files.get(index).map(|file| (index, file)))
-        {
-            let mut told = 0;
-            let outcome = one(file, args, globals, &mut |_, so_far| {
-                done.fetch_add(so_far - told, Ordering::Relaxed);
-                told = so_far;
-                Ok(())
-            });
-            if sender.send((index, outcome)).is_err() {
-                return;
-            }
-        }
+    let progress = Progress::reading(globals, "syncing", total);
+    let done = AtomicU64::new(0);
+    let progress = RefCell::new(progress);
+    // No signal is held back here, so none is handed over.
+    let mut look = || _ = progress.borrow_mut().step(done.load(Ordering::Relaxed));
+    let sharing = Sharing {
+        helpers: AT_ONCE.min(args.files.len()),
+        alone: Duration::ZERO,
+        ahead: args.files.len(),
+        meanwhile: Some((LOOK, &mut look)),
     };
-    thread::scope(|scope| {
-        let start = |_| {
-            let (work, sender) = (&work, sender.clone());
-            let thread = thread::Builder::new().stack_size(STACK);
-            thread.spawn_scoped(scope, move || work(sender)).ok()
-        };
-        if (0..AT_ONCE.min(args.files.len())).filter_map(start).count() == 0 {
-            work(sender.clone());
-        }
-        drop(sender);
-        let mut waiting: Vec<Option<Synced>> = args.files.iter().map(|_| None).collect();
-        let mut turn = 0;
-        loop {
-            match outcomes.recv_timeout(LOOK) {
-                Ok((index, outcome)) => waiting[index] = Some(outcome),
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    // No signal is held back here, so none is handed over.
-                    let _ = progress.step(done.load(Ordering::Relaxed));
-                }
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-            }
-            // In the order in which they were named.
-            while let Some(outcome) = waiting.get_mut(turn).and_then(Option::take) {
-                turn += 1;
-                progress.aside(|| tell(outcome));
-            }
-        }
-    });
+    let mut files = args.files.iter();
+    let take = |(): &mut ()| Ok(files.next());
+    let work = |(): &mut (), file: &mut &PathBuf, synced: &mut Synced| {
+        let mut told = 0;
+        *synced = one(file, args, globals, &mut |_, so_far| {
+            done.fetch_add(so_far - told, Ordering::Relaxed);
+            told = so_far;
+            Ok(())
+        });
+        Ok(())
+    };
+    // In the order in which they were named.
+    share(
+        sharing,
+        &mut (),
+        |()| Some(()),
+        take,
+        work,
+        |_, synced| {
+            progress.borrow_mut().aside(|| tell(std::mem::take(synced)));
+            Ok::<(), Error>(())
+        },
+    )?;
     Ok(worst as u8)
 }
 

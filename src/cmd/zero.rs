@@ -5,7 +5,7 @@ use super::{Job, OnRegion};
 use crate::edit::{Before, Spool, not_taken, or_put_back, settle};
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::Exit;
-use crate::mapping::{self, CALL, Cause, Interrupted, Piece, Prot, Protection, Region, Span, Usage};
+use crate::mapping::{self, CALL, Cause, Interrupted, Kind, Prot, Protection, Region, Segment, Span, Usage};
 use crate::output::Globals;
 use crate::progress::Progress;
 use crate::report::Report;
@@ -124,7 +124,7 @@ impl OnRegion for Options {
             Plan::Sparsify => return self.sparsify(region, span, job),
         };
         // Of a private mapping, and of anonymous memory, no block is a file's.
-        let of_file = region.reaches_file();
+        let of_file = region.reaches_file() && has_blocks(region);
         let before = of_file.then(|| region.backing().usage()).transpose()?;
         let would_free = self.dry_run && method == Method::Punch;
         let would_free = would_free.then(|| region.backing().occupied(span)).transpose()?;
@@ -160,6 +160,11 @@ impl OnRegion for Options {
 
 /// What the file takes up before and after.
 type Change = Option<(Usage, Usage)>;
+
+/// Whether the kernel counts the blocks that it takes up: not those of a device, of which fstat(2) says 0.
+fn has_blocks(region: &Region) -> bool {
+    region.backing().facts().kind != Kind::BlockDevice
+}
 
 /// The line of a report on the space that the file takes up.
 fn allocated(report: Report, usage: Change) -> Report {
@@ -211,9 +216,7 @@ impl Options {
     fn sparsify(&self, region: &mut Region, span: Span, job: Job<'_>) -> Result<()> {
         let before = region.backing().usage()?;
         let mut progress = Progress::reading(job.globals, "looking for zeros", span.len());
-        let found = region
-            .backing()
-            .zeros(span, !self.dry_run, &mut |done| progress.step(done));
+        let found = region.free_zeros(span, !self.dry_run, &mut |done| progress.step(done));
         drop(progress);
         let found = match found {
             Err(error) if unsupported(&error) => {
@@ -223,40 +226,44 @@ impl Options {
             found => found.context("no byte was changed; what was freed before stays so")?,
         };
         if !self.dry_run {
-            self.make_durable(
-                region,
-                span,
-                "blocks were freed, but that is not proven durable; no byte was changed",
-            )?;
+            let failure = match found.zeros {
+                0 => "no block was freed, and what is there is not proven durable; no byte was changed",
+                _ => "blocks were freed, but that is not proven durable; no byte was changed",
+            };
+            self.make_durable(region, span, failure)?;
         }
         let after = region.backing().usage()?;
         // hugetlbfs does not tell holes from data, and what has no block frees none.
-        let freed = match region.backing().facts().page > mapping::page_size() && !self.dry_run {
+        let facts = region.backing().facts();
+        let freed = match facts.page > mapping::page_size() && !self.dry_run {
             true => before.allocated.saturating_sub(after.allocated),
+            // Which blocks a device has is not known.
+            false if facts.kind == Kind::BlockDevice => u64::MAX,
             false => before.allocated,
         };
         let zeros = found.zeros.min(freed);
         let runs = plural(found.runs, "run");
+        let durable = if self.sync { ", durable" } else { "" };
         let line = match (zeros, self.dry_run) {
-            (0, _) => format!("{}: {span} has no block of zeros that could be freed", job.name()),
+            (0, true) => format!("{}: {span} has no block of zeros that could be freed", job.name()),
+            (0, false) => format!(
+                "{}: {span} has no block of zeros that could be freed{durable}",
+                job.name()
+            ),
             (zeros, true) => format!(
                 "{}: {} of zeros in {span} would be freed, {runs}",
                 job.name(),
                 size(zeros)
             ),
-            (zeros, false) => {
-                let durable = if self.sync { ", durable" } else { "" };
-                format!(
-                    "{}: {} of zeros in {span} freed, {runs}{durable}",
-                    job.name(),
-                    size(zeros)
-                )
-            }
+            (zeros, false) => format!(
+                "{}: {} of zeros in {span} freed, {runs}{durable}",
+                job.name(),
+                size(zeros)
+            ),
         };
-        let usage = Some((before, after));
+        let usage = Some((before, after)).filter(|_| has_blocks(region));
         let report = self
             .report(job, false, span, "sparsify", usage)
-            .field("durable", self.sync && !self.dry_run && zeros > 0)
             .field("data", found.data)
             .field("freed", (!self.dry_run).then_some(zeros))
             .field("would_free", self.dry_run.then_some(zeros))
@@ -401,10 +408,25 @@ fn call(
     let before = before(region, &all, old.as_mut());
     let outcome = or_put_back(region, before, result.map_err(Into::into));
     if outcome.as_ref().is_err_and(is_unsupported) {
+        if let Some(sector) = unaligned(region, span) {
+            let failure = Error::untouched(format!(
+                "a block device has {} for whole sectors alone, of {sector} bytes",
+                method.name()
+            ));
+            let tip = "give a range of whole sectors; --method write takes any";
+            return outcome.map_failure(|| failure.tip(tip));
+        }
         let failure = Error::untouched(format!("the file system has no {}", method.name()));
         return outcome.map_failure(|| failure.tip("--method write works everywhere; auto picks what works"));
     }
     outcome
+}
+
+/// The sector of a block device, in bytes, where `span` is not of whole ones.
+fn unaligned(region: &Region, span: Span) -> Option<u64> {
+    let sector = region.backing().sector()?;
+    let is_whole = span.start().is_multiple_of(sector) && span.end().is_multiple_of(sector);
+    (!is_whole).then_some(sector)
 }
 
 /// Whether the file system refused the call as such, with nothing done.
@@ -432,7 +454,7 @@ fn kept(region: &mut Region, span: Span, most: u64) -> Result<Option<Spool>> {
     Ok(Some(old))
 }
 
-fn before<'a>(region: &Region, pieces: &'a [Piece], old: Option<&'a mut Spool>) -> Before<'a> {
+fn before<'a>(region: &Region, pieces: &'a [Segment], old: Option<&'a mut Spool>) -> Before<'a> {
     Before {
         pieces,
         old,
@@ -441,10 +463,6 @@ fn before<'a>(region: &Region, pieces: &'a [Piece], old: Option<&'a mut Spool>) 
     }
 }
 
-fn whole(span: Span) -> Piece {
-    Piece {
-        at: span.start(),
-        len: span.len(),
-        from: 0,
-    }
+fn whole(range: Span) -> Segment {
+    Segment::of(range, 0)
 }

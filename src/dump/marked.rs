@@ -80,7 +80,8 @@ impl<L: Layout<N>, const N: usize> Layout<N> for Marked<L> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::BARE;
-    use super::super::{Dump, Format, Style, Unit, marked};
+    use super::super::{Dump, Format, Style, marked};
+    use crate::quantity::NumberFormat;
 
     fn text(format: Format<'_>, style: Style, data: &[u8], changed: &[usize]) -> String {
         let changed = (0..data.len()).map(|index| changed.contains(&index)).collect();
@@ -102,7 +103,7 @@ mod tests {
              > 00000090  78 78 78                                          |xxx|\n  \
                00000093\n"
         );
-        let unit = Unit::of("u32be").unwrap();
+        let unit = NumberFormat::parse("u32be").unwrap();
         assert_eq!(
             text(Format::Typed(unit), BARE, &[0, 0, 1, 0], &[3]),
             "> 00000040        256\n  00000044\n"

@@ -18,10 +18,10 @@ mod tests;
 mod typed;
 mod xxd;
 
+use crate::quantity::NumberFormat;
 use line::{Digits, digits_of, encode};
 
 pub use framed::MARK;
-pub use typed::Unit;
 
 /// One dump in the making: bytes in, text out.
 pub trait Dump: Sync {
@@ -144,7 +144,7 @@ pub enum Format<'a> {
     /// Byte for byte `xxd -i` of a file of this name, as it was typed.
     C(&'a [u8]),
     /// Columns of numbers, as `od` prints them.
-    Typed(Unit),
+    Typed(NumberFormat),
 }
 
 impl Format<'_> {

@@ -1,6 +1,7 @@
 //! Lines that are no rows: what they say of the bytes that they stand for.
 
 use super::Gap;
+use crate::quantity::human;
 
 /// `at` in eight digits or more, for lines that aren't hot.
 pub(super) fn offset(at: u64) -> String {
@@ -18,7 +19,7 @@ pub(super) fn gap(gap: Gap, from: u64, to: u64) -> String {
         Gap::Hole => "hole",
         Gap::Preallocated => "preallocated",
     };
-    format!("{name} {from:#x}..{to:#x} ({})", size(to.wrapping_sub(from)))
+    format!("{name} {from:#x}..{to:#x} ({})", human(to.wrapping_sub(from)))
 }
 
 /// A remark that stands for rows from `at` on: its `*` is in the column of offsets, the rest in that of the bytes.
@@ -40,39 +41,12 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// A size for reading, in the largest unit that it fills, cut (not rounded) to a tenth; a size
-/// without tenths is exact.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let unit = bytes.max(1).ilog2() / 10;
-    let (whole, rest) = (bytes >> (10 * unit), bytes & ((1 << (10 * unit)) - 1));
-    let name = UNITS[unit as usize];
-    if rest == 0 {
-        format!("{whole} {name}")
-    } else {
-        let tenths = (u128::from(rest) * 10) >> (10 * unit);
-        format!("{whole}.{tenths} {name}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_numbers_read_well() {
-        for (bytes, text) in [
-            (0, "0 bytes"),
-            (16, "16 bytes"),
-            (1023, "1023 bytes"),
-            (1024, "1 KiB"),
-            (1536, "1.5 KiB"),
-            (1024 * 1024 - 1, "1023.9 KiB"),
-            ((8 << 30) + 4096, "8.0 GiB"),
-            (u64::MAX, "15.9 EiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
+    fn numbers_read_well() {
         for (number, text) in [
             (0, "0"),
             (999, "999"),

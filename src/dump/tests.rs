@@ -169,7 +169,7 @@ fn formats() -> impl Strategy<Value = Format<'static>> {
 }
 
 fn typed(name: &str) -> Format<'static> {
-    Format::Typed(Unit::of(name).unwrap())
+    Format::Typed(NumberFormat::parse(name).unwrap())
 }
 
 /// Whether a hole has a line of its own in it.

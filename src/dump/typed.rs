@@ -5,66 +5,24 @@
 
 use super::line::{Digits, OFFSET, offset};
 use super::{Gap, Layout, remark};
+use crate::quantity::{NumberFormat, NumberKind};
 use std::io::Write;
 
 /// Bytes in a row.
 const BYTES: usize = 16;
 
-/// What a number is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    /// Not negative.
-    Unsigned,
-    /// In two's complement.
-    Signed,
-    /// IEEE 754 binary32 or binary64.
-    Float,
-}
-
-/// One number of a column: what it is, how long, in which byte order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unit {
-    form: Form,
-    bytes: usize,
-    big: bool,
-}
-
-impl Unit {
-    /// The unit of a name such as `u8`, `i32le`, `f64be`: 1, 2, 4 or 8 bytes, of floating-point numbers 4 or 8, and a
-    /// byte order where there is more than one byte.
-    pub fn of(name: &str) -> Option<Unit> {
-        let form = match name.chars().next()? {
-            'u' => Form::Unsigned,
-            'i' => Form::Signed,
-            'f' => Form::Float,
-            _ => return None,
-        };
-        let (bytes, big) = match (&name[1..], form) {
-            ("8", Form::Unsigned | Form::Signed) => (1, false),
-            ("16le", Form::Unsigned | Form::Signed) => (2, false),
-            ("16be", Form::Unsigned | Form::Signed) => (2, true),
-            ("32le", _) => (4, false),
-            ("32be", _) => (4, true),
-            ("64le", _) => (8, false),
-            ("64be", _) => (8, true),
-            _ => return None,
-        };
-        Some(Unit { form, bytes, big })
-    }
-
-    /// The digits of the longest number: its column.
-    fn width(self) -> usize {
-        match (self.form, self.bytes) {
-            (Form::Unsigned, 1) => 3,
-            (Form::Signed, 1) => 4,
-            (Form::Unsigned, 2) => 5,
-            (Form::Signed, 2) => 6,
-            (Form::Unsigned, 4) => 10,
-            (Form::Signed, 4) => 11,
-            (Form::Float, 4) => 15,
-            (Form::Float, _) => 24,
-            _ => 20,
-        }
+/// The digits of the longest number: its column.
+fn width(unit: NumberFormat) -> usize {
+    match (unit.kind, unit.bytes) {
+        (NumberKind::Unsigned, 1) => 3,
+        (NumberKind::Signed, 1) => 4,
+        (NumberKind::Unsigned, 2) => 5,
+        (NumberKind::Signed, 2) => 6,
+        (NumberKind::Unsigned, 4) => 10,
+        (NumberKind::Signed, 4) => 11,
+        (NumberKind::Float, 4) => 15,
+        (NumberKind::Float, _) => 24,
+        _ => 20,
     }
 }
 
@@ -73,16 +31,16 @@ const LINE: usize = OFFSET + BYTES * 5 + 1;
 
 /// The layout of one unit.
 pub(super) struct Typed {
-    unit: Unit,
+    unit: NumberFormat,
     /// A column and the space before it.
     cell: usize,
 }
 
 impl Typed {
-    pub(super) fn new(unit: Unit) -> Typed {
+    pub(super) fn new(unit: NumberFormat) -> Typed {
         Typed {
             unit,
-            cell: 1 + unit.width(),
+            cell: 1 + width(unit),
         }
     }
 
@@ -114,13 +72,13 @@ impl Typed {
             }
             let bits = u64::from_le_bytes(bytes);
             let unused = 64 - 8 * S as u32;
-            match self.unit.form {
-                Form::Unsigned => integer(bits, false, column),
-                Form::Signed => {
+            match self.unit.kind {
+                NumberKind::Unsigned => integer(bits, false, column),
+                NumberKind::Signed => {
                     let value = ((bits << unused) as i64) >> unused;
                     integer(value.unsigned_abs(), value < 0, column);
                 }
-                Form::Float => float(bits, S == 4, column),
+                NumberKind::Float => float(bits, S == 4, column),
             }
         }
     }
@@ -419,7 +377,7 @@ mod tests {
             let file = tempfile::NamedTempFile::new().unwrap();
             file.as_file().write_all_at(&data, 0).unwrap();
             for (name, od, order) in UNITS {
-                let format = Format::Typed(Unit::of(name).unwrap());
+                let format = Format::Typed(NumberFormat::parse(name).unwrap());
                 let order = format!("--endian={order}");
                 let Some(theirs) = peer("od", &["-A", "x", "-v", &order, "-t", od], &file) else {
                     return;
@@ -440,7 +398,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_whole_number_are_shown_as_bytes() {
-        let text = |name, data: &[u8]| text(Format::Typed(Unit::of(name).unwrap()), 0, BARE, data);
+        let text = |name, data: &[u8]| text(Format::Typed(NumberFormat::parse(name).unwrap()), 0, BARE, data);
         assert_eq!(
             text("u32be", b"\0\0\x01\0abc"),
             "00000000        256  + 3 bytes: 61 62 63\n00000007\n"
@@ -453,15 +411,5 @@ mod tests {
              *         32 bytes, each row as the one above\n\
              00000030                        0  + 5 bytes: 00 00 00 00 00\n0000003d\n"
         );
-    }
-
-    #[test]
-    fn a_name_says_form_length_and_order() {
-        for (name, _, _) in UNITS {
-            assert!(Unit::of(name).is_some(), "{name}");
-        }
-        for name in ["", "u", "u32", "f16le", "f8", "u128le", "x8", "8", "u8le", "é"] {
-            assert_eq!(Unit::of(name), None, "{name}");
-        }
     }
 }

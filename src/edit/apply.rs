@@ -5,7 +5,7 @@ use super::journal::{Journal, Place};
 use super::spool::Spool;
 use super::undo::{Before, Stopped, or_put_back};
 use crate::edit::error::{Error, ErrorContext, Result};
-use crate::mapping::{Piece, Region, Span, Step, WINDOW};
+use crate::mapping::{Region, Segment, Span, Step, WINDOW};
 
 /// How sure the new bytes are when the work is done.
 #[derive(Debug, Clone, Copy)]
@@ -46,12 +46,13 @@ impl Edits {
         };
         let changes = !changing.is_empty() || work.len_after != region.length();
         work.make_room(region, step)?;
-        if matches!(durability, Durability::Atomic(_)) && changes {
-            work.settle_old(region, step)?;
-        }
         if !matches!(durability, Durability::Cached) {
             work.store_again(unchanged, region, step)
                 .map_failure(|| Error::untouched("nothing was written"))?;
+        }
+        // After that: it may give a hole its blocks, and until their zeros are written they have what was there before.
+        if matches!(durability, Durability::Atomic(_)) && changes {
+            work.settle_old(region, step)?;
         }
         if let Durability::Atomic(place) = durability
             && changes
@@ -73,7 +74,7 @@ impl Edits {
 
 /// What is stored, and what it is to come to.
 struct Work<'a> {
-    todo: &'a [Piece],
+    todo: &'a [Segment],
     /// From the first edit to the last.
     span: Span,
     /// The file's length afterwards, in bytes.
@@ -92,6 +93,10 @@ impl Work<'_> {
         }
         self.make_writable(region, step)
             .map_failure(|| Error::untouched("nothing was written"))?;
+        if self.len_after > region.length() {
+            let sealed = region.backing().unless_sealed();
+            sealed.map_failure(|| Error::untouched("nothing was written"))?;
+        }
         // Storing, and putting back, must need nothing that could run out by then, such as descriptors and disks.
         self.new.fd()?;
         self.old.settle()?;
@@ -117,7 +122,7 @@ impl Work<'_> {
     }
 
     /// Stores edits whose bytes stand in the file, which changes nothing that can be seen.
-    fn store_again(&mut self, unchanged: &[Piece], region: &mut Region, step: &mut Step<'_>) -> Result<()> {
+    fn store_again(&mut self, unchanged: &[Segment], region: &mut Region, step: &mut Step<'_>) -> Result<()> {
         let mut stop = |_| step(0);
         // Zeros past the end are there once the file has grown.
         let (within, edge) = split_at_end(unchanged, region.length());
@@ -154,7 +159,7 @@ impl Work<'_> {
         }
         let payload = self.new.fd().map_err(Stopped::early)?;
         region.store(self.todo, payload, step)?;
-        let stored = self.todo.iter().map(|piece| piece.len).sum();
+        let stored = self.todo.iter().map(|piece| piece.len()).sum();
         let late = |error: crate::mapping::Error| Stopped {
             error: error.into(),
             stored,
@@ -176,8 +181,8 @@ impl Work<'_> {
 
 /// Those of `pieces`, which ascend, that lie before the offset `len`, and what does of the one that it lies in: almost
 /// always they are all, and a million need not be copied.
-fn split_at_end(pieces: &[Piece], len: u64) -> (&[Piece], Option<Piece>) {
-    let within = pieces.partition_point(|piece| piece.span().end() <= len);
+fn split_at_end(pieces: &[Segment], len: u64) -> (&[Segment], Option<Segment>) {
+    let within = pieces.partition_point(|piece| piece.range().end() <= len);
     let edge = pieces.get(within).and_then(|piece| piece.before(len));
     (&pieces[..within], edge)
 }

@@ -5,7 +5,7 @@ use super::plain::Plain;
 use super::spool::Spool;
 use super::value::Value;
 use crate::edit::error::{Error, Origin, Outcome, Result};
-use crate::mapping::{self, Cause, Piece, Region, Span};
+use crate::mapping::{self, Cause, Region, Segment, Span};
 use crate::quantity::{Offset, Qty, Refusal};
 use crate::text::plural;
 use nix::errno::Errno;
@@ -174,13 +174,15 @@ impl Builder {
             false => (&plain.old, &plain.new),
         };
         let edits = &mut self.edits;
-        self.ascending &= plain.ascending && edits.list.last().is_none_or(|last| last.at + last.len <= first.at);
-        self.previous = Some(last.at + last.len);
+        self.ascending &= plain.ascending
+            && edits
+                .list
+                .last()
+                .is_none_or(|last| last.at() + last.len() <= first.at());
+        self.previous = Some(last.at() + last.len());
         let before = edits.new.len();
-        edits.list.extend(plain.list.iter().map(|edit| Piece {
-            from: before + edit.from,
-            ..*edit
-        }));
+        let moved = |edit: &Segment| Segment::of(edit.range(), before + edit.from);
+        edits.list.extend(plain.list.iter().map(moved));
         let note = |line: &u32| Note::new(true, 0, Origin::Line(lines + line));
         edits.notes.extend(plain.lines.iter().map(note));
         edits.expected.push(old)?;
@@ -304,6 +306,12 @@ impl Builder {
                 extra => extra,
             };
             self.list_until(at + into, from + into, end - into, old.is_some(), extra, origin)?;
+            if into > 0
+                && let Some(note) = self.edits.notes.last_mut()
+            {
+                *note = note.continuing();
+                self.edits.continued += 1;
+            }
         }
         Ok(())
     }
@@ -323,7 +331,7 @@ impl Builder {
                     true => sum.range.place(self.len, self.page)?,
                     false => sum.range.resolve(self.len, self.page)?,
                 };
-                let range = Span::new(start, end).unwrap_or(Span::first(0));
+                let range = Span::first(end).from(start);
                 if !self.grow && end > self.len {
                     return Err(mapping::Error::new("sum", Some(range), Cause::PastEnd { len: self.len }).into());
                 }
@@ -365,7 +373,7 @@ impl Builder {
             return Err(past_end(at, len, self.ends_at(self.len)).into());
         };
         self.check_mapped("write", span)?;
-        self.ascending &= self.edits.list.last().is_none_or(|last| last.at + last.len <= at);
+        self.ascending &= self.edits.list.last().is_none_or(|last| last.at() + last.len() <= at);
         self.previous = Some(span.end());
         let extra = match extra {
             None => 0,
@@ -374,7 +382,7 @@ impl Builder {
                 self.edits.extras.len()
             }
         };
-        self.edits.list.push(Piece { at, len, from });
+        self.edits.list.push(Segment::of(span, from));
         self.edits.notes.push(Note::new(expects, extra, origin));
         Ok(())
     }
@@ -456,12 +464,12 @@ impl Builder {
         }
         let mut end = self.edits.len_after.max(self.len);
         let list = &self.edits.list;
-        let within = list.partition_point(|edit| edit.at + edit.len <= end);
+        let within = list.partition_point(|edit| edit.at() + edit.len() <= end);
         for edit in &list[within..] {
-            if edit.at > end {
-                return Err(past_end(edit.at, edit.len, self.ends_at(end)).into());
+            if edit.at() > end {
+                return Err(past_end(edit.at(), edit.len(), self.ends_at(end)).into());
             }
-            end = end.max(edit.at + edit.len);
+            end = end.max(edit.at() + edit.len());
         }
         if end > self.len {
             self.edits.len_after = self.edits.len_after.max(end);
@@ -491,10 +499,13 @@ impl Builder {
 
     fn refuse_overlap(&self) -> Result<()> {
         let list = &self.edits.list;
-        let Some(first) = list.windows(2).position(|pair| pair[1].at < pair[0].at + pair[0].len) else {
+        let Some(first) = list
+            .windows(2)
+            .position(|pair| pair[1].at() < pair[0].at() + pair[0].len())
+        else {
             return Ok(());
         };
-        let both = list[first].span().intersect(list[first + 1].span());
+        let both = list[first].range().intersect(list[first + 1].range());
         let origin = |index: usize| self.edits.notes[index].origin();
         let message = format!("two edits write to {both}: {} and {}", origin(first), origin(first + 1));
         Err(Error::untouched(message).tip("leave one of them out, or make them one"))
@@ -509,13 +520,13 @@ impl Builder {
             let mut end = 0;
             expects.extend(edits.list.iter().zip(&edits.notes).map(|(edit, note)| {
                 let begin = end;
-                end += if note.expects() { edit.len } else { 0 };
+                end += if note.expects() { edit.len() } else { 0 };
                 begin
             }));
         }
         // Moved in place, because lists of ten million are not to be had twice.
         let mut order: Vec<u32> = (0..edits.list.len() as u32).collect();
-        order.sort_unstable_by_key(|index| (edits.list[*index as usize].at, *index));
+        order.sort_unstable_by_key(|index| (edits.list[*index as usize].at(), *index));
         permute(&mut order, |one, other| {
             edits.list.swap(one, other);
             edits.notes.swap(one, other);
@@ -528,10 +539,10 @@ impl Builder {
         let mut buf = vec![0; 64 << 10];
         for (index, (edit, note)) in edits.list.iter_mut().zip(&edits.notes).enumerate() {
             let from = std::mem::replace(&mut edit.from, new.len());
-            copy(&mut edits.new, from, edit.len, &mut new, &mut buf)?;
+            copy(&mut edits.new, from, edit.len(), &mut new, &mut buf)?;
             if note.expects() {
                 let from = expects.get(index).copied().unwrap_or(from);
-                copy(&mut edits.expected, from, edit.len, &mut expected, &mut buf)?;
+                copy(&mut edits.expected, from, edit.len(), &mut expected, &mut buf)?;
             }
         }
         (edits.new, edits.expected) = (new, expected);
@@ -594,8 +605,8 @@ fn one_way(what: &str) -> Error {
 }
 
 fn past_end(at: u64, len: u64, cause: Cause) -> mapping::Error {
-    let span = Span::at(at, len).unwrap_or(Span::new(at, u64::MAX).unwrap_or(Span::first(0)));
-    mapping::Error::new("write", Some(span), cause)
+    let (range, _) = Span::first(u64::MAX).from(at).split(len);
+    mapping::Error::new("write", Some(range), cause)
 }
 
 fn unfilled(place: Span, given: &str) -> Error {

@@ -1,13 +1,12 @@
 //! Edits held against the file: what stands there, what differs, and what is not as expected.
 
-use super::edits::{Comparison, Edits, Extra, MANY};
+use super::edits::{Comparison, Edits, Extra};
 use super::parts::{Part, Parts};
 use super::spool::Spool;
 use super::sums;
 use super::view::refuse_doubles;
-use crate::edit::error::{Mismatch, Result};
-use crate::mapping::{Piece, Region, Span, Step};
-use std::thread;
+use crate::edit::error::{Error, Mismatch, Result};
+use crate::mapping::{ByteRange, Content, Operation, Piece, Region, Segment, Step, scan};
 
 /// How many bytes of a mismatch are shown.
 const SHOWN: u64 = 16;
@@ -18,13 +17,12 @@ const BLOCK: u64 = 64 << 10;
 /// A word. Almost all edits of a long script are as short, and a call to copy or compare each would take the longest.
 const SHORT: usize = 8;
 
-/// The bytes of a part of the file and of the edits in it, one after the other; used anew for each part.
+/// How many parts each thread may have read before those are due.
+const AHEAD: usize = 4;
+
+/// The bytes of the edits in a part, one after the other; used anew for each part.
 #[derive(Default)]
 struct Bytes {
-    /// The file's, edit or not.
-    have: Vec<u8>,
-    /// What the edits replace.
-    old: Vec<u8>,
     /// What they write.
     new: Vec<u8>,
     /// What they expect, those that do.
@@ -61,11 +59,12 @@ impl Edits {
         refuse_doubles(self, region)?;
         let mut all = Comparison::of(self);
         let mut differs = vec![false; self.list.len()];
+        // It is read by threads while the edits' bytes are looked at.
+        let list = std::mem::take(&mut self.list);
+        let compared = self.compare_parts(&list, region, strict, &mut all, &mut differs, step);
+        self.list = list;
         // Those of checksums: whether these are right already is known only at the end.
-        let doubtful = thread::scope(|scope| {
-            let parts = Parts::new(region, Some(scope).filter(|_| self.list.len() >= MANY));
-            self.compare_parts(parts, strict, &mut all, &mut differs, step)
-        })?;
+        let doubtful = compared?;
         let compared = all.old.len();
         sums::compute(
             self,
@@ -78,7 +77,11 @@ impl Edits {
             &mut |summed| step(compared + summed),
         )?;
         for one in doubtful.iter().filter(|one| differs[one.index]) {
-            all.mismatches.push(self.mismatch(one, &mut all.old)?);
+            let written = self.written(&self.list, one.index);
+            if !all.mismatches.iter().any(|other| is_in(written, other.offset)) {
+                let edit = self.list[one.index];
+                all.mismatches.push(self.mismatch(edit, one, &mut all.old)?);
+            }
         }
         all.differing += self.zeros_from(region.length())?;
         if differs.contains(&false) {
@@ -88,15 +91,15 @@ impl Edits {
         Ok(all)
     }
 
-    /// How many zeros the edits write at or behind `end`. Appended, they are bytes that were not there before, though they
+    /// How many zeros the edits write at or past `end`. Appended, they are bytes that were not there before, though they
     /// are what was compared.
     fn zeros_from(&mut self, end: u64) -> Result<u64> {
         let mut zeros = 0;
-        let first = self.list.partition_point(|edit| edit.span().end() <= end);
+        let first = self.list.partition_point(|edit| edit.range().end() <= end);
         for edit in &self.list[first..] {
-            for part in edit.span().from(end.max(edit.at)).windows(BLOCK) {
+            for part in edit.range().from(end.max(edit.at())).windows(BLOCK) {
                 let mut bytes = vec![0; part.len() as usize];
-                self.new.read_at(edit.from + (part.start() - edit.at), &mut bytes)?;
+                self.new.read_at(edit.from + (part.start() - edit.at()), &mut bytes)?;
                 zeros += bytes.iter().filter(|byte| **byte == 0).count() as u64;
             }
         }
@@ -107,7 +110,8 @@ impl Edits {
     /// know into `all`. Gives the checksums that do not stand on what they expect.
     fn compare_parts(
         &mut self,
-        mut parts: Parts<'_>,
+        list: &[Segment],
+        region: &mut Region,
         strict: bool,
         all: &mut Comparison,
         differs: &mut [bool],
@@ -120,37 +124,48 @@ impl Edits {
         // Where the bytes that the next edit expects begin.
         let mut expects = 0;
         let mut verdict = Verdict::default();
-        while let Some(part) = parts.next(&self.list, &mut bytes.have)? {
-            self.fetch(&part, expects, &mut bytes)?;
-            if part.edits.len() > 1 && self.extras.is_empty() && bytes.old == bytes.expected {
+        let source = region.source(Operation::Compare, all.span)?;
+        let gather = |piece: &Piece<Part, 1>, [content]: [Content<'_>; 1], old: &mut Vec<u8>| {
+            // Of what cannot be read as a whole nothing is compared.
+            if piece.range == piece.key.range {
+                gather(content.as_bytes(), &piece.key, &list[piece.key.edits.clone()], old);
+            }
+        };
+        scan([source], AHEAD, Parts::new(list, all.span), gather, |piece, old| {
+            let part = &piece.key;
+            if piece.range != part.range {
+                return Ok(());
+            }
+            let edits = &list[part.edits.clone()];
+            self.fetch(edits, part, expects, old.len(), &mut bytes)?;
+            if edits.len() > 1 && self.extras.is_empty() && *old == bytes.expected {
                 // As all expect it, which of many edits is quicker seen at once.
-                all.differing += count_differing(&bytes.new, &bytes.old);
-                let mut rest = (&bytes.new[..], &bytes.old[..]);
-                for (edit, differs) in self.list[part.edits.clone()].iter().zip(&mut differs[part.edits]) {
-                    let len = edit.len as usize;
-                    *differs = begin_otherwise(rest.0, rest.1, len);
+                all.differing += count_differing(&bytes.new, old);
+                let mut rest = (&bytes.new[..], &old[..]);
+                for (edit, differs) in edits.iter().zip(&mut differs[part.edits.clone()]) {
+                    let len = edit.len() as usize;
+                    *differs = prefix_differs(rest.0, rest.1, len);
                     rest = (&rest.0[len..], &rest.1[len..]);
                 }
                 expects += bytes.expected.len() as u64;
-                all.old.push(&bytes.old)?;
-                step(all.old.len())?;
-                continue;
+                all.old.push(old)?;
+                return Ok(step(all.old.len())?);
             }
             // How much of the edits' bytes has been looked at.
             let (mut seen, mut compared) = (0, 0);
-            for index in part.edits {
-                let (edit, note) = (self.list[index], self.notes[index]);
-                let both = edit.span().intersect(part.span);
+            for (index, edit) in part.edits.clone().zip(edits) {
+                let note = self.notes[index];
+                let both = edit.range().intersect(part.range);
                 let len = both.len() as usize;
-                let have = &bytes.have[(both.start() - part.span.start()) as usize..][..len];
+                let have = &old[seen..seen + len];
                 let new = &mut bytes.new[seen..seen + len];
                 seen += len;
                 let expected = note.expects().then(|| {
                     compared += len;
                     &mut bytes.expected[compared - len..compared]
                 });
-                self.judge(index, both.start(), have, expected, new, &mut verdict)?;
-                if both.end() < edit.at + edit.len {
+                self.judge((index, *edit), both.start(), have, expected, new, &mut verdict)?;
+                if both.end() < edit.at() + edit.len() {
                     continue;
                 }
                 let Verdict {
@@ -168,36 +183,34 @@ impl Edits {
                     }
                 }
                 if note.expects() {
-                    expects += edit.len;
+                    expects += edit.len();
                 }
             }
-            all.old.push(&bytes.old)?;
+            all.old.push(old)?;
             for one in unexpected.drain(..) {
-                all.mismatches.push(self.mismatch(&one, &mut all.old)?);
+                // One for each edit as it was written.
+                let written = self.written(list, one.index);
+                if all.mismatches.last().is_none_or(|last| !is_in(written, last.offset)) {
+                    all.mismatches.push(self.mismatch(list[one.index], &one, &mut all.old)?);
+                }
             }
-            step(all.old.len())?;
-        }
+            Ok::<(), Error>(step(all.old.len())?)
+        })?;
         Ok(doubtful)
     }
 
-    /// Gathers what stands in the places of the edits in `part`, as far as they lie in it, and reads their own bytes. What
-    /// they expect begins at `expects`.
-    fn fetch(&mut self, part: &Part, expects: u64, bytes: &mut Bytes) -> Result<()> {
-        let edits = &self.list[part.edits.clone()];
-        let (into, len) = match edits {
-            [one] => (part.span.start() - one.at, part.span.len()),
-            several => (0, several.iter().map(|edit| edit.len).sum()),
+    /// Reads the `len` bytes of `edits` that lie in `part`. What they expect begins at `expects`.
+    fn fetch(&mut self, edits: &[Segment], part: &Part, expects: u64, len: usize, bytes: &mut Bytes) -> Result<()> {
+        let into = match edits {
+            [one] => part.range.start() - one.at(),
+            _ => 0,
         };
-        match edits {
-            [_] => bytes.old.clone_from(&bytes.have),
-            several => gather(&bytes.have, part.span.start(), several, len as usize, &mut bytes.old),
-        }
         let expecting = edits
             .iter()
             .zip(&self.notes[part.edits.clone()])
             .filter(|(_, note)| note.expects());
-        let expected_len = expecting.map(|(edit, _)| edit.len).sum::<u64>().min(len);
-        bytes.new.resize(len as usize, 0);
+        let expected_len = expecting.map(|(edit, _)| edit.len()).sum::<u64>().min(len as u64);
+        bytes.new.resize(len, 0);
         self.new.read_at(edits[0].from + into, &mut bytes.new)?;
         bytes.expected.resize(expected_len as usize, 0);
         self.expected.read_at(expects + into, &mut bytes.expected)
@@ -207,15 +220,14 @@ impl Edits {
     /// there and what it expects; fills in the bits that a mask keeps.
     fn judge(
         &mut self,
-        index: usize,
+        (index, edit): (usize, Segment),
         at: u64,
         have: &[u8],
         expected: Option<&mut [u8]>,
         new: &mut [u8],
         verdict: &mut Verdict,
     ) -> Result<()> {
-        let edit = self.list[index];
-        let into = (at - edit.at) as usize;
+        let into = (at - edit.at()) as usize;
         let (mask, old_mask) = match self.notes[index].extra().map(|index| &self.extras[index]) {
             Some(Extra::Masks { new, old }) => (new.as_deref(), old.as_deref()),
             _ => (None, None),
@@ -243,8 +255,21 @@ impl Edits {
         matches!(extra, Some(Extra::Sum(_)))
     }
 
-    fn mismatch(&mut self, one: &Unexpected, old: &mut Spool) -> Result<Mismatch> {
-        let Piece { at, len, from } = self.list[one.index];
+    /// The range of the edit, as it was written, of which the `index`-th of `list` is a part.
+    fn written(&self, list: &[Segment], index: usize) -> ByteRange {
+        let continues = |index: &usize| self.notes.get(*index).is_some_and(|note| note.continues());
+        let (mut first, mut last) = (index, index);
+        while continues(&first) {
+            first -= 1;
+        }
+        while continues(&(last + 1)) {
+            last += 1;
+        }
+        list[first].range().join(list[last].range())
+    }
+
+    fn mismatch(&mut self, edit: Segment, one: &Unexpected, old: &mut Spool) -> Result<Mismatch> {
+        let (at, len, from) = (edit.at(), edit.len(), edit.from);
         let note = self.notes[one.index];
         let into = one.offset - at;
         let shown = (len - into).min(SHOWN) as usize;
@@ -263,14 +288,25 @@ impl Edits {
     }
 }
 
-/// Puts the `len` bytes of `edits`, all of which lie in what `have` has from the file offset `start` on, into `out`.
-fn gather(have: &[u8], start: u64, edits: &[Piece], len: usize, out: &mut Vec<u8>) {
+fn is_in(range: ByteRange, at: u64) -> bool {
+    range.start() <= at && at < range.end()
+}
+
+/// Puts the bytes of `edits` that lie in `part`, of which the file has `have`, in place of those in `out`.
+fn gather(have: &[u8], part: &Part, edits: &[Segment], out: &mut Vec<u8>) {
+    if let [_] = edits {
+        out.clear();
+        out.extend_from_slice(have);
+        return;
+    }
+    let start = part.range.start();
+    let len = edits.iter().map(|edit| edit.len()).sum::<u64>() as usize;
     out.clear();
     // Room for one word more.
     out.resize(len + SHORT, 0);
     let mut end = 0;
     for edit in edits {
-        let (from, len) = (&have[(edit.at - start) as usize..], edit.len as usize);
+        let (from, len) = (&have[(edit.at() - start) as usize..], edit.len() as usize);
         match from.first_chunk::<SHORT>() {
             // A word too much is copied sooner than so many bytes, and what comes next is written over it.
             Some(word) if len <= SHORT => out[end..end + SHORT].copy_from_slice(word),
@@ -282,7 +318,7 @@ fn gather(have: &[u8], start: u64, edits: &[Piece], len: usize, out: &mut Vec<u8
 }
 
 /// Whether `a` and `b` differ in their first `len` bytes.
-fn begin_otherwise(a: &[u8], b: &[u8], len: usize) -> bool {
+fn prefix_differs(a: &[u8], b: &[u8], len: usize) -> bool {
     match (a.first_chunk::<SHORT>(), b.first_chunk::<SHORT>()) {
         // Of a short run, the word that it begins is looked at, and its other bytes shifted out.
         (Some(a), Some(b)) if 0 < len && len <= SHORT => {
@@ -290,22 +326,6 @@ fn begin_otherwise(a: &[u8], b: &[u8], len: usize) -> bool {
         }
         _ => a[..len] != b[..len],
     }
-}
-
-/// The bytes of `span`; zeros for what lies behind the end of the file, or of a mapping that reaches further.
-///
-/// # Errors
-/// What keeps the rest from being read, and be it that it is not mapped.
-pub(super) fn read_or_zeros(region: &mut Region, span: Span, buf: &mut Vec<u8>) -> Result<()> {
-    let end = region.length().max(region.span().end());
-    let there = span.intersect(Span::first(end));
-    buf.resize(span.len() as usize, 0);
-    let (have, behind) = buf.split_at_mut(there.len() as usize);
-    behind.fill(0);
-    if !there.is_empty() {
-        region.read(there.start(), have)?;
-    }
-    Ok(())
 }
 
 /// Puts the bits of `have` that lie outside `mask` into `bytes`.
@@ -316,7 +336,7 @@ fn keep_outside(mask: &[u8], have: &[u8], bytes: &mut [u8]) {
 }
 
 /// Brings those of `list` that differ to its front, in place; both parts ascend. Gives how many they are.
-fn sort_by_change(list: &mut [Piece], differs: &[bool]) -> usize {
+fn sort_by_change(list: &mut [Segment], differs: &[bool]) -> usize {
     let (mut front, mut back) = (0, list.len());
     while front < back {
         if differs[front] {
@@ -329,8 +349,8 @@ fn sort_by_change(list: &mut [Piece], differs: &[bool]) -> usize {
         }
     }
     let (changing, unchanged) = list.split_at_mut(front);
-    changing.sort_unstable_by_key(|piece| piece.at);
-    unchanged.sort_unstable_by_key(|piece| piece.at);
+    changing.sort_unstable_by_key(|piece| piece.at());
+    unchanged.sort_unstable_by_key(|piece| piece.at());
     front
 }
 
@@ -347,19 +367,4 @@ fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn edits_that_change_something_come_first_and_both_parts_ascend(differs in prop::collection::vec(any::<bool>(), 0..200)) {
-            let piece = |index: usize| Piece { at: index as u64 * 8, len: 4, from: index as u64 * 4 };
-            let mut list: Vec<Piece> = (0..differs.len()).map(piece).collect();
-            let changing = sort_by_change(&mut list, &differs);
-            let wanted = |changes: bool| (0..differs.len()).filter(|index| differs[*index] == changes).map(piece).collect::<Vec<_>>();
-            prop_assert_eq!(&list[..changing], &wanted(true)[..]);
-            prop_assert_eq!(&list[changing..], &wanted(false)[..]);
-        }
-    }
-}
+mod tests;

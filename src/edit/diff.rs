@@ -1,10 +1,8 @@
 //! The script that turns one file into another of the same length.
 
-use super::compare::read_or_zeros;
 use super::write::ScriptWriter;
 use crate::edit::error::{Error, Result};
-use crate::mapping::{self, Ahead, Cause, Region, Span, Step};
-use std::thread::Scope;
+use crate::mapping::{self, Cause, Content, Cut, Operation, Piece, Region, Span, Step, scan};
 
 /// Equal bytes up to this many between two differences do not end a line.
 const BRIDGE: usize = 4;
@@ -12,12 +10,8 @@ const BRIDGE: usize = 4;
 /// The most bytes on either side of a line.
 const LINE: usize = 32;
 
-/// From this length on, a second thread reads the other file.
-const LONG: u64 = 64 << 20;
-
-/// How much it reads at a time, in bytes: what [`Region::read_chunks`] gives of the first file; and how often ahead.
-const CHUNK: u64 = 256 << 10;
-const AHEAD: usize = 8;
+/// How many pieces each thread may have compared before those are due.
+const AHEAD: usize = 6;
 
 /// Writes the script that turns `from` into `to`, files that one types as `names`; gives the number of bytes that differ.
 ///
@@ -45,88 +39,50 @@ pub fn diff(
     }
     let mut script = ScriptWriter::new(span.len(), span.len(), sink);
     let mut differing = 0;
-    std::thread::scope(|scope| {
-        let mut other = Other::new(to, Some(scope).filter(|_| span.len() >= LONG));
-        compare(from, &mut other, &mut script, &mut differing, step)
+    let sources = [from.source(Operation::Read, span)?, to.source(Operation::Read, span)?];
+    scan(sources, AHEAD, Cut::with_holes(span), Lines::compare, |piece, lines| {
+        let mut rest = &lines.bytes[..];
+        for (at, len) in lines.places.drain(..) {
+            let (old, new) = rest[..2 * len].split_at(len);
+            differing += super::compare::count_differing(old, new);
+            script.edit(at, old, new)?;
+            rest = &rest[2 * len..];
+        }
+        step(piece.range.end() - span.start()).map_err(Error::from)
     })?;
     script.finish()?;
     Ok(differing)
 }
 
-/// The file to compare with, read in order.
-struct Other<'a> {
-    region: &'a mut Region,
-    thread: Option<Ahead<Error>>,
-    /// What the thread has not been asked for yet.
-    rest: Span,
-    have: Vec<u8>,
+/// The lines that a piece makes.
+#[derive(Default)]
+struct Lines {
+    /// The offset of each, and how many bytes differ there, or lie between those that do.
+    places: Vec<(u64, usize)>,
+    /// Those bytes of the one file and of the other, line by line.
+    bytes: Vec<u8>,
 }
 
-impl<'a> Other<'a> {
-    fn new<'scope>(region: &'a mut Region, scope: Option<&'scope Scope<'scope, '_>>) -> Other<'a> {
-        let thread = scope.and_then(|scope| Ahead::start(scope, region, read_or_zeros));
-        let mut other = Other {
-            rest: region.span(),
-            region,
-            thread,
-            have: Vec::new(),
-        };
-        for _ in 0..AHEAD {
-            other.ask();
+impl Lines {
+    /// The lines of `piece`, in place of those that were there.
+    fn compare(piece: &Piece<(), 2>, contents: [Content<'_>; 2], lines: &mut Lines) {
+        lines.places.clear();
+        lines.bytes.clear();
+        if matches!(contents, [Content::Zeros(_), Content::Zeros(_)]) {
+            return;
         }
-        other
-    }
-
-    /// Asks for the next bytes.
-    fn ask(&mut self) {
-        if let (Some(thread), Some(span)) = (&self.thread, self.rest.windows(CHUNK).next()) {
-            thread.ask(span, std::mem::take(&mut self.have));
-            self.rest = self.rest.from(span.end());
-        }
-    }
-
-    /// The `len` bytes at `at`.
-    fn bytes(&mut self, at: u64, len: usize) -> Result<&[u8]> {
-        match &self.thread {
-            Some(thread) => {
-                let (next, result) = thread.take();
-                result?;
-                self.ask();
-                self.have = next;
-            }
-            None => {
-                self.have.resize(len, 0);
-                self.region.read(at, &mut self.have)?;
-            }
-        }
-        // Fewer of ours are there where a file was cut short.
-        Ok(&self.have[..len.min(self.have.len())])
-    }
-}
-
-fn compare(
-    from: &mut Region,
-    other: &mut Other<'_>,
-    script: &mut ScriptWriter<impl FnMut(&[u8]) -> Result<()>>,
-    differing: &mut u64,
-    step: &mut Step<'_>,
-) -> Result<()> {
-    let start_of_all = from.span().start();
-    from.read_chunks(from.span(), |at, ours| {
-        let theirs = other.bytes(at, ours.len())?;
+        let [ours, theirs] = contents.map(Content::as_bytes);
         let mut done = 0;
         // Comparing all of it first is one memcmp, and most of most files is equal.
         while done < ours.len() && ours[done..] != theirs[done..] {
-            let skipped = equal_prefix(&ours[done..], &theirs[done..]);
-            let start = done + skipped;
+            let start = done + equal_prefix(&ours[done..], &theirs[done..]);
             let len = line_len(&ours[start..], &theirs[start..]);
-            let (old, new) = (&ours[start..start + len], &theirs[start..start + len]);
-            *differing += super::compare::count_differing(old, new);
-            script.edit(at + start as u64, old, new)?;
+            lines.places.push((piece.range.start() + start as u64, len));
+            lines.bytes.extend_from_slice(&ours[start..start + len]);
+            lines.bytes.extend_from_slice(&theirs[start..start + len]);
             done = start + len;
         }
-        step(at + ours.len() as u64 - start_of_all).map_err(Error::from)
-    })
+    }
 }
 
 /// How many bytes both begin with alike.

@@ -2,7 +2,7 @@
 
 use super::spool::Spool;
 use crate::edit::error::{Mismatch, Origin};
-use crate::mapping::{Piece, Span};
+use crate::mapping::{Segment, Span};
 
 /// The most offsets of edits that a JSON report lists; the script has them all.
 pub const MOST_OFFSETS: usize = 1000;
@@ -13,7 +13,7 @@ pub(super) const MANY: usize = 100_000;
 /// The most bytes that a script cuts off: they are kept, so that all or nothing holds, and so does --undo.
 pub(super) const MOST_CUT: u64 = 64 << 20;
 
-/// What there is to know of an edit beside its [`Piece`]. Scripts may have millions of edits, so it is kept small.
+/// What there is to know of an edit beside its [`Segment`]. Scripts may have millions of edits, so it is kept small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Note {
     /// What else there is to its bytes: its place in [`Edits::extras`] from 1, or 0; and [`EXPECTS`].
@@ -25,6 +25,9 @@ pub struct Note {
 /// The bit of [`Note::extra`] that says that the edit expects as many bytes as it writes.
 const EXPECTS: u32 = 1 << 31;
 
+/// The bit of [`Note::extra`] that says that the edit goes on with the bytes of the one before: users wrote one.
+const CONTINUES: u32 = 1 << 30;
+
 /// The bit that tells an option from a line in [`Note::origin`].
 const IS_OPTION: u32 = 1 << 31;
 
@@ -33,7 +36,7 @@ impl Note {
     pub fn new(expects: bool, extra: usize, origin: Origin) -> Note {
         let flag = if expects { EXPECTS } else { 0 };
         Note {
-            extra: extra as u32 & !EXPECTS | flag,
+            extra: extra as u32 & !(EXPECTS | CONTINUES) | flag,
             origin: match origin {
                 Origin::Arguments => 0,
                 Origin::Option(number) => number | IS_OPTION,
@@ -47,9 +50,24 @@ impl Note {
         self.extra & EXPECTS != 0
     }
 
+    /// As a further part of what is one edit to the user: of a value with a mask, or a checksum, among others.
+    pub fn continuing(self) -> Note {
+        Note {
+            extra: self.extra | CONTINUES,
+            ..self
+        }
+    }
+
+    /// Whether the edit is one with that before it.
+    pub fn continues(self) -> bool {
+        self.extra & CONTINUES != 0
+    }
+
     /// What else there is to its bytes: an index of [`Edits::extras`].
     pub fn extra(self) -> Option<usize> {
-        (self.extra & !EXPECTS).checked_sub(1).map(|index| index as usize)
+        (self.extra & !(EXPECTS | CONTINUES))
+            .checked_sub(1)
+            .map(|index| index as usize)
     }
 
     /// Where the user wrote it.
@@ -81,7 +99,7 @@ pub enum Extra {
 #[derive(Debug, Default)]
 pub struct Edits {
     /// The edits: file ranges, and where their bytes stand in `new`.
-    pub list: Vec<Piece>,
+    pub list: Vec<Segment>,
     /// What else there is to know of each.
     pub notes: Vec<Note>,
     /// The new bytes.
@@ -90,6 +108,8 @@ pub struct Edits {
     pub expected: Spool,
     /// What a few of the edits have beside their bytes.
     pub extras: Vec<Extra>,
+    /// How many of them are further parts of what is one edit to the user, see [`Note::continues`].
+    pub continued: usize,
     /// The file's length afterwards, in bytes.
     pub len_after: u64,
 }
@@ -117,10 +137,15 @@ pub struct Comparison {
 impl Comparison {
     /// Of `edits`, before any of them has been compared.
     pub(super) fn of(edits: &Edits) -> Comparison {
+        let written = edits
+            .list
+            .iter()
+            .zip(&edits.notes)
+            .filter(|(_, note)| !note.continues());
         Comparison {
-            count: edits.list.len(),
+            count: edits.count(),
             span: edits.span(),
-            offsets: edits.list.iter().take(MOST_OFFSETS).map(|edit| edit.at).collect(),
+            offsets: written.take(MOST_OFFSETS).map(|(edit, _)| edit.at()).collect(),
             changing: edits.list.len(),
             old: Spool::default(),
             differing: 0,
@@ -142,9 +167,14 @@ impl Edits {
     /// The range from the first edit to the last.
     pub fn span(&self) -> Span {
         match (self.list.first(), self.list.last()) {
-            (Some(first), Some(last)) => first.span().join(last.span()),
+            (Some(first), Some(last)) => first.range().join(last.range()),
             _ => Span::first(0),
         }
+    }
+
+    /// How many edits there are, as they were written.
+    pub fn count(&self) -> usize {
+        self.list.len() - self.continued
     }
 
     /// How many bytes comparing reads: those under the edits, and those that checksums are of.

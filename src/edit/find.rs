@@ -1,8 +1,8 @@
-//! Looking for bytes in a file, window by window, across their borders.
+//! Looking for bytes in a file, piece by piece, across their borders.
 
 use super::number::Masked;
 use crate::edit::error::{Error, Outcome, Result};
-use crate::mapping::{self, Region, Span, Step};
+use crate::mapping::{self, ByteRange, Content, Cut, Operation, Piece, Region, Step, scan};
 use crate::text::FILE;
 use memchr::memmem::Finder;
 use std::ops::Range;
@@ -21,43 +21,43 @@ pub enum Find {
 /// How many offsets a message names.
 const NAMED: usize = 8;
 
-/// The offsets in `span` at which `pattern` stands, as many as `which` asks for.
+/// How many pieces each thread may have searched before those are due.
+const AHEAD: usize = 6;
+
+/// The offsets in `range` at which `pattern` stands, as many as `which` asks for.
 ///
 /// # Errors
 /// None where there must be one, or several where there must be but one (exit code 1), with their offsets.
-pub fn find(region: &mut Region, span: Span, pattern: &Masked, which: Find, step: &mut Step<'_>) -> Result<Vec<u64>> {
-    let mut found: Vec<u64> = Vec::new();
-    let mut count = 0u64;
-    let mut search = Search::new(span.start(), pattern);
-    let searched = region.read_ahead(span, |at, bytes| {
-        search.feed(bytes);
-        while let Some(place) = search.next() {
-            count += 1;
-            let keep = match which {
-                Find::All => true,
-                Find::Nth(nth) => count == nth,
-                Find::Only => found.len() < NAMED,
-            };
-            if keep {
-                found.push(place);
-            }
-            if which == Find::Nth(count) {
-                return Err(Stop::Found);
-            }
-            // Overlapping matches are two answers to "where is it", but one place to write to.
-            if which != Find::Only {
-                search.pass_over();
-            }
+pub fn find(
+    region: &mut Region,
+    range: ByteRange,
+    pattern: &Masked,
+    which: Find,
+    step: &mut Step<'_>,
+) -> Result<Vec<u64>> {
+    let needle = Needle::new(pattern);
+    let mut matches = Matches::new(which, pattern.bytes.len());
+    let source = region.source(Operation::Read, range)?;
+    // A match that begins in a piece may end after it.
+    let pieces = Cut::with_holes(range).overlapping(pattern.bytes.len().saturating_sub(1) as u64);
+    let search = |piece: &Piece<(), 1>, [content]: [Content<'_>; 1], runs: &mut Vec<Range<u64>>| {
+        runs.clear();
+        needle.search(piece.range.start(), content, piece.overlap, runs);
+    };
+    let searched = scan([source], AHEAD, pieces, search, |piece, runs| {
+        match runs.drain(..).any(|run| matches.add(run)) {
+            true => Err(Stop::Found),
+            false => step(piece.range.end() - range.start()).map_err(|signal| Stop::Failed(signal.into())),
         }
-        step(at + bytes.len() as u64 - span.start()).map_err(|signal| Stop::Failed(signal.into()))
     });
     if let Err(Stop::Failed(error)) = searched {
         return Err(error);
     }
+    let Matches { found, count, .. } = matches;
     let answer = |message: String, tip: &str| Err(Error::new(Outcome::Mismatch, message).tip(tip));
     match which {
         _ if count == 0 => answer(
-            format!("the bytes to find are not in {span}; nothing was written"),
+            format!("the bytes to find are not in {range}; nothing was written"),
             &format!("'mmapctl cat {FILE} -x' shows what is there; a second run of the same patch ends here, too"),
         ),
         Find::Nth(nth) if nth > count => answer(
@@ -95,89 +95,159 @@ impl From<mapping::Error> for Stop {
     }
 }
 
-/// A pattern on its way through bytes that come in pieces. It meets every match, overlapping ones too, in order; the
-/// places of the anchor among them in time that grows with the bytes alone, however often it repeats itself.
-struct Search<'a> {
+/// The matches that are wanted.
+struct Matches {
+    which: Find,
+    /// Bytes of the pattern.
+    len: u64,
+    /// Their offsets, as far as they are wanted or named.
+    found: Vec<u64>,
+    count: u64,
+    /// The first offset that the match before does not reach to.
+    free: u64,
+}
+
+impl Matches {
+    fn new(which: Find, len: usize) -> Matches {
+        Matches {
+            which,
+            len: len as u64,
+            found: Vec::new(),
+            count: 0,
+            free: 0,
+        }
+    }
+
+    /// Takes matches that begin at each offset of `run`, overlapping ones too; says whether all that are wanted are there.
+    fn add(&mut self, run: Range<u64>) -> bool {
+        if self.which == Find::Only {
+            self.count += run.end - run.start;
+            self.found.extend(run.take(NAMED - self.found.len()));
+            return false;
+        }
+        // Overlapping matches are two answers to "where is it", but one place to write to.
+        let mut place = run.start.max(self.free);
+        if let Find::Nth(nth) = self.which {
+            let there = run.end.saturating_sub(place).div_ceil(self.len);
+            let before = there.min(nth - self.count - 1);
+            (self.count, place) = (self.count + before, place + before * self.len);
+        }
+        while place < run.end {
+            self.count += 1;
+            self.found.push(place);
+            place += self.len;
+            if self.which == Find::Nth(self.count) {
+                return true;
+            }
+        }
+        self.free = self.free.max(place);
+        false
+    }
+}
+
+/// A pattern as it is looked for, by any number of threads.
+struct Needle<'a> {
     pattern: &'a Masked,
     /// The part of the pattern that is looked for.
     anchor: Range<usize>,
     finder: Finder<'a>,
     /// How many bytes of the anchor's beginning it has again at the end of its first byte, of its first two, and so on.
     borders: Vec<usize>,
-    /// Bytes not done with, of which the first is at this offset.
-    text: Vec<u8>,
-    begin: u64,
+}
+
+impl<'a> Needle<'a> {
+    fn new(pattern: &'a Masked) -> Needle<'a> {
+        let anchor = anchor(pattern);
+        let run = &pattern.bytes[anchor.clone()];
+        Needle {
+            pattern,
+            finder: Finder::new(run),
+            borders: borders(run),
+            anchor,
+        }
+    }
+
+    /// Appends the offsets of all matches in `content`, which begins at the offset `at`, as runs of neighbours. Of a hole
+    /// `overlap` more bytes are zeros.
+    fn search(&self, at: u64, content: Content<'_>, overlap: u64, runs: &mut Vec<Range<u64>>) {
+        match content {
+            Content::Zeros(len) => {
+                let places = (len + overlap + 1).saturating_sub(self.pattern.bytes.len() as u64);
+                if places > 0 && matches(&vec![0; self.pattern.bytes.len()], self.pattern) {
+                    runs.push(at..at + places);
+                }
+            }
+            Content::Bytes(text) => {
+                let mut search = Search {
+                    needle: self,
+                    text,
+                    from: self.anchor.start,
+                    begun: 0,
+                };
+                while let Some(place) = search.next() {
+                    let place = at + place as u64;
+                    match runs.last_mut().filter(|run| run.end == place) {
+                        Some(run) => run.end += 1,
+                        None => runs.push(place..place + 1),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A search of bytes. It meets every match, overlapping ones too, in order; the places of the anchor among them in time
+/// that grows with the bytes alone, however often it repeats itself.
+struct Search<'a> {
+    needle: &'a Needle<'a>,
+    text: &'a [u8],
     /// Where in them the search goes on.
     from: usize,
     /// How many bytes before that are the anchor's beginning, as its last place told; 0 where nothing is known.
     begun: usize,
 }
 
-impl<'a> Search<'a> {
-    fn new(begin: u64, pattern: &'a Masked) -> Search<'a> {
-        let anchor = anchor(pattern);
-        let run = &pattern.bytes[anchor.clone()];
-        Search {
-            pattern,
-            finder: Finder::new(run),
-            borders: borders(run),
-            text: Vec::new(),
-            begin,
-            from: anchor.start,
-            begun: 0,
-            anchor,
-        }
-    }
-
-    /// Takes the bytes that follow, once there is no match left in those before.
-    fn feed(&mut self, bytes: &[u8]) {
-        // A match that begins in the last len - 1 bytes has been seen only in part.
-        let seen = (self.text.len() + 1).saturating_sub(self.pattern.bytes.len());
-        self.text.drain(..seen);
-        self.begin += seen as u64;
-        self.from = self.from.saturating_sub(seen).max(self.anchor.start);
-        self.text.extend_from_slice(bytes);
-    }
-
-    /// The offset of the next match that lies in the bytes there are as a whole.
-    fn next(&mut self) -> Option<u64> {
-        let len = self.pattern.bytes.len();
-        // Behind this the rest of a match would have no room.
-        let end = self.text.len().checked_sub(len - self.anchor.end)?;
+impl Search<'_> {
+    /// Where in the text the next match begins.
+    fn next(&mut self) -> Option<usize> {
+        let Needle { pattern, anchor, .. } = self.needle;
+        let len = pattern.bytes.len();
+        // After this the rest of a match would have no room.
+        let end = (self.text.len() + anchor.end).checked_sub(len)?;
         while let Some(place) = self.next_anchor(end) {
-            let start = place - self.anchor.start;
-            if self.anchor.len() == len || matches(&self.text[start..start + len], self.pattern) {
-                return Some(self.begin + start as u64);
+            let start = place - anchor.start;
+            if anchor.len() == len || matches(&self.text[start..start + len], pattern) {
+                return Some(start);
             }
         }
         None
     }
 
-    /// Passes over what overlaps the match that was found last.
-    fn pass_over(&mut self) {
-        self.from += self.pattern.bytes.len() - self.anchor.len().max(1);
-        self.begun = 0;
-    }
-
     /// The next place of the anchor before `end`.
     fn next_anchor(&mut self, end: usize) -> Option<usize> {
-        let run = &self.pattern.bytes[self.anchor.clone()];
+        let Needle {
+            pattern,
+            anchor,
+            finder,
+            borders,
+        } = self.needle;
+        let run = &pattern.bytes[anchor.clone()];
         // What the last place of it ends with may begin the next one, as Knuth, Morris and Pratt have it.
         while self.begun > 0 {
             let byte = self.text[..end].get(self.from)?;
             self.from += 1;
             while self.begun > 0 && run[self.begun] != *byte {
-                self.begun = self.borders[self.begun - 1];
+                self.begun = borders[self.begun - 1];
             }
             self.begun += usize::from(run[self.begun] == *byte);
             if self.begun == run.len() {
-                self.begun = self.borders[run.len() - 1];
+                self.begun = borders[run.len() - 1];
                 return Some(self.from - run.len());
             }
         }
-        let place = self.from + self.finder.find(self.text.get(self.from..end)?)?;
+        let place = self.from + finder.find(self.text.get(self.from..end)?)?;
         self.from = place + run.len().max(1);
-        self.begun = self.borders.last().copied().unwrap_or(0);
+        self.begun = borders.last().copied().unwrap_or(0);
         Some(place)
     }
 }
@@ -223,88 +293,4 @@ fn matches(part: &[u8], pattern: &Masked) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// What a search finds in `pieces`, all of it, or what does not overlap.
-    fn found(pieces: &[&[u8]], pattern: &Masked, overlapping: bool) -> Vec<u64> {
-        let mut search = Search::new(1000, pattern);
-        let mut found = Vec::new();
-        for piece in pieces {
-            search.feed(piece);
-            while let Some(at) = search.next() {
-                found.push(at);
-                if !overlapping {
-                    search.pass_over();
-                }
-            }
-        }
-        found
-    }
-
-    /// The same, place by place.
-    fn looked_up(text: &[u8], pattern: &Masked, overlapping: bool) -> Vec<u64> {
-        let mut found = Vec::new();
-        let mut free = 0;
-        for (at, part) in text.windows(pattern.bytes.len()).enumerate() {
-            let mut bytes = part.iter().zip(&pattern.bytes).zip(&pattern.mask);
-            if at >= free && bytes.all(|((have, want), mask)| have & mask == want & mask) {
-                found.push(1000 + at as u64);
-                free = if overlapping { 0 } else { at + part.len() };
-            }
-        }
-        found
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
-
-        #[test]
-        fn a_search_finds_what_looking_at_every_place_finds(
-            text in proptest::collection::vec(0..2u8, 0..120),
-            pattern in proptest::collection::vec((0..2u8, prop_oneof![6 => Just(0xff), 1 => Just(0), 1 => Just(0xf1)]), 1..9),
-            size in 1..40usize,
-        ) {
-            let (bytes, mask): (Vec<u8>, Vec<u8>) = pattern.into_iter().unzip();
-            let bytes = bytes.iter().zip(&mask).map(|(byte, mask)| byte & mask).collect();
-            let pattern = Masked { bytes, mask };
-            let pieces: Vec<&[u8]> = text.chunks(size).collect();
-            for overlapping in [true, false] {
-                prop_assert_eq!(
-                    found(&pieces, &pattern, overlapping),
-                    looked_up(&text, &pattern, overlapping)
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_long_pattern_that_repeats_itself_is_looked_for_once_a_byte() {
-        let pattern = Masked {
-            bytes: vec![0; 60_000],
-            mask: vec![0xff; 60_000],
-        };
-        // Going over the pattern for each place would take a minute of a test.
-        let text = vec![0; 1_000_000];
-        let pieces: Vec<&[u8]> = text.chunks(256 << 10).collect();
-        assert!(found(&pieces, &pattern, true).into_iter().eq(1000..941_001));
-        assert_eq!(
-            found(&pieces, &pattern, false),
-            (0..16).map(|n| 1000 + n * 60_000).collect::<Vec<u64>>()
-        );
-    }
-
-    #[test]
-    fn the_anchor_is_the_longest_exact_run() {
-        let anchor_of = |mask: &[u8]| {
-            anchor(&Masked {
-                bytes: vec![0; mask.len()],
-                mask: mask.to_vec(),
-            })
-        };
-        assert_eq!(anchor_of(&[0xff, 0, 0xff, 0xff, 0xf0]), 2..4);
-        assert_eq!(anchor_of(&[0xff; 3]), 0..3);
-        assert_eq!(anchor_of(&[0xf0, 0x0f]), 0..0);
-    }
-}
+mod tests;

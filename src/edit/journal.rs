@@ -20,17 +20,19 @@
 //! that the target is whole, never touched or done with, and a valid one has all it takes to put it back. Each barrier has
 //! a mutant in tests/crash_model.rs that shows what happens without it.
 
+mod due;
 mod format;
 mod path;
 mod recover;
 mod trust;
 
 use crate::edit::error::{Error, ErrorContext, Outcome, Result};
+pub use due::{recovery_needed, unless_half_patched, waits_for_recovery};
 pub use path::{Place, is_journal_name, settle};
-pub use recover::{Recovery, distrusted, recover};
+pub use recover::{Recovery, recover};
 
 use super::spool::Spool;
-use crate::mapping::{Piece, Region, Span};
+use crate::mapping::{Region, Segment, Span};
 use crate::text::shown;
 use format::{BLOCK, Identity, MAGIC, Summed, VERSION};
 use nix::fcntl::{OFlag, openat};
@@ -49,6 +51,8 @@ pub(super) struct Journal {
     folder: File,
     /// Open until the end, for its lock: see [`mark_at_work`].
     file: File,
+    /// What to run if it stays.
+    remedy: String,
 }
 
 impl Journal {
@@ -61,7 +65,7 @@ impl Journal {
         place: &Place,
         region: &Region,
         len_after: u64,
-        pieces: &[Piece],
+        pieces: &[Segment],
         old: &mut Spool,
         new: &mut Spool,
     ) -> Result<Journal> {
@@ -81,6 +85,7 @@ impl Journal {
             place: place.clone(),
             folder,
             file,
+            remedy: place.remedy(region.backing()),
         };
         let written = journal.write(region, len_after, pieces, old, new);
         let Err(error) = written else { return Ok(journal) };
@@ -95,7 +100,14 @@ impl Journal {
         }
     }
 
-    fn write(&self, region: &Region, len_after: u64, pieces: &[Piece], old: &mut Spool, new: &mut Spool) -> Result<()> {
+    fn write(
+        &self,
+        region: &Region,
+        len_after: u64,
+        pieces: &[Segment],
+        old: &mut Spool,
+        new: &mut Spool,
+    ) -> Result<()> {
         make_believable(&self.file, region)?;
         if !self.place.is_beside(&self.folder, region.backing())? {
             let failure = Error::untouched("another file is at its path by now, or another folder");
@@ -123,7 +135,12 @@ impl Journal {
         let mut bytes = Vec::new();
         for side in [old, new] {
             for piece in pieces {
-                for part in Span::at(piece.from, piece.len).unwrap_or(Span::first(0)).windows(BLOCK) {
+                for part in Span::first(u64::MAX)
+                    .from(piece.from)
+                    .split(piece.len())
+                    .0
+                    .windows(BLOCK)
+                {
                     bytes.resize(part.len() as usize, 0);
                     side.read_at(part.start(), &mut bytes)?;
                     out.put(&bytes)?;
@@ -200,7 +217,7 @@ impl Journal {
         );
         let tip = format!(
             "when its folder allows it again, the next verb that writes removes it: '{}'",
-            self.place.remedy()
+            self.remedy
         );
         Error::new(outcome, message).tip(tip)
     }
@@ -210,7 +227,7 @@ impl Journal {
         let message = format!("in doubt: the recovery journal '{}' remains", shown(&self.place.path));
         let tip = format!(
             "the next verb that writes to the file puts it back as it was: '{}'",
-            self.place.remedy()
+            self.remedy
         );
         Error::in_doubt(message).tip(tip)
     }
@@ -238,8 +255,8 @@ fn make_believable(file: &File, region: &Region) -> Result<()> {
 
 /// Pieces that touch, as one run: the old and new bytes of both stand side by side in the journal, too. Not a list, which
 /// would be as long as that of the pieces.
-fn merged(pieces: &[Piece]) -> impl Iterator<Item = Span> {
+fn merged(pieces: &[Segment]) -> impl Iterator<Item = Span> {
     pieces
-        .chunk_by(|one, next| one.span().end() == next.at)
-        .filter_map(|run| Some(run.first()?.span().join(run.last()?.span())))
+        .chunk_by(|one, next| one.range().end() == next.at())
+        .filter_map(|run| Some(run.first()?.range().join(run.last()?.range())))
 }

@@ -28,7 +28,9 @@ pub use diff::diff;
 pub use edits::{Comparison, Edits, Extra, Note};
 pub use error::{Error, ErrorContext, Mismatch, Origin, Outcome, Result, RootCause};
 pub use find::{Find, find};
-pub use journal::{Place, Recovery, distrusted, is_journal_name, recover, settle};
+pub use journal::{
+    Place, Recovery, is_journal_name, recover, recovery_needed, settle, unless_half_patched, waits_for_recovery,
+};
 pub use number::Masked;
 pub use script::{read_edit, read_script};
 pub use spool::Spool;

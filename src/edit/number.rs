@@ -1,6 +1,6 @@
 //! Numbers as values: `u16le:1,2`, `i8:-1`, `f32be:1.5`, and with a mask `u16le:0x4/0x7`.
 
-use crate::quantity::{self, Refusal};
+use crate::quantity::{self, NoFormat, NumberFormat, NumberKind, Refusal};
 
 /// Bytes of which only some bits count: those that are set in a mask of the same length.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,46 +14,33 @@ pub struct Masked {
 /// The kinds, for messages.
 pub(super) const KINDS: &str = "hex text cstr zero fill, u8 i8, {u,i}{16,32,64}{le,be}, {f32,f64}{le,be}, crc32{le,be}";
 
-/// A numeric kind: how a number becomes bytes.
+/// A number format by which values become bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Number {
-    form: Form,
-    size: usize,
-    big: bool,
+pub(super) struct Number(NumberFormat);
+
+/// The least and the largest integer of so many bits.
+fn bounds(kind: NumberKind, bits: u32) -> (i128, i128) {
+    match kind {
+        NumberKind::Signed => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
+        _ => (0, (1i128 << bits) - 1),
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Unsigned,
-    Signed,
-    Float,
-}
-
-impl Form {
-    /// The least and the largest integer of so many bits.
-    fn bounds(self, bits: u32) -> (i128, i128) {
-        match self {
-            Form::Signed => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
-            _ => (0, (1i128 << bits) - 1),
-        }
-    }
-
-    /// The kind, by its letter and its bits, that has `value`, which this one of `bits` has not: as many bits with a
-    /// sign, or without; else more bits.
-    fn fitting(self, bits: u32, value: i128) -> Option<(char, u32)> {
-        let other = match self {
-            Form::Signed => Form::Unsigned,
-            _ => Form::Signed,
-        };
-        let wider = [8, 16, 32, 64].into_iter().filter(|wider| *wider > bits);
-        let kinds = std::iter::once((other, bits)).chain(wider.flat_map(|wider| [(self, wider), (other, wider)]));
-        let fits = |(form, bits): &(Form, u32)| {
-            let (least, most) = form.bounds(*bits);
-            (least..=most).contains(&value)
-        };
-        let letter = |form| if form == Form::Signed { 'i' } else { 'u' };
-        kinds.into_iter().find(fits).map(|(form, bits)| (letter(form), bits))
-    }
+/// The kind, by its letter and its bits, that has `value`, which this one of `bits` has not: as many bits with a
+/// sign, or without; else more bits.
+fn fitting(kind: NumberKind, bits: u32, value: i128) -> Option<(char, u32)> {
+    let other = match kind {
+        NumberKind::Signed => NumberKind::Unsigned,
+        _ => NumberKind::Signed,
+    };
+    let wider = [8, 16, 32, 64].into_iter().filter(|wider| *wider > bits);
+    let kinds = std::iter::once((other, bits)).chain(wider.flat_map(|wider| [(kind, wider), (other, wider)]));
+    let fits = |(kind, bits): &(NumberKind, u32)| {
+        let (least, most) = bounds(*kind, *bits);
+        (least..=most).contains(&value)
+    };
+    let letter = |kind| if kind == NumberKind::Signed { 'i' } else { 'u' };
+    kinds.into_iter().find(fits).map(|(kind, bits)| (letter(kind), bits))
 }
 
 impl Number {
@@ -69,37 +56,13 @@ impl Number {
                 "write crc32le: (gzip, ZIP: lowest byte first) or crc32be: (PNG: highest byte first)",
             );
         }
-        let Some(letter) = kind.chars().next() else {
-            return unknown();
-        };
-        let form = match letter {
-            'u' => Form::Unsigned,
-            'i' => Form::Signed,
-            'f' => Form::Float,
-            _ => return unknown(),
-        };
-        let digits = kind[1..].trim_end_matches(|c: char| !c.is_ascii_digit());
-        let order = &kind[1 + digits.len()..];
-        let size = match (digits, form) {
-            ("8", Form::Unsigned | Form::Signed) => 1,
-            ("16", Form::Unsigned | Form::Signed) => 2,
-            ("32", _) => 4,
-            ("64", _) => 8,
-            _ => return unknown(),
-        };
-        let big = match order {
-            "le" => false,
-            "be" => true,
-            "" if size == 1 => false,
-            "" => {
-                return refuse(
-                    format!("'{kind}:' does not say the byte order"),
-                    format!("write {kind}le: (x86, ARM: lowest byte first) or {kind}be: (network order)"),
-                );
-            }
-            _ => return unknown(),
-        };
-        Ok(Number { form, size, big })
+        NumberFormat::parse(kind).map(Number).or_else(|no| match no {
+            NoFormat::Unknown => unknown(),
+            NoFormat::NoByteOrder => refuse(
+                format!("'{kind}:' does not say the byte order"),
+                format!("write {kind}le: (x86, ARM: lowest byte first) or {kind}be: (network order)"),
+            ),
+        })
     }
 
     /// `1,2,3`, each maybe with a mask: `4/7`.
@@ -111,9 +74,9 @@ impl Number {
                 Some((value, mask)) => (value.trim(), Some(mask.trim())),
                 None => (item, None),
             };
-            let bits = match self.form {
-                Form::Float => self.float(value)?,
-                Form::Unsigned | Form::Signed => self.integer(value)?,
+            let bits = match self.0.kind {
+                NumberKind::Float => self.float(value)?,
+                NumberKind::Unsigned | NumberKind::Signed => self.integer(value)?,
             };
             let mask = mask.map(|mask| self.mask(item, bits, mask)).transpose()?;
             all.bytes.extend(self.in_order(bits));
@@ -123,8 +86,8 @@ impl Number {
     }
 
     fn in_order(self, bits: u64) -> Vec<u8> {
-        let mut bytes = bits.to_le_bytes()[..self.size].to_vec();
-        if self.big {
+        let mut bytes = bits.to_le_bytes()[..self.0.bytes].to_vec();
+        if self.0.big {
             bytes.reverse();
         }
         bytes
@@ -132,18 +95,18 @@ impl Number {
 
     /// The bits that a value may change; it sets none of the others.
     fn mask(self, item: &str, value: u64, text: &str) -> Result<u64, Refusal> {
-        if self.form == Form::Float {
+        if self.0.kind == NumberKind::Float {
             return refuse(
                 format!("'{item}': a floating-point number has no mask"),
                 "take the u32 or u64 of the same bytes",
             );
         }
-        let unsigned = Number {
-            form: Form::Unsigned,
-            ..self
-        };
+        let unsigned = Number(NumberFormat {
+            kind: NumberKind::Unsigned,
+            ..self.0
+        });
         let mask = unsigned.integer(text)?;
-        let width = u64::MAX >> (64 - self.size * 8);
+        let width = u64::MAX >> (64 - self.0.bytes * 8);
         let outside = value & width & !mask;
         if outside != 0 {
             return refuse(
@@ -164,18 +127,18 @@ impl Number {
         };
         let magnitude = i128::from(quantity::number(digits)?);
         let value = if negative { -magnitude } else { magnitude };
-        let bits = self.size as u32 * 8;
-        let (least, most) = self.form.bounds(bits);
+        let bits = self.0.bytes as u32 * 8;
+        let (least, most) = bounds(self.0.kind, bits);
         if value < least || value > most {
-            let tip = match self.form.fitting(bits, value) {
+            let tip = match fitting(self.0.kind, bits, value) {
                 Some((letter, 8)) => format!("write {letter}8:{text}"),
-                Some((letter, bits)) if self.size == 1 => {
+                Some((letter, bits)) if self.0.bytes == 1 => {
                     format!("write {letter}{bits}le:{text} or {letter}{bits}be:{text}")
                 }
-                Some((letter, bits)) => format!("write {letter}{bits}{}:{text}", if self.big { "be" } else { "le" }),
+                Some((letter, bits)) => format!("write {letter}{bits}{}:{text}", if self.0.big { "be" } else { "le" }),
                 None => "64 bits are the most; write longer numbers as hex bytes".into(),
             };
-            let kind = if self.form == Form::Signed {
+            let kind = if self.0.kind == NumberKind::Signed {
                 "signed"
             } else {
                 "unsigned"
@@ -193,7 +156,7 @@ impl Number {
         let Ok(value) = text.parse::<f64>() else {
             return refuse(format!("'{text}' is not a floating-point number"), tip);
         };
-        let bits = match self.size {
+        let bits = match self.0.bytes {
             // Rounded once, from the text: by way of f64 it would be twice.
             4 => text
                 .parse::<f32>()
@@ -206,7 +169,7 @@ impl Number {
             .starts_with("inf");
         match bits {
             Ok((true, _)) if !named => refuse(
-                format!("{text} is too large for {} bits", self.size * 8),
+                format!("{text} is too large for {} bits", self.0.bytes * 8),
                 "write inf if that is meant, or take f64le: or f64be:",
             ),
             Ok((_, bits)) => Ok(bits),

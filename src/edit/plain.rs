@@ -1,12 +1,12 @@
 //! The lines that programs write, `0x40: 7405 -> 9090`, read without a detour: a script may have a million of them.
 
-use crate::mapping::Piece;
+use crate::mapping::Segment;
 
 /// A block of a script that has nothing but plain lines, comments and empty lines.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plain {
     /// Where its edits go; `from` counts from the block's first new byte.
-    pub list: Vec<Piece>,
+    pub list: Vec<Segment>,
     /// The line of each, from 1 for the block's first.
     pub lines: Vec<u32>,
     /// What they expect, all of it.
@@ -41,14 +41,12 @@ impl Plain {
             };
             rest = behind;
             let len = (self.new.len() - from) as u64;
-            let Some(end) = at.checked_add(len).filter(|_| self.new.len() == self.old.len()) else {
+            let segment = Segment::new(at, len, from as u64);
+            let Some(segment) = segment.filter(|_| self.new.len() == self.old.len()) else {
                 return false;
             };
-            self.list.push(Piece {
-                at,
-                len,
-                from: from as u64,
-            });
+            let end = segment.range().end();
+            self.list.push(segment);
             self.lines.push(self.count);
             self.ascending &= previous <= at;
             previous = end;
@@ -221,7 +219,7 @@ mod tests {
         // Twice, for what was read before must leave nothing behind.
         for _ in 0..2 {
             assert!(plain.read(b"# one\r\n0x40: 7405 -> 9090\r\n\n\r\n0x10: 01 -> fF"));
-            let pieces = [(0x40, 2, 0), (0x10, 1, 2)].map(|(at, len, from)| Piece { at, len, from });
+            let pieces = [(0x40, 2, 0), (0x10, 1, 2)].map(|(at, len, from)| Segment::new(at, len, from).unwrap());
             assert_eq!(plain.list, pieces);
             assert_eq!(plain.lines, [2, 5]);
             assert_eq!(

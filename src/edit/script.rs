@@ -168,7 +168,7 @@ mod tests {
     use super::super::edits::{Edits, Note};
     use super::super::spool::Spool;
     use super::*;
-    use crate::mapping::{Backing, Piece, Prot, Region};
+    use crate::mapping::{Backing, Prot, Region, Segment};
     use proptest::prelude::*;
     use std::io::Cursor;
 
@@ -197,7 +197,7 @@ mod tests {
     }
 
     /// All there is to know of edits.
-    type All = (Vec<Piece>, Vec<Note>, Vec<u8>, Vec<u8>, u64);
+    type All = (Vec<Segment>, Vec<Note>, Vec<u8>, Vec<u8>, u64);
 
     /// What a script comes to: its edits, or the message.
     fn all(read: Result<()>, builder: Builder) -> Result<All, String> {

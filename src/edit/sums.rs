@@ -1,13 +1,16 @@
 //! Checksums as values: computed over what the file will hold once every other edit is in.
 
-use super::compare::{count_differing, read_or_zeros};
+use super::compare::count_differing;
 use super::edits::{Edits, Extra, SumOf};
 use super::spool::Spool;
 use crate::edit::error::{Error, Result};
-use crate::mapping::{Piece, Region, Span, Step};
+use crate::mapping::{
+    self, ByteRange, Content, Cut, Operation, PIECE, Piece, Pieces, Region, Segment, Source, Step, scan,
+};
+use crc32fast::Hasher;
 
-/// How much is summed at a time, in bytes.
-const CHUNK: u64 = 256 << 10;
+/// How many pieces each thread may have summed before those are due.
+const AHEAD: usize = 6;
 
 /// Computes every checksum of `edits` into its new bytes, those first that no other one is summed by, and tells
 /// `differing` for each how many of its bytes change. `step` hears how many bytes are summed.
@@ -41,9 +44,9 @@ pub fn compute(
     Ok(())
 }
 
-/// `sums`, which ascend, in an order in which each comes behind those that it sums. A depth-first search that looks at
+/// `sums`, which ascend, in an order in which each comes after those that it sums. A depth-first search that looks at
 /// each of them once for each sum over it: never more work than summing their bytes will be.
-fn in_order(sums: &[(usize, SumOf)], list: &[Piece]) -> Result<Vec<(usize, SumOf)>> {
+fn in_order(sums: &[(usize, SumOf)], list: &[Segment]) -> Result<Vec<(usize, SumOf)>> {
     #[derive(Clone, Copy)]
     enum Seen {
         Not,
@@ -51,10 +54,10 @@ fn in_order(sums: &[(usize, SumOf)], list: &[Piece]) -> Result<Vec<(usize, SumOf
         Waiting,
         Placed,
     }
-    let place = |index: usize| list[sums[index].0].span();
+    let place = |index: usize| list[sums[index].0].range();
     let summed_by = |index: usize| {
         let range = sums[index].1.range;
-        let first = sums.partition_point(|(index, _)| list[*index].span().end() <= range.start());
+        let first = sums.partition_point(|(index, _)| list[*index].range().end() <= range.start());
         (first..sums.len()).take_while(move |other| !place(*other).intersect(range).is_empty())
     };
     let mut seen = vec![Seen::Not; sums.len()];
@@ -89,24 +92,107 @@ fn in_order(sums: &[(usize, SumOf)], list: &[Piece]) -> Result<Vec<(usize, SumOf
     Ok(order)
 }
 
-fn crc_of(edits: &mut Edits, region: &mut Region, range: Span, step: &mut Step<'_>) -> Result<u32> {
-    let mut crc = crc32fast::Hasher::new();
-    let mut bytes = Vec::new();
-    for part in range.windows(CHUNK) {
-        read_or_zeros(region, part, &mut bytes)?;
-        let first = edits.list.partition_point(|edit| edit.span().end() <= part.start());
-        for index in first..edits.list.len() {
-            let edit = edits.list[index];
-            let both = edit.span().intersect(part);
-            if both.is_empty() {
-                break;
+fn crc_of(edits: &mut Edits, region: &mut Region, range: ByteRange, step: &mut Step<'_>) -> Result<u32> {
+    let Edits { list, new, .. } = edits;
+    let pieces = Unedited {
+        cut: Cut::with_holes(range),
+        list,
+    };
+    let mut all = Hasher::new();
+    let source = region.source(Operation::Compare, range)?;
+    scan([source], AHEAD, pieces, Summed::of, |piece, summed| {
+        match piece.key {
+            false => all.combine(&summed.crc),
+            true => {
+                let first = first_from(list, piece.range);
+                for edit in list[first..].iter().take_while(|edit| edit.at() < piece.range.end()) {
+                    let both = edit.range().intersect(piece.range);
+                    let into = (both.start() - piece.range.start()) as usize;
+                    let from = edit.from + (both.start() - edit.at());
+                    new.read_at(from, &mut summed.bytes[into..into + both.len() as usize])?;
+                }
+                all.update(&summed.bytes);
             }
-            let into = (both.start() - part.start()) as usize;
-            let from = edit.from + (both.start() - edit.at);
-            edits.new.read_at(from, &mut bytes[into..into + both.len() as usize])?;
         }
-        crc.update(&bytes);
-        step(part.end() - range.start())?;
-    }
-    Ok(crc.finalize())
+        step(piece.range.end() - range.start()).map_err(Error::from)
+    })?;
+    Ok(all.finalize())
 }
+
+/// The first edit that does not end before `range`.
+fn first_from(list: &[Segment], range: ByteRange) -> usize {
+    list.partition_point(|edit| edit.range().end() <= range.start())
+}
+
+/// The pieces of a range; each says whether edits lie in it, and a hole ends where one begins.
+struct Unedited<'a> {
+    cut: Cut<1>,
+    list: &'a [Segment],
+}
+
+impl Pieces<1> for Unedited<'_> {
+    type Key = bool;
+
+    fn next(&mut self, sources: &[Source<'_>; 1]) -> mapping::Result<Option<Piece<bool, 1>>> {
+        let Some(mut piece) = self.cut.next(sources)? else {
+            return Ok(None);
+        };
+        let edit = self.list.get(first_from(self.list, piece.range));
+        let edit = edit.filter(|edit| edit.at() < piece.range.end());
+        let end = match edit {
+            Some(edit) if piece.is_zeros == [true] && edit.at() > piece.range.start() => edit.at(),
+            Some(_) => piece.range.start().saturating_add(PIECE),
+            None => piece.range.end(),
+        };
+        self.cut.shorten(&mut piece, end);
+        Ok(Some(Piece {
+            key: edit.is_some_and(|edit| edit.at() < piece.range.end()),
+            range: piece.range,
+            overlap: piece.overlap,
+            is_zeros: piece.is_zeros,
+        }))
+    }
+}
+
+/// What is summed of a piece.
+#[derive(Default)]
+struct Summed {
+    /// Where no edits lie in it, its checksum.
+    crc: Hasher,
+    /// Otherwise its bytes, into which the edits go.
+    bytes: Vec<u8>,
+}
+
+impl Summed {
+    fn of(piece: &Piece<bool, 1>, [content]: [Content<'_>; 1], summed: &mut Summed) {
+        match content {
+            _ if piece.key => {
+                summed.bytes.clear();
+                summed.bytes.extend_from_slice(content.as_bytes());
+            }
+            Content::Zeros(len) => summed.crc = crc_of_zeros(len),
+            Content::Bytes(bytes) => {
+                summed.crc.reset();
+                summed.crc.update(bytes);
+            }
+        }
+    }
+}
+
+/// The checksum of `len` zeros, by squaring: in time that grows with the number of its digits.
+fn crc_of_zeros(len: u64) -> Hasher {
+    let (mut all, mut power) = (Hasher::new(), Hasher::new());
+    power.update(&[0]);
+    let mut rest = len;
+    while rest > 0 {
+        if rest & 1 == 1 {
+            all.combine(&power);
+        }
+        power.combine(&power.clone());
+        rest >>= 1;
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,12 @@
 
 use super::spool::Spool;
 use crate::edit::error::{Error, Outcome, Result};
-use crate::mapping::{self, Cause, Piece, Region, Span};
+use crate::mapping::{self, Cause, Region, Segment, Span};
 
 /// What a file was before a store began.
 pub struct Before<'a> {
     /// What was to be stored, in the order of storing.
-    pub pieces: &'a [Piece],
+    pub pieces: &'a [Segment],
     /// The old bytes, in the same places as the new ones have in the payload; `None` when they were too many to keep.
     pub old: Option<&'a mut Spool>,
     /// The length, in bytes.
@@ -75,10 +75,11 @@ pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), S
         Err(trouble) => {
             let (whole, edge) = changed;
             let count = whole.len() + usize::from(edge.is_some());
-            let ranges = whole.iter().chain(&edge).map(|piece| piece.span().to_string()).take(4);
+            let ranges = whole.iter().chain(&edge).map(|piece| piece.range().to_string()).take(4);
             let ranges = ranges.collect::<Vec<_>>().join(", ");
             let more = if count > 4 { ", …" } else { "" };
-            let message = format!("in doubt: {ranges}{more} changed and could not be put back ({trouble})");
+            let what = if count == 0 { "its length" } else { &ranges };
+            let message = format!("in doubt: {what}{more} changed and could not be put back ({trouble})");
             Err(error.within(Error::in_doubt(message).tip(tip)))
         }
     }
@@ -86,7 +87,7 @@ pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), S
 
 /// Whole pieces, and the beginning of one. Not a list of its own, which would be as long as that of all pieces when there
 /// is perhaps no memory left.
-type Prefix<'a> = (&'a [Piece], Option<Piece>);
+type Prefix<'a> = (&'a [Segment], Option<Segment>);
 
 fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut Spool, len: u64, flush: bool) -> Result<()> {
     if region.length() < len {
@@ -94,7 +95,7 @@ fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut Spool, len: u64,
     }
     // They ascend, so those that the file had room for come first.
     let (all, edge) = changed;
-    let whole = &all[..all.partition_point(|piece| piece.span().end() <= len)];
+    let whole = &all[..all.partition_point(|piece| piece.range().end() <= len)];
     let edge = all[whole.len()..]
         .first()
         .copied()
@@ -124,7 +125,7 @@ fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut Spool, len: u64,
         }) => {
             if let Some(last) = last {
                 let page = Span::first(now).pages(region.backing().facts().page);
-                let tail = Span::first(page.end().min(last.span().end())).from(now);
+                let tail = Span::first(page.end().min(last.range().end())).from(now);
                 // Where the end has moved once more, there is nothing left to be done for it.
                 let _ = region.zero(tail, &mut |_| Ok(()));
             }
@@ -136,7 +137,7 @@ fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut Spool, len: u64,
     }
     if flush {
         if let (Some(first), Some(last)) = (whole.first().or(edge.as_ref()), last) {
-            region.flush(first.span().join(last.span()).intersect(region.span()), false)?;
+            region.flush(first.range().join(last.range()).intersect(region.span()), false)?;
         }
         region.flush_length()?;
         return Ok(());
@@ -145,14 +146,14 @@ fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut Spool, len: u64,
 }
 
 /// The pieces that make up the first `stored` bytes.
-fn prefix(pieces: &[Piece], stored: u64) -> Prefix<'_> {
+fn prefix(pieces: &[Segment], stored: u64) -> Prefix<'_> {
     let mut left = stored;
     for (index, piece) in pieces.iter().enumerate() {
-        if piece.len > left {
-            let edge = (left > 0).then_some(Piece { len: left, ..*piece });
+        if piece.len() > left {
+            let edge = (left > 0).then_some(piece.split(left).0);
             return (&pieces[..index], edge);
         }
-        left -= piece.len;
+        left -= piece.len();
     }
     (pieces, None)
 }
@@ -164,8 +165,8 @@ mod tests {
     use std::io::Write;
     use std::time::Duration;
 
-    fn piece(at: u64, len: u64, from: u64) -> Piece {
-        Piece { at, len, from }
+    fn piece(at: u64, len: u64, from: u64) -> Segment {
+        Segment::new(at, len, from).unwrap()
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Values: what a user writes for bytes, as `dead`, `text:V1\n`, `u32le:1,2`, `fill:5a:4K` or `@FILE`.
 
+use super::journal::unless_half_patched;
 use super::number::{KINDS, Masked, Number, refuse};
 use super::spool::Spool;
 use crate::edit::error::{Error, ErrorContext, Result};
@@ -119,6 +120,7 @@ impl Value {
                         let failure = Error::untouched("it is a directory, not bytes");
                         return Err(failure.tip("@PATH stands for the bytes of a file"));
                     }
+                    unless_half_patched(&file, path)?;
                     spool.push_from(&mut file, most)
                 };
                 read().with_path(path)

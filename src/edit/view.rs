@@ -18,7 +18,7 @@ pub fn refuse_doubles(edits: &Edits, region: &Region) -> Result<()> {
         let failure = Error::untouched(message);
         Err(failure.tip("give each byte once; 'map FILE -c \"remap --order …\" -c map' shows the view"))
     };
-    let mut parts: Vec<Part> = edits.list.iter().flat_map(|edit| layout.parts(edit.span())).collect();
+    let mut parts: Vec<Part> = edits.list.iter().flat_map(|edit| layout.parts(edit.range())).collect();
     parts.sort_by_key(|part| part.file.start());
     for pair in parts.windows(2) {
         let again = pair[0].file.intersect(pair[1].file);

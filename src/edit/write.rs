@@ -82,8 +82,8 @@ pub fn each_edit(
         .iter()
         .filter_map(|piece| piece.before(end))
     {
-        for line in piece.span().windows(LINE) {
-            let from = piece.from + (line.start() - piece.at);
+        for line in piece.range().windows(LINE) {
+            let from = piece.from + (line.start() - piece.at());
             let (old, new) = (&mut old[..line.len() as usize], &mut new[..line.len() as usize]);
             comparison.old.read_at(from, old)?;
             edits.new.read_at(from, new)?;

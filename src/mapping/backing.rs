@@ -28,8 +28,10 @@ pub struct Backing {
     /// The path that it was opened by; `None` for memory.
     path: Option<PathBuf>,
     facts: Facts,
-    /// The advisory lock is ours, and was worth waiting this long for.
-    held: Option<Duration>,
+    /// How long the advisory lock is waited for; `None` where it was never asked for.
+    patience: Option<Duration>,
+    /// Whether the lock is ours now.
+    held: bool,
     /// Something was written by way of this, see closing.rs.
     pub(super) written: AtomicBool,
 }
@@ -243,7 +245,8 @@ impl Backing {
             },
         };
         Ok(Backing {
-            held: None,
+            patience: None,
+            held: false,
             written: AtomicBool::new(false),
             file: Some(file),
             path: None,
@@ -274,7 +277,8 @@ impl Backing {
     /// [`super::Region`] maps it.
     pub fn anonymous(len: u64, huge: Option<u64>) -> Backing {
         Backing {
-            held: None,
+            patience: None,
+            held: false,
             written: AtomicBool::new(false),
             file: None,
             path: None,
@@ -302,12 +306,13 @@ impl Backing {
 
     /// The same open file by another descriptor; the lock is held until both are closed. `None` without a file, or when
     /// there are no descriptors left.
-    pub(super) fn again(&self) -> Option<Backing> {
+    pub(super) fn try_clone(&self) -> Option<Backing> {
         Some(Backing {
             file: Some(self.file.as_ref()?.try_clone().ok()?),
             path: self.path.clone(),
             facts: self.facts.clone(),
-            held: None,
+            patience: None,
+            held: false,
             written: AtomicBool::new(false),
         })
     }
@@ -352,7 +357,7 @@ impl Backing {
     }
 
     /// Holds the file against writers that ask: an exclusive flock(2), waited for up to `patience`, kept until
-    /// the backing is dropped. The length is then looked at anew, for the other may have changed it.
+    /// the backing is dropped. The length and the rights are then looked at anew, for the other may have changed them.
     ///
     /// # Errors
     /// [`Cause::Locked`] when another process keeps it for longer. A file system without locks gives none and
@@ -368,9 +373,9 @@ impl Backing {
             None => Err(Error::new("lock it", None, Cause::Locked)),
             Some(Err(error)) if errno_of(&error) == Errno::EINTR => Err(Error::io("lock it", &error)),
             Some(_) => {
-                self.held = Some(patience);
+                (self.patience, self.held) = (Some(patience), true);
                 self.facts.len = self.usage()?.len;
-                Ok(())
+                self.refresh_rights()
             }
         }
     }
@@ -386,26 +391,39 @@ impl Backing {
 
     /// Whether the lock is ours.
     pub fn holds_lock(&self) -> bool {
-        self.held.is_some()
+        self.held
     }
 
-    /// Lets others have the lock, if it is held; says whether it was.
-    pub(super) fn lend_lock(&self) -> Result<bool> {
-        match (&self.file, self.held) {
-            (Some(file), Some(_)) => {
-                file.unlock().map_err(|error| Error::io("unlock it", &error))?;
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+    /// Lets others have the lock; says whether it was held. It is unlocked even where it was not known to be held: a
+    /// child shares it, and may have taken it.
+    pub(super) fn lend_lock(&mut self) -> Result<bool> {
+        let (Some(file), Some(_)) = (&self.file, self.patience) else {
+            return Ok(false);
+        };
+        file.unlock().map_err(|error| Error::io("unlock it", &error))?;
+        Ok(std::mem::take(&mut self.held))
     }
 
-    /// Takes it again, and waits for that as long as for the first time.
+    /// Takes the lock again if it was taken before, and waits for that as long as for the first time. It makes no
+    /// difference where it is still held, so this is also for a lock of which that is not known: a child that shares it
+    /// may have unlocked it.
     pub(super) fn take_lock_back(&mut self) -> Result<()> {
-        match self.held {
-            Some(patience) => self.lock(patience),
+        match self.patience {
+            Some(patience) => {
+                self.held = false;
+                self.lock(patience)
+            }
             None => Ok(()),
         }
+    }
+
+    /// Looks anew at what the safety rules for writers depend on: others may have changed it.
+    pub(super) fn refresh_rights(&mut self) -> Result<()> {
+        if self.facts.kind == Kind::Regular && self.facts.writable {
+            self.facts.mode = self.metadata()?.mode();
+            self.facts.privileges = Privileges::of(self.file("look at it")?, self.facts.mode);
+        }
+        Ok(())
     }
 
     /// The safety rule that speaks against storing into this file, if any.
@@ -418,6 +436,18 @@ impl Backing {
             Kind::Regular if self.facts.privileges.capabilities => Some(Refusal::Capabilities),
             Kind::Regular if mode & 0o222 == 0 => Some(Refusal::ReadOnlyMode),
             _ => None,
+        }
+    }
+
+    /// Whether some safety rule speaks against storing into the file as it is now, also where it was opened for reading.
+    pub fn is_protected(&self) -> bool {
+        match (self.facts.kind, &self.file) {
+            (Kind::CharDevice | Kind::BlockDevice, _) => true,
+            (Kind::Regular, Some(file)) => file.metadata().is_ok_and(|meta| {
+                let privileges = Privileges::of(file, meta.mode());
+                privileges.set_id || privileges.capabilities || meta.mode() & 0o222 == 0
+            }),
+            _ => false,
         }
     }
 
@@ -473,32 +503,6 @@ impl Backing {
             }
             errno => Cause::Sys(errno),
         }
-    }
-
-    /// Reads the bytes of `span` in place of those in `buf`, by pread(2).
-    ///
-    /// # Errors
-    /// [`Cause::Shrunk`] at the end of a file that has been cut; what pread says. `buf` then has what stands before.
-    pub(super) fn read(&self, span: Span, buf: &mut Vec<u8>) -> Result<()> {
-        let file = self.file("read")?;
-        buf.resize(span.len() as usize, 0);
-        let mut done = 0;
-        while done < buf.len() {
-            let at = span.from(span.start() + done as u64);
-            let read = pread(file, &mut buf[done..], at.start() as i64);
-            match read {
-                Ok(count) if count > 0 => done += count,
-                Err(Errno::EINTR) => {}
-                _ => {
-                    buf.truncate(done);
-                    return Err(match read {
-                        Err(errno) => Error::sys("read", Some(at), errno),
-                        Ok(_) => Error::new("read", Some(at), Cause::Shrunk { len: self.usage()?.len }),
-                    });
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Reads the bytes of `span` into `buf` up to the first page that cannot be read, and says how many they are. Each page

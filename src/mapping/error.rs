@@ -108,6 +108,8 @@ pub enum Protection {
     EndsBeforeFile,
     /// The file is to be resized, and is longer than when it was opened.
     FileGrown,
+    /// The file became longer by our hand and by another's at the same moment.
+    GrownTogether,
     /// The length is more than an address space has.
     TooLong,
     /// The length is 0.
@@ -278,6 +280,9 @@ impl fmt::Display for Protection {
             Protection::BeginsBehindEnd => "the mapping begins behind the new end",
             Protection::EndsBeforeFile => "the mapping does not end where its file does",
             Protection::FileGrown => "another process has made the file longer meanwhile",
+            Protection::GrownTogether => {
+                "another process appended to the file at the same moment; zeros may follow what it wrote"
+            }
             Protection::TooLong => "the length is more than a mapping can have",
             Protection::Empty => "a mapping has at least one page",
             Protection::SharedAnonymous => "shared anonymous memory stays as long as it was made",

@@ -3,15 +3,14 @@
 //! It uses std, nix, memmap2 and libc alone, and knows nothing of command lines or reports. Its invariants:
 //!
 //! 1. No Rust reference to a mapped byte exists, and outside `register.rs` none is dereferenced: in by `preadv`
-//!    from a file (a memfd, for what is not large) that holds the payload, 1,024 pieces a call, where a short
-//!    count is an exact prefix; out by `process_vm_readv`, or by `write` straight from the mapping. Bytes that are
-//!    the file's may go out of the page cache that the mapping shows: where nobody here looks at them (`output.rs`), by
-//!    `splice`, `copy_file_range`, or `pread` and `write`; never by `vmsplice`, which would leave in a pipe pages that a
-//!    later store changes; for many threads to look at (`convert.rs`, `sparse.rs`), by `pread`, as page faults and
-//!    sliding windows make threads wait for each other. Long ranges of zeros are written by `pwrite` (`zeros.rs`), but
-//!    only under a lease that keeps everybody else from cutting the file, which that would make longer again. In
-//!    `register.rs` a load or store is one instruction written by hand, and a SIGBUS of that instruction, and of
-//!    no other, comes back from it as an error.
+//!    from a file (a memfd, for what is not large) that holds the payload, 1,024 segments a call, where a short
+//!    count is an exact prefix; out by `process_vm_readv`. Bytes that are the file's own, which `access.rs` alone
+//!    decides, are read by `pread`, by many threads (`scan.rs`), as page faults and sliding windows make threads wait
+//!    for each other; or they go out (`copy.rs`) by `splice`, `copy_file_range`, or `preadv` and `write`; never by
+//!    `vmsplice`, which would leave in a pipe pages that a later store changes. Long ranges of zeros are written by
+//!    `pwrite` (`zeros.rs`), but only under a lease that keeps everybody else from cutting the file, which that would
+//!    make longer again. In `register.rs` a load or store is one instruction written by hand, and a SIGBUS of that
+//!    instruction, and of no other, comes back from it as an error.
 //! 2. Offsets are file offsets everywhere outside `region.rs`; where a region is a nonlinear view (`layout.rs`), they
 //!    are the view's, and errors name both.
 //! 3. A range is checked against the length seen at open before anything is mapped. memmap2 checks too little to
@@ -25,45 +24,48 @@
 //!    `entry.rs`), denied elsewhere by lint; each block states its contract.
 //! 8. Device memory is touched by `register.rs` alone: nobody copies or populates it, or reads it to find a cause,
 //!    and for an access no page of it is mapped that was not asked for.
+//! 9. Memory that the kernel copies file bytes into, in pieces of more than a page, begins on a page (`buffer.rs`).
 
-mod ahead;
+mod access;
 mod backing;
+mod buffer;
 mod closing;
-mod convert;
+mod copy;
 mod error;
 mod layout;
 mod limits;
-mod output;
 mod preallocated;
 mod region;
 mod register;
 mod residency;
 mod rights;
+mod scan;
 mod shape;
 mod space;
 mod span;
 mod sparse;
-mod stream;
 mod threads;
 mod trace;
 mod transfer;
 mod zeros;
 
-pub use ahead::Ahead;
+pub use access::{Operation, Source};
 pub use backing::{Access, Backing, Facts, Identity, Kind, huge_page};
+pub use buffer::Buffer;
+pub use copy::{CopyError, CopyResult, CopyTarget, Holes};
 pub use error::{Cause, Error, Hindrance, Protection, Refusal, Result, Unmappable};
 pub use layout::{Arranging, Layout, Part, Run};
 pub use limits::Limit;
-pub use output::{Holes, WriteOut};
 pub use region::{Region, in_child, memfd_with};
 pub use register::Width;
 pub use residency::{Cell, Counts, Residency, count, resident, survey, unwritten, warm};
 pub use rights::Privileges;
-pub use shape::{ADVICE, Advice, Flush, Lock, Piece, Populate, Prot, Resize, Shape, Visibility, WINDOW};
+pub use scan::{Content, Cut, HoleFinder, PIECE, Piece, Pieces, scan};
+pub use shape::{ADVICE, Advice, Flush, Lock, Populate, Prot, Resize, Segment, Shape, Visibility, WINDOW};
 pub use space::Usage;
-pub use span::Span;
-pub use sparse::Zeros;
-pub use stream::Sink;
+pub use span::{ByteRange, Span};
+pub use sparse::SparseStats;
+pub use threads::{Sharing, share};
 pub use trace::{trace, trace_to};
 pub use zeros::CALL;
 

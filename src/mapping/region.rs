@@ -18,10 +18,10 @@ mod resize;
 mod xattr;
 
 use super::backing::{Backing, Kind};
-use super::error::{Cause, Error, Protection, Result};
+use super::error::{Cause, Error, Result};
 use super::layout::Layout;
 use super::limits;
-use super::shape::{Lock, Piece, Prot, Shape, Visibility, WINDOW};
+use super::shape::{Lock, Prot, Segment, Shape, Visibility, WINDOW};
 use super::span::Span;
 use super::trace::traced;
 pub(super) use counts::{CacheStat, Categories, cachestat};
@@ -47,7 +47,7 @@ pub struct Region {
     // Before the backing, so that a mapping never outlives its descriptor in a trace.
     pub(super) window: Option<Window>,
     /// What MREMAP_DONTUNMAP has left at earlier addresses.
-    left: Vec<Memory>,
+    unmapped_leftovers: Vec<Memory>,
     backing: Backing,
     span: Span,
     shape: Shape,
@@ -60,9 +60,9 @@ pub struct Region {
     /// A child does not get the mapping: MADV_DONTFORK.
     dont_fork: bool,
     /// This is such a child.
-    gone: bool,
+    not_inherited: bool,
     /// A memfd that bytes take the way through where process_vm_readv(2) is refused.
-    detour: Option<File>,
+    bounce_memfd: Option<File>,
 }
 
 /// What is mapped at the moment.
@@ -98,7 +98,7 @@ impl Region {
         let window = shape.window.filter(|_| slides).map(|size| size.max(facts.page));
         Ok(Region {
             window: None,
-            left: Vec::new(),
+            unmapped_leftovers: Vec::new(),
             backing,
             span,
             shape: Shape { window, ..shape },
@@ -106,8 +106,8 @@ impl Region {
             fell_back: false,
             locked: None,
             dont_fork: false,
-            gone: false,
-            detour: None,
+            not_inherited: false,
+            bounce_memfd: None,
         })
     }
 
@@ -115,26 +115,6 @@ impl Region {
     pub fn sliding(backing: Backing, prot: Prot) -> Result<Region> {
         let span = Span::first(backing.facts().len);
         Region::new(backing, span, Shape::sliding(prot))
-    }
-
-    /// The same range of the same file by windows of its own, small ones so that all together take little memory, for
-    /// another thread to read. `None` where the bytes are in this mapping alone, or it is not one that slides.
-    pub fn again(&self) -> Option<Region> {
-        let shape = Shape {
-            address: None,
-            window: self.shape.window.map(|window| window.min(WINDOW / 4)),
-            // It falls back to a private mapping for itself.
-            visibility: if self.fell_back {
-                Visibility::Shared
-            } else {
-                self.shape.visibility
-            },
-            ..self.shape
-        };
-        if shape.window.is_none() || self.layout.is_some() || self.gone {
-            return None;
-        }
-        Region::new(self.backing.again()?, self.span, shape).ok()
     }
 
     /// The file range it stands for. It may reach past the end of a file that became shorter since it was mapped.
@@ -185,11 +165,11 @@ impl Region {
     }
 
     /// Gives up the advisory lock while somebody else is to work on the file; says whether it was held.
-    pub fn lend_lock(&self) -> Result<bool> {
+    pub fn lend_lock(&mut self) -> Result<bool> {
         self.backing.lend_lock()
     }
 
-    /// Takes the lock that was lent, and looks at the length anew.
+    /// Takes the lock that was lent, or that a child may have given up, and looks at the length and the rights anew.
     ///
     /// # Errors
     /// As for [`Backing::lock`].
@@ -197,9 +177,12 @@ impl Region {
         self.backing.take_lock_back()
     }
 
-    /// Whether stores reach a file.
-    pub fn reaches_file(&self) -> bool {
-        self.backing.facts().is_file() && self.shape.visibility == Visibility::Shared
+    /// Looks anew at the rights that the safety rules for writers depend on, see [`Backing::refusal`].
+    ///
+    /// # Errors
+    /// What keeps the kernel from telling.
+    pub fn refresh_rights(&mut self) -> Result<()> {
+        self.backing.refresh_rights()
     }
 
     /// Whether what it shows may be the memory of a device. Of that, a private mapping would be in vain.
@@ -207,12 +190,9 @@ impl Region {
         self.backing.facts().device_memory && !self.fell_back
     }
 
-    /// Whether a byte here is what read(2) gives of the file at that offset: not so of a private page, a page of a view, or
-    /// what has no pages in the page cache.
-    pub(super) fn is_the_files(&self) -> bool {
-        let kind = self.backing.facts().kind;
-        let has_pages = matches!(kind, Kind::Regular | Kind::BlockDevice | Kind::Memfd);
-        has_pages && self.reaches_file() && self.layout.is_none()
+    /// Whether this is a child that did not inherit the mapping.
+    pub(super) fn is_not_inherited(&self) -> bool {
+        self.not_inherited
     }
 
     /// The step in which work on it goes on: the window's size, or as much where all is mapped. Bytes.
@@ -222,10 +202,10 @@ impl Region {
 
     /// Makes the mapping now, and says at what address and how many bytes long it is. Of an empty file there is none: 0, 0.
     pub fn establish(&mut self) -> Result<(usize, u64)> {
-        if self.span.is_empty() && !self.gone {
+        if self.span.is_empty() && !self.not_inherited {
             return Ok((0, 0));
         }
-        let window = self.slide_to(self.span.start())?;
+        let window = self.map_window_at(self.span.start())?;
         Ok((window.memory.base(), window.covers.len()))
     }
 
@@ -236,9 +216,9 @@ impl Region {
     }
 
     /// How many bytes of the region are mapped from `offset` on; slides the window there if need be.
-    pub(super) fn reach(&mut self, offset: u64) -> Result<u64> {
+    pub(super) fn mapped_len_from(&mut self, offset: u64) -> Result<u64> {
         let end = self.span.end();
-        let window = self.slide_to(offset)?;
+        let window = self.map_window_at(offset)?;
         Ok(window.covers.end().min(end).saturating_sub(offset))
     }
 
@@ -251,50 +231,6 @@ impl Region {
         }
     }
 
-    /// `span`, if it lies within the region.
-    ///
-    /// # Errors
-    /// [`Cause::PastEnd`], [`Cause::NotMapped`].
-    pub fn check(&self, action: &'static str, span: Option<Span>) -> Result<Span> {
-        match span {
-            _ if self.gone => Err(Error::new(action, span, Cause::NotInherited)),
-            Some(span) if self.span.contains(span) => Ok(span),
-            _ => Err(self.outside(action, span.unwrap_or(self.span))),
-        }
-    }
-
-    /// `span`, if it lies within the region and can be read.
-    pub(super) fn check_read(&self, span: Option<Span>) -> Result<Span> {
-        let span = self.check("read", span)?;
-        match self.shape.prot {
-            Prot::None => Err(Error::new("read", Some(span), Cause::Protection(Protection::NoRead))),
-            _ => Ok(span),
-        }
-    }
-
-    /// `span`, if it lies within the region and within the file: on tmpfs, what is stored behind the end comes to
-    /// light when the file grows. The zeros in the middle of a view, behind the file's end, are not to be stored into.
-    pub(super) fn check_store(&self, span: Option<Span>) -> Result<Span> {
-        let span = self.check("store", span)?;
-        let len = self.backing.facts().len;
-        let Some(layout) = &self.layout else {
-            return match span.end() {
-                end if end > len => Err(Error::new("store", Some(span), Cause::PastEnd { len })),
-                _ => Ok(span),
-            };
-        };
-        match layout.parts(span).find(|part| part.file.end() > len) {
-            None => Ok(span),
-            Some(part) => {
-                let behind = part.file.from(len);
-                Err(Error {
-                    view: Some(part.view + (behind.start() - part.file.start())),
-                    ..Error::new("store", Some(behind), Cause::PastEnd { len })
-                })
-            }
-        }
-    }
-
     /// Refuses what a nonlinear view cannot do; `why` follows a comma.
     pub fn check_linear(&self, action: &'static str, why: &'static str) -> Result<()> {
         match self.layout {
@@ -303,7 +239,7 @@ impl Region {
         }
     }
 
-    fn outside(&self, action: &'static str, span: Span) -> Error {
+    pub(super) fn outside(&self, action: &'static str, span: Span) -> Error {
         let of_file = self.layout.is_none() && self.backing.facts().is_file();
         let cause = if of_file && span.end() > self.length() {
             Cause::PastEnd { len: self.length() }
@@ -328,8 +264,8 @@ impl Region {
     }
 
     /// The window that has `offset`, mapped anew if the present one does not.
-    pub(super) fn slide_to(&mut self, offset: u64) -> Result<&Window> {
-        if self.gone {
+    pub(super) fn map_window_at(&mut self, offset: u64) -> Result<&Window> {
+        if self.not_inherited {
             return Err(Error::new("use", Some(self.span), Cause::NotInherited));
         }
         let window = match self.window.take() {
@@ -404,16 +340,17 @@ impl Region {
     /// Copies bytes from `at` on out of the mapping, as many as are mapped there and fit `buf`, without a signal:
     /// process_vm_readv(2) on oneself, or by way of a memfd where a container's filter refuses that. A short
     /// count is an exact prefix; EFAULT, or 0, is a first page that cannot be had.
-    pub(super) fn copy_out(&mut self, at: u64, buf: &mut [u8]) -> Result<nix::Result<usize>> {
-        let len = buf.len().min(self.reach(at)? as usize);
+    pub(super) fn read_into(&mut self, at: u64, buf: &mut [u8]) -> Result<nix::Result<usize>> {
+        let len = buf.len().min(self.mapped_len_from(at)? as usize);
         let buf = &mut buf[..len];
-        let address = self.slide_to(at)?.address(at);
-        if self.detour.is_none() {
+        let address = self.map_window_at(at)?.address(at);
+        if self.bounce_memfd.is_none() {
             let remote = [RemoteIoVec { base: address, len }];
             match process_vm_readv(nix::unistd::getpid(), &mut [IoSliceMut::new(buf)], &remote) {
                 Err(Errno::EPERM | Errno::ENOSYS | Errno::EACCES) => {
                     let memfd = memfd(c"mmapctl-detour");
-                    self.detour = Some(memfd.map_err(|errno| Error::sys("read", Span::at(at, len as u64), errno))?);
+                    self.bounce_memfd =
+                        Some(memfd.map_err(|errno| Error::sys("read", Span::at(at, len as u64), errno))?);
                 }
                 // Some drivers map pages that only the process's own instructions may read.
                 Err(Errno::EFAULT) if self.fell_back => {
@@ -422,32 +359,22 @@ impl Region {
                 other => return Ok(other),
             }
         }
-        match &mut self.detour {
-            Some(detour) => Ok(copy_by_way_of(detour, address, buf)),
+        match &mut self.bounce_memfd {
+            Some(bounce_memfd) => Ok(copy_by_way_of(bounce_memfd, address, buf)),
             None => Ok(Err(Errno::EFAULT)),
         }
     }
 
-    /// One write(2) of the bytes of `span` to `sink`, straight from the mapping, as many as are mapped from its
-    /// start on and the sink takes. EFAULT, or 0, is a first page that cannot be had.
-    pub(super) fn send(&mut self, sink: BorrowedFd<'_>, span: Span) -> Result<nix::Result<usize>> {
-        let len = span.len().min(self.reach(span.start())?) as usize;
-        let address = self.slide_to(span.start())?.address(span.start());
-        // SAFETY: the range is mapped, and the kernel only reads it.
-        let count = unsafe { libc::write(sink.as_raw_fd(), address as *const c_void, len) };
-        Ok(Errno::result(count).map(|count| count as usize))
-    }
-
     /// One preadv(2) from `payload` into the mapping. The pieces, at most 1,024, lie in the present window, and
     /// their payload is contiguous. A short count is an exact prefix; EFAULT is a first page that cannot be had.
-    pub(super) fn copy_in(&mut self, pieces: &[Piece], payload: BorrowedFd<'_>) -> Result<nix::Result<usize>> {
-        let mapped = |window: &&Window| pieces.iter().all(|piece| window.covers.contains(piece.span()));
+    pub(super) fn write_segments(&mut self, pieces: &[Segment], payload: BorrowedFd<'_>) -> Result<nix::Result<usize>> {
+        let mapped = |window: &&Window| pieces.iter().all(|piece| window.covers.contains(piece.range()));
         let (Some(window), Some(first)) = (self.window.as_ref().filter(mapped), pieces.first()) else {
             return Err(self.outside("store", self.span));
         };
-        let part = |piece: &Piece| libc::iovec {
-            iov_base: window.address(piece.at) as *mut c_void,
-            iov_len: piece.len as usize,
+        let part = |piece: &Segment| libc::iovec {
+            iov_base: window.address(piece.at()) as *mut c_void,
+            iov_len: piece.len() as usize,
         };
         let parts: Vec<_> = pieces.iter().map(part).collect();
         // SAFETY: every part lies in the mapping, which is ours; no Rust reference to it exists.
@@ -473,13 +400,13 @@ impl Region {
 
 /// The signal-free way from an address into `buf` that needs no process_vm_readv: write(2) from the mapping into a
 /// memfd, which answers a bad page as that does, and a read from there.
-fn copy_by_way_of(detour: &mut File, address: usize, buf: &mut [u8]) -> nix::Result<usize> {
+fn copy_by_way_of(bounce_memfd: &mut File, address: usize, buf: &mut [u8]) -> nix::Result<usize> {
     let io = |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-    detour.rewind().map_err(io)?;
+    bounce_memfd.rewind().map_err(io)?;
     // SAFETY: the caller's range is mapped, and the kernel only reads it.
-    let count = unsafe { libc::write(detour.as_raw_fd(), address as *const c_void, buf.len()) };
+    let count = unsafe { libc::write(bounce_memfd.as_raw_fd(), address as *const c_void, buf.len()) };
     let count = Errno::result(count)? as usize;
-    detour.rewind().map_err(io)?;
-    detour.read_exact(&mut buf[..count]).map_err(io)?;
+    bounce_memfd.rewind().map_err(io)?;
+    bounce_memfd.read_exact(&mut buf[..count]).map_err(io)?;
     Ok(count)
 }

@@ -20,7 +20,7 @@
 
 use super::error::{Cause, Error, Protection, Result};
 use super::region::Region;
-use super::shape::{Piece, Populate, WINDOW};
+use super::shape::{Populate, Segment, WINDOW};
 use super::span::Span;
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, signal};
@@ -137,7 +137,7 @@ impl Region {
     ///
     /// # Errors
     /// As those of [`Region::make_writable`].
-    pub fn make_units_writable(&mut self, pieces: &[Piece]) -> Result<()> {
+    pub fn make_units_writable(&mut self, pieces: &[Segment]) -> Result<()> {
         if self.backing().facts().device_memory {
             return Ok(());
         }
@@ -170,7 +170,7 @@ impl Region {
             self.window = None; // unmapped before the next one is mapped
             self.window = Some(self.map(part.pages(page))?);
         }
-        Ok(self.slide_to(part.start())?.address(part.start()))
+        Ok(self.map_window_at(part.start())?.address(part.start()))
     }
 
     /// The cause behind a SIGBUS.
@@ -320,6 +320,7 @@ mod instruction {
         ($($name:ident($($arg:ident: $type:ty),*): $x86:literal, $arm:literal;)*) => {$(
             /// # Safety
             /// `at` is an aligned address of a mapping with the right for the access, and a [`super::Guard`] lives.
+            // SAFETY: the assembly is a whole function of the C calling convention.
             #[unsafe(naked)]
             unsafe extern "C" fn $name($($arg: $type),*) -> Outcome {
                 #[cfg(target_arch = "x86_64")]
@@ -345,6 +346,7 @@ mod instruction {
     ///
     /// # Safety
     /// It is not to be called; it stands in for the rest of an access.
+    // SAFETY: as of an access, from behind its instruction on.
     #[unsafe(naked)]
     pub unsafe extern "C" fn faulted() -> Outcome {
         #[cfg(target_arch = "x86_64")]

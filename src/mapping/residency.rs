@@ -2,14 +2,12 @@
 
 use super::Step;
 use super::backing::Kind;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::region::{CacheStat, Region, cachestat};
 use super::shape::{Populate, Visibility, WINDOW};
 use super::span::Span;
-use super::threads::{helpers, start_helper};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use super::threads::{Sharing, share};
+use nix::errno::Errno;
 
 /// How a region lives in memory. Counts are of pages of `page` bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,11 +81,6 @@ pub struct Counts {
     pub writeback: Option<u64>,
 }
 
-/// For how long one thread counts before others help with a range of at least so many bytes. Most files are through by
-/// then, small folios or large.
-const ALONE: Duration = Duration::from_micros(100);
-const SHARED: u64 = 64 << 20;
-
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
     resident: u64,
@@ -113,7 +106,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
         scan(
             region,
             &spans,
-            |_| true,
+            |categories| !categories.is_zero_page(),
             |tally, pages| tally.resident += pages,
             &mut tallies,
         )?
@@ -140,7 +133,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
         && scan(
             region,
             &spans,
-            |categories| !categories.is_file(),
+            |categories| !categories.is_file() && !categories.is_zero_page(),
             |tally, pages| tally.copied += pages,
             &mut tallies,
         )?;
@@ -327,50 +320,26 @@ fn count_cache(region: &Region, spans: &[Span], tallies: &mut [Tally]) -> bool {
         writeback: stat.writeback / unit,
         copied: 0,
     };
-    let count = |span: &Span| cachestat(file, *span).map(|stat| of(stat, span));
-    let shared = spans.iter().map(|span| span.len()).sum::<u64>() >= SHARED;
-    let begin = Instant::now();
-    let mut alone = 0;
-    for (tally, span) in tallies.iter_mut().zip(spans) {
-        let Some(counted) = count(span) else {
-            return false;
-        };
-        *tally = counted;
-        alone += 1;
-        if shared && begin.elapsed() > ALONE {
-            break;
-        }
-    }
-    if alone == spans.len() {
-        return true;
-    }
-    // A cache of small folios: as many times more of them, and the walk over them waits for memory.
-    let next = AtomicUsize::new(alone);
-    let work = || {
-        let mut found = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            match spans.get(index) {
-                Some(span) => found.push((index, count(span))),
-                None => return found,
+    let (mut rest, mut into) = (spans.iter(), tallies.iter_mut());
+    let counted = share(
+        // A cache of small folios is so many times more of them, and the walk over them waits for memory.
+        Sharing::of_small_results(),
+        &mut (),
+        |()| Some(()),
+        |()| Ok(rest.next()),
+        |(), span, tally: &mut Tally| {
+            let silent = || Error::sys("count the pages of", Some(**span), Errno::ENOSYS);
+            *tally = of(cachestat(file, **span).ok_or_else(silent)?, span);
+            Ok(())
+        },
+        |_, tally| {
+            if let Some(into) = into.next() {
+                *into = *tally;
             }
-        }
-    };
-    let most = helpers().min(spans.len() - alone);
-    let found = thread::scope(|scope| {
-        // Where none can be had, this thread does it all.
-        let helpers: Vec<_> = (0..most).filter_map(|_| start_helper(scope, work)).collect();
-        let mut found = work();
-        found.extend(helpers.into_iter().filter_map(|helper| helper.join().ok()).flatten());
-        found
-    });
-    let mut counted = alone;
-    for (index, tally) in found {
-        let Some(tally) = tally else { return false };
-        tallies[index] = tally;
-        counted += 1;
-    }
-    counted == spans.len()
+            Ok::<(), Error>(())
+        },
+    );
+    counted.is_ok()
 }
 
 /// What one call counts where several threads share a file, in bytes, and how many such parts there may be: one call over
@@ -422,8 +391,10 @@ fn holes(region: &Region, spans: &[Span]) -> Result<Holes> {
         is_hole: vec![false; spans.len()],
         is_preallocated: vec![false; spans.len()],
     };
-    // A view has the file's pages at other places, and may have one several times.
-    if !region.backing().facts().has_holes() || region.layout().is_some() {
+    // A view has the file's pages at other places, and may have one several times. hugetlbfs does not tell holes from
+    // data.
+    let facts = region.backing().facts();
+    if !facts.has_holes() || facts.page > super::page_size() || region.layout().is_some() {
         return Ok(unknown);
     }
     let preallocated = region.backing().preallocated(span);
@@ -537,28 +508,4 @@ fn read_smaps(text: &str, from: u64, to: u64, page: u64) -> (u64, u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn smaps_gives_huge_and_locked_of_our_mapping_only() {
-        let text = "\
-7f0000000000-7f0000400000 rw-s 00000000 fe:00 12 /tmp/f: odd name
-Rss:                4096 kB
-FilePmdMapped:      2048 kB
-VmFlags: rd wr sh mr mw me ms lo sd
-7f0000400000-7f0000500000 rw-p 00000000 00:00 0
-Rss:                1024 kB
-AnonHugePages:      1024 kB
-VmFlags: rd wr mr mw me ac lo sd
-";
-        let (huge, locked) = read_smaps(text, 0x7f00_0000_0000, 0x7f00_0040_0000, 4096);
-        assert_eq!((huge, locked), (2 << 20, 1024));
-    }
-
-    #[test]
-    fn a_mapping_without_the_lock_flag_has_no_locked_pages() {
-        let text = "1000-3000 r--s 0 00:00 0\nRss: 8 kB\nVmFlags: rd sh\n";
-        assert_eq!(read_smaps(text, 0x1000, 0x3000, 4096), (0, 0));
-    }
-}
+mod tests;

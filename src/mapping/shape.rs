@@ -1,6 +1,6 @@
 //! The words for how memory is mapped and what is asked of it: visibility, protection, populating, locking, advice.
 
-use super::span::Span;
+use super::span::ByteRange;
 use nix::sys::mman::ProtFlags;
 
 /// The size of a sliding window, in bytes: large enough that mapping it costs nothing beside copying it, small
@@ -103,27 +103,55 @@ pub struct Resize {
     pub dont_unmap: bool,
 }
 
-/// One stretch of bytes to store: `len` bytes at file offset `at`, which stand at `from` in the payload.
+/// Bytes to store: a range of the file, and where in the payload its bytes begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    /// File offset.
-    pub at: u64,
-    /// Length in bytes.
-    pub len: u64,
+pub struct Segment {
+    range: ByteRange,
     /// Offset in the payload.
     pub from: u64,
 }
 
-impl Piece {
-    /// The part of it that lies before file offset `end`; `None` when nothing does.
-    pub fn before(&self, end: u64) -> Option<Piece> {
-        let len = self.len.min(end.saturating_sub(self.at));
-        (len > 0).then_some(Piece { len, ..*self })
+impl Segment {
+    /// `len` bytes at file offset `at`; `None` when their end is past `u64::MAX`.
+    pub fn new(at: u64, len: u64, from: u64) -> Option<Segment> {
+        ByteRange::at(at, len).map(|range| Segment { range, from })
+    }
+
+    /// The bytes of `range`.
+    pub fn of(range: ByteRange, from: u64) -> Segment {
+        Segment { range, from }
+    }
+
+    /// File offset of the first byte.
+    pub fn at(&self) -> u64 {
+        self.range.start()
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.range.len()
+    }
+
+    /// True for a segment without bytes.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
     }
 
     /// The file range it covers.
-    pub fn span(&self) -> Span {
-        Span::at(self.at, self.len).unwrap_or(Span::first(0))
+    pub fn range(&self) -> ByteRange {
+        self.range
+    }
+
+    /// The first `len` bytes, or all of them where there are fewer, and the rest.
+    pub fn split(&self, len: u64) -> (Segment, Segment) {
+        let (range, rest) = self.range.split(len);
+        (Segment { range, ..*self }, Segment::of(rest, self.from + range.len()))
+    }
+
+    /// The part of it that lies before file offset `end`; `None` when nothing does.
+    pub fn before(&self, end: u64) -> Option<Segment> {
+        let (before, _) = self.split(end.saturating_sub(self.at()));
+        Some(before).filter(|before| !before.is_empty())
     }
 }
 

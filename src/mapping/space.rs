@@ -1,15 +1,17 @@
 //! The space that a file takes up: its length, its blocks and its holes. No `unsafe` here.
 
 use super::backing::{Backing, Kind, errno_of};
-use super::error::{Cause, Error, Result};
+use super::error::{Cause, Error, Protection, Result};
 use super::span::Span;
 use super::trace::traced;
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
+use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{self, fstatfs};
 use nix::unistd::{Whence, lseek64};
+use std::cmp::Ordering;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// Space that a file occupies on its file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,9 @@ pub struct Usage {
     /// `st_blocks`, in bytes.
     pub allocated: u64,
 }
+
+/// How many bytes behind the old end are looked at for what another process appended.
+const APPENDED: u64 = 4096;
 
 impl Backing {
     /// Length and blocks as they are now.
@@ -32,6 +37,19 @@ impl Backing {
             },
             allocated: meta.blocks() * 512,
         })
+    }
+
+    /// The sector of a block device, in bytes, as sysfs has it; `None` for a file, and where sysfs does not say. A
+    /// partition has that of its disk.
+    pub fn sector(&self) -> Option<u64> {
+        let meta = self
+            .metadata()
+            .ok()
+            .filter(|_| self.facts().kind == Kind::BlockDevice)?;
+        let folder = format!("/sys/dev/block/{}:{}", major(meta.rdev()), minor(meta.rdev()));
+        let read = |above: &str| std::fs::read_to_string(format!("{folder}{above}/queue/logical_block_size")).ok();
+        let text = read("").or_else(|| read("/.."))?;
+        text.trim().parse().ok().filter(|sector: &u64| sector.is_power_of_two())
     }
 
     /// How many bytes its file system has left, for everybody and for root; one that does not say has no end.
@@ -65,7 +83,7 @@ impl Backing {
             Err(Errno::ENXIO) => return Ok(None), // truncated between the two calls
             Err(errno) => return failed(errno),
         };
-        let data = Span::new(start, end.max(start)).unwrap_or(rest);
+        let data = Span::first(end.max(start)).from(start);
         Ok(Some(data.intersect(span)).filter(|data| !data.is_empty()))
     }
 
@@ -88,6 +106,104 @@ impl Backing {
         result.map_err(refused)?;
         self.set_memory_len(len);
         Ok(())
+    }
+
+    /// Whether the file has the length that is known of it.
+    ///
+    /// # Errors
+    /// [`Cause::Shrunk`] and [`Protection::FileGrown`] where it has another.
+    pub(super) fn unless_moved(&self) -> Result<()> {
+        let (now, known) = (self.usage()?.len, self.facts().len);
+        match now.cmp(&known) {
+            Ordering::Equal => Ok(()),
+            Ordering::Less => Err(Error::new("resize", None, Cause::Shrunk { len: now })),
+            Ordering::Greater => Err(Error::new("resize", None, Cause::Protection(Protection::FileGrown))),
+        }
+    }
+
+    /// [`Backing::set_len`], unless the length has changed since it was last looked at. What another process appends
+    /// between that look and the call is cut off: no call compares a length and sets it.
+    pub(super) fn truncate(&mut self, len: u64) -> Result<()> {
+        self.unless_moved()?;
+        self.set_len(len)
+    }
+
+    /// Makes the file longer by `added`, the bytes after its end, and gives `blocks`, which ends with them, their blocks. All
+    /// by fallocate(2), which never makes a file shorter, whatever another process appends meanwhile.
+    ///
+    /// # Errors
+    /// As of [`Backing::unless_moved`]; [`Protection::GrownTogether`] when another process appended first, between the
+    /// look at the length and the call, and may have zeros of ours after its bytes; what fallocate says.
+    pub(super) fn extend(&mut self, blocks: Span, added: Span) -> Result<()> {
+        let (last, none) = (added.from(added.end() - 1), FallocateFlags::empty());
+        // A call that fails may have set a length on the way to the one asked for (ext4), so all blocks are there before the
+        // length is set; but tmpfs never does, and counts a block that is given twice as written.
+        let is_tmpfs = self
+            .fd()
+            .map(fstatfs)
+            .is_some_and(|fs| fs.is_ok_and(|fs| fs.filesystem_type() == statfs::TMPFS_MAGIC));
+        if is_tmpfs {
+            self.fallocate("allocate", none, blocks)?;
+        } else {
+            self.allocate(blocks)?;
+            self.unless_moved()?;
+            match self.fallocate("set its length", none, last) {
+                Err(error) if error.cause == Cause::Sys(Errno::EOPNOTSUPP) => return self.truncate(added.end()),
+                other => other?,
+            }
+        }
+        let now = self.usage()?.len;
+        if now < added.end() {
+            return Err(Error::new("resize", None, Cause::Shrunk { len: now }));
+        }
+        // Bytes that were appended after the call are after the new end, and none of ours; before it, at the old end,
+        // where there are zeros otherwise. Zeros that were appended there cannot be told from ours.
+        if !self.has_bytes(added.intersect(Span::at(added.start(), APPENDED).unwrap_or(added)))? {
+            self.set_memory_len(added.end());
+            return Ok(());
+        }
+        // If all of it is the other's, the call has done nothing.
+        if now > added.end() && self.has_bytes(last)? {
+            return Err(Error::new("resize", None, Cause::Protection(Protection::FileGrown)));
+        }
+        self.set_memory_len(now);
+        Err(Error::new("resize", None, Cause::Protection(Protection::GrownTogether)))
+    }
+
+    /// Whether something else than zeros stands in `span`. Reads no block that was never written, for it would count as
+    /// written from then on. The range has no more than [`APPENDED`] bytes.
+    fn has_bytes(&self, span: Span) -> Result<bool> {
+        let mut bytes = [0; APPENDED as usize];
+        let mut at = span.start();
+        while let Some(data) = self.next_data(at, span)? {
+            let bytes = &mut bytes[..(data.len().min(APPENDED)) as usize];
+            let read = self.file("read")?.read_exact_at(bytes, data.start());
+            read.map_err(|error| Error::io("read", &error))?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                return Ok(true);
+            }
+            at = data.end();
+        }
+        Ok(false)
+    }
+
+    /// Asks whether fallocate(2) may be called at all, which it may not for an active swap file (ETXTBSY): for a hole
+    /// where nothing can be.
+    pub(super) fn probe_fallocate(&self) -> Result<()> {
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let far = Span::at(i64::MAX as u64 >> 16 << 16, 4096).unwrap_or(Span::first(0));
+        let probed = self.fallocate("set its length", flags, far);
+        probed.map_err(|error| Error { span: None, ..error })
+    }
+
+    /// Refuses a memfd that is sealed against writing, of which a mapping that stores would be refused.
+    pub fn unless_sealed(&self) -> Result<()> {
+        let seals = self.fd().and_then(|fd| fcntl(fd, FcntlArg::F_GET_SEALS).ok());
+        let sealed = seals.is_some_and(|seals| seals & (libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE) != 0);
+        match sealed {
+            true => Err(Error::new("write to it", None, Cause::Protection(Protection::Sealed))),
+            false => Ok(()),
+        }
     }
 
     /// Gives every byte of `span` a block, so that no later store can fail for want of one; contents and length
@@ -125,11 +241,11 @@ impl Backing {
         let result = traced(
             fallocate(file, flags, span.start() as i64, span.len() as i64).map(|()| 0),
             || {
-                let flags: Vec<_> = flags.iter_names().map(|(name, _)| name).collect();
+                let names: Vec<_> = flags.iter_names().map(|(name, _)| name).collect();
                 format!(
                     "fallocate({}, {}, {}, {})",
                     file.as_raw_fd(),
-                    flags.join("|"),
+                    if names.is_empty() { "0".into() } else { names.join("|") },
                     span.start(),
                     span.len()
                 )

@@ -1,115 +1,299 @@
-//! Threads that help the one that was asked for a piece of work, and where they run.
+//! Work shared among threads: pieces are taken in order, done by whoever has time, and their results used in order.
 
-use nix::sched::{sched_getaffinity, sched_getcpu, sched_setaffinity};
-use nix::unistd::Pid;
+use super::error::{Error, Result};
+use std::collections::VecDeque;
 use std::num::NonZero;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{Builder, Scope, ScopedJoinHandle, available_parallelism};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Builder, available_parallelism};
+use std::time::{Duration, Instant};
 
-/// Bytes of stack: a helper has only to read, count and store.
-const STACK: usize = 256 << 10;
+/// Bytes of stack of a helper.
+const STACK: usize = 512 << 10;
 
-/// How often helpers are moved at the most, all of them together: on a busy machine it would not be the last time.
-const MOVES: usize = 8;
+/// More threads would find memory busy.
+const MAX_THREADS: usize = 4;
 
-/// Memory is as busy with more threads.
-const MOST: usize = 4;
+/// About as long as the start of a helper takes.
+const ALONE: Duration = Duration::from_micros(100);
 
 /// How many helpers are worth having beside this thread.
-pub(super) fn helpers() -> usize {
-    available_parallelism().map_or(1, NonZero::get).min(MOST) - 1
+fn helpers() -> usize {
+    available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS) - 1
 }
 
-/// Starts a helper. `None` where no thread is to be had.
-pub(super) fn start_helper<'scope, T: Send + 'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    work: impl FnOnce() -> T + Send + 'scope,
-) -> Option<ScopedJoinHandle<'scope, T>> {
-    Builder::new().stack_size(STACK).spawn_scoped(scope, work).ok()
+/// How work is shared.
+pub struct Sharing<'a> {
+    /// How many threads may help at the most.
+    pub helpers: usize,
+    /// For how long this thread works alone: what takes no longer is not worth the start of a helper.
+    pub alone: Duration,
+    /// How many results that are not due yet there may be for each thread.
+    pub ahead: usize,
+    /// What the calling thread does so often while it waits. With this it takes no piece itself.
+    pub meanwhile: Option<(Duration, &'a mut dyn FnMut())>,
 }
 
-/// The thread that others help, told apart by its processor.
+impl Sharing<'_> {
+    /// Among as many threads as help, which may have `ahead` results each that are not due yet.
+    pub(super) fn of(ahead: usize) -> Self {
+        Sharing {
+            helpers: helpers(),
+            alone: ALONE,
+            ahead,
+            meanwhile: None,
+        }
+    }
+
+    /// As many results as that take little memory.
+    pub(super) fn of_small_results() -> Self {
+        Sharing::of(64)
+    }
+}
+
+/// A piece that is done, or that could not be taken.
+struct Done<P, T> {
+    piece: Option<P>,
+    content: T,
+    result: Result<()>,
+}
+
+struct State<F, P, T> {
+    take: F,
+    /// How many pieces were taken, and the results of how many were used.
+    taken: u64,
+    used: u64,
+    /// There are no more pieces, or none is wanted.
+    is_over: bool,
+    /// Results of the pieces from the one that is due on.
+    done: VecDeque<Option<Done<P, T>>>,
+    /// Memory of results that were used.
+    spare: Vec<T>,
+    threads: usize,
+    caller_waits: bool,
+    helpers_wait: bool,
+}
+
+struct Shared<F, P, T> {
+    state: Mutex<State<F, P, T>>,
+    /// The result that is due is there.
+    due: Condvar,
+    /// There is room for more results.
+    room: Condvar,
+}
+
+/// Takes piece after piece by `take`, does each by `work` in the memory of a result that was used before, and hands the
+/// results to `each`, in the order in which the pieces were taken. Any thread takes and does pieces, with `means` of its
+/// own; `lend` makes those of a helper, or says that there can be no more of them. Ends with the first error in that
+/// order, once all results before it were used; what was done of the piece that failed is handed on, too.
 ///
-/// The kernel starts a thread, and wakes it up, where there is no work; or, where no processor looks idle, beside the one
-/// that wakes it. In a virtual machine a halted processor looks like one that the host has taken away, so both threads
-/// end up on one and take turns, and move too often for the kernel to see that. A helper that finds itself there moves on,
-/// but only one that reads: there are filters (seccomp) that end a process for the call.
-pub(super) struct Helped {
-    /// The number of the processor.
-    cpu: AtomicUsize,
-    /// How often helpers were moved.
-    moves: AtomicUsize,
+/// # Errors
+/// What `take`, `work` and `each` give.
+pub fn share<W: Send, P: Send, T: Default + Send, E: From<Error>>(
+    sharing: Sharing<'_>,
+    means: &mut W,
+    mut lend: impl FnMut(&mut W) -> Option<W>,
+    take: impl FnMut(&mut W) -> Result<Option<P>> + Send,
+    work: impl Fn(&mut W, &mut P, &mut T) -> Result<()> + Sync,
+    mut each: impl FnMut(P, &mut T) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let Sharing {
+        helpers,
+        alone,
+        ahead,
+        mut meanwhile,
+    } = sharing;
+    let shared = &Shared {
+        state: Mutex::new(State {
+            take,
+            taken: 0,
+            used: 0,
+            is_over: false,
+            done: VecDeque::new(),
+            spare: Vec::new(),
+            threads: 1,
+            caller_waits: false,
+            helpers_wait: false,
+        }),
+        due: Condvar::new(),
+        room: Condvar::new(),
+    };
+    let (work, begin) = (&work, Instant::now());
+    thread::scope(|scope| {
+        let _end = EndOnDrop(shared);
+        let mut may_help = helpers;
+        let mut state = shared.lock();
+        loop {
+            if let Some(Some(_)) = state.done.front() {
+                let Some(done) = state.done.pop_front().flatten() else {
+                    continue;
+                };
+                drop(state);
+                let mut content = done.content;
+                done.piece.map_or(Ok(()), |piece| each(piece, &mut content))?;
+                done.result?;
+                state = shared.lock();
+                state.spare.push(content);
+                state.used += 1;
+                // Woken for half of the room at a time, helpers need not wait for each piece.
+                if state.helpers_wait && state.has_room(ahead.div_ceil(2)) {
+                    state.helpers_wait = false;
+                    shared.room.notify_all();
+                }
+                continue;
+            }
+            if state.is_over && state.used == state.taken {
+                return Ok(());
+            }
+            if may_help > 0 && !state.is_over && begin.elapsed() >= alone {
+                may_help -= 1;
+                let help = |mut means| move || shared.help(&mut means, ahead, work);
+                let start = |means| Builder::new().stack_size(STACK).spawn_scoped(scope, help(means)).ok();
+                match lend(means).and_then(start) {
+                    Some(_) => state.threads += 1,
+                    None => may_help = 0,
+                }
+                continue;
+            }
+            let takes = meanwhile.is_none() || state.threads == 1;
+            if takes && !state.is_over && state.has_room(ahead) {
+                if let Some((number, piece, content)) = state.next(means) {
+                    drop(state);
+                    let done = do_piece(means, piece, content, work);
+                    state = shared.lock();
+                    state.put(number, done);
+                }
+                continue;
+            }
+            state.caller_waits = true;
+            state = match &mut meanwhile {
+                None => shared.due.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some((often, look)) => {
+                    let waited = shared.due.wait_timeout(state, *often);
+                    let (state, time) = waited.unwrap_or_else(PoisonError::into_inner);
+                    if time.timed_out() {
+                        look();
+                    }
+                    state
+                }
+            };
+            state.caller_waits = false;
+        }
+    })
 }
 
-impl Helped {
-    /// This thread.
-    pub(super) fn here() -> Helped {
-        let helped = Helped {
-            cpu: AtomicUsize::new(usize::MAX),
-            moves: AtomicUsize::new(0),
-        };
-        helped.is_here();
-        helped
+fn do_piece<W, P, T>(
+    means: &mut W,
+    mut piece: P,
+    mut content: T,
+    work: &impl Fn(&mut W, &mut P, &mut T) -> Result<()>,
+) -> Done<P, T> {
+    let result = work(means, &mut piece, &mut content);
+    Done {
+        piece: Some(piece),
+        content,
+        result,
+    }
+}
+
+impl<F, P, T: Default> State<F, P, T> {
+    fn has_room(&self, ahead: usize) -> bool {
+        self.taken - self.used < (ahead * self.threads) as u64
     }
 
-    /// Says anew where it runs: for the helped thread to call now and then.
-    pub(super) fn is_here(&self) {
-        if let Ok(cpu) = sched_getcpu() {
-            self.cpu.store(cpu, Ordering::Relaxed);
+    /// The next piece, its number, and memory for its result. `None` where there is none, or where that cannot be said,
+    /// which is a result of its own.
+    fn next<W>(&mut self, means: &mut W) -> Option<(u64, P, T)>
+    where
+        F: FnMut(&mut W) -> Result<Option<P>>,
+    {
+        if self.is_over {
+            return None;
+        }
+        let piece = (self.take)(means);
+        if let Ok(None) = piece {
+            self.is_over = true;
+            return None;
+        }
+        let number = self.taken;
+        self.taken += 1;
+        self.done.push_back(None);
+        let content = self.spare.pop().unwrap_or_default();
+        match piece {
+            Ok(piece) => Some((number, piece?, content)),
+            Err(error) => {
+                let (piece, result) = (None, Err(error));
+                self.put(number, Done { piece, content, result });
+                None
+            }
         }
     }
 
-    /// Moves the calling thread, a helper, away from the processor of the helped one; where it runs from then on is for
-    /// the kernel to say, as before (sched_setaffinity(2), twice).
-    pub(super) fn keep_off(&self) {
-        let cpu = self.cpu.load(Ordering::Relaxed);
-        if sched_getcpu() != Ok(cpu) || self.moves.fetch_add(1, Ordering::Relaxed) >= MOVES {
-            return;
+    fn put(&mut self, number: u64, done: Done<P, T>) {
+        // Nobody wants what comes after an error.
+        self.is_over |= done.result.is_err();
+        // Those in front of it were popped, and the one that is being used was not counted yet.
+        let first = self.taken - self.done.len() as u64;
+        self.done[(number - first) as usize] = Some(done);
+    }
+}
+
+impl<F, P, T: Default> Shared<F, P, T> {
+    fn lock(&self) -> MutexGuard<'_, State<F, P, T>> {
+        // No thread leaves it half-way, as none panics.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes and does pieces until there are no more. A panic ends the process, as the caller would wait for ever.
+    fn help<W>(&self, means: &mut W, ahead: usize, work: &impl Fn(&mut W, &mut P, &mut T) -> Result<()>)
+    where
+        F: FnMut(&mut W) -> Result<Option<P>>,
+    {
+        let _abort = AbortOnPanic;
+        let mut state = self.lock();
+        while !state.is_over {
+            if !state.has_room(ahead) {
+                state.helpers_wait = true;
+                state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            if let Some((number, piece, content)) = state.next(means) {
+                drop(state);
+                let done = do_piece(means, piece, content, work);
+                state = self.lock();
+                state.put(number, done);
+            }
+            self.tell_caller(&state);
         }
-        let this = Pid::from_raw(0);
-        let Ok(all) = sched_getaffinity(this) else { return };
-        let mut others = all;
-        // Where there is no other one, that is refused.
-        if others.unset(cpu).is_ok() && sched_setaffinity(this, &others).is_ok() {
-            let _ = sched_setaffinity(this, &all);
+        self.tell_caller(&state);
+    }
+
+    fn tell_caller(&self, state: &State<F, P, T>) {
+        let is_due = matches!(state.done.front(), Some(Some(_)));
+        if state.caller_waits && (is_due || state.is_over) {
+            self.due.notify_one();
         }
+    }
+}
+
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+/// Sends the helpers home, however the caller leaves.
+struct EndOnDrop<'a, F, P, T: Default>(&'a Shared<F, P, T>);
+
+impl<F, P, T: Default> Drop for EndOnDrop<'_, F, P, T> {
+    fn drop(&mut self) {
+        self.0.lock().is_over = true;
+        self.0.room.notify_all();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use nix::sched::CpuSet;
-
-    #[test]
-    fn a_helper_moves_to_another_processor_and_may_come_back() {
-        let this = Pid::from_raw(0);
-        let all = sched_getaffinity(this).unwrap();
-        // The kernel may bring it back at any time.
-        let moved = (0..100).any(|_| {
-            let helped = Helped::here();
-            let cpu = helped.cpu.load(Ordering::Relaxed);
-            helped.keep_off();
-            sched_getcpu() != Ok(cpu)
-        });
-        let processors = (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap()).count();
-        assert_eq!(moved, processors > 1);
-        assert_eq!(sched_getaffinity(this).unwrap(), all);
-    }
-
-    #[test]
-    fn helpers_move_no_more_than_a_few_times() {
-        let helped = Helped::here();
-        for _ in 0..100 {
-            helped.is_here();
-            helped.keep_off();
-        }
-        helped.is_here();
-        let cpu = sched_getcpu();
-        let stays = (0..100).any(|_| {
-            helped.keep_off();
-            sched_getcpu() == cpu
-        });
-        assert!(stays);
-    }
-}
+mod tests;

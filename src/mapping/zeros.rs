@@ -6,20 +6,19 @@
 //! waits for it, they are stored, shared out among a few threads, each with its own window on the file.
 
 use super::backing::Backing;
+use super::buffer::Buffer;
 use super::error::{Cause, Error, Result};
 use super::region::{Lease, Region, memfd};
-use super::shape::{Piece, Prot, Shape, WINDOW};
-use super::span::Span;
-use super::threads::{helpers, start_helper};
+use super::shape::{Prot, Segment, Shape, WINDOW};
+use super::span::{ByteRange, Span};
+use super::threads::{Sharing, share};
 use super::trace::traced;
 use super::{Interrupted, Step};
 use nix::errno::Errno;
 use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs};
 use nix::sys::uio::pwrite;
-use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// From so many bytes on, several threads store, and room is asked for by one call where that can be relied on. The old
 /// bytes of a range as long as this can still be kept by who calls.
@@ -32,8 +31,8 @@ pub const CALL: u64 = 1 << 30;
 const BLOCK: usize = 1 << 20;
 
 impl Region {
-    /// Makes sure that zeros can be stored over `span`: fallocate(2) where its word is final and the range is long, else
-    /// as [`Region::make_writable`]. Contents do not change. `step` hears how many bytes are done.
+    /// Makes sure that zeros can be stored over `span`: fallocate(2) where its word is final and the range is long,
+    /// otherwise as [`Region::make_writable`]. Contents do not change. `step` hears how many bytes are done.
     ///
     /// # Errors
     /// As for [`Region::make_writable`].
@@ -56,11 +55,7 @@ impl Region {
                 Err(_) => {}
             }
         }
-        let whole = Piece {
-            at: span.start(),
-            len: span.len(),
-            from: 0,
-        };
+        let whole = Segment::of(span, 0);
         self.make_writable(&[whole], step)
     }
 
@@ -105,101 +100,73 @@ impl Region {
         zeros
             .set_len(span.len().min(WINDOW))
             .map_err(|error| Error::io("zero", &error))?;
-        let work = ZeroWork {
-            span,
-            zeros: &zeros,
-            next: AtomicU64::new(span.start() / WINDOW),
-            done: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
+        let is_long = span.len() > LONG && self.reaches_file() && self.layout().is_none();
+        // Each with a window of its own, a smaller one, so that all of them together stay small.
+        let shape = Shape {
+            window: Some(WINDOW / 8),
+            ..Shape::sliding(Prot::ReadWrite)
         };
-        let mut others = Vec::new();
-        if span.len() > LONG && self.reaches_file() && self.layout().is_none() {
-            // Where there is no descriptor for one more, there are fewer helpers.
-            others.extend((0..helpers()).map_while(|_| self.backing().again()));
+        let (mut windows, mut taken) = (span.windows(WINDOW), 0);
+        let mut sharing = Sharing::of_small_results();
+        if !is_long {
+            sharing.helpers = 0;
         }
-        let whole = self.span();
-        let result = thread::scope(|scope| {
-            let start = |backing: Backing| {
-                let work = &work;
-                start_helper(scope, move || {
-                    // A smaller window, so that all of them together stay small.
-                    let shape = Shape {
-                        window: Some(WINDOW / 8),
-                        ..Shape::sliding(Prot::ReadWrite)
-                    };
-                    let mut region = Region::new(backing, whole, shape)?;
-                    work.run(&mut region, &mut |_| Ok(()))
-                })
-            };
-            let helpers: Vec<_> = others.into_iter().filter_map(start).collect();
-            let first = work.run(self, step);
-            // A helper has no way to panic; if it did, what it had taken is not stored.
-            let lost = || Err(Error::sys("zero", Some(span), Errno::EIO));
-            let helped = helpers
-                .into_iter()
-                .map(|helper| helper.join().unwrap_or_else(|_| lost()));
-            helped.fold(first, Result::and)
-        });
+        let (any, mut done) = (AtomicBool::new(false), 0);
+        let result = share(
+            sharing,
+            &mut Storer::Caller(self),
+            |storer| {
+                // Where there is no descriptor for one more, there are fewer helpers.
+                let region = storer.region();
+                let backing = region.backing().try_clone()?;
+                Region::new(backing, region.span(), shape)
+                    .ok()
+                    .map(Box::new)
+                    .map(Storer::Helper)
+            },
+            |_| {
+                let window = windows.next();
+                taken = window.map_or(taken, |window| window.end() - span.start());
+                Ok(window)
+            },
+            |storer, window: &mut ByteRange, stored: &mut u64| {
+                let segment = Segment::of(*window, 0);
+                let result = storer.region().store(&[segment], zeros.as_fd(), &mut |_| Ok(()));
+                *stored = result.as_ref().map_or_else(|error| error.stored, |()| window.len());
+                any.fetch_or(*stored > 0, Ordering::Relaxed);
+                result
+            },
+            |window, stored| {
+                done += *stored;
+                match step(done) {
+                    Err(Interrupted(signal)) if done < span.len() && *stored == window.len() => {
+                        let rest = Some(span.from(window.end()));
+                        Err(Error::new("zero", rest, Cause::Interrupted(signal)))
+                    }
+                    _ => Ok(()),
+                }
+            },
+        );
         result.map_err(|error| Error {
-            stored: work.begun(),
+            // Where several threads store, some may have come further.
+            stored: if is_long && any.into_inner() { taken } else { done },
             ..error
         })
     }
 }
 
-/// One range, zeroed window by window by whoever has time.
-struct ZeroWork<'a> {
-    span: Span,
-    zeros: &'a File,
-    /// The number of the next window.
-    next: AtomicU64,
-    /// Bytes.
-    done: AtomicU64,
-    stop: AtomicBool,
+/// By whose mapping a thread stores.
+enum Storer<'a> {
+    Caller(&'a mut Region),
+    Helper(Box<Region>),
 }
 
-impl ZeroWork<'_> {
-    fn window(&self, number: u64) -> Span {
-        let start = number.saturating_mul(WINDOW);
-        Span::new(start, start.saturating_add(WINDOW)).map_or(Span::first(0), |window| window.intersect(self.span))
-    }
-
-    fn run(&self, region: &mut Region, step: &mut Step<'_>) -> Result<()> {
-        while !self.stop.load(Ordering::Relaxed) {
-            let window = self.window(self.next.fetch_add(1, Ordering::Relaxed));
-            if window.is_empty() {
-                break;
-            }
-            let piece = Piece {
-                at: window.start(),
-                len: window.len(),
-                from: 0,
-            };
-            if let Err(error) = region.store(&[piece], self.zeros.as_fd(), &mut |_| Ok(())) {
-                self.done.fetch_add(error.stored, Ordering::Relaxed);
-                self.stop.store(true, Ordering::Relaxed);
-                return Err(error);
-            }
-            let done = self.done.fetch_add(window.len(), Ordering::Relaxed) + window.len();
-            if let Err(Interrupted(signal)) = step(done)
-                && done < self.span.len()
-            {
-                self.stop.store(true, Ordering::Relaxed);
-                let rest = self.span.from(window.end());
-                return Err(Error::new("zero", Some(rest), Cause::Interrupted(signal)));
-            }
+impl Storer<'_> {
+    fn region(&mut self) -> &mut Region {
+        match self {
+            Storer::Caller(region) => region,
+            Storer::Helper(region) => region,
         }
-        Ok(())
-    }
-
-    /// How far stores have come, in bytes from the start: exactly, where one thread has stored.
-    fn begun(&self) -> u64 {
-        let done = self.done.load(Ordering::Relaxed);
-        if self.span.len() <= LONG || done == 0 {
-            return done;
-        }
-        let end = self.next.load(Ordering::Relaxed).saturating_mul(WINDOW);
-        end.min(self.span.end()) - self.span.start()
     }
 }
 
@@ -219,8 +186,8 @@ impl Backing {
         if self.usage()?.len < span.end() {
             return Ok(done);
         }
-        // Never stored into, it is the kernel's one page of zeros all over.
-        let zeros = vec![0; BLOCK];
+        // Never stored into, it is the kernel's one page of zeros throughout.
+        let zeros = Buffer::zeroed(BLOCK)?;
         while done < span.len() && lease.stands() {
             let rest = span.from(span.start() + done);
             let len = rest.len().min(BLOCK as u64) as usize;

@@ -517,3 +517,17 @@ proptest! {
         prop_assert_eq!(flat(&argv), flat(&joined));
     }
 }
+
+#[test]
+fn a_name_says_kind_length_and_order() {
+    let of = |name| NumberFormat::parse(name).map(|format| (format.kind, format.bytes, format.big));
+    assert_eq!(of("u8"), Ok((NumberKind::Unsigned, 1, false)));
+    assert_eq!(of("i32be"), Ok((NumberKind::Signed, 4, true)));
+    assert_eq!(of("f64le"), Ok((NumberKind::Float, 8, false)));
+    for name in ["u16", "u32", "f64"] {
+        assert_eq!(of(name), Err(NoFormat::NoByteOrder), "{name}");
+    }
+    for name in ["", "u", "f16le", "f8", "u128le", "x8", "8", "u32lebe", "é"] {
+        assert_eq!(of(name), Err(NoFormat::Unknown), "{name}");
+    }
+}

@@ -67,8 +67,8 @@ pub fn xxd(dir: &Path, data: &[u8]) {
     check(&edits);
     let mut dump = String::new();
     for edit in edits.list.clone() {
-        let bytes = taken(&mut edits.new, edit.from, edit.len);
-        dump += &format!("{:08x}: {}\n", edit.at, const_hex::encode(bytes));
+        let bytes = taken(&mut edits.new, edit.from, edit.len());
+        dump += &format!("{:08x}: {}\n", edit.at(), const_hex::encode(bytes));
     }
     let mut again = read(dump.as_bytes()).expect("a dump of what was read can be read");
     assert_eq!(spans(&edits), spans(&again));
@@ -115,21 +115,21 @@ fn check(edits: &Edits) {
     let (mut free, mut from, mut expected) = (0, 0, 0);
     assert_eq!(edits.list.len(), edits.notes.len());
     for (edit, note) in edits.list.iter().zip(&edits.notes) {
-        let span = edit.span();
+        let span = edit.range();
         assert!(
             !span.is_empty() && span.start() >= free && span.end() <= end,
             "{edit:?}"
         );
         assert_eq!(edit.from, from, "the new bytes stand in order, without gaps");
-        (free, from) = (span.end(), from + edit.len);
-        expected += if note.expects() { edit.len } else { 0 };
+        (free, from) = (span.end(), from + edit.len());
+        expected += if note.expects() { edit.len() } else { 0 };
         let Some(extra) = note.extra() else {
             continue;
         };
         match &edits.extras[extra] {
             Extra::Masks { new, old } => {
                 for mask in [new, old].into_iter().flatten() {
-                    assert_eq!(mask.len() as u64, edit.len);
+                    assert_eq!(mask.len() as u64, edit.len());
                 }
             }
             Extra::Sum(sum) => assert!(sum.range.intersect(span).is_empty()),
@@ -148,8 +148,8 @@ fn applied(edits: &mut Edits, region: &mut Region) -> Option<(Vec<u8>, Vec<u8>)>
         return None;
     }
     for piece in edits.list.clone() {
-        let bytes = taken(&mut edits.new, piece.from, piece.len);
-        image[piece.at as usize..][..bytes.len()].copy_from_slice(&bytes);
+        let bytes = taken(&mut edits.new, piece.from, piece.len());
+        image[piece.at() as usize..][..bytes.len()].copy_from_slice(&bytes);
     }
     let mut printed = Vec::new();
     let mut script = ScriptWriter::new(LEN as u64, LEN as u64, |text| {
@@ -165,7 +165,7 @@ fn applied(edits: &mut Edits, region: &mut Region) -> Option<(Vec<u8>, Vec<u8>)>
 }
 
 fn spans(edits: &Edits) -> Vec<(u64, u64)> {
-    let spans = edits.list.iter().map(|edit| (edit.at, edit.len));
+    let spans = edits.list.iter().map(|edit| (edit.at(), edit.len()));
     spans.collect()
 }
 

@@ -3,12 +3,15 @@
 use super::Plan;
 use crate::dump::{Dump, Part};
 use crate::edit::{Error, Result};
-use crate::mapping::{Region, Span};
+use crate::mapping::{Content, Cut, Operation, Piece, Region, Span, scan};
 use crate::output;
 use crate::progress::Progress;
 
 /// How much text is gathered before it is written out, in bytes.
 const TEXT: usize = 256 << 10;
+
+/// How many parts that are not due yet each thread may have laid out.
+pub(super) const AHEAD: usize = 6;
 
 /// From so many bytes of data on, rows are laid out apart.
 const APART: u64 = 1 << 20;
@@ -84,7 +87,7 @@ impl<'a> Dumping<'a> {
                 Some(span.from(at))
             };
             let begin = data.map_or(span.end(), Span::start);
-            for gap in gaps(region, Span::new(at, begin).unwrap_or(Span::first(0))) {
+            for gap in gaps(region, span.from(at).split(begin - at).0) {
                 gap.feed(&mut *self.dump, &mut self.text);
             }
             let Some(data) = data else { break };
@@ -136,8 +139,13 @@ impl<'a> Dumping<'a> {
     /// `done` is where what is shown ends.
     fn apart(&mut self, region: &mut Region, rows: Span, row: u64, done: &mut u64) -> Result<()> {
         let layout = &*self.layout;
-        let lay_out = |at, bytes: &[u8], part: &mut Part| layout.part(at, bytes, part);
-        region.convert(rows, row, &lay_out, |end, part| {
+        let lay_out = |piece: &Piece<(), 1>, [content]: [Content<'_>; 1], part: &mut Part| match content {
+            Content::Bytes(bytes) => layout.part(piece.range.start(), bytes, part),
+            // Holes are read.
+            Content::Zeros(_) => {}
+        };
+        let source = region.source(Operation::Read, rows)?;
+        scan([source], AHEAD, Cut::rows(rows, row), lay_out, |piece, part| {
             let shown = self.dump.join(part, &mut self.text);
             *done += part.bytes();
             if self.text.len() + shown.len() < TEXT {
@@ -147,7 +155,7 @@ impl<'a> Dumping<'a> {
                 self.text.clear();
                 output::out(shown)?;
             }
-            Ok::<_, Error>(self.progress.step(end - self.plan.span.start())?)
+            Ok::<_, Error>(self.progress.step(piece.range.end() - self.plan.span.start())?)
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The names of `cat`'s formats, and what each is.
 
-use crate::dump::{self, Unit};
-use crate::quantity::Refusal;
+use crate::dump;
+use crate::quantity::{NoFormat, NumberFormat, Refusal};
 use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::{Arg, Command};
 use std::ffi::OsStr;
@@ -15,7 +15,7 @@ pub(super) enum Format {
     Xxd,
     Plain,
     C,
-    Typed(Unit),
+    Typed(NumberFormat),
 }
 
 /// The names, with what help says of them.
@@ -55,7 +55,7 @@ impl Format {
             "xxd" => Format::Xxd,
             "plain" => Format::Plain,
             "c" => Format::C,
-            name => Format::Typed(Unit::of(name)?),
+            name => Format::Typed(NumberFormat::parse(name).ok()?),
         })
     }
 
@@ -81,8 +81,7 @@ impl TypedValueParser for Reader {
     type Value = Format;
 
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<Format, clap::Error> {
-        let orderless = value.to_str().filter(|name| Unit::of(&format!("{name}le")).is_some());
-        if orderless.is_some() {
+        if value.to_str().map(NumberFormat::parse) == Some(Err(NoFormat::NoByteOrder)) {
             let refuse = |name: String| -> Result<Format, Refusal> {
                 Err(Refusal {
                     message: format!("'{name}' does not say the byte order"),

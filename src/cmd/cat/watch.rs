@@ -76,6 +76,14 @@ impl Look {
         } else {
             plan.span
         };
+        // Of a file that was cut within a unit, those before it are whole.
+        let there = match plan.access {
+            Some(width) => {
+                let whole = there.len() / width.bytes() * width.bytes();
+                Span::at(there.start(), whole).unwrap_or(there)
+            }
+            None => there,
+        };
         let mut look = Look {
             start: plan.span.start(),
             bytes: Vec::with_capacity(there.len() as usize),
@@ -88,7 +96,7 @@ impl Look {
                 None => region.next_data(at, there)?.unwrap_or(there.from(there.end())),
             };
             let begin = if data.is_empty() { there.end() } else { data.start() };
-            let gap = Span::at(at, begin - at).unwrap_or(Span::first(0));
+            let (gap, _) = there.from(at).split(begin - at);
             look.gaps.extend(gaps(region, gap));
             look.bytes.resize((begin - look.start) as usize, 0);
             let read = plan.chunks(region, data, |_, bytes| {

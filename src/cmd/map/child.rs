@@ -30,11 +30,7 @@ impl Beside {
         };
         Beside {
             path,
-            // The path opens the file, which knows nothing of a view.
-            size: match region.layout() {
-                None => region.span().len(),
-                Some(layout) => layout.file_len(),
-            },
+            size: region.span().len(),
         }
     }
 

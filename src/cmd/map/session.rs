@@ -1,10 +1,10 @@
 //! `map -c`: several verbs on one region, one after the other, with what they know of each other in the region alone.
 
 use super::child::Beside;
-use crate::cmd::options::unless_cut_short;
+use crate::cmd::options::{unless_cut_short, unless_refused};
 use crate::cmd::{Deed, Job, Verb};
 use crate::edit::{Error, ErrorContext, Outcome, Result};
-use crate::edit::{LONGEST_TEXT, take_stdin};
+use crate::edit::{LONGEST_TEXT, take_stdin, unless_half_patched};
 use crate::error::{Exit, report_command, report_error};
 use crate::mapping::{self, Region};
 use crate::output::{self, Globals};
@@ -109,7 +109,9 @@ impl Script {
         if let Some(path) = &self.script {
             let failed = || Error::untouched("cannot read it").tip("-c - reads the verbs from stdin");
             let mut text = Vec::new();
-            let read = File::open(path).and_then(|file| file.take(LONGEST_TEXT + 1).read_to_end(&mut text));
+            let file = File::open(path).map_failure(failed).with_path(path)?;
+            unless_half_patched(&file, path).with_path(path)?;
+            let read = file.take(LONGEST_TEXT + 1).read_to_end(&mut text);
             read.map_failure(failed).with_path(path)?;
             if text.len() as u64 > LONGEST_TEXT {
                 let failure = Error::untouched("there are more than 64 MiB of verbs in it");
@@ -237,6 +239,10 @@ impl What {
         let job = surroundings.job;
         match self {
             What::Verb(deed) => {
+                // A command that ran meanwhile may have been in the way of taking it back.
+                if deed.stores() && !region.backing().holds_lock() {
+                    region.take_lock_back()?;
+                }
                 // What other verbs, commands and processes did to the file is known from here on.
                 region.refresh()?;
                 if deed.stores() && region.reaches_file() && job.path.is_some_and(|path| !region.backing().is_at(path))
@@ -245,6 +251,10 @@ impl What {
                         "nothing was written: the file mapped here is not the one at this path any more",
                     );
                     return Err(failure.tip("another one was renamed to it, or it was deleted; begin a new session for the one that is there"));
+                }
+                if deed.stores() && region.reaches_file() {
+                    region.refresh_rights()?;
+                    unless_refused(region.backing(), job.force)?;
                 }
                 if let Deed::Sync(_) = deed {
                     deed.apply(region, job)?;
@@ -278,6 +288,7 @@ impl What {
                 if what.stores() {
                     region.backing().mark_written();
                 }
+                let held = region.backing().holds_lock();
                 let child = || {
                     region.look_after_fork();
                     match what.run(region, surroundings, origin) {
@@ -287,7 +298,13 @@ impl What {
                         Err(error) => report(error, origin, what.name(), job),
                     }
                 };
-                Ok(mapping::in_child(child)?)
+                let ended = mapping::in_child(child);
+                if held {
+                    // The child shared the lock. If it ended while it had lent the lock to a command, nobody holds it.
+                    region.take_lock_back()?;
+                    unless_cut_short(region, job, Outcome::Untouched)?;
+                }
+                Ok(ended?)
             }
         }
     }

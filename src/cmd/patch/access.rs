@@ -41,7 +41,7 @@ impl Options {
     pub(super) fn store_units(&self, region: &mut Region, edits: &mut Edits, width: Width, job: Job<'_>) -> Result<()> {
         let facts = region.backing().facts().clone();
         for (edit, note) in edits.list.iter().zip(&edits.notes) {
-            let checked = of_stores_alone(edits, *note).and_then(|()| units(edit.span(), width));
+            let checked = of_stores_alone(edits, *note).and_then(|()| units(edit.range(), width));
             match note.origin() {
                 Origin::Arguments => checked?,
                 origin => checked.with_context(|| origin.to_string())?,
@@ -61,28 +61,28 @@ impl Options {
         }
         self.settle(region, true, job)?;
         let list = edits.list.clone();
-        let total = list.iter().map(|edit| edit.len).sum();
+        let total = list.iter().map(|edit| edit.len()).sum();
         let all = list
             .iter()
-            .map(|edit| edit.span())
+            .map(|edit| edit.range())
             .reduce(Span::join)
             .unwrap_or(Span::first(0));
         let mut progress = Progress::writing(job.globals, "storing", total)?;
         let mut pieces = list.clone();
-        pieces.sort_by_key(|piece| piece.at);
+        pieces.sort_by_key(|piece| piece.at());
         region
             .make_units_writable(&pieces)
             .map_failure(|| Error::untouched("nothing was written"))?;
         crate::memory::begin_change();
         let mut before = 0;
         for edit in &list {
-            let start = edit.at;
+            let start = edit.at();
             let mut done = before;
-            let stored = region.store_units(edit.span(), width, |at, bytes| {
+            let stored = region.store_units(edit.range(), width, |at, bytes| {
                 done = before + (at - start);
                 progress
                     .step(done)
-                    .map_err(|signal| interrupted(signal, edit.span().from(at)))?;
+                    .map_err(|signal| interrupted(signal, edit.range().from(at)))?;
                 edits.new.read_at(edit.from + (at - start), bytes)
             });
             if let Err(error) = stored {
@@ -90,7 +90,7 @@ impl Options {
                 let done = of_core.map_or(done, |error| done.max(before + error.stored));
                 return Err(error).map_failure(|| cut_short(done, total, width, all, job));
             }
-            before += edit.len;
+            before += edit.len();
         }
         if self.sync {
             region.flush(all, false).map_failure(|| {
@@ -111,7 +111,7 @@ impl Options {
         Report::new("patch", job.path, !list.is_empty())
             .field("offset", all.start())
             .field("length", all.len())
-            .field("edits", list.len())
+            .field("edits", edits.count())
             .field("bytes_changed", Value::Null)
             .field("access", width.bytes())
             .field("stores", stores)
@@ -175,9 +175,9 @@ fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, job: Job<'_>)
     let mut lines = Vec::new();
     let mut bytes = Vec::new();
     for edit in edits.list.clone() {
-        for line in edit.span().windows(LINE) {
+        for line in edit.range().windows(LINE) {
             bytes.resize(line.len() as usize, 0);
-            edits.new.read_at(edit.from + (line.start() - edit.at), &mut bytes)?;
+            edits.new.read_at(edit.from + (line.start() - edit.at()), &mut bytes)?;
             if job.globals.json {
                 lines.push(json!({"offset": line.start(), "old": null, "new": const_hex::encode(&bytes)}));
             } else {

@@ -5,6 +5,7 @@ use crate::cmd::Job;
 use crate::cmd::paths::must_differ;
 use crate::edit::{
     Builder, Edits, Find, Masked, Origin, Value, find, is_journal_name, read_edit, read_script, read_xxd, take_stdin,
+    unless_half_patched,
 };
 use crate::edit::{Error, ErrorContext, Result};
 use crate::mapping::{Region, Span};
@@ -176,7 +177,9 @@ impl Options {
             let failed = || {
                 Error::untouched("cannot open it").tip(format!("--script - reads stdin; see 'ls -l {}'", quoted(path)))
             };
-            Box::new(File::open(path).map_failure(failed).with_path(path)?)
+            let file = File::open(path).map_failure(failed).with_path(path)?;
+            unless_half_patched(&file, path).with_path(path)?;
+            Box::new(file)
         };
         let read = match self.format.unwrap_or(ScriptFormat::Script) {
             ScriptFormat::Script => read_script(source, builder),

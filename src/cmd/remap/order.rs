@@ -7,7 +7,7 @@
 //! ```
 
 use crate::edit::{Error, ErrorContext, Result};
-use crate::edit::{LONGEST_TEXT, take_stdin};
+use crate::edit::{LONGEST_TEXT, take_stdin, unless_half_patched};
 use crate::mapping::Run;
 use crate::quantity::{Refusal, number};
 use crate::text::{plural, shown};
@@ -129,7 +129,9 @@ fn read(path: &Path) -> Result<String> {
         take_stdin()?;
         Box::new(std::io::stdin())
     } else {
-        Box::new(File::open(path)?)
+        let file = File::open(path)?;
+        unless_half_patched(&file, path).with_path(path)?;
+        Box::new(file)
     };
     let mut bytes = Vec::new();
     source.take(LONGEST_TEXT + 1).read_to_end(&mut bytes)?;

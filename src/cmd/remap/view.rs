@@ -9,7 +9,9 @@ use crate::cmd::paths::must_differ;
 use crate::edit::is_journal_name;
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::Exit;
-use crate::mapping::{self, Arranging, Cause, Layout, Limit, Prot, Region, Shape, Sink, Span, Visibility, WriteOut};
+use crate::mapping::{
+    self, Arranging, Cause, CopyError, CopyTarget, Layout, Limit, Prot, Region, Shape, Span, Visibility,
+};
 use crate::output;
 use crate::progress::Progress;
 use crate::quantity::{Refusal, human};
@@ -204,7 +206,7 @@ impl View {
             .field("unit", unit)
             .field("length", layout.len());
         report = match &self.to {
-            Some(path) => report.field("to", path.to_string_lossy()).line(format!(
+            Some(path) => report.path("to", Some(path)).line(format!(
                 "{name}: {} in the order {} written to {}",
                 size(layout.len()),
                 order.text(),
@@ -286,12 +288,14 @@ fn to_stdout(region: &mut Region, layout: &Layout, job: Job<'_>) -> Result<()> {
     not_into_itself(region.backing(), None)?;
     let mut progress = Progress::printing(job.globals, "writing", layout.len());
     let stdout = output::raw_stdout();
-    match region.write_view(layout, Sink::Stream(stdout.as_fd()), &mut |done| progress.step(done)) {
+    match region.write_view(layout, CopyTarget::Descriptor(stdout.as_fd()), &mut |done| {
+        progress.step(done)
+    }) {
         Ok(()) => Ok(()),
-        Err(WriteOut::Source(error)) => Err(error.into()),
+        Err(CopyError::Source(error)) => Err(error.into()),
         // A reader that has seen enough.
-        Err(WriteOut::Sink(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        Err(WriteOut::Sink(error)) => Err(Error::untouched(format!(
+        Err(CopyError::Target(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(CopyError::Target(error)) => Err(Error::untouched(format!(
             "cannot write to stdout: {}",
             describe(&error)
         ))),
@@ -328,9 +332,9 @@ fn to_file(region: &mut Region, layout: &Layout, path: &Path, job: Job<'_>) -> R
         }
     };
     out.file().set_len(layout.len()).map_err(failed)?;
-    match region.write_view(layout, Sink::File(out.file()), &mut |done| progress.step(done)) {
-        Ok(()) => Ok(out.finish(false).map_err(failed)?),
-        Err(WriteOut::Source(error)) => Err(error).map_failure(|| Error::untouched(format!("'{name}' was not made"))),
-        Err(WriteOut::Sink(error)) => Err(failed(error)),
+    match region.write_view(layout, CopyTarget::NewFile(out.file()), &mut |done| progress.step(done)) {
+        Ok(()) => Ok(out.finish(false).map(drop).map_err(failed)?),
+        Err(CopyError::Source(error)) => Err(error).map_failure(|| Error::untouched(format!("'{name}' was not made"))),
+        Err(CopyError::Target(error)) => Err(failed(error)),
     }
 }

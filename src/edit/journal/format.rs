@@ -3,7 +3,7 @@
 use super::trust::{MODE, is_fat};
 use crate::edit::edits::MOST_CUT;
 use crate::edit::error::Result;
-use crate::mapping::{Backing, Kind, Piece, Span};
+use crate::mapping::{Backing, Kind, Segment, Span};
 use nix::sys::stat::major;
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, fstatfs};
 use std::fs::File;
@@ -137,7 +137,7 @@ pub(super) struct Record {
     pub(super) before: u64,
     pub(super) after: u64,
     /// The edits; `from` is where their old bytes stand in the journal.
-    pub(super) old: Vec<Piece>,
+    pub(super) old: Vec<Segment>,
     /// How far behind the old bytes the new ones stand.
     pub(super) to_new: u64,
 }
@@ -197,7 +197,7 @@ impl Record {
                 return nonsense;
             }
             end = span.end();
-            old.push(Piece { at, len, from });
+            old.push(Segment::of(span, from));
             from = from.saturating_add(len);
         }
         let to_new = from - (HEAD + count * 16);

@@ -111,13 +111,15 @@ impl Place {
         Some(lock.l_type != libc::F_UNLCK as libc::c_short)
     }
 
-    /// What to run for the recovery.
-    pub fn remedy(&self) -> String {
+    /// What to run for the recovery of the file.
+    pub fn remedy(&self, target: &Backing) -> String {
+        // The safety rules for writers go for a recovery, too.
+        let force = if target.is_protected() { " --force" } else { "" };
         let option = match self.named {
             true => format!(" --journal {}", quoted(&self.path)),
             false => String::new(),
         };
-        format!("mmapctl patch {FILE} --script /dev/null{option}")
+        format!("mmapctl patch {FILE} --script /dev/null{option}{force}")
     }
 
     /// Takes the journal and its name away, durably. It is made invalid first: a file system without a metadata journal

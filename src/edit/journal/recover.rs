@@ -5,11 +5,11 @@ use super::format::{Content, Found, Identity, Record};
 use super::path::{Place, Removal};
 use super::trust::{distrust, is_fat};
 use crate::edit::error::{Error, ErrorContext, Result};
-use crate::mapping::{Backing, Piece, Region, Span};
+use crate::mapping::{Backing, Region, Segment, Span};
 use crate::text::{quoted, shown};
 use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{fstatfs, statfs};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -96,9 +96,9 @@ pub fn recover(region: &mut Region, place: &Place) -> Result<Recovery> {
         return Err(of_another_file(place, &record.target, &identity, region.backing()));
     }
     let len = region.length();
-    if len != record.before && len != record.after {
+    if !record.may_have_left(len, &target) {
         return refuse(&format!(
-            "the file has {len:#x} bytes, neither the {:#x} of before nor the {:#x} of after",
+            "the file has {len:#x} bytes, neither the {:#x} of before nor the {:#x} of after, nor any number between",
             record.before, record.after
         ));
     }
@@ -113,6 +113,7 @@ pub fn recover(region: &mut Region, place: &Place) -> Result<Recovery> {
             .folder()
             .map_failure(|| refused(place, "its folder cannot be opened"))?,
         file,
+        remedy: place.remedy(region.backing()),
     };
     crate::memory::begin_change();
     record
@@ -227,6 +228,15 @@ fn not_ours(place: &Place, zeros: bool) -> Error {
 }
 
 impl Record {
+    /// Whether the patch, or an earlier recovery, may have left the file at the length `len` when the power failed. The
+    /// one length or the other, or one between them: btrfs shortens a file extent by extent, and each length on the way
+    /// may be what it has made durable. After such a failure e2fsck rounds the length up to the last block that it finds.
+    fn may_have_left(&self, len: u64, target: &Metadata) -> bool {
+        let (least, most) = (self.before.min(self.after), self.before.max(self.after));
+        let rounded = most.next_multiple_of(target.blksize().max(1));
+        (least..=most).contains(&len) || least < most && len == rounded
+    }
+
     /// The first byte covered that is neither old nor new, or that somebody wrote beside them into what the file grew by.
     fn stranger(&self, file: &File, region: &mut Region) -> Result<Option<u64>> {
         use std::os::unix::fs::FileExt;
@@ -234,8 +244,8 @@ impl Record {
         let mut found = None;
         let there = region.length();
         for piece in self.old.iter().filter_map(|piece| piece.before(there)) {
-            region.read_chunks(piece.span(), |at, have| {
-                let from = piece.from + (at - piece.at);
+            region.read_chunks(piece.range(), |at, have| {
+                let from = piece.from + (at - piece.at());
                 for (side, from) in [(&mut old, from), (&mut new, from + self.to_new)] {
                     side.resize(have.len(), 0);
                     file.read_exact_at(side, from)
@@ -264,9 +274,9 @@ impl Record {
 
     /// What a file of length `there` has grown by, without the pieces.
     fn gaps(&self, there: u64) -> Vec<Span> {
-        let whole = Span::new(self.before, there).unwrap_or(Span::first(0));
+        let whole = Span::first(there).from(self.before);
         let (mut rest, mut gaps) = (whole, Vec::new());
-        let grown = self.old.iter().map(|piece| piece.span().intersect(whole));
+        let grown = self.old.iter().map(|piece| piece.range().intersect(whole));
         for piece in grown.filter(|piece| !piece.is_empty()) {
             gaps.extend(Span::new(rest.start(), piece.start()));
             rest = rest.from(piece.end());
@@ -280,13 +290,13 @@ impl Record {
         if region.length() < self.before {
             region.resize(self.before, true)?;
         }
-        let pieces: Vec<Piece> = self.old.iter().filter_map(|piece| piece.before(self.before)).collect();
+        let pieces: Vec<Segment> = self.old.iter().filter_map(|piece| piece.before(self.before)).collect();
         region.store(&pieces, file.as_fd(), &mut |_| Ok(()))?;
         if region.length() > self.before {
             region.resize(self.before, true)?;
         }
         if let (Some(first), Some(last)) = (pieces.first(), pieces.last()) {
-            region.flush(first.span().join(last.span()), false)?;
+            region.flush(first.range().join(last.range()), false)?;
         }
         if self.before != self.after {
             region.flush_length()?;

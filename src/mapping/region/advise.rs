@@ -161,7 +161,7 @@ impl Region {
             return Ok(());
         }
         let within = added.intersect(Span::first(self.backing.facts().len));
-        let file = self.backing.again().filter(|_| self.backing.facts().is_file());
+        let file = self.backing.try_clone().filter(|_| self.backing.facts().is_file());
         let Some(file) = file.filter(|_| !within.is_empty()) else {
             return match limits::before_locking(added.len(), 0) {
                 Some(limit) => Err(Error::new("lock", Some(added), Cause::Limit(limit))),
@@ -221,9 +221,9 @@ impl Region {
         let page = self.backing.facts().page;
         let mut rest = self.check("advise the kernel on", Some(span))?;
         while !rest.is_empty() {
-            let end = rest.start() + rest.len().min(self.reach(rest.start())?);
+            let end = rest.start() + rest.len().min(self.mapped_len_from(rest.start())?);
             let start = rest.start() / page * page;
-            let address = self.slide_to(start)?.address(start);
+            let address = self.map_window_at(start)?.address(start);
             let len = (end - start) as usize;
             let result = uninterrupted(|| {
                 // SAFETY: the pages are in our mapping. No advice in use makes its bytes other than what a read of

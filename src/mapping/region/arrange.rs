@@ -26,7 +26,7 @@ impl Region {
     /// near `vm.max_map_count`; what mmap(2) and remap_file_pages(2) say.
     pub fn arrange(&mut self, layout: Layout, method: Arranging) -> Result<()> {
         let failed = |cause| Error::new("arrange", None, cause);
-        if self.gone {
+        if self.not_inherited {
             return Err(failed(Cause::NotInherited));
         }
         if let Some(hindrance) = self.hindrance(&layout, method) {

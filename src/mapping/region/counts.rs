@@ -32,7 +32,7 @@ impl Region {
         let mut count = 0;
         for part in span.windows(self.shape.window.unwrap_or(1 << 30)) {
             let pages = part.pages(page);
-            let address = self.slide_to(part.start())?.address(pages.start());
+            let address = self.map_window_at(part.start())?.address(pages.start());
             let mut state = vec![0u8; (pages.len() / system_page) as usize];
             // SAFETY: the range is mapped, and the vector has a byte for each of its pages.
             let result = unsafe { libc::mincore(address as *mut c_void, pages.len() as usize, state.as_mut_ptr()) };
@@ -59,7 +59,7 @@ impl Region {
             vec: runs.as_mut_ptr() as u64,
             vec_len: runs.len() as u64,
             category_mask: Categories::PRESENT,
-            return_mask: Categories::PRESENT | Categories::FILE,
+            return_mask: Categories::PRESENT | Categories::FILE | Categories::ZERO,
             ..ScanArg::default()
         };
         while arg.start < arg.end {
@@ -128,6 +128,12 @@ pub(in crate::mapping) struct Categories(u64);
 impl Categories {
     const FILE: u64 = 1 << 2;
     const PRESENT: u64 = 1 << 3;
+    const ZERO: u64 = 1 << 5;
+
+    /// The kernel's one page of zeros, which stands for pages that were read and never stored into.
+    pub fn is_zero_page(self) -> bool {
+        self.0 & Categories::ZERO != 0
+    }
 
     /// A page of the file or of shared memory, not a private copy.
     pub fn is_file(self) -> bool {

@@ -14,7 +14,7 @@ impl Region {
         // A child inherits no locks, see mlock(2).
         self.locked = None;
         if self.dont_fork {
-            self.gone = true;
+            self.not_inherited = true;
             // Not ours to unmap.
             std::mem::forget(self.window.take());
         }

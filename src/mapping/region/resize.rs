@@ -41,7 +41,7 @@ impl Region {
     /// [`Cause::Limit`]; what ftruncate, fallocate and mremap say.
     pub fn remap(&mut self, len: u64, how: &Resize) -> Result<()> {
         let refused = |lack| Err(Error::new("resize", None, Cause::Protection(lack)));
-        if self.gone {
+        if self.not_inherited {
             return Err(Error::new("resize", None, Cause::NotInherited));
         }
         self.check_linear(
@@ -67,13 +67,7 @@ impl Region {
         }
         if file && !alone {
             // What somebody has written behind the end since its length was looked at would be cut off.
-            let now = self.backing.usage()?.len;
-            if now < self.length() {
-                return Err(Error::new("resize", None, Cause::Shrunk { len: now }));
-            }
-            if now > self.length() {
-                return refused(Protection::FileGrown);
-            }
+            self.backing.unless_moved()?;
         }
         let old = self.span;
         let end = if alone { old.start().checked_add(len) } else { Some(len) };
@@ -98,7 +92,7 @@ impl Region {
         if len < self.length() {
             self.remap_window(new, how)?;
             self.span = new;
-            return self.backing.set_len(len).or_else(|error| {
+            return self.backing.truncate(len).or_else(|error| {
                 // Still of the old length: so is the region again.
                 self.remap_window(old, &Resize::default())?;
                 self.span = old;
@@ -117,20 +111,25 @@ impl Region {
         self.check_lock_of(added)?;
         let blocks = self.backing.usage()?.allocated;
         let grown = self.grow(new, added, how);
-        if grown.is_err() {
+        if let Err(error) = &grown {
             if self.span != old {
                 self.remap_window(old, &Resize::default())?;
                 self.span = old;
             }
-            // At any other length the end is another process's by now, and stays.
+            // At any other length the end is another process's by now, and stays; so it does where that one came first.
             let now = self.backing.usage()?;
-            if now.len == len {
+            let is_theirs = matches!(
+                error.cause,
+                Cause::Protection(Protection::FileGrown | Protection::GrownTogether) | Cause::Shrunk { .. }
+            );
+            if now.len == len && !is_theirs {
                 self.backing.set_len(before)?;
             }
             if now.len == before && now.allocated > blocks {
                 // Blocks behind an end that has not moved: most file systems free them when the same length is set, btrfs
                 // when a hole is punched. What cannot be freed takes space, and no byte is other than it was.
-                let _ = self.backing.set_len(before).and_then(|()| self.backing.punch(added));
+                let freed = self.backing.set_len(before).and_then(|()| self.backing.unless_moved());
+                let _ = freed.and_then(|()| self.backing.punch(added));
             }
         }
         grown
@@ -139,16 +138,20 @@ impl Region {
     /// Blocks for `added`, the bytes behind the present end, then the length, then a mapping.
     ///
     /// Blocks come first: fallocate(2) refuses what ftruncate(2) would do (an active swap file), and a full file system
-    /// is found before the length has changed.
+    /// is found before the length has changed. The length is set by fallocate(2), too, which never makes a file shorter;
+    /// by ftruncate(2) only where there is no fallocate, or the new bytes are to be a hole.
     fn grow(&mut self, new: Span, added: Span, how: &Resize) -> Result<()> {
         // From the start of the page that the end is in: its blocks may be shared with another file (a reflink).
         let page = self.page();
         let blocks = added.start() / page * page;
         let blocks = Span::new(blocks, added.end()).unwrap_or(added);
+        // The length of a file of huge pages must be set in whole ones, which ftruncate(2) alone sees to.
+        let huge = self.page() != super::super::page_size();
         let asked = match how.sparse {
-            // Nothing is there to be freed, but an active swap file is refused.
-            true => self.backing.punch(added),
-            false => self.backing.allocate(blocks),
+            // An active swap file is refused.
+            true => self.backing.probe_fallocate(),
+            false if huge => self.backing.allocate(blocks),
+            false => self.backing.extend(blocks, added),
         };
         let by_hand = match asked {
             Ok(()) => false,
@@ -157,13 +160,15 @@ impl Region {
             Err(error) if error.cause == Cause::Sys(Errno::EOPNOTSUPP) => true,
             Err(error) => {
                 return Err(Error {
-                    span: Some(added),
+                    span: error.span.map(|_| added),
                     ..error
                 });
             }
         };
         let was_empty = self.span.is_empty();
-        self.backing.set_len(new.end())?;
+        if by_hand || how.sparse || huge {
+            self.backing.truncate(new.end())?;
+        }
         self.remap_window(new, how)?;
         self.span = new;
         if by_hand {
@@ -237,7 +242,7 @@ impl Region {
                     std::mem::forget(reserved);
                 }
                 let memory = if how.dont_unmap {
-                    self.left.push(window.memory);
+                    self.unmapped_leftovers.push(window.memory);
                     Memory::owned(new_base, len.get())
                 } else {
                     window.memory.moved(new_base, len.get())

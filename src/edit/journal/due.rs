@@ -1,0 +1,113 @@
+//! Whether a file waits for recovery: an atomic patch of it was cut short, and what stands in it may be half of that.
+
+use super::path::Place;
+use super::recover::distrusted;
+use crate::edit::error::{Error, ErrorContext, Outcome, Result};
+use crate::mapping::{Access, Backing};
+use crate::text::shown;
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Refuses an open file that bytes or lines are to be read from while it waits for recovery.
+///
+/// # Errors
+/// Such a file.
+pub fn unless_half_patched(file: &File, path: &Path) -> Result<()> {
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Ok(());
+    }
+    // What cannot be mapped (/proc) cannot have been patched.
+    let Ok(backing) = Backing::open(path, Access::Read, Duration::ZERO) else {
+        return Ok(());
+    };
+    let identity = backing.facts().identity;
+    if (meta.dev(), meta.ino()) != (identity.device, identity.inode) {
+        return Ok(());
+    }
+    match waits_for_recovery(&backing, None)? {
+        Some(place) => Err(recovery_needed(&place, &backing, Outcome::Untouched)),
+        None => Ok(()),
+    }
+}
+
+/// The journal of a file, beside it or at `named`, if one is there and the patch that made it is gone.
+///
+/// # Errors
+/// What keeps the kernel from telling.
+pub fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> Result<Option<Place>> {
+    for place in [Place::beside(backing)?, named.map(Place::at)].into_iter().flatten() {
+        // Under our own lock nobody else is at work on the file.
+        let waits = if backing.holds_lock() {
+            place.is_taken()?
+        } else {
+            waits(backing, &place)?
+        };
+        if waits {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
+}
+
+/// How long a verb that reads waits for the lock of a patch whose journal it may not open: as long as --lock-timeout
+/// waits by default.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a patch may take from making its journal to marking it.
+const MARK_TIMEOUT: Duration = Duration::from_secs(1);
+
+fn waits(backing: &Backing, place: &Place) -> Result<bool> {
+    let begin = Instant::now();
+    while place.is_taken()? {
+        let at_work = place.is_at_work();
+        // Anybody can mark a file of their own that they have put in its place.
+        if at_work == Some(true) && distrusted(place, backing).is_none() {
+            return Ok(false);
+        }
+        let Some(file) = backing.fd().and_then(|fd| fd.try_clone_to_owned().ok()).map(File::from) else {
+            return Ok(true);
+        };
+        match file.try_lock_shared() {
+            // Somebody writes, or anybody who may read the file holds its lock. The patch may be about to mark its
+            // journal, which takes no time; where the mark cannot be seen, it is waited for like any writer.
+            Err(TryLockError::WouldBlock) => {
+                let patience = if at_work.is_none() { LOCK_TIMEOUT } else { MARK_TIMEOUT };
+                if begin.elapsed() >= patience {
+                    return Ok(true);
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            // A file system without locks has no patches at work that could be told from dead ones.
+            Err(TryLockError::Error(_)) => return Ok(true),
+            Ok(()) => {
+                // Looked at again under the lock: a patch that was at work a moment ago has taken its journal away by now.
+                let taken = place.is_taken();
+                // Given back at once: readers hold no lock.
+                file.unlock().context("cannot unlock it")?;
+                return taken;
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// What to say of it, as an error with this outcome.
+pub fn recovery_needed(place: &Place, backing: &Backing, outcome: Outcome) -> Error {
+    let message = format!(
+        "recovery needed: an atomic patch was cut short, and left '{}'",
+        shown(place.path())
+    );
+    let tip = match backing.holds_lock() {
+        true => "begin anew: a session that stores puts the file back first".into(),
+        false => format!(
+            "any verb that writes puts the file back: '{}'; cat and map show it as it is with --ignore-journal",
+            place.remedy(backing)
+        ),
+    };
+    // Those who write would refuse it, and say why.
+    let failure = distrusted(place, backing).unwrap_or_else(|| Error::untouched(message).tip(tip));
+    failure.ending_in(outcome)
+}

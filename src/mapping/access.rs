@@ -1,0 +1,353 @@
+//! The one decision about the bytes of a region: whether they may be had at all (rights, the end of the file, the memory of
+//! a device, a child that did not inherit the mapping), and whether they come from the file or through the mapping.
+//!
+//! Nothing reads bytes of a region but by a [`Source`], which only [`Region::source`] makes; register.rs alone goes its
+//! own way. Where the bytes are the file's own, pread(2) gives them to any number of threads, without page faults or
+//! windows that make threads wait for each other. Bytes that are in the mapping alone come by process_vm_readv(2).
+
+use super::backing::{Backing, Kind};
+use super::buffer::Buffer;
+use super::error::{Cause, Error, Protection, Result};
+use super::region::Region;
+use super::shape::{Populate, Prot, Segment};
+use super::span::{ByteRange, Span};
+use super::trace::uninterrupted;
+use nix::errno::Errno;
+use nix::sys::uio::pread;
+use std::fs::File;
+
+/// What bytes are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Their contents; all of them must be there.
+    Read,
+    /// Their contents; what lies past the end of the file, or of a mapping that reaches further, counts as zeros.
+    Compare,
+}
+
+/// Where the bytes of a range come from. Only what was asked for can be read.
+#[derive(Debug)]
+pub struct Source<'a> {
+    origin: Origin<'a>,
+    /// What was asked for and is there.
+    range: ByteRange,
+}
+
+#[derive(Debug)]
+enum Origin<'a> {
+    /// pread(2) gives them.
+    File(&'a Backing, &'a File),
+    /// They are in the mapping alone.
+    Mapping(&'a mut Region),
+}
+
+impl Region {
+    /// Decides where the bytes of `range` come from.
+    ///
+    /// # Errors
+    /// [`Cause::PastEnd`], [`Cause::NotMapped`]; [`Cause::Protection`] without the right to read; [`Cause::DeviceMemory`];
+    /// [`Cause::NotInherited`]; what keeps the range from being mapped, even where it would not be read that way.
+    pub fn source(&mut self, operation: Operation, range: ByteRange) -> Result<Source<'_>> {
+        let range = match operation {
+            Operation::Read => range,
+            Operation::Compare => range.intersect(Span::first(self.length().max(self.span().end()))),
+        };
+        // All of what is compared may lie past the end.
+        if operation == Operation::Read || !range.is_empty() {
+            self.check_read(range)?;
+        }
+        self.refuse_device_memory("read", range)?;
+        if !range.is_empty() {
+            // What cannot be mapped is refused, however it would be read.
+            self.mapped_len_from(range.start())?;
+        }
+        let is_in_file = self.matches_page_cache() && range.end() <= self.backing().facts().len;
+        let origin = match is_in_file {
+            true => Origin::File(self.backing(), self.backing().file("read")?),
+            false => Origin::Mapping(self),
+        };
+        Ok(Source { origin, range })
+    }
+
+    /// The bytes of `range` through the mapping, also where the file has them: for what reading the file did not give.
+    ///
+    /// # Errors
+    /// As for [`Region::source`].
+    pub(super) fn mapped_source(&mut self, range: ByteRange) -> Result<Source<'_>> {
+        self.source(Operation::Read, range)?;
+        let origin = Origin::Mapping(self);
+        Ok(Source { origin, range })
+    }
+
+    /// Reads the bytes at file offset `offset`.
+    ///
+    /// # Errors
+    /// As for [`Region::source`]. What makes a page unreadable, with the offset of the first byte that could not be had;
+    /// what stands before it in `buf` is right.
+    pub fn read(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let range = ByteRange::at(offset, buf.len() as u64);
+        let range = self.check("read", range)?;
+        self.source(Operation::Read, range)?.read_into(range, buf).1
+    }
+
+    /// Whether stores reach a file.
+    pub fn reaches_file(&self) -> bool {
+        self.backing().facts().is_file() && self.shape().visibility == super::Visibility::Shared
+    }
+
+    /// Whether a byte here is what read(2) gives of the file at that offset: not so of a private page, a page of a view, or
+    /// what has no pages in the page cache.
+    fn matches_page_cache(&self) -> bool {
+        let kind = self.backing().facts().kind;
+        let has_pages = matches!(kind, Kind::Regular | Kind::BlockDevice | Kind::Memfd);
+        has_pages && self.reaches_file() && self.layout().is_none()
+    }
+
+    /// `range`, if it lies within the region.
+    ///
+    /// # Errors
+    /// [`Cause::PastEnd`], [`Cause::NotMapped`], [`Cause::NotInherited`].
+    pub fn check(&self, action: &'static str, range: Option<ByteRange>) -> Result<ByteRange> {
+        match range {
+            _ if self.is_not_inherited() => Err(Error::new(action, range, Cause::NotInherited)),
+            Some(range) if self.span().contains(range) => Ok(range),
+            _ => Err(self.outside(action, range.unwrap_or(self.span()))),
+        }
+    }
+
+    fn check_read(&self, range: ByteRange) -> Result<()> {
+        self.check("read", Some(range))?;
+        match self.shape().prot {
+            Prot::None => Err(Error::new("read", Some(range), Cause::Protection(Protection::NoRead))),
+            _ => Ok(()),
+        }
+    }
+
+    /// `range`, if it lies within the region and within the file: on tmpfs, what is stored past the end comes to light
+    /// when the file grows. The zeros in the middle of a view, past the file's end, are not to be stored into.
+    pub(super) fn check_store(&self, range: Option<ByteRange>) -> Result<ByteRange> {
+        let range = self.check("store", range)?;
+        let len = self.backing().facts().len;
+        let Some(layout) = self.layout() else {
+            return match range.end() {
+                end if end > len => Err(Error::new("store", Some(range), Cause::PastEnd { len })),
+                _ => Ok(range),
+            };
+        };
+        match layout.parts(range).find(|part| part.file.end() > len) {
+            None => Ok(range),
+            Some(part) => {
+                let past_end = part.file.from(len);
+                Err(Error {
+                    view: Some(part.view + (past_end.start() - part.file.start())),
+                    ..Error::new("store", Some(past_end), Cause::PastEnd { len })
+                })
+            }
+        }
+    }
+
+    /// Makes sure that all of `pieces` can be stored; gives how many bytes they have, and the range from the lowest to
+    /// the highest.
+    pub(super) fn check_stores(&mut self, pieces: &[Segment]) -> Result<(u64, Option<ByteRange>)> {
+        let Some(first) = pieces.first().map(|piece| piece.range()) else {
+            return Ok((0, None));
+        };
+        if !self.shape().prot.writes() {
+            let cause = Cause::Protection(Protection::ReadOnly);
+            return Err(Error::new("store", Some(first), cause));
+        }
+        let total = pieces.iter().map(|piece| piece.len()).fold(0, u64::saturating_add);
+        // Of a million pieces, the range from the lowest to the highest says it quicker than each of them would.
+        let mut ranges = pieces.iter().map(|piece| ByteRange::at(piece.at(), piece.len()));
+        let all = ranges.try_fold(first, |all, range| Some(all.join(range?)));
+        if self.layout().is_some() || self.check_store(all).is_err() {
+            for piece in pieces {
+                self.check_store(ByteRange::at(piece.at(), piece.len()))?;
+            }
+        }
+        self.refuse_device_memory("store", first)?;
+        Ok((total, all))
+    }
+
+    /// The kernel's copies of device memory have the widths that suit the kernel, and some are refused with a bare
+    /// EFAULT.
+    pub(super) fn refuse_device_memory(&mut self, action: &'static str, range: ByteRange) -> Result<()> {
+        if !self.backing().facts().device_memory || range.is_empty() {
+            return Ok(());
+        }
+        // Most files of sysfs cannot be mapped at all, and that is then the error.
+        self.mapped_len_from(range.start())?;
+        match self.is_device_memory() {
+            true => Err(Error::new(action, Some(range), Cause::DeviceMemory)),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes sure that no part of `range` is past the end of the file: of the file as it was last looked at when that
+    /// has been cut, otherwise past the page that the end is in, whose tail reads as zeros.
+    ///
+    /// # Errors
+    /// [`Cause::Shrunk`], [`Cause::PastEnd`], at the first offset that is gone.
+    pub fn check_there(&self, range: ByteRange) -> Result<()> {
+        self.check_still("read", range, Populate::Read)
+    }
+
+    pub(super) fn check_still(&self, action: &'static str, range: ByteRange, how: Populate) -> Result<()> {
+        if range.is_empty() || !self.backing().facts().is_file() {
+            return Ok(());
+        }
+        let (known, now) = (self.backing().facts().len, self.backing().usage()?.len);
+        let end = if now < known {
+            now
+        } else {
+            Span::first(known).pages(self.page()).end()
+        };
+        let gone = match self.layout() {
+            None => range.from(end),
+            Some(layout) => {
+                let cut = layout.parts(range).find(|part| part.file.end() > end);
+                range.from(cut.map_or(range.end(), |part| part.view + end.saturating_sub(part.file.start())))
+            }
+        };
+        match gone.is_empty() {
+            true => Ok(()),
+            false => Err(self.fault(action, gone, how)),
+        }
+    }
+}
+
+impl<'a> Source<'a> {
+    /// The source for one more thread. `None` where the bytes are in the mapping alone.
+    pub(super) fn try_clone(&self) -> Option<Source<'a>> {
+        match self.origin {
+            Origin::File(backing, file) => Some(Source {
+                origin: Origin::File(backing, file),
+                range: self.range,
+            }),
+            Origin::Mapping(_) => None,
+        }
+    }
+
+    /// The source for a range of the file as it is now, which may have grown since.
+    pub(super) fn of_file_now(&self, range: ByteRange) -> Option<Source<'a>> {
+        self.try_clone().map(|source| Source { range, ..source })
+    }
+
+    /// The file, where the bytes are the file's own: for calls by which the kernel copies within itself.
+    pub(super) fn file(&self) -> Option<&File> {
+        match self.origin {
+            Origin::File(_, file) => Some(file),
+            Origin::Mapping(_) => None,
+        }
+    }
+
+    /// What is mapped, where the bytes are the file's own.
+    pub(super) fn backing(&self) -> Option<&'a Backing> {
+        match self.origin {
+            Origin::File(backing, _) => Some(backing),
+            Origin::Mapping(_) => None,
+        }
+    }
+
+    /// Reads the bytes of `range` in place of those in `buffer`; zeros for those past what is there.
+    ///
+    /// # Errors
+    /// As for [`Region::read`]; `buffer` then has what stands before.
+    pub(super) fn read(&mut self, range: ByteRange, buffer: &mut Buffer) -> Result<()> {
+        buffer.resize(range.len() as usize)?;
+        let (count, result) = self.read_into(range, buffer);
+        buffer.truncate(count);
+        result
+    }
+
+    /// Reads the bytes of `range` into `buf`, which is as long; gives how many bytes are right, and what kept the others
+    /// from being read.
+    pub(super) fn read_into(&mut self, range: ByteRange, buf: &mut [u8]) -> (usize, Result<()>) {
+        let page = super::page_size() as usize;
+        debug_assert!(buf.len() <= page || buf.as_ptr().addr().is_multiple_of(page));
+        let there = range.intersect(self.range);
+        let (buf, past_end) = buf.split_at_mut(there.len() as usize);
+        past_end.fill(0);
+        match self.read_there(there, buf) {
+            Ok(()) => (range.len() as usize, Ok(())),
+            Err(error) => {
+                let bad = error.place().unwrap_or(there.start());
+                (bad.saturating_sub(there.start()).min(there.len()) as usize, Err(error))
+            }
+        }
+    }
+
+    /// Reads all of `range`, which is there.
+    ///
+    /// # Errors
+    /// What kept the byte at its place from being read; those before it are right.
+    fn read_there(&mut self, range: ByteRange, buf: &mut [u8]) -> Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            let rest = range.from(range.start() + done as u64);
+            let into = &mut buf[done..];
+            let read = match &mut self.origin {
+                Origin::File(_, file) => uninterrupted(|| pread(*file, &mut *into, rest.start() as i64)),
+                Origin::Mapping(region) => region.read_into(rest.start(), into)?,
+            };
+            // A short count is an exact prefix: the next round meets the bad page itself.
+            if let Ok(count @ 1..) = read {
+                done += count;
+                continue;
+            }
+            match (&self.origin, read) {
+                (Origin::File(backing, _), Ok(_)) => {
+                    let len = backing.usage()?.len;
+                    let cause = if len < rest.end() {
+                        Cause::Shrunk { len }
+                    } else {
+                        Cause::Vanished
+                    };
+                    return Err(Error::new("read", Some(rest), cause));
+                }
+                (Origin::File(backing, _), Err(errno)) => match backing.read_by_page(rest, into) {
+                    0 => return Err(Error::sys("read", Some(rest), errno)),
+                    count => done += count,
+                },
+                (Origin::Mapping(region), Ok(_) | Err(Errno::EFAULT)) => {
+                    region.check_there(range.split(done as u64).0)?;
+                    return Err(region.fault("read", rest, Populate::Read));
+                }
+                (_, Err(errno)) => return Err(Error::sys("read", Some(rest), errno)),
+            }
+        }
+        match &self.origin {
+            // Of a page that the end has come to lie in, the rest reads as zeros without an error.
+            Origin::Mapping(region) => region.check_there(range),
+            Origin::File(..) => Ok(()),
+        }
+    }
+
+    /// The next range of data at or after `from`, within `range`: everything else reads as zeros. File systems that keep
+    /// what was stored to themselves until it is sent are not asked: they may call a hole what has data by now.
+    pub(super) fn next_data(&self, from: u64, range: ByteRange) -> Result<Option<ByteRange>> {
+        let within = range.intersect(self.range).from(from);
+        match &self.origin {
+            _ if within.is_empty() => Ok(None),
+            Origin::File(backing, _) if backing.facts().sends_at_close => Ok(Some(within)),
+            Origin::File(backing, _) => backing.next_data(from, within),
+            Origin::Mapping(region) => region.next_data(from, within),
+        }
+    }
+
+    /// Makes sure that `range`, which was taken for a hole, has not been cut off.
+    ///
+    /// # Errors
+    /// [`Cause::Shrunk`] at the end of the file.
+    pub(super) fn check_there(&self, range: ByteRange) -> Result<()> {
+        let range = range.intersect(self.range);
+        match &self.origin {
+            _ if range.is_empty() => Ok(()),
+            Origin::File(backing, _) => match backing.usage()?.len {
+                len if len < range.end() => Err(Error::new("read", Some(range.from(len)), Cause::Shrunk { len })),
+                _ => Ok(()),
+            },
+            Origin::Mapping(region) => region.check_there(range),
+        }
+    }
+}

@@ -1,0 +1,583 @@
+//! The bytes of a region into a descriptor, in the file's order or in another: one copier.
+//!
+//! Where the bytes are the file's own, they need not come through the process: splice(2) lends the pages of the page cache
+//! to a pipe, copy_file_range(2) goes from file to file, which is a reflink where the file system has them. Everything
+//! else, and whatever these refuse, is gathered in memory and written: one preadv(2) takes in a whole range and puts each
+//! page where it stands in the output, where a mapping would cost a fault and a page table entry for each. What cannot be
+//! read that way is read through the mapping, and what is wrong comes to light there, after all before it was written.
+
+use super::Step;
+use super::access::{Operation, Source};
+use super::buffer::Buffer;
+use super::error::{Error, Result};
+use super::layout::Layout;
+use super::region::Region;
+use super::span::{ByteRange, Span};
+use super::trace::uninterrupted;
+use super::transfer::report_progress;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SpliceFFlags, copy_file_range, fallocate, fcntl, splice};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{SFlag, fstat};
+use nix::sys::statfs::{self, FsType, fstatfs};
+use nix::sys::uio::{preadv, pwrite};
+use nix::unistd::{Whence, ftruncate, lseek64, write};
+use std::fs::File;
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// What a pipe is asked to hold, in bytes: what an ordinary user may have (fs.pipe-max-size). With the 64 KiB that it
+/// has otherwise, writer and reader wake each other sixteen times as often.
+const PIPE: u64 = 1 << 20;
+
+/// The most bytes of one copy_file_range. A reflink takes no time, whatever its length; a copy does.
+const COPY: u64 = 64 << 20;
+
+/// The least bytes that copy_file_range is asked to copy of an output in another order: where it is no reflink, it is no
+/// quicker than memory.
+const LONG: u64 = 1 << 20;
+
+/// How many bytes are gathered before they are written: they stay in the second-level cache. Of more, the page cache would
+/// make larger folios; for those a virtual machine that reports its free pages to its host has memory that the host must
+/// find anew, page by page, which takes five times as long as the copy.
+const GATHERED: usize = 256 << 10;
+
+/// The most parts of one preadv(2): IOV_MAX.
+const PARTS: usize = 1024;
+
+/// The most stretches of data of a sparse file that are kept in mind; what is after them is copied, holes and all.
+const EXTENTS: usize = 1 << 20;
+
+/// File systems that have no way of their own from file to file. There copy_file_range goes by a pipe within the kernel,
+/// which takes longer than two copies by way of a cache.
+const NO_COPIES: [FsType; 2] = [statfs::EXT4_SUPER_MAGIC, statfs::TMPFS_MAGIC];
+
+/// Where a copy failed.
+#[derive(Debug)]
+pub enum CopyError {
+    /// Reading the region.
+    Source(Error),
+    /// Writing to the target.
+    Target(std::io::Error),
+}
+
+impl From<Error> for CopyError {
+    fn from(error: Error) -> CopyError {
+        CopyError::Source(error)
+    }
+}
+
+impl From<Errno> for CopyError {
+    fn from(errno: Errno) -> CopyError {
+        CopyError::Target(errno.into())
+    }
+}
+
+/// What a copy gives.
+pub type CopyResult<T> = std::result::Result<T, CopyError>;
+
+/// What becomes of the holes of a file that is written out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holes {
+    /// The zeros that they read as.
+    Written,
+    /// Holes, where the descriptor is a regular file and not one that is appended to; elsewhere zeros.
+    Kept,
+}
+
+/// Where the bytes go.
+#[derive(Debug, Clone, Copy)]
+pub enum CopyTarget<'a> {
+    /// A new file of the output's length, all of it a hole: zeros are left out.
+    NewFile(&'a File),
+    /// Something that takes byte after byte from where it stands.
+    Descriptor(BorrowedFd<'a>),
+}
+
+impl Region {
+    /// Writes the bytes of `range` to `target`; waits where that does not take more. `step` hears how many bytes are done.
+    ///
+    /// A pipe is lent pages of the file, which others may still change until they are read; but not the last ones, as
+    /// many as it holds: those are copied, so once this is done, nothing that was written changes any more.
+    ///
+    /// # Errors
+    /// What makes a page unreadable, with its offset: all before it is written. What the target says.
+    pub fn write_to_fd(
+        &mut self,
+        target: BorrowedFd<'_>,
+        range: ByteRange,
+        holes: Holes,
+        step: &mut Step<'_>,
+    ) -> CopyResult<()> {
+        let is_in_file = self.source(Operation::Read, range)?.file().is_some();
+        if range.is_empty() {
+            return Ok(());
+        }
+        let kind = TargetKind::of(target);
+        let method = match kind {
+            _ if !is_in_file => CopyMethod::ReadWrite,
+            // Where a mapping stands whole, its session may store into it, or run a command that writes to the file,
+            // while the pages are still on their way through further pipes: the reader is owed the bytes as they were.
+            TargetKind::Pipe if self.shape().window.is_none() => CopyMethod::ReadWrite,
+            TargetKind::Pipe => match enlarge(target, range.len()) {
+                Ok(capacity) => CopyMethod::Splice {
+                    until: range.end().saturating_sub(capacity),
+                },
+                Err(_) => CopyMethod::ReadWrite,
+            },
+            TargetKind::File => CopyMethod::between_files(target, 0),
+            TargetKind::Other => CopyMethod::ReadWrite,
+        };
+        let keeps_holes = holes == Holes::Kept && kind == TargetKind::File;
+        let mut copier = Copier {
+            keeps_holes,
+            linear: Some(range),
+            ..Copier::new(self, CopyTarget::Descriptor(target), method, step)
+        };
+        if !keeps_holes {
+            copier.copy(range)?;
+            return copier.flush();
+        }
+        let mut at = range.start();
+        while at < range.end() {
+            let data = copier.region.next_data(at, range)?;
+            let begin = data.map_or(range.end(), Span::start);
+            copier.zeros(begin - at)?;
+            let Some(data) = data else { break };
+            copier.copy(data)?;
+            at = data.end();
+        }
+        copier.flush()?;
+        end_here(target)?;
+        // What was cut off meanwhile looks like a hole.
+        Ok(self.check_there(range)?)
+    }
+
+    /// Writes the view that `layout` makes of this region, which is linear, to `target`. `step` hears how many bytes are
+    /// done.
+    ///
+    /// # Errors
+    /// What makes a page unreadable, at its offset; what the target says. Part of the view is then written.
+    pub fn write_view(&mut self, layout: &Layout, target: CopyTarget<'_>, step: &mut Step<'_>) -> CopyResult<()> {
+        self.check_linear("write it out in another order", "which 'cat' writes out as it is")?;
+        let file = Span::first(layout.file_len());
+        let is_in_file = self.source(Operation::Read, file)?.file().is_some();
+        let extents = self.extents(file)?;
+        let method = match target {
+            CopyTarget::NewFile(out) if is_in_file => CopyMethod::between_files(out.as_fd(), LONG),
+            _ => CopyMethod::ReadWrite,
+        };
+        let data_from = |at: u64| {
+            let index = extents.partition_point(|extent| extent.end() <= at);
+            extents.get(index).map(|extent| extent.from(at))
+        };
+        let mut copier = Copier::new(self, target, method, step);
+        for part in layout.parts(Span::first(layout.len())) {
+            let mut rest = part.file.intersect(file);
+            // Past the end of the file, in the middle of the view.
+            let past_end = part.file.len() - rest.len();
+            while !rest.is_empty() {
+                let data = data_from(rest.start()).map_or(rest.from(rest.end()), |data| data.intersect(rest));
+                let begin = if data.is_empty() { rest.end() } else { data.start() };
+                copier.zeros(begin - rest.start())?;
+                copier.copy(data)?;
+                rest = rest.from(begin + data.len());
+            }
+            copier.zeros(past_end)?;
+        }
+        copier.flush()?;
+        // What was a hole has not been looked at.
+        Ok(self.check_there(file)?)
+    }
+
+    /// The stretches of data of the file, ascending.
+    fn extents(&self, file: Span) -> Result<Vec<Span>> {
+        let mut extents = Vec::new();
+        let mut at = 0;
+        while let Some(data) = self.next_data(at, file)? {
+            if extents.len() == EXTENTS {
+                extents.push(file.from(data.start()));
+                break;
+            }
+            extents.push(data);
+            at = data.end();
+        }
+        Ok(extents)
+    }
+}
+
+/// What kind of descriptor takes the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TargetKind {
+    /// A pipe or a FIFO.
+    Pipe,
+    /// A regular file with a position to write at.
+    File,
+    /// A terminal, a socket, a device; and a file that is appended to, which takes nothing but writes.
+    Other,
+}
+
+impl TargetKind {
+    fn of(target: BorrowedFd<'_>) -> TargetKind {
+        let kind = fstat(target).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
+        let appends = || fcntl(target, FcntlArg::F_GETFL).is_ok_and(|flags| flags & OFlag::O_APPEND.bits() != 0);
+        match kind {
+            Ok(SFlag::S_IFIFO) => TargetKind::Pipe,
+            Ok(SFlag::S_IFREG) if !appends() => TargetKind::File,
+            _ => TargetKind::Other,
+        }
+    }
+}
+
+/// How bytes come to the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CopyMethod {
+    /// splice(2) up to this offset, and then as for [`CopyMethod::ReadWrite`].
+    Splice { until: u64 },
+    /// copy_file_range(2), of so many bytes or more.
+    KernelCopy { least: u64 },
+    /// They are gathered in memory, and written from there.
+    ReadWrite,
+}
+
+impl CopyMethod {
+    fn between_files(target: BorrowedFd<'_>, least: u64) -> CopyMethod {
+        match fstatfs(target).is_ok_and(|fs| NO_COPIES.contains(&fs.filesystem_type())) {
+            true => CopyMethod::ReadWrite,
+            false => CopyMethod::KernelCopy { least },
+        }
+    }
+}
+
+/// The state of a copy.
+struct Copier<'a, 'b> {
+    region: &'a mut Region,
+    target: CopyTarget<'a>,
+    method: CopyMethod,
+    keeps_holes: bool,
+    /// The whole range, where it goes out in the file's order.
+    linear: Option<ByteRange>,
+    /// How many bytes of output come before what is next, those that are gathered among them.
+    done: u64,
+    /// What is to be gathered: the file range of each part, or as many zeros; in the output's order.
+    parts: Vec<(Option<ByteRange>, usize)>,
+    /// The bytes of them.
+    gathered: usize,
+    buffer: Buffer,
+    step: &'a mut Step<'b>,
+}
+
+impl<'a, 'b> Copier<'a, 'b> {
+    fn new(region: &'a mut Region, target: CopyTarget<'a>, method: CopyMethod, step: &'a mut Step<'b>) -> Self {
+        Copier {
+            region,
+            target,
+            method,
+            keeps_holes: false,
+            linear: None,
+            done: 0,
+            parts: Vec::new(),
+            gathered: 0,
+            buffer: Buffer::default(),
+            step,
+        }
+    }
+
+    /// Writes `len` zeros, or leaves a hole.
+    fn zeros(&mut self, len: u64) -> CopyResult<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        match self.target {
+            CopyTarget::Descriptor(target) if self.keeps_holes => {
+                self.flush()?;
+                leave_hole(target, len)?;
+            }
+            CopyTarget::NewFile(_) => self.flush()?,
+            CopyTarget::Descriptor(_) => {
+                let mut rest = len;
+                while rest > 0 {
+                    rest -= self.push(None, rest)?;
+                }
+                return Ok(());
+            }
+        }
+        self.done += len;
+        self.stepped()
+    }
+
+    /// Writes the bytes of `data`.
+    fn copy(&mut self, data: ByteRange) -> CopyResult<()> {
+        let rest = self.copy_in_kernel(data)?;
+        for piece in rest.windows(GATHERED as u64) {
+            let mut rest = piece;
+            while !rest.is_empty() {
+                let len = self.push(Some(rest), rest.len())?;
+                rest = rest.from(rest.start() + len);
+            }
+            if self.linear.is_some() {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies without the bytes coming through the process, as far as that goes; gives what is left.
+    fn copy_in_kernel(&mut self, data: ByteRange) -> CopyResult<ByteRange> {
+        let mut rest = data;
+        while !rest.is_empty() {
+            if !matches!(self.method, CopyMethod::Splice { until } if rest.start() < until)
+                && !matches!(self.method, CopyMethod::KernelCopy { least } if rest.len() >= least)
+            {
+                break;
+            }
+            self.flush()?;
+            let file = self.region.backing().file("read")?;
+            let mut from = rest.start() as i64;
+            let moved = match (self.method, self.target) {
+                (CopyMethod::Splice { until }, CopyTarget::Descriptor(pipe)) => {
+                    let len = rest.len().min(until - rest.start()).min(PIPE) as usize;
+                    uninterrupted(|| splice(file, Some(&mut from), pipe, None, len, SpliceFFlags::empty()))
+                }
+                (_, CopyTarget::Descriptor(out)) => copy_once(file, rest, out, None),
+                (_, CopyTarget::NewFile(out)) => copy_once(file, rest, out.as_fd(), Some(self.done)),
+            };
+            match (moved, self.target) {
+                (Ok(count), _) if count > 0 => {
+                    let (moved, after) = rest.split(count as u64);
+                    self.region.check_there(moved)?;
+                    rest = after;
+                    self.done += count as u64;
+                    self.stepped()?;
+                }
+                (Err(Errno::EPIPE), _) => return Err(Errno::EPIPE.into()),
+                (Err(Errno::EAGAIN), CopyTarget::Descriptor(pipe)) if self.method != CopyMethod::ReadWrite => {
+                    wait_for_room(pipe)?;
+                }
+                // The file ends here, a page cannot be read, the disk is full, or this method is not for these two: the
+                // next one tells.
+                _ => self.method = CopyMethod::ReadWrite,
+            }
+        }
+        Ok(rest)
+    }
+
+    /// Notes as much of `part`, which has `len` bytes, as there is room for; gives how much that is.
+    fn push(&mut self, part: Option<ByteRange>, len: u64) -> CopyResult<u64> {
+        let len = len.min((GATHERED - self.gathered) as u64);
+        self.parts.push((part.map(|part| part.split(len).0), len as usize));
+        self.gathered += len as usize;
+        self.done += len;
+        if self.gathered == GATHERED {
+            self.flush()?;
+        }
+        Ok(len)
+    }
+
+    /// Gathers the parts, and writes them.
+    fn flush(&mut self) -> CopyResult<()> {
+        if self.gathered == 0 {
+            return Ok(());
+        }
+        self.buffer.resize(self.gathered)?;
+        let (count, result) = read_parts(self.region, &self.parts, &mut self.buffer);
+        let mut at = self.done - self.gathered as u64;
+        let mut rest = &self.buffer[..count];
+        // An error that does not come twice has passed.
+        let mut last_error = None;
+        while !rest.is_empty() {
+            let written = match self.target {
+                CopyTarget::NewFile(file) => pwrite(file, rest, at as i64),
+                CopyTarget::Descriptor(fd) => write(fd, rest),
+            };
+            match (written, self.target) {
+                (Ok(count), _) => {
+                    at += count as u64;
+                    rest = &rest[count..];
+                }
+                (Err(Errno::EINTR), _) => {}
+                (Err(Errno::EAGAIN), CopyTarget::Descriptor(fd)) => wait_for_room(fd)?,
+                (Err(errno), _) if errno == Errno::EPIPE || last_error == Some(errno) => return Err(errno.into()),
+                (Err(errno), _) => last_error = Some(errno),
+            }
+        }
+        self.parts.clear();
+        self.gathered = 0;
+        // What is missing is all of the range from there on.
+        result.map_err(|error| match (self.linear, error.place()) {
+            (Some(range), Some(bad)) if error.view.is_none() => Error {
+                span: Some(range.from(bad)),
+                ..error
+            },
+            _ => error,
+        })?;
+        self.stepped()
+    }
+
+    fn stepped(&mut self) -> CopyResult<()> {
+        Ok(match self.linear {
+            Some(range) => report_progress(self.step, self.done, "read", range.from(range.start() + self.done)),
+            None => (self.step)(self.done)
+                .map_err(|super::Interrupted(signal)| Error::new("write", None, super::Cause::Interrupted(signal))),
+        }?)
+    }
+}
+
+/// One copy_file_range(2) from the start of `range` on, to the offset `to` or to where the other file stands; says how
+/// many bytes were copied.
+///
+/// # Errors
+/// What the call says: EXDEV between two file systems, EINVAL for a range that overlaps itself, ETXTBSY for a swap file.
+fn copy_once(file: &File, range: ByteRange, out: BorrowedFd<'_>, to: Option<u64>) -> nix::Result<usize> {
+    let (mut from, mut to) = (range.start() as i64, to.map(|to| to as i64));
+    let len = range.len().min(COPY) as usize;
+    uninterrupted(|| copy_file_range(file, Some(&mut from), out, to.as_mut(), len))
+}
+
+/// Reads each part into its place in `buffer`, where they stand one after the other; gives how many bytes are right, and
+/// what kept the others from being read.
+fn read_parts(region: &mut Region, parts: &[(Option<ByteRange>, usize)], buffer: &mut [u8]) -> (usize, Result<()>) {
+    let all = parts.iter().filter_map(|(range, _)| *range);
+    let Some(all) = all.reduce(Span::join) else {
+        buffer.fill(0);
+        return (buffer.len(), Ok(()));
+    };
+    let gathered = match region.source(Operation::Read, all) {
+        Ok(source) => parts.len() > 1 && gather(&source, parts, buffer).is_ok(),
+        Err(error) => return (0, Err(error)),
+    };
+    if gathered {
+        return (buffer.len(), Ok(()));
+    }
+    let mut done = 0;
+    for (range, len) in parts {
+        let slot = &mut buffer[done..done + len];
+        let result = match range {
+            Some(range) => read_part(region, *range, slot),
+            None => {
+                slot.fill(0);
+                (*len, Ok(()))
+            }
+        };
+        done += result.0;
+        if result.1.is_err() {
+            return (done, result.1);
+        }
+    }
+    (done, Ok(()))
+}
+
+/// Reads a part, and through the mapping what of it the file does not give.
+fn read_part(region: &mut Region, range: ByteRange, slot: &mut [u8]) -> (usize, Result<()>) {
+    let count = match region.source(Operation::Read, range) {
+        Ok(mut source) => match source.read_into(range, slot) {
+            (count, Err(_)) if source.file().is_some() => count,
+            read => return read,
+        },
+        Err(error) => return (0, Err(error)),
+    };
+    // In whole pages, so that they come to lie where they are read quickly.
+    let count = count / region.page() as usize * region.page() as usize;
+    let rest = range.from(range.start() + count as u64);
+    match region.mapped_source(rest) {
+        Ok(mut source) => {
+            let (more, result) = source.read_into(rest, &mut slot[count..]);
+            (count + more, result)
+        }
+        Err(error) => (count, Err(error)),
+    }
+}
+
+/// Reads what are neighbours in the file, in whatever order they stand here, with one preadv(2).
+///
+/// # Errors
+/// What preadv(2) says; EFAULT where the file ends.
+fn gather(source: &Source<'_>, parts: &[(Option<ByteRange>, usize)], buffer: &mut [u8]) -> nix::Result<()> {
+    let file = source.file().ok_or(Errno::EBADF)?;
+    let mut slots = Vec::with_capacity(parts.len());
+    let mut rest = buffer;
+    for (range, len) in parts {
+        let (slot, after) = rest.split_at_mut(*len);
+        match range {
+            Some(range) => slots.push((*range, slot)),
+            None => slot.fill(0),
+        }
+        rest = after;
+    }
+    slots.sort_unstable_by_key(|(range, _)| range.start());
+    let mut slots = slots.into_iter().peekable();
+    while let Some((first, slot)) = slots.next() {
+        let mut range = first;
+        let mut parts = vec![IoSliceMut::new(slot)];
+        while let Some((next, slot)) = slots.next_if(|(next, _)| next.start() == range.end() && parts.len() < PARTS) {
+            range = range.join(next);
+            parts.push(IoSliceMut::new(slot));
+        }
+        let mut parts = &mut parts[..];
+        while !range.is_empty() {
+            match uninterrupted(|| preadv(file, parts, range.start() as i64))? {
+                0 => return Err(Errno::EFAULT),
+                count => {
+                    range = range.from(range.start() + count as u64);
+                    IoSliceMut::advance_slices(&mut parts, count);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives the pipe room for `len` bytes, as far as that is allowed; says how many bytes it holds.
+fn enlarge(pipe: BorrowedFd<'_>, len: u64) -> nix::Result<u64> {
+    let now = fcntl(pipe, FcntlArg::F_GETPIPE_SZ)? as u64;
+    if len <= now || now >= PIPE {
+        return Ok(now);
+    }
+    // EPERM where this user's pipes hold much already: then it stays as it is.
+    let new = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE as i32)).map_or(now, |size| size as u64);
+    Ok(new)
+}
+
+/// Moves the position of a file over `len` bytes that become a hole, or zeros where the file system has none.
+fn leave_hole(file: BorrowedFd<'_>, len: u64) -> nix::Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
+    let at = lseek64(file, 0, Whence::SeekCur)?;
+    let end = lseek64(file, len as i64, Whence::SeekCur)?;
+    // Bytes of a file that was not made anew.
+    let old = Span::new(at as u64, (fstat(file)?.st_size as u64).min(end as u64));
+    let Some(old) = old.filter(|old| !old.is_empty()) else {
+        return Ok(());
+    };
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    if fallocate(file, flags, old.start() as i64, old.len() as i64).is_ok() {
+        return Ok(());
+    }
+    let zeros = vec![0; old.len().min(64 << 10) as usize];
+    let mut rest = old;
+    while !rest.is_empty() {
+        let len = rest.len().min(zeros.len() as u64) as usize;
+        let count = uninterrupted(|| pwrite(file, &zeros[..len], rest.start() as i64))?;
+        rest = rest.from(rest.start() + count as u64);
+    }
+    Ok(())
+}
+
+/// Makes a file at least as long as where its position is, after a hole at the end.
+fn end_here(file: BorrowedFd<'_>) -> nix::Result<()> {
+    let at = lseek64(file, 0, Whence::SeekCur)?;
+    if fstat(file)?.st_size < at {
+        ftruncate(file, at)
+    } else {
+        Ok(())
+    }
+}
+
+/// Waits until a descriptor that does not wait by itself takes more.
+fn wait_for_room(target: BorrowedFd<'_>) -> nix::Result<()> {
+    match poll(&mut [PollFd::new(target, PollFlags::POLLOUT)], PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}

@@ -1,0 +1,146 @@
+//! The length: what others append while a file grows, and what a power failure leaves of a change of it.
+
+use crate::support::strace::*;
+use crate::support::*;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::time::Duration;
+
+/// Runs `line` on a file of 1000 bytes, whose `nth` fallocate(2) is held up while another process appends.
+fn appended_beside(line: &str, nth: u32) -> (i32, Vec<u8>, Outcome) {
+    let dir = Sandbox::new();
+    let path = dir.file("f", [b'A'; 1000]);
+    dir.file("script", b"size 1000 -> 1004\n");
+    let delay = format!("inject=fallocate:delay_enter=1000000:when={nth}");
+    let output = std::thread::scope(|scope| {
+        let run = scope.spawn(|| dir.straced(&["-e", &delay], line));
+        std::thread::sleep(Duration::from_millis(500));
+        let mut log = OpenOptions::new().append(true).open(&path).unwrap();
+        log.write_all(&[b'B'; 20_000]).unwrap();
+        run.join().unwrap()
+    });
+    (output.exit(), read(&path), output)
+}
+
+// What is left: ftruncate(2), which alone makes a hole (--sparse), or grows a file where there is no fallocate(2), or
+// makes one shorter, comes right after a look at the length; an append between the two is cut off.
+#[test]
+fn what_another_appends_while_a_file_grows_is_kept() {
+    needs!(strace_works());
+    for line in [
+        "patch f --grow -o end text:XYZW",
+        "patch f --script script",
+        "remap f --size +4",
+        "remap f --size +4 --sparse",
+    ] {
+        for nth in [1, 2] {
+            let (code, bytes, text) = appended_beside(line, nth);
+            let kept = bytes.iter().filter(|byte| **byte == b'B').count();
+            assert_eq!(kept, 20_000, "{line}: {text}");
+            assert!(bytes.starts_with(&[b'A'; 1000]), "{line}: {text}");
+            // Where the append came first, nothing was done.
+            let len = if code == 0 { 21_004 } else { 21_000 };
+            assert!(
+                [0, 2].contains(&code) && bytes.len() == len,
+                "{line}: {}: {text}",
+                bytes.len()
+            );
+        }
+    }
+}
+
+/// What is left of `f` by an atomic patch with this script that is killed before its bytes are flushed.
+fn killed(dir: &Sandbox, script: &str) {
+    dir.file("script", script);
+    dir.straced(
+        &["-e", "inject=msync:signal=KILL"],
+        "patch f -q --atomic --script script",
+    )
+    .signal(9);
+}
+
+#[test]
+fn a_length_on_the_way_is_one_that_recovery_takes_back() {
+    needs!(strace_works());
+    let old = noise(100_000);
+    // The script, the length that is found, and whether it is one of the patch's.
+    let (longer, shorter) = ("size 100000 -> 105000\n0: -> 58", "size 100000 -> 8192\n0: -> 58");
+    for (script, len, is_ours) in [
+        (longer, 100_000, true),
+        (longer, 102_400, true),
+        (longer, 105_000, true),
+        // As e2fsck rounds it.
+        (longer, 106_496, true),
+        (longer, 99_999, false),
+        (longer, 106_497, false),
+        (longer, 110_592, false),
+        (shorter, 8192, true),
+        (shorter, 8193, true),
+        (shorter, 50_000, true),
+        (shorter, 100_000, true),
+        (shorter, 102_400, true),
+        (shorter, 8191, false),
+        (shorter, 106_496, false),
+    ] {
+        for holds_old in [false, true] {
+            let dir = Sandbox::new();
+            let path = dir.file("f", &old);
+            killed(&dir, script);
+            if holds_old {
+                // The blocks behind the new end have not been taken yet.
+                let mut bytes = read(&path);
+                bytes.truncate(8192);
+                bytes.extend_from_slice(&old[bytes.len()..]);
+                writer(&path).write_all(&bytes).unwrap();
+            }
+            writer(&path).set_len(len).unwrap();
+            let text = dir.mmapctl(&["patch", "f", "--script", "/dev/null"]);
+            let what = format!("{script} {len} {holds_old}: {text}");
+            match is_ours {
+                true => assert!(text.ends_with("exit 0") && read(&path) == old, "{what}"),
+                false => assert!(
+                    text.contains("bytes, neither the ") && text.ends_with("exit 2"),
+                    "{what}"
+                ),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_resize_that_meets_another_process_changes_nothing() {
+    needs!(strace_works());
+    let (code, bytes, text) = appended_beside("remap f --size +4", 1);
+    // On a machine so busy that the append came before the file was opened, or after, there is nothing to see.
+    if bytes.len() == 21_000 {
+        assert!(code == 2 && text.contains("its length was not changed: "), "{text}");
+    }
+}
+
+#[test]
+fn a_memfd_sealed_against_writing_does_not_grow() {
+    let memfd = memfd_create("x", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+    nix::unistd::write(&memfd, &[b'a'; 5000]).unwrap();
+    let seals = nix::fcntl::SealFlag::F_SEAL_SHRINK | nix::fcntl::SealFlag::F_SEAL_WRITE;
+    nix::fcntl::fcntl(&memfd, nix::fcntl::FcntlArg::F_ADD_SEALS(seals)).unwrap();
+    let path = format!("/proc/{}/fd/{}", std::process::id(), memfd.as_raw_fd());
+    let mut command = Command::new(BINARY);
+    command
+        .args(["patch", &path, "-o", "end", "--grow", "11"])
+        .env("LC_ALL", "C");
+    command.outcome().code(2).has("sealed against writing");
+    assert_eq!(nix::sys::stat::fstat(&memfd).unwrap().st_size, 5000);
+}
+
+#[test]
+fn growth_takes_the_same_blocks_as_before() {
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(5000));
+    dir.run("remap f --size 1M -q").code(0);
+    let bytes = read(&path);
+    assert!(bytes.len() == 1 << 20 && bytes.starts_with(&noise(5000)) && bytes[5000..].iter().all(|byte| *byte == 0));
+    assert!(allocated(&path) >= 1 << 20);
+}

@@ -1,0 +1,171 @@
+//! How bytes are read: into memory that begins on a page, and holes not at all.
+
+use crate::support::strace::*;
+use crate::support::*;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+#[test]
+fn what_is_read_by_more_than_a_page_begins_on_one() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    dir.file("f", noise(3 << 20));
+    dir.file("g", noise(3 << 20));
+    for line in [
+        "cat f -x",
+        "cat f -f xxd",
+        "cat f --json",
+        "patch f --diff g",
+        "patch f --find text:never-there 00",
+        "patch f -o end-4 crc32le:..end-4 --dry-run",
+        "remap f --order reverse --to TO",
+        "map --anonymous -n 1M -c cat",
+        "map f --private -c cat",
+    ] {
+        let _ = fs::remove_file(dir.join("TO"));
+        let options = ["-e", "raw=pread64", "-e", "trace=pread64"];
+        dir.straced(&options, line);
+        let log = fs::read_to_string(dir.join("strace.log")).unwrap();
+        for call in log.lines().filter(|call| call.contains("pread64(")) {
+            let arguments: Vec<&str> = call.split(['(', ',', ')']).map(str::trim).collect();
+            let is_long = u64::from_str_radix(arguments[3].trim_start_matches("0x"), 16).unwrap() > 4096;
+            assert!(!is_long || arguments[2].ends_with("000"), "{line}: {call}");
+        }
+    }
+}
+
+#[test]
+fn holes_are_not_read_by_verbs_that_compare() {
+    let dir = Sandbox::new();
+    for name in ["f", "g"] {
+        dir.sparse(name, 10 << 30);
+    }
+    if fs::metadata(dir.join("f")).unwrap().blocks() > 0 {
+        skip("this file system has no holes");
+        return;
+    }
+    for line in [
+        "patch f -o end-4 crc32le:..end-4 --dry-run",
+        "patch f --diff g",
+        "patch f --find text:never-there 00",
+    ] {
+        let begin = Instant::now();
+        let output = dir.mmapctl(&words(line));
+        assert!(output.status.code().unwrap() < 2, "{line}: {output:?}");
+        assert!(
+            begin.elapsed() < Duration::from_secs(2),
+            "{line}: {:?}",
+            begin.elapsed()
+        );
+        for name in ["f", "g"] {
+            let report = dir.report(&format!("map {name}"));
+            // The four bytes of the checksum are read.
+            assert!(report["resident"].as_u64().unwrap() <= 1, "{line}: {report}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_the_files_is_read_where_it_is() {
+    let dir = Sandbox::new();
+    let page = page_size();
+    let mut bytes = noise(3 * page as usize);
+    bytes[..4].copy_from_slice(b"head");
+    bytes[2 * page as usize..][..4].copy_from_slice(b"tail");
+    dir.file("f", &bytes);
+    fs::copy(dir.join("f"), dir.join("g")).unwrap();
+    let session = |options: &[&str], verbs: &[&str]| {
+        let mut arguments = vec!["map"];
+        arguments.extend(options);
+        for verb in verbs {
+            arguments.extend(["-c", verb]);
+        }
+        let output = dir.mmapctl(&arguments);
+        let text = [&output.stdout[..], &output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
+    };
+    let private: &[&str] = &["f", "--private", "--prot", "rw", "-q"];
+    let view: &[&str] = &["f", "-q"];
+    let anonymous: &[&str] = &["--anonymous", "-n", "64K", "-q"];
+    let reverse = "remap --order reverse";
+    let patch = "patch -o 0 text:mine";
+    for (options, verbs, code, expected) in [
+        // A private mapping has its own bytes, and the file others.
+        (private, &[patch, "cat -n 4"][..], 0, "mine"),
+        (private, &[patch, "cat -n 4 --json"], 0, "6d696e65"),
+        (private, &[patch, "patch --find text:head 00 --dry-run"], 1, "not in"),
+        (
+            private,
+            &[patch, "patch --find text:mine 00 --dry-run"],
+            0,
+            "0x0: 6d -> 00",
+        ),
+        (private, &[patch, "patch --diff g"], 0, "0x0: 6d696e65 -> 68656164"),
+        (private, &[patch, "patch -o 0 text:mine --strict"], 1, "applied already"),
+        (private, &["zero -r .. --sparsify"], 2, "never does"),
+        // A view has the file's pages in another order.
+        (view, &[reverse, "cat -n 4"], 0, "tail"),
+        (
+            view,
+            &[reverse, "patch --find text:tail 00 --dry-run"],
+            0,
+            "0x0: 74 -> 00",
+        ),
+        (view, &[reverse, "patch --diff g"], 0, "0x0: 7461696c"),
+        (
+            view,
+            &[reverse, "patch -o 0 00 --expect text:t --dry-run"],
+            0,
+            "0x0: 74 -> 00",
+        ),
+        (view, &[reverse, "zero -r .. --sparsify"], 2, "nonlinear view"),
+        // Memory has no file.
+        (anonymous, &[patch, "cat -n 4"], 0, "mine"),
+        (
+            anonymous,
+            &[patch, "patch --find text:mine 00 --dry-run"],
+            0,
+            "0x0: 6d -> 00",
+        ),
+        (
+            anonymous,
+            &[patch, "patch -o 8 crc32le:0..4 --dry-run"],
+            0,
+            "0x8: 00000000 -> 93d3a869",
+        ),
+        (anonymous, &["zero -r .. --sparsify"], 2, "never does"),
+        // A child that did not inherit the mapping has nothing.
+        (
+            &["f", "--advise", "dontfork", "-q"],
+            &["fork cat -n 4"],
+            2,
+            "did not inherit",
+        ),
+        (
+            &["f", "--advise", "dontfork", "-q"],
+            &["fork patch --find text:head 00 --dry-run"],
+            2,
+            "did not inherit",
+        ),
+        (&["f", "-q"], &["fork cat -n 4"], 0, "head"),
+        // No right to read.
+        (&["f", "--prot", "none", "-q"], &["cat -n 4"], 2, "PROT_NONE"),
+        (
+            &["f", "--prot", "none", "-q"],
+            &["patch --find text:head 00 --dry-run"],
+            2,
+            "PROT_NONE",
+        ),
+    ] {
+        let said = session(options, verbs);
+        assert!(
+            said.0 == code && said.1.contains(expected),
+            "{options:?} {verbs:?}: {said:?}"
+        );
+    }
+    assert_eq!(dir.read("f"), bytes);
+}
