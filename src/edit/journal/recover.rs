@@ -233,8 +233,8 @@ impl Record {
     /// may be what it has made durable. After such a failure e2fsck rounds the length up to the last block that it finds.
     fn may_have_left(&self, len: u64, target: &Metadata) -> bool {
         let (least, most) = (self.before.min(self.after), self.before.max(self.after));
-        let rounded = most.next_multiple_of(target.blksize().max(1));
-        (least..=most).contains(&len) || least < most && len == rounded
+        let rounded = most.checked_next_multiple_of(target.blksize());
+        (least..=most).contains(&len) || least < most && rounded == Some(len)
     }
 
     /// The first byte covered that is neither old nor new, or that somebody wrote beside them into what the file grew by.
