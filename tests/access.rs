@@ -1,19 +1,14 @@
-//! `--access`: loads and stores of one width, for registers. What it does to files is seen from outside; SIGBUS is
-//! brought about from within, where the moment can be chosen.
+//! `--access`: loads and stores of one width, for registers. Its effect on files is tested by the program; SIGBUS is
+//! tested by the library, where the moment can be chosen.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{Mount, file, json, noise, page_size, refused, refused_without_touching, report, run, scratch, skip};
-use common::{run_with, sparse};
-use faults::{code, send, stderr, watched};
+use crate::support::strace::*;
+use crate::support::*;
 use mmapctl::mapping::{
     Access, Backing, Cause, CopyError, CopyTarget, Error, Holes, Layout, Populate, Prot, Region, Run as PageRun,
     Segment, Shape, Span, Visibility, Width,
 };
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use std::fs::{self, OpenOptions};
+use std::fs::{self};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
@@ -23,72 +18,67 @@ const WIDTHS: [usize; 4] = [1, 2, 4, 8];
 // ---- what is stored and loaded ----
 
 #[test]
-fn a_value_is_stored_in_memory_order_at_every_width_and_touches_nothing_beside_it() {
-    let dir = scratch();
+fn stores_of_every_width_are_in_memory_order_and_exact() {
+    let dir = Sandbox::new();
     let old = noise(3 * page_size() as usize);
     for width in WIDTHS {
-        let path = file(dir.path(), "f", &old);
+        let path = dir.file("f", &old);
         let at = page_size() as usize - 8; // up to the border of a page, and over it
-        let said = run(
-            dir.path(),
-            &format!("patch f -o {at} 0001020304050607 u64le:0x1122334455667788 --access {width}"),
-        );
+        let said = dir.run(&format!(
+            "patch f -o {at} 0001020304050607 u64le:0x1122334455667788 --access {width}"
+        ));
         let (end, stores) = (at + 16, 16 / width);
         let s = if width == 1 { "" } else { "s" };
-        assert_eq!(
-            said,
-            format!("f: {stores} stores of {width} byte{s} in {at:#x}..{end:#x}\nexit 0")
-        );
+        said.is(format!(
+            "f: {stores} stores of {width} byte{s} in {at:#x}..{end:#x}\nexit 0"
+        ));
         let mut new = old.clone();
         new[at..end].copy_from_slice(&[0, 1, 2, 3, 4, 5, 6, 7, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11]);
-        assert!(fs::read(&path).unwrap() == new, "width {width}");
+        assert!(read(&path) == new, "width {width}");
     }
 }
 
 #[test]
-fn units_are_loaded_as_the_bytes_that_are_there_in_every_format() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(20_000));
+fn loads_show_the_bytes_in_every_format() {
+    let dir = Sandbox::new();
+    dir.file("f", noise(20_000));
     for range in ["-r 0..20000", "-r 8..16", "-r 4088..12288", "-r 19992..", "-r 16..16"] {
         for format in ["raw", "hex", "canonical", "xxd", "plain"] {
-            let plain = run(dir.path(), &format!("cat f {range} -f {format}"));
+            let plain = dir.run(&format!("cat f {range} -f {format}"));
             for width in WIDTHS {
-                let loaded = run(dir.path(), &format!("cat f {range} -f {format} --access {width}"));
+                let loaded = dir.run(&format!("cat f {range} -f {format} --access {width}"));
                 assert!(loaded == plain, "{range} {format} {width}");
             }
         }
     }
-    let loaded = report(dir.path(), "cat f -r 8..16 --access 8");
+    let loaded = dir.report("cat f -r 8..16 --access 8");
     assert_eq!(loaded["access"], 8);
-    assert_eq!(loaded["hex"], report(dir.path(), "cat f -r 8..16")["hex"]);
+    assert_eq!(loaded["hex"], dir.report("cat f -r 8..16")["hex"]);
 }
 
 #[test]
-fn what_reaches_past_the_end_is_clipped_when_loaded_and_refused_when_stored() {
-    let dir = scratch();
-    file(dir.path(), "f", &[7; 12]);
-    assert_eq!(
-        run(dir.path(), "cat f -o 8 -n 8 --access 4 -f plain"),
-        "07070707\nexit 0"
-    );
-    let text = refused_without_touching(dir.path(), "patch f -o 8 u64le:1 --access 8", b"");
-    assert!(text.contains("the file ends at 0xc"), "{text}");
+fn past_the_end_loads_are_clipped_and_stores_refused() {
+    let dir = Sandbox::new();
+    dir.file("f", [7; 12]);
+    dir.run("cat f -o 8 -n 8 --access 4 -f plain").is("07070707\nexit 0");
+    dir.refused_untouched("patch f -o 8 u64le:1 --access 8")
+        .has("the file ends at 0xc");
 }
 
 #[test]
 fn holes_are_loaded_rather_than_named() {
-    let dir = scratch();
-    sparse(dir.path(), "f", 1 << 20);
-    assert!(run(dir.path(), "cat f -x").contains("hole"));
-    assert!(!run(dir.path(), "cat f -x --access 4").contains("hole"));
+    let dir = Sandbox::new();
+    dir.sparse("f", 1 << 20);
+    dir.run("cat f -x").has("hole");
+    dir.run("cat f -x --access 4").lacks("hole");
 }
 
 #[test]
 fn the_same_store_twice_is_made_twice() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0; 64]);
+    let dir = Sandbox::new();
+    dir.file("f", [0; 64]);
     for _ in 0..2 {
-        let report = report(dir.path(), "patch f -o 0x10 u32le:1 --access 4");
+        let report = dir.report("patch f -o 0x10 u32le:1 --access 4");
         assert_eq!(report["changed"], true);
         assert_eq!(report["bytes_changed"], serde_json::Value::Null);
         assert_eq!(
@@ -100,52 +90,43 @@ fn the_same_store_twice_is_made_twice() {
 
 #[test]
 fn edits_are_stored_in_the_order_in_which_they_are_written() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0; 64]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0; 64]);
     let script = b"0x20: -> u32le:1\n0x10: -> u32le:2\n0x20: -> u32le:3\n+4: -> u32le:4\n";
-    assert_eq!(
-        run_with(dir.path(), "patch f --access 4 --script - --dry-run", script),
+    dir.run_fed("patch f --access 4 --script - --dry-run", script).is(
         "# mmapctl-patch 1\n# to be applied with --access 4\nsize 0x40\n0x20: -> 01000000\n0x10: -> 02000000\n\
-         0x20: -> 03000000\n0x28: -> 04000000\nexit 0"
+         0x20: -> 03000000\n0x28: -> 04000000\nexit 0",
     );
-    assert_eq!(fs::read(&path).unwrap(), [0; 64]);
-    let dry = run_with(dir.path(), "patch f --access 4 --script - --dry-run", script);
+    assert_eq!(read(&path), [0; 64]);
+    let dry = dir.run_fed("patch f --access 4 --script - --dry-run", script);
     let dry = dry.trim_end_matches("exit 0");
-    assert_eq!(
-        run_with(dir.path(), "patch f --access 4 --script -", dry.as_bytes()),
-        "f: 4 stores of 4 bytes in 0x10..0x2c\nexit 0"
-    );
-    let bytes = fs::read(&path).unwrap();
+    dir.run_fed("patch f --access 4 --script -", dry.as_bytes())
+        .is("f: 4 stores of 4 bytes in 0x10..0x2c\nexit 0");
+    let bytes = read(&path);
     assert_eq!((bytes[0x10], bytes[0x20], bytes[0x28]), (2, 3, 4));
     // A dump of registers goes back in, too.
-    let dump = run(dir.path(), "cat f -r 0x10..0x30 --access 4 -f xxd");
+    let dump = dir.run("cat f -r 0x10..0x30 --access 4 -f xxd");
     fs::write(&path, [0; 64]).unwrap();
     let dump = dump.trim_end_matches("exit 0");
-    let said = run_with(
-        dir.path(),
-        "patch f --access 4 --script - --format xxd",
-        dump.as_bytes(),
-    );
-    assert!(said.ends_with("exit 0"), "{said}");
-    assert_eq!(fs::read(&path).unwrap(), bytes);
+    dir.run_fed("patch f --access 4 --script - --format xxd", dump.as_bytes())
+        .code(0);
+    assert_eq!(read(&path), bytes);
 }
 
 #[test]
 fn a_store_can_be_made_durable() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0; 64]);
-    assert_eq!(
-        run(dir.path(), "patch f -o 0x10 u32le:1 --access 4 --sync"),
-        "f: 1 store of 4 bytes in 0x10..0x14, durable\nexit 0"
-    );
+    let dir = Sandbox::new();
+    dir.file("f", [0; 64]);
+    dir.run("patch f -o 0x10 u32le:1 --access 4 --sync")
+        .is("f: 1 store of 4 bytes in 0x10..0x14, durable\nexit 0");
 }
 
 // ---- what is refused ----
 
 #[test]
 fn what_is_not_whole_units_is_refused_with_what_would_be() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0; 64]);
+    let dir = Sandbox::new();
+    dir.file("f", [0; 64]);
     for (line, message, tip) in [
         (
             "patch f -o 0x12 u32le:1 --access 4",
@@ -171,21 +152,19 @@ fn what_is_not_whole_units_is_refused_with_what_would_be() {
         ("cat f -o 4 -n 8 --access 8", "a multiple of 8", "begin at 0x0 or 0x8"),
         ("cat f -o 8 -n 6 --access 4", "is 6 bytes", "give 4 or 8 bytes"),
     ] {
-        let text = refused_without_touching(dir.path(), line, b"");
-        assert!(text.contains(message) && text.contains(tip), "{line}\n{text}");
+        dir.refused_untouched(line).has(message).has(tip);
     }
     for width in ["0", "3", "16", "4B", "four"] {
         let line = format!("patch f -o 0 u32le:1 --access {width}");
-        let said = run(dir.path(), &line);
-        assert!(said.ends_with("exit 2") && said.contains("1, 2, 4, 8"), "{said}");
+        dir.run(&line).code(2).has("1, 2, 4, 8");
     }
 }
 
 #[test]
 fn what_would_have_to_read_is_refused() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0; 64]);
-    file(dir.path(), "other", &[1; 64]);
+    let dir = Sandbox::new();
+    dir.file("f", [0; 64]);
+    dir.file("other", [1; 64]);
     let one = "patch f --access 4 -o 0x10 u32le:1";
     for (line, what) in [
         (format!("{one} --expect 00000000"), "--expect"),
@@ -199,25 +178,23 @@ fn what_would_have_to_read_is_refused() {
         ("patch f --access 4 -o 0x10 u32le:1/1".into(), "a mask"),
         ("patch f --access 4 -o 0x10 crc32le:0..4".into(), "a checksum"),
     ] {
-        let text = refused_without_touching(dir.path(), &line, b"");
-        assert!(text.contains(what), "{line}\n{text}");
+        dir.refused_untouched(&line).has(what);
     }
-    let text = refused_without_touching(
-        dir.path(),
+    dir.refused_untouched_fed(
         "patch f --access 4 --script -",
         b"0x10: -> u32le:1\n0x20: 00000000 -> u32le:1\n",
-    );
-    assert!(text.contains("line 2: an edit with old bytes"), "{text}");
-    let text = refused_without_touching(dir.path(), "patch f --access 4 --script -", b"size 64 -> 128\n");
-    assert!(text.contains("length"), "{text}");
-    assert!(!dir.path().join("u").exists());
+    )
+    .has("line 2: an edit with old bytes");
+    dir.refused_untouched_fed("patch f --access 4 --script -", b"size 64 -> 128\n")
+        .has("length");
+    assert!(!dir.join("u").exists());
 }
 
 // ---- devices ----
 
 #[test]
 fn a_character_device_takes_force_a_length_and_a_mapping() {
-    let dir = Path::new("/");
+    let dir = Sandbox::at("/");
     for (line, message) in [
         ("patch /dev/null -o 0 00 --access 1", "it is a character device"),
         (
@@ -244,43 +221,34 @@ fn a_character_device_takes_force_a_length_and_a_mapping() {
         ("cat /dev/zero -o 0x7fffffffffffff00 -n 4 --access 4", "past the end"),
         ("cat /dev/zero -o 2 -n 4 --access 4", "a multiple of 4"),
     ] {
-        let text = refused(dir, line, b"");
-        assert!(text.contains(message), "{line}\n{text}");
+        dir.refused(line).has(message);
     }
-    let text = refused(
-        dir,
+    dir.refused_fed(
         "patch /dev/zero --script - --access 4 --force",
         b"size 4\n0: -> 01020304\n",
-    );
-    assert!(text.contains("has no length"), "{text}");
+    )
+    .has("has no length");
     // Of all character devices /dev/zero is the one that every machine lets one map.
-    assert_eq!(
-        run(dir, "cat /dev/zero -r 64..+8 --access 4 -f plain"),
-        "0000000000000000\nexit 0"
-    );
-    assert_eq!(
-        run(dir, "patch /dev/zero -o 64 u32le:1,2 --access 4 --force"),
-        "/dev/zero: 2 stores of 4 bytes in 0x40..0x48\nexit 0"
-    );
+    dir.run("cat /dev/zero -r 64..+8 --access 4 -f plain")
+        .is("0000000000000000\nexit 0");
+    dir.run("patch /dev/zero -o 64 u32le:1,2 --access 4 --force")
+        .is("/dev/zero: 2 stores of 4 bytes in 0x40..0x48\nexit 0");
     // A shared, writable mapping of it is a file as long as the mapping, so that a page further on does not answer.
     for line in [
         "patch /dev/zero -o 1p u32le:1 --access 4 --force",
         "patch /dev/zero -o 0x10000000000 u32le:1 --access 4 --force",
     ] {
-        let text = refused(dir, line, b"");
-        assert!(text.contains("the device did not answer (SIGBUS)"), "{line}\n{text}");
+        dir.refused(line).has("the device did not answer (SIGBUS)");
     }
-    assert_eq!(
-        run(dir, "patch /dev/zero -o 64 u32le:1 --access 4 --dry-run"),
-        "# mmapctl-patch 1\n# to be applied with --access 4\n0x40: -> 01000000\nexit 0"
-    );
+    dir.run("patch /dev/zero -o 64 u32le:1 --access 4 --dry-run")
+        .is("# mmapctl-patch 1\n# to be applied with --access 4\n0x40: -> 01000000\nexit 0");
 }
 
 #[test]
-fn nothing_but_the_pages_of_the_range_is_mapped_and_those_at_once() {
-    let dir = scratch();
+fn only_the_pages_of_the_range_are_mapped_at_once() {
+    let dir = Sandbox::new();
     let page = page_size();
-    sparse(dir.path(), "f", 64 << 20);
+    dir.sparse("f", 64 << 20);
     for (target, line, at, pages, prot) in [
         (
             "f",
@@ -312,7 +280,7 @@ fn nothing_but_the_pages_of_the_range_is_mapped_and_those_at_once() {
         ),
     ] {
         let line = line.replace("TARGET", target).replace("AT", &at.to_string());
-        let said = run(dir.path(), &format!("-v {line}"));
+        let said = dir.run(&format!("-v {line}"));
         let maps: Vec<_> = said.lines().filter(|line| line.starts_with("! mmap(")).collect();
         let start = match at / page * page {
             0 => "0".into(),
@@ -324,7 +292,7 @@ fn nothing_but_the_pages_of_the_range_is_mapped_and_those_at_once() {
             maps.len() == 1 && maps[0].starts_with(&wanted),
             "{line}\n{maps:?}\n{wanted}"
         );
-        assert!(said.contains("! munmap("), "{line}");
+        said.has("! munmap(");
         // A device's pages are not to be touched in advance.
         assert!(target == "f" || !said.contains("madvise"), "{line}");
     }
@@ -365,8 +333,8 @@ fn the_memory_of_a_device_is_neither_copied_nor_populated() {
 
 #[test]
 fn memory_that_is_mapped_as_a_whole_is_accessed_where_it_is() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[7; 4096]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", [7; 4096]);
     let private = Backing::open(&path, Access::Read, Duration::ZERO).unwrap();
     let shape = Shape::whole(Visibility::Private, Prot::ReadWrite);
     let anonymous = Backing::anonymous(4096, None);
@@ -387,14 +355,14 @@ fn memory_that_is_mapped_as_a_whole_is_accessed_where_it_is() {
         assert_eq!(bytes, [[before; 8], [1, 2, 3, 4, 5, 6, 7, 8]].concat());
         assert_eq!(region.establish().unwrap(), first);
     }
-    assert_eq!(fs::read(path).unwrap(), [7; 4096]);
+    assert_eq!(read(path), [7; 4096]);
 }
 
 // ---- SIGBUS ----
 
 /// A file of `pages` pages and its region.
-fn region(dir: &Path, pages: u64, access: Access) -> Region {
-    let path = file(dir, "f", &noise((pages * page_size()) as usize));
+fn region(dir: &Sandbox, pages: u64, access: Access) -> Region {
+    let path = dir.file("f", noise((pages * page_size()) as usize));
     open(&path, access)
 }
 
@@ -408,23 +376,23 @@ fn open(path: &Path, access: Access) -> Region {
     Region::sliding(backing, prot).unwrap()
 }
 
-fn cut(dir: &Path, len: u64) {
-    let file = OpenOptions::new().write(true).open(dir.join("f")).unwrap();
+fn cut(dir: &Sandbox, len: u64) {
+    let file = writer(&dir.join("f"));
     file.set_len(len).unwrap();
 }
 
 #[test]
 fn a_load_of_what_was_cut_off_is_an_error_at_its_offset() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let page = page_size();
     let all = Span::first(3 * page);
     for width in Width::ALL {
-        let mut region = region(dir.path(), 3, Access::ReadRegisters);
+        let mut region = region(&dir, 3, Access::ReadRegisters);
         let mut seen = 0;
         let outcome = region.load_units(all, width, |at, bytes| -> Result<(), Error> {
             assert_eq!(at, seen);
             seen += bytes.len() as u64;
-            cut(dir.path(), page);
+            cut(&dir, page);
             Ok(())
         });
         let error = outcome.unwrap_err();
@@ -438,23 +406,23 @@ fn a_load_of_what_was_cut_off_is_an_error_at_its_offset() {
 }
 
 #[test]
-fn a_store_into_what_was_cut_off_is_an_error_that_says_what_came_before() {
-    let dir = scratch();
+fn a_store_past_a_truncation_reports_the_stores_before_it() {
+    let dir = Sandbox::new();
     let page = page_size();
     for width in Width::ALL {
-        let mut region = region(dir.path(), 3, Access::WriteRegisters);
+        let mut region = region(&dir, 3, Access::WriteRegisters);
         let span = Span::new(8, 3 * page).unwrap();
         let outcome = region.store_units(span, width, |at, bytes| -> Result<(), Error> {
             bytes.fill(0x5a);
             if at == page {
-                cut(dir.path(), page);
+                cut(&dir, page);
             }
             Ok(())
         });
         let error = outcome.unwrap_err();
         assert_eq!(error.cause, Cause::Shrunk { len: page }, "{error}");
         assert_eq!((error.stored, error.span), (page - 8, Span::new(page, 3 * page)));
-        let bytes = fs::read(dir.path().join("f")).unwrap();
+        let bytes = dir.read("f");
         assert!(bytes[..8] == noise(8) && bytes[8..].iter().all(|byte| *byte == 0x5a));
         assert_eq!(bytes.len() as u64, page);
     }
@@ -462,18 +430,18 @@ fn a_store_into_what_was_cut_off_is_an_error_that_says_what_came_before() {
 
 #[test]
 fn zeros_behind_an_end_within_a_page_are_not_taken_for_bytes() {
-    let dir = scratch();
-    let mut region = region(dir.path(), 1, Access::ReadRegisters);
-    cut(dir.path(), 100);
+    let dir = Sandbox::new();
+    let mut region = region(&dir, 1, Access::ReadRegisters);
+    cut(&dir, 100);
     let outcome = region.load_units(Span::first(128), Width::Eight, |_, _| Ok::<_, Error>(()));
     assert_eq!(outcome.unwrap_err().cause, Cause::Shrunk { len: 100 });
 }
 
 #[test]
-fn a_signal_mask_that_blocks_sigbus_is_no_death_and_stays_as_it_was() {
-    let dir = scratch();
-    let mut region = region(dir.path(), 1, Access::WriteRegisters);
-    cut(dir.path(), 0);
+fn a_blocked_sigbus_does_not_kill_and_stays_blocked() {
+    let dir = Sandbox::new();
+    let mut region = region(&dir, 1, Access::WriteRegisters);
+    cut(&dir, 0);
     let mut bus = SigSet::empty();
     bus.add(Signal::SIGBUS);
     let before = bus.thread_swap_mask(SigmaskHow::SIG_BLOCK).unwrap();
@@ -485,20 +453,18 @@ fn a_signal_mask_that_blocks_sigbus_is_no_death_and_stays_as_it_was() {
 }
 
 #[test]
-fn a_full_tmpfs_is_a_message_before_the_first_store_and_after_it() {
-    let test = "a_full_tmpfs_is_a_message_before_the_first_store_and_after_it";
-    let Some(mount) = Mount::tmpfs(test, "1m") else { return };
+fn a_full_tmpfs_is_an_error_before_and_after_the_first_store() {
+    needs!(let mount = Mount::tmpfs("1m"));
     let page = page_size();
-    let path = sparse(mount.path(), "f", 4 * page);
+    let path = mount.sparse("f", 4 * page);
     mount.fill();
-    let said = run(mount.path(), &format!("patch f -o {page} u32le:1 --access 4"));
-    assert!(
-        said.contains("nothing was written") && said.contains("no room"),
-        "{said}"
-    );
-    assert!(said.contains("tip: make room") && said.ends_with("exit 2"), "{said}");
-    let said = run(mount.path(), "cat f -n 16 --access 4 -x");
-    assert!(said.contains("no room") && said.ends_with("exit 2"), "{said}");
+    mount
+        .run(&format!("patch f -o {page} u32le:1 --access 4"))
+        .has("nothing was written")
+        .has("no room")
+        .code(2)
+        .has("tip: make room");
+    mount.run("cat f -n 16 --access 4 -x").code(2).has("no room");
     // The signal itself, without having asked before.
     let mut region = open(&path, Access::WriteRegisters);
     let piece = Segment::new(page, 4, 0).unwrap();
@@ -510,45 +476,39 @@ fn a_full_tmpfs_is_a_message_before_the_first_store_and_after_it() {
 }
 
 #[test]
-fn stores_that_are_cut_short_say_how_many_were_made_and_exit_with_4() {
-    let test = "stores_that_are_cut_short_say_how_many_were_made_and_exit_with_4";
-    let dir = scratch();
-    let path = sparse(dir.path(), "f", 32 << 20);
+fn interrupted_stores_are_counted_and_exit_4() {
+    let dir = Sandbox::new();
+    let path = dir.sparse("f", 32 << 20);
     // Mapped 8 MiB at a time to be made writable, and again to be stored into.
     let line = "patch f -o 0 fill:5a:32M --access 1";
-    let output = watched(dir.path(), None, line, "mmap(", 6, |_| cut(dir.path(), 0));
-    let told = stderr(&output);
-    if code(&output) == 0 {
-        return skip(test, "the truncation came too late");
+    let output = dir.watched(None, line, "mmap(", 6, |_| cut(&dir, 0));
+    if output.exit() == 0 {
+        return skip("the truncation came too late");
     }
-    assert_eq!(code(&output), 4, "{told}");
-    assert!(
-        told.contains(" of 33554432 stores were made, and cannot be undone"),
-        "{told}"
-    );
-    assert!(
-        told.contains("truncated under us") && told.contains("tip: see what is there"),
-        "{told}"
-    );
+    output
+        .code(4)
+        .stderr_has(" of 33554432 stores were made, and cannot be undone")
+        .stderr_has("truncated under us")
+        .stderr_has("tip: see what is there");
     assert_eq!(fs::metadata(&path).unwrap().len(), 0);
 }
 
 #[test]
-fn an_interruption_between_stores_leaves_no_doubt_about_what_was_stored() {
-    let test = "an_interruption_between_stores_leaves_no_doubt_about_what_was_stored";
-    let dir = scratch();
-    let path = sparse(dir.path(), "f", 32 << 20);
+fn a_signal_between_stores_leaves_the_stored_bytes_known() {
+    let dir = Sandbox::new();
+    let path = dir.sparse("f", 32 << 20);
     let line = "--json patch f -o 0 fill:5a:32M --access 1";
-    let output = watched(dir.path(), None, line, "mmap(", 6, |pid| send(pid, Signal::SIGINT));
-    if code(&output) == 0 {
-        return skip(test, "the signal came too late");
+    let output = dir.watched(None, line, "mmap(", 6, |pid| send(pid, Signal::SIGINT));
+    if output.exit() == 0 {
+        return skip("the signal came too late");
     }
-    assert_eq!(code(&output), 4, "{}", stderr(&output));
-    let error = stderr(&output)
+    output.code(4);
+    let error = output
+        .stderr()
         .lines()
         .last()
         .map(|line| json(format!("{line}\n").as_bytes()));
     let at = error.unwrap()["offset"].as_u64().unwrap() as usize;
-    let bytes = fs::read(path).unwrap();
+    let bytes = read(path);
     assert!(at > 8 << 20 && bytes[..at].iter().all(|byte| *byte == 0x5a) && bytes[at..].iter().all(|byte| *byte == 0));
 }

@@ -1,16 +1,11 @@
 //! Errors injected into every system call of an atomic patch and of a recovery: the exit code, the bytes and the journal
 //! always agree. And arbitrary bytes in the journal's place.
 //!
-//! `MMAPCTL_CRASHES=all` tries every call; else a sample of them is taken, another in every run.
+//! `MMAPCTL_CRASHES=all` tries every call; otherwise a sample of them is taken, another in every run.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/torn.rs"]
-mod torn;
-
-use common::{file, run, scratch};
-use faults::{Chance, code, stderr, strace_works, straced};
+use crate::support::strace::*;
+use crate::support::torn::{beside, old, torn, torn_with};
+use crate::support::*;
 use mmapctl::edit::{Place, Recovery, recover};
 use mmapctl::mapping::{Access, Backing, Prot, Region};
 use proptest::prelude::*;
@@ -19,13 +14,11 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Output;
 use std::time::Duration;
-use torn::{beside, old, torn, torn_with};
 
 const RECOVER: &str = "patch f --script /dev/null";
 
-/// Calls that nothing in the program asks of, or that cannot fail: memory of its own, the end, signals, random seeds.
+/// Calls whose result the program does not need, or that cannot fail: its own memory, exiting, signals, random seeds.
 const OTHERS: [&str; 12] = [
     "brk",
     "munmap",
@@ -41,10 +34,9 @@ const OTHERS: [&str; 12] = [
     "prlimit64",
 ];
 
-/// The system calls of `line` from the opening of "f" on, by name and number, and what strace said of them.
-fn calls(dir: &Path, line: &str) -> Vec<(String, u32, String)> {
-    let output = straced(dir, &["-y"], line);
-    assert_eq!(code(&output), 0, "{line}: {}", stderr(&output));
+/// The system calls of `line` from the opening of "f" on: the name, the count and the line of strace.
+fn calls(dir: &Sandbox, line: &str) -> Vec<(String, u32, String)> {
+    dir.straced(&["-y"], line).code(0);
     let log = fs::read_to_string(dir.join("strace.log")).unwrap();
     let (mut counts, mut found, mut begun) = (HashMap::new(), Vec::new(), false);
     for line in log.lines() {
@@ -64,15 +56,15 @@ fn calls(dir: &Path, line: &str) -> Vec<(String, u32, String)> {
     found
 }
 
-/// Every fault of a sample of the calls, with what the call was to do.
-fn faults_of(dir: &Path, line: &str) -> Vec<(String, String)> {
+/// Every fault of a sample of the calls, with the line of the call.
+fn faults_of(dir: &Sandbox, line: &str) -> Vec<(String, String)> {
     let all = std::env::var("MMAPCTL_CRASHES").is_ok_and(|wish| wish == "all");
     let step = if all { 1 } else { 3 };
     let mut faults = Vec::new();
     for (name, nth, doing) in calls(dir, line) {
         for fault in ["EIO", "ENOSPC", "EINTR"] {
             faults.push((format!("{name}:error={fault}:when={nth}"), doing.clone()));
-            // What is interrupted is tried again, for ever if need be.
+            // An interrupted call is tried again, for ever if necessary.
             if fault != "EINTR" {
                 faults.push((format!("{name}:error={fault}:when={nth}+"), doing.clone()));
             }
@@ -83,19 +75,19 @@ fn faults_of(dir: &Path, line: &str) -> Vec<(String, String)> {
 }
 
 /// Runs `line` on what is in `dir`, with a fault.
-fn injected(dir: &Path, fault: &str, line: &str) -> Output {
-    let output = straced(dir, &["-e", &format!("inject={fault}")], line);
-    let told = stderr(&output);
+fn injected(dir: &Sandbox, fault: &str, line: &str) -> Outcome {
+    let output = dir.inject(&[fault], line);
+    let told = output.stderr();
     assert_eq!(output.status.signal(), None, "{fault}: {line}: {told}");
     assert!(
-        !told.contains("panicked") && code(&output) <= 4,
+        !told.contains("panicked") && output.exit() <= 4,
         "{fault}: {line}: {}: {told}",
-        code(&output)
+        output.exit()
     );
     output
 }
 
-/// A message of exit code 4 names the journal, and the command that recovers.
+/// Checks that a message of exit code 4 names the journal and the command that recovers.
 fn says_what_to_run(fault: &str, told: &str, place: &Path, option: &str) {
     let name = place.file_name().unwrap().to_str().unwrap();
     assert!(told.contains("in doubt") && told.contains(name), "{fault}: {told}");
@@ -110,35 +102,35 @@ fn has_served(journal: &[u8]) -> bool {
     journal.starts_with(b"MMAPDONE")
 }
 
-fn patched_with_faults(place: &Path, dir: &Path, script: &str, new: &[u8]) {
+fn patched_with_faults(place: &Path, dir: &Sandbox, script: &str, new: &[u8]) {
     let option = if place == beside(dir) {
         String::new()
     } else {
         format!(" --journal {}", place.display())
     };
     let line = format!("patch f --atomic --script s{option}");
-    file(dir, "f", &old());
-    file(dir, "s", format!("# mmapctl-patch 1\n{script}").as_bytes());
+    dir.file("f", old());
+    dir.file("s", format!("# mmapctl-patch 1\n{script}"));
     let mut seen = HashMap::new();
     for (fault, doing) in faults_of(dir, &line) {
-        file(dir, "f", &old());
+        dir.file("f", old());
         let output = injected(dir, &fault, &line);
-        let (bytes, told) = (fs::read(dir.join("f")).unwrap(), stderr(&output));
+        let (bytes, told) = (dir.read("f"), output.stderr());
         let left = fs::read(place).is_ok_and(|journal| !has_served(&journal));
         let (is_old, is_new) = (bytes == old(), bytes == new);
         let story = format!(
             "{fault} in {doing}: exit {}, old: {is_old}, new: {is_new}, journal: {left}: {told}",
-            code(&output)
+            output.exit()
         );
-        *seen.entry(code(&output)).or_insert(0) += 1;
-        match code(&output) {
+        *seen.entry(output.exit()).or_insert(0) += 1;
+        match output.exit() {
             0 | 3 => assert!(is_new && !left, "{story}"),
             2 => assert!(is_old && !left, "{story}"),
             4 => says_what_to_run(&fault, &told, place, &option),
             _ => panic!("{story}"),
         }
-        let after = run(dir, &format!("{RECOVER}{option}"));
-        let bytes = fs::read(dir.join("f")).unwrap();
+        let after = dir.run(&format!("{RECOVER}{option}"));
+        let bytes = dir.read("f");
         assert!(after.ends_with("exit 0") && !place.exists(), "{story}, then {after}");
         assert!(bytes == old() || bytes == new, "{story}, then neither old nor new");
     }
@@ -152,56 +144,54 @@ fn new() -> Vec<u8> {
 const KEPT: &str = "100: -> fill:ee:4\n5000: -> fill:ee:4\n15000: -> fill:ee:4\n";
 
 #[test]
-fn whatever_call_of_an_atomic_patch_fails_code_bytes_and_journal_agree() {
-    if strace_works("whatever_call_of_an_atomic_patch_fails_code_bytes_and_journal_agree") {
-        let dir = scratch();
-        patched_with_faults(&beside(dir.path()), dir.path(), KEPT, &new());
+fn atomic_patch_faults_code_bytes_and_journal_agree() {
+    if strace_works() {
+        let dir = Sandbox::new();
+        patched_with_faults(&beside(&dir), &dir, KEPT, &new());
     }
 }
 
 #[test]
-fn whatever_call_of_an_atomic_patch_that_grows_or_shrinks_a_file_fails_they_agree() {
-    if strace_works("whatever_call_of_an_atomic_patch_that_grows_or_shrinks_a_file_fails_they_agree") {
-        let dir = scratch();
+fn atomic_resize_faults_code_bytes_and_journal_agree() {
+    if strace_works() {
+        let dir = Sandbox::new();
         let mut grown = new();
         grown.resize(50_000, 0);
         let script = format!("size 20000 -> 50000\n{KEPT}");
-        patched_with_faults(&beside(dir.path()), dir.path(), &script, &grown);
+        patched_with_faults(&beside(&dir), &dir, &script, &grown);
         let script = "size 20000 -> 9000\n100: -> fill:ee:4\n5000: -> fill:ee:4\n";
-        patched_with_faults(&beside(dir.path()), dir.path(), script, &new()[..9_000]);
+        patched_with_faults(&beside(&dir), &dir, script, &new()[..9_000]);
     }
 }
 
 #[test]
-fn with_a_named_journal_they_agree_too_and_the_message_names_the_option() {
-    if strace_works("with_a_named_journal_they_agree_too_and_the_message_names_the_option") {
-        let (dir, elsewhere) = (scratch(), scratch());
-        patched_with_faults(&elsewhere.path().join("j"), dir.path(), KEPT, &new());
+fn named_journal_faults_agree_and_the_message_names_it() {
+    if strace_works() {
+        let (dir, elsewhere) = (Sandbox::new(), Sandbox::new());
+        patched_with_faults(&elsewhere.join("j"), &dir, KEPT, &new());
     }
 }
 
 #[test]
-fn whatever_call_of_a_recovery_fails_code_bytes_and_journal_agree() {
-    if !strace_works("whatever_call_of_a_recovery_fails_code_bytes_and_journal_agree") {
-        return;
-    }
-    let dir = scratch();
-    let place = beside(dir.path());
-    torn(dir.path());
+fn recovery_faults_code_bytes_and_journal_agree() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    let place = beside(&dir);
+    torn(&dir);
     let mut seen = HashMap::new();
-    for (fault, doing) in faults_of(dir.path(), RECOVER) {
-        let path = torn(dir.path());
-        let (half, record) = (fs::read(&path).unwrap(), fs::read(&place).unwrap());
-        let output = injected(dir.path(), &fault, RECOVER);
-        let (bytes, told) = (fs::read(&path).unwrap(), stderr(&output));
+    for (fault, doing) in faults_of(&dir, RECOVER) {
+        let path = torn(&dir);
+        let (half, record) = (read(&path), read(&place));
+        let output = injected(&dir, &fault, RECOVER);
+        let (bytes, told) = (read(&path), output.stderr());
         let left = fs::read(&place).ok();
         let story = format!(
             "{fault} in {doing}: exit {}, journal: {}: {told}",
-            code(&output),
+            output.exit(),
             left.is_some()
         );
-        *seen.entry(code(&output)).or_insert(0) += 1;
-        match code(&output) {
+        *seen.entry(output.exit()).or_insert(0) += 1;
+        match output.exit() {
             0 => assert!(bytes == old() && left.is_none(), "{story}"),
             // Nothing was touched, or all was put back.
             2 if left.as_ref().is_some_and(|left| !has_served(left)) => {
@@ -211,9 +201,9 @@ fn whatever_call_of_a_recovery_fails_code_bytes_and_journal_agree() {
             4 => says_what_to_run(&fault, &told, &place, ""),
             _ => panic!("{story}"),
         }
-        assert!(run(dir.path(), RECOVER).ends_with("exit 0"), "{story}");
+        assert!(dir.run(RECOVER).ends_with("exit 0"), "{story}");
         assert!(
-            fs::read(&path).unwrap() == old() && !place.exists(),
+            read(&path) == old() && !place.exists(),
             "{story}, and no second recovery mends it"
         );
     }
@@ -221,49 +211,35 @@ fn whatever_call_of_a_recovery_fails_code_bytes_and_journal_agree() {
 }
 
 #[test]
-fn a_recovery_that_cannot_end_names_the_option_of_a_named_journal() {
-    let test = "a_recovery_that_cannot_end_names_the_option_of_a_named_journal";
-    if !strace_works(test) {
-        return;
-    }
-    let dir = scratch();
-    let place = dir.path().join("a b");
-    torn_with(dir.path(), &place);
-    fs::rename(&place, dir.path().join("j")).unwrap();
-    let output = injected(dir.path(), "msync:error=EIO:when=1+", &format!("{RECOVER} --journal j"));
-    assert_eq!(code(&output), 4);
-    says_what_to_run("msync", &stderr(&output), Path::new("j"), " --journal j");
+fn a_failed_recovery_names_the_journal_option() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    let place = dir.join("a b");
+    torn_with(&dir, &place);
+    fs::rename(&place, dir.join("j")).unwrap();
+    let output = injected(&dir, "msync:error=EIO:when=1+", &format!("{RECOVER} --journal j"));
+    output.code(4);
+    says_what_to_run("msync", &output.stderr(), Path::new("j"), " --journal j");
 }
 
 #[test]
-fn a_patch_that_was_put_back_is_2_even_if_the_journals_removal_cannot_be_proven() {
-    let test = "a_patch_that_was_put_back_is_2_even_if_the_journals_removal_cannot_be_proven";
-    if !strace_works(test) {
-        return;
-    }
-    let dir = scratch();
-    file(dir.path(), "f", &old());
-    let options = [
-        "-e",
-        "inject=msync:error=EIO:when=1",
-        "-e",
-        "inject=fsync:error=EIO:when=3",
-    ];
-    let output = straced(dir.path(), &options, "patch f --atomic -o 100 dead");
-    let told = stderr(&output);
-    assert_eq!(code(&output), 2, "{told}");
-    assert!(
-        told.contains("put back") && told.contains("not proven durable"),
-        "{told}"
-    );
-    assert!(fs::read(dir.path().join("f")).unwrap() == old() && !beside(dir.path()).exists());
+fn a_rolled_back_patch_is_2_even_if_its_journal_may_stay() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    dir.file("f", old());
+    let options = ["msync:error=EIO:when=1", "fsync:error=EIO:when=3"];
+    dir.inject(&options, "patch f --atomic -o 100 dead")
+        .code(2)
+        .stderr_has("put back")
+        .stderr_has("not proven durable");
+    assert!(dir.read("f") == old() && !beside(&dir).exists());
 }
 
 // ---- arbitrary bytes in the journal's place ----
 
 const SMALL: usize = 300;
 
-/// A journal, more or less: pieces of a right one, wrong numbers, with a right checksum or not.
+/// Something like a journal: parts of a valid one, wrong numbers, with a valid checksum or without.
 fn journals() -> impl Strategy<Value = (Vec<u8>, bool)> {
     let length = prop_oneof![8 => Just(SMALL as u64), 2 => 0..600u64, 1 => Just(1 << 20), 1 => (1u64 << 62)..];
     let edit = (0..SMALL as u64 + 20, prop::collection::vec(any::<bool>(), 0..12));
@@ -310,12 +286,12 @@ fn journals() -> impl Strategy<Value = (Vec<u8>, bool)> {
 }
 
 fn noise_with(byte: u8) -> Vec<u8> {
-    let mut bytes = common::noise(SMALL);
+    let mut bytes = noise(SMALL);
     bytes[0] ^= byte;
     bytes
 }
 
-/// What a journal covers of a file, and the length that it sets: an independent reading. `None` when it is not valid.
+/// What a journal covers of a file, and the length that it sets, by an independent parser. `None` when it is not valid.
 fn covers(record: &[u8], target: torn::Identity) -> Option<(Vec<std::ops::Range<u64>>, u64)> {
     let (body, sum) = record.split_at_checked(record.len().checked_sub(4)?)?;
     let number = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
@@ -332,7 +308,7 @@ fn covers(record: &[u8], target: torn::Identity) -> Option<(Vec<std::ops::Range<
     Some((ranges.collect::<Option<_>>()?, number(40)?))
 }
 
-/// `record` as one of the file at `path`, if it has a right checksum and names none.
+/// `record` with the identity of the file at `path`, if it has a valid checksum and no identity.
 fn addressed(record: &[u8], path: &Path) -> Vec<u8> {
     let mut record = record.to_vec();
     let body = record.len().saturating_sub(4);
@@ -346,10 +322,10 @@ fn addressed(record: &[u8], path: &Path) -> Vec<u8> {
     record
 }
 
-/// Recovers "f", of `bytes`, from a journal of `record`; gives that as it was written, what it came to, and the bytes
-/// then.
-fn recovered(dir: &Path, bytes: &[u8], record: &[u8]) -> (Vec<u8>, mmapctl::edit::Result<Recovery>, Vec<u8>) {
-    let path = file(dir, "f", bytes);
+/// Recovers "f", of `bytes`, from a journal of `record`. Returns the journal as written, the result, and the bytes of
+/// "f" afterwards.
+fn recovered(dir: &Sandbox, bytes: &[u8], record: &[u8]) -> (Vec<u8>, mmapctl::edit::Result<Recovery>, Vec<u8>) {
+    let path = dir.file("f", bytes);
     let record = addressed(record, &path);
     torn::put(&beside(dir), &record);
     let backing = Backing::open(&path, Access::Write, Duration::ZERO).unwrap();
@@ -368,51 +344,51 @@ fn recovered(dir: &Path, bytes: &[u8], record: &[u8]) -> (Vec<u8>, mmapctl::edit
 
 proptest! {
     #[test]
-    fn an_arbitrary_journal_changes_nothing_outside_of_what_a_valid_one_covers((record, _) in journals()) {
-        let dir = scratch();
+    fn an_arbitrary_journal_changes_only_what_a_valid_one_covers((record, _) in journals()) {
+        let dir = Sandbox::new();
         let before = noise_with(0);
-        let (record, outcome, after) = recovered(dir.path(), &before, &record);
-        match (covers(&record, torn::identity(&dir.path().join("f"))), outcome) {
+        let (record, outcome, after) = recovered(&dir, &before, &record);
+        match (covers(&record, torn::identity(&dir.join("f"))), outcome) {
             (Some((ranges, len)), Ok(Recovery::PutBack)) => {
-                prop_assert_eq!(fs::metadata(dir.path().join("f")).unwrap().len(), len);
+                prop_assert_eq!(fs::metadata(dir.join("f")).unwrap().len(), len);
                 for (at, (was, is)) in before.iter().zip(&after).enumerate() {
                     prop_assert!(was == is || ranges.iter().any(|range| range.contains(&(at as u64))), "byte {}", at);
                 }
-                prop_assert!(!beside(dir.path()).exists());
+                prop_assert!(!beside(&dir).exists());
             }
             (_, Ok(outcome)) => {
                 prop_assert!(outcome == Recovery::Unfinished && after == before);
-                prop_assert!(!beside(dir.path()).exists());
+                prop_assert!(!beside(&dir).exists());
             }
             (_, Err(error)) => {
                 // A length beyond what the file system has is met when it is to be set.
                 prop_assert!(after == before, "{:#}", error);
-                prop_assert!(beside(dir.path()).exists());
+                prop_assert!(beside(&dir).exists());
             }
         }
     }
 
     #[test]
     fn bytes_that_are_no_journal_at_all_change_nothing(record in prop::collection::vec(any::<u8>(), 0..300), seal: bool) {
-        let dir = scratch();
+        let dir = Sandbox::new();
         let record = if seal { torn::sealed(record) } else { record };
-        let (_, outcome, after) = recovered(dir.path(), &noise_with(1), &record);
+        let (_, outcome, after) = recovered(&dir, &noise_with(1), &record);
         prop_assert!(after == noise_with(1));
         prop_assert!(matches!(outcome, Ok(Recovery::Unfinished) | Err(_)));
     }
 }
 
 #[test]
-fn the_arbitrary_journals_are_valid_often_enough_to_prove_something() {
+fn enough_of_the_arbitrary_journals_are_valid() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let dir = scratch();
+    let dir = Sandbox::new();
     let mut put_back = 0;
     for _ in 0..200 {
         let (record, _) = journals().new_tree(&mut runner).unwrap().current();
-        let (_, outcome, _) = recovered(dir.path(), &noise_with(0), &record);
+        let (_, outcome, _) = recovered(&dir, &noise_with(0), &record);
         put_back += u32::from(matches!(outcome, Ok(Recovery::PutBack)));
-        let _ = fs::remove_file(beside(dir.path()));
+        let _ = fs::remove_file(beside(&dir));
     }
     assert!(put_back > 10, "{put_back} of 200");
 }

@@ -1,24 +1,21 @@
-//! `cat`, as its users see it, and held against `hexdump`, `xxd`, `cmp` and `dd`.
+//! `cat`, as its users see it, and compared with `hexdump`, `xxd`, `cmp` and `dd`.
 
-mod common;
-
-use common::{check_refusal, eventually, file, has, json, mmapctl, noise, peer, refused, report, run, scratch, skip};
-use common::{into_full, sparse, spawnable, told};
-use std::fs::{self, File, Permissions};
+use crate::support::*;
+use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Files that dumps stumble over: by name, written to a scratch folder.
-fn subjects(dir: &Path) -> Vec<&'static str> {
-    file(dir, "random", &noise(70_000));
-    file(dir, "zero", &[0; 9000]);
-    file(dir, "empty", b"");
-    file(dir, "one", b"\x7f");
-    file(dir, "row", b"0123456789abcdef");
-    file(dir, "odd", &noise(4099));
-    file(dir, "text", "Grüße,\tworld\n".repeat(9).as_bytes());
+/// Files that are difficult to dump: writes them, and returns their names.
+fn subjects(dir: &Sandbox) -> Vec<&'static str> {
+    dir.file("random", noise(70_000));
+    dir.file("zero", [0; 9000]);
+    dir.file("empty", b"");
+    dir.file("one", b"\x7f");
+    dir.file("row", b"0123456789abcdef");
+    dir.file("odd", noise(4099));
+    dir.file("text", "Grüße,\tworld\n".repeat(9));
     // Runs that start and stop inside a row, at rows, and at the end of the file.
     let runs = [
         vec![0xff; 40],
@@ -28,11 +25,8 @@ fn subjects(dir: &Path) -> Vec<&'static str> {
         vec![0xff; 64],
     ]
     .concat();
-    file(dir, "runs", &runs);
-    let holes = File::options()
-        .write(true)
-        .open(sparse(dir, "sparse", 300_003))
-        .unwrap();
+    dir.file("runs", &runs);
+    let holes = File::options().write(true).open(dir.sparse("sparse", 300_003)).unwrap();
     holes.write_all_at(b"island", 100_000).unwrap();
     holes.write_all_at(b"shore", 299_998).unwrap();
     vec!["random", "zero", "empty", "one", "row", "odd", "text", "runs", "sparse"]
@@ -59,30 +53,26 @@ fn ranges(len: u64) -> Vec<(u64, u64)> {
         .collect()
 }
 
-fn cat(dir: &Path, args: &[&str]) -> Vec<u8> {
-    let output = mmapctl(dir, &[&["cat"], args].concat()).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", told(&output));
-    assert!(output.stderr.is_empty(), "{args:?}: {}", told(&output));
+fn cat(dir: &Sandbox, args: &[&str]) -> Vec<u8> {
+    let output = dir.mmapctl(&[&["cat"], args].concat());
+    output.code(0);
+    assert!(output.stderr.is_empty(), "{args:?}: {}", output);
     output.stdout
 }
 
-/// Holds a format against a peer, on every subject and on its ranges; `from` and `count` are the peer's options.
+/// Compares a format with a peer's, on every subject and on its ranges; `from` and `count` are the peer's options.
 fn like(format: &str, program: &str, options: &[&str], from: &str, count: &str) {
-    if !has(&format!("cat -f {format} against {program}"), program) {
+    if !has(program) {
         return;
     }
-    let dir = scratch();
-    for name in subjects(dir.path()) {
-        let theirs = peer(dir.path(), program, &[options, &[name]].concat());
-        assert!(cat(dir.path(), &["-f", format, name]) == theirs, "{format} of {name}");
-        for (at, len) in ranges(fs::metadata(dir.path().join(name)).unwrap().len()) {
+    let dir = Sandbox::new();
+    for name in subjects(&dir) {
+        let theirs = dir.peer(program, &[options, &[name]].concat());
+        assert!(cat(&dir, &["-f", format, name]) == theirs, "{format} of {name}");
+        for (at, len) in ranges(fs::metadata(dir.join(name)).unwrap().len()) {
             let (at, len) = (at.to_string(), len.to_string());
-            let theirs = peer(
-                dir.path(),
-                program,
-                &[options, &[from, &at, count, &len, name]].concat(),
-            );
-            let ours = cat(dir.path(), &["-f", format, "-o", &at, "-n", &len, name]);
+            let theirs = dir.peer(program, &[options, &[from, &at, count, &len, name]].concat());
+            let ours = cat(&dir, &["-f", format, "-o", &at, "-n", &len, name]);
             let (ours, theirs) = (String::from_utf8_lossy(&ours), String::from_utf8_lossy(&theirs));
             assert!(
                 ours == theirs,
@@ -101,14 +91,12 @@ fn canonical_is_hexdump_c_byte_for_byte() {
 
 #[test]
 fn canonical_unsqueezed_is_hexdump_cv() {
-    if !has("canonical_unsqueezed_is_hexdump_cv", "hexdump") {
-        return;
-    }
-    let dir = scratch();
-    for name in subjects(dir.path()) {
-        let theirs = peer(dir.path(), "hexdump", &["-Cv", name]);
+    needs!(has("hexdump"));
+    let dir = Sandbox::new();
+    for name in subjects(&dir) {
+        let theirs = dir.peer("hexdump", &["-Cv", name]);
         assert!(
-            cat(dir.path(), &["-f", "canonical", "--no-squeeze", name]) == theirs,
+            cat(&dir, &["-f", "canonical", "--no-squeeze", name]) == theirs,
             "{name}"
         );
     }
@@ -126,28 +114,26 @@ fn plain_is_xxd_p_byte_for_byte() {
 
 #[test]
 fn xxd_r_reads_both_dumps_back() {
-    if !has("xxd_r_reads_both_dumps_back", "xxd") {
-        return;
-    }
-    let dir = scratch();
-    for name in subjects(dir.path()) {
+    needs!(has("xxd"));
+    let dir = Sandbox::new();
+    for name in subjects(&dir) {
         for (format, options) in [("xxd", &["-r", "dump"][..]), ("plain", &["-r", "-p", "dump"])] {
-            fs::write(dir.path().join("dump"), cat(dir.path(), &["-f", format, name])).unwrap();
-            let back = peer(dir.path(), "xxd", options);
-            assert!(back == fs::read(dir.path().join(name)).unwrap(), "{format} of {name}");
+            fs::write(dir.join("dump"), cat(&dir, &["-f", format, name])).unwrap();
+            let back = dir.peer("xxd", options);
+            assert!(back == dir.read(name), "{format} of {name}");
         }
     }
 }
 
 #[test]
 fn raw_is_the_file_and_a_pipe_gets_raw() {
-    let dir = scratch();
-    for name in subjects(dir.path()) {
-        let bytes = fs::read(dir.path().join(name)).unwrap();
-        assert!(cat(dir.path(), &["-f", "raw", name]) == bytes, "{name}");
-        assert!(cat(dir.path(), &[name]) == bytes, "{name}");
+    let dir = Sandbox::new();
+    for name in subjects(&dir) {
+        let bytes = dir.read(name);
+        assert!(cat(&dir, &["-f", "raw", name]) == bytes, "{name}");
+        assert!(cat(&dir, &[name]) == bytes, "{name}");
         for (at, len) in ranges(bytes.len() as u64) {
-            let part = cat(dir.path(), &["-o", &at.to_string(), "-n", &len.to_string(), name]);
+            let part = cat(&dir, &["-o", &at.to_string(), "-n", &len.to_string(), name]);
             assert!(
                 part == bytes[at as usize..(at + len) as usize],
                 "{name}, {len} from {at}"
@@ -158,54 +144,47 @@ fn raw_is_the_file_and_a_pipe_gets_raw() {
 
 #[test]
 fn cmp_and_dd_agree_on_a_stream_of_several_windows() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let at = (8 << 20) - 3; // a window ends there
     let bytes = noise((9 << 20) + 11);
-    file(dir.path(), "f", &bytes);
-    assert!(cat(dir.path(), &["f"]) == bytes);
-    assert!(cat(dir.path(), &["f", "-o", &at.to_string(), "-n", "6"]) == bytes[at..at + 6]);
-    if has("cmp_and_dd_agree_on_a_stream_of_several_windows", "cmp") {
-        let mut ours = spawnable(dir.path(), &["cat", "f"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+    dir.file("f", &bytes);
+    assert!(cat(&dir, &["f"]) == bytes);
+    assert!(cat(&dir, &["f", "-o", &at.to_string(), "-n", "6"]) == bytes[at..at + 6]);
+    if has("cmp") {
+        let mut ours = dir.command(&["cat", "f"]).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = ours.stdout.take().unwrap();
-        let cmp = Command::new("cmp")
+        Command::new("cmp")
             .args(["-", "f"])
-            .current_dir(dir.path())
+            .current_dir(&dir)
             .stdin(stdout)
-            .output();
-        assert_eq!(told(&cmp.unwrap()), "exit 0");
+            .outcome()
+            .is("exit 0");
         assert!(ours.wait().unwrap().success());
     }
-    if has("cmp_and_dd_agree_on_a_stream_of_several_windows", "dd") {
-        let theirs = peer(
-            dir.path(),
-            "dd",
-            &["if=f", "bs=1", "skip=8388605", "count=6", "status=none"],
-        );
-        assert_eq!(cat(dir.path(), &["f", "-o", "8388605", "-n", "6"]), theirs);
+    if has("dd") {
+        let theirs = dir.peer("dd", &["if=f", "bs=1", "skip=8388605", "count=6", "status=none"]);
+        assert_eq!(cat(&dir, &["f", "-o", "8388605", "-n", "6"]), theirs);
     }
 }
 
 #[test]
 fn hex_shows_rows_and_the_end() {
-    let dir = scratch();
-    file(dir.path(), "f", b"0123456789abcdefXYZ");
+    let dir = Sandbox::new();
+    dir.file("f", b"0123456789abcdefXYZ");
     let rows = "00000000  30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  |0123456789abcdef|\n\
                 00000010  58 59 5a                                          |XYZ|\n\
                 00000013\n\
                 exit 0";
-    assert_eq!(run(dir.path(), "cat f -x"), rows);
-    assert_eq!(run(dir.path(), "cat f -f hex"), rows);
+    dir.run("cat f -x").is(rows);
+    dir.run("cat f -f hex").is(rows);
 }
 
 // ---- ranges --------------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_range_is_said_in_every_way() {
-    let dir = scratch();
-    file(dir.path(), "f", b"0123456789");
+    let dir = Sandbox::new();
+    dir.file("f", b"0123456789");
     for (place, bytes) in [
         ("-o 4", "456789"),
         ("-o -4", "6789"),
@@ -225,21 +204,19 @@ fn a_range_is_said_in_every_way() {
         ("-r 10..+1p", ""),
     ] {
         let args: Vec<_> = place.split(' ').chain(["f"]).collect();
-        assert_eq!(String::from_utf8(cat(dir.path(), &args)).unwrap(), bytes, "{place}");
+        assert_eq!(String::from_utf8(cat(&dir, &args)).unwrap(), bytes, "{place}");
     }
-    assert_eq!(run(dir.path(), "cat -xo -2 f"), run(dir.path(), "cat f -o 8 -x"));
+    assert_eq!(dir.run("cat -xo -2 f"), dir.run("cat f -o 8 -x"));
 }
 
 #[test]
 fn an_offset_past_the_end_is_refused_even_for_reading() {
-    let dir = scratch();
-    file(dir.path(), "f", b"0123456789");
-    assert_eq!(
-        refused(dir.path(), "cat f -o 11", b""),
-        "! error: f: offset 0xb lies past the end, at 0xa (10 bytes)\n\
+    let dir = Sandbox::new();
+    dir.file("f", b"0123456789");
+    dir.refused("cat f -o 11")
+        .is("! error: f: offset 0xb lies past the end, at 0xa (10 bytes)\n\
          !   tip: the last offset there is is 0xa; end-N counts back from the end\n\
-         exit 2"
-    );
+         exit 2");
     for line in [
         "cat f -o -11",
         "cat f -r 11..",
@@ -248,41 +225,38 @@ fn an_offset_past_the_end_is_refused_even_for_reading() {
         "cat f -o end+1",
         "cat f -n 1b",
     ] {
-        refused(dir.path(), line, b"");
+        dir.refused(line);
     }
 }
 
 #[test]
 fn what_cannot_be_mapped_is_refused() {
-    let dir = scratch();
-    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let dir = Sandbox::new();
+    nix::unistd::mkfifo(&dir.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     for name in ["fifo", ".", "missing", "/dev/null", "/dev/zero", "/proc/version"] {
-        refused(dir.path(), &format!("cat {name}"), b"");
+        dir.refused(&format!("cat {name}"));
     }
 }
 
 // ---- holes ---------------------------------------------------------------------------------------------------------
 
 /// Whether the file system keeps the subject `sparse` with its holes.
-fn keeps_holes(test: &str, path: &Path) -> bool {
+fn keeps_holes(path: &Path) -> bool {
     let kept = fs::metadata(path).unwrap().blocks() * 512 < 200_000;
     if !kept {
-        skip(test, "this file system keeps no holes");
+        skip("this file system keeps no holes");
     }
     kept
 }
 
 #[test]
 fn hex_names_holes_and_never_prints_them_as_zeros() {
-    let dir = scratch();
-    subjects(dir.path());
-    if !keeps_holes(
-        "hex_names_holes_and_never_prints_them_as_zeros",
-        &dir.path().join("sparse"),
-    ) {
+    let dir = Sandbox::new();
+    subjects(&dir);
+    if !keeps_holes(&dir.join("sparse")) {
         return;
     }
-    let text = String::from_utf8(cat(dir.path(), &["-x", "sparse"])).unwrap();
+    let text = String::from_utf8(cat(&dir, &["-x", "sparse"])).unwrap();
     let holes: Vec<(u64, u64)> = text
         .lines()
         .filter_map(|line| line.split_once("hole 0x")?.1.split_once(' ')?.0.split_once("..0x"))
@@ -309,56 +283,47 @@ fn hex_names_holes_and_never_prints_them_as_zeros() {
 
 #[test]
 fn no_squeeze_prints_every_row_of_a_hole() {
-    let dir = scratch();
-    subjects(dir.path());
-    let text = String::from_utf8(cat(dir.path(), &["-x", "--no-squeeze", "sparse"])).unwrap();
+    let dir = Sandbox::new();
+    subjects(&dir);
+    let text = String::from_utf8(cat(&dir, &["-x", "--no-squeeze", "sparse"])).unwrap();
     assert!(!text.contains('*'), "a row was left out");
     assert_eq!(text.lines().count(), 300_003usize.div_ceil(16) + 1);
 }
 
 #[test]
 fn the_end_of_a_sparse_tebibyte_is_reached_at_once() {
-    const TEST: &str = "the_end_of_a_sparse_tebibyte_is_reached_at_once";
-    let dir = scratch();
-    let file = File::create(dir.path().join("f")).unwrap();
+    let dir = Sandbox::new();
+    let file = File::create(dir.join("f")).unwrap();
     if file.set_len(1 << 40).is_err() {
-        return skip(TEST, "this file system holds no file of 1 TiB");
+        return skip("this file system holds no file of 1 TiB");
     }
     file.write_all_at(b"the very end", (1 << 40) - 12).unwrap();
-    assert_eq!(
-        run(dir.path(), "cat f -o end-16 -x"),
+    dir.run("cat f -o end-16 -x").is(
         "fffffffff0  00 00 00 00 74 68 65 20  76 65 72 79 20 65 6e 64  |....the very end|\n\
          10000000000\n\
-         exit 0"
+         exit 0",
     );
-    assert_eq!(cat(dir.path(), &["f", "-o", "-4"]), b" end");
+    assert_eq!(cat(&dir, &["f", "-o", "-4"]), b" end");
     // The whole of it, where holes are seen, is a few lines.
-    if keeps_holes(TEST, &dir.path().join("f")) {
+    if keeps_holes(&dir.join("f")) {
         let begin = std::time::Instant::now();
-        let text = run(dir.path(), "cat f -x");
-        assert!(
-            text.starts_with("*         hole 0x0..0xffffff") && text.ends_with("exit 0"),
-            "{text}"
-        );
+        dir.run("cat f -x").code(0).begins("*         hole 0x0..0xffffff");
         assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
     }
 }
 
 #[test]
-fn a_long_dump_of_private_memory_or_of_a_view_is_not_of_the_file() {
-    let dir = scratch();
+fn a_long_dump_of_private_memory_or_a_view_is_of_the_mapping() {
+    let dir = Sandbox::new();
     let mut bytes = noise(3 << 20);
-    file(dir.path(), "f", &bytes);
+    dir.file("f", &bytes);
     let dump_of = |bytes: &[u8]| {
-        file(dir.path(), "wanted", bytes);
-        mmapctl(dir.path(), &["cat", "wanted", "-f", "xxd"])
-            .output()
-            .unwrap()
-            .stdout
+        dir.file("wanted", bytes);
+        dir.mmapctl(&["cat", "wanted", "-f", "xxd"]).stdout
     };
     let shown = |args: &[&str]| {
-        let output = mmapctl(dir.path(), &[&["map", "f", "-q"], args, &["-c", "cat -f xxd"]].concat()).output();
-        output.unwrap().stdout
+        dir.mmapctl(&[&["map", "f", "-q"], args, &["-c", "cat -f xxd"]].concat())
+            .stdout
     };
     let pages: Vec<_> = bytes.chunks(4096).rev().flatten().copied().collect();
     if nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE) == Ok(Some(4096)) {
@@ -372,10 +337,11 @@ fn a_long_dump_of_private_memory_or_of_a_view_is_not_of_the_file() {
 
 #[test]
 fn a_reader_that_has_seen_enough_ends_it_quietly() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(4 << 20));
+    let dir = Sandbox::new();
+    dir.file("f", noise(4 << 20));
     for format in ["raw", "hex", "canonical", "xxd", "plain"] {
-        let mut child = spawnable(dir.path(), &["cat", "f", "-f", format])
+        let mut child = dir
+            .command(&["cat", "f", "-f", format])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -386,43 +352,37 @@ fn a_reader_that_has_seen_enough_ends_it_quietly() {
             child.kill().unwrap();
             panic!("{format}: it goes on without a reader");
         }
-        assert_eq!(told(&child.wait_with_output().unwrap()), "exit 0", "{format}");
+        assert_eq!(child.outcome(), "exit 0", "{format}");
     }
 }
 
 #[test]
 fn a_full_device_is_an_error() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(100));
+    let dir = Sandbox::new();
+    dir.file("f", noise(100));
     for args in [
         &["cat", "f"][..],
         &["cat", "f", "-x"],
         &["cat", "f", "-f", "xxd"],
         &["cat", "f", "--json"],
     ] {
-        let output = into_full(dir.path(), args);
-        assert_eq!(output.status.code(), Some(2), "{args:?}");
-        assert!(
-            told(&output).contains("cannot write to stdout: No space left on device (ENOSPC)"),
-            "{args:?}"
-        );
-        assert!(!told(&output).contains("os error"), "{args:?}");
+        dir.mmapctl_into_full(args)
+            .code(2)
+            .has("cannot write to stdout: No space left on device (ENOSPC)")
+            .lacks("os error");
     }
 }
 
 #[test]
 fn a_pipe_set_to_nonblock_gets_everything_all_the_same() {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    let dir = scratch();
+    let dir = Sandbox::new();
     let bytes = noise(1 << 20);
-    file(dir.path(), "f", &bytes);
-    for (format, expected) in [
-        ("raw", bytes.clone()),
-        ("plain", cat(dir.path(), &["-f", "plain", "f"])),
-    ] {
+    dir.file("f", &bytes);
+    for (format, expected) in [("raw", bytes.clone()), ("plain", cat(&dir, &["-f", "plain", "f"]))] {
         let (mut reader, writer) = std::io::pipe().unwrap();
         fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-        let mut command = spawnable(dir.path(), &["cat", "f", "-f", format]);
+        let mut command = dir.command(&["cat", "f", "-f", format]);
         let mut child = command.stdout(writer).spawn().unwrap();
         drop(command); // and the writing end with it
         std::thread::sleep(std::time::Duration::from_millis(50));
@@ -435,12 +395,12 @@ fn a_pipe_set_to_nonblock_gets_everything_all_the_same() {
 
 #[test]
 fn colour_comes_only_where_it_is_wanted() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(64));
+    let dir = Sandbox::new();
+    dir.file("f", noise(64));
     let colored = |variable: Option<(&str, &str)>, args: &[&str]| {
-        let mut command = spawnable(dir.path(), &[&["cat", "f"], args].concat());
+        let mut command = dir.command(&[&["cat", "f"], args].concat());
         command.env("TERM", "xterm").envs(variable);
-        command.output().unwrap().stdout.contains(&0x1b)
+        command.outcome().stdout.contains(&0x1b)
     };
     // A pipe, here.
     assert!(!colored(None, &["-x"]));
@@ -458,79 +418,75 @@ fn colour_comes_only_where_it_is_wanted() {
 
 #[test]
 fn colour_changes_no_character() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(4099));
-    let mut text = String::from_utf8(cat(dir.path(), &["f", "-x", "--color", "always"])).unwrap();
+    let dir = Sandbox::new();
+    dir.file("f", noise(4099));
+    let mut text = String::from_utf8(cat(&dir, &["f", "-x", "--color", "always"])).unwrap();
     while let Some(at) = text.find("\x1b[") {
         let end = at + text[at..].find('m').unwrap();
         text.replace_range(at..=end, "");
     }
-    assert_eq!(text.into_bytes(), cat(dir.path(), &["f", "-x"]));
+    assert_eq!(text.into_bytes(), cat(&dir, &["f", "-x"]));
 }
 
 #[test]
 fn json_has_the_bytes_as_hex() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let bytes = noise(600_001);
-    file(dir.path(), "f", &bytes);
-    let told = report(dir.path(), "cat f -o 1");
-    assert_eq!(
-        (&told["verb"], &told["file"], &told["changed"]),
-        (&"cat".into(), &"f".into(), &false.into())
-    );
-    assert_eq!((&told["offset"], &told["length"]), (&1.into(), &600_000.into()));
+    dir.file("f", &bytes);
+    let told = dir.report("cat f -o 1");
+    assert_eq!(told["verb"], "cat");
+    assert_eq!(told["file"], "f");
+    assert_eq!(told["changed"], false);
+    assert_eq!(told["offset"], 1);
+    assert_eq!(told["length"], 600_000);
     assert_eq!(told["hex"], const_hex::encode(&bytes[1..]));
-    assert_eq!(report(dir.path(), "cat f -n 0")["hex"], "");
-    let output = mmapctl(dir.path(), &["cat", "missing", "--json"]).output().unwrap();
+    assert_eq!(dir.report("cat f -n 0")["hex"], "");
+    let output = dir.mmapctl(&["cat", "missing", "--json"]);
     assert!(output.stdout.is_empty());
-    assert_eq!(json(&output.stderr)["exit"], 2);
+    assert_eq!(output.error()["exit"], 2);
 }
 
 #[test]
 fn unicode_is_drawn_where_the_locale_has_it() {
-    let dir = scratch();
-    file(dir.path(), "f", b"x");
+    let dir = Sandbox::new();
+    dir.file("f", b"x");
     for (locale, bar) in [
         ("C.UTF-8", "│x│"),
         ("de_DE.utf8", "│x│"),
         ("C", "|x|"),
         ("POSIX", "|x|"),
     ] {
-        let output = spawnable(dir.path(), &["cat", "f", "-x"])
-            .env("LC_ALL", locale)
-            .output()
-            .unwrap();
+        let output = dir.command(&["cat", "f", "-x"]).env("LC_ALL", locale).outcome();
         assert!(
             String::from_utf8_lossy(&output.stdout).contains(bar),
             "{locale}: {}",
-            told(&output)
+            output
         );
     }
 }
 
 #[test]
 fn a_read_only_file_in_a_read_only_folder_is_shown() {
-    let dir = scratch();
-    let folder = dir.path().join("folder");
+    let dir = Sandbox::new();
+    let folder = dir.join("folder");
     fs::create_dir(&folder).unwrap();
-    let path = file(&folder, "f", b"look, don't touch");
-    fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
-    fs::set_permissions(&folder, Permissions::from_mode(0o555)).unwrap();
-    let shown = run(&folder, "cat f -n 4");
-    fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(shown, "look(no newline)\nexit 0");
+    let path = Sandbox::at(&folder).file("f", b"look, don't touch");
+    set_mode(&path, 0o444);
+    set_mode(&folder, 0o555);
+    let shown = Sandbox::at(&folder).run("cat f -n 4");
+    set_mode(&folder, 0o755);
+    shown.is("look(no newline)\nexit 0");
 }
 
 #[test]
 fn a_file_that_may_not_be_read_is_refused_by_name() {
-    const TEST: &str = "a_file_that_may_not_be_read_is_refused_by_name";
-    let dir = scratch();
-    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-    let path = file(dir.path(), "f", b"secret");
-    fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
-    let Some(mut command) = common::as_ordinary_user(TEST, spawnable(dir.path(), &["cat", "f"])) else {
-        return;
-    };
-    let text = check_refusal("cat f", &command.output().unwrap());
-    assert!(text.contains("f: cannot open it: Permission denied (EACCES)"), "{text}");
+    let dir = Sandbox::new();
+    set_mode(&dir, 0o755);
+    let path = dir.file("f", b"secret");
+    set_mode(&path, 0o000);
+    needs!(let mut command = as_ordinary_user(dir.command(&["cat", "f"])));
+    command
+        .outcome()
+        .is_refusal()
+        .has("f: cannot open it: Permission denied (EACCES)");
 }

@@ -1,22 +1,17 @@
-//! `cat`'s formats beyond bytes and hex dumps, held against `xxd -i` and `od`; what fits a terminal; and `--watch`.
+//! The other formats of `cat`, compared with `xxd -i` and `od`; what fits a terminal; and `--watch`.
 
-mod common;
-
-use common::{
-    eventually, file, has, json, mmapctl, noise, peer, refused, run, scratch, sparse, spawnable, told, writer,
-};
+use crate::support::*;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
 use std::process::{Child, Stdio};
 
-fn cat(dir: &Path, args: &[&str]) -> String {
-    let output = mmapctl(dir, &[&["cat"], args].concat()).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", told(&output));
-    assert!(output.stderr.is_empty(), "{args:?}: {}", told(&output));
+fn cat(dir: &Sandbox, args: &[&str]) -> String {
+    let output = dir.mmapctl(&[&["cat"], args].concat());
+    output.code(0);
+    assert!(output.stderr.is_empty(), "{args:?}: {}", output);
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -24,11 +19,9 @@ fn cat(dir: &Path, args: &[&str]) -> String {
 
 #[test]
 fn c_is_xxd_i_byte_for_byte_whatever_the_file_is_called() {
-    if !has("c_is_xxd_i_byte_for_byte_whatever_the_file_is_called", "xxd") {
-        return;
-    }
-    let dir = scratch();
-    fs::create_dir(dir.path().join("sub")).unwrap();
+    needs!(has("xxd"));
+    let dir = Sandbox::new();
+    fs::create_dir(dir.join("sub")).unwrap();
     for (name, len) in [
         ("fw.bin", 100),
         ("./3D-model", 12),
@@ -37,25 +30,22 @@ fn c_is_xxd_i_byte_for_byte_whatever_the_file_is_called() {
         ("empty", 0),
         ("long", 300_000),
     ] {
-        file(dir.path(), name, &noise(len));
-        let theirs = peer(dir.path(), "xxd", &["-i", name]);
-        assert_eq!(cat(dir.path(), &["-f", "c", name]).into_bytes(), theirs, "{name}");
+        dir.file(name, noise(len));
+        let theirs = dir.peer("xxd", &["-i", name]);
+        assert_eq!(cat(&dir, &["-f", "c", name]).into_bytes(), theirs, "{name}");
     }
-    let theirs = peer(dir.path(), "xxd", &["-i", "-s", "17", "-l", "40", "fw.bin"]);
-    let ours = cat(dir.path(), &["-f", "c", "-o", "17", "-n", "40", "fw.bin"]);
+    let theirs = dir.peer("xxd", &["-i", "-s", "17", "-l", "40", "fw.bin"]);
+    let ours = cat(&dir, &["-f", "c", "-o", "17", "-n", "40", "fw.bin"]);
     assert_eq!(ours.into_bytes(), theirs);
 }
 
 #[test]
 fn memory_without_a_name_is_called_what_it_is() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let array = "[] = {\n  0x00, 0x00\n};\nunsigned int ";
     for (memory, name) in [("--anonymous", "anonymous_memory"), ("--memfd=pool-1", "memfd_pool_1")] {
-        let output = mmapctl(dir.path(), &["map", memory, "-n", "4K", "-c", "cat -n 2 -f c"]).output();
-        assert_eq!(
-            told(&output.unwrap()),
-            format!("unsigned char {name}{array}{name}_len = 2;\nexit 0")
-        );
+        dir.mmapctl(&["map", memory, "-n", "4K", "-c", "cat -n 2 -f c"])
+            .is(format!("unsigned char {name}{array}{name}_len = 2;\nexit 0"));
     }
 }
 
@@ -63,11 +53,9 @@ fn memory_without_a_name_is_called_what_it_is() {
 
 #[test]
 fn columns_are_those_of_od_with_longer_offsets() {
-    if !has("columns_are_those_of_od_with_longer_offsets", "od") {
-        return;
-    }
-    let dir = scratch();
-    file(dir.path(), "f", &noise(3000));
+    needs!(has("od"));
+    let dir = Sandbox::new();
+    dir.file("f", noise(3000));
     for (name, od) in [
         ("u8", "u1"),
         ("i8", "d1"),
@@ -87,11 +75,11 @@ fn columns_are_those_of_od_with_longer_offsets() {
                 format!("{name}{order}")
             };
             let args = ["-A", "x", "-v", "-j", "24", "-N", "2000", endian, "-t", od, "f"];
-            let theirs = String::from_utf8(peer(dir.path(), "od", &args)).unwrap();
+            let theirs = String::from_utf8(dir.peer("od", &args)).unwrap();
             // Six digits there, eight here.
             let theirs: String = theirs.lines().map(|line| format!("00{line}\n")).collect();
             assert_eq!(
-                cat(dir.path(), &["f", "-f", &format, "-o", "24", "-n", "2000"]),
+                cat(&dir, &["f", "-f", &format, "-o", "24", "-n", "2000"]),
                 theirs,
                 "{format}"
             );
@@ -101,57 +89,46 @@ fn columns_are_those_of_od_with_longer_offsets() {
 
 #[test]
 fn what_is_no_whole_number_and_what_is_left_out_is_said() {
-    let dir = scratch();
-    file(dir.path(), "f", &[&[0, 0, 1, 0].repeat(16)[..], b"xyz"].concat());
-    assert_eq!(
-        run(dir.path(), "cat f -f u32be"),
-        "00000000        256        256        256        256\n\
+    let dir = Sandbox::new();
+    dir.file("f", [&[0, 0, 1, 0].repeat(16)[..], b"xyz"].concat());
+    dir.run("cat f -f u32be")
+        .is("00000000        256        256        256        256\n\
          *         48 bytes, each row as the one above\n\
          00000040  + 3 bytes: 78 79 7a\n\
          00000043\n\
-         exit 0"
-    );
-    assert_eq!(
-        run(dir.path(), "cat f -f f64be -r end-9.."),
-        "0000003a   7.291122046767874e-304  + 1 byte: 7a\n00000043\nexit 0"
-    );
-    let path = sparse(dir.path(), "holes", 1 << 30);
+         exit 0");
+    dir.run("cat f -f f64be -r end-9..")
+        .is("0000003a   7.291122046767874e-304  + 1 byte: 7a\n00000043\nexit 0");
+    let path = dir.sparse("holes", 1 << 30);
     writer(&path).write_all_at(&[7], (1 << 30) - 1).unwrap();
     if fs::metadata(&path).unwrap().blocks() * 512 > 1 << 20 {
-        return common::skip(
-            "what_is_no_whole_number_and_what_is_left_out_is_said",
-            "this file system keeps no holes",
-        );
+        return skip("this file system keeps no holes");
     }
-    let text = cat(dir.path(), &["holes", "-f", "u16le"]);
+    let text = cat(&dir, &["holes", "-f", "u16le"]);
     assert!(text.starts_with("*         hole 0x0..0x3ff"), "{text}");
     assert!(text.ends_with("  1792\n40000000\n"), "{text}");
 }
 
 #[test]
 fn a_number_has_a_byte_order() {
-    let dir = scratch();
-    file(dir.path(), "f", b"12345678");
-    assert_eq!(
-        refused(dir.path(), "cat f -f u32", b""),
-        "! error: --format: 'u32' does not say the byte order\n\
+    let dir = Sandbox::new();
+    dir.file("f", b"12345678");
+    dir.refused("cat f -f u32")
+        .is("! error: --format: 'u32' does not say the byte order\n\
          !   tip: write u32le (x86, ARM: lowest byte first) or u32be (network order)\n\
-         exit 2"
-    );
-    assert_eq!(
-        run(dir.path(), "cat f -f u32be -n 4"),
-        "00000000  825373492\n00000004\nexit 0"
-    );
+         exit 2");
+    dir.run("cat f -f u32be -n 4")
+        .is("00000000  825373492\n00000004\nexit 0");
 }
 
 // ---- terminals -----------------------------------------------------------------------------------------------------
 
-/// What a command prints to a terminal of that size; `None`, with a visible skip, where there is none to be had.
-fn on_terminal(test: &str, dir: &Path, (columns, lines): (u32, u32), args: &str) -> Option<String> {
-    if !has(test, "script") || !has(test, "stty") {
+/// What a command prints to a terminal of that size; `None`, with a visible skip, where there is none.
+fn on_terminal(dir: &Sandbox, (columns, lines): (u32, u32), args: &str) -> Option<String> {
+    if !has("script") || !has("stty") {
         return None;
     }
-    let binary = common::BINARY;
+    let binary = BINARY;
     let line = format!("stty cols {columns} rows {lines}; LC_ALL=C.UTF-8 '{binary}' {args}");
     let mut child = std::process::Command::new("script")
         .args(["-qec", &line, "/dev/null"])
@@ -171,7 +148,7 @@ fn on_terminal(test: &str, dir: &Path, (columns, lines): (u32, u32), args: &str)
         if !args.contains("--watch") {
             continue;
         }
-        // A watch goes on for ever: of whole screens, three will do.
+        // A watch has no end: three whole screens are enough.
         let text = String::from_utf8_lossy(&shown);
         if text.matches("\x1b[H").count() > 3 {
             child.kill().unwrap();
@@ -184,12 +161,11 @@ fn on_terminal(test: &str, dir: &Path, (columns, lines): (u32, u32), args: &str)
 }
 
 #[test]
-fn a_terminal_gets_rows_that_fit_it_and_everything_else_sixteen_bytes() {
-    const TEST: &str = "a_terminal_gets_rows_that_fit_it_and_everything_else_sixteen_bytes";
-    let dir = scratch();
-    file(dir.path(), "f", b"0123456789abcdefXYZ");
-    let shown = |columns| on_terminal(TEST, dir.path(), (columns, 24), "cat f --color never");
-    let Some(framed) = shown(80) else { return };
+fn rows_fit_a_terminal_and_are_16_bytes_elsewhere() {
+    let dir = Sandbox::new();
+    dir.file("f", b"0123456789abcdefXYZ");
+    let shown = |columns| on_terminal(&dir, (columns, 24), "cat f --color never");
+    needs!(let framed = shown(80));
     assert_eq!(
         framed,
         "\
@@ -216,29 +192,25 @@ fn a_terminal_gets_rows_that_fit_it_and_everything_else_sixteen_bytes() {
          00000013\n"
     );
     // A pipe has no width, whatever the environment says.
-    let output = spawnable(dir.path(), &["cat", "f", "-x"]).env("COLUMNS", "40").output();
-    assert!(told(&output.unwrap()).starts_with("00000000  30 31 32 33 34 35 36 37  38 39"));
+    dir.command(&["cat", "f", "-x"])
+        .env("COLUMNS", "40")
+        .outcome()
+        .begins("00000000  30 31 32 33 34 35 36 37  38 39");
 }
 
 #[test]
 fn on_a_terminal_no_progress_bar_stands_amid_the_dump() {
-    const TEST: &str = "on_a_terminal_no_progress_bar_stands_amid_the_dump";
-    let dir = scratch();
-    file(dir.path(), "f", &common::noise(8 << 20));
-    let Some(text) = on_terminal(TEST, dir.path(), (100, 24), "cat f -f xxd") else {
-        return;
-    };
+    let dir = Sandbox::new();
+    dir.file("f", noise(8 << 20));
+    needs!(let text = on_terminal(&dir, (100, 24), "cat f -f xxd"));
     assert!(text.starts_with("00000000: ") && !text.contains("reading"));
 }
 
 #[test]
 fn on_a_terminal_a_watch_redraws_in_place_what_fits() {
-    const TEST: &str = "on_a_terminal_a_watch_redraws_in_place_what_fits";
-    let dir = scratch();
-    file(dir.path(), "f", &noise(160));
-    let Some(text) = on_terminal(TEST, dir.path(), (100, 8), "cat f --watch=100ms --color never") else {
-        return;
-    };
+    let dir = Sandbox::new();
+    dir.file("f", noise(160));
+    needs!(let text = on_terminal(&dir, (100, 8), "cat f --watch=100ms --color never"));
     let screens: Vec<_> = text.split("\x1b[H").collect();
     assert!(screens.len() > 2 && screens[0].is_empty(), "{text}");
     for screen in &screens[1..] {
@@ -255,19 +227,16 @@ fn on_a_terminal_a_watch_redraws_in_place_what_fits() {
 }
 
 #[test]
-fn what_is_watched_on_a_terminal_takes_no_more_rows_and_columns_than_it_has() {
-    const TEST: &str = "what_is_watched_on_a_terminal_takes_no_more_rows_and_columns_than_it_has";
-    let dir = scratch();
-    file(dir.path(), "f", &noise(1 << 20));
-    fs::create_dir(dir.path().join("many")).unwrap();
+fn a_watch_fits_the_rows_and_columns_of_its_terminal() {
+    let dir = Sandbox::new();
+    dir.file("f", noise(1 << 20));
+    fs::create_dir(dir.join("many")).unwrap();
     for number in 0..30 {
-        file(&dir.path().join("many"), &format!("number-{number}"), b"x");
+        Sandbox::at(dir.join("many")).file(format!("number-{number}"), b"x");
     }
     let fits = |size: (u32, u32), line: &str| {
         let args = format!("{line} --watch=100ms");
-        let Some(text) = on_terminal(TEST, dir.path(), size, &args) else {
-            return;
-        };
+        needs!(let text = on_terminal(&dir, size, &args));
         let screens: Vec<_> = text.split("\x1b[H").skip(1).collect();
         assert!(!screens.is_empty(), "{args}: {text}");
         for screen in screens {
@@ -292,17 +261,16 @@ fn what_is_watched_on_a_terminal_takes_no_more_rows_and_columns_than_it_has() {
 
 #[test]
 fn a_watch_follows_the_size_of_its_terminal() {
-    const TEST: &str = "a_watch_follows_the_size_of_its_terminal";
-    if !has(TEST, "script") || !has(TEST, "stty") || !has(TEST, "tty") {
+    if !has("script") || !has("stty") || !has("tty") {
         return;
     }
-    let dir = scratch();
-    file(dir.path(), "f", &noise(64));
-    let binary = common::BINARY;
+    let dir = Sandbox::new();
+    dir.file("f", noise(64));
+    let binary = BINARY;
     let line = format!("stty cols 80 rows 24; tty; LC_ALL=C.UTF-8 '{binary}' cat f --watch=10ms --color never");
     let mut child = std::process::Command::new("script")
         .args(["-qec", &line, "/dev/null"])
-        .current_dir(dir.path())
+        .current_dir(&dir)
         .env("SHELL", "/bin/sh")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -312,14 +280,14 @@ fn a_watch_follows_the_size_of_its_terminal() {
     let terminal = lines.next().unwrap();
     let mut shows = |part: &str| lines.any(|line| line.contains(part));
     assert!(shows("\x1b[K  00000010  "));
-    common::peer(dir.path(), "stty", &["-F", terminal.trim(), "cols", "45"]);
+    dir.peer("stty", &["-F", terminal.trim(), "cols", "45"]);
     // Eight bytes a row in place of sixteen.
     assert!(shows("\x1b[K  00000008  "));
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
-/// A text as one sees it on a terminal, without its colours.
+/// A text as a terminal shows it, without its colours.
 fn without_escapes(text: &str) -> String {
     let parts = text.split("\x1b[");
     let rest = |part: &str| {
@@ -332,12 +300,13 @@ fn without_escapes(text: &str) -> String {
 
 // ---- watching ------------------------------------------------------------------------------------------------------
 
-/// A `cat --watch` at work, and the lines of it.
+/// A running `cat --watch` and the lines that it prints.
 struct Watch(Child, Box<dyn Iterator<Item = String>>);
 
 impl Watch {
-    fn new(dir: &Path, args: &[&str]) -> Watch {
-        let mut child = spawnable(dir, &[&["cat"], args].concat())
+    fn new(dir: &Sandbox, args: &[&str]) -> Watch {
+        let mut child = dir
+            .command(&[&["cat"], args].concat())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -345,12 +314,12 @@ impl Watch {
         Watch(child, Box::new(lines))
     }
 
-    /// The next line that `wanted` is true of.
+    /// The next line for which `wanted` is true.
     fn find(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         self.1.find(|line| wanted(line)).expect("the watch goes on")
     }
 
-    /// Ends it by Ctrl-C, and gives its exit code.
+    /// Ends it by Ctrl-C, and returns its exit code.
     fn end(mut self) -> Option<i32> {
         kill(Pid::from_raw(self.0.id() as i32), Signal::SIGINT).unwrap();
         self.1.by_ref().for_each(drop);
@@ -368,8 +337,8 @@ impl Drop for Watch {
 
 #[test]
 fn a_watch_marks_the_rows_that_have_changed_until_ctrl_c() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[b'x'; 80]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", [b'x'; 80]);
     for (format, row, dump_end) in [
         ("hex", "00000030  78 4e 78", "00000050"),
         ("xxd", "00000030: 784e 7878", "00000040: 7878 "),
@@ -377,7 +346,7 @@ fn a_watch_marks_the_rows_that_have_changed_until_ctrl_c() {
         ("canonical", "00000030  78 4e 78", "00000050"),
     ] {
         fs::write(&path, [b'x'; 80]).unwrap();
-        let mut watch = Watch::new(dir.path(), &["f", "-f", format, "--watch=10ms"]);
+        let mut watch = Watch::new(&dir, &["f", "-f", format, "--watch=10ms"]);
         let first = watch.find(|line| line.contains(dump_end));
         assert!(first.starts_with("  "), "{first}");
         writer(&path).write_all_at(b"N", 0x31).unwrap();
@@ -391,13 +360,13 @@ fn a_watch_marks_the_rows_that_have_changed_until_ctrl_c() {
 
 #[test]
 fn a_watch_ends_although_its_reader_does_not_read() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(1 << 20));
+    let dir = Sandbox::new();
+    dir.file("f", noise(1 << 20));
     for args in [&["cat", "f", "--watch=10ms"], &["map", "f", "--watch=10ms"]] {
-        let mut child = spawnable(dir.path(), args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = dir.command(args).stdout(Stdio::piped()).spawn().unwrap();
         if args[0] == "cat" {
             // In write(2), or about to.
-            assert!(eventually(|| common::sleeps(child.id())));
+            assert!(eventually(|| sleeps(child.id())));
         }
         kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
         assert!(eventually(|| child.try_wait().unwrap().is_some()));
@@ -409,9 +378,9 @@ fn a_watch_ends_although_its_reader_does_not_read() {
 
 #[test]
 fn a_coloured_watch_marks_the_bytes_themselves() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", b"abcd");
-    let mut watch = Watch::new(dir.path(), &["f", "--watch=10ms", "--color=always"]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", b"abcd");
+    let mut watch = Watch::new(&dir, &["f", "--watch=10ms", "--color=always"]);
     watch.find(|line| line.contains("00000004"));
     writer(&path).write_all_at(b"X", 2).unwrap();
     let line = watch.find(|line| line.contains("\x1b[7m"));
@@ -422,9 +391,9 @@ fn a_coloured_watch_marks_the_bytes_themselves() {
 
 #[test]
 fn a_watch_in_json_is_an_object_each_time_with_what_differs() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", b"abcdefgh");
-    let mut watch = Watch::new(dir.path(), &["f", "-o", "1", "--watch=10ms", "--json"]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", b"abcdefgh");
+    let mut watch = Watch::new(&dir, &["f", "-o", "1", "--watch=10ms", "--json"]);
     let object = |line: String| json((line + "\n").as_bytes());
     let first = object(watch.find(|_| true));
     assert_eq!(first["differs"], serde_json::json!([]));
@@ -438,9 +407,9 @@ fn a_watch_in_json_is_an_object_each_time_with_what_differs() {
 
 #[test]
 fn a_watch_outlives_a_file_that_is_cut_and_written_anew() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[b'x'; 10_000]);
-    let mut watch = Watch::new(dir.path(), &["f", "--watch=10ms"]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", [b'x'; 10_000]);
+    let mut watch = Watch::new(&dir, &["f", "--watch=10ms"]);
     watch.find(|line| line == "  00002710");
     fs::write(&path, b"short").unwrap();
     watch.find(|line| line == "  00000005");
@@ -451,22 +420,20 @@ fn a_watch_outlives_a_file_that_is_cut_and_written_anew() {
 }
 
 #[test]
-fn a_hole_that_is_filled_and_data_that_becomes_a_hole_are_changes() {
-    const TEST: &str = "a_hole_that_is_filled_and_data_that_becomes_a_hole_are_changes";
-    let dir = scratch();
-    let path = sparse(dir.path(), "f", 256 << 10);
-    let mut watch = Watch::new(dir.path(), &["f", "--watch=10ms"]);
+fn watching_shows_holes_filled_and_punched() {
+    let dir = Sandbox::new();
+    let path = dir.sparse("f", 256 << 10);
+    let mut watch = Watch::new(&dir, &["f", "--watch=10ms"]);
     let first = watch.find(|_| true);
     if !first.contains("hole 0x0..0x40000 (256 KiB)") {
         watch.end();
-        return common::skip(TEST, "this file system does not show its holes");
+        return skip("this file system does not show its holes");
     }
     writer(&path).write_all_at(b"island", 0x20000).unwrap();
     let line = watch.find(|line| line.starts_with('>'));
     assert!(line.starts_with("> 00020000  69 73 6c 61 6e 64"), "{line}");
     watch.find(|line| line.starts_with("  00020000  69"));
-    let zero = mmapctl(dir.path(), &["zero", "f", "-r", "..", "--punch", "-q"]).output();
-    assert!(told(&zero.unwrap()).ends_with("exit 0"));
+    dir.mmapctl(&["zero", "f", "-r", "..", "--punch", "-q"]).code(0);
     let line = watch.find(|line| line.starts_with('>'));
     assert!(line.starts_with("> 00020000  00 00"), "{line}");
     assert_eq!(watch.end(), Some(0));
@@ -474,31 +441,27 @@ fn a_hole_that_is_filled_and_data_that_becomes_a_hole_are_changes() {
 
 #[test]
 fn a_watch_is_of_rows_and_of_what_fits_memory() {
-    let dir = scratch();
-    sparse(dir.path(), "f", (1 << 20) + 1);
-    assert_eq!(
-        refused(dir.path(), "cat f --watch", b""),
+    let dir = Sandbox::new();
+    dir.sparse("f", (1 << 20) + 1);
+    dir.refused("cat f --watch").is(
         "! error: f: 0x0..0x100001 is 1.0 MiB (1048577 bytes), and --watch keeps no more than 1 MiB in mind\n\
          !   tip: say which part: --offset OFFSET --length 256\n\
-         exit 2"
+         exit 2",
     );
     for format in ["raw", "c"] {
-        let text = refused(dir.path(), &format!("cat f -n 16 --watch -f {format}"), b"");
-        assert!(text.contains("no rows to mark"), "{text}");
+        dir.refused(&format!("cat f -n 16 --watch -f {format}"))
+            .has("no rows to mark");
     }
     for often in ["0", "0.0001ms", "9ms"] {
-        let told = run(dir.path(), &format!("cat f -n 16 --watch={often}"));
-        assert!(
-            told.contains("some time must pass between two looks: write 10ms or more"),
-            "{told}"
-        );
+        dir.run(&format!("cat f -n 16 --watch={often}"))
+            .has("some time must pass between two looks: write 10ms or more");
     }
 }
 
 #[test]
 fn a_session_watches_its_own_view() {
-    let dir = scratch();
-    file(dir.path(), "f", b"abcd");
+    let dir = Sandbox::new();
+    dir.file("f", b"abcd");
     let line = [
         "map",
         "f",
@@ -508,7 +471,7 @@ fn a_session_watches_its_own_view() {
         "-c",
         "cat --watch=10ms",
     ];
-    let mut child = spawnable(dir.path(), &line).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = dir.command(&line).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut watch = Watch(child, Box::new(lines));
     watch.find(|line| line.contains("61 5a 63 64"));

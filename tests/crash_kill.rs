@@ -1,19 +1,14 @@
-//! The real binary, killed before each system call of an atomic patch and of a recovery; and the power cut there, on
-//! file systems that can be made to forget what was not synced. After a recovery the file is old or new as a whole.
+//! The real binary, killed before each system call of an atomic patch and of a recovery; and power failures there, on
+//! file systems that can be made to lose what was not synced. After a recovery the file is entirely old or new.
 //!
-//! `MMAPCTL_CRASHES=all` stops at every call; else a sample of them is taken, another in every run.
+//! `MMAPCTL_CRASHES=all` stops at every call; otherwise a sample of them is taken, another in every run.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{Mount, file, has, is_root, noise, run, scratch, skip, sparse};
-use faults::{Chance, code, stderr, strace_works, straced};
+use crate::support::strace::*;
+use crate::support::*;
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::fs::{self};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const SIZE: usize = 40_000;
 
@@ -22,7 +17,7 @@ const KEPT: &str = "kept";
 const GROWN: &str = "grown";
 const SHRUNK: &str = "shrunk";
 
-/// "f" as it was, and as the script makes it.
+/// "f" before the script, and after it.
 fn old() -> Vec<u8> {
     noise(SIZE)
 }
@@ -44,15 +39,15 @@ fn new(script: &str) -> Vec<u8> {
 }
 
 /// "f" and the scripts.
-fn prepare(dir: &Path) {
-    file(dir, "f", &old());
+fn prepare(dir: &Sandbox) {
+    dir.file("f", old());
     let edits = "100: -> fill:aa:6\n9000: -> fill:aa:6\n20477: -> fill:aa:6\n";
     for (name, text) in [
         (KEPT, edits.to_string()),
         (GROWN, format!("size {SIZE} -> 70000\n{edits}60000: -> fill:bb:6\n")),
         (SHRUNK, format!("size {SIZE} -> 25000\n{edits}")),
     ] {
-        file(dir, name, format!("# mmapctl-patch 1\n{text}").as_bytes());
+        dir.file(name, format!("# mmapctl-patch 1\n{text}"));
     }
 }
 
@@ -62,23 +57,22 @@ fn patch(script: &str) -> String {
 
 const RECOVER: &str = "patch f --script /dev/null";
 
-fn journal(dir: &Path) -> PathBuf {
+fn journal(dir: &Sandbox) -> PathBuf {
     dir.join(".f.mmapctl-undo")
 }
 
-/// Puts a journal there again.
-fn put_journal(dir: &Path, record: &[u8]) {
+/// Writes the journal of "f" again.
+fn put_journal(dir: &Sandbox, record: &[u8]) {
     fs::write(journal(dir), record).unwrap();
-    fs::set_permissions(journal(dir), fs::Permissions::from_mode(0o600)).unwrap();
+    set_mode(journal(dir), 0o600);
 }
 
-/// A system call, and its how-manieth of that name it is.
+/// A system call by its name, and its number among the calls of that name.
 type Stop = (String, u32);
 
 /// The system calls of `line` from the opening of "f" on.
-fn stops(dir: &Path, line: &str) -> Vec<Stop> {
-    let output = straced(dir, &[], line);
-    assert_eq!(code(&output), 0, "{line}: {}", stderr(&output));
+fn stops(dir: &Sandbox, line: &str) -> Vec<Stop> {
+    dir.straced(&[], line).code(0);
     let log = fs::read_to_string(dir.join("strace.log")).unwrap();
     let mut counts = HashMap::new();
     let (mut stops, mut begun) = (Vec::new(), false);
@@ -113,69 +107,66 @@ fn sample(stops: Vec<Stop>, nth: u64) -> Vec<Stop> {
 
 /// Runs `line` and kills it before a call. Some calls come more or less often from run to run (looking for a
 /// signal); then it may end well.
-fn kill_at(dir: &Path, stop: &Stop, line: &str) -> bool {
+fn kill_at(dir: &Sandbox, stop: &Stop, line: &str) -> bool {
     let (name, nth) = stop;
-    let output = straced(dir, &["-e", &format!("inject={name}:signal=KILL:when={nth}")], line);
-    let killed = code(&output) == 128 + 9;
+    let output = dir.inject(&[&format!("{name}:signal=KILL:when={nth}")], line);
+    let killed = output.exit() == 128 + 9;
     assert!(
-        killed || code(&output) == 0,
+        killed || output.exit() == 0,
         "{stop:?}: {}: {}",
-        code(&output),
-        stderr(&output)
+        output.exit(),
+        output.stderr()
     );
     killed
 }
 
-/// A recovery makes "f" one of `whole`, leaves no journal, and another one finds nothing to do.
-fn recovers(dir: &Path, whole: &[&Vec<u8>], at: &str) {
+/// Checks that a recovery makes "f" one of `whole` and leaves no journal, and that a second one finds nothing to do.
+fn recovers(dir: &Sandbox, whole: &[&Vec<u8>], at: &str) {
     let path = dir.join("f");
     let is_whole = || {
-        let bytes = fs::read(&path).unwrap();
+        let bytes = read(&path);
         whole.iter().any(|one| **one == bytes)
     };
     if !is_whole() {
-        let text = run(dir, "cat f -n 1");
+        let text = dir.run("cat f -n 1");
         assert!(text.contains("recovery needed"), "{at}: half a patch is shown: {text}");
     }
-    let first = run(dir, RECOVER);
+    let first = dir.run(RECOVER);
     assert!(first.ends_with("exit 0"), "{at}: {first}");
     assert!(is_whole(), "{at}: neither old nor new: {first}");
     assert!(!journal(dir).exists(), "{at}: the journal remains: {first}");
-    let state = common::State::of(&path);
-    assert_eq!(run(dir, RECOVER), "f: no edits; nothing was written\nexit 0", "{at}");
+    let state = State::of(&path);
+    assert_eq!(dir.run(RECOVER), "f: no edits; nothing was written\nexit 0", "{at}");
     assert!(
-        common::State::of(&path) == state,
+        State::of(&path) == state,
         "{at}: recovering twice is not recovering once"
     );
 }
 
-/// Leaves "f" half patched, with its journal, as a crash does, and gives its bytes and the journal's.
-fn tear(dir: &Path, script: &str) -> (Vec<u8>, Vec<u8>) {
+/// Leaves "f" half patched, with its journal, as a crash does. Returns its bytes and the journal's.
+fn tear(dir: &Sandbox, script: &str) -> (Vec<u8>, Vec<u8>) {
     assert!(kill_at(dir, &("msync".into(), 1), &patch(script)));
     let path = dir.join("f");
-    let writer = File::options().write(true).open(&path).unwrap();
+    let writer = writer(&path);
     writer.write_all_at(&old()[9_000..9_003], 9_000).unwrap();
     writer.sync_all().unwrap();
     assert!(journal(dir).exists());
-    (fs::read(path).unwrap(), fs::read(journal(dir)).unwrap())
+    (read(path), read(journal(dir)))
 }
 
 #[test]
-fn killed_before_any_system_call_a_patch_leaves_the_file_old_or_new_for_the_next_verb() {
-    let test = "killed_before_any_system_call_a_patch_leaves_the_file_old_or_new_for_the_next_verb";
-    if !strace_works(test) {
-        return;
-    }
-    let dir = scratch();
+fn a_patch_killed_at_any_call_leaves_the_file_old_or_new() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
     for script in [KEPT, GROWN, SHRUNK] {
-        prepare(dir.path());
+        prepare(&dir);
         let (mut killed, mut put_back) = (0, 0);
-        let stops = stops(dir.path(), &patch(script));
+        let stops = stops(&dir, &patch(script));
         for stop in sample(stops, 2) {
-            prepare(dir.path());
-            killed += u32::from(kill_at(dir.path(), &stop, &patch(script)));
-            put_back += u32::from(journal(dir.path()).exists());
-            recovers(dir.path(), &[&old(), &new(script)], &format!("{script}: {stop:?}"));
+            prepare(&dir);
+            killed += u32::from(kill_at(&dir, &stop, &patch(script)));
+            put_back += u32::from(journal(&dir).exists());
+            recovers(&dir, &[&old(), &new(script)], &format!("{script}: {stop:?}"));
         }
         assert!(
             killed > 10 && put_back > 3,
@@ -185,21 +176,18 @@ fn killed_before_any_system_call_a_patch_leaves_the_file_old_or_new_for_the_next
 }
 
 #[test]
-fn killed_before_any_system_call_of_its_own_a_recovery_is_done_by_the_next() {
-    let test = "killed_before_any_system_call_of_its_own_a_recovery_is_done_by_the_next";
-    if !strace_works(test) {
-        return;
-    }
-    let dir = scratch();
+fn a_recovery_killed_at_any_call_is_done_by_the_next_verb() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
     for script in [KEPT, GROWN, SHRUNK] {
-        prepare(dir.path());
-        let (torn, record) = tear(dir.path(), script);
-        let stops = stops(dir.path(), RECOVER);
+        prepare(&dir);
+        let (torn, record) = tear(&dir, script);
+        let stops = stops(&dir, RECOVER);
         for stop in sample(stops, 2) {
-            file(dir.path(), "f", &torn);
-            put_journal(dir.path(), &record);
-            kill_at(dir.path(), &stop, RECOVER);
-            recovers(dir.path(), &[&old()], &format!("{script}: {stop:?}"));
+            dir.file("f", &torn);
+            put_journal(&dir, &record);
+            kill_at(&dir, &stop, RECOVER);
+            recovers(&dir, &[&old()], &format!("{script}: {stop:?}"));
         }
     }
 }
@@ -215,34 +203,22 @@ enum Cut {
 
 /// A machine that can lose power: a file system in an image.
 struct Machine {
-    test: &'static str,
-    _folder: tempfile::TempDir,
+    _folder: Sandbox,
     image: PathBuf,
     mount: Option<Mount>,
     cut: Cut,
 }
 
 impl Machine {
-    fn new(test: &'static str, mkfs: &str, mib: u64, cut: Cut) -> Option<Machine> {
-        let tool = mkfs.split(' ').next().unwrap_or_default();
-        let needs = if cut == Cut::Shutdown { "xfs_io" } else { "cp" };
-        if !strace_works(test) || !has(test, tool) || !has(test, needs) {
+    fn new(mkfs: &str, mib: u64, cut: Cut) -> Option<Machine> {
+        let needed = if cut == Cut::Shutdown { "xfs_io" } else { "cp" };
+        if !strace_works() || !has(needed) {
             return None;
         }
-        if !is_root() {
-            skip(test, "mounting a file system takes root");
-            return None;
-        }
-        let folder = scratch();
-        let image = sparse(folder.path(), "image", mib << 20);
-        let made = Command::new(tool).args(mkfs.split(' ').skip(1)).arg(&image).output();
-        if !made.is_ok_and(|output| output.status.success()) {
-            skip(test, &format!("{mkfs} failed"));
-            return None;
-        }
-        let mount = Some(Mount::loopback(test, &image)?);
+        let folder = Sandbox::new();
+        let image = file_system_image(&folder.join("image"), mkfs, mib)?;
+        let mount = Some(Mount::loopback(&image)?);
         Some(Machine {
-            test,
             _folder: folder,
             image,
             mount,
@@ -250,39 +226,39 @@ impl Machine {
         })
     }
 
-    fn dir(&self) -> &Path {
-        self.mount.as_ref().expect("it is mounted").path()
+    fn dir(&self) -> &Sandbox {
+        self.mount.as_ref().expect("it is mounted")
     }
 
     fn sync(&self) {
-        common::peer(self.dir(), "sync", &["-f", "."]);
+        self.dir().peer("sync", &["-f", "."]);
     }
 
-    /// The power goes, and comes back.
+    /// Cuts the power and starts again.
     fn lose_power(&mut self) {
         let next = self.image.with_extension("next");
         match self.cut {
             Cut::Shutdown => {
                 let folder = self.dir().to_str().expect("a plain name").to_string();
-                common::peer(Path::new("/"), "xfs_io", &["-x", "-c", "shutdown", &folder]);
+                Sandbox::at(Path::new("/")).peer("xfs_io", &["-x", "-c", "shutdown", &folder]);
             }
             Cut::Copy => {
                 let folder = self.image.parent().expect("it lies in a folder");
-                common::peer(folder, "cp", &["--sparse=always", "image", "image.next"]);
+                Sandbox::at(folder).peer("cp", &["--sparse=always", "image", "image.next"]);
             }
         }
         self.mount = None;
         if self.cut == Cut::Copy {
             fs::rename(&next, &self.image).unwrap();
         }
-        self.mount = Mount::loopback(self.test, &self.image);
+        self.mount = Mount::loopback(&self.image);
         assert!(self.mount.is_some(), "the file system does not come back");
     }
 
     /// Cuts the power before each of a sample of the calls, of patches and of recoveries.
     fn try_all(&mut self, nth: u64) {
         // Or all that follows would prove nothing.
-        file(self.dir(), "unsynced", b"lost");
+        self.dir().file("unsynced", b"lost");
         self.lose_power();
         let kept = fs::read(self.dir().join("unsynced")).unwrap_or_default();
         assert!(kept != b"lost", "the power's failing loses nothing");
@@ -300,8 +276,7 @@ impl Machine {
             // An exit code of 0 is a promise.
             prepare(self.dir());
             self.sync();
-            let told = run(self.dir(), &patch(script));
-            assert!(told.contains(", durable\n") && told.ends_with("\nexit 0"), "{told}");
+            self.dir().run(&patch(script)).has(", durable\n").ends("\nexit 0");
             self.lose_power();
             recovers(self.dir(), &[&new(script)], script);
 
@@ -310,7 +285,7 @@ impl Machine {
             let found = stops(self.dir(), RECOVER);
             for stop in sample(found, nth * 2) {
                 let at = format!("recovery of {script}: {stop:?}");
-                file(self.dir(), "f", &torn);
+                self.dir().file("f", &torn);
                 put_journal(self.dir(), &record);
                 self.sync();
                 kill_at(self.dir(), &stop, RECOVER);
@@ -323,24 +298,21 @@ impl Machine {
 
 #[test]
 fn on_ext4_the_power_may_fail_at_any_system_call() {
-    let test = "on_ext4_the_power_may_fail_at_any_system_call";
-    if let Some(mut machine) = Machine::new(test, "mkfs.ext4 -q", 16, Cut::Shutdown) {
+    if let Some(mut machine) = Machine::new("mkfs.ext4 -q", 16, Cut::Shutdown) {
         machine.try_all(8);
     }
 }
 
 #[test]
 fn on_xfs_the_power_may_fail_at_any_system_call() {
-    let test = "on_xfs_the_power_may_fail_at_any_system_call";
-    if let Some(mut machine) = Machine::new(test, "mkfs.xfs -q", 300, Cut::Shutdown) {
+    if let Some(mut machine) = Machine::new("mkfs.xfs -q", 300, Cut::Shutdown) {
         machine.try_all(8);
     }
 }
 
 #[test]
 fn on_btrfs_the_power_may_fail_at_any_system_call() {
-    let test = "on_btrfs_the_power_may_fail_at_any_system_call";
-    if let Some(mut machine) = Machine::new(test, "mkfs.btrfs -q", 110, Cut::Copy) {
+    if let Some(mut machine) = Machine::new("mkfs.btrfs -q", 110, Cut::Copy) {
         machine.try_all(12);
     }
 }

@@ -1,21 +1,13 @@
-//! The undo journal's protocol: its model's crash states, all of them; the model's mutants; and that the model's steps
-//! are the program's.
+//! The undo journal's protocol: all crash states of its model, the mutants of the model, and a check that the steps of
+//! the model are those of the program.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/journal_model.rs"]
-mod model;
-
-use common::{file, scratch};
-use faults::{code, strace_works, straced};
-use model::*;
+use crate::support::journal_model::*;
+use crate::support::strace::*;
+use crate::support::*;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 #[test]
-fn no_crash_at_any_step_of_a_patch_or_of_its_recovery_leaves_a_file_torn_or_a_journal_refused() {
+fn no_crash_at_any_step_leaves_a_file_torn() {
     let states = Model::check(Mutant::None).unwrap_or_else(|error| panic!("{error}"));
     assert!(states > 300, "only {states} states were seen");
 }
@@ -56,8 +48,8 @@ fn merged(mut names: Vec<&'static str>) -> Vec<&'static str> {
     names
 }
 
-/// The same of what strace saw mmapctl do. The target is "f" of `dir`.
-fn seen(dir: &Path) -> Vec<&'static str> {
+/// The names of the steps that strace saw mmapctl take. The target is "f" of `dir`.
+fn seen(dir: &Sandbox) -> Vec<&'static str> {
     let log = fs::read_to_string(dir.join("strace.log")).unwrap();
     let folder = format!("<{}>)", fs::canonicalize(dir).unwrap().display());
     let step = |line: &str| {
@@ -89,35 +81,31 @@ const PATCHES: [(Shape, Target, &str); 3] = [
     (Shape::Shrunk, [NEW; 3], "patch f --atomic --script shrunk"),
 ];
 
-fn prepare(dir: &Path) {
-    file(dir, "f", &common::noise(16384));
+fn prepare(dir: &Sandbox) {
+    dir.file("f", noise(16384));
     for (name, edits) in [
         ("kept", "4000: -> aabbcc\n12000: -> ddee"),
         ("grown", "size 16384 -> 30000\n4000: -> aabbcc\n20000: -> ddee"),
         ("shrunk", "size 16384 -> 9000\n0x10: -> aabbcc"),
     ] {
-        file(dir, name, format!("# mmapctl-patch 1\n{edits}\n").as_bytes());
+        dir.file(name, format!("# mmapctl-patch 1\n{edits}\n"));
     }
 }
 
-/// Runs it under strace, which must end well.
-fn traced(dir: &Path, line: &str) {
-    let output = straced(dir, &["-y", "-e", CALLS], line);
-    assert_eq!(code(&output), 0, "{line}: {}", faults::stderr(&output));
+/// Runs `line` under strace; it must end with 0.
+fn traced(dir: &Sandbox, line: &str) {
+    dir.straced(&["-y", "-e", CALLS], line).code(0);
 }
 
 #[test]
 fn the_steps_of_the_model_are_those_of_the_program() {
-    let test = "the_steps_of_the_model_are_those_of_the_program";
-    if !strace_works(test) {
-        return;
-    }
+    needs!(strace_works());
     for (shape, new, line) in PATCHES {
-        let dir = scratch();
-        prepare(dir.path());
-        traced(dir.path(), line);
+        let dir = Sandbox::new();
+        prepare(&dir);
+        traced(&dir, line);
         let steps = names(&patch([OLD; 3], new, shape, Mutant::None));
-        assert_eq!(seen(dir.path()), steps, "{line}");
+        assert_eq!(seen(&dir), steps, "{line}");
         assert_eq!(
             steps,
             [
@@ -138,22 +126,19 @@ fn the_steps_of_the_model_are_those_of_the_program() {
 }
 
 #[test]
-fn an_atomic_patch_takes_six_barriers_whatever_becomes_of_the_length() {
-    let test = "an_atomic_patch_takes_six_barriers_whatever_becomes_of_the_length";
-    if !strace_works(test) {
-        return;
-    }
+fn an_atomic_patch_takes_six_barriers_at_any_new_length() {
+    needs!(strace_works());
     let sizes = ["16384 -> 9000", "16384 -> 8192", "16384 -> 0", "16384 -> 20000"].map(|size| format!("size {size}"));
     let edits = [
         "0: -> aabb".to_string(),
         "size 16384 -> 9000\n8990: -> fill:77:10".to_string(),
     ];
     for script in sizes.into_iter().chain(edits) {
-        let dir = scratch();
-        prepare(dir.path());
-        file(dir.path(), "script", script.as_bytes());
-        traced(dir.path(), "patch f --atomic --script script");
-        let log = fs::read_to_string(dir.path().join("strace.log")).unwrap();
+        let dir = Sandbox::new();
+        prepare(&dir);
+        dir.file("script", &script);
+        traced(&dir, "patch f --atomic --script script");
+        let log = fs::read_to_string(dir.join("strace.log")).unwrap();
         let barriers = ["fsync(", "fdatasync(", "msync(", "sync(", "syncfs(", "sync_file_range("];
         let is_barrier = |line: &&str| barriers.iter().any(|call| line.contains(&format!(" {call}")));
         let count = log.lines().filter(is_barrier).count();
@@ -163,20 +148,14 @@ fn an_atomic_patch_takes_six_barriers_whatever_becomes_of_the_length() {
 
 #[test]
 fn the_steps_of_the_models_recovery_are_those_of_the_programs() {
-    let test = "the_steps_of_the_models_recovery_are_those_of_the_programs";
-    if !strace_works(test) {
-        return;
-    }
+    needs!(strace_works());
     for (shape, new, line) in PATCHES {
-        let dir = scratch();
-        prepare(dir.path());
-        let kill = ["-e", "inject=msync:signal=KILL:when=1"];
-        assert_eq!(code(&straced(dir.path(), &kill, line)), 128 + 9);
-        traced(dir.path(), "patch f --script /dev/null");
-        assert!(
-            fs::read(dir.path().join("f")).unwrap() == common::noise(16384),
-            "{line}"
-        );
+        let dir = Sandbox::new();
+        prepare(&dir);
+        let kill = ["msync:signal=KILL:when=1"];
+        assert_eq!(dir.inject(&kill, line).exit(), 128 + 9);
+        traced(&dir, "patch f --script /dev/null");
+        assert!(dir.read("f") == noise(16384), "{line}");
         let mut world = World::at_rest(None, [OLD; 3]);
         // The first flush is that of the old bytes.
         for op in patch([OLD; 3], new, shape, Mutant::None).into_iter().skip(1) {
@@ -185,73 +164,63 @@ fn the_steps_of_the_models_recovery_are_those_of_the_programs() {
             }
             world.apply(op);
         }
-        assert_eq!(
-            seen(dir.path()),
-            names(&recovery(&world, Mutant::None).unwrap()),
-            "{line}"
-        );
+        assert_eq!(seen(&dir), names(&recovery(&world, Mutant::None).unwrap()), "{line}");
         // An invalid journal is taken away, and that is all.
-        let invalid = file(dir.path(), ".f.mmapctl-undo", b"MMAPUNDO\x01");
-        fs::set_permissions(invalid, fs::Permissions::from_mode(0o600)).unwrap();
-        traced(dir.path(), "patch f --script /dev/null");
-        assert_eq!(
-            seen(dir.path()),
-            ["end journal", "fsync journal", "unlink", "fsync folder"]
-        );
+        let invalid = dir.file(".f.mmapctl-undo", b"MMAPUNDO\x01");
+        set_mode(invalid, 0o600);
+        traced(&dir, "patch f --script /dev/null");
+        assert_eq!(seen(&dir), ["end journal", "fsync journal", "unlink", "fsync folder"]);
     }
 }
 
 #[test]
-fn a_patch_that_changes_nothing_stores_again_and_makes_sure_that_no_journal_comes_back() {
-    if strace_works("a_patch_that_changes_nothing_stores_again_and_makes_sure_that_no_journal_comes_back") {
-        let dir = scratch();
-        prepare(dir.path());
-        let bytes = const_hex::encode(&common::noise(16384)[..4]);
-        traced(dir.path(), &format!("patch f --atomic -o 0 {bytes}"));
+fn an_atomic_patch_without_changes_leaves_no_journal_to_return() {
+    if strace_works() {
+        let dir = Sandbox::new();
+        prepare(&dir);
+        let bytes = const_hex::encode(&noise(16384)[..4]);
+        traced(&dir, &format!("patch f --atomic -o 0 {bytes}"));
         let steps = patch([OLD; 3], [OLD; 3], Shape::Kept, Mutant::None);
-        assert_eq!(seen(dir.path()), names(&steps));
+        assert_eq!(seen(&dir), names(&steps));
     }
 }
 
 #[test]
-fn what_calls_a_file_durable_makes_sure_that_no_journal_comes_back() {
-    let test = "what_calls_a_file_durable_makes_sure_that_no_journal_comes_back";
-    if !strace_works(test) {
-        return;
-    }
-    let dir = scratch();
+fn durable_verbs_leave_no_journal_to_return() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
     let (changed, unchanged) = ([NEW, NEW, OLD], [OLD; 3]);
-    let synced = |new| names(&model::synced([OLD; 3], new, Mutant::None));
+    let durable = |new| names(&journal_model::synced([OLD; 3], new, Mutant::None));
     let sync = names(&sync(Mutant::None));
-    file(dir.path(), "sync", b"sync");
-    file(dir.path(), "patch", b"patch -o 0 aabb --sync");
-    file(dir.path(), "zero", b"zero -o 0 -n 4 --sync");
-    let bytes = const_hex::encode(&common::noise(16384)[..4]);
+    dir.file("sync", b"sync");
+    dir.file("patch", b"patch -o 0 aabb --sync");
+    dir.file("zero", b"zero -o 0 -n 4 --sync");
+    let bytes = const_hex::encode(&noise(16384)[..4]);
     for (line, steps) in [
-        ("patch f --sync -o 0 aabb", synced(changed)),
+        ("patch f --sync -o 0 aabb", durable(changed)),
         ("patch f --sync --access 2 -o 0 aabb", vec!["fsync folder", "flush"]),
-        (&format!("patch f --sync -o 0 {bytes}"), synced(unchanged)),
-        ("zero f --sync -o 0 -n 4 --method write", synced(changed)),
-        ("zero f --sync -o 0 -n 4 --method punch", synced(changed)),
+        (&format!("patch f --sync -o 0 {bytes}"), durable(unchanged)),
+        ("zero f --sync -o 0 -n 4 --method write", durable(changed)),
+        ("zero f --sync -o 0 -n 4 --method punch", durable(changed)),
         ("sync f", sync.clone()),
         ("map f --script sync", sync.clone()),
-        ("map f --script patch", synced(changed)),
-        ("map f --script zero", synced(changed)),
+        ("map f --script patch", durable(changed)),
+        ("map f --script zero", durable(changed)),
     ] {
-        prepare(dir.path());
-        traced(dir.path(), line);
-        assert_eq!(seen(dir.path()), steps, "{line}");
+        prepare(&dir);
+        traced(&dir, line);
+        assert_eq!(seen(&dir), steps, "{line}");
     }
     // What promises nothing waits for no folder.
     for line in ["patch f -o 0 aabb", "zero f -o 0 -n 4 --method write", "sync f --async"] {
-        prepare(dir.path());
-        traced(dir.path(), line);
-        assert!(!seen(dir.path()).contains(&"fsync folder"), "{line}");
+        prepare(&dir);
+        traced(&dir, line);
+        assert!(!seen(&dir).contains(&"fsync folder"), "{line}");
     }
 }
 
 /// What a patch does, without the addresses, lengths and numbers in it, and without what concerns the journal.
-fn doings(dir: &Path) -> Vec<String> {
+fn doings(dir: &Sandbox) -> Vec<String> {
     let log = fs::read_to_string(dir.join("strace.log")).unwrap();
     let folder = fs::canonicalize(dir).unwrap().display().to_string();
     let aside = [
@@ -277,16 +246,13 @@ fn doings(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn apart_from_the_journal_and_its_five_barriers_an_atomic_patch_does_what_a_synced_one_does() {
-    let test = "apart_from_the_journal_and_its_five_barriers_an_atomic_patch_does_what_a_synced_one_does";
-    if !strace_works(test) {
-        return;
-    }
+fn an_atomic_patch_adds_only_a_journal_and_five_barriers() {
+    needs!(strace_works());
     for (_, _, line) in &PATCHES {
-        let dir = scratch();
-        prepare(dir.path());
-        traced(dir.path(), line);
-        let mut atomic = doings(dir.path());
+        let dir = Sandbox::new();
+        prepare(&dir);
+        traced(&dir, line);
+        let mut atomic = doings(&dir);
         let flush = atomic.iter().position(|call| call.starts_with("fdatasync"));
         let flush = flush.expect("the old bytes are flushed first");
         atomic.remove(flush);
@@ -294,9 +260,9 @@ fn apart_from_the_journal_and_its_five_barriers_an_atomic_patch_does_what_a_sync
         while atomic[flush].starts_with("madvise") {
             atomic.remove(flush);
         }
-        prepare(dir.path());
-        traced(dir.path(), &line.replace("--atomic", "--sync"));
-        let synced = doings(dir.path());
-        assert_eq!(atomic, synced, "{line}");
+        prepare(&dir);
+        traced(&dir, &line.replace("--atomic", "--sync"));
+        let durable = doings(&dir);
+        assert_eq!(atomic, durable, "{line}");
     }
 }

@@ -1,25 +1,17 @@
-//! Durability where it is hard to have: a device that fails to write, and file systems that fail at close(2).
+//! Durability under faults: a device that fails to write, and file systems that fail at close(2).
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{
-    BINARY, Mount, as_ordinary_user, eventually, file, has, mmapctl, noise, peer, report, run, scratch, sparse,
-};
-use common::{spawnable, synced, writer};
-use faults::{code, stderr, strace_works, words};
+use crate::support::strace::*;
+use crate::support::*;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-fn outcome(dir: &Path, line: &str) -> Output {
-    mmapctl(dir, &words(line)).output().expect("mmapctl runs")
+fn outcome(dir: &Sandbox, line: &str) -> Outcome {
+    dir.mmapctl(&words(line))
 }
 
 /// An ext4 on an image on a full tmpfs, with the blocks of its file "f" punched out of the image: writing "f" back
-/// fails. `None`, with a visible skip, where it cannot be had.
+/// fails. `None`, with a visible skip, where that is not possible.
 struct Broken {
     // Unmounted in this order.
     device: Mount,
@@ -27,32 +19,32 @@ struct Broken {
 }
 
 impl Broken {
-    fn new(test: &str) -> Option<Broken> {
-        if !has(test, "mkfs.ext4") {
+    fn new() -> Option<Broken> {
+        if !has("mkfs.ext4") {
             return None;
         }
-        let store = Mount::tmpfs(test, "16m")?;
-        let image = sparse(store.path(), "image", 12 << 20);
+        let store = Mount::tmpfs("16m")?;
+        let image = store.sparse("image", 12 << 20);
         // Without a journal, whose blocks would fail first.
         let made = Command::new("mkfs.ext4")
             .args(["-q", "-b", "4096", "-O", "^has_journal"])
             .arg(&image)
             .output();
         assert!(made.unwrap().status.success(), "mkfs.ext4 on a tmpfs");
-        let device = Mount::loopback(test, &image)?;
+        let device = Mount::loopback(&image)?;
         // A pattern to find the blocks by.
         let pattern = noise(64 << 10);
-        let path = device.path().join("f");
+        let path = device.join("f");
         fs::write(&path, &pattern).unwrap();
         synced(&path);
-        peer(device.path(), "sync", &["-f", "."]);
-        let stored = fs::read(&image).unwrap();
+        device.peer("sync", &["-f", "."]);
+        let stored = read(&image);
         let blocks: Vec<_> = (0..stored.len())
             .step_by(4096)
             .filter(|at| pattern.chunks(4096).any(|block| stored[*at..].starts_with(block)))
             .collect();
         assert_eq!(blocks.len(), 16, "the file's blocks in the image");
-        let mut filler = File::create(store.path().join("filler")).unwrap();
+        let mut filler = File::create(store.join("filler")).unwrap();
         while std::io::Write::write_all(&mut filler, &[0xaa; 4096]).is_ok() {}
         for at in blocks {
             // A hole for each block, and at once something else in the room that it leaves.
@@ -65,85 +57,75 @@ impl Broken {
         Some(Broken { device, store })
     }
 
-    /// From now on the device takes what is written.
+    /// Lets the device accept writes from now on.
     fn mend(&self) {
-        fs::remove_file(self.store.path().join("filler")).unwrap();
+        fs::remove_file(self.store.join("filler")).unwrap();
     }
 
     /// What the device has, rather than the page cache.
     fn on_device(&self) -> Vec<u8> {
-        let path = self.device.path().join("f");
+        let path = self.device.join("f");
         let file = File::open(&path).unwrap();
         let advice = nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED;
         nix::fcntl::posix_fadvise(&file, 0, 0, advice).unwrap();
-        fs::read(&path).unwrap()
+        read(&path)
     }
 }
 
 #[test]
-fn a_patch_that_the_device_does_not_take_is_changed_but_not_durable() {
-    let test = "a_patch_that_the_device_does_not_take_is_changed_but_not_durable";
-    let Some(broken) = Broken::new(test) else { return };
-    let dir = broken.device.path();
+fn a_patch_that_the_device_rejects_is_not_durable() {
+    needs!(let broken = Broken::new());
+    let dir = &broken.device;
     let output = outcome(dir, "patch f -o 0x40 deadbeef --sync");
-    let told = stderr(&output);
-    assert_eq!(code(&output), 3, "{told}");
-    assert!(
-        told.contains("not proven durable") && told.contains("cannot flush"),
-        "{told}"
-    );
+    let told = output.stderr();
+    output
+        .code(3)
+        .stderr_has("not proven durable")
+        .stderr_has("cannot flush");
     assert!(
         told.contains("  tip: ") && told.contains("again"),
         "what to do is not said: {told}"
     );
-    assert_eq!(fs::read(dir.join("f")).unwrap()[0x40..0x44], [0xde, 0xad, 0xbe, 0xef]);
+    assert_eq!(dir.read("f")[0x40..0x44], [0xde, 0xad, 0xbe, 0xef]);
 }
 
 #[test]
 fn zeros_that_the_device_does_not_take_are_not_durable() {
-    let test = "zeros_that_the_device_does_not_take_are_not_durable";
-    let Some(broken) = Broken::new(test) else { return };
-    let output = outcome(broken.device.path(), "zero f --range ..4K --method write --sync");
-    let told = stderr(&output);
-    assert_eq!(code(&output), 3, "{told}");
-    assert!(
-        told.contains("not proven durable") && told.contains("  tip: "),
-        "{told}"
-    );
+    needs!(let broken = Broken::new());
+    outcome(&broken.device, "zero f --range ..4K --method write --sync")
+        .code(3)
+        .stderr_has("not proven durable")
+        .stderr_has("  tip: ");
 }
 
 #[test]
-fn a_sync_that_the_device_does_not_take_is_3_and_says_what_to_do() {
-    let test = "a_sync_that_the_device_does_not_take_is_3_and_says_what_to_do";
-    let Some(broken) = Broken::new(test) else { return };
-    let path = broken.device.path().join("f");
+fn a_sync_that_the_device_rejects_is_3_with_a_tip() {
+    needs!(let broken = Broken::new());
+    let path = broken.device.join("f");
     writer(&path).write_all_at(b"new", 0).unwrap();
-    let output = outcome(broken.device.path(), "sync f");
-    let told = stderr(&output);
-    assert_eq!(code(&output), 3, "{told}");
-    assert!(told.contains("not durable") && told.contains("cannot flush"), "{told}");
+    let output = outcome(&broken.device, "sync f");
+    let told = output.stderr();
+    output.code(3).stderr_has("not durable").stderr_has("cannot flush");
     assert!(told.contains("write them again"), "what to do is not said: {told}");
-    // The kernel has told its one error, and the pages are clean; what stands in memory is not on the device.
-    let second = run(broken.device.path(), "sync f");
-    assert_eq!(
-        second,
-        "f: 0x0..0x10000 durable as far as the kernel knows; dirty before 0 pages, after 0 pages\nexit 0"
-    );
+    // The kernel has reported its one error, and the pages are clean; what is in memory is not on the device.
+    broken
+        .device
+        .run("sync f")
+        .is("f: 0x0..0x10000 durable as far as the kernel knows; dirty before 0 pages, after 0 pages\nexit 0");
     // Without the pages in memory, what is read is what the device has.
-    assert_eq!(fs::read(&path).unwrap()[..3], *b"new");
-    assert!(run(broken.device.path(), "sync f --evict").ends_with("exit 0"));
-    assert_ne!(fs::read(&path).unwrap()[..3], *b"new", "the bytes were not lost");
+    assert_eq!(read(&path)[..3], *b"new");
+    broken.device.run("sync f --evict").code(0);
+    assert_ne!(read(&path)[..3], *b"new", "the bytes were not lost");
 }
 
 #[test]
-fn of_several_files_the_one_that_the_device_does_not_take_is_told_in_its_place() {
-    let test = "of_several_files_the_one_that_the_device_does_not_take_is_told_in_its_place";
-    let Some(broken) = Broken::new(test) else { return };
-    let dir = broken.device.path();
-    sparse(dir, "before", 4096);
-    sparse(dir, "behind", 4096);
+fn of_several_files_the_failing_one_is_reported_in_order() {
+    needs!(let broken = Broken::new());
+    let dir = &broken.device;
+    dir.sparse("before", 4096);
+    dir.sparse("behind", 4096);
     writer(&dir.join("f")).write_all_at(b"new", 0).unwrap();
-    let told = run(dir, "sync before f missing behind");
+    let told = dir.run("sync before f missing behind");
     let found: Vec<_> = [
         "before: 0x0",
         "behind: 0x0",
@@ -158,41 +140,36 @@ fn of_several_files_the_one_that_the_device_does_not_take_is_told_in_its_place()
 
 #[test]
 fn a_readers_sync_that_the_device_does_not_take_is_3() {
-    let test = "a_readers_sync_that_the_device_does_not_take_is_3";
-    let Some(broken) = Broken::new(test) else { return };
-    let path = broken.device.path().join("f");
+    needs!(let broken = Broken::new());
+    let path = broken.device.join("f");
     writer(&path).write_all_at(b"new", 0).unwrap();
     // Who may not open it for writing has fdatasync do it.
-    let command = spawnable(broken.device.path(), &["sync", "f"]);
-    let Some(mut command) = as_ordinary_user(test, command) else {
-        return;
-    };
-    let output = command.output().unwrap();
-    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    let command = broken.device.command(&["sync", "f"]);
+    needs!(let mut command = as_ordinary_user(command));
+    command.outcome().code(3);
 }
 
 #[test]
 fn after_a_failed_flush_the_same_patch_stores_the_bytes_again() {
-    let test = "after_a_failed_flush_the_same_patch_stores_the_bytes_again";
     for option in ["--sync", "--atomic"] {
-        let Some(broken) = Broken::new(test) else { return };
-        let dir = broken.device.path();
-        assert_eq!(code(&outcome(dir, "patch f -o 0x40 deadbeef --sync")), 3);
+        needs!(let broken = Broken::new());
+        let dir = &broken.device;
+        outcome(dir, "patch f -o 0x40 deadbeef --sync").code(3);
         broken.mend();
         // The page cache holds the new bytes, clean, and the device does not.
-        assert_eq!(fs::read(dir.join("f")).unwrap()[0x40..0x44], [0xde, 0xad, 0xbe, 0xef]);
-        let told = report(dir, &format!("patch f -o 0x40 deadbeef {option}"));
-        assert_eq!((&told["changed"], &told["durable"]), (&false.into(), &true.into()));
+        assert_eq!(dir.read("f")[0x40..0x44], [0xde, 0xad, 0xbe, 0xef]);
+        let told = dir.report(&format!("patch f -o 0x40 deadbeef {option}"));
+        assert_eq!(told["changed"], false);
+        assert_eq!(told["durable"], true);
         assert_eq!(broken.on_device()[0x40..0x44], [0xde, 0xad, 0xbe, 0xef], "{option}");
     }
 }
 
 #[test]
-fn bytes_that_are_there_are_stored_again_beside_others_that_are_not() {
-    let test = "bytes_that_are_there_are_stored_again_beside_others_that_are_not";
-    let Some(broken) = Broken::new(test) else { return };
-    let dir = broken.device.path();
-    assert_eq!(code(&outcome(dir, "patch f -o 0x40 deadbeef --sync")), 3);
+fn unchanged_bytes_beside_changed_ones_are_stored_again() {
+    needs!(let broken = Broken::new());
+    let dir = &broken.device;
+    outcome(dir, "patch f -o 0x40 deadbeef --sync").code(3);
     broken.mend();
     let line = [
         "patch",
@@ -203,53 +180,47 @@ fn bytes_that_are_there_are_stored_again_beside_others_that_are_not() {
         "0x8000: -> cafe",
         "--sync",
     ];
-    let output = mmapctl(dir, &line).output().unwrap();
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    dir.mmapctl(&line).code(0);
     let stored = broken.on_device();
     assert_eq!(stored[0x40..0x44], [0xde, 0xad, 0xbe, 0xef]);
     assert_eq!(stored[0x8000..0x8002], [0xca, 0xfe]);
 }
 
 #[test]
-fn a_sync_that_finds_nothing_dirty_does_not_call_it_durable_in_json() {
-    let dir = scratch();
-    synced(&file(dir.path(), "f", b"clean"));
-    let told = report(dir.path(), "sync f");
-    assert_eq!(
-        (&told["durable"], &told["state"]),
-        (&false.into(), &"as-far-as-known".into())
-    );
-    assert_eq!(report(dir.path(), "sync f --async")["state"], "started");
-    if common::is_disk(dir.path()) {
-        writer(&dir.path().join("f")).write_all_at(b"dirty", 0).unwrap();
-        let told = report(dir.path(), "sync f");
-        assert_eq!((&told["durable"], &told["state"]), (&true.into(), &"durable".into()));
+fn a_sync_without_dirty_pages_is_not_durable_in_json() {
+    let dir = Sandbox::new();
+    synced(&dir.file("f", b"clean"));
+    let told = dir.report("sync f");
+    assert_eq!(told["durable"], false);
+    assert_eq!(told["state"], "as-far-as-known");
+    assert_eq!(dir.report("sync f --async")["state"], "started");
+    if dir.is_disk() {
+        writer(&dir.join("f")).write_all_at(b"dirty", 0).unwrap();
+        let told = dir.report("sync f");
+        assert_eq!(told["durable"], true);
+        assert_eq!(told["state"], "durable");
     }
 }
 
 // ---- close(2) ----
 
 /// Runs `line`, whose words are quoted as for a shell, with stdout in the file "out" and ENOSPC for each close of `path`.
-fn close_fails(dir: &Path, path: &str, line: &str) -> Output {
-    Command::new("strace")
-        .current_dir(dir)
-        .args(["-f", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=close"])
-        .args(["-e", "inject=close:error=ENOSPC", BINARY])
-        .args(shell_words::split(line).unwrap())
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(File::create(dir.join("out")).unwrap())
-        .stderr(Stdio::piped())
-        .output()
-        .expect("strace runs")
+fn close_fails(dir: &Sandbox, path: &str, line: &str) -> Outcome {
+    dir.program(
+        "strace",
+        &["-f", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=close"],
+    )
+    .args(["-e", "inject=close:error=ENOSPC", BINARY])
+    .args(shell_words::split(line).unwrap())
+    .stdout(File::create(dir.join("out")).unwrap())
+    .stderr(Stdio::piped())
+    .outcome()
 }
 
 #[test]
 fn an_error_of_close_is_one_of_the_verb_that_wrote() {
-    if !strace_works("an_error_of_close_is_one_of_the_verb_that_wrote") {
-        return;
-    }
-    let dir = scratch();
+    needs!(strace_works());
+    let dir = Sandbox::new();
     let lost = "may not keep the change";
     for (line, exit, says) in [
         ("patch f -o 0 dead", 3, lost),
@@ -268,20 +239,15 @@ fn an_error_of_close_is_one_of_the_verb_that_wrote() {
         ("sync f", 3, "not durable"),
         ("cat f", 0, ""),
     ] {
-        file(dir.path(), "f", &noise(8192));
-        let output = close_fails(dir.path(), "f", line);
-        let told = stderr(&output);
-        assert_eq!(code(&output), exit, "{line}: {told}");
-        assert!(told.contains(says), "{line}: {told}");
+        dir.file("f", noise(8192));
+        close_fails(&dir, "f", line).code(exit).stderr_has(says);
     }
 }
 
 #[test]
 fn an_error_of_closing_stdout_is_2_or_3_after_a_change() {
-    if !strace_works("an_error_of_closing_stdout_is_2_or_3_after_a_change") {
-        return;
-    }
-    let dir = scratch();
+    needs!(strace_works());
+    let dir = Sandbox::new();
     for (line, exit) in [
         ("cat f", 2),
         ("cat f -x", 2),
@@ -296,25 +262,20 @@ fn an_error_of_closing_stdout_is_2_or_3_after_a_change() {
         ("zero f -r ..", 3),
         ("map f -c 'zero -r ..'", 3),
     ] {
-        file(dir.path(), "f", &noise(8192));
-        let output = close_fails(dir.path(), "out", line);
-        let told = stderr(&output);
-        assert_eq!(code(&output), exit, "{line}: {told}");
+        dir.file("f", noise(8192));
+        let output = close_fails(&dir, "out", line);
+        let told = output.stderr();
+        output.code(exit);
         assert_eq!(told.contains("ENOSPC"), exit != 0, "{line}: {told}");
     }
 }
 
 #[test]
 fn behind_bindfs_a_full_disk_is_met_before_the_verb_ends() {
-    let test = "behind_bindfs_a_full_disk_is_met_before_the_verb_ends";
-    if !has(test, "bindfs") {
-        return;
-    }
-    let Some(store) = Mount::tmpfs(test, "4m") else { return };
-    sparse(store.path(), "f", 2 << 20);
-    let Some(behind) = Mount::bindfs(test, store.path(), "rw") else {
-        return;
-    };
+    needs!(has("bindfs"));
+    needs!(let store = Mount::tmpfs("4m"));
+    store.sparse("f", 2 << 20);
+    needs!(let behind = Mount::bindfs(&store, &["-o", "rw"]));
     store.fill();
     for line in [
         "patch f -o 1M text:HELLO",
@@ -322,29 +283,23 @@ fn behind_bindfs_a_full_disk_is_met_before_the_verb_ends() {
         "map f -c 'patch -o 1M dead'",
     ] {
         let words = shell_words::split(line).unwrap();
-        let output = mmapctl(behind.path(), &words.iter().map(String::as_str).collect::<Vec<_>>())
-            .output()
-            .unwrap();
-        let told = stderr(&output);
-        assert_eq!(code(&output), 3, "{line}: {told}");
+        let output = behind.mmapctl(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        let told = output.stderr();
+        assert_eq!(output.exit(), 3, "{line}: {told}");
         assert!(told.contains("ENOSPC"), "{line}: {told}");
     }
-    let copy = File::create(behind.path().join("copy")).unwrap();
-    let output = spawnable(behind.path(), &["cat", BINARY])
-        .stdout(copy)
-        .output()
-        .unwrap();
-    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    let copy = File::create(behind.join("copy")).unwrap();
+    behind.command(&["cat", BINARY]).stdout(copy).outcome().code(2);
 }
 
 // ---- a file that another takes the place of ----
 
-/// Holds the lock of "f" until `line` waits for it, then does `then`, and gives what became of `line`.
-fn while_it_waits(dir: &Path, line: &str, then: impl FnOnce()) -> Output {
+/// Holds the lock of "f" until `line` waits for it, then calls `then`, and returns how `line` ended.
+fn while_it_waits(dir: &Sandbox, line: &str, then: impl FnOnce()) -> Outcome {
     let lock = writer(&dir.join("f"));
     lock.lock().unwrap();
     let words = shell_words::split(line).unwrap();
-    let mut command = spawnable(dir, &words.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut command = dir.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let waits = || {
         // It has the file open, and no lock yet.
@@ -355,97 +310,76 @@ fn while_it_waits(dir: &Path, line: &str, then: impl FnOnce()) -> Output {
     assert!(eventually(waits), "{line}: it never opened the file");
     then();
     drop(lock);
-    child.wait_with_output().unwrap()
+    child.outcome()
 }
 
 #[test]
-fn a_file_that_takes_the_place_of_the_one_waited_for_is_the_one_that_is_changed() {
+fn a_file_replaced_during_the_wait_is_the_one_patched() {
     for line in [
         "patch f -o 0 text:ABC --sync",
         "patch f -o 0 text:ABC --atomic",
         "map f -c 'patch -o 0 text:ABC'",
     ] {
-        let dir = scratch();
-        file(dir.path(), "f", b"old-content");
-        file(dir.path(), "new", b"new-content");
-        let output = while_it_waits(dir.path(), line, || {
-            fs::rename(dir.path().join("new"), dir.path().join("f")).unwrap();
-        });
-        assert_eq!(code(&output), 0, "{line}: {}", stderr(&output));
-        assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"ABC-content", "{line}");
+        let dir = Sandbox::new();
+        dir.file("f", b"old-content");
+        dir.file("new", b"new-content");
+        while_it_waits(&dir, line, || {
+            fs::rename(dir.join("new"), dir.join("f")).unwrap();
+        })
+        .code(0);
+        assert_eq!(dir.read("f"), b"ABC-content", "{line}");
     }
 }
 
 #[test]
 fn a_file_that_is_deleted_while_it_is_waited_for_is_trouble() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     for line in [
         "patch f -o 0 dead",
         "zero f -r ..",
         "remap f --size 8K",
         "map f -c 'zero -r ..'",
     ] {
-        file(dir.path(), "f", b"old-content");
-        let output = while_it_waits(dir.path(), line, || fs::remove_file(dir.path().join("f")).unwrap());
-        assert_eq!(code(&output), 2, "{line}: {}", stderr(&output));
-        assert!(stderr(&output).contains("ENOENT"), "{line}: {}", stderr(&output));
+        dir.file("f", b"old-content");
+        while_it_waits(&dir, line, || fs::remove_file(dir.join("f")).unwrap())
+            .code(2)
+            .stderr_has("ENOENT");
     }
 }
 
 #[test]
 fn a_session_does_not_store_into_a_file_that_was_replaced() {
-    let dir = scratch();
-    file(dir.path(), "f", b"old-content");
-    file(dir.path(), "new", b"new-content");
+    let dir = Sandbox::new();
+    dir.file("f", b"old-content");
+    dir.file("new", b"new-content");
     let line = ["map", "f", "-c", "! mv new f", "-c", "cat", "-c", "patch -o 0 text:ABC"];
-    let output = mmapctl(dir.path(), &line).output().unwrap();
-    let told = stderr(&output);
-    assert_eq!(code(&output), 2, "{told}");
+    let output = dir.mmapctl(&line);
+    output.code(2);
     assert_eq!(output.stdout, b"old-content");
-    assert!(told.contains("not the one at this path any more"), "{told}");
-    assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"new-content");
+    output.stderr_has("not the one at this path any more");
+    assert_eq!(dir.read("f"), b"new-content");
 }
 
 #[test]
-fn old_bytes_that_cannot_be_put_back_are_in_doubt_whatever_the_kernel_says_of_the_page() {
-    if !strace_works("old_bytes_that_cannot_be_put_back_are_in_doubt_whatever_the_kernel_says_of_the_page") {
-        return;
-    }
+fn a_failed_rollback_is_in_doubt_even_if_the_page_looks_clean() {
+    needs!(strace_works());
     for option in ["-q", "--atomic"] {
-        let dir = scratch();
+        let dir = Sandbox::new();
         let old = noise(64 << 10);
-        file(dir.path(), "f", &old);
+        dir.file("f", &old);
         let edits: String = (0..60_000)
             .step_by(9)
             .map(|at| format!("{at}: -> {:02x}\n", !old[at]))
             .collect();
-        file(dir.path(), "s", format!("# mmapctl-patch 1\n{edits}").as_bytes());
-        let output = Command::new("strace")
-            .current_dir(dir.path())
-            .args([
-                "-f",
-                "-qq",
-                "-o",
-                "/dev/null",
-                "-e",
-                "inject=preadv:error=EFAULT:when=4+",
-                BINARY,
-            ])
-            .args(["patch", "f", "--script", "s", option])
-            .env("LC_ALL", "C")
-            .output()
-            .unwrap();
-        let told = stderr(&output);
-        assert_eq!(code(&output), 4, "{option}: {told}");
-        assert!(told.contains("in doubt"), "{told}");
-        assert_eq!(
-            dir.path().join(".f.mmapctl-undo").exists(),
-            option == "--atomic",
-            "{told}"
-        );
+        dir.file("s", format!("# mmapctl-patch 1\n{edits}"));
+        let line = format!("patch f --script s {option}");
+        let output = dir.inject(&["preadv:error=EFAULT:when=4+"], &line);
+        let told = output.stderr();
+        output.code(4).stderr_has("in doubt");
+        assert_eq!(dir.join(".f.mmapctl-undo").exists(), option == "--atomic", "{told}");
         if option == "--atomic" {
-            assert!(run(dir.path(), "patch f --script /dev/null").ends_with("exit 0"));
-            assert!(fs::read(dir.path().join("f")).unwrap() == old);
+            dir.run("patch f --script /dev/null").code(0);
+            assert!(dir.read("f") == old);
         }
     }
 }

@@ -1,19 +1,14 @@
-//! Faults that any user can bring about: files cut short under way, signals, two writers at once, and a reader
-//! that stops.
+//! Faults that any user can cause: files truncated during a verb, signals, two writers at once, and a stopped reader.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{eventually, file, into_full, is_root, noise, run, scratch, skip, sleeps, sparse, spawnable};
-use faults::{Chance, code, races, send, stderr, watched, words};
+use crate::support::strace::*;
+use crate::support::*;
 use nix::sys::signal::Signal;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -32,17 +27,17 @@ enum Sink {
     Null,
 }
 
-/// Runs mmapctl time and again on a file "f" of `len` bytes while a thread cuts it short and sets its length back,
-/// at random moments; `args` has the round's number. Each outcome is judged for what all have to keep, and then by
+/// Runs mmapctl many times on a file "f" of `len` bytes while a thread cuts it short and sets its length back,
+/// at random moments; `args` has the round's number. Each outcome is checked for what every verb promises, and then by
 /// `judge`, with the file's bytes as they were before and after. The old bytes are all below 0x80.
-fn race(test: &str, len: u64, sink: Sink, args: impl Fn(u32) -> String, judge: impl Fn(u32, &Output, &[u8], &[u8])) {
-    let dir = scratch();
+fn race(len: u64, sink: Sink, args: impl Fn(u32) -> String, judge: impl Fn(u32, &Outcome, &[u8], &[u8])) {
+    let dir = Sandbox::new();
     let old: Vec<u8> = noise(len as usize).iter().map(|byte| byte & 0x7f).collect();
-    let path = file(dir.path(), "f", &old);
-    let truncated = OpenOptions::new().write(true).open(&path).unwrap();
+    let path = dir.file("f", &old);
+    let truncated = writer(&path);
     let once = |round| {
         let line = args(round);
-        let mut command = spawnable(dir.path(), &words(&line));
+        let mut command = dir.command(&words(&line));
         command.stderr(Stdio::piped());
         command.stdout(if sink == Sink::Pipe {
             Stdio::piped()
@@ -53,7 +48,7 @@ fn race(test: &str, len: u64, sink: Sink, args: impl Fn(u32) -> String, judge: i
     };
     // How long it takes undisturbed, so that the moments fall inside.
     let begin = Instant::now();
-    assert!(once(0).wait_with_output().unwrap().status.success());
+    once(0).outcome().code(0);
     let usual = begin.elapsed();
 
     let mut chance = Chance::new();
@@ -88,12 +83,12 @@ fn race(test: &str, len: u64, sink: Sink, args: impl Fn(u32) -> String, judge: i
                     }
                 }
             });
-            let output = child.wait_with_output().unwrap();
+            let output = child.outcome();
             ended.store(true, Relaxed);
             output
         });
-        let told = stderr(&output);
-        match code(&output) {
+        let told = output.stderr();
+        match output.exit() {
             0 => {}
             2 => {
                 cut_short += 1;
@@ -115,24 +110,22 @@ fn race(test: &str, len: u64, sink: Sink, args: impl Fn(u32) -> String, judge: i
             }
             other => panic!("round {round}: exit code or signal {other}: {told}"),
         }
-        judge(round, &output, &old, &fs::read(&path).unwrap());
+        judge(round, &output, &old, &read(&path));
     }
-    // A flush of what is gone succeeds.
+    // A flush of truncated pages succeeds.
     if cut_short == 0 && !args(0).starts_with("sync") {
-        skip(test, "no truncation came in time to matter");
+        skip("no truncation came in time to matter");
     }
 }
 
-/// Each byte is what it was, or a zero where the file was cut.
+/// Whether each byte is the old one, or a zero where the file was cut.
 fn are_old_or_cut(bytes: &[u8], old: &[u8]) -> bool {
     bytes.iter().zip(old).all(|(byte, old)| byte == old || *byte == 0)
 }
 
 #[test]
-fn a_file_cut_short_during_a_raw_cat_to_a_pipe_is_an_error_and_no_signal() {
-    let test = "a_file_cut_short_during_a_raw_cat_to_a_pipe_is_an_error_and_no_signal";
+fn a_truncation_during_a_raw_cat_to_a_pipe_is_no_signal() {
     race(
-        test,
         LEN,
         Sink::Pipe,
         |_| "cat f".into(),
@@ -143,25 +136,22 @@ fn a_file_cut_short_during_a_raw_cat_to_a_pipe_is_an_error_and_no_signal() {
 }
 
 #[test]
-fn a_file_cut_short_during_a_raw_cat_to_dev_null_is_no_signal() {
-    let test = "a_file_cut_short_during_a_raw_cat_to_dev_null_is_no_signal";
-    race(test, LEN, Sink::Null, |_| "cat f".into(), |_, _, _, _| {});
+fn a_truncation_during_a_raw_cat_to_dev_null_is_no_signal() {
+    race(LEN, Sink::Null, |_| "cat f".into(), |_, _, _, _| {});
 }
 
 #[test]
-fn a_file_cut_short_during_loads_of_registers_is_an_error_and_no_signal() {
-    let test = "a_file_cut_short_during_loads_of_registers_is_an_error_and_no_signal";
+fn a_truncation_during_register_loads_is_no_signal() {
     let args = |round| format!("cat f --access {}", 1 << (round % 4));
-    race(test, SHORT, Sink::Pipe, args, |round, output, old, _| {
+    race(SHORT, Sink::Pipe, args, |round, output, old, _| {
         assert!(are_old_or_cut(&output.stdout, old), "round {round}: other bytes");
     });
 }
 
 #[test]
-fn a_file_cut_short_during_stores_into_registers_is_an_error_and_no_signal() {
-    let test = "a_file_cut_short_during_stores_into_registers_is_an_error_and_no_signal";
+fn a_truncation_during_register_stores_is_no_signal() {
     let args = |round| format!("patch f -o 0 fill:aa:{SHORT} --access {}", 1 << (round % 4));
-    race(test, SHORT, Sink::Pipe, args, |round, _, old, new| {
+    race(SHORT, Sink::Pipe, args, |round, _, old, new| {
         let known = new.iter().zip(old).all(|(new, old)| [0xaa, *old, 0].contains(new));
         assert!(known, "round {round}: bytes of no known origin");
     });
@@ -169,18 +159,16 @@ fn a_file_cut_short_during_stores_into_registers_is_an_error_and_no_signal() {
 
 #[test]
 fn a_file_cut_short_during_a_dump_is_an_error_and_no_signal() {
-    let test = "a_file_cut_short_during_a_dump_is_an_error_and_no_signal";
     let formats = ["canonical", "hex", "plain"];
     let args = |round| format!("cat f -f {}", formats[round as usize % 3]);
-    race(test, SHORT, Sink::Pipe, args, |_, _, _, _| {});
+    race(SHORT, Sink::Pipe, args, |_, _, _, _| {});
 }
 
 #[test]
-fn a_file_cut_short_during_a_patch_is_put_back_as_far_as_it_exists() {
-    let test = "a_file_cut_short_during_a_patch_is_put_back_as_far_as_it_exists";
+fn a_truncation_during_a_patch_rolls_back_what_exists() {
     let fill = |round: u32| 0x80 | round as u8;
     let args = |round| format!("patch f -o 64K fill:{:02x}:2M", fill(round));
-    race(test, LEN, Sink::Null, args, |round, output, old, now| {
+    race(LEN, Sink::Null, args, |round, output, old, now| {
         let (before, rest) = now.split_at(64 << 10);
         let (range, after) = rest.split_at(2 << 20);
         let outside = are_old_or_cut(before, old) && are_old_or_cut(after, &old[(64 << 10) + (2 << 20)..]);
@@ -196,14 +184,13 @@ fn a_file_cut_short_during_a_patch_is_put_back_as_far_as_it_exists() {
 }
 
 #[test]
-fn a_file_cut_short_while_zeros_are_written_is_an_error_and_no_signal() {
-    let test = "a_file_cut_short_while_zeros_are_written_is_an_error_and_no_signal";
+fn a_truncation_while_zeroing_is_no_signal() {
     let args = |_| "zero f --range ..2M --method write".to_string();
-    race(test, LEN, Sink::Null, args, |round, output, _, now| {
+    race(LEN, Sink::Null, args, |round, output, _, now| {
         let zeroed = now[..2 << 20].iter().all(|byte| *byte == 0);
-        let short_at_open = stderr(output).contains("ends at");
+        let short_at_open = output.stderr().contains("ends at");
         assert!(
-            zeroed || code(output) == 2 || short_at_open,
+            zeroed || output.exit() == 2 || short_at_open,
             "round {round}: exit 0 without zeros"
         );
     });
@@ -211,13 +198,11 @@ fn a_file_cut_short_while_zeros_are_written_is_an_error_and_no_signal() {
 
 #[test]
 fn a_file_cut_short_during_sync_is_no_signal() {
-    let test = "a_file_cut_short_during_sync_is_no_signal";
-    race(test, LEN, Sink::Null, |_| "sync f".into(), |_, _, _, _| {});
+    race(LEN, Sink::Null, |_| "sync f".into(), |_, _, _, _| {});
 }
 
 #[test]
-fn a_file_cut_short_while_it_is_mapped_and_populated_is_an_error_and_no_signal() {
-    let test = "a_file_cut_short_while_it_is_mapped_and_populated_is_an_error_and_no_signal";
+fn a_truncation_while_populating_is_no_signal() {
     let args = |round: u32| {
         // An ordinary user may not lock as much everywhere.
         let lock = if is_root() && round.is_multiple_of(2) {
@@ -227,12 +212,13 @@ fn a_file_cut_short_while_it_is_mapped_and_populated_is_an_error_and_no_signal()
         };
         format!("map f --populate{lock}")
     };
-    race(test, LEN, Sink::Null, args, |_, _, _, _| {});
+    race(LEN, Sink::Null, args, |_, _, _, _| {});
 }
 
 /// Runs a `cat` whose stdout nobody reads at first, cuts the file to `len` once the pipe is full, and reads on.
-fn cut_while_it_waits(dir: &Path, line: &str, len: u64) -> Output {
-    let mut child = spawnable(dir, &words(line))
+fn cut_while_it_waits(dir: &Sandbox, line: &str, len: u64) -> Outcome {
+    let mut child = dir
+        .command(&words(line))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -242,53 +228,48 @@ fn cut_while_it_waits(dir: &Path, line: &str, len: u64) -> Output {
     pipe.read_exact(&mut stdout).unwrap();
     assert!(eventually(|| sleeps(child.id())), "it never waits for its reader");
     let path = dir.join("f");
-    OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
+    writer(&path).set_len(len).unwrap();
     pipe.read_to_end(&mut stdout).unwrap();
-    let output = child.wait_with_output().unwrap();
-    Output { stdout, ..output }
+    let mut outcome = child.outcome();
+    outcome.stdout = stdout;
+    outcome
 }
 
 #[test]
 fn a_raw_cat_of_a_file_cut_short_ends_at_the_cut_and_names_it() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(4 << 20));
-    let output = cut_while_it_waits(dir.path(), "cat f", 1 << 20);
-    assert_eq!(code(&output), 2);
+    let dir = Sandbox::new();
+    dir.file("f", noise(4 << 20));
+    let output = cut_while_it_waits(&dir, "cat f", 1 << 20);
+    output.code(2);
     assert!(output.stdout.len() <= 1 << 20, "{} bytes", output.stdout.len());
-    let told = stderr(&output);
-    assert!(told.contains("0x100000") && told.contains("truncated"), "{told}");
+    output.stderr_has("0x100000").stderr_has("truncated");
 }
 
 #[test]
 fn a_raw_cat_to_dev_null_which_never_looks_notices_the_cut() {
-    let dir = scratch();
-    let path = sparse(dir.path(), "f", 64 << 30);
+    let dir = Sandbox::new();
+    let path = dir.sparse("f", 64 << 30);
     // The first of thousands of windows, for each goes by in microseconds.
-    let output = watched(dir.path(), Some("exec >/dev/null"), "cat f", "mmap(", 1, |_| {
-        OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_len(4096)
-            .unwrap()
-    });
-    let told = stderr(&output);
-    assert_eq!(code(&output), 2, "{told}");
-    assert!(told.contains("truncated") && told.contains("0x1000"), "{told}");
+    dir.watched(Some("exec >/dev/null"), "cat f", "mmap(", 1, |_| {
+        writer(&path).set_len(4096).unwrap()
+    })
+    .code(2)
+    .stderr_has("truncated")
+    .stderr_has("0x1000");
 }
 
 #[test]
 fn a_dump_never_shows_what_was_cut_off_as_a_hole() {
-    let dir = scratch();
-    // Data, a hole, data; cut off behind the first data.
-    let path = sparse(dir.path(), "f", 3 << 20);
-    let writer = OpenOptions::new().write(true).open(path).unwrap();
+    let dir = Sandbox::new();
+    // Data, a hole, data; cut off after the first data.
+    let path = dir.sparse("f", 3 << 20);
+    let writer = writer(&path);
     writer.write_all_at(&noise(1 << 20), 0).unwrap();
     writer.write_all_at(&noise(1 << 20), 2 << 20).unwrap();
-    let output = cut_while_it_waits(dir.path(), "cat f -x", 1 << 20);
+    let output = cut_while_it_waits(&dir, "cat f -x", 1 << 20);
     let end = String::from_utf8_lossy(&output.stdout[output.stdout.len().saturating_sub(200)..]).into_owned();
-    assert_eq!(code(&output), 2, "stdout ends with:\n{end}");
-    assert!(stderr(&output).contains("truncated"), "{}", stderr(&output));
+    assert_eq!(output.exit(), 2, "stdout ends with:\n{end}");
+    output.stderr_has("truncated");
 }
 
 // ---- signals ----
@@ -296,7 +277,7 @@ fn a_dump_never_shows_what_was_cut_off_as_a_hole() {
 /// Bytes of a patch over four windows, which a debug build takes half a second for.
 const LARGE: u64 = 25 << 20;
 
-/// What a file of zeros, patched or not, turned out to be.
+/// What a file of zeros holds after a patch.
 #[derive(Debug, PartialEq)]
 enum Whole {
     Old,
@@ -305,7 +286,7 @@ enum Whole {
 }
 
 fn whole(path: &Path, from: u64, new: u8) -> Whole {
-    let bytes = fs::read(path).unwrap();
+    let bytes = read(path);
     let range = &bytes[from as usize..(from + LARGE) as usize];
     let outside = bytes[..from as usize].iter().chain(&bytes[(from + LARGE) as usize..]);
     let untouched = outside.clone().all(|byte| *byte == 0x11);
@@ -319,26 +300,26 @@ fn whole(path: &Path, from: u64, new: u8) -> Whole {
     }
 }
 
-/// Interrupts `line` at its `nth` store, of four, and demands all or nothing. The signal comes at once, but a
-/// busy machine may be late: then everything is new. Gives whether it came in time.
+/// Interrupts `line` at its `nth` store, of four, and expects all or nothing. On a busy machine the signal may come too
+/// late, and everything is new. Returns whether it came in time.
 fn interrupted_at(line: &str, nth: usize, signal: Signal, new: u8) -> bool {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &vec![0x11; LARGE as usize + 8192]);
-    let output = watched(dir.path(), None, line, "preadv(", nth, |pid| send(pid, signal));
+    let dir = Sandbox::new();
+    let path = dir.file("f", vec![0x11; LARGE as usize + 8192]);
+    let output = dir.watched(None, line, "preadv(", nth, |pid| send(pid, signal));
     let state = whole(&path, 4096, new);
     if output.status.signal() == Some(signal as i32) {
-        let told = stderr(&output);
+        let told = output.stderr();
         assert_eq!(state, Whole::Old, "{line}: died of {signal}: {told}");
-        assert!(told.contains("put back") && told.contains(signal.as_str()), "{told}");
+        output.stderr_has("put back").stderr_has(signal.as_str());
         true
     } else {
-        assert_eq!((code(&output), state), (0, Whole::New), "{line}: {}", stderr(&output));
+        assert_eq!((output.exit(), state), (0, Whole::New), "{line}: {}", output.stderr());
         false
     }
 }
 
 #[test]
-fn an_interrupted_patch_puts_everything_back_and_dies_of_the_signal() {
+fn an_interrupted_patch_rolls_back_and_dies_of_the_signal() {
     let line = format!("patch f -o 4096 fill:77:{LARGE}");
     for (nth, signal) in [
         (1, Signal::SIGINT),
@@ -352,7 +333,7 @@ fn an_interrupted_patch_puts_everything_back_and_dies_of_the_signal() {
 }
 
 #[test]
-fn interrupted_zeroing_puts_everything_back_and_dies_of_the_signal() {
+fn interrupted_zeroing_rolls_back_and_dies_of_the_signal() {
     let line = format!("zero f -o 4096 -n {LARGE} --method write");
     for (nth, signal) in [(1, Signal::SIGINT), (2, Signal::SIGTERM)] {
         let in_time = eventually(|| interrupted_at(&line, nth, signal, 0));
@@ -361,24 +342,23 @@ fn interrupted_zeroing_puts_everything_back_and_dies_of_the_signal() {
 }
 
 #[test]
-fn interrupted_zeroing_of_more_than_is_kept_is_in_doubt_and_says_how_far_it_came() {
-    let test = "interrupted_zeroing_of_more_than_is_kept_is_in_doubt_and_says_how_far_it_came";
-    let dir = scratch();
-    let path = file(dir.path(), "f", &vec![0x11; 200 << 20]);
+fn interrupted_long_zeroing_is_in_doubt_and_says_how_far() {
+    let dir = Sandbox::new();
+    let path = dir.file("f", vec![0x11; 200 << 20]);
     let line = "zero f --range 4096.. --method write";
     // Written under a lease, and, while somebody else has the file open, stored.
     for shared in [false, true] {
         fs::write(&path, vec![0x11; 200 << 20]).unwrap();
         let other = shared.then(|| fs::File::open(&path).unwrap());
         // pwrite64 or preadv.
-        let output = watched(dir.path(), None, line, "p", 2, |pid| send(pid, Signal::SIGINT));
+        let output = dir.watched(None, line, "p", 2, |pid| send(pid, Signal::SIGINT));
         drop(other);
-        let (told, bytes) = (stderr(&output), fs::read(&path).unwrap());
-        if code(&output) == 0 {
-            skip(test, "the signal came too late");
+        let (told, bytes) = (output.stderr(), read(&path));
+        if output.exit() == 0 {
+            skip("the signal came too late");
             continue;
         }
-        assert_eq!(code(&output), 4, "{told}");
+        assert_eq!(output.exit(), 4, "{told}");
         assert!(
             told.contains("in doubt: 0x1000..") && told.contains("run the same command again"),
             "{told}"
@@ -393,53 +373,53 @@ fn interrupted_zeroing_of_more_than_is_kept_is_in_doubt_and_says_how_far_it_came
             "zeros behind {end:#x}: {told}"
         );
         assert!(bytes[..4096].iter().all(|byte| *byte == 0x11));
-        assert_eq!(code(&spawnable(dir.path(), &words(line)).output().unwrap()), 0);
-        assert!(fs::read(&path).unwrap()[4096..].iter().all(|byte| *byte == 0));
+        dir.mmapctl(&words(line)).code(0);
+        assert!(read(&path)[4096..].iter().all(|byte| *byte == 0));
     }
 }
 
 #[test]
-fn a_signal_at_any_moment_leaves_the_file_wholly_old_or_wholly_new() {
-    let dir = scratch();
+fn a_signal_at_any_moment_leaves_the_file_old_or_new() {
+    let dir = Sandbox::new();
     let line = format!("patch f -o 4096 fill:77:{LARGE}");
-    let path = file(dir.path(), "f", &vec![0x11; LARGE as usize + 8192]);
+    let path = dir.file("f", vec![0x11; LARGE as usize + 8192]);
     let begin = Instant::now();
-    let output = spawnable(dir.path(), &words(&line)).output().unwrap();
-    assert_eq!(code(&output), 0, "{}", common::told(&output));
+    dir.mmapctl(&words(&line)).code(0);
     let usual = begin.elapsed();
     use Signal::{SIGALRM, SIGINT, SIGTERM, SIGUSR1, SIGXCPU};
     let kinds = [SIGINT, SIGTERM, SIGXCPU, SIGALRM, SIGUSR1];
     let mut chance = Chance::new();
     for round in 0..races() / 16 {
         fs::write(&path, vec![0x11; LARGE as usize + 8192]).unwrap();
-        let mut command = spawnable(dir.path(), &words(&line));
+        let mut command = dir.command(&words(&line));
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(chance.within(usual));
         let signal = kinds[round as usize % kinds.len()];
         send(child.id() as i32, signal);
-        let output = child.wait_with_output().unwrap();
+        let output = child.outcome();
         let expected = if output.status.success() {
             Whole::New
         } else {
             Whole::Old
         };
-        assert_eq!(whole(&path, 4096, 0x77), expected, "{}", stderr(&output));
+        assert_eq!(whole(&path, 4096, 0x77), expected, "{}", output.stderr());
         if expected == Whole::Old {
-            assert_eq!(output.status.signal(), Some(signal as i32), "{}", stderr(&output));
+            output.signal(signal as i32);
         }
     }
 }
 
 #[test]
 fn a_checksum_of_very_much_can_be_interrupted() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     // Minutes of summing: holes would take no time.
     let old = vec![0x11; 9 << 20];
-    let path = file(dir.path(), "f", &old);
+    let path = dir.file("f", &old);
     let sum = |index: u64| format!("{:#x}: -> crc32le:0..8M\n", (8 << 20) + 4 * index);
-    file(dir.path(), "s", (0..200_000).map(sum).collect::<String>().as_bytes());
+    dir.file("s", (0..200_000).map(sum).collect::<String>());
     let line = words("patch f --script s");
-    let mut child = spawnable(dir.path(), &line)
+    let mut child = dir
+        .command(&line)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -449,62 +429,53 @@ fn a_checksum_of_very_much_can_be_interrupted() {
     eventually(|| child.try_wait().unwrap().is_some());
     // Of one that sums on, which would take minutes.
     send(child.id() as i32, Signal::SIGKILL);
-    let output = child.wait_with_output().unwrap();
-    let told = stderr(&output);
-    assert_eq!(output.status.signal(), Some(Signal::SIGINT as i32), "{told}");
-    assert!(fs::read(&path).unwrap() == old);
+    child.outcome().signal(Signal::SIGINT as i32);
+    assert!(read(&path) == old);
 }
 
 #[test]
 fn a_signal_that_the_caller_ignores_is_ignored() {
     let line = format!("patch f -o 4096 fill:77:{LARGE}");
     for (trap, signal) in [("trap '' INT", Signal::SIGINT), ("trap '' HUP", Signal::SIGHUP)] {
-        let dir = scratch();
-        let path = file(dir.path(), "f", &vec![0x11; LARGE as usize + 8192]);
-        let output = watched(dir.path(), Some(trap), &line, "preadv(", 1, |pid| send(pid, signal));
-        assert_eq!(code(&output), 0, "{trap}: {}", stderr(&output));
+        let dir = Sandbox::new();
+        let path = dir.file("f", vec![0x11; LARGE as usize + 8192]);
+        dir.watched(Some(trap), &line, "preadv(", 1, |pid| send(pid, signal))
+            .code(0);
         assert_eq!(whole(&path, 4096, 0x77), Whole::New);
     }
 }
 
 #[test]
 fn waiting_for_a_lock_can_be_interrupted() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", b"old");
+    let dir = Sandbox::new();
+    let path = dir.file("f", b"old");
     let holder = File::open(&path).unwrap();
     holder.lock().unwrap();
-    let mut command = spawnable(dir.path(), &words("patch f -o 0 6e6577 --lock-timeout 180s"));
+    let mut command = dir.command(&words("patch f -o 0 6e6577 --lock-timeout 180s"));
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(100));
     send(child.id() as i32, Signal::SIGINT);
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(
-        output.status.signal(),
-        Some(Signal::SIGINT as i32),
-        "{}",
-        stderr(&output)
-    );
-    assert_eq!(fs::read(&path).unwrap(), b"old");
+    child.outcome().signal(Signal::SIGINT as i32);
+    assert_eq!(read(&path), b"old");
 }
 
 // ---- two writers ----
 
 #[test]
 fn two_patches_at_once_never_leave_a_mixture() {
-    let dir = scratch();
-    let path = sparse(dir.path(), "f", 10 << 20);
+    let dir = Sandbox::new();
+    let path = dir.sparse("f", 10 << 20);
     // Over the edge of a window, so that each stores twice.
     let (at, len) = ((8 << 20) - (64 << 10), 128 << 10);
     for round in 1..=2 * races() {
         let pair = [round as u8 & 0x7f, round as u8 | 0x80]
             .map(|byte| (byte, format!("patch f -o {at} fill:{byte:02x}:{len}")));
         let children = pair.each_ref().map(|(_, line)| {
-            let mut command = spawnable(dir.path(), &words(line));
+            let mut command = dir.command(&words(line));
             command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
         });
         for child in children {
-            let output = child.wait_with_output().unwrap();
-            assert_eq!(code(&output), 0, "{}", stderr(&output));
+            child.outcome().code(0);
         }
         let mut range = vec![0; len];
         File::open(&path).unwrap().read_exact_at(&mut range, at).unwrap();
@@ -519,24 +490,24 @@ fn two_patches_at_once_never_leave_a_mixture() {
 
 #[test]
 fn a_patch_in_the_midst_of_its_stores_keeps_others_out() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &vec![0x11; LARGE as usize + 8192]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", vec![0x11; LARGE as usize + 8192]);
     let line = format!("patch f -o 4096 fill:77:{LARGE}");
     let mut second = None;
-    let first = watched(dir.path(), None, &line, "preadv(", 1, |pid| {
+    let first = dir.watched(None, &line, "preadv(", 1, |pid| {
         send(pid, Signal::SIGSTOP);
         let line = format!("patch f -o 4096 fill:66:{LARGE} --lock-timeout 200ms");
-        second = spawnable(dir.path(), &words(&line)).output().ok();
+        second = Some(dir.mmapctl(&words(&line)));
         send(pid, Signal::SIGCONT);
     });
     let second = second.unwrap();
-    assert_eq!(code(&first), 0, "{}", stderr(&first));
+    first.code(0);
     if second.status.success() {
         // The first was through before it was stopped.
         assert_eq!(whole(&path, 4096, 0x66), Whole::New, "a mixture");
     } else {
-        assert_eq!(code(&second), 2);
-        assert!(stderr(&second).contains("lock"), "{}", stderr(&second));
+        assert_eq!(second.exit(), 2);
+        assert!(second.stderr().contains("lock"), "{}", second.stderr());
         assert_eq!(whole(&path, 4096, 0x77), Whole::New, "a mixture");
     }
 }
@@ -545,39 +516,36 @@ fn a_patch_in_the_midst_of_its_stores_keeps_others_out() {
 
 #[test]
 fn a_dump_ends_when_its_reader_does() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     // All of it would take minutes.
-    sparse(dir.path(), "f", 1 << 40);
+    dir.sparse("f", 1 << 40);
     for line in [
         "cat f -f plain",
         "cat f -f canonical --no-squeeze",
         "cat f --json",
         "cat f",
     ] {
-        let mut command = spawnable(dir.path(), &words(line));
+        let mut command = dir.command(&words(line));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut pipe = child.stdout.take().unwrap();
         pipe.read_exact(&mut [0; 16]).unwrap();
         drop(pipe);
         let ended = eventually(|| child.try_wait().unwrap().is_some());
         let _ = child.kill();
-        let output = child.wait_with_output().unwrap();
+        let output = child.outcome();
         assert!(ended, "{line}: it goes on after its reader has gone");
-        assert_eq!((code(&output), stderr(&output).as_str()), (0, ""), "{line}");
+        assert_eq!((output.exit(), output.stderr().as_str()), (0, ""), "{line}");
     }
 }
 
 #[test]
 fn a_full_output_is_trouble_and_says_so() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(1 << 20));
+    let dir = Sandbox::new();
+    dir.file("f", noise(1 << 20));
     for line in ["cat f", "cat f -f canonical", "sync f", "map f"] {
-        let output = into_full(dir.path(), &words(line));
-        assert_eq!(code(&output), 2, "{line}: {}", stderr(&output));
-        assert!(stderr(&output).contains("ENOSPC"), "{line}: {}", stderr(&output));
+        dir.mmapctl_into_full(&words(line)).code(2).stderr_has("ENOSPC");
     }
-    let output = into_full(dir.path(), &words("patch f -o 0 dead"));
-    assert_eq!(code(&output), 3, "{}", stderr(&output));
-    assert_eq!(fs::read(dir.path().join("f")).unwrap()[..2], [0xde, 0xad]);
-    assert_eq!(run(dir.path(), "-q patch f -o 0 beef"), "exit 0");
+    dir.mmapctl_into_full(&words("patch f -o 0 dead")).code(3);
+    assert_eq!(dir.read("f")[..2], [0xde, 0xad]);
+    dir.run("-q patch f -o 0 beef").is("exit 0");
 }

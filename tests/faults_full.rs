@@ -1,43 +1,34 @@
-//! Faults of file systems, which take root to bring about: no room, huge pages.
+//! Faults of file systems that only root can cause: no room, huge pages.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/huge.rs"]
-mod huge;
-
-use common::writer;
-use common::{Mount, State, allocated, file, mmapctl, noise, run, scratch, sparse};
-use faults::{code, stderr, strace_works, straced, words};
-use huge::Pool;
+use crate::support::huge::Pool;
+use crate::support::strace::*;
+use crate::support::*;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
+use std::process::Command;
 
-fn outcome(dir: &Path, line: &str) -> Output {
-    mmapctl(dir, &words(line)).output().expect("mmapctl runs")
+fn outcome(dir: &Sandbox, line: &str) -> Outcome {
+    dir.mmapctl(&words(line))
 }
 
-/// Runs `line`, which has to end with 2 and say that there is no room, and leave the file alone.
+/// Runs `line`, which must end with 2, report that there is no room, and leave the file untouched.
 fn finds_no_room(mount: &Mount, line: &str) {
-    let path = mount.path().join("f");
+    let path = mount.join("f");
     let before = fs::read(&path).ok();
     let len = fs::metadata(&path).unwrap().len();
-    let output = outcome(mount.path(), line);
-    let told = stderr(&output);
-    assert_eq!(code(&output), 2, "{line}: {told}");
-    assert!(told.contains("no room"), "{line}: {told}");
+    let output = outcome(mount, line);
+    output.code(2).stderr_has("no room");
     // Met before the first store, not put back after it.
-    assert!(!told.contains("put back"), "{line}: {told}");
+    output.lacks("put back");
     assert_eq!(fs::metadata(&path).unwrap().len(), len, "{line}: another length");
-    // A hole can't be read from a full tmpfs, by nobody, but through read(2).
+    // A hole of a full tmpfs can be read by read(2) only.
     assert!(fs::read(&path).ok() == before, "{line}: other bytes");
 }
 
 /// 64 KiB of data, then a hole of as much.
 fn half_a_hole(mount: &Mount) -> PathBuf {
-    let path = sparse(mount.path(), "f", 128 << 10);
+    let path = mount.sparse("f", 128 << 10);
     let file = writer(&path);
     file.write_all_at(&noise(64 << 10), 0).unwrap();
     file.sync_all().unwrap();
@@ -45,9 +36,8 @@ fn half_a_hole(mount: &Mount) -> PathBuf {
 }
 
 #[test]
-fn on_a_full_tmpfs_a_store_into_a_hole_is_refused_and_the_rest_works() {
-    let test = "on_a_full_tmpfs_a_store_into_a_hole_is_refused_and_the_rest_works";
-    let Some(mount) = Mount::tmpfs(test, "2m") else { return };
+fn a_full_tmpfs_refuses_stores_into_holes_only() {
+    needs!(let mount = Mount::tmpfs("2m"));
     let path = half_a_hole(&mount);
     mount.fill();
     finds_no_room(&mount, "patch f -o 100K dead");
@@ -56,39 +46,34 @@ fn on_a_full_tmpfs_a_store_into_a_hole_is_refused_and_the_rest_works() {
     finds_no_room(&mount, "zero f --range .. --method write");
     finds_no_room(&mount, "zero f --range ..");
     finds_no_room(&mount, "remap f --size +1M");
-    let output = outcome(mount.path(), "map f --populate");
-    let told = stderr(&output);
-    assert_eq!(code(&output), 2, "{told}");
-    assert!(told.contains("no room") && told.contains("0x10000"), "{told}");
+    outcome(&mount, "map f --populate")
+        .code(2)
+        .stderr_has("no room")
+        .stderr_has("0x10000");
     // A load of a hole takes a page that is not to be had; read(2) takes none.
     for line in ["cat f", "cat f -f plain", "cat f -o 64K -f xxd"] {
-        let output = outcome(mount.path(), line);
-        assert_eq!(code(&output), 0, "{line}: {}", stderr(&output));
+        outcome(&mount, line).code(0);
     }
-    assert!(outcome(mount.path(), "cat f").stdout == fs::read(&path).unwrap());
+    assert!(outcome(&mount, "cat f").stdout == read(&path));
     // What has its pages works.
-    assert_eq!(
-        run(mount.path(), "patch f -o 0x10 fill:77:60K"),
-        "f: 61190 bytes of 0x10..0xf010 changed\nexit 0"
-    );
-    assert_eq!(code(&outcome(mount.path(), "zero f --range 1K..2K --method write")), 0);
-    let output = outcome(mount.path(), "zero f --range 4K..8K --punch");
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let bytes = fs::read(&path).unwrap();
+    mount
+        .run("patch f -o 0x10 fill:77:60K")
+        .is("f: 61190 bytes of 0x10..0xf010 changed\nexit 0");
+    outcome(&mount, "zero f --range 1K..2K --method write").code(0);
+    outcome(&mount, "zero f --range 4K..8K --punch").code(0);
+    let bytes = read(&path);
     assert!(bytes[16..1024].iter().all(|byte| *byte == 0x77));
     assert!(bytes[4096..8192].iter().all(|byte| *byte == 0));
     // The page that the punch gave back is room for one.
-    assert_eq!(
-        run(mount.path(), "patch f -o 100K dead"),
-        "f: 2 bytes of 0x19000..0x19002 changed\nexit 0"
-    );
+    mount
+        .run("patch f -o 100K dead")
+        .is("f: 2 bytes of 0x19000..0x19002 changed\nexit 0");
 }
 
 #[test]
-fn a_store_that_finds_no_room_at_a_later_window_leaves_everything_as_it_was() {
-    let test = "a_store_that_finds_no_room_at_a_later_window_leaves_everything_as_it_was";
+fn no_room_at_a_later_window_leaves_the_file_untouched() {
     // On tmpfs reading a hole takes room, on ext4 only storing does.
-    for mount in [Mount::tmpfs(test, "24m"), Mount::image(test, "mkfs.ext4 -q", 24)]
+    for mount in [Mount::tmpfs("24m"), Mount::image("mkfs.ext4 -q", 24)]
         .into_iter()
         .flatten()
     {
@@ -97,32 +82,31 @@ fn a_store_that_finds_no_room_at_a_later_window_leaves_everything_as_it_was() {
 }
 
 fn finds_no_room_later(mount: &Mount) {
-    let path = sparse(mount.path(), "f", 30 << 20);
+    let path = mount.sparse("f", 30 << 20);
     writer(&path).write_all_at(&noise(3 << 20), 1 << 20).unwrap();
-    let bytes = fs::read(&path).unwrap();
+    let bytes = read(&path);
     for line in [
         "patch f -o 4097 fill:77:29M",
         "zero f --range 4097..29M --method write",
         "patch f -o 4097 fill:00:29M",
     ] {
-        let output = outcome(mount.path(), line);
-        let told = stderr(&output);
-        assert_eq!(code(&output), 2, "{line}: {told}");
-        assert!(told.contains("no room") && !told.contains("put back"), "{line}: {told}");
+        let output = outcome(mount, line);
+        let told = output.stderr();
+        output.code(2).stderr_has("no room").lacks("put back");
         let at = told
             .split("0x")
             .nth(1)
             .and_then(|rest| u64::from_str_radix(rest.split("..").next()?, 16).ok());
         // At a later window; or earlier, where comparing ahead has taken the room for holes that it read.
         assert!(at.is_some_and(|at| at >= 4096), "{line}: not where it failed: {told}");
-        assert!(fs::read(&path).unwrap() == bytes, "{line}: other bytes");
+        assert!(read(&path) == bytes, "{line}: other bytes");
         // The pages that were made for it are holes again for the next.
         fs::write(&path, &bytes[..4 << 20]).unwrap();
         writer(&path).set_len(30 << 20).unwrap();
     }
 }
 
-/// xfs keeps a few blocks back from write, which fallocate gets.
+/// xfs reserves a few blocks that fallocate may use and write may not.
 fn take_the_rest(file: &File) {
     let flags = nix::fcntl::FallocateFlags::empty();
     let mut at = 0;
@@ -132,12 +116,10 @@ fn take_the_rest(file: &File) {
 }
 
 /// On a full file system with blocks: a hole takes nothing, allocated pages do, and a file does not grow.
-fn a_full(test: &str, mkfs: &str, mib: u64) {
-    let Some(mount) = Mount::image(test, mkfs, mib) else {
-        return;
-    };
+fn a_full(mkfs: &str, mib: u64) {
+    needs!(let mount = Mount::image(mkfs, mib));
     half_a_hole(&mount);
-    let rest = File::create(mount.path().join("rest")).unwrap();
+    let rest = File::create(mount.join("rest")).unwrap();
     mount.fill();
     take_the_rest(&rest);
     finds_no_room(&mount, "patch f -o 100K dead");
@@ -145,33 +127,28 @@ fn a_full(test: &str, mkfs: &str, mib: u64) {
     finds_no_room(&mount, "patch f -o 60K fill:77:8K");
     finds_no_room(&mount, "zero f --range 96K..112K --method write");
     finds_no_room(&mount, "remap f --size +1M");
+    mount
+        .run("patch f -o 0x10 dead --sync")
+        .is("f: 2 bytes of 0x10..0x12 changed, durable\nexit 0");
     assert_eq!(
-        run(mount.path(), "patch f -o 0x10 dead --sync"),
-        "f: 2 bytes of 0x10..0x12 changed, durable\nexit 0"
-    );
-    assert_eq!(
-        code(&outcome(mount.path(), "cat f -f canonical")),
+        outcome(&mount, "cat f -f canonical").exit(),
         0,
         "a hole costs nothing to read"
     );
-    let output = outcome(mount.path(), "zero f --range 4K..8K --punch");
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    outcome(&mount, "zero f --range 4K..8K --punch").code(0);
 }
 
 #[test]
 fn on_a_full_ext4_a_store_into_a_hole_is_refused() {
-    a_full("on_a_full_ext4_a_store_into_a_hole_is_refused", "mkfs.ext4 -q", 16);
+    a_full("mkfs.ext4 -q", 16);
 }
 
 #[test]
-fn on_a_full_ext4_with_blocks_smaller_than_pages_a_store_into_a_hole_is_refused() {
-    let test = "on_a_full_ext4_with_blocks_smaller_than_pages_a_store_into_a_hole_is_refused";
-    a_full(test, "mkfs.ext4 -q -b 1024", 16);
+fn a_full_ext4_of_small_blocks_refuses_stores_into_holes() {
+    a_full("mkfs.ext4 -q -b 1024", 16);
     // A page of which only the first block is there.
-    let Some(mount) = Mount::image(test, "mkfs.ext4 -q -b 1024", 16) else {
-        return;
-    };
-    let path = mount.path().join("f");
+    needs!(let mount = Mount::image("mkfs.ext4 -q -b 1024", 16));
+    let path = mount.join("f");
     fs::write(&path, noise(1024)).unwrap();
     let file = writer(&path);
     file.set_len(8192).unwrap();
@@ -183,18 +160,15 @@ fn on_a_full_ext4_with_blocks_smaller_than_pages_a_store_into_a_hole_is_refused(
 
 #[test]
 fn on_a_full_xfs_a_store_into_a_hole_is_refused() {
-    a_full("on_a_full_xfs_a_store_into_a_hole_is_refused", "mkfs.xfs -q", 300);
+    a_full("mkfs.xfs -q", 300);
 }
 
 #[test]
-fn on_a_full_xfs_a_store_into_a_reflink_is_refused_and_else_leaves_the_other_file_alone() {
-    let test = "on_a_full_xfs_a_store_into_a_reflink_is_refused_and_else_leaves_the_other_file_alone";
-    let Some(mount) = Mount::image(test, "mkfs.xfs -q -m reflink=1", 400) else {
-        return;
-    };
+fn a_full_xfs_refuses_stores_into_reflinks() {
+    needs!(let mount = Mount::image("mkfs.xfs -q -m reflink=1", 400));
     // Long enough for zeros to be given room by fallocate, and written.
     let bytes = noise(70 << 20);
-    let (path, other) = (mount.path().join("f"), mount.path().join("other"));
+    let (path, other) = (mount.join("f"), mount.join("other"));
     fs::write(&other, &bytes).unwrap();
     let copied = Command::new("cp")
         .arg("--reflink=always")
@@ -210,41 +184,31 @@ fn on_a_full_xfs_a_store_into_a_reflink_is_refused_and_else_leaves_the_other_fil
     ] {
         finds_no_room(&mount, line);
     }
-    fs::remove_file(mount.path().join("filler")).unwrap();
-    assert_eq!(
-        code(&outcome(mount.path(), "zero f --range .. --method write --sync")),
-        0
-    );
-    assert!(fs::read(&path).unwrap().iter().all(|byte| *byte == 0));
-    assert!(fs::read(&other).unwrap() == bytes);
+    fs::remove_file(mount.join("filler")).unwrap();
+    outcome(&mount, "zero f --range .. --method write --sync").code(0);
+    assert!(read(&path).iter().all(|byte| *byte == 0));
+    assert!(read(&other) == bytes);
 }
 
 #[test]
-fn on_an_xfs_with_its_last_blocks_kept_back_a_store_works_or_finds_no_room() {
-    let test = "on_an_xfs_with_its_last_blocks_kept_back_a_store_works_or_finds_no_room";
-    let Some(mount) = Mount::image(test, "mkfs.xfs -q", 300) else {
-        return;
-    };
+fn on_a_nearly_full_xfs_a_store_works_or_finds_no_room() {
+    needs!(let mount = Mount::image("mkfs.xfs -q", 300));
     let path = half_a_hole(&mount);
     mount.fill();
     // A store finds no room, and fallocate finds some.
-    let before = fs::read(&path).unwrap();
-    let output = outcome(mount.path(), "patch f -o 100K dead");
-    let told = stderr(&output);
-    if code(&output) == 0 {
-        assert_eq!(fs::read(&path).unwrap()[100 << 10..][..2], [0xde, 0xad]);
+    let before = read(&path);
+    let output = outcome(&mount, "patch f -o 100K dead");
+    if output.exit() == 0 {
+        assert_eq!(read(&path)[100 << 10..][..2], [0xde, 0xad]);
     } else {
-        assert!(code(&output) == 2 && told.contains("no room"), "{told}");
-        assert!(fs::read(&path).unwrap() == before, "exit 2 and other bytes");
+        output.code(2).stderr_has("no room");
+        assert!(read(&path) == before, "exit 2 and other bytes");
     }
 }
 
 #[test]
 fn on_a_full_btrfs_exit_code_and_bytes_agree() {
-    let test = "on_a_full_btrfs_exit_code_and_bytes_agree";
-    let Some(mount) = Mount::image(test, "mkfs.btrfs -q", 110) else {
-        return;
-    };
+    needs!(let mount = Mount::image("mkfs.btrfs -q", 110));
     let path = half_a_hole(&mount);
     mount.fill();
     let len = fs::metadata(&path).unwrap().len();
@@ -254,33 +218,30 @@ fn on_a_full_btrfs_exit_code_and_bytes_agree() {
         "patch f -o 0x10 dead",
         "patch f -o 8K fill:77:100K",
     ] {
-        let before = fs::read(&path).unwrap();
-        let output = outcome(mount.path(), line);
-        let same = fs::read(&path).unwrap() == before;
-        match code(&output) {
+        let before = read(&path);
+        let output = outcome(&mount, line);
+        let same = read(&path) == before;
+        match output.exit() {
             0 => assert!(!same, "{line}: exit 0, and nothing has changed"),
             2 => assert!(same, "{line}: exit 2, and bytes have changed"),
-            other => panic!("{line}: {other}: {}", stderr(&output)),
+            other => panic!("{line}: {other}: {}", output.stderr()),
         }
     }
-    let output = outcome(mount.path(), "remap f --size +64M");
-    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    outcome(&mount, "remap f --size +64M").code(2);
     assert_eq!(fs::metadata(&path).unwrap().len(), len);
 }
 
 // ---- huge pages ----
 
 #[test]
-fn huge_pages_of_zeros_are_freed_and_holes_are_not_counted_among_them() {
-    let test = "huge_pages_of_zeros_are_freed_and_holes_are_not_counted_among_them";
-    let Some(_pool) = Pool::new(test, 8) else { return };
-    let Some(mount) = Mount::hugetlbfs(test) else { return };
-    let path = sparse(mount.path(), "f", 8 << 20);
+fn huge_pages_of_zeros_are_freed_and_holes_not_counted() {
+    needs!(let _pool = Pool::new(8));
+    needs!(let mount = Mount::hugetlbfs());
+    let path = mount.sparse("f", 8 << 20);
     let line = "map f -q -c";
     let store = |verb| {
         let words: Vec<_> = words(line).into_iter().chain([verb]).collect();
-        let output = mmapctl(mount.path(), &words).output().unwrap();
-        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        mount.mmapctl(&words).code(0);
     };
     store("zero -r 0..4M");
     store("patch -o 5M 01");
@@ -291,61 +252,45 @@ fn huge_pages_of_zeros_are_freed_and_holes_are_not_counted_among_them() {
         ("zero f -r ..3M --sparsify --json", "\"freed\":2097152"),
         ("zero f -r .. --sparsify --json", "\"freed\":2097152"),
     ] {
-        let text = run(mount.path(), line);
-        assert!(text.contains(said), "{line}: {text}");
+        mount.run(line).has(said);
     }
-    assert_eq!((allocated(&path), fs::read(&path).unwrap()[5 << 20]), (2 << 20, 1));
+    assert_eq!((allocated(&path), read(&path)[5 << 20]), (2 << 20, 1));
 }
 
 #[test]
-fn a_file_of_huge_pages_is_patched_zeroed_shown_mapped_and_resized() {
-    let test = "a_file_of_huge_pages_is_patched_zeroed_shown_mapped_and_resized";
-    let Some(_pool) = Pool::new(test, 8) else { return };
-    let Some(mount) = Mount::hugetlbfs(test) else { return };
-    let dir = mount.path();
-    let path = sparse(dir, "f", 4 << 20);
+fn every_verb_works_on_a_file_of_huge_pages() {
+    needs!(let _pool = Pool::new(8));
+    needs!(let mount = Mount::hugetlbfs());
+    let dir = &mount;
+    let path = dir.sparse("f", 4 << 20);
     // What the others get.
     let line = "if=/dev/zero of=f bs=4 count=1 conv=notrunc";
     let mut dd = Command::new("dd");
-    let dd = dd
-        .current_dir(dir)
-        .args(words(line))
-        .env("LC_ALL", "C")
-        .output()
-        .unwrap();
+    let dd = dd.current_dir(dir).args(words(line)).env("LC_ALL", "C").outcome();
     assert!(
-        !dd.status.success() && stderr(&dd).contains("Invalid argument"),
+        !dd.status.success() && dd.stderr().contains("Invalid argument"),
         "{}",
-        stderr(&dd)
+        dd.stderr()
     );
 
-    assert_eq!(
-        run(dir, "patch f -o 0x1ffffe deadbeef --sync"),
-        "f: 4 bytes of 0x1ffffe..0x200002 changed, durable\nexit 0"
-    );
+    dir.run("patch f -o 0x1ffffe deadbeef --sync")
+        .is("f: 4 bytes of 0x1ffffe..0x200002 changed, durable\nexit 0");
     let expected = [0xde, 0xad, 0xbe, 0xef];
     let output = outcome(dir, "cat f -o 0x1ffffe -n 4");
-    assert_eq!((code(&output), output.stdout.as_slice()), (0, expected.as_slice()));
-    assert_eq!(fs::read(&path).unwrap()[0x1ffffe..0x200002], expected);
+    assert_eq!((output.exit(), output.stdout.as_slice()), (0, expected.as_slice()));
+    assert_eq!(read(&path)[0x1ffffe..0x200002], expected);
     assert_eq!(
-        run(dir, "patch f -o 0x1ffffe --expect 00 11").lines().last(),
+        dir.run("patch f -o 0x1ffffe --expect 00 11").lines().last(),
         Some("exit 1")
     );
 
-    let zeroed = run(dir, "zero f -o 0x1fffff -n 2");
-    assert!(
-        zeroed.starts_with("f: 0x1fffff..0x200001 zeroed by write\n"),
-        "{zeroed}"
-    );
-    assert_eq!(fs::read(&path).unwrap()[0x1ffffe..0x200002], [0xde, 0, 0, 0xef]);
-    let zeroed = run(dir, "zero f --range .. --json");
-    assert!(
-        zeroed.contains("\"method\":\"") && zeroed.ends_with("exit 0"),
-        "{zeroed}"
-    );
-    assert!(fs::read(&path).unwrap().iter().all(|byte| *byte == 0));
+    let zeroed = dir.run("zero f -o 0x1fffff -n 2");
+    zeroed.begins("f: 0x1fffff..0x200001 zeroed by write\n");
+    assert_eq!(read(&path)[0x1ffffe..0x200002], [0xde, 0, 0, 0xef]);
+    dir.run("zero f --range .. --json").code(0).has("\"method\":\"");
+    assert!(read(&path).iter().all(|byte| *byte == 0));
 
-    let map = run(dir, "map f --populate --lock --json");
+    let map = dir.run("map f --populate --lock --json");
     for part in [
         "\"page_size\":2097152",
         "\"pages\":2",
@@ -354,29 +299,28 @@ fn a_file_of_huge_pages_is_patched_zeroed_shown_mapped_and_resized() {
     ] {
         assert!(map.contains(part), "{part} in {map}");
     }
-    assert!(run(dir, "cat f -f canonical -o 2M -n 32").ends_with("exit 0"));
-    assert!(run(dir, "sync f").ends_with("exit 0"));
+    dir.run("cat f -f canonical -o 2M -n 32").code(0);
+    dir.run("sync f").code(0);
 
-    let output = outcome(dir, "remap f --size +1M");
-    let told = stderr(&output);
-    assert_eq!(code(&output), 2, "{told}");
-    assert!(told.contains("  tip: ") && told.contains("huge page"), "{told}");
+    outcome(dir, "remap f --size +1M")
+        .code(2)
+        .stderr_has("  tip: ")
+        .stderr_has("huge page");
     assert_eq!(fs::metadata(&path).unwrap().len(), 4 << 20);
-    assert!(run(dir, "remap f --size +2M").ends_with("exit 0"));
+    dir.run("remap f --size +2M").code(0);
     assert_eq!(fs::metadata(&path).unwrap().len(), 6 << 20);
     assert_eq!(allocated(&path), 6 << 20, "with its pages");
-    assert!(run(dir, "remap f --size 2M").ends_with("exit 0"));
+    dir.run("remap f --size 2M").code(0);
     assert_eq!(fs::metadata(&path).unwrap().len(), 2 << 20);
 }
 
 #[test]
 fn a_pool_without_huge_pages_left_is_trouble_and_no_signal() {
-    let test = "a_pool_without_huge_pages_left_is_trouble_and_no_signal";
-    let Some(_pool) = Pool::new(test, 8) else { return };
-    let Some(mount) = Mount::hugetlbfs(test) else { return };
-    let dir = mount.path();
-    sparse(dir, "f", 256 << 20);
-    let before = State::of(&sparse(dir, "small", 2 << 20));
+    needs!(let _pool = Pool::new(8));
+    needs!(let mount = Mount::hugetlbfs());
+    let dir = &mount;
+    dir.sparse("f", 256 << 20);
+    let before = State::of(&dir.sparse("small", 2 << 20));
     for line in [
         "patch f -o 0 fill:77:64M",
         "patch f -o 200M dead",
@@ -384,8 +328,8 @@ fn a_pool_without_huge_pages_left_is_trouble_and_no_signal() {
         "map f --populate --noreserve",
     ] {
         let output = outcome(dir, line);
-        let told = stderr(&output);
-        match code(&output) {
+        let told = output.stderr();
+        match output.exit() {
             // A few pages in one window are there for it.
             0 => assert!(line.contains("dead"), "{line}: exit 0"),
             2 => assert!(
@@ -395,56 +339,47 @@ fn a_pool_without_huge_pages_left_is_trouble_and_no_signal() {
             other => panic!("{line}: {other}: {told}"),
         }
     }
-    assert_eq!(State::of(&dir.join("small")), before);
+    assert_eq!(dir.state("small"), before);
     // Not one byte of the patch that did not fit.
-    assert_eq!(run(dir, "remap f --size 16M --sparse").lines().last(), Some("exit 0"));
+    assert_eq!(dir.run("remap f --size 16M --sparse").lines().last(), Some("exit 0"));
     let output = outcome(dir, "cat f -n 8M");
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    output.code(0);
     assert!(output.stdout.iter().all(|byte| *byte == 0), "bytes of a refused patch");
 }
 
 #[test]
-fn a_temporary_folder_that_is_full_is_met_before_anything_is_written() {
-    let test = "a_temporary_folder_that_is_full_is_met_before_anything_is_written";
-    if !strace_works(test) {
-        return;
-    }
+fn a_full_temporary_folder_is_met_before_any_write() {
+    needs!(strace_works());
     // Room for the new bytes and all but the last of the old ones.
-    let Some(temporary) = Mount::tmpfs(test, "34700k") else {
-        return;
-    };
-    let dir = scratch();
+    needs!(let temporary = Mount::tmpfs("34700k"));
+    let dir = Sandbox::new();
     let old = noise(17 << 20);
-    let path = file(dir.path(), "f", &old);
-    file(dir.path(), "new", &vec![0x77; 17 << 20]);
-    let temporary = format!("TMPDIR={}", temporary.path().display());
+    let path = dir.file("f", &old);
+    dir.file("new", vec![0x77; 17 << 20]);
+    let temporary = format!("TMPDIR={}", temporary.display());
     let options = ["-E", &temporary, "-e", "inject=preadv:error=EIO:when=3"];
-    let output = straced(dir.path(), &options, "patch f -o 0 @new");
-    assert_eq!(code(&output), 2, "{}", stderr(&output));
-    assert!(fs::read(&path).unwrap() == old, "{}", stderr(&output));
+    let output = dir.straced(&options, "patch f -o 0 @new");
+    output.code(2);
+    assert!(read(&path) == old, "{}", output.stderr());
 }
 
 #[test]
 fn huge_pages_that_a_file_has_count_as_resident() {
-    let test = "huge_pages_that_a_file_has_count_as_resident";
-    let Some(_pool) = Pool::new(test, 4) else { return };
-    let Some(mount) = Mount::hugetlbfs(test) else { return };
-    let dir = mount.path();
-    sparse(dir, "f", 6 << 20);
-    let resident = |line: &str| common::report(dir, line)["resident"].clone();
+    needs!(let _pool = Pool::new(4));
+    needs!(let mount = Mount::hugetlbfs());
+    let dir = &mount;
+    dir.sparse("f", 6 << 20);
+    let resident = |line: &str| dir.report(line)["resident"].clone();
     assert_eq!(resident("map f"), 0);
-    assert!(run(dir, "patch f -q -o 2M 01").ends_with("exit 0"));
-    // Not by this process: another has touched it, and is gone.
+    dir.run("patch f -q -o 2M 01").code(0);
+    // Not by this process: another one has touched it, and has ended.
     assert_eq!(resident("map f"), 1);
     assert_eq!(resident("map f --private --noreserve"), 1);
     assert_eq!(resident("map f -r 0..2M"), serde_json::Value::Null);
-    let text = run(dir, "map f -r 2M..4M");
-    assert!(
-        text.contains("of huge pages the kernel counts those of the whole file"),
-        "{text}"
-    );
+    dir.run("map f -r 2M..4M")
+        .has("of huge pages the kernel counts those of the whole file");
     assert_eq!(resident("map f --populate"), 3);
     assert_eq!(resident("map f -r 2M..4M"), 1);
-    let table = common::report(dir, "map f -R");
+    let table = dir.report("map f -R");
     assert_eq!(table["files"][0]["resident"], 3, "{table}");
 }

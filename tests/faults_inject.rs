@@ -1,16 +1,11 @@
 //! Errors that strace injects into single system calls: the exit code and the bytes always agree. And what `-v`
 //! prints, held against what strace sees.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{Mount, file, run, scratch, skip, sparse};
-use faults::{code, stderr, strace_works, straced};
+use crate::support::strace::*;
+use crate::support::*;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 /// A patch over the edge of a window: every call of a store comes twice.
 const AT: usize = (8 << 20) - (64 << 10);
@@ -19,39 +14,39 @@ const SIZE: usize = (8 << 20) + (1 << 20);
 
 /// Runs `line` on a fresh "f" of SIZE bytes 0x11 with an error injected, `file_only` when only calls on that file
 /// count, and gives the outcome and the bytes.
-fn inject(fault: &str, file_only: bool, line: &str) -> (Output, Vec<u8>) {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &vec![0x11; SIZE]);
+fn inject(fault: &str, file_only: bool, line: &str) -> (Outcome, Vec<u8>) {
+    let dir = Sandbox::new();
+    let path = dir.file("f", vec![0x11; SIZE]);
     let fault = format!("inject={fault}");
     let mut options = vec!["-e", &fault];
     if file_only {
         options.extend(["-P", "f"]);
     }
-    let output = straced(dir.path(), &options, line);
-    let told = stderr(&output);
+    let output = dir.straced(&options, line);
+    let told = output.stderr();
     assert_eq!(output.status.signal(), None, "{fault}: {line}: {told}");
     assert!(
-        !told.contains("panicked") && code(&output) <= 4,
+        !told.contains("panicked") && output.exit() <= 4,
         "{fault}: {line}: {}: {told}",
-        code(&output)
+        output.exit()
     );
-    (output, fs::read(path).unwrap())
+    (output, read(path))
 }
 
-/// All the bytes with AT..AT+LEN other ones.
+/// The bytes of the file with AT..AT+LEN filled with `byte`.
 fn with(byte: u8) -> Vec<u8> {
     let mut bytes = vec![0x11; SIZE];
     bytes[AT..AT + LEN].fill(byte);
     bytes
 }
 
-/// What the exit code promises of the bytes.
-fn agree(fault: &str, output: &Output, bytes: &[u8], new: u8) {
+/// Checks what the exit code promises about the bytes.
+fn agree(fault: &str, output: &Outcome, bytes: &[u8], new: u8) {
     let (old, new) = (bytes == with(0x11), bytes == with(new));
-    let told = stderr(output);
-    match code(output) {
+    let told = output.stderr();
+    match output.exit() {
         0 => assert!(new, "{fault}: exit 0 without the new bytes"),
-        1 | 2 => assert!(old, "{fault}: exit {} without the old bytes: {told}", code(output)),
+        1 | 2 => assert!(old, "{fault}: exit {} without the old bytes: {told}", output.exit()),
         3 => assert!(new, "{fault}: exit 3 without the new bytes: {told}"),
         4 => assert!(
             told.contains("in doubt"),
@@ -75,7 +70,7 @@ fn inject_all(line: &str, new: u8, calls: &[(&str, bool)], errors: &[&str]) {
                 let fault = format!("{call}:error={error}:when={when}");
                 let (output, bytes) = inject(&fault, *file_only, line);
                 agree(&fault, &output, &bytes, new);
-                hits += u32::from(code(&output) != 0);
+                hits += u32::from(output.exit() != 0);
             }
         }
         assert!(hits > 0, "{line}: no error of {call} has had an effect");
@@ -101,21 +96,21 @@ const CALLS: [(&str, bool); 12] = [
 ];
 
 #[test]
-fn whatever_call_of_a_patch_fails_the_exit_code_says_what_became_of_the_file() {
-    if strace_works("whatever_call_of_a_patch_fails_the_exit_code_says_what_became_of_the_file") {
+fn faults_of_opening_calls_of_a_patch_agree_with_its_code() {
+    if strace_works() {
         let line = format!("patch f -o {AT} fill:77:{LEN} --sync");
         inject_all(&line, 0x77, &CALLS[..6], &ERRORS);
     }
 }
 
 #[test]
-fn whatever_later_call_of_a_patch_fails_the_exit_code_says_what_became_of_the_file() {
-    if strace_works("whatever_later_call_of_a_patch_fails_the_exit_code_says_what_became_of_the_file") {
+fn faults_of_storing_calls_of_a_patch_agree_with_its_code() {
+    if strace_works() {
         let line = format!("patch f -o {AT} fill:77:{LEN} --sync");
         inject_all(&line, 0x77, &CALLS[6..11], &ERRORS);
         let (output, bytes) = inject("msync:error=EINTR:when=1", false, &line);
         assert_eq!(
-            (code(&output), bytes == with(0x77)),
+            (output.exit(), bytes == with(0x77)),
             (0, true),
             "an interrupted flush is made again"
         );
@@ -123,16 +118,16 @@ fn whatever_later_call_of_a_patch_fails_the_exit_code_says_what_became_of_the_fi
 }
 
 #[test]
-fn whatever_call_of_zero_fails_the_exit_code_says_what_became_of_the_file() {
-    if strace_works("whatever_call_of_zero_fails_the_exit_code_says_what_became_of_the_file") {
+fn faults_of_zero_agree_with_its_code() {
+    if strace_works() {
         let line = format!("zero f -o {AT} -n {LEN} --sync --method write");
         inject_all(&line, 0, &CALLS[..11], &["EIO", "EINTR"]);
     }
 }
 
 #[test]
-fn whatever_call_of_zero_by_fallocate_fails_the_exit_code_says_what_became_of_the_file() {
-    if strace_works("whatever_call_of_zero_by_fallocate_fails_the_exit_code_says_what_became_of_the_file") {
+fn faults_of_zero_by_fallocate_agree_with_its_code() {
+    if strace_works() {
         for method in ["auto", "zero-range"] {
             let line = format!("zero f -o {AT} -n {LEN} --method {method}");
             let mut calls = vec![("statx", true)];
@@ -147,10 +142,7 @@ fn whatever_call_of_zero_by_fallocate_fails_the_exit_code_says_what_became_of_th
 
 #[test]
 fn a_report_that_cannot_be_made_after_a_change_is_3() {
-    let test = "a_report_that_cannot_be_made_after_a_change_is_3";
-    if !strace_works(test) {
-        return;
-    }
+    needs!(strace_works());
     // The file is looked at when opened, when locked, before the change and after it.
     for line in [
         format!("zero f -o {AT} -n {LEN}"),
@@ -159,9 +151,9 @@ fn a_report_that_cannot_be_made_after_a_change_is_3() {
     ] {
         let (output, bytes) = inject("statx:error=EIO:when=4", true, &line);
         let changed = bytes != with(0x11);
-        let told = stderr(&output);
-        match code(&output) {
-            0 | 3 => assert!(changed, "{line}: exit {} and no change: {told}", code(&output)),
+        let told = output.stderr();
+        match output.exit() {
+            0 | 3 => assert!(changed, "{line}: exit {} and no change: {told}", output.exit()),
             other => assert!(!changed, "{line}: exit {other} and the file has changed: {told}"),
         }
     }
@@ -169,29 +161,20 @@ fn a_report_that_cannot_be_made_after_a_change_is_3() {
 
 #[test]
 fn a_store_that_fails_in_the_second_window_puts_the_first_back() {
-    let test = "a_store_that_fails_in_the_second_window_puts_the_first_back";
-    if !strace_works(test) {
-        return;
-    }
+    needs!(strace_works());
     for line in [
         format!("patch f -o {AT} fill:77:{LEN}"),
         format!("zero f -o {AT} -n {LEN} --method write"),
     ] {
         for error in ["EIO", "EFAULT", "EINTR"] {
             let (output, bytes) = inject(&format!("preadv:error={error}:when=2"), false, &line);
-            let told = stderr(&output);
-            assert_eq!(code(&output), 2, "{line}: {error}: {told}");
-            assert!(
-                told.contains("put back") && told.contains("0x800000"),
-                "{line}: {error}: {told}"
-            );
+            output.code(2).stderr_has("put back").stderr_has("0x800000");
             assert!(bytes == with(0x11), "{line}: {error}: not put back");
         }
         // Putting back fails as well.
         let (output, bytes) = inject("preadv:error=EIO:when=2+", false, &line);
-        let told = stderr(&output);
-        assert_eq!(code(&output), 4, "{line}: {told}");
-        assert!(told.contains("in doubt") && told.contains("  tip: "), "{line}: {told}");
+        let told = output.stderr();
+        output.code(4).stderr_has("in doubt").stderr_has("  tip: ");
         assert!(
             told.contains(&format!("{AT:#x}..0x800000")),
             "{line}: which bytes is not said: {told}"
@@ -202,55 +185,40 @@ fn a_store_that_fails_in_the_second_window_puts_the_first_back() {
 
 #[test]
 fn a_page_that_was_gone_for_a_moment_is_told_as_a_truncation() {
-    let test = "a_page_that_was_gone_for_a_moment_is_told_as_a_truncation";
-    if !strace_works(test) {
-        return;
-    }
-    // Cut short and set back before anybody could look: no length, no error of the medium, no lack of room tells.
+    needs!(strace_works());
+    // Cut short and set back before anybody could look: no length, no error of the medium, no lack of room explains it.
     for (call, line) in [
         ("preadv", "patch f -o 0 dead"),
         ("preadv", "zero f -o 0 -n 1 --method write"),
     ] {
         let (output, bytes) = inject(&format!("{call}:error=EFAULT:when=1"), false, line);
-        let told = stderr(&output);
-        assert!(code(&output) == 2 && bytes == with(0x11), "{line}: {told}");
-        assert!(told.contains("truncated") && told.contains("0x0"), "{line}: {told}");
+        let told = output.stderr();
+        assert!(output.exit() == 2 && bytes == with(0x11), "{line}: {told}");
+        output.stderr_has("truncated").stderr_has("0x0");
     }
     // What one read does not give, reading page by page may.
     let (output, bytes) = inject("pread64:error=EIO:when=1", false, "cat f -n 64K --json");
-    assert!(code(&output) == 0 && bytes == with(0x11), "{}", stderr(&output));
+    assert!(output.exit() == 0 && bytes == with(0x11), "{}", output.stderr());
     assert!(String::from_utf8_lossy(&output.stdout).contains(&"11".repeat(64 << 10)));
 }
 
 #[test]
 fn putting_back_needs_nothing_that_could_run_out_by_then() {
-    let test = "putting_back_needs_nothing_that_could_run_out_by_then";
-    if !strace_works(test) {
-        return;
-    }
+    needs!(strace_works());
     // No descriptor, no memory, after the first store.
     let line = format!("patch f -o {AT} fill:77:{LEN}");
-    let dir = scratch();
-    let path = file(dir.path(), "f", &vec![0x11; SIZE]);
-    let options = [
-        "-e",
-        "inject=preadv:error=EIO:when=2",
-        "-e",
-        "inject=memfd_create:error=EMFILE:when=2+",
-    ];
-    let output = straced(dir.path(), &options, &line);
-    let told = stderr(&output);
-    agree("memfd_create in putting back", &output, &fs::read(&path).unwrap(), 0x77);
-    assert_eq!(code(&output), 2, "{told}");
-    assert!(fs::read(&path).unwrap() == with(0x11));
+    let dir = Sandbox::new();
+    let path = dir.file("f", vec![0x11; SIZE]);
+    let options = ["preadv:error=EIO:when=2", "memfd_create:error=EMFILE:when=2+"];
+    let output = dir.inject(&options, &line);
+    agree("memfd_create in putting back", &output, &read(&path), 0x77);
+    output.code(2);
+    assert!(read(&path) == with(0x11));
 }
 
 #[test]
-fn a_temporary_file_that_fails_is_met_before_anything_is_written() {
-    let test = "a_temporary_file_that_fails_is_met_before_anything_is_written";
-    if !strace_works(test) {
-        return;
-    }
+fn a_failing_temporary_file_is_met_before_any_write() {
+    needs!(strace_works());
     // More than stays in memory.
     for fault in [
         "pwrite64:error=ENOSPC:when=1",
@@ -258,63 +226,54 @@ fn a_temporary_file_that_fails_is_met_before_anything_is_written() {
         "pread64:error=EIO:when=1+",
     ] {
         let (output, bytes) = inject(fault, false, "patch f -o 0 fill:77:2M");
-        assert_eq!(code(&output), 2, "{fault}: {}", stderr(&output));
+        output.code(2);
         assert!(bytes == with(0x11), "{fault}");
     }
 }
 
 #[test]
 fn where_process_vm_readv_is_refused_another_way_is_found() {
-    let test = "where_process_vm_readv_is_refused_another_way_is_found";
-    if !strace_works(test) {
-        return;
-    }
+    needs!(strace_works());
     for error in ["EPERM", "ENOSYS"] {
         let fault = format!("process_vm_readv:error={error}:when=1+");
         let (output, _) = inject(&fault, false, "cat f -f plain -n 8");
         assert_eq!(
-            (code(&output), output.stdout.as_slice()),
+            (output.exit(), output.stdout.as_slice()),
             (0, b"1111111111111111\n".as_slice()),
             "{error}"
         );
         let (output, bytes) = inject(&fault, false, &format!("patch f -o {AT} fill:77:{LEN}"));
         assert!(
-            code(&output) == 0 && bytes == with(0x77),
+            output.exit() == 0 && bytes == with(0x77),
             "{error}: {}",
-            stderr(&output)
+            output.stderr()
         );
         let (output, bytes) = inject(&fault, false, "patch f -o 0 --expect 12 13");
         assert!(
-            code(&output) == 1 && bytes == with(0x11),
+            output.exit() == 1 && bytes == with(0x11),
             "{error}: {}",
-            stderr(&output)
+            output.stderr()
         );
     }
 }
 
 #[test]
-fn where_the_kernel_has_no_count_of_dirty_pages_sync_says_unknown_and_map_asks_mincore() {
-    let test = "where_the_kernel_has_no_count_of_dirty_pages_sync_says_unknown_and_map_asks_mincore";
-    if !strace_works(test) {
-        return;
-    }
+fn without_cachestat_sync_says_unknown_and_map_uses_mincore() {
+    needs!(strace_works());
     let tried = Command::new("strace")
         .args(["-qq", "-o", "/dev/null", "-e", "inject=cachestat:error=ENOSYS", "true"])
         .output();
     let known = tried.is_ok_and(|output| output.status.success());
     if !known {
-        skip(
-            test,
-            "this strace does not know cachestat: by way of overlayfs, where that says nothing either",
-        );
-        let Some(mount) = Mount::overlay(test) else { return };
-        sparse(mount.path(), "f", 1 << 20);
-        says_unknown(&run(mount.path(), "sync f"), &run(mount.path(), "map f --populate"));
+        skip("this strace does not know cachestat: by way of overlayfs, where that says nothing either");
+        needs!(let mount = Mount::overlay());
+        mount.sparse("f", 1 << 20);
+        says_unknown(&mount.run("sync f"), &mount.run("map f --populate"));
         return;
     }
     let (sync, _) = inject("cachestat:error=ENOSYS:when=1+", false, "sync f");
     let (map, _) = inject("cachestat:error=ENOSYS:when=1+", false, "map f --populate");
-    says_unknown(&common::told(&sync), &common::told(&map));
+    says_unknown(&sync, &map);
 }
 
 fn says_unknown(sync: &str, map: &str) {
@@ -331,57 +290,38 @@ fn says_unknown(sync: &str, map: &str) {
 
 #[test]
 fn where_fallocate_is_not_supported_zero_writes_and_says_so() {
-    let test = "where_fallocate_is_not_supported_zero_writes_and_says_so";
-    if !strace_works(test) {
-        return;
-    }
+    needs!(strace_works());
     let fault = "fallocate:error=EOPNOTSUPP:when=1+";
     let (output, bytes) = inject(fault, false, &format!("zero f -o {AT} -n {LEN}"));
-    let told = common::told(&output);
-    assert!(told.contains("zeroed by write") && told.ends_with("exit 0"), "{told}");
+    let told = &output;
+    told.code(0).has("zeroed by write");
     assert!(bytes == with(0));
     for method in ["zero-range", "punch"] {
         let (output, bytes) = inject(fault, false, &format!("zero f -o {AT} -n {LEN} --method {method}"));
-        let told = stderr(&output);
-        assert!(
-            code(&output) == 2 && told.contains(method) && told.contains("  tip: "),
-            "{told}"
-        );
+        output.code(2).stderr_has(method).stderr_has("  tip: ");
         assert!(bytes == with(0x11));
     }
     // Growing does without as well.
     let (output, bytes) = inject(fault, false, "remap f --size +64K");
-    assert_eq!((code(&output), bytes.len()), (0, SIZE + 65536), "{}", stderr(&output));
+    assert_eq!((output.exit(), bytes.len()), (0, SIZE + 65536), "{}", output.stderr());
 }
 
 #[test]
-fn a_fallocate_that_fails_is_put_back_while_that_is_cheap_and_in_doubt_beyond() {
-    let test = "a_fallocate_that_fails_is_put_back_while_that_is_cheap_and_in_doubt_beyond";
-    if !strace_works(test) {
-        return;
-    }
+fn a_failed_fallocate_is_rolled_back_if_short_or_in_doubt() {
+    needs!(strace_works());
     for method in ["zero-range", "punch"] {
         let fault = "fallocate:error=EIO:when=1+";
         let (output, bytes) = inject(fault, false, &format!("zero f -o {AT} -n {LEN} --method {method}"));
-        let told = stderr(&output);
-        assert!(code(&output) == 2 && told.contains("put back"), "{method}: {told}");
+        output.code(2).stderr_has("put back");
         assert!(bytes == with(0x11), "{method}");
         let (output, _) = inject(fault, false, &format!("zero f -o 4096 -n 8M --method {method}"));
-        let told = stderr(&output);
-        assert_eq!(code(&output), 4, "{method}: {told}");
-        assert!(
-            told.contains("in doubt") && told.contains("0x1000..0x801000"),
-            "{method}: {told}"
-        );
+        output.code(4).stderr_has("in doubt").stderr_has("0x1000..0x801000");
     }
 }
 
 #[test]
-fn a_resize_that_fails_leaves_the_length_or_says_that_it_is_in_doubt() {
-    let test = "a_resize_that_fails_leaves_the_length_or_says_that_it_is_in_doubt";
-    if !strace_works(test) {
-        return;
-    }
+fn a_failed_resize_keeps_the_length_or_is_in_doubt() {
+    needs!(strace_works());
     for error in ["EIO", "ENOSPC", "EINTR", "EPERM"] {
         for (call, line) in [
             ("ftruncate:error=EX:when=1", "remap f --size +1M --sparse"),
@@ -393,11 +333,11 @@ fn a_resize_that_fails_leaves_the_length_or_says_that_it_is_in_doubt() {
             let (output, bytes) = inject(&fault, true, line);
             // std sets a length again when that was interrupted.
             if fault.starts_with("ftruncate:error=EINTR") {
-                assert_eq!(code(&output), 0, "{line}");
+                output.code(0);
                 continue;
             }
-            let told = stderr(&output);
-            assert_eq!((code(&output), bytes.len()), (2, SIZE), "{fault}: {line}: {told}");
+            let told = output.stderr();
+            assert_eq!((output.exit(), bytes.len()), (2, SIZE), "{fault}: {line}: {told}");
             assert!(
                 bytes == with(0x11) && told.contains("length was not changed"),
                 "{fault}: {line}: {told}"
@@ -405,29 +345,21 @@ fn a_resize_that_fails_leaves_the_length_or_says_that_it_is_in_doubt() {
         }
     }
     // The blocks can't be had, and the old length can't be set again.
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0x11; 4096]);
-    let options = [
-        "-e",
-        "inject=fallocate:error=ENOSPC:when=1",
-        "-e",
-        "inject=ftruncate:error=EIO:when=2",
-    ];
-    let output = straced(dir.path(), &options, "remap f --size +1M");
-    let told = stderr(&output);
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0x11; 4096]);
+    let options = ["fallocate:error=ENOSPC:when=1", "ftruncate:error=EIO:when=2"];
+    let output = dir.inject(&options, "remap f --size +1M");
+    let told = output.stderr();
     let len = fs::metadata(&path).unwrap().len();
-    match code(&output) {
+    match output.exit() {
         2 => assert_eq!(len, 4096, "exit 2 with another length: {told}"),
         other => assert!(other == 4 && told.contains("in doubt"), "{other}: {told}"),
     }
 }
 
 #[test]
-fn a_sync_whose_flush_fails_is_3_and_one_that_never_came_to_it_is_2() {
-    let test = "a_sync_whose_flush_fails_is_3_and_one_that_never_came_to_it_is_2";
-    if !strace_works(test) {
-        return;
-    }
+fn a_sync_is_3_if_its_flush_fails_and_2_if_it_never_flushes() {
+    needs!(strace_works());
     for (fault, file_only, expected) in [
         ("msync:error=EIO:when=1", false, 3),
         ("msync:error=ENOSPC:when=1", false, 3),
@@ -438,7 +370,7 @@ fn a_sync_whose_flush_fails_is_3_and_one_that_never_came_to_it_is_2() {
         ("statx:error=EIO:when=1", true, 2),
     ] {
         let (output, bytes) = inject(fault, file_only, "sync f");
-        assert_eq!(code(&output), expected, "{fault}: {}", stderr(&output));
+        assert_eq!(output.exit(), expected, "{fault}: {}", output.stderr());
         assert!(bytes == with(0x11));
     }
 }
@@ -447,10 +379,7 @@ fn a_sync_whose_flush_fails_is_3_and_one_that_never_came_to_it_is_2() {
 
 #[test]
 fn a_signal_at_any_call_of_a_patch_leaves_all_or_nothing() {
-    let test = "a_signal_at_any_call_of_a_patch_leaves_all_or_nothing";
-    if !strace_works(test) {
-        return;
-    }
+    needs!(strace_works());
     let line = format!("patch f -o {AT} fill:77:{LEN} --sync");
     let calls = [
         "openat",
@@ -465,8 +394,8 @@ fn a_signal_at_any_call_of_a_patch_leaves_all_or_nothing() {
     let mut put_back = 0;
     for call in calls {
         for when in 1..=2 {
-            let dir = scratch();
-            let path = file(dir.path(), "f", &vec![0x11; SIZE]);
+            let dir = Sandbox::new();
+            let path = dir.file("f", vec![0x11; SIZE]);
             // `read` is traced along so that the signal is there by the time it is asked for.
             let signal = ["INT", "TERM"][when - 1];
             let options = [
@@ -475,10 +404,10 @@ fn a_signal_at_any_call_of_a_patch_leaves_all_or_nothing() {
                 "-e",
                 &format!("inject={call}:signal={signal}:when={when}"),
             ];
-            let output = straced(dir.path(), &options, &line);
-            let bytes = fs::read(path).unwrap();
-            let told = stderr(&output);
-            match (output.status.signal(), code(&output)) {
+            let output = dir.straced(&options, &line);
+            let bytes = read(path);
+            let told = output.stderr();
+            match (output.status.signal(), output.exit()) {
                 (Some(_), _) => assert!(
                     bytes == with(0x11),
                     "{call} {when}: died, and the bytes are others: {told}"
@@ -493,173 +422,23 @@ fn a_signal_at_any_call_of_a_patch_leaves_all_or_nothing() {
 }
 
 #[test]
-fn a_device_error_of_a_window_is_told_though_the_next_window_cannot_be_started() {
-    let test = "a_device_error_of_a_window_is_told_though_the_next_window_cannot_be_started";
-    if !strace_works(test) {
-        return;
-    }
-    let dir = scratch();
-    sparse(dir.path(), "f", 300 << 20);
+fn a_window_error_is_reported_if_the_next_cannot_start() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    dir.sparse("f", 300 << 20);
     // The first window is started, the second not, and then the first one has failed.
-    let options = [
-        "-e",
-        "inject=sync_file_range:error=EINTR:when=2",
-        "-e",
-        "inject=sync_file_range:error=EIO:when=3",
-    ];
-    let output = straced(dir.path(), &options, "sync f -q");
-    assert_eq!(code(&output), 3, "{}", stderr(&output));
-}
-
-// ---- the trace ----
-
-/// The calls that `-v` shows.
-const SHOWN: &str = "trace=mmap,munmap,madvise,msync,mlock,mlock2,preadv,ftruncate,fallocate,sync_file_range,fdatasync";
-
-/// A line of either trace with addresses, and the bytes that strace would show, left out; `None` for what is no
-/// call.
-fn plain(line: &str) -> Option<String> {
-    // "1234  call(...) = 0" where strace follows children.
-    let line = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
-    // strace shows calls that it has no name for, filter or not.
-    if !line.starts_with(|c: char| c.is_ascii_lowercase())
-        || line.starts_with("syscall_")
-        || !line.contains('(')
-        || !line.contains(" = ")
-    {
-        return None;
-    }
-    let mut text = String::new();
-    let mut rest = line;
-    let whole;
-    // strace shows the first byte of what preadv stores.
-    if let Some((before, after)) = line.split_once("iov_base=\"") {
-        let behind = after.split_once(", iov_len").map_or("", |(_, behind)| behind);
-        whole = format!("{before}iov_base=0x0, iov_len{behind}");
-        rest = &whole;
-    }
-    while let Some((before, after)) = rest.split_once("0x") {
-        text += before;
-        text += "ADDRESS";
-        rest = after.trim_start_matches(|c: char| c.is_ascii_hexdigit());
-    }
-    text += rest;
-    // strace lines results up; error texts are libc's own.
-    let words: Vec<_> = text.split_whitespace().collect();
-    let text = words.join(" ");
-    Some(text.split(" (").next().unwrap_or_default().to_string())
-}
-
-/// strace's lines without those of the allocator and the loader (unmappings of what was not mapped from a file,
-/// mappings of nothing) and the length that a memfd of zeros is given.
-fn ours(log: &str) -> Vec<String> {
-    let argument = |line: &str, nth: usize| {
-        let inside = line.split(['(', ')']).nth(1).unwrap_or_default();
-        inside.split(", ").nth(nth).unwrap_or_default().to_string()
-    };
-    let is_file = |line: &&str| line.contains("mmap(") && !line.contains("MAP_ANONYMOUS");
-    let mapped: Vec<_> = log.lines().filter(is_file).collect();
-    let base = |line: &&str| line.rsplit(" = ").next().unwrap_or_default().to_string();
-    let bases: Vec<_> = mapped.iter().map(base).collect();
-    let keep = |line: &&str| {
-        if line.contains("munmap(") {
-            bases.contains(&argument(line, 0))
-        } else if line.contains("mmap(") {
-            is_file(line)
-        } else if line.contains("ftruncate(") {
-            mapped.iter().all(|mmap| argument(mmap, 4) == argument(line, 0))
-        } else {
-            true
-        }
-    };
-    log.lines().filter(keep).filter_map(plain).collect()
-}
-
-#[test]
-fn the_verbose_trace_is_what_strace_sees() {
-    let test = "the_verbose_trace_is_what_strace_sees";
-    if !strace_works(test) {
-        return;
-    }
-    for (line, calls) in [
-        (
-            format!("patch f -o {AT} fill:77:{LEN} --sync"),
-            "mmap madvise preadv msync munmap",
-        ),
-        ("patch f -o 3 dead".into(), "mmap madvise preadv munmap"),
-        (
-            "map f --populate --lock --advise random".into(),
-            "mmap madvise mlock munmap",
-        ),
-        ("map f --private --lock=on-fault".into(), "mmap mlock2 munmap"),
-        ("map f --prot none".into(), "mmap munmap"),
-        ("sync f".into(), "mmap msync munmap"),
-        ("sync f -o 5000 -n 1".into(), "mmap msync munmap"),
-        ("sync f --invalidate".into(), "mmap msync munmap"),
-        ("sync f --async".into(), "sync_file_range"),
-        (
-            format!("zero f -o {AT} -n {LEN} --method write"),
-            "mmap madvise preadv munmap",
-        ),
-        ("zero f -o 4K -n 8K".into(), "fallocate"),
-        ("zero f -o 4K -n 8K --punch".into(), "fallocate"),
-        ("remap f --size +64K".into(), "fallocate"),
-        ("remap f --size +64K --sparse".into(), "ftruncate fallocate"),
-        ("remap f --size -64K".into(), "ftruncate"),
-        // Over two windows, and too short for a second thread, whose stack glibc gives back by a call of its own.
-        ("cat f -f canonical -r 7936K..8256K".into(), "mmap munmap"),
-    ] {
-        compare_traces(&[], &line, calls);
-    }
-    // A call that fails is shown with its error.
-    compare_traces(&["-e", "inject=msync:error=EIO:when=1"], "sync f", "mmap msync munmap");
-    compare_traces(
-        &["-e", "inject=madvise:error=EFAULT:when=2"],
-        "patch f -o 0 dead",
-        "mmap madvise",
-    );
-    compare_traces(
-        &["-e", "inject=fallocate:error=EOPNOTSUPP:when=1+"],
-        "zero f -o 0 -n 1",
-        "fallocate preadv",
-    );
-}
-
-fn compare_traces(options: &[&str], line: &str, calls: &str) {
-    let dir = scratch();
-    file(dir.path(), "f", &vec![0x11; SIZE]);
-    let options = [&["-e", SHOWN], options].concat();
-    let output = straced(dir.path(), &options, &format!("-v {line}"));
-    let told = stderr(&output);
-    let shown: Vec<_> = told
-        .lines()
-        .filter(|line| !line.starts_with("error:"))
-        .filter_map(plain)
-        .collect();
-    let seen = ours(&log(dir.path()));
-    assert_eq!(shown.join("\n"), seen.join("\n"), "{line}: shown, and seen by strace");
-    for call in calls.split(' ') {
-        assert!(
-            seen.iter().any(|line| line.starts_with(call)),
-            "{line}: no {call} in {seen:#?}"
-        );
-    }
-}
-
-fn log(dir: &Path) -> String {
-    fs::read_to_string(dir.join("strace.log")).expect("strace's log")
+    let options = ["sync_file_range:error=EINTR:when=2", "sync_file_range:error=EIO:when=3"];
+    dir.inject(&options, "sync f -q").code(3);
 }
 
 #[test]
 fn a_filter_that_interrupts_a_call_for_ever_ends_in_a_message() {
-    if !strace_works("a_filter_that_interrupts_a_call_for_ever_ends_in_a_message") {
-        return;
-    }
+    needs!(strace_works());
     let line = format!("patch f -o {AT} fill:77:{LEN} --sync");
     for (call, want) in [("madvise", 2), ("msync", 3)] {
         let (output, bytes) = inject(&format!("{call}:error=EINTR:when=1+"), false, &line);
-        assert_eq!(code(&output), want, "{call}: {}", stderr(&output));
-        assert!(stderr(&output).contains("(EINTR)"), "{call}: {}", stderr(&output));
+        assert_eq!(output.exit(), want, "{call}: {}", output.stderr());
+        output.stderr_has("(EINTR)");
         assert_eq!(bytes[AT] == 0x77, want == 3, "{call}");
     }
 }

@@ -2,23 +2,18 @@
 //!
 //! `MMAPCTL_FAULTS` says how many of each; a few by default.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{BINARY, file, mmapctl, noise, run, scratch};
-use faults::{Chance, code, stderr, strace_works};
+use crate::support::strace::*;
+use crate::support::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// The length of the file that is worked on.
+/// The length of the file.
 const LEN: usize = 20_000;
 
-/// A command line, quoted as for a shell, and what it makes of the file "f", step by step: a session may stop between
+/// A command line, quoted as for a shell, and the states that it takes the file "f" through: a session may stop between
 /// two verbs.
 struct Case {
     line: &'static str,
@@ -148,8 +143,8 @@ const READERS: &[&str] = &[
     "zero f -r .. --sparsify --dry-run",
 ];
 
-/// What begins or ends a process, is glibc's before `main`, or wakes threads, which would then sleep for ever: an error
-/// there is none of ours.
+/// Calls that begin or end a process, that glibc makes before `main`, or that wake threads, which would then sleep for
+/// ever: errors of these are not the program's.
 const NOT_OURS: &str =
     "futex execve exit exit_group arch_prctl set_tid_address set_robust_list rseq rt_sigreturn mprotect brk";
 
@@ -160,7 +155,7 @@ fn count(few: u64) -> u64 {
     wish.and_then(|text| text.parse().ok()).unwrap_or(few)
 }
 
-/// The same numbers in each run, unless `MMAPCTL_FAULTS` asks for others.
+/// Numbers that are equal in each run, unless `MMAPCTL_FAULTS` asks for others.
 fn chance() -> Chance {
     match std::env::var_os("MMAPCTL_FAULTS") {
         Some(_) => Chance::new(),
@@ -174,12 +169,12 @@ fn pick<'a>(chance: &mut Chance, words: &'a str) -> &'a str {
 }
 
 /// The files that the command lines name.
-fn prepare(dir: &Path) -> Vec<u8> {
+fn prepare(dir: &Sandbox) -> Vec<u8> {
     let old = noise(LEN);
-    file(dir, "f", &old);
-    file(dir, "g", b"ggg");
-    file(dir, "g2", &[old[..100].to_vec(), vec![7; LEN - 100]].concat());
-    file(dir, "s", b"# mmapctl-patch 1\n10: -> 01\n9000: -> 02\n19999: -> 03\n");
+    dir.file("f", &old);
+    dir.file("g", b"ggg");
+    dir.file("g2", [old[..100].to_vec(), vec![7; LEN - 100]].concat());
+    dir.file("s", b"# mmapctl-patch 1\n10: -> 01\n9000: -> 02\n19999: -> 03\n");
     old
 }
 
@@ -194,9 +189,9 @@ fn states(old: &[u8], steps: &[fn(&mut Vec<u8>)]) -> Vec<Vec<u8>> {
     states
 }
 
-/// Holds the exit code against what became of the file.
-fn agree(dir: &Path, what: &str, exit: i32, told: &str, states: &[Vec<u8>]) {
-    let mut now = fs::read(dir.join("f")).unwrap();
+/// Checks the exit code against the bytes of the file.
+fn agree(dir: &Sandbox, what: &str, exit: i32, told: &str, states: &[Vec<u8>]) {
+    let mut now = dir.read("f");
     let journal = dir.join(".f.mmapctl-undo");
     if let Ok(left) = fs::read(&journal) {
         // One that has served undoes nothing.
@@ -204,9 +199,9 @@ fn agree(dir: &Path, what: &str, exit: i32, told: &str, states: &[Vec<u8>]) {
             exit == 4 || exit > 128 || left.starts_with(b"MMAPDONE"),
             "{what}: exit {exit}, and a journal is left: {told}"
         );
-        let recovery = run(dir, "patch f --script /dev/null --quiet");
+        let recovery = dir.run("patch f --script /dev/null --quiet");
         assert!(recovery.ends_with("exit 0"), "{what}: recovery: {recovery}");
-        now = fs::read(dir.join("f")).unwrap();
+        now = dir.read("f");
     }
     let (first, last) = (&states[0], &states[states.len() - 1]);
     let known = states.contains(&now);
@@ -227,9 +222,9 @@ fn agree(dir: &Path, what: &str, exit: i32, told: &str, states: &[Vec<u8>]) {
     }
     assert!(known || exit == 4, "{what}: {exit}");
     if dir.join("u").exists() && now == *last && exit != 4 {
-        let undone = run(dir, "patch f --script u --quiet");
+        let undone = dir.run("patch f --script u --quiet");
         assert!(undone.ends_with("exit 0"), "{what}: undo: {undone}");
-        assert!(fs::read(dir.join("f")).unwrap() == *first, "{what}: the undo script");
+        assert!(dir.read("f") == *first, "{what}: the undo script");
     }
     if let Ok(out) = fs::read(dir.join("out")) {
         // A view is whole pages.
@@ -247,11 +242,10 @@ fn journal_was_named(told: &str) -> bool {
 
 /// How many times `line` makes each system call, in the process that it is run as.
 fn calls(line: &str) -> BTreeMap<String, u64> {
-    let dir = scratch();
-    prepare(dir.path());
-    let output = strace(dir.path(), &["-o", "log"], line);
-    assert_eq!(code(&output), 0, "{line}: {}", stderr(&output));
-    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    let dir = Sandbox::new();
+    prepare(&dir);
+    strace(&dir, &["-o", "log"], line).code(0);
+    let log = fs::read_to_string(dir.join("log")).unwrap();
     let ours = log.split(' ').next().unwrap_or_default();
     let mut calls = BTreeMap::new();
     for call in log.lines().filter_map(|line| line.strip_prefix(ours)) {
@@ -268,29 +262,22 @@ fn calls(line: &str) -> BTreeMap<String, u64> {
     calls
 }
 
-fn strace(dir: &Path, options: &[&str], line: &str) -> Output {
-    Command::new("strace")
-        .current_dir(dir)
-        .args(["-f", "-qq"])
+fn strace(dir: &Sandbox, options: &[&str], line: &str) -> Outcome {
+    dir.program("strace", &["-f", "-qq"])
         .args(options)
         .arg(BINARY)
         .args(shell_words::split(line).unwrap())
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output()
-        .expect("strace runs")
+        .outcome()
 }
 
 #[test]
 fn whatever_call_fails_the_exit_code_agrees_with_the_bytes() {
-    if !strace_works("whatever_call_fails_the_exit_code_agrees_with_the_bytes") {
-        return;
-    }
+    needs!(strace_works());
     let mut chance = chance();
     let mut known = BTreeMap::new();
     for _ in 0..count(80) {
-        let dir = scratch();
-        let old = prepare(dir.path());
+        let dir = Sandbox::new();
+        let old = prepare(&dir);
         let which = chance.below((WRITERS.len() + READERS.len()) as u64) as usize;
         let (line, states) = match WRITERS.get(which) {
             Some(case) => (case.line, states(&old, case.steps)),
@@ -302,21 +289,21 @@ fn whatever_call_fails_the_exit_code_agrees_with_the_bytes() {
         };
         let error = pick(&mut chance, ERRORS);
         let nth = 1 + chance.below(*times);
-        // What is interrupted, or would block, for ever, is tried for ever.
+        // A call that is always interrupted, or always would block, is tried for ever.
         let plus = match chance.below(3) == 0 && error != "EINTR" && error != "EAGAIN" {
             true => "+",
             false => "",
         };
         let fault = format!("inject={call}:error={error}:when={nth}{plus}");
-        let output = strace(dir.path(), &["-o", "/dev/null", "-e", &fault], line);
-        let told = stderr(&output);
+        let output = strace(&dir, &["-o", "/dev/null", "-e", &fault], line);
+        let told = output.stderr();
         let what = format!("{fault}: {line}");
         assert_eq!(output.status.signal(), None, "{what}: {told}");
-        agree(dir.path(), &what, code(&output), &told, &states);
+        agree(&dir, &what, output.exit(), &told, &states);
     }
 }
 
-/// What ends a process and can be held back: all but those that the kernel sends for a fault of the program's own.
+/// Signals that end a process and can be blocked, without those that the kernel sends for a fault of the program itself.
 const SIGNALS: [i32; 14] = [
     libc::SIGHUP,
     libc::SIGINT,
@@ -338,8 +325,8 @@ const SIGNALS: [i32; 14] = [
 fn a_signal_at_any_moment_leaves_the_old_bytes_or_the_new() {
     let mut chance = chance();
     for _ in 0..count(60) {
-        let dir = scratch();
-        let old = prepare(dir.path());
+        let dir = Sandbox::new();
+        let old = prepare(&dir);
         let case = &WRITERS[chance.below(WRITERS.len() as u64) as usize];
         let signal = SIGNALS[chance.below(SIGNALS.len() as u64) as usize];
         // Whatever ends it, SIGKILL leaves a plain patch where it was: only --atomic promises more.
@@ -347,7 +334,7 @@ fn a_signal_at_any_moment_leaves_the_old_bytes_or_the_new() {
         let begin = Instant::now();
         let after = chance.within(Duration::from_millis(12));
         let words = shell_words::split(case.line).unwrap();
-        let mut command = common::spawnable(dir.path(), &words.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut command = dir.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         while begin.elapsed() < after {
             std::thread::sleep(Duration::from_micros(100));
@@ -355,32 +342,20 @@ fn a_signal_at_any_moment_leaves_the_old_bytes_or_the_new() {
         let pid = nix::unistd::Pid::from_raw(child.id() as i32);
         // It may have ended already.
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal).unwrap());
-        let output = child.wait_with_output().unwrap();
+        let output = child.outcome();
         let what = format!("signal {signal} after {after:?}: {}", case.line);
         if whole {
             let died = output.status.signal();
             assert!(
                 died.is_none_or(|died| died == signal),
                 "{what}: died of {died:?}: {}",
-                stderr(&output)
+                output.stderr()
             );
-            agree(
-                dir.path(),
-                &what,
-                code(&output),
-                &stderr(&output),
-                &states(&old, case.steps),
-            );
+            agree(&dir, &what, output.exit(), &output.stderr(), &states(&old, case.steps));
         }
     }
     // A patch that was killed is no hindrance to the next.
-    let dir = scratch();
-    prepare(dir.path());
-    assert!(
-        mmapctl(dir.path(), &["patch", "f", "-o", "0", "dead"])
-            .output()
-            .unwrap()
-            .status
-            .success()
-    );
+    let dir = Sandbox::new();
+    prepare(&dir);
+    dir.mmapctl(&["patch", "f", "-o", "0", "dead"]).code(0);
 }

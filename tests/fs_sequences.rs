@@ -1,13 +1,11 @@
 //! The sequences by which testers of file systems drive a mapping with xfs_io, in a session: both must leave the same
-//! bytes, in memory and on the device. Where xfs_io stores behind the end of the file, a session refuses; what comes
-//! to light when the file grows over that place must be the same all the same.
+//! bytes, in memory and on the device. Where xfs_io stores past the end of the file, a session refuses; what comes
+//! to light when the file grows over that place must be the same in both.
 
-mod common;
-
-use common::{Mount, has, mmapctl, peer, scratch, told};
+use crate::support::*;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::ops::Deref;
+use std::path::PathBuf;
 
 /// One sequence: how it is written for xfs_io, and for a session. `F` is the file.
 struct Sequence {
@@ -18,7 +16,7 @@ struct Sequence {
     /// `map F OPTIONS`.
     options: &'static str,
     session: &'static [&'static str],
-    /// How the session ends: 2 where it goes on behind a refusal.
+    /// How the session ends: 2 where it goes on after a refusal.
     code: i32,
 }
 
@@ -211,24 +209,17 @@ const SYSTEMS: [(&str, u64); 4] = [
 struct Disk {
     image: PathBuf,
     mount: Option<Mount>,
-    _folder: tempfile::TempDir,
+    _folder: Sandbox,
 }
 
 impl Disk {
-    fn new(test: &str, mkfs: &str, mib: u64) -> Option<Disk> {
-        let mut words = mkfs.split(' ');
-        let tool = words.next()?;
-        if !has(test, "xfs_io") || !has(test, tool) {
+    fn new(mkfs: &str, mib: u64) -> Option<Disk> {
+        if !has("xfs_io") {
             return None;
         }
-        let folder = scratch();
-        let image = common::sparse(folder.path(), "image", mib << 20);
-        let made = Command::new(tool).args(words).arg(&image).output();
-        if !made.is_ok_and(|output| output.status.success()) {
-            common::skip(test, &format!("{mkfs} failed"));
-            return None;
-        }
-        let mount = Some(Mount::loopback(test, &image)?);
+        let folder = Sandbox::new();
+        let image = file_system_image(&folder.join("image"), mkfs, mib)?;
+        let mount = Some(Mount::loopback(&image)?);
         Some(Disk {
             image,
             mount,
@@ -236,31 +227,34 @@ impl Disk {
         })
     }
 
-    fn path(&self) -> &Path {
-        self.mount.as_ref().expect("it is mounted").path()
-    }
-
-    fn remount(&mut self, test: &str) {
+    fn remount(&mut self) {
         drop(self.mount.take());
-        self.mount = Mount::loopback(test, &self.image);
+        self.mount = Mount::loopback(&self.image);
     }
 
-    /// No more is written from here on: the shutdown ioctl, without flushing the log.
+    /// Stops all writing to the device: the shutdown ioctl, without flushing the log.
     fn cut_power(&self) {
-        peer(self.path(), "xfs_io", &["-x", "-c", "shutdown", "."]);
+        self.peer("xfs_io", &["-x", "-c", "shutdown", "."]);
     }
 }
 
-/// xfs_io ends with 0 whatever happens, but has nothing to say when all is well.
-fn xfs_io(dir: &Path, name: &str, commands: &[&str]) {
+impl Deref for Disk {
+    type Target = Sandbox;
+
+    fn deref(&self) -> &Sandbox {
+        self.mount.as_ref().expect("it is mounted")
+    }
+}
+
+/// Runs xfs_io, which ends with 0 even after an error, but prints nothing when it succeeds.
+fn xfs_io(dir: &Sandbox, name: &str, commands: &[&str]) {
     let mut args: Vec<&str> = commands.iter().flat_map(|command| ["-c", command]).collect();
     args.push(name);
-    let output = Command::new("xfs_io").current_dir(dir).args(&args).output();
-    let output = output.expect("xfs_io runs");
-    assert_eq!(told(&output), "exit 0", "xfs_io {args:?}");
+    let output = dir.program("xfs_io", &args).outcome();
+    assert_eq!(output, "exit 0", "xfs_io {args:?}");
 }
 
-fn session(dir: &Path, name: &str, options: &str, verbs: &[&str]) -> (i32, String) {
+fn session(dir: &Sandbox, name: &str, options: &str, verbs: &[&str]) -> (i32, Outcome) {
     let verbs: Vec<String> = verbs
         .iter()
         .map(|verb| verb.replace(" F", &format!(" {name}")))
@@ -268,36 +262,33 @@ fn session(dir: &Path, name: &str, options: &str, verbs: &[&str]) -> (i32, Strin
     let mut args = vec!["map", name];
     args.extend(options.split(' ').filter(|word| !word.is_empty()));
     args.extend(verbs.iter().flat_map(|verb| ["-c", verb]));
-    let output = mmapctl(dir, &args).output().expect("mmapctl runs");
-    (output.status.code().unwrap_or(-1), told(&output))
+    let output = dir.mmapctl(&args);
+    (output.status.code().unwrap_or(-1), output)
 }
 
 #[test]
-fn a_session_leaves_the_bytes_that_xfs_io_leaves_before_and_after_a_remount() {
-    let test = "a_session_leaves_the_bytes_that_xfs_io_leaves_before_and_after_a_remount";
+fn sessions_leave_the_bytes_that_xfs_io_leaves() {
     for (mkfs, mib) in SYSTEMS {
-        let Some(mut disk) = Disk::new(test, mkfs, mib) else {
-            return;
-        };
+        needs!(let mut disk = Disk::new(mkfs, mib));
         let names = |number: usize| (format!("theirs{number}"), format!("ours{number}"));
         let mut wanted = Vec::new();
         for (number, sequence) in SEQUENCES.iter().enumerate() {
             let (theirs, ours) = names(number);
             for name in [&theirs, &ours] {
-                fs::write(disk.path().join(name), vec![b'a'; sequence.len as usize]).expect("room");
+                fs::write(disk.join(name), vec![b'a'; sequence.len as usize]).expect("room");
             }
-            peer(disk.path(), "sync", &[]);
-            xfs_io(disk.path(), &theirs, sequence.xfs_io);
-            let (code, text) = session(disk.path(), &ours, sequence.options, sequence.session);
+            disk.peer("sync", &["-f", "."]);
+            xfs_io(&disk, &theirs, sequence.xfs_io);
+            let (code, text) = session(&disk, &ours, sequence.options, sequence.session);
             assert_eq!(code, sequence.code, "{mkfs}: {}\n{text}", sequence.name);
-            let bytes = |name: &str| fs::read(disk.path().join(name)).expect("it can be read");
+            let bytes = |name: &str| read(disk.join(name));
             same(&bytes(&theirs), &bytes(&ours), &format!("{mkfs}: {}", sequence.name));
             wanted.push(bytes(&ours));
         }
-        disk.remount(test);
+        disk.remount();
         for (number, (sequence, wanted)) in SEQUENCES.iter().zip(&wanted).enumerate() {
             let (theirs, ours) = names(number);
-            let bytes = |name: &str| fs::read(disk.path().join(name)).expect("it can be read");
+            let bytes = |name: &str| read(disk.join(name));
             let what = format!("{mkfs}, after a remount: {}", sequence.name);
             same(wanted, &bytes(&ours), &what);
             same(&bytes(&theirs), &bytes(&ours), &what);
@@ -306,18 +297,15 @@ fn a_session_leaves_the_bytes_that_xfs_io_leaves_before_and_after_a_remount() {
 }
 
 #[test]
-fn two_ranged_syncs_outlive_a_cut_of_power_and_a_store_behind_them_need_not() {
-    let test = "two_ranged_syncs_outlive_a_cut_of_power_and_a_store_behind_them_need_not";
+fn synced_ranges_survive_a_power_cut() {
     for (mkfs, mib) in SYSTEMS {
-        let Some(mut disk) = Disk::new(test, mkfs, mib) else {
-            return;
-        };
+        needs!(let mut disk = Disk::new(mkfs, mib));
         for name in ["theirs", "ours"] {
-            fs::write(disk.path().join(name), vec![b'a'; 65536]).expect("room");
+            fs::write(disk.join(name), vec![b'a'; 65536]).expect("room");
         }
-        peer(disk.path(), "sync", &[]);
+        disk.peer("sync", &["-f", "."]);
         xfs_io(
-            disk.path(),
+            &disk,
             "theirs",
             &[
                 "mmap -rw 0 65536",
@@ -333,12 +321,12 @@ fn two_ranged_syncs_outlive_a_cut_of_power_and_a_store_behind_them_need_not() {
             "sync -q -r 20480..+12288",
             "patch -q -o 4096 fill:59:100",
         ];
-        let (code, text) = session(disk.path(), "ours", "", &verbs);
+        let (code, text) = session(&disk, "ours", "", &verbs);
         assert_eq!(code, 0, "{mkfs}\n{text}");
         disk.cut_power();
-        disk.remount(test);
+        disk.remount();
         for name in ["theirs", "ours"] {
-            let bytes = fs::read(disk.path().join(name)).expect("it can be read");
+            let bytes = read(disk.join(name));
             assert_eq!(bytes.len(), 65536, "{mkfs}: {name}");
             // What was stored last was not asked to be there, and may be.
             let fresh = |byte: &u8| *byte == 0x58;
@@ -361,15 +349,12 @@ fn two_ranged_syncs_outlive_a_cut_of_power_and_a_store_behind_them_need_not() {
 
 #[test]
 fn a_store_to_a_reflinked_extent_leaves_the_other_file_alone() {
-    let test = "a_store_to_a_reflinked_extent_leaves_the_other_file_alone";
     for (mkfs, mib) in SYSTEMS.into_iter().filter(|(mkfs, _)| mkfs.contains("xfs")) {
-        let Some(mut disk) = Disk::new(test, mkfs, mib) else {
-            return;
-        };
-        fs::write(disk.path().join("origin"), vec![b'a'; 65536]).expect("room");
-        peer(disk.path(), "sync", &[]);
+        needs!(let mut disk = Disk::new(mkfs, mib));
+        fs::write(disk.join("origin"), vec![b'a'; 65536]).expect("room");
+        disk.peer("sync", &["-f", "."]);
         for name in ["theirs", "ours"] {
-            peer(disk.path(), "cp", &["--reflink=always", "origin", name]);
+            disk.peer("cp", &["--reflink=always", "origin", name]);
         }
         let stores = [
             "mmap -rw 0 65536",
@@ -378,24 +363,24 @@ fn a_store_to_a_reflinked_extent_leaves_the_other_file_alone() {
             "mwrite -S 0x59 32000 10",
             "msync -s",
         ];
-        xfs_io(disk.path(), "theirs", &stores);
+        xfs_io(&disk, "theirs", &stores);
         let verbs = [
             "patch -q -o 5000 fill:58:10000",
             "zero -q --punch -r 30000..+5000",
             "patch -q -o 32000 fill:59:10",
             "sync -q",
         ];
-        let (code, text) = session(disk.path(), "ours", "", &verbs);
+        let (code, text) = session(&disk, "ours", "", &verbs);
         assert_eq!(code, 0, "{mkfs}\n{text}");
         for time in ["before", "after"] {
-            let bytes = |name: &str| fs::read(disk.path().join(name)).expect("it can be read");
+            let bytes = |name: &str| read(disk.join(name));
             same(&bytes("theirs"), &bytes("ours"), &format!("{mkfs}, {time} a remount"));
             same(
                 &[b'a'; 65536],
                 &bytes("origin"),
                 &format!("{mkfs}, {time} a remount: the origin"),
             );
-            disk.remount(test);
+            disk.remount();
         }
     }
 }

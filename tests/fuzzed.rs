@@ -1,13 +1,11 @@
-//! The fuzzing targets on inputs made here, so that they run, and hold, without a fuzzer. `PROPTEST_CASES=1000000
-//! cargo test --release --test fuzzed` makes more of them; the fuzzer itself, which takes a nightly toolchain and
+//! The fuzzing targets on inputs made here, so that they run without a fuzzer. `PROPTEST_CASES=1000000
+//! cargo test --release fuzzed` makes more of them; the fuzzer itself, which takes a nightly toolchain and
 //! cargo-fuzz, is `cargo +nightly fuzz run script` (or value, xxd, recovery).
 
-mod common;
-#[path = "fuzzed/parsers.rs"]
 mod parsers;
-#[path = "fuzzed/recovery.rs"]
 mod recovery;
 
+use crate::support::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -18,26 +16,26 @@ const LINE: &str = r"(size (0x1000|4096)( -> 0x(1|0f|1f)00)?|(0x[0-9a-f]{1,3}|en
 const ROW: &str = r"[0-9a-f]{1,9}:? ?([0-9a-f]{4} ){0,8}([0-9a-f]{1,2})?(  ?[ -~]{0,16})?";
 
 /// A folder on a file system in memory where there is one: each case syncs a few times.
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| common::scratch())
+fn folder() -> Sandbox {
+    Sandbox::in_memory().unwrap_or_else(Sandbox::new)
 }
 
 #[test]
-fn any_script_is_refused_or_gives_sound_edits_that_print_as_they_are() {
+fn any_script_is_refused_or_its_edits_round_trip() {
     let dir = folder();
     let lines = vec(LINE, 0..6).prop_map(|lines| lines.join("\n").into_bytes());
     let texts = prop_oneof![lines, vec(any::<u8>(), 0..200)];
     proptest!(|(options in 0u8..4, text in texts)| {
-        parsers::script(dir.path(), &[&[options], text.as_slice()].concat());
+        parsers::script(&dir, &[&[options], text.as_slice()].concat());
     });
 }
 
 #[test]
-fn any_dump_is_refused_or_gives_sound_edits_that_dump_as_they_are() {
+fn any_dump_is_refused_or_its_edits_round_trip() {
     let dir = folder();
     let rows = vec(ROW, 0..6).prop_map(|rows| rows.join("\n").into_bytes());
     proptest!(|(text in prop_oneof![rows, vec(any::<u8>(), 0..200)])| {
-        parsers::xxd(dir.path(), &text);
+        parsers::xxd(&dir, &text);
     });
 }
 
@@ -53,6 +51,6 @@ fn any_value_is_refused_or_has_the_bytes_that_it_says() {
 fn any_journal_is_refused_or_changes_only_what_it_covers() {
     let dir = folder();
     proptest!(|(data in vec(any::<u8>(), 0..400))| {
-        recovery::recovery(dir.path(), &data);
+        recovery::recovery(&dir, &data);
     });
 }

@@ -1,16 +1,13 @@
 //! Files that are written by the program's own definitions and checked in: man pages, completions, and the help
-//! text in README. This holds them in step; `MMAPCTL_REGENERATE=1 cargo test --test generated` rewrites them.
+//! text in README. This holds them in step; `MMAPCTL_REGENERATE=1 cargo test --locked generated` rewrites them.
 
-mod common;
-#[path = "generated/roff.rs"]
 mod roff;
-#[path = "generated/shells.rs"]
 mod shells;
 
+use crate::support::*;
 use clap::{Arg, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
-use common::{has, peer};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -239,7 +236,7 @@ fn completions(shell: Shell) -> String {
     script.replace(parse, &again)
 }
 
-/// README with the help between its markers made anew.
+/// README with the help between its markers regenerated.
 fn readme() -> String {
     let text = fs::read_to_string(root().join("README.md")).expect("README.md");
     let (begin, end) = ("<!-- help -->\n", "<!-- /help -->");
@@ -271,7 +268,7 @@ fn checked_in_files_are_what_the_program_would_write() {
     }
     assert!(
         stale.is_empty(),
-        "{stale:?} are out of step; rewrite them with 'MMAPCTL_REGENERATE=1 cargo test --test generated'"
+        "{stale:?} are out of step; rewrite them with 'MMAPCTL_REGENERATE=1 cargo test --locked generated'"
     );
 }
 
@@ -326,7 +323,7 @@ fn every_option_is_in_its_man_page_and_in_every_completion() {
 }
 
 #[test]
-fn every_enumerated_value_is_in_every_completion_and_its_man_page() {
+fn every_value_is_in_every_completion_and_man_page() {
     for (name, command) in commands() {
         let page = man_page(&name, &command);
         for (option, value) in choices(&command) {
@@ -391,16 +388,12 @@ fn every_page_that_a_page_names_is_there() {
 
 #[test]
 fn mandoc_finds_nothing_to_say_of_the_man_pages() {
-    let test = "mandoc_finds_nothing_to_say_of_the_man_pages";
-    if !has(test, "mandoc") {
-        return;
-    }
+    needs!(has("mandoc"));
     for (page, _) in pages() {
         let output = std::process::Command::new("mandoc")
             .current_dir(root())
             .args(["-T", "lint", "-W", "warning", &page])
-            .output()
-            .expect("mandoc runs");
+            .outcome();
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert_eq!(said, "", "{page}");
     }
@@ -408,12 +401,9 @@ fn mandoc_finds_nothing_to_say_of_the_man_pages() {
 
 #[test]
 fn no_line_of_a_man_page_is_wider_than_a_terminal() {
-    let test = "no_line_of_a_man_page_is_wider_than_a_terminal";
-    if !has(test, "mandoc") {
-        return;
-    }
+    needs!(has("mandoc"));
     for (page, _) in pages() {
-        let text = peer(root(), "mandoc", &["-T", "ascii", "-O", "width=78", &page]);
+        let text = Sandbox::at(root()).peer("mandoc", &["-T", "ascii", "-O", "width=78", &page]);
         // Bold is a letter struck over itself.
         let text = String::from_utf8_lossy(&text).into_owned();
         for line in text.lines() {

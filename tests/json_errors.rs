@@ -1,26 +1,21 @@
-//! `--json` and errors: stdout has whole objects or nothing, and what the message says is in fields.
+//! `--json` and errors: stdout has whole objects or nothing, and the facts of the message are in fields.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{State, file, json, mmapctl, noise, scratch, told};
-use faults::{strace_works, straced};
+use crate::support::strace::*;
+use crate::support::*;
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// A long file, two others, and scripts.
-fn fixture() -> tempfile::TempDir {
-    let dir = scratch();
+fn fixture() -> Sandbox {
+    let dir = Sandbox::new();
     let bytes = noise(2 << 20);
-    file(dir.path(), "f", &bytes);
+    dir.file("f", &bytes);
     let mut other = bytes.clone();
     other.iter_mut().for_each(|byte| *byte ^= 0xff);
-    file(dir.path(), "same-length", &other);
-    file(dir.path(), "short", &bytes[..1000]);
-    file(dir.path(), "empty", b"");
-    file(dir.path(), "s", b"0: 00 -> 01\n\n0x40: 0000 -> 0101\n");
-    file(dir.path(), "past", b"0x200000: 00 -> 01\n");
+    dir.file("same-length", &other);
+    dir.file("short", &bytes[..1000]);
+    dir.file("empty", b"");
+    dir.file("s", b"0: 00 -> 01\n\n0x40: 0000 -> 0101\n");
+    dir.file("past", b"0x200000: 00 -> 01\n");
     dir
 }
 
@@ -32,11 +27,9 @@ fn objects(line: &str, stdout: &[u8]) -> Vec<Value> {
     text.lines().map(parse).collect()
 }
 
-fn run(dir: &Path, line: &str) -> std::process::Output {
+fn run(dir: &Sandbox, line: &str) -> Outcome {
     let words = shell_words::split(line).unwrap();
-    mmapctl(dir, &words.iter().map(String::as_str).collect::<Vec<_>>())
-        .output()
-        .unwrap()
+    dir.mmapctl(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 #[test]
@@ -72,25 +65,23 @@ fn an_error_leaves_nothing_of_an_object_on_stdout() {
         "sync missing --json",
         "dump f --json",
     ] {
-        let before = State::of(&dir.path().join("f"));
-        let output = run(dir.path(), line);
+        let before = dir.state("f");
+        let output = run(&dir, line);
         assert!(
             !output.status.success() && output.stdout.is_empty(),
             "{line}: {}",
-            told(&output)
+            output
         );
-        let error = json(&output.stderr);
+        let error = output.error();
         assert_eq!(error["exit"], output.status.code().unwrap(), "{line}: {error}");
         assert!(error["error"].is_string(), "{line}: {error}");
-        assert_eq!(State::of(&dir.path().join("f")), before, "{line}");
+        assert_eq!(dir.state("f"), before, "{line}");
     }
 }
 
 #[test]
-fn what_was_written_already_becomes_a_whole_object_that_says_so() {
-    if !strace_works("what_was_written_already_becomes_a_whole_object_that_says_so") {
-        return;
-    }
+fn an_object_begun_before_an_error_is_completed_and_marked() {
+    needs!(strace_works());
     let dir = fixture();
     let mut parts = 0;
     for line in [
@@ -101,7 +92,7 @@ fn what_was_written_already_becomes_a_whole_object_that_says_so() {
         for call in ["pread64", "process_vm_readv"] {
             for when in ["1+", "5+"] {
                 let fault = format!("inject={call}:error=EIO:when={when}");
-                let output = straced(dir.path(), &["-e", &format!("trace={call}"), "-e", &fault], line);
+                let output = dir.straced(&["-e", &format!("trace={call}"), "-e", &fault], line);
                 let objects = objects(&fault, &output.stdout);
                 if output.status.success() {
                     continue;
@@ -120,13 +111,13 @@ fn what_was_written_already_becomes_a_whole_object_that_says_so() {
 #[test]
 fn all_mismatches_are_fields_of_the_error() {
     let dir = fixture();
-    let path = file(dir.path(), "g", &[0x11; 100]);
+    let path = dir.file("g", [0x11; 100]);
     let before = State::of(&path);
     let error = |line: &str| {
-        let output = run(dir.path(), line);
-        assert_eq!(output.status.code(), Some(1), "{line}: {}", told(&output));
+        let output = run(&dir, line);
+        output.code(1);
         assert!(output.stdout.is_empty(), "{line}");
-        json(&output.stderr)
+        output.error()
     };
     let told = error("patch g --script s -e '3: 2211 -> 3333' -e '9: 11 -> 12' --json");
     assert_eq!(told["offset"], 0, "{told}");

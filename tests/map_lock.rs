@@ -1,64 +1,41 @@
-//! `map --lock` of what cannot be locked: it says why, and never waits or dies for it.
+//! `map --lock` of what cannot be locked: it says why, and neither hangs nor is killed.
 
-mod common;
-
-use common::{BINARY, file, has, is_root, noise, scratch, skip, sparse, told, writer};
+use crate::support::*;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// A loop device of 1 MiB of which only the first 64 KiB can be read.
 struct Unreadable {
-    device: String,
-    _dir: tempfile::TempDir,
+    device: LoopDevice,
+    _dir: Sandbox,
 }
 
 impl Unreadable {
-    fn new(test: &str) -> Option<Unreadable> {
-        if !has(test, "losetup") || !has(test, "timeout") {
+    fn new() -> Option<Unreadable> {
+        if !has("timeout") {
             return None;
         }
-        if !is_root() {
-            skip(test, "a loop device takes root");
-            return None;
-        }
-        let dir = scratch();
-        let image = file(dir.path(), "image", &noise(1 << 20));
-        let output = Command::new("losetup")
-            .args(["-f", "--show"])
-            .arg(&image)
-            .output()
-            .ok()?;
-        if !output.status.success() {
-            skip(test, "there is no loop device to be had");
-            return None;
-        }
+        let dir = Sandbox::new();
+        let image = dir.file("image", noise(1 << 20));
+        let device = LoopDevice::new(&image, &[])?;
         writer(&image).set_len(64 << 10).unwrap();
-        let device = String::from_utf8_lossy(&output.stdout).trim().to_string();
         Some(Unreadable { device, _dir: dir })
     }
 
-    /// Runs mmapctl, which would go on for ever, for a minute at the most.
-    fn run(&self, args: &[&str]) -> String {
-        let args = args.iter().map(|arg| arg.replace("DEVICE", &self.device));
+    /// Runs mmapctl for a minute at the most.
+    fn run(&self, args: &[&str]) -> Outcome {
+        let args = args.iter().map(|arg| arg.replace("DEVICE", self.device.name()));
         let mut command = Command::new("timeout");
         command.args(["-s", "KILL", "60", BINARY]).args(args);
-        let output = command.env("LC_ALL", "C").stdin(Stdio::null()).output();
-        told(&output.expect("timeout runs"))
-    }
-}
-
-impl Drop for Unreadable {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").args(["-d", &self.device]).output();
+        command.env("LC_ALL", "C").stdin(Stdio::null()).outcome()
     }
 }
 
 #[test]
-fn a_page_that_cannot_be_read_is_not_locked_and_its_offset_is_said() {
-    let Some(device) = Unreadable::new("a_page_that_cannot_be_read_is_not_locked_and_its_offset_is_said") else {
-        return;
-    };
+fn an_unreadable_page_is_not_locked_and_its_offset_named() {
+    needs!(let device = Unreadable::new());
     for args in [
         &["map", "DEVICE", "--lock", "--hold"][..],
         &["map", "DEVICE", "--lock=now", "--", "true"],
@@ -67,24 +44,21 @@ fn a_page_that_cannot_be_read_is_not_locked_and_its_offset_is_said() {
         &["map", "DEVICE", "-c", "fork map --lock"],
         &["map", "DEVICE", "/dev/zero", "--lock", "--hold"],
     ] {
-        let text = device.run(args);
-        assert!(
-            text.contains("cannot lock 0x10000..0x100000: I/O error (EIO)") && text.ends_with("exit 2"),
-            "{args:?}: {text}"
-        );
+        device
+            .run(args)
+            .code(2)
+            .has("cannot lock 0x10000..0x100000: I/O error (EIO)");
     }
     // The kernel would bring in what is added to a locked mapping.
     let grow = "remap --size 1M --keep-file";
-    let text = device.run(&[
-        "map", "DEVICE", "-r", "0..64K", "--prot", "r", "--lock", "-q", "-c", grow,
-    ]);
-    assert!(
-        text.contains("cannot lock 0x10000..0x100000: I/O error (EIO)") && text.ends_with("exit 2"),
-        "{text}"
-    );
+    device
+        .run(&[
+            "map", "DEVICE", "-r", "0..64K", "--prot", "r", "--lock", "-q", "-c", grow,
+        ])
+        .code(2)
+        .has("cannot lock 0x10000..0x100000: I/O error (EIO)");
     // Nothing is brought in, so nothing is wrong yet.
-    let text = device.run(&["map", "DEVICE", "--lock=on-fault", "-q"]);
-    assert_eq!(text, "exit 0");
+    device.run(&["map", "DEVICE", "--lock=on-fault", "-q"]).is("exit 0");
     let text = device.run(&["map", "DEVICE", "-q", "--lock=on-fault", "-c", "cat -f plain"]);
     assert!(
         text.contains("cannot read 0x10000") && text.contains("EIO") && text.ends_with("exit 2"),
@@ -95,8 +69,8 @@ fn a_page_that_cannot_be_read_is_not_locked_and_its_offset_is_said() {
 
 #[test]
 fn a_locked_mapping_can_be_locked_again_and_grow() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(100_000));
+    let dir = Sandbox::new();
+    dir.file("f", noise(100_000));
     let args = [
         "map",
         "f",
@@ -107,16 +81,16 @@ fn a_locked_mapping_can_be_locked_again_and_grow() {
         "-c",
         "remap --size 200K -q",
     ];
-    let output = common::mmapctl(dir.path(), &args).output().unwrap();
-    assert_eq!(told(&output), "exit 0");
+    dir.mmapctl(&args).is("exit 0");
 }
 
 /// A control group with a limit on its memory.
 struct Group(PathBuf);
 
 impl Group {
-    fn new(test: &str, limit: u64) -> Option<Group> {
-        let name = format!("mmapctl-{test}-{}", std::process::id());
+    fn new(limit: u64) -> Option<Group> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("mmapctl-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
         for (root, file) in [
             ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
             ("/sys/fs/cgroup", "memory.max"),
@@ -130,38 +104,32 @@ impl Group {
                 return Some(group);
             }
         }
-        skip(test, "no control group can be made that limits memory");
+        skip("no control group can be made that limits memory");
         None
     }
 
     /// Runs mmapctl in the group.
-    fn run(&self, dir: &Path, line: &str) -> Output {
-        let mut command = Command::new("sh");
+    fn run(&self, dir: &Sandbox, line: &str) -> Outcome {
+        let mut command = dir.program("sh", &["-c", "echo $$ > \"$0\"/cgroup.procs && exec \"$@\""]);
         command
-            .current_dir(dir)
-            .args(["-c", "echo $$ > \"$0\"/cgroup.procs && exec \"$@\""])
             .args([self.0.as_os_str(), BINARY.as_ref()])
-            .args(line.split(' '))
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null());
-        command.output().expect("sh runs")
+            .args(line.split(' '));
+        command.outcome()
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        common::eventually(|| fs::remove_dir(&self.0).is_ok());
+        eventually(|| fs::remove_dir(&self.0).is_ok());
     }
 }
 
 #[test]
 fn a_control_group_too_small_for_the_lock_is_named() {
-    let Some(group) = Group::new("a_control_group_too_small_for_the_lock_is_named", 32 << 20) else {
-        return;
-    };
-    let dir = scratch();
-    sparse(dir.path(), "f", 64 << 20);
-    sparse(dir.path(), "small", 4 << 20);
+    needs!(let group = Group::new(32 << 20));
+    let dir = Sandbox::new();
+    dir.sparse("f", 64 << 20);
+    dir.sparse("small", 4 << 20);
     for line in [
         "map f --lock",
         "map f --lock --hold",
@@ -170,14 +138,13 @@ fn a_control_group_too_small_for_the_lock_is_named() {
         "map --anonymous -n 64M --lock",
         "map --memfd -n 64M --lock",
     ] {
-        let text = told(&group.run(dir.path(), line));
-        assert!(
-            text.contains("may have 33554432 bytes of memory (memory.max), and ") && text.ends_with("exit 2"),
-            "{line}: {text}"
-        );
+        group
+            .run(&dir, line)
+            .code(2)
+            .has("may have 33554432 bytes of memory (memory.max), and ");
     }
     let fits = ["map small --lock -q", "map f --lock=on-fault -q", "map f --populate -q"];
     for line in fits {
-        assert_eq!(told(&group.run(dir.path(), line)), "exit 0", "{line}");
+        group.run(&dir, line).is("exit 0");
     }
 }

@@ -1,14 +1,12 @@
 //! How much memory the program takes, and what it does when there is too little.
 
-mod common;
-
-use common::{file, limited, scratch, sparse, spawnable, told};
+use crate::support::*;
 use nix::sys::resource::{UsageWho, getrusage};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// So many edits are listed.
+/// The number of edits in a script.
 const EDITS: u64 = 2_000_000;
 
 /// Writes a script of edits of a file of zeros, every `step`-th of [`EDITS`].
@@ -22,16 +20,16 @@ fn script(path: &Path, step: usize) {
 
 #[test]
 fn a_script_takes_34_bytes_of_memory_an_edit() {
-    let dir = scratch();
-    script(&dir.path().join("all"), 1);
-    script(&dir.path().join("half"), 2);
+    needs!(alone());
+    let dir = Sandbox::new();
+    script(&dir.join("all"), 1);
+    script(&dir.join("half"), 2);
     for lines in [&["all"][..], &["half", "all"]] {
-        sparse(dir.path(), "f", EDITS * 64);
+        dir.sparse("f", EDITS * 64);
         for script in lines {
             let args = ["patch", "f", "--script", script, "--atomic", "--undo", "undo"];
-            let output = spawnable(dir.path(), &args).output().unwrap();
-            assert!(output.status.success(), "{}", told(&output));
-            std::fs::remove_file(dir.path().join("undo")).unwrap();
+            dir.mmapctl(&args).code(0);
+            std::fs::remove_file(dir.join("undo")).unwrap();
         }
     }
     // The largest of all children so far: 64 MiB of the file may be mapped in it.
@@ -45,14 +43,13 @@ const STARTS: u64 = 14;
 
 #[test]
 fn too_little_memory_is_code_2_and_never_a_signal() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let bytes: Vec<u8> = (0..4 << 20).map(|index| index as u8).collect();
-    let path = file(dir.path(), "f", &bytes);
+    let path = dir.file("f", &bytes);
     let line = |at: u64| format!("{at:#x}: {:02x} -> 01\n", at as u8);
     let lines: String = (0..150_000).map(|index| line(index * 24)).collect();
-    file(dir.path(), "script", lines.as_bytes());
-    file(
-        dir.path(),
+    dir.file("script", lines);
+    dir.file(
         "verbs",
         b"patch -o 0 fill:77:1M\nzero -r 0..4K\ncat -r 0..64 -x\nremap --size +1M\nsync\nmap\n",
     );
@@ -74,16 +71,16 @@ fn too_little_memory_is_code_2_and_never_a_signal() {
     ] {
         for mib in (STARTS..30).step_by(3).chain([45, 75, 110]) {
             std::fs::write(&path, &bytes).unwrap();
-            let _ = ["undo", "out"].map(|name| std::fs::remove_file(dir.path().join(name)));
+            let _ = ["undo", "out"].map(|name| std::fs::remove_file(dir.join(name)));
             let limit = format!("-v {}", mib << 10);
             let words: Vec<&str> = line.split(' ').collect();
-            let output = limited(dir.path(), &limit, &words).output().unwrap();
+            let output = dir.limited(&limit, &words).outcome();
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             let code = output
                 .status
                 .code()
-                .unwrap_or_else(|| panic!("{line} in {mib} MiB: {}", told(&output)));
-            let changed = std::fs::read(&path).unwrap() != bytes;
+                .unwrap_or_else(|| panic!("{line} in {mib} MiB: {}", output));
+            let changed = read(&path) != bytes;
             let in_session = line.starts_with("map");
             assert!([0, 1, 2].contains(&code), "{line} in {mib} MiB: {text}");
             assert!(

@@ -1,26 +1,19 @@
 //! The journal and the undo script: whose names they have, what they are durable before, and who may read a file that
 //! waits for recovery.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{eventually, file, noise, run, scratch, sparse, synced, told};
-use faults::{code, strace_works, straced};
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use crate::support::strace::*;
+use crate::support::*;
+use std::fs::{self};
 
 /// Leaves `f` with its journal, half-patched.
-fn killed(dir: &Path, line: &str) {
-    let output = straced(dir, &["-e", "inject=msync:signal=KILL"], line);
-    assert_eq!(code(&output), 137, "{}", told(&output));
+fn killed(dir: &Sandbox, line: &str) {
+    dir.straced(&["-e", "inject=msync:signal=KILL"], line).signal(9);
 }
 
 #[test]
 fn a_journal_does_not_get_the_name_of_another_files() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(8192));
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(8192));
     for line in [
         "patch f -o 0 43 --atomic --journal .g.mmapctl-undo",
         "zero f -r 0..1 --journal .g.mmapctl-undo",
@@ -29,27 +22,20 @@ fn a_journal_does_not_get_the_name_of_another_files() {
         "cat f -n 1 --journal .g.mmapctl-undo",
         "map f --journal .g.mmapctl-undo",
     ] {
-        let text = run(dir.path(), line);
-        assert!(
-            text.contains("is the name of another file's journal") && text.ends_with("exit 2"),
-            "{line}: {text}"
-        );
+        dir.run(line).code(2).has("is the name of another file's journal");
     }
-    assert!(fs::read(&path).unwrap() == noise(8192));
-    let text = run(dir.path(), "patch f -q -o 0 43 --atomic --journal ./.f.mmapctl-undo");
+    assert!(read(&path) == noise(8192));
+    let text = dir.run("patch f -q -o 0 43 --atomic --journal ./.f.mmapctl-undo");
     assert_eq!(text, "exit 0", "its own");
 }
 
 #[test]
-fn values_and_scripts_are_not_read_from_a_file_that_waits_for_recovery() {
-    let test = "values_and_scripts_are_not_read_from_a_file_that_waits_for_recovery";
-    if !strace_works(test) {
-        return;
-    }
-    let dir = scratch();
-    let target = file(dir.path(), "g", &[b'A'; 8192]);
-    file(dir.path(), "f", &noise(8192));
-    killed(dir.path(), "patch f -q -o 0 fill:43:8 --atomic");
+fn values_and_scripts_are_not_read_from_half_patched_files() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    let target = dir.file("g", [b'A'; 8192]);
+    dir.file("f", noise(8192));
+    killed(&dir, "patch f -q -o 0 fill:43:8 --atomic");
     for line in [
         "patch g -o 0 @f",
         "patch g -o 0 --expect @f 41",
@@ -58,79 +44,66 @@ fn values_and_scripts_are_not_read_from_a_file_that_waits_for_recovery() {
         "map g --script f",
         "remap g --order @f",
     ] {
-        let text = told(&common::mmapctl(dir.path(), &faults::words(line)).output().unwrap());
-        assert!(
-            text.contains("f: recovery needed: ") && text.ends_with("exit 2"),
-            "{line}: {text}"
-        );
-        assert!(text.contains("'mmapctl patch f --script /dev/null'"), "{line}: {text}");
+        dir.mmapctl(&words(line))
+            .code(2)
+            .has("f: recovery needed: ")
+            .has("'mmapctl patch f --script /dev/null'");
     }
-    assert!(fs::read(&target).unwrap() == [b'A'; 8192]);
-    assert_eq!(run(dir.path(), "patch f -q --script /dev/null"), "exit 0");
-    assert_eq!(run(dir.path(), "patch g -q -o 0 @f"), "exit 0");
+    assert!(read(&target) == [b'A'; 8192]);
+    dir.run("patch f -q --script /dev/null").is("exit 0");
+    dir.run("patch g -q -o 0 @f").is("exit 0");
 }
 
 #[test]
 fn the_tip_of_a_recovery_keeps_the_safety_rules_in_mind() {
-    let test = "the_tip_of_a_recovery_keeps_the_safety_rules_in_mind";
-    if !strace_works(test) {
-        return;
-    }
+    needs!(strace_works());
     for (mode, option) in [(0o4755, " --force"), (0o444, " --force"), (0o644, "")] {
-        let dir = scratch();
-        let path = file(dir.path(), "f", &noise(8192));
-        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        killed(dir.path(), &format!("patch f -q -o 0 fill:43:8 --atomic{option}"));
+        let dir = Sandbox::new();
+        let path = dir.file("f", noise(8192));
+        set_mode(&path, mode);
+        killed(&dir, &format!("patch f -q -o 0 fill:43:8 --atomic{option}"));
         let remedy = format!("patch f --script /dev/null{option}");
         for line in ["cat f", "map f", "sync f"] {
-            let text = told(&common::mmapctl(dir.path(), &faults::words(line)).output().unwrap());
+            let text = dir.mmapctl(&words(line));
             assert!(
                 text.contains(&format!("'mmapctl {remedy}'")),
                 "{mode:o}: {line}: {text}"
             );
         }
-        let text = told(&common::mmapctl(dir.path(), &faults::words(&remedy)).output().unwrap());
+        let text = dir.mmapctl(&words(&remedy));
         assert!(
-            text.ends_with("exit 0") && fs::read(&path).unwrap() == noise(8192),
+            text.ends_with("exit 0") && read(&path) == noise(8192),
             "{mode:o}: {text}"
         );
     }
 }
 
 #[test]
-fn an_undo_script_that_another_file_has_replaced_is_not_taken_away() {
-    let test = "an_undo_script_that_another_file_has_replaced_is_not_taken_away";
-    if !strace_works(test) {
-        return;
-    }
-    let dir = scratch();
-    file(dir.path(), "f", &noise(9000));
-    let script = dir.path().join("u");
+fn an_undo_script_that_was_replaced_is_not_removed() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    dir.file("f", noise(9000));
+    let script = dir.join("u");
     let fault = "inject=preadv:error=EIO:delay_enter=3000000:when=1";
     let output = std::thread::scope(|scope| {
-        let run = scope.spawn(|| straced(dir.path(), &["-e", fault], "patch f -o 0 11 --undo u"));
+        let run = scope.spawn(|| dir.straced(&["-e", fault], "patch f -o 0 11 --undo u"));
         assert!(eventually(|| script.exists()));
-        let other = file(dir.path(), "other", b"precious");
+        let other = dir.file("other", b"precious");
         fs::rename(other, &script).unwrap();
         run.join().unwrap()
     });
-    assert_eq!(code(&output), 2, "{}", told(&output));
-    assert_eq!(fs::read(&script).unwrap(), b"precious");
+    assert_eq!(output.exit(), 2, "{}", output);
+    assert_eq!(read(&script), b"precious");
     // One that is still its own goes.
-    let output = straced(
-        dir.path(),
-        &["-e", "inject=preadv:error=EIO:when=1"],
-        "patch f -o 0 11 --undo v",
-    );
-    assert_eq!(code(&output), 2, "{}", told(&output));
-    assert!(!dir.path().join("v").exists());
+    dir.straced(&["-e", "inject=preadv:error=EIO:when=1"], "patch f -o 0 11 --undo v")
+        .code(2);
+    assert!(!dir.join("v").exists());
 }
 
 /// The names of the calls of a patch, in order, up to its last store.
-fn calls(dir: &Path, line: &str) -> Vec<String> {
+fn calls(dir: &Sandbox, line: &str) -> Vec<String> {
     let trace = "trace=fsync,fdatasync,linkat,renameat2,preadv";
-    let output = straced(dir, &["-y", "-e", trace], line);
-    assert_eq!(code(&output), 0, "{}", told(&output));
+    dir.straced(&["-y", "-e", trace], line).code(0);
     let log = fs::read_to_string(dir.join("strace.log")).unwrap();
     let target = format!("<{}>", fs::canonicalize(dir.join("f")).unwrap().display());
     let name = |line: &str| {
@@ -146,13 +119,10 @@ fn calls(dir: &Path, line: &str) -> Vec<String> {
 // a name.
 #[test]
 fn an_undo_script_is_durable_with_its_name() {
-    let test = "an_undo_script_is_durable_with_its_name";
-    if !strace_works(test) {
-        return;
-    }
-    let dir = scratch();
-    file(dir.path(), "f", &noise(9000));
-    let calls = calls(dir.path(), "patch f -q -o 0 11 --undo u");
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    dir.file("f", noise(9000));
+    let calls = calls(&dir, "patch f -q -o 0 11 --undo u");
     let named = calls
         .iter()
         .position(|call| ["linkat", "renameat2"].contains(&call.as_str()))
@@ -166,15 +136,12 @@ fn an_undo_script_is_durable_with_its_name() {
 // down before their zeros (ext3 with data=writeback), a recovery would leave what stood in them.
 #[test]
 fn edits_that_change_nothing_are_flushed_with_the_old_bytes() {
-    let test = "edits_that_change_nothing_are_flushed_with_the_old_bytes";
-    if !strace_works(test) {
-        return;
-    }
-    let dir = scratch();
-    let path = sparse(dir.path(), "f", 64 << 10);
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    let path = dir.sparse("f", 64 << 10);
     synced(&path);
-    file(dir.path(), "s", b"0: -> 58\n0x8000: -> 00\n");
-    let calls = calls(dir.path(), "patch f -q --atomic --script s");
+    dir.file("s", b"0: -> 58\n0x8000: -> 00\n");
+    let calls = calls(&dir, "patch f -q --atomic --script s");
     let first = |name: &str| calls.iter().position(|call| call == name).unwrap();
     assert!(first("preadv") < first("flush"), "{calls:?}");
 }

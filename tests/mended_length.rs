@@ -1,43 +1,35 @@
 //! The length: what others append while a file grows, and what a power failure leaves of a change of it.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{BINARY, file, noise, run, scratch, told, writer};
-use faults::{code, strace_works, straced};
+use crate::support::strace::*;
+use crate::support::*;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 /// Runs `line` on a file of 1000 bytes, whose `nth` fallocate(2) is held up while another process appends.
-fn appended_beside(line: &str, nth: u32) -> (i32, Vec<u8>, String) {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[b'A'; 1000]);
-    file(dir.path(), "script", b"size 1000 -> 1004\n");
+fn appended_beside(line: &str, nth: u32) -> (i32, Vec<u8>, Outcome) {
+    let dir = Sandbox::new();
+    let path = dir.file("f", [b'A'; 1000]);
+    dir.file("script", b"size 1000 -> 1004\n");
     let delay = format!("inject=fallocate:delay_enter=1000000:when={nth}");
     let output = std::thread::scope(|scope| {
-        let run = scope.spawn(|| straced(dir.path(), &["-e", &delay], line));
+        let run = scope.spawn(|| dir.straced(&["-e", &delay], line));
         std::thread::sleep(Duration::from_millis(500));
         let mut log = OpenOptions::new().append(true).open(&path).unwrap();
         log.write_all(&[b'B'; 20_000]).unwrap();
         run.join().unwrap()
     });
-    (code(&output), fs::read(&path).unwrap(), told(&output))
+    (output.exit(), read(&path), output)
 }
 
 // What is left: ftruncate(2), which alone makes a hole (--sparse), or grows a file where there is no fallocate(2), or
 // makes one shorter, comes right after a look at the length; an append between the two is cut off.
 #[test]
 fn what_another_appends_while_a_file_grows_is_kept() {
-    let test = "what_another_appends_while_a_file_grows_is_kept";
-    if !strace_works(test) {
-        return;
-    }
+    needs!(strace_works());
     for line in [
         "patch f --grow -o end text:XYZW",
         "patch f --script script",
@@ -61,22 +53,18 @@ fn what_another_appends_while_a_file_grows_is_kept() {
 }
 
 /// What is left of `f` by an atomic patch with this script that is killed before its bytes are flushed.
-fn killed(dir: &Path, script: &str) {
-    file(dir, "script", script.as_bytes());
-    let output = straced(
-        dir,
+fn killed(dir: &Sandbox, script: &str) {
+    dir.file("script", script);
+    dir.straced(
         &["-e", "inject=msync:signal=KILL"],
         "patch f -q --atomic --script script",
-    );
-    assert_eq!(code(&output), 137, "{}", told(&output));
+    )
+    .signal(9);
 }
 
 #[test]
 fn a_length_on_the_way_is_one_that_recovery_takes_back() {
-    let test = "a_length_on_the_way_is_one_that_recovery_takes_back";
-    if !strace_works(test) {
-        return;
-    }
+    needs!(strace_works());
     let old = noise(100_000);
     // The script, the length that is found, and whether it is one of the patch's.
     let (longer, shorter) = ("size 100000 -> 105000\n0: -> 58", "size 100000 -> 8192\n0: -> 58");
@@ -98,25 +86,21 @@ fn a_length_on_the_way_is_one_that_recovery_takes_back() {
         (shorter, 106_496, false),
     ] {
         for holds_old in [false, true] {
-            let dir = scratch();
-            let path = file(dir.path(), "f", &old);
-            killed(dir.path(), script);
+            let dir = Sandbox::new();
+            let path = dir.file("f", &old);
+            killed(&dir, script);
             if holds_old {
                 // The blocks behind the new end have not been taken yet.
-                let mut bytes = fs::read(&path).unwrap();
+                let mut bytes = read(&path);
                 bytes.truncate(8192);
                 bytes.extend_from_slice(&old[bytes.len()..]);
                 writer(&path).write_all(&bytes).unwrap();
             }
             writer(&path).set_len(len).unwrap();
-            let text = told(
-                &common::mmapctl(dir.path(), &["patch", "f", "--script", "/dev/null"])
-                    .output()
-                    .unwrap(),
-            );
+            let text = dir.mmapctl(&["patch", "f", "--script", "/dev/null"]);
             let what = format!("{script} {len} {holds_old}: {text}");
             match is_ours {
-                true => assert!(text.ends_with("exit 0") && fs::read(&path).unwrap() == old, "{what}"),
+                true => assert!(text.ends_with("exit 0") && read(&path) == old, "{what}"),
                 false => assert!(
                     text.contains("bytes, neither the ") && text.ends_with("exit 2"),
                     "{what}"
@@ -127,11 +111,8 @@ fn a_length_on_the_way_is_one_that_recovery_takes_back() {
 }
 
 #[test]
-fn a_resize_that_another_process_was_in_the_way_of_has_changed_nothing() {
-    let test = "a_resize_that_another_process_was_in_the_way_of_has_changed_nothing";
-    if !strace_works(test) {
-        return;
-    }
+fn a_resize_that_meets_another_process_changes_nothing() {
+    needs!(strace_works());
     let (code, bytes, text) = appended_beside("remap f --size +4", 1);
     // On a machine so busy that the append came before the file was opened, or after, there is nothing to see.
     if bytes.len() == 21_000 {
@@ -150,20 +131,16 @@ fn a_memfd_sealed_against_writing_does_not_grow() {
     command
         .args(["patch", &path, "-o", "end", "--grow", "11"])
         .env("LC_ALL", "C");
-    let text = told(&command.output().unwrap());
-    assert!(
-        text.contains("sealed against writing") && text.ends_with("exit 2"),
-        "{text}"
-    );
+    command.outcome().code(2).has("sealed against writing");
     assert_eq!(nix::sys::stat::fstat(&memfd).unwrap().st_size, 5000);
 }
 
 #[test]
 fn growth_takes_the_same_blocks_as_before() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(5000));
-    assert!(run(dir.path(), "remap f --size 1M -q").ends_with("exit 0"));
-    let bytes = fs::read(&path).unwrap();
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(5000));
+    dir.run("remap f --size 1M -q").code(0);
+    let bytes = read(&path);
     assert!(bytes.len() == 1 << 20 && bytes.starts_with(&noise(5000)) && bytes[5000..].iter().all(|byte| *byte == 0));
-    assert!(common::allocated(&path) >= 1 << 20);
+    assert!(allocated(&path) >= 1 << 20);
 }

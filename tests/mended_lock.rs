@@ -1,29 +1,26 @@
 //! The lock, and the safety rules for writers, where another process comes between: a verb that stores has the lock, or
 //! does not store.
 
-mod common;
-
-use common::{eventually, file, scratch, spawnable, told};
-use std::fs::{self, File, Permissions};
+use crate::support::*;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Stdio;
 
 /// A command that says that it runs, and ends when the test lets it.
 const WAITS: &str = "touch ready; while [ ! -e go ]; do sleep .01; done";
 
 /// Runs a session on `f`, during whose first line, which [`WAITS`], another process takes the lock and keeps it.
-fn with_the_lock_taken(dir: &Path, lines: &[&str]) -> String {
+fn with_the_lock_taken(dir: &Sandbox, lines: &[&str]) -> Outcome {
     let mut args = vec!["map", "f", "--keep-going", "--lock-timeout", "100ms"];
     args.extend(lines.iter().flat_map(|line| ["-c", line]));
-    let mut command = spawnable(dir, &args);
+    let mut command = dir.command(&args);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     assert!(eventually(|| dir.join("ready").exists()));
     let other = File::open(dir.join("f")).unwrap();
     assert!(eventually(|| other.try_lock().is_ok()), "the lock is not lent");
-    fs::write(dir.join("go"), "").unwrap();
-    let text = told(&child.wait_with_output().unwrap());
+    dir.file("go", "");
+    let text = child.outcome();
     other.unlock().unwrap();
     text
 }
@@ -36,11 +33,11 @@ fn without_its_lock_a_session_stores_nothing() {
         format!("fork ! {WAITS}"),
         format!("fork ! {WAITS}; kill -9 $PPID"),
     ] {
-        let dir = scratch();
-        let path = file(dir.path(), "f", &[b'A'; 9000]);
+        let dir = Sandbox::new();
+        let path = dir.file("f", [b'A'; 9000]);
         let lines: Vec<_> = std::iter::once(first.as_str()).chain(verbs).collect();
-        let text = with_the_lock_taken(dir.path(), &lines);
-        assert!(fs::read(&path).unwrap() == [b'A'; 9000], "{first}: {text}");
+        let text = with_the_lock_taken(&dir, &lines);
+        assert!(read(&path) == [b'A'; 9000], "{first}: {text}");
         assert!(
             !text.contains("changed") && text.ends_with("exit 2") || text.ends_with("exit 137"),
             "{text}"
@@ -56,37 +53,34 @@ fn without_its_lock_a_session_stores_nothing() {
 
 #[test]
 fn a_lock_that_is_free_again_is_taken_before_the_next_store() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[b'A'; 100]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", [b'A'; 100]);
     let free = "! touch free; sleep .5";
     let waits = format!("! {WAITS}");
     let args = ["map", "f", "-q", "--keep-going", "--lock-timeout", "100ms"];
     let lines = ["-c", &waits, "-c", free, "-c", "patch -o 0 43"];
-    let mut command = spawnable(dir.path(), &[&args[..], &lines].concat());
+    let mut command = dir.command(&[&args[..], &lines].concat());
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    assert!(eventually(|| dir.path().join("ready").exists()));
+    assert!(eventually(|| dir.join("ready").exists()));
     let other = File::open(&path).unwrap();
     assert!(eventually(|| other.try_lock().is_ok()));
-    fs::write(dir.path().join("go"), "").unwrap();
-    assert!(eventually(|| dir.path().join("free").exists()));
+    dir.file("go", "");
+    assert!(eventually(|| dir.join("free").exists()));
     other.unlock().unwrap();
-    let text = told(&child.wait_with_output().unwrap());
-    assert!(
-        text.contains("-c 1: cannot lock it") && !text.contains("-c 3"),
-        "{text}"
-    );
-    assert_eq!(fs::read(&path).unwrap()[0], 0x43, "{text}");
+    let text = child.outcome();
+    text.has("-c 1: cannot lock it").lacks("-c 3");
+    assert_eq!(read(&path)[0], 0x43, "{text}");
 }
 
 #[test]
-fn a_session_whose_child_was_killed_while_the_lock_was_lent_holds_it_again() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[b'A'; 100]);
-    let mut command = spawnable(dir.path(), &["map", "f", "-q", "--keep-going", "-c", "-"]);
+fn a_session_whose_child_was_killed_holds_its_lock_again() {
+    let dir = Sandbox::new();
+    let path = dir.file("f", [b'A'; 100]);
+    let mut command = dir.command(&["map", "f", "-q", "--keep-going", "-c", "-"]);
     let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = child.stdin.take().unwrap();
     lines.write_all(b"fork ! kill -9 $PPID\npatch -q -o 0 99\n").unwrap();
-    assert!(eventually(|| fs::read(&path).unwrap()[0] == 0x99));
+    assert!(eventually(|| read(&path)[0] == 0x99));
     let taken = File::open(&path).unwrap().try_lock();
     assert!(matches!(taken, Err(fs::TryLockError::WouldBlock)), "{taken:?}");
     drop(lines);
@@ -96,22 +90,22 @@ fn a_session_whose_child_was_killed_while_the_lock_was_lent_holds_it_again() {
 #[test]
 fn rights_that_change_while_the_lock_is_waited_for_are_kept() {
     for mode in [0o4755, 0o2755, 0o444] {
-        let dir = scratch();
-        let path = file(dir.path(), "f", &[b'A'; 100]);
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        let dir = Sandbox::new();
+        let path = dir.file("f", [b'A'; 100]);
+        set_mode(&path, 0o755);
         let other = File::open(&path).unwrap();
         other.lock().unwrap();
-        let mut command = spawnable(dir.path(), &["patch", "f", "-o", "0", "43", "--lock-timeout", "100s"]);
+        let mut command = dir.command(&["patch", "f", "-o", "0", "43", "--lock-timeout", "100s"]);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(300));
-        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        set_mode(&path, mode);
         other.unlock().unwrap();
-        let text = told(&child.wait_with_output().unwrap());
+        let text = child.outcome();
         assert!(
             text.contains("cannot write to it") && text.ends_with("exit 2"),
             "{mode:o}: {text}"
         );
-        assert!(fs::read(&path).unwrap() == [b'A'; 100]);
+        assert!(read(&path) == [b'A'; 100]);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
     }
 }
@@ -119,22 +113,19 @@ fn rights_that_change_while_the_lock_is_waited_for_are_kept() {
 #[test]
 fn rights_that_change_in_a_session_are_kept() {
     for mode in ["u+s", "g+s", "a-w"] {
-        let dir = scratch();
-        let path = file(dir.path(), "f", &[b'A'; 100]);
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        let dir = Sandbox::new();
+        let path = dir.file("f", [b'A'; 100]);
+        set_mode(&path, 0o755);
         let changes = format!("! chmod {mode} f");
         for verb in ["patch -o 0 43", "zero -r 0..1", "fork patch -o 0 43", "remap --size +1"] {
-            let output = spawnable(dir.path(), &["map", "f", "-c", &changes, "-c", verb]).output();
-            let text = told(&output.unwrap());
-            assert!(
-                text.contains("cannot write to it") && text.ends_with("exit 2"),
-                "{mode}: {verb}: {text}"
-            );
-            assert!(fs::read(&path).unwrap() == [b'A'; 100], "{mode}: {verb}");
-            fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+            dir.mmapctl(&["map", "f", "-c", &changes, "-c", verb])
+                .code(2)
+                .has("cannot write to it");
+            assert!(read(&path) == [b'A'; 100], "{mode}: {verb}");
+            set_mode(&path, 0o755);
         }
         let args = ["map", "f", "--force", "-q", "-c", &changes, "-c", "patch -q -o 0 43"];
-        let text = told(&spawnable(dir.path(), &args).output().unwrap());
+        let text = dir.command(&args).outcome();
         assert_eq!(text, "exit 0", "{mode}");
     }
 }

@@ -1,104 +1,78 @@
 //! Reports that said what was not so.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/huge.rs"]
-mod huge;
-
-use common::{Mount, eventually, file, has, is_root, json, noise, peer, report, run, scratch, skip, told, writer};
-use faults::{code, strace_works, straced};
+use crate::support::strace::*;
+use crate::support::*;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::Command;
 
 #[test]
 fn a_value_with_a_mask_does_not_split_its_edit() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0; 64]);
+    let dir = Sandbox::new();
+    dir.file("f", [0; 64]);
     let patch = |edits: &[&str]| {
         let edits = edits.iter().flat_map(|edit| ["-e", edit]);
         let args: Vec<_> = ["patch", "f"].into_iter().chain(edits).collect();
-        common::mmapctl(dir.path(), &args).output().unwrap()
+        dir.mmapctl(&args)
     };
-    assert_eq!(
-        told(&patch(&["0: -> 0102 u8:4/7 0304"])),
-        "f: 5 bytes of 0x0..0x5 changed\nexit 0"
-    );
-    let told_of = report(dir.path(), "patch f -o 8 0102 u8:4/7 0304");
+    patch(&["0: -> 0102 u8:4/7 0304"]).is("f: 5 bytes of 0x0..0x5 changed\nexit 0");
+    let told_of = dir.report("patch f -o 8 0102 u8:4/7 0304");
     assert_eq!(
         (&told_of["edits"], &told_of["offsets"]),
         (&1.into(), &vec![8].into()),
         "{told_of}"
     );
-    let text = told(&patch(&["16: 1111111111 -> 0102 u8:4/7 0304"]));
-    assert!(
-        text.starts_with("! error: f: bytes at 0x10 are ") && text.ends_with("exit 1"),
-        "{text}"
-    );
-    let text = told(&patch(&["16: 1111111111 -> 0102 u8:4/7 0304", "32: 11 -> 22"]));
-    assert!(text.starts_with("! error: f: 2 of 2 edits do not match"), "{text}");
-    let text = told(&patch(&[
+    patch(&["16: 1111111111 -> 0102 u8:4/7 0304"])
+        .code(1)
+        .begins("! error: f: bytes at 0x10 are ");
+    patch(&["16: 1111111111 -> 0102 u8:4/7 0304", "32: 11 -> 22"]).begins("! error: f: 2 of 2 edits do not match");
+    patch(&[
         "32: -> 22 u8:1/1 33",
         "16: 0011000000 -> 0102 u8:4/7 0304",
         "48: 11 u8:1/1 22 -> 010203",
-    ]));
-    assert!(text.starts_with("! error: f: 2 of 3 edits do not match"), "{text}");
+    ])
+    .begins("! error: f: 2 of 3 edits do not match");
 }
 
 #[test]
 fn a_sparsify_that_frees_nothing_is_as_durable_as_its_flush() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(8192));
-    let told_of = report(dir.path(), "zero f --sparsify -r .. --sync");
+    let dir = Sandbox::new();
+    dir.file("f", noise(8192));
+    let told_of = dir.report("zero f --sparsify -r .. --sync");
     assert_eq!(
         (&told_of["durable"], &told_of["freed"]),
         (&true.into(), &0.into()),
         "{told_of}"
     );
-    let text = run(dir.path(), "zero f --sparsify -r .. --sync");
-    assert!(
-        text.starts_with("f: 0x0..0x2000 has no block of zeros that could be freed, durable\n"),
-        "{text}"
-    );
-    if strace_works("a_sparsify_that_frees_nothing_is_as_durable_as_its_flush") {
-        let output = straced(
-            dir.path(),
-            &["-e", "inject=msync:error=EIO"],
-            "zero f --sparsify -r .. --sync",
-        );
-        let text = told(&output);
-        assert!(
-            text.contains("no block was freed") && text.ends_with("exit 3"),
-            "{text}"
-        );
+    dir.run("zero f --sparsify -r .. --sync")
+        .begins("f: 0x0..0x2000 has no block of zeros that could be freed, durable\n");
+    if strace_works() {
+        let output = dir.straced(&["-e", "inject=msync:error=EIO"], "zero f --sparsify -r .. --sync");
+        let text = &output;
+        text.code(3).has("no block was freed");
     }
 }
 
 #[test]
 fn a_dry_run_counts_the_runs_that_there_will_be() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0; 24_576]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0; 24_576]);
     let flags = nix::fcntl::FallocateFlags::empty();
     if nix::fcntl::fallocate(writer(&path), flags, 24_576, 4096).is_err() {
-        return skip(
-            "a_dry_run_counts_the_runs_that_there_will_be",
-            "there is no fallocate(2) here",
-        );
+        return skip("there is no fallocate(2) here");
     }
     let mut bytes = fs::OpenOptions::new().append(true).open(&path).unwrap();
     std::io::Write::write_all(&mut bytes, &[0; 8396]).unwrap();
-    assert!(run(dir.path(), "sync f --evict -q").ends_with("exit 0"));
-    let dry = report(dir.path(), "zero f --sparsify -r .. --dry-run");
-    let real = report(dir.path(), "zero f --sparsify -r ..");
+    dir.run("sync f --evict -q").code(0);
+    let dry = dir.report("zero f --sparsify -r .. --dry-run");
+    let real = dir.report("zero f --sparsify -r ..");
     assert_eq!(dry["runs"], real["runs"], "{dry}\n{real}");
     assert_eq!((&real["runs"], &real["freed"]), (&1.into(), &37_068.into()), "{real}");
 }
 
 #[test]
 fn memory_that_was_only_read_is_not_resident() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let args = [
         "map",
         "--anonymous",
@@ -111,9 +85,7 @@ fn memory_that_was_only_read_is_not_resident() {
         "cat -q -f raw -o 0 -n 1M",
     ];
     let lines = ["-c", "patch -q -o 2M 01", "-c", "map"];
-    let output = common::mmapctl(dir.path(), &[&args[..], &lines].concat())
-        .output()
-        .unwrap();
+    let output = dir.mmapctl(&[&args[..], &lines].concat());
     let line = output.stdout.rsplit(|byte| *byte == b'\n').nth(1).unwrap();
     let told_of: serde_json::Value =
         serde_json::from_slice(line.split(|byte| *byte == 0).next_back().unwrap()).unwrap();
@@ -123,15 +95,15 @@ fn memory_that_was_only_read_is_not_resident() {
 }
 
 #[test]
-fn a_watch_of_units_shows_the_whole_ones_of_a_file_that_was_cut() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(1000));
-    let out = fs::File::create(dir.path().join("out")).unwrap();
+fn a_watch_of_units_shows_the_whole_ones_of_a_cut_file() {
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(1000));
+    let out = fs::File::create(dir.join("out")).unwrap();
     let args = ["cat", "f", "--json", "--watch=20ms", "-r", "12..144", "--access", "4"];
-    let mut child = common::spawnable(dir.path(), &args).stdout(out).spawn().unwrap();
+    let mut child = dir.command(&args).stdout(out).spawn().unwrap();
     let lengths = |wanted: u64| {
         eventually(|| {
-            let text = fs::read_to_string(dir.path().join("out")).unwrap();
+            let text = fs::read_to_string(dir.join("out")).unwrap();
             text.lines().any(|line| line.contains(&format!("\"length\":{wanted},")))
         })
     };
@@ -140,14 +112,14 @@ fn a_watch_of_units_shows_the_whole_ones_of_a_file_that_was_cut() {
         writer(&path).set_len(len).unwrap();
         assert!(lengths(whole), "{len}");
     }
-    faults::send(child.id() as i32, nix::sys::signal::Signal::SIGTERM);
+    send(child.id() as i32, nix::sys::signal::Signal::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
 fn stores_into_a_private_mapping_change_no_file() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", b"abcd");
+    let dir = Sandbox::new();
+    let path = dir.file("f", b"abcd");
     let verbs = [
         "patch -o 0 58",
         "zero -r 2..3",
@@ -156,114 +128,77 @@ fn stores_into_a_private_mapping_change_no_file() {
     ];
     let args = ["map", "f", "--private", "--json"];
     let lines: Vec<_> = verbs.iter().flat_map(|verb| ["-c", verb]).collect();
-    let output = common::mmapctl(dir.path(), &[&args[..], &lines].concat())
-        .output()
-        .unwrap();
-    let text = told(&output);
+    let output = dir.mmapctl(&[&args[..], &lines].concat());
+    let text = &output;
     assert_eq!(text.matches("\"changed\":false").count(), 4, "{text}");
     assert_eq!(text.matches("\"visibility\":\"private\"").count(), 4, "{text}");
-    assert_eq!(fs::read(&path).unwrap(), b"abcd");
-    let output = common::mmapctl(dir.path(), &["map", "f", "--json", "-c", "patch -o 0 58"])
-        .output()
-        .unwrap();
+    assert_eq!(read(&path), b"abcd");
+    let output = dir.mmapctl(&["map", "f", "--json", "-c", "patch -o 0 58"]);
     assert_eq!(json(&output.stdout)["changed"], true);
 }
 
 #[test]
 fn the_holes_of_hugetlbfs_are_not_known() {
-    let test = "the_holes_of_hugetlbfs_are_not_known";
-    let Some(_pool) = huge::Pool::new(test, 2) else { return };
-    let Some(mount) = Mount::hugetlbfs(test) else { return };
-    common::sparse(mount.path(), "f", 4 << 20);
-    let told_of = report(mount.path(), "map f");
+    needs!(let _pool = huge::Pool::new(2));
+    needs!(let mount = Mount::hugetlbfs());
+    mount.sparse("f", 4 << 20);
+    let told_of = mount.report("map f");
     assert!(told_of["hole_bytes"].is_null(), "{told_of}");
 }
 
 #[test]
 fn the_exact_bytes_of_every_path_are_in_the_json() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(8192));
+    let dir = Sandbox::new();
+    dir.file("f", noise(8192));
     let name = |bytes: &'static [u8]| Path::new(std::ffi::OsStr::from_bytes(bytes));
-    fs::copy(dir.path().join("f"), dir.path().join(name(b"a\xff"))).unwrap();
+    fs::copy(dir.join("f"), dir.join(name(b"a\xff"))).unwrap();
     for (args, option, path, field) in [
         (&["patch", "f", "-o", "0", "11"][..], "--undo", name(b"u\xff"), "undo"),
         (&["remap", "f", "--order", "reverse"], "--to", name(b"t\xff"), "to"),
         (&["patch", "f"], "--diff", name(b"a\xff"), "other"),
     ] {
-        let mut command = common::spawnable(dir.path(), args);
-        let output = command.arg(option).arg(path).arg("--json").output().unwrap();
+        let mut command = dir.command(args);
+        let output = command.arg(option).arg(path).arg("--json").outcome();
         let told_of = json(&output.stdout);
         let exact = const_hex::encode(path.as_os_str().as_bytes());
         assert_eq!(told_of[format!("{field}_hex")], exact, "{told_of}");
     }
-    let told_of = report(dir.path(), "patch f -o 0 12 --undo v");
+    let told_of = dir.report("patch f -o 0 12 --undo v");
     assert!(told_of["undo"] == "v" && told_of.get("undo_hex").is_none(), "{told_of}");
 }
 
 #[test]
 fn a_command_is_told_the_length_of_a_view() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(5000));
+    let dir = Sandbox::new();
+    dir.file("f", noise(5000));
     let lines = ["-c", "remap --order 1,0,1", "-c", "! echo $MMAPCTL_SIZE"];
     let command = ["--", "sh", "-c", "echo $MMAPCTL_SIZE"];
     let args = [&["map", "f", "-q"][..], &lines, &command].concat();
-    let text = told(&common::mmapctl(dir.path(), &args).output().unwrap());
-    assert_eq!(text, "9096\n9096\nexit 0");
-}
-
-/// A loop device on an image.
-struct Loop(String);
-
-impl Loop {
-    fn new(test: &str, image: &Path) -> Option<Loop> {
-        if !is_root() || !has(test, "losetup") {
-            skip(test, "a loop device takes root");
-            return None;
-        }
-        let output = Command::new("losetup")
-            .args(["-f", "--show"])
-            .arg(image)
-            .output()
-            .ok()?;
-        if !output.status.success() {
-            skip(test, "there is no loop device to be had");
-            return None;
-        }
-        Some(Loop(String::from_utf8_lossy(&output.stdout).trim().to_string()))
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").args(["-d", &self.0]).output();
-    }
+    dir.mmapctl(&args).is("9096\n9096\nexit 0");
 }
 
 #[test]
 fn a_block_device_is_reported_as_one() {
-    let test = "a_block_device_is_reported_as_one";
-    let dir = scratch();
-    let image = file(dir.path(), "image", &[vec![0; 512 << 10], noise(512 << 10)].concat());
-    let Some(device) = Loop::new(test, &image) else { return };
+    let dir = Sandbox::new();
+    let image = dir.file("image", [vec![0; 512 << 10], noise(512 << 10)].concat());
+    needs!(let device = LoopDevice::new(&image, &[]));
     let zero = |options: &str| {
-        let line = format!("zero {} {options}", device.0);
-        common::mmapctl(dir.path(), &faults::words(&line)).output().unwrap()
+        let line = format!("zero {} {options}", device.name());
+        dir.mmapctl(&words(&line))
     };
     let dry = json(&zero("-r .. --sparsify --dry-run --json").stdout);
     assert!(
         dry["would_free"] == 512 << 10 && dry["allocated_before"].is_null(),
         "{dry}"
     );
-    let text = told(&zero("-r .. --sparsify --force"));
-    assert!(
-        text.contains("512 KiB (524288 bytes) of zeros in ") && !text.contains("allocated"),
-        "{text}"
-    );
+    zero("-r .. --sparsify --force")
+        .has("512 KiB (524288 bytes) of zeros in ")
+        .lacks("allocated");
     for method in ["punch", "zero-range"] {
         let output = zero(&format!("--method {method} -r 524288..524289 --force"));
-        let text = told(&output);
-        assert_eq!(code(&output), 2, "{text}");
-        assert!(text.contains("for whole sectors alone, of 512 bytes"), "{text}");
+        let text = &output;
+        assert_eq!(output.exit(), 2, "{text}");
+        text.has("for whole sectors alone, of 512 bytes");
     }
-    assert!(peer(dir.path(), "cat", &[&device.0])[512 << 10..] == noise(512 << 10));
+    assert!(dir.peer("cat", &[device.name()])[512 << 10..] == noise(512 << 10));
 }

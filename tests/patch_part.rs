@@ -1,25 +1,22 @@
 //! `patch` in a session on a part of a file: what is not mapped is neither read, nor taken for zeros.
 
-mod common;
+use crate::support::*;
 
-use common::{State, check_refusal, file, mmapctl, page_size, scratch};
-use std::fs;
-use std::path::Path;
-
-/// What a session on `range` of `f` says to a `patch` that it refuses, with nothing touched.
-fn refused_in(dir: &Path, range: &str, patch: &str) -> String {
-    let before = State::of(&dir.join("f"));
+/// How a session on `range` of `f` refuses a `patch`, with nothing touched.
+fn refused_in(dir: &Sandbox, range: &str, patch: &str) -> Outcome {
+    let before = dir.state("f");
     let args = ["-q", "map", "f", "-r", range, "-c", patch];
-    let text = check_refusal(patch, &mmapctl(dir, &args).output().unwrap());
-    assert!(State::of(&dir.join("f")) == before, "{patch}: it touched the file");
+    let text = dir.mmapctl(&args);
+    text.is_refusal();
+    assert!(dir.state("f") == before, "{patch}: it touched the file");
     text
 }
 
 #[test]
 fn a_checksum_of_what_is_not_mapped_is_refused() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let page = page_size();
-    file(dir.path(), "f", &vec![b'A'; 3 * page as usize]);
+    dir.file("f", vec![b'A'; 3 * page as usize]);
     let range = format!("{page}..{}", 2 * page);
     for sum in [
         format!("0..{page}"),
@@ -29,26 +26,26 @@ fn a_checksum_of_what_is_not_mapped_is_refused() {
         format!("{}..+1", 2 * page),
     ] {
         for (at, rest) in [(page, ""), (2 * page - 4, " --grow"), (2 * page - 4, " --dry-run")] {
-            let text = refused_in(dir.path(), &range, &format!("patch -o {at} crc32le:{sum}{rest}"));
+            let text = refused_in(&dir, &range, &format!("patch -o {at} crc32le:{sum}{rest}"));
             let said = format!("only {page:#x}..{:#x} is mapped", 2 * page);
-            assert!(text.contains("cannot sum") && text.contains(&said), "{sum}: {text}");
+            text.has("cannot sum").has(&said);
         }
     }
     let sum = format!("patch -o {page} crc32le:{}..+4 -q", page + 4);
     let args = ["-q", "map", "f", "-r", &range, "-c", &sum];
-    assert!(mmapctl(dir.path(), &args).output().unwrap().status.success());
+    dir.mmapctl(&args).code(0);
     let at = page as usize;
-    let written = &fs::read(dir.path().join("f")).unwrap()[at..at + 4];
+    let written = &dir.read("f")[at..at + 4];
     assert_eq!(*written, crc32fast::hash(b"AAAA").to_le_bytes());
 }
 
 #[test]
-fn an_edit_of_what_is_not_mapped_is_refused_however_its_line_is_written() {
-    let dir = scratch();
+fn an_edit_outside_the_mapping_is_refused_in_every_form() {
+    let dir = Sandbox::new();
     let page = page_size();
     let mut bytes = vec![b'A'; 3 * page as usize];
     bytes[page as usize..][..2].fill(0);
-    file(dir.path(), "f", &bytes);
+    dir.file("f", &bytes);
     let range = format!("{page}..{}", 2 * page);
     let said = format!("only {page:#x}..{:#x} is mapped", 2 * page);
     for bad in [
@@ -66,9 +63,9 @@ fn an_edit_of_what_is_not_mapped_is_refused_however_its_line_is_written() {
             // Behind the first block, plain lines are read many at a time.
             (format!("{good}{}{bad}\n", "# why\n".repeat(200_000)), 200_002),
         ] {
-            fs::write(dir.path().join("s"), script).unwrap();
+            dir.file("s", script);
             for rest in ["", " --grow", " --dry-run"] {
-                let text = refused_in(dir.path(), &range, &format!("patch --script s{rest}"));
+                let text = refused_in(&dir, &range, &format!("patch --script s{rest}"));
                 assert!(text.contains(&format!("line {line}: cannot write")), "{bad}: {text}");
                 assert!(text.contains(&said), "{bad}: {text}");
             }
@@ -77,37 +74,35 @@ fn an_edit_of_what_is_not_mapped_is_refused_however_its_line_is_written() {
 }
 
 #[test]
-fn what_a_file_would_grow_by_is_refused_where_the_mapping_ends_before_it() {
-    let dir = scratch();
+fn growing_is_refused_if_the_mapping_ends_before_the_file() {
+    let dir = Sandbox::new();
     let page = page_size();
-    file(dir.path(), "f", &vec![b'A'; 2 * page as usize]);
-    // The one lies near enough to the other for both to be read together, with what is between them.
+    dir.file("f", vec![b'A'; 2 * page as usize]);
+    // They are near enough for both to be read together, with the bytes between them.
     for first in [0, page - 4] {
         let patch = format!("patch --grow -e '{first}: -> 5a' -e '{}: -> 5a'", 2 * page);
-        refused_in(dir.path(), &format!("0..{page}"), &patch);
+        refused_in(&dir, &format!("0..{page}"), &patch);
     }
 }
 
 #[test]
 fn a_difference_is_one_of_whole_files() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let page = page_size();
-    file(dir.path(), "f", &vec![b'A'; 2 * page as usize]);
-    file(dir.path(), "other", &vec![b'B'; page as usize]);
+    dir.file("f", vec![b'A'; 2 * page as usize]);
+    dir.file("other", vec![b'B'; page as usize]);
     for (start, end) in [(0, page), (page, 2 * page)] {
-        let text = refused_in(dir.path(), &format!("{start}..{end}"), "patch --diff other");
+        let text = refused_in(&dir, &format!("{start}..{end}"), "patch --diff other");
         let said = format!(
             "cannot compare 0x0..{:#x}: only {start:#x}..{end:#x} is mapped",
             2 * page
         );
-        assert!(text.contains(&said), "{text}");
+        text.has(&said);
     }
-    let text = refused_in(dir.path(), "..", "patch --diff other");
-    assert!(
-        text.contains(&format!("the other {page}")) && text.contains("'cmp f other'"),
-        "{text}"
-    );
-    file(dir.path(), "other", &vec![b'A'; 2 * page as usize]);
+    refused_in(&dir, "..", "patch --diff other")
+        .has(format!("the other {page}"))
+        .has("'cmp f other'");
+    dir.file("other", vec![b'A'; 2 * page as usize]);
     let args = ["-q", "map", "f", "-c", "patch --diff other"];
-    assert!(mmapctl(dir.path(), &args).output().unwrap().status.success());
+    dir.mmapctl(&args).code(0);
 }

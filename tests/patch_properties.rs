@@ -1,9 +1,7 @@
-//! Properties of `patch`: random edits of random files against a model in memory, there and back, and parsers that
-//! refuse arbitrary bytes without a panic and without a touch. `PROPTEST_CASES` sets how many are tried.
+//! Properties of `patch`: random edits of random files against a model in memory, applied and undone, and parsers that
+//! refuse arbitrary bytes without a panic and without touching the file. `PROPTEST_CASES` sets how many are tried.
 
-mod common;
-
-use common::{file, mmapctl, noise, scratch, told};
+use crate::support::*;
 use mmapctl::edit::{
     Builder, Durability, Error, Origin, ScriptWriter, Value, each_edit, read_script, read_xxd, write_undo,
 };
@@ -30,9 +28,9 @@ fn cases(few: u32) -> ProptestConfig {
 
 // ---- patch, without a process ---------------------------------------------------------------------------------------
 
-/// What a patch left behind it.
+/// What a patch left.
 struct Applied {
-    /// The script that takes it back.
+    /// The script that reverts it.
     undo: Vec<u8>,
     /// The script that a dry run prints.
     dry: Vec<u8>,
@@ -46,7 +44,7 @@ fn region(path: &Path, prot: Prot) -> Region {
 /// The longest file that a test lets arbitrary bytes make.
 const MOST: u64 = 8 << 20;
 
-/// Does to `path` what `mmapctl patch` does, with the edits that `gather` reads.
+/// Patches `path` as `mmapctl patch` does, with the edits that `gather` reads.
 fn patch(
     path: &Path,
     gather: impl FnOnce(&mut Builder) -> mmapctl::edit::Result<()>,
@@ -85,7 +83,7 @@ fn in_small_pieces(text: &[u8]) -> BufReader<Trickle> {
     BufReader::with_capacity(37, Trickle(Cursor::new(text.to_vec())))
 }
 
-/// A source that gives little at a time.
+/// A source that returns a few bytes at a time.
 struct Trickle(Cursor<Vec<u8>>);
 
 impl Read for Trickle {
@@ -99,7 +97,7 @@ fn apply(path: &Path, script: &[u8]) -> mmapctl::edit::Result<Applied> {
     patch(path, |builder| read_script(in_small_pieces(script), builder))
 }
 
-/// Does not even try to read a script that could make it wait for stdin, or read what lies about.
+/// Whether a script may be tried: not one that could wait for stdin or read other files.
 fn names_a_file(script: &[u8]) -> bool {
     script.contains(&b'@')
 }
@@ -202,7 +200,7 @@ fn case_of(file: Vec<u8>, resize: i32, drawn: Vec<Drawn>) -> Case {
             New::Sum(..) => {}
         }
     }
-    // Each sum covers what lies between it and the sum before it: so none sums itself or another one.
+    // Each sum covers the bytes between it and the sum before it, so none covers itself or another one.
     let mut from = 0;
     let mut ranges = Vec::new();
     for (_, range, _, _, new) in &placed {
@@ -228,7 +226,7 @@ fn case_of(file: Vec<u8>, resize: i32, drawn: Vec<Drawn>) -> Case {
         script += &format!(" -> {len_after}");
     }
     script += "\n";
-    // A size that shrinks is an edit like any other, so the first line is not told by its distance.
+    // A size that shrinks is an edit like any other, so the first line is not recognised by its distance.
     let mut previous = None;
     for ((_, range, says_old, place, new), summed) in lines {
         let at = range.start;
@@ -264,7 +262,7 @@ fn case_of(file: Vec<u8>, resize: i32, drawn: Vec<Drawn>) -> Case {
     Case { file, script, after }
 }
 
-/// Text in which what a quoted text cannot hold is written otherwise.
+/// Text with escapes for what a quoted text cannot hold.
 fn escaped(bytes: &[u8]) -> String {
     let one = |byte: &u8| match byte {
         b'"' => "\\\"".to_string(),
@@ -305,9 +303,9 @@ proptest! {
     #![proptest_config(cases(150))]
 
     #[test]
-    fn a_script_does_what_a_model_in_memory_does_and_a_second_run_changes_nothing(case in case()) {
-        let dir = scratch();
-        let path = file(dir.path(), "f", &case.file);
+    fn a_script_does_what_a_model_does_and_only_once(case in case()) {
+        let dir = Sandbox::new();
+        let path = dir.file("f", &case.file);
         apply(&path, case.script.as_bytes()).unwrap_or_else(|error| panic!("{error:#}\n{}", case.script));
         prop_assert!(fs::read(&path).unwrap() == case.after, "{}", case.script);
         // Places that count from the end are others once the length has changed.
@@ -319,8 +317,8 @@ proptest! {
 
     #[test]
     fn undo_gives_the_original_and_undo_of_undo_the_patched_file(case in case()) {
-        let dir = scratch();
-        let path = file(dir.path(), "f", &case.file);
+        let dir = Sandbox::new();
+        let path = dir.file("f", &case.file);
         let applied = apply(&path, case.script.as_bytes()).unwrap();
         let undone = apply(&path, &applied.undo).unwrap_or_else(|error| panic!("{error:#}\n{}", case.script));
         prop_assert!(fs::read(&path).unwrap() == case.file, "{}", case.script);
@@ -330,8 +328,8 @@ proptest! {
 
     #[test]
     fn what_a_dry_run_prints_does_what_the_patch_does(case in case()) {
-        let dir = scratch();
-        let path = file(dir.path(), "f", &case.file);
+        let dir = Sandbox::new();
+        let path = dir.file("f", &case.file);
         let applied = apply(&path, case.script.as_bytes()).unwrap();
         fs::write(&path, &case.file).unwrap();
         apply(&path, &applied.dry).unwrap_or_else(|error| panic!("{error:#}\n{}", case.script));
@@ -349,8 +347,8 @@ proptest! {
             let len = bytes.len().min(one.len() - at);
             other[at..at + len].copy_from_slice(&bytes[..len]);
         }
-        let dir = scratch();
-        let (from, to) = (file(dir.path(), "f", &one), file(dir.path(), "g", &other));
+        let dir = Sandbox::new();
+        let (from, to) = (dir.file("f", &one), dir.file("g", &other));
         let mut script = Vec::new();
         let count = {
             let (mut from, mut to) = (region(&from, Prot::Read), region(&to, Prot::Read));
@@ -389,8 +387,8 @@ proptest! {
                 free = at + want.len();
             }
         }
-        let dir = scratch();
-        let mut region = region(&file(dir.path(), "f", &text), Prot::Read);
+        let dir = Sandbox::new();
+        let mut region = region(&dir.file("f", &text), Prot::Read);
         let span = Span::new(a as u64, b as u64).unwrap();
         let pattern = pattern(OsStr::new(&digits)).unwrap();
         let found = find(&mut region, span, &pattern, Find::All, &mut |_| Ok(()));
@@ -402,23 +400,23 @@ proptest! {
     #![proptest_config(cases(24))]
 
     #[test]
-    fn the_program_does_what_its_dry_run_printed_and_its_undo_takes_it_back(case in case()) {
-        let dir = scratch();
-        let path = file(dir.path(), "f", &case.file);
-        file(dir.path(), "s", case.script.as_bytes());
-        let run = |args: &[&str]| mmapctl(dir.path(), args).output().unwrap();
+    fn a_patch_equals_its_dry_run_and_its_undo_reverts_it(case in case()) {
+        let dir = Sandbox::new();
+        let path = dir.file("f", &case.file);
+        dir.file("s", case.script.as_bytes());
+        let run = |args: &[&str]| dir.mmapctl(args);
         let printed = run(&["patch", "f", "--script", "s", "--dry-run"]);
-        prop_assert_eq!(printed.status.code(), Some(0), "{}\n{}", told(&printed), case.script);
+        prop_assert_eq!(printed.status.code(), Some(0), "{}\n{}", printed, case.script);
         prop_assert!(fs::read(&path).unwrap() == case.file, "a dry run touched the file: {}", case.script);
-        file(dir.path(), "dry", &printed.stdout);
+        dir.file("dry", &printed.stdout);
         for script in ["s", "dry"] {
             fs::write(&path, &case.file).unwrap();
-            let _ = fs::remove_file(dir.path().join("u"));
+            let _ = fs::remove_file(dir.join("u"));
             let patched = run(&["patch", "f", "--script", script, "--undo", "u"]);
-            prop_assert_eq!(patched.status.code(), Some(0), "{}\n{}", told(&patched), case.script);
+            prop_assert_eq!(patched.status.code(), Some(0), "{}\n{}", patched, case.script);
             prop_assert!(fs::read(&path).unwrap() == case.after, "{}: {}", script, case.script);
             let undone = run(&["patch", "f", "--script", "u"]);
-            prop_assert_eq!(undone.status.code(), Some(0), "{}\n{}", told(&undone), case.script);
+            prop_assert_eq!(undone.status.code(), Some(0), "{}\n{}", undone, case.script);
             prop_assert!(fs::read(&path).unwrap() == case.file, "{}: {}", script, case.script);
         }
     }
@@ -426,10 +424,10 @@ proptest! {
 
 // ---- arbitrary input --------------------------------------------------------------------------------------------------
 
-/// What is refused leaves the file as it was, and what is not can be taken back.
+/// Checks that what is refused leaves the file unchanged, and that what is accepted can be undone.
 fn refused_or_reversible(bytes: &[u8], gather: impl FnOnce(&mut Builder) -> mmapctl::edit::Result<()>) {
-    let dir = scratch();
-    let path = file(dir.path(), "f", bytes);
+    let dir = Sandbox::new();
+    let path = dir.file("f", bytes);
     match patch(&path, gather) {
         Err(_) => assert!(fs::read(&path).unwrap() == bytes, "what is refused is not touched"),
         Ok(applied) => {
@@ -445,7 +443,7 @@ fn script_of_arbitrary(bytes: &[u8], script: &[u8]) {
     }
 }
 
-/// Changes of single bytes: replaced, put in, taken out.
+/// Changes of single bytes: replaced, inserted, removed.
 type Change = (prop::sample::Index, u8, u8);
 
 fn changed(text: &[u8], changes: &[Change]) -> Vec<u8> {

@@ -1,20 +1,15 @@
-//! What `patch` refuses: soon, in words, with a tip, and without touching the file.
+//! What `patch` refuses: soon, with a message and a tip, and without touching the file.
 
-mod common;
-
-use common::{
-    State, check_refusal, eventually, file, is_root, limited, noise, refused, refused_without_touching, run, scratch,
-};
-use common::{skip, spawnable};
-use std::fs::{self, File, Permissions};
+use crate::support::*;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 #[test]
-fn places_past_the_end_and_numbers_with_two_meanings_are_refused() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0; 64]);
+fn places_past_the_end_and_ambiguous_numbers_are_refused() {
+    let dir = Sandbox::new();
+    dir.file("f", [0; 64]);
     for line in [
         "patch f -o 64 00",
         "patch f -o 63 0000",
@@ -46,30 +41,27 @@ fn places_past_the_end_and_numbers_with_two_meanings_are_refused() {
         "patch f 00",
         "patch f -o 0 --expect abc 00",
     ] {
-        refused_without_touching(dir.path(), line, b"");
+        dir.refused_untouched(line);
     }
 }
 
 #[test]
-fn a_place_past_the_end_is_refused_with_the_length_and_a_way_on() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0; 64]);
-    assert_eq!(
-        refused(dir.path(), "patch f -o 62 aabbcc", b""),
-        "! error: f: cannot write 0x3e..0x41: the file ends at 0x40 (64 bytes)\n\
+fn a_place_past_the_end_is_refused_with_length_and_tip() {
+    let dir = Sandbox::new();
+    dir.file("f", [0; 64]);
+    dir.refused("patch f -o 62 aabbcc").is("! error: f: cannot write 0x3e..0x41: the file ends at 0x40 (64 bytes)\n\
          !   tip: 'stat f' shows its length; patch --grow lets edits reach past the end, and remap --size moves the end\n\
-         exit 2"
-    );
+         exit 2");
 }
 
 #[test]
 fn what_cannot_be_mapped_or_is_not_there_is_refused_soon() {
-    let dir = scratch();
-    fs::create_dir(dir.path().join("folder")).unwrap();
-    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
-    fs::write(dir.path().join("empty"), "").unwrap();
-    std::os::unix::fs::symlink("nowhere", dir.path().join("dangling")).unwrap();
+    let dir = Sandbox::new();
+    fs::create_dir(dir.join("folder")).unwrap();
+    nix::unistd::mkfifo(&dir.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
+    dir.file("empty", "");
+    std::os::unix::fs::symlink("nowhere", dir.join("dangling")).unwrap();
     for (name, words) in [
         ("folder", "it is a directory"),
         ("fifo", "it is a FIFO"),
@@ -82,32 +74,31 @@ fn what_cannot_be_mapped_or_is_not_there_is_refused_soon() {
         ("/dev/zero", "/dev/zero: "),
         ("/proc/version", "/proc/version: "),
     ] {
-        let text = refused(dir.path(), &format!("patch {name} -o 0 00"), b"");
-        assert!(text.contains(words), "{name}: {text}");
+        dir.refused(&format!("patch {name} -o 0 00")).has(words);
     }
-    assert!(!dir.path().join("missing").exists() && !dir.path().join("nowhere").exists());
-    assert_eq!(fs::metadata(dir.path().join("empty")).unwrap().len(), 0);
+    assert!(!dir.join("missing").exists() && !dir.join("nowhere").exists());
+    assert_eq!(fs::metadata(dir.join("empty")).unwrap().len(), 0);
 }
 
 #[test]
 fn input_that_is_empty_or_too_long_is_refused() {
-    let dir = scratch();
-    file(dir.path(), "f", &[9; 64]);
-    fs::write(dir.path().join("empty"), "").unwrap();
-    refused_without_touching(dir.path(), "patch f -o 0", b"");
-    refused_without_touching(dir.path(), "patch f -o 0 @-", b"");
-    refused_without_touching(dir.path(), "patch f -o 0 @empty", b"");
-    refused_without_touching(dir.path(), "patch f -o 60", b"12345");
-    refused_without_touching(dir.path(), "patch f -o 60 @f", b"");
-    refused_without_touching(dir.path(), "patch f -o 0 @/dev/zero", b"");
+    let dir = Sandbox::new();
+    dir.file("f", [9; 64]);
+    dir.file("empty", "");
+    dir.refused_untouched("patch f -o 0");
+    dir.refused_untouched("patch f -o 0 @-");
+    dir.refused_untouched("patch f -o 0 @empty");
+    dir.refused_untouched_fed("patch f -o 60", b"12345");
+    dir.refused_untouched("patch f -o 60 @f");
+    dir.refused_untouched("patch f -o 0 @/dev/zero");
 }
 
 #[test]
 fn an_endless_input_is_refused_as_soon_as_it_is_too_long() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(1 << 20));
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(1 << 20));
     let before = State::of(&path);
-    let mut command = spawnable(dir.path(), &["patch", "f", "-o", "0"]);
+    let mut command = dir.command(&["patch", "f", "-o", "0"]);
     let mut child = command
         .stdin(File::open("/dev/zero").unwrap())
         .stdout(Stdio::piped())
@@ -118,14 +109,14 @@ fn an_endless_input_is_refused_as_soon_as_it_is_too_long() {
         child.kill().unwrap();
         panic!("it reads on and on");
     }
-    check_refusal("patch f -o 0 < /dev/zero", &child.wait_with_output().unwrap());
+    child.outcome().is_refusal();
     assert_eq!(State::of(&path), before);
 }
 
 #[test]
-fn old_bytes_that_are_too_many_are_refused_before_they_are_read() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0; 16]);
+fn too_many_old_bytes_are_refused_before_they_are_read() {
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0; 16]);
     let before = State::of(&path);
     let most = "0xffffffffffffffff";
     for (args, words) in [
@@ -152,11 +143,9 @@ fn old_bytes_that_are_too_many_are_refused_before_they_are_read() {
         (&["-o", "end", "zero:4096T", "zero:1", "--grow"], "no room"),
     ] {
         let args = [&["patch", "f"], args].concat();
-        // In so little memory that they have no room, with the files behind it no longer than a megabyte.
-        let output = limited(dir.path(), "-v 300000 && ulimit -f 2000", &args)
-            .output()
-            .unwrap();
-        let text = check_refusal(&args.join(" "), &output);
+        // In so little memory that they have no room, with the files after it no longer than a megabyte.
+        let output = dir.limited("-v 300000 && ulimit -f 2000", &args).outcome();
+        let text = output.is_refusal();
         assert!(text.contains(words), "{args:?}: {text}");
         assert_eq!(State::of(&path), before);
     }
@@ -164,98 +153,90 @@ fn old_bytes_that_are_too_many_are_refused_before_they_are_read() {
 
 #[test]
 fn a_folder_or_nothing_behind_an_at_sign_is_refused_with_a_tip() {
-    let dir = scratch();
-    file(dir.path(), "f", &[9; 64]);
-    fs::create_dir(dir.path().join("folder")).unwrap();
-    let text = refused_without_touching(dir.path(), "patch f -o 0 @folder", b"");
-    assert!(text.contains("folder: "), "{text}");
-    let text = refused_without_touching(dir.path(), "patch f -o 0 @missing", b"");
-    assert!(text.contains("missing: cannot open it: No such file"), "{text}");
+    let dir = Sandbox::new();
+    dir.file("f", [9; 64]);
+    fs::create_dir(dir.join("folder")).unwrap();
+    dir.refused_untouched("patch f -o 0 @folder").has("folder: ");
+    dir.refused_untouched("patch f -o 0 @missing")
+        .has("missing: cannot open it: No such file");
 }
 
 #[test]
 fn a_read_only_file_is_refused_even_to_root_unless_forced() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0; 8]);
-    fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
-    refused_without_touching(dir.path(), "patch f -o 0 01", b"");
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0; 8]);
+    set_mode(&path, 0o444);
+    dir.refused_untouched("patch f -o 0 01");
     if is_root() {
-        // That the bit is gone then, where it is, is said in a line of its own: see rights.rs.
-        let text = run(dir.path(), "patch f -o 0 01 --force");
-        assert!(
-            text.starts_with("f: 1 byte of 0x0..0x1 changed\n") && text.ends_with("exit 0"),
-            "{text}"
-        );
-        assert_eq!(fs::read(path).unwrap()[0], 1);
+        // If the bit is cleared then, a line of its own says so: see rights.rs.
+        dir.run("patch f -o 0 01 --force")
+            .code(0)
+            .begins("f: 1 byte of 0x0..0x1 changed\n");
+        assert_eq!(read(path)[0], 1);
     } else {
         // --force is not sudo.
-        refused_without_touching(dir.path(), "patch f -o 0 01 --force", b"");
+        dir.refused_untouched("patch f -o 0 01 --force");
     }
 }
 
 #[test]
 fn a_set_uid_file_is_refused_unless_forced() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     for mode in [0o4755, 0o2755] {
-        let path = file(dir.path(), "f", &[0; 8]);
-        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let path = dir.file("f", [0; 8]);
+        set_mode(&path, mode);
         if fs::metadata(&path).unwrap().permissions().mode() & 0o6000 == 0 {
-            skip("a_set_uid_file_is_refused_unless_forced", "the bit does not stick here");
+            skip("the bit does not stick here");
             continue;
         }
-        let text = refused_without_touching(dir.path(), "patch f -o 0 01", b"");
-        assert!(text.contains("set-user-ID"), "{text}");
-        let text = run(dir.path(), "patch f -o 0 01 --force");
+        dir.refused_untouched("patch f -o 0 01").has("set-user-ID");
+        let text = dir.run("patch f -o 0 01 --force");
         let dropped = "  dropped     set-ID bits, as write(2) does\n";
         assert_eq!(text.replace(dropped, ""), "f: 1 byte of 0x0..0x1 changed\nexit 0");
         // root may keep them.
-        assert_eq!(text.contains(dropped), !common::is_root(), "{text}");
+        assert_eq!(text.contains(dropped), !is_root(), "{text}");
         fs::remove_file(path).unwrap();
     }
 }
 
 #[test]
 fn a_symlink_to_a_file_is_followed() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0; 8]);
-    std::os::unix::fs::symlink("f", dir.path().join("link")).unwrap();
-    assert_eq!(
-        run(dir.path(), "patch link -o 0 01"),
-        "link: 1 byte of 0x0..0x1 changed\nexit 0"
-    );
-    assert_eq!(fs::read(path).unwrap()[0], 1);
-    assert!(dir.path().join("link").is_symlink());
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0; 8]);
+    std::os::unix::fs::symlink("f", dir.join("link")).unwrap();
+    dir.run("patch link -o 0 01")
+        .is("link: 1 byte of 0x0..0x1 changed\nexit 0");
+    assert_eq!(read(path)[0], 1);
+    assert!(dir.join("link").is_symlink());
 }
 
 #[test]
 fn a_lock_held_by_another_process_is_refused_after_the_timeout() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0; 8]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0; 8]);
     let holder = File::open(&path).unwrap();
     holder.lock().unwrap();
     let begin = Instant::now();
-    let text = refused_without_touching(dir.path(), "patch f -o 0 01 --lock-timeout 100ms", b"");
+    let text = dir.refused_untouched("patch f -o 0 01 --lock-timeout 100ms");
     assert!(begin.elapsed() >= Duration::from_millis(100), "{:?}", begin.elapsed());
-    assert!(text.contains("another process holds a lock"), "{text}");
+    text.has("another process holds a lock");
 }
 
 #[test]
 fn a_lock_released_in_time_is_waited_for() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0; 8]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0; 8]);
     let holder = File::open(&path).unwrap();
     holder.lock().unwrap();
-    let mut child = spawnable(
-        dir.path(),
-        &["patch", "f", "-o", "0", "01", "-q", "--lock-timeout", "180s"],
-    )
-    .spawn()
-    .unwrap();
+    let mut child = dir
+        .command(&["patch", "f", "-o", "0", "01", "-q", "--lock-timeout", "180s"])
+        .spawn()
+        .unwrap();
     std::thread::sleep(Duration::from_millis(300));
     assert!(child.try_wait().unwrap().is_none(), "it did not wait");
-    assert_eq!(fs::read(&path).unwrap(), [0; 8]);
+    assert_eq!(read(&path), [0; 8]);
     holder.unlock().unwrap();
     assert!(eventually(|| child.try_wait().unwrap().is_some()), "it waits on");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert_eq!(fs::read(&path).unwrap()[0], 1);
+    assert_eq!(read(&path)[0], 1);
 }

@@ -1,25 +1,19 @@
-//! Values of `patch`: masks, checksums, and every refusal of what could be meant in two ways.
+//! Values of `patch`: masks, checksums, and every refusal of an ambiguous one.
 
-mod common;
+use crate::support::*;
 
-use common::{State, check_refusal, file, has, mmapctl, noise, peer, refused_without_touching, run};
-use common::{run_with, scratch, told};
-use std::fs;
-use std::path::Path;
-
-/// Patches `f`, of the bytes `before`, and gives what it holds then.
-fn patched(dir: &Path, before: &[u8], args: &[&str]) -> Vec<u8> {
-    let path = file(dir, "f", before);
-    let output = mmapctl(dir, &[&["patch", "f"], args].concat()).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", told(&output));
-    fs::read(path).unwrap()
+/// Patches `f`, of the bytes `before`, and returns its bytes afterwards.
+fn patched(dir: &Sandbox, before: &[u8], args: &[&str]) -> Vec<u8> {
+    let path = dir.file("f", before);
+    dir.mmapctl(&[&["patch", "f"], args].concat()).code(0);
+    read(path)
 }
 
 // ---- masks -----------------------------------------------------------------------------------------------------------
 
 #[test]
 fn only_the_bits_of_a_mask_are_changed() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     for (value, before, after) in [
         ("u8:0x4/0x7", "f3", "f4"),
         ("u8:0/0xff", "f3", "00"),
@@ -41,50 +35,48 @@ fn only_the_bits_of_a_mask_are_changed() {
         ),
     ] {
         let before = const_hex::decode(before).unwrap();
-        let after_now = patched(dir.path(), &before, &["-o", "0", value]);
+        let after_now = patched(&dir, &before, &["-o", "0", value]);
         assert_eq!(const_hex::encode(after_now), after, "{value}");
     }
     // Beside other values, and twice: the second time nothing is left to do.
     assert_eq!(
-        patched(dir.path(), &[0xff; 6], &["-o", "1", "00", "u8:0/0xf0", "aa", "u8:0/1"]),
+        patched(&dir, &[0xff; 6], &["-o", "1", "00", "u8:0/0xf0", "aa", "u8:0/1"]),
         [0xff, 0, 0x0f, 0xaa, 0xfe, 0xff]
     );
-    assert_eq!(
-        run(dir.path(), "patch f -o 2 u8:0/0xf0"),
-        "f: 0x2..0x3 holds these bytes already; nothing was written\nexit 0"
-    );
+    dir.run("patch f -o 2 u8:0/0xf0")
+        .is("f: 0x2..0x3 holds these bytes already; nothing was written\nexit 0");
 }
 
 #[test]
 fn only_the_bits_of_a_mask_are_compared() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     assert_eq!(
-        patched(dir.path(), &[0xa5, 0x11], &["-o", "0", "--expect", "u8:0x5/0xf", "ff"]),
+        patched(&dir, &[0xa5, 0x11], &["-o", "0", "--expect", "u8:0x5/0xf", "ff"]),
         [0xff, 0x11]
     );
     assert_eq!(
-        patched(dir.path(), &[0xa5, 0x11], &["-e", "0: u8:5/0xf 11 -> u8:0/0xf 22"]),
+        patched(&dir, &[0xa5, 0x11], &["-e", "0: u8:5/0xf 11 -> u8:0/0xf 22"]),
         [0xa0, 0x22]
     );
     assert_eq!(
-        patched(dir.path(), &[0xa5, 0x11], &["-e", "0: u16be:0xa000/0xf000 -> text:ok"]),
+        patched(&dir, &[0xa5, 0x11], &["-e", "0: u16be:0xa000/0xf000 -> text:ok"]),
         *b"ok"
     );
     assert_eq!(
-        patched(dir.path(), &[0xa5, 0x11], &["-e", "0: a511 -> 00 u8:2/0xf"]),
+        patched(&dir, &[0xa5, 0x11], &["-e", "0: a511 -> 00 u8:2/0xf"]),
         [0, 0x12]
     );
-    let path = file(dir.path(), "f", &[0xa5, 0x11]);
+    let path = dir.file("f", [0xa5, 0x11]);
     let before = State::of(&path);
-    let told = run(dir.path(), "patch f -o 0 --expect u8:0x6/0xf ff");
-    assert!(told.contains("bytes at 0x0 are a5, expected a6"), "{told}");
-    assert!(told.ends_with("exit 1"), "{told}");
+    dir.run("patch f -o 0 --expect u8:0x6/0xf ff")
+        .has("bytes at 0x0 are a5, expected a6")
+        .code(1);
     assert_eq!(State::of(&path), before);
 }
 
 #[test]
 fn masks_of_many_edits_keep_to_their_own() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let original = noise(4096);
     let mut expected = original.clone();
     let mut script = String::new();
@@ -93,19 +85,19 @@ fn masks_of_many_edits_keep_to_their_own() {
         expected[at] = expected[at] & !mask | value;
         script += &format!("{at}: u8:{value}/{mask}\n");
     }
-    let path = file(dir.path(), "f", &original);
-    let told = run_with(dir.path(), "patch f --script - --undo u", script.as_bytes());
-    assert!(told.ends_with("changed\nexit 0"), "{told}");
-    assert!(fs::read(&path).unwrap() == expected);
-    assert!(run(dir.path(), "patch f --script u").ends_with("changed\nexit 0"));
-    assert!(fs::read(&path).unwrap() == original);
+    let path = dir.file("f", &original);
+    dir.run_fed("patch f --script - --undo u", script.as_bytes())
+        .ends("changed\nexit 0");
+    assert!(read(&path) == expected);
+    dir.run("patch f --script u").ends("changed\nexit 0");
+    assert!(read(&path) == original);
 }
 
 // ---- checksums --------------------------------------------------------------------------------------------------------
 
 #[test]
 fn checksums_are_those_of_the_catalogue() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     // The check value of CRC-32/ISO-HDLC is that of "123456789"; the others are zlib's, gzip's and PNG's as well.
     for (text, crc) in [
         ("123456789", 0xcbf4_3926u32),
@@ -122,7 +114,7 @@ fn checksums_are_those_of_the_catalogue() {
         bytes.extend([0xee; 4]);
         let range = format!("0..{len}");
         for (kind, sum) in [("crc32le", crc.to_le_bytes()), ("crc32be", crc.to_be_bytes())] {
-            let after = patched(dir.path(), &bytes, &["-o", "end-4", &format!("{kind}:{range}")]);
+            let after = patched(&dir, &bytes, &["-o", "end-4", &format!("{kind}:{range}")]);
             assert_eq!(after[len..], sum, "{kind} of {text:?}");
             assert_eq!(after[..len], *text.as_bytes());
         }
@@ -131,22 +123,20 @@ fn checksums_are_those_of_the_catalogue() {
 
 #[test]
 fn checksums_are_those_that_zlib_computes() {
-    if !has("checksums_are_those_that_zlib_computes", "python3") {
-        return;
-    }
-    let dir = scratch();
+    needs!(has("python3"));
+    let dir = Sandbox::new();
     // Longer than what is summed at a time, and no multiple of it.
     let bytes = noise((600 << 10) + 13);
     let program = "import zlib;print('%08x'%zlib.crc32(open('f','rb').read()[1000:-4]))";
-    let after = patched(dir.path(), &bytes, &["-o", "end-4", "crc32be:1000..end-4"]);
-    let sum = String::from_utf8(peer(dir.path(), "python3", &["-c", program])).unwrap();
+    let after = patched(&dir, &bytes, &["-o", "end-4", "crc32be:1000..end-4"]);
+    let sum = String::from_utf8(dir.peer("python3", &["-c", program])).unwrap();
     assert_eq!(const_hex::encode(&after[after.len() - 4..]), sum.trim());
     assert!(after[..after.len() - 4] == bytes[..bytes.len() - 4]);
 }
 
 #[test]
 fn a_range_to_sum_is_written_in_every_way() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let bytes = b"xx123456789yyyy\0\0\0\0";
     for range in [
         "2..11",
@@ -158,18 +148,18 @@ fn a_range_to_sum_is_written_in_every_way() {
         "1+1..11",
         "-17..+9",
     ] {
-        let after = patched(dir.path(), bytes, &["-o", "end-4", &format!("crc32be:{range}")]);
+        let after = patched(&dir, bytes, &["-o", "end-4", &format!("crc32be:{range}")]);
         assert_eq!(after[15..], [0xcb, 0xf4, 0x39, 0x26], "{range}");
     }
-    let after = patched(dir.path(), b"\0\0\0\x00123456789", &["-o", "0", "crc32be:4.."]);
+    let after = patched(&dir, b"\0\0\0\x00123456789", &["-o", "0", "crc32be:4.."]);
     assert_eq!(after[..4], [0xcb, 0xf4, 0x39, 0x26]);
-    let after = patched(dir.path(), b"123456789\0\0\0\0", &["-o", "9", "crc32be:..9"]);
+    let after = patched(&dir, b"123456789\0\0\0\0", &["-o", "9", "crc32be:..9"]);
     assert_eq!(after[9..], [0xcb, 0xf4, 0x39, 0x26]);
 }
 
 #[test]
 fn a_checksum_sees_every_other_edit_wherever_it_is_written() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let crc = [0xcb, 0xf4, 0x39, 0x26];
     for edits in [
         ["0: text:1234", "4: text:56789", "end-4: crc32be:0..9"],
@@ -183,42 +173,37 @@ fn a_checksum_sees_every_other_edit_wherever_it_is_written() {
         // The digits' high nibble is there already.
         let mut args = Vec::new();
         args.extend(edits.iter().flat_map(|edit| ["-e", edit]));
-        let after = patched(dir.path(), b"::::::::::\0\0\0\0", &args);
+        let after = patched(&dir, b"::::::::::\0\0\0\0", &args);
         assert_eq!(after[..9], *b"123456789", "{edits:?}");
         assert_eq!(after[10..], crc, "{edits:?}");
-        let told = told(
-            &mmapctl(dir.path(), &[&["patch", "f"], &args[..]].concat())
-                .output()
-                .unwrap(),
-        );
-        assert!(told.ends_with("nothing was written\nexit 0"), "{told}");
+        dir.mmapctl(&[&["patch", "f"], &args[..]].concat())
+            .ends("nothing was written\nexit 0");
     }
     // In one value list, and over an edit that only partly reaches in.
     assert_eq!(
         patched(
-            dir.path(),
+            &dir,
             &[0; 15],
             &["-o", "0", "ff", "text:123456789", "00", "crc32be:1..10"]
         )[11..],
         crc
     );
     let after = patched(
-        dir.path(),
+        &dir,
         b"..3456789...\0\0\0\0",
         &["-o", "0", "text:12", "-e", "9: zero:3", "-e", "end-4: crc32be:0..9"],
     );
     assert_eq!(after[12..], crc);
     // Of what the file grows by.
     let script = "size 0 -> 13\n0: text:123456789\n+0: crc32be:0..9\n";
-    let path = file(dir.path(), "f", b"");
-    let told = run_with(dir.path(), "patch f --script -", script.as_bytes());
-    assert!(told.ends_with("exit 0"), "{told}");
-    assert_eq!(fs::read(path).unwrap(), b"123456789\xcb\xf4\x39\x26");
+    let path = dir.file("f", b"");
+    dir.run_fed("patch f --script -", script.as_bytes()).code(0);
+    assert_eq!(read(path), b"123456789\xcb\xf4\x39\x26");
 }
 
 #[test]
 fn checksums_of_checksums_are_computed_from_the_inside_out() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     // The third sums the second, which sums the first; they are written in every order.
     let edits = ["100: crc32le:0..100", "104: crc32le:50..104", "108: crc32be:0..108"];
     let mut expected = noise(112);
@@ -231,18 +216,18 @@ fn checksums_of_checksums_are_computed_from_the_inside_out() {
     expected[108..].copy_from_slice(&third.to_be_bytes());
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
         let args: Vec<&str> = order.iter().flat_map(|index| ["-e", edits[*index]]).collect();
-        assert_eq!(patched(dir.path(), &noise(112), &args), expected, "{order:?}");
+        assert_eq!(patched(&dir, &noise(112), &args), expected, "{order:?}");
     }
 }
 
-/// Each sums the one before it, or behind it; to look for the next ready one among all of them took a minute.
+/// Each sums the one before it, or after it; to look for the next ready one among all of them took a minute.
 #[test]
 fn a_chain_of_thousands_of_checksums_is_computed_link_by_link() {
     const LINKS: usize = 5000;
     for backwards in [false, true] {
-        let dir = scratch();
+        let dir = Sandbox::new();
         let mut expected = noise(LINKS * 8);
-        file(dir.path(), "f", &expected);
+        dir.file("f", &expected);
         let mut script = String::new();
         let mut before = LINKS;
         for link in 0..LINKS {
@@ -254,30 +239,25 @@ fn a_chain_of_thousands_of_checksums_is_computed_link_by_link() {
             }
             before = at;
         }
-        file(dir.path(), "s", script.as_bytes());
-        run(dir.path(), "patch f --script s");
-        assert!(
-            fs::read(dir.path().join("f")).unwrap() == expected,
-            "backwards: {backwards}"
-        );
+        dir.file("s", script);
+        dir.run("patch f --script s");
+        assert!(dir.read("f") == expected, "backwards: {backwards}");
     }
 }
 
 #[test]
 fn checksums_that_sum_each_other_or_themselves_are_refused() {
-    let dir = scratch();
-    file(dir.path(), "f", &[7; 64]);
-    assert_eq!(
-        refused_without_touching(dir.path(), "patch f -o 60 crc32le:..", b""),
+    let dir = Sandbox::new();
+    dir.file("f", [7; 64]);
+    dir.refused_untouched("patch f -o 60 crc32le:..").is(
         "! error: f: the checksum would stand within the bytes 0x0..0x40 that it sums\n\
          !   tip: leave its four bytes out of the range: crc32le:0..end-4\n\
-         exit 2"
+         exit 2",
     );
-    assert_eq!(
-        refused_without_touching(dir.path(), "patch f -e 0:crc32le:4..8 -e 4:crc32le:0..4", b""),
+    dir.refused_untouched("patch f -e 0:crc32le:4..8 -e 4:crc32le:0..4").is(
         "! error: f: the checksum at 0x0 sums another one that sums it\n\
          !   tip: leave one of the two out of the other's range\n\
-         exit 2"
+         exit 2",
     );
     for line in [
         "patch f -o 0 crc32le:3..8",
@@ -287,17 +267,17 @@ fn checksums_that_sum_each_other_or_themselves_are_refused() {
         "patch f --find 07 --nth 1 crc32le:0..4",
         "patch f --find 0707 --all crc32le:0..4",
     ] {
-        refused_without_touching(dir.path(), line, b"");
+        dir.refused_untouched(line);
     }
     // Side by side is not within.
-    assert!(run(dir.path(), "patch f -o 0 crc32le:4..8").ends_with("changed\nexit 0"));
-    assert!(run(dir.path(), "patch f -o 4 crc32le:0..4").ends_with("changed\nexit 0"));
+    dir.run("patch f -o 0 crc32le:4..8").ends("changed\nexit 0");
+    dir.run("patch f -o 4 crc32le:0..4").ends("changed\nexit 0");
 }
 
 #[test]
 fn a_range_that_cannot_be_summed_is_refused() {
-    let dir = scratch();
-    file(dir.path(), "f", &[7; 64]);
+    let dir = Sandbox::new();
+    dir.file("f", [7; 64]);
     for (value, words) in [
         ("crc32le:", "0..end-4"),
         ("crc32le:0..61", "within the bytes"),
@@ -312,23 +292,22 @@ fn a_range_that_cannot_be_summed_is_refused() {
         ("crc32xx:0..4", "kinds of value"),
         ("crc16le:0..4", "kinds of value"),
     ] {
-        let text = refused_without_touching(dir.path(), &format!("patch f -o 60 {value}"), b"");
-        assert!(text.contains(words), "{value}: {text}");
+        dir.refused_untouched(&format!("patch f -o 60 {value}")).has(words);
     }
     // A sum takes four bytes.
-    refused_without_touching(dir.path(), "patch f -o 61 crc32le:0..4", b"");
-    refused_without_touching(dir.path(), "patch f -r 60..61 crc32le:0..4", b"");
+    dir.refused_untouched("patch f -o 61 crc32le:0..4");
+    dir.refused_untouched("patch f -r 60..61 crc32le:0..4");
     // It can be written, but not expected.
-    refused_without_touching(dir.path(), "patch f -o 60 --expect crc32le:0..4 00000000", b"");
-    refused_without_touching(dir.path(), "patch f -e 60:crc32le:0..4->00000000", b"");
+    dir.refused_untouched("patch f -o 60 --expect crc32le:0..4 00000000");
+    dir.refused_untouched("patch f -e 60:crc32le:0..4->00000000");
 }
 
 // ---- what is refused -------------------------------------------------------------------------------------------------
 
 #[test]
-fn every_value_with_two_meanings_is_refused_with_the_way_to_write_each() {
-    let dir = scratch();
-    file(dir.path(), "f", &[7; 64]);
+fn ambiguous_values_are_refused_with_both_spellings() {
+    let dir = Sandbox::new();
+    dir.file("f", [7; 64]);
     for (value, tips) in [
         ("0x1234", &["1234 ", "u16le:0x1234", "u32be:0x1234"][..]),
         ("0x123", &["0123 ", "u16le:0x123"]),
@@ -394,7 +373,7 @@ fn every_value_with_two_meanings_is_refused_with_the_way_to_write_each() {
         ("zero:1e3", &["1000"]),
         ("fill:00:020", &["0x20"]),
     ] {
-        let before = State::of(&dir.path().join("f"));
+        let before = dir.state("f");
         let edit = format!("0: 07 -> \"{value}\"");
         for args in [
             &["patch", "f", "-o", "0", "--", value][..],
@@ -407,20 +386,20 @@ fn every_value_with_two_meanings_is_refused_with_the_way_to_write_each() {
             } else {
                 tips
             };
-            let output = mmapctl(dir.path(), args).output().unwrap();
-            let text = check_refusal(&args.join(" "), &output);
+            let output = dir.mmapctl(args);
+            let text = output.is_refusal();
             for tip in tips {
                 assert!(text.contains(tip), "{args:?}: no '{tip}' in\n{text}");
             }
         }
-        assert_eq!(State::of(&dir.path().join("f")), before, "{value}");
+        assert_eq!(dir.state("f"), before, "{value}");
     }
 }
 
 #[test]
-fn every_number_with_two_meanings_is_refused_with_the_way_to_write_each() {
-    let dir = scratch();
-    file(dir.path(), "f", &[7; 64]);
+fn ambiguous_numbers_are_refused_with_both_spellings() {
+    let dir = Sandbox::new();
+    dir.file("f", [7; 64]);
     for (number, tips) in [
         ("020", &["0x20", "0o20"][..]),
         ("00000040", &["0x40", "40"]),
@@ -440,19 +419,18 @@ fn every_number_with_two_meanings_is_refused_with_the_way_to_write_each() {
         ("ff", &["0xff"]),
     ] {
         for option in ["--offset", "--length"] {
-            let before = State::of(&dir.path().join("f"));
-            let output = mmapctl(dir.path(), &["patch", "f", &format!("{option}={number}"), "00"]).output();
-            let text = check_refusal(&format!("{option}={number}"), &output.unwrap());
+            let before = dir.state("f");
+            let output = dir.mmapctl(&["patch", "f", &format!("{option}={number}"), "00"]);
+            let text = output.is_refusal();
             for tip in tips {
                 assert!(text.contains(tip), "{option}={number}: no '{tip}' in\n{text}");
             }
-            assert_eq!(State::of(&dir.path().join("f")), before, "{option}={number}");
+            assert_eq!(dir.state("f"), before, "{option}={number}");
         }
         if !number.is_empty() {
-            let text =
-                refused_without_touching(dir.path(), "patch f --script -", format!("{number}: -> 00").as_bytes());
-            assert!(text.contains("line 1: "), "{number}: {text}");
-            refused_without_touching(dir.path(), &format!("patch f -r {number}..+1 00"), b"");
+            dir.refused_untouched_fed("patch f --script -", format!("{number}: -> 00").as_bytes())
+                .has("line 1: ");
+            dir.refused_untouched(&format!("patch f -r {number}..+1 00"));
         }
     }
     for (range, tip) in [
@@ -463,15 +441,14 @@ fn every_number_with_two_meanings_is_refused_with_the_way_to_write_each() {
         ("1..2..3", ""),
         ("1,2", ""),
     ] {
-        let text = refused_without_touching(dir.path(), &format!("patch f -r {range} 00"), b"");
-        assert!(text.contains(tip), "{range}: {text}");
+        dir.refused_untouched(&format!("patch f -r {range} 00")).has(tip);
     }
 }
 
 #[test]
 fn an_octal_escape_is_refused_wherever_a_text_is_read() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0x11; 64]);
+    let dir = Sandbox::new();
+    dir.file("f", [0x11; 64]);
     for line in [
         r"patch f -o 0 text:1\0532",
         r"patch f -o 0 cstr:\07",
@@ -482,19 +459,19 @@ fn an_octal_escape_is_refused_wherever_a_text_is_read() {
         r"patch f -e 0:text:\053",
         r"patch f -e 0:text:\053 --dry-run",
     ] {
-        let text = common::refused_without_touching(dir.path(), line, b"");
-        assert!(text.contains(r"write \x00"), "{line}: {text}");
+        dir.refused_untouched(line).has(r"write \x00");
     }
     for script in [
         &br"0: text:\053"[..],
         br#"0: 11 -> text:"a\053""#,
         br"0: text:\053 -> 00",
     ] {
-        let text = common::refused_without_touching(dir.path(), "patch f --script -", script);
-        assert!(text.contains("line 1: ") && text.contains(r"\x2b"), "{text}");
+        dir.refused_untouched_fed("patch f --script -", script)
+            .has("line 1: ")
+            .has(r"\x2b");
     }
     let args = ["map", "f", "-c", r"patch -o 0 'text:\053'"];
-    let output = common::mmapctl(dir.path(), &args).output().unwrap();
-    let text = common::check_refusal("in a session", &output);
+    let output = dir.mmapctl(&args);
+    let text = output.is_refusal();
     assert!(text.contains(r"\x2b"), "{text}");
 }

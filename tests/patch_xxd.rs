@@ -1,16 +1,14 @@
 //! `patch --format xxd`: dumps that `xxd` prints in other ways than its own, and dumps that were edited by hand.
 
-mod common;
-
-use common::{file, has, noise, peer, refused_without_touching, run_with, scratch};
+use crate::support::*;
 use std::fs;
 
 const LINE: &str = "patch f --script - --format xxd";
 
 #[test]
 fn the_bits_of_xxd_b_are_not_taken_for_hex() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0x11; 300]);
+    let dir = Sandbox::new();
+    dir.file("f", [0x11; 300]);
     for dump in [
         "00000000: 01111111 01000101 01001100 01000110 00000010 00000001  .ELF..\n",
         "00000000: 00000000 00000000 00000000 00000000 00000000 00000000  ......\n",
@@ -18,23 +16,17 @@ fn the_bits_of_xxd_b_are_not_taken_for_hex() {
         "00000000: 7405 9090  t...\n00000010: 01111000  x\n",
         "00000000: 00100000 00100000 00100000 00100000 00100000 00100000        \n",
     ] {
-        let text = refused_without_touching(dir.path(), LINE, dump.as_bytes());
-        assert!(
-            text.contains("digits of bits, as 'xxd -b' prints them"),
-            "{dump}: {text}"
-        );
-        assert!(text.contains("without -b"), "{dump}: {text}");
-        assert!(
-            text.contains(&format!("line {}", dump.lines().count())),
-            "{dump}: {text}"
-        );
+        dir.refused_untouched_fed(LINE, dump.as_bytes())
+            .has("digits of bits, as 'xxd -b' prints them")
+            .has("without -b")
+            .has(format!("line {}", dump.lines().count()));
     }
 }
 
 #[test]
 fn hex_that_has_no_other_digits_than_bits_have_is_hex() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0x11; 16]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0x11; 16]);
     // As `xxd -g4` prints them, edited or not; and with the characters taken away.
     for dump in [
         "00000000: 01100110 00010001 10101010 11111111  ................",
@@ -43,16 +35,15 @@ fn hex_that_has_no_other_digits_than_bits_have_is_hex() {
         "00000000: 01100110 00010001 10101010 11111111  abcd5678",
     ] {
         fs::write(&path, [0x22; 16]).unwrap();
-        let told = run_with(dir.path(), LINE, dump.as_bytes());
-        assert!(told.ends_with("exit 0"), "{dump}: {told}");
-        assert_eq!(fs::read(&path).unwrap()[..4], [0x01, 0x10, 0x01, 0x10], "{dump}");
+        dir.run_fed(LINE, dump.as_bytes()).code(0);
+        assert_eq!(read(&path)[..4], [0x01, 0x10, 0x01, 0x10], "{dump}");
     }
 }
 
 #[test]
 fn the_turned_groups_of_xxd_e_are_not_taken_as_they_stand() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0x11; 300]);
+    let dir = Sandbox::new();
+    dir.file("f", [0x11; 300]);
     for dump in [
         "00000000: 464c457f 00010102 00000000 00000000  .ELF............\n00000010: 64636261                             abcd\n",
         "00000000: 33323130 37363534 62613938 66656463  0123456789abcdef\n",
@@ -60,19 +51,17 @@ fn the_turned_groups_of_xxd_e_are_not_taken_as_they_stand() {
         // Edited by hand in one place.
         "00000000: ffffffff 37363534 62613938 66656463  0123456789abcdef\n",
     ] {
-        let text = refused_without_touching(dir.path(), LINE, dump.as_bytes());
-        assert!(text.contains("as 'xxd -e' prints them"), "{dump}: {text}");
-        assert!(
-            text.contains("without -e") && text.contains("take the characters away"),
-            "{dump}: {text}"
-        );
+        dir.refused_untouched_fed(LINE, dump.as_bytes())
+            .has("as 'xxd -e' prints them")
+            .has("without -e")
+            .has("take the characters away");
     }
 }
 
 #[test]
-fn hex_behind_two_spaces_is_refused_and_characters_that_look_like_it_are_not() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0x11; 300]);
+fn hex_after_two_spaces_is_refused_and_lookalike_text_is_not() {
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0x11; 300]);
     for (dump, word) in [
         (
             "00000000: 64636261 68676665 6c6b6a69     6e6d  abcdefghijklmn\n",
@@ -84,15 +73,10 @@ fn hex_behind_two_spaces_is_refused_and_characters_that_look_like_it_are_not() {
         ("0: 41 42  43 44\n", "43"),
         ("0: 4142  4344  ABCD\n", "4344"),
     ] {
-        let text = refused_without_touching(dir.path(), LINE, dump.as_bytes());
-        assert!(
-            text.contains(&format!("line 1: '{word}' stands behind two spaces")),
-            "{dump}: {text}"
-        );
-        assert!(
-            text.contains("without -e") && text.contains("take the characters away"),
-            "{text}"
-        );
+        dir.refused_untouched_fed(LINE, dump.as_bytes())
+            .has(format!("line 1: '{word}' stands behind two spaces"))
+            .has("without -e")
+            .has("take the characters away");
     }
     for dump in [
         "00000000: 3665 3664 2020 6162 6364 6566 6768       6e6d  abcdefgh",
@@ -103,24 +87,21 @@ fn hex_behind_two_spaces_is_refused_and_characters_that_look_like_it_are_not() {
         "0: 4142  434",
     ] {
         fs::write(&path, [0x22; 16]).unwrap();
-        let told = run_with(dir.path(), LINE, dump.as_bytes());
-        assert!(told.ends_with("exit 0"), "{dump}: {told}");
+        dir.run_fed(LINE, dump.as_bytes()).code(0);
     }
 }
 
 #[test]
 fn what_xxd_prints_is_told_from_what_it_prints_with_b_and_e() {
-    if !has("what_xxd_prints_is_told_from_what_it_prints_with_b_and_e", "xxd") {
-        return;
-    }
-    let dir = scratch();
+    needs!(has("xxd"));
+    let dir = Sandbox::new();
     let text: Vec<u8> = b"The quick brown fox jumps over the lazy dog.\n".repeat(7);
     for (name, bytes) in [
         ("noise", noise(299)),
         ("text", text),
         ("short", b"abcdefghijklmn".to_vec()),
     ] {
-        file(dir.path(), name, &bytes);
+        dir.file(name, &bytes);
         for options in [
             &["-b"][..],
             &["-b", "-c", "4"],
@@ -128,9 +109,9 @@ fn what_xxd_prints_is_told_from_what_it_prints_with_b_and_e() {
             &["-e", "-g", "2"],
             &["-e", "-g", "8"],
         ] {
-            let dump = peer(dir.path(), "xxd", &[options, &[name]].concat());
-            file(dir.path(), "f", &[0x11; 400]);
-            refused_without_touching(dir.path(), LINE, &dump);
+            let dump = dir.peer("xxd", &[options, &[name]].concat());
+            dir.file("f", [0x11; 400]);
+            dir.refused_untouched_fed(LINE, &dump);
         }
         for options in [
             &[][..],
@@ -141,19 +122,19 @@ fn what_xxd_prints_is_told_from_what_it_prints_with_b_and_e() {
             &["-u"],
             &["-g", "0"],
         ] {
-            let dump = peer(dir.path(), "xxd", &[options, &[name]].concat());
-            let path = file(dir.path(), "f", &vec![0x11; bytes.len()]);
-            let told = run_with(dir.path(), LINE, &dump);
+            let dump = dir.peer("xxd", &[options, &[name]].concat());
+            let path = dir.file("f", vec![0x11; bytes.len()]);
+            let told = dir.run_fed(LINE, &dump);
             assert!(told.ends_with("exit 0"), "{options:?}: {told}");
-            assert!(fs::read(path).unwrap() == bytes, "{options:?}");
+            assert!(read(path) == bytes, "{options:?}");
         }
     }
 }
 
 #[test]
 fn a_dump_edited_by_hand_keeps_its_old_characters() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", b"0123456789abcdef");
+    let dir = Sandbox::new();
+    let path = dir.file("f", b"0123456789abcdef");
     for (dump, want) in [
         // One byte, a group turned round by hand, all of it.
         (
@@ -171,16 +152,15 @@ fn a_dump_edited_by_hand_keeps_its_old_characters() {
         ),
     ] {
         fs::write(&path, b"0123456789abcdef").unwrap();
-        let told = run_with(dir.path(), LINE, dump.as_bytes());
-        assert!(told.ends_with("exit 0"), "{dump}: {told}");
-        assert_eq!(fs::read(&path).unwrap(), want, "{dump}");
+        dir.run_fed(LINE, dump.as_bytes()).code(0);
+        assert_eq!(read(&path), want, "{dump}");
     }
 }
 
 #[test]
 fn decimal_offsets_are_not_read_as_hex() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0x11; 300]);
+    let dir = Sandbox::new();
+    dir.file("f", [0x11; 300]);
     let row = |at: &str, len: usize| format!("{at}: {}\n", "4142 ".repeat(len / 2).trim_end());
     for (dump, line) in [
         (row("00000000", 16) + &row("00000016", 16), 2),
@@ -194,17 +174,17 @@ fn decimal_offsets_are_not_read_as_hex() {
         // Past the end of the file, if they are hex.
         (row("00000112", 16) + &row("00000128", 16), 2),
     ] {
-        let text = refused_without_touching(dir.path(), LINE, dump.as_bytes());
-        assert!(text.contains("look decimal, as 'xxd -d' prints them"), "{dump}: {text}");
-        assert!(text.contains(&format!("line {line}: ")), "{dump}: {text}");
-        assert!(text.contains("again without -d"), "{text}");
+        dir.refused_untouched_fed(LINE, dump.as_bytes())
+            .has("look decimal, as 'xxd -d' prints them")
+            .has(format!("line {line}: "))
+            .has("again without -d");
     }
 }
 
 #[test]
 fn parts_of_a_hex_dump_and_typed_lines_are_taken() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0x11; 300]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0x11; 300]);
     let row = |at: &str, len: usize| format!("{at}: {}\n", "4142 ".repeat(len / 2).trim_end());
     for dump in [
         row("00000000", 16) + &row("00000040", 16) + &row("000000a0", 16),
@@ -223,44 +203,36 @@ fn parts_of_a_hex_dump_and_typed_lines_are_taken() {
         row("00000016", 16),
     ] {
         fs::write(&path, [0x11; 300]).unwrap();
-        let told = run_with(dir.path(), LINE, dump.as_bytes());
-        assert!(told.ends_with("exit 0"), "{dump}: {told}");
+        dir.run_fed(LINE, dump.as_bytes()).code(0);
     }
 }
 
 #[test]
 fn printed_rows_that_are_no_whole_rows_apart_are_refused() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0x11; 300]);
+    let dir = Sandbox::new();
+    dir.file("f", [0x11; 300]);
     let text = "00000000: 4142 4344  ABCD\n0000001c: 4142 4344  ABCD\n0000002a: 4142 4344  ABCD\n";
-    let text = refused_without_touching(dir.path(), LINE, text.as_bytes());
-    assert!(
-        text.contains("line 3: this row is not a whole number of rows of 4 bytes away"),
-        "{text}"
-    );
+    dir.refused_untouched_fed(LINE, text.as_bytes())
+        .has("line 3: this row is not a whole number of rows of 4 bytes away");
     let overlap = "00000000: 4142 4344  ABCD\n00000002: 4142 4344  ABCD\n";
-    refused_without_touching(dir.path(), LINE, overlap.as_bytes());
-    // Without characters, nobody says that they were printed.
+    dir.refused_untouched_fed(LINE, overlap.as_bytes());
+    // Without characters, nothing says that they were printed.
     let typed = "00000000: 4142 4344\n0000001c: 4142 4344\n0000002a: 4142 4344\n";
-    let told = run_with(dir.path(), LINE, typed.as_bytes());
-    assert!(told.ends_with("exit 0"), "{told}");
+    dir.run_fed(LINE, typed.as_bytes()).code(0);
 }
 
 #[test]
 fn what_xxd_prints_with_d_is_refused() {
-    let test = "what_xxd_prints_with_d_is_refused";
-    if !has(test, "xxd") {
-        return;
-    }
-    let dir = scratch();
+    needs!(has("xxd"));
+    let dir = Sandbox::new();
     let bytes = noise(256);
-    file(dir.path(), "g", &bytes);
+    dir.file("g", &bytes);
     if !std::process::Command::new("xxd")
         .args(["-d", "-l", "1", "/dev/zero"])
         .output()
         .is_ok_and(|output| output.status.success())
     {
-        common::skip(test, "this xxd has no -d");
+        skip("this xxd has no -d");
         return;
     }
     for options in [
@@ -274,33 +246,111 @@ fn what_xxd_prints_with_d_is_refused() {
         &["-c", "32"],
         &["-s", "7", "-c", "3"],
     ] {
-        let dump = peer(dir.path(), "xxd", &[&["-d"], options, &["g"]].concat());
-        file(dir.path(), "f", &[0x11; 700]);
-        let text = refused_without_touching(dir.path(), LINE, &dump);
+        let dump = dir.peer("xxd", &[&["-d"], options, &["g"]].concat());
+        dir.file("f", [0x11; 700]);
+        let text = dir.refused_untouched_fed(LINE, &dump);
         assert!(text.contains("as 'xxd -d' prints them"), "{options:?}: {text}");
-        let hex = peer(dir.path(), "xxd", &[options, &["g"]].concat());
-        let told = run_with(dir.path(), LINE, &hex);
+        let hex = dir.peer("xxd", &[options, &["g"]].concat());
+        let told = dir.run_fed(LINE, &hex);
         assert!(told.ends_with("exit 0"), "{options:?}: {told}");
     }
 }
 
 #[test]
 fn blanks_at_the_end_tabs_and_carriage_returns_say_nothing() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0; 300]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0; 300]);
     let dump = "00000000: 4142 4344 \n00000004:\t4546\t4748\t\n   \n\t\n00000008: 494a 4b4c  \r\n0000000c: 4d4e 4f50\r\n\
                 00000010: 5152 5354 \t\r\n00000014: 5556 5758\t\tUVWX\n00000018: 595a 2020  YZ  \n";
-    let told = run_with(dir.path(), LINE, dump.as_bytes());
-    assert!(told.ends_with("exit 0"), "{told}");
-    assert_eq!(&fs::read(path).unwrap()[..28], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ  ");
+    dir.run_fed(LINE, dump.as_bytes()).code(0);
+    assert_eq!(&read(path)[..28], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ  ");
 }
 
 #[test]
 fn a_dump_without_format_xxd_is_recognised() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0x11; 300]);
+    let dir = Sandbox::new();
+    dir.file("f", [0x11; 300]);
     for dump in ["00000000: 4142 4344  ABCD\n", "00000010: 41\n", "0000040: 4142 zz  A\n"] {
-        let text = refused_without_touching(dir.path(), "patch f --script -", dump.as_bytes());
+        let text = dir.refused_untouched_fed("patch f --script -", dump.as_bytes());
         assert_eq!(text.contains("add --format xxd"), !dump.contains("zz"), "{text}");
     }
+}
+
+#[test]
+fn a_dump_of_xxd_is_read_as_xxd_reads_it() {
+    needs!(has("xxd"));
+    let dir = Sandbox::new();
+    let wanted = noise(1000);
+    dir.file("g", &wanted);
+    for options in [
+        &[][..],
+        &["-c", "7"],
+        &["-g", "1"],
+        &["-g", "0"],
+        &["-u"],
+        &["-s", "3", "-l", "500"],
+    ] {
+        let path = dir.file("f", [0xaa; 1000]);
+        let dump = dir.peer("xxd", &[options, &["g"][..]].concat());
+        dir.file("dump", &dump);
+        let told = dir.run("patch f --script dump --format xxd");
+        assert!(told.ends_with("changed\nexit 0"), "{options:?}: {told}");
+        let mut expected = vec![0xaa; 1000];
+        match options {
+            ["-s", ..] => expected[3..503].copy_from_slice(&wanted[3..503]),
+            _ => expected.copy_from_slice(&wanted),
+        }
+        assert!(read(path) == expected, "{options:?}");
+    }
+}
+
+#[test]
+fn our_own_dump_is_read_back() {
+    let dir = Sandbox::new();
+    let wanted = noise(333);
+    dir.file("g", &wanted);
+    let path = dir.file("f", [0; 333]);
+    let dump = dir.mmapctl(&["cat", "g", "-f", "xxd"]).stdout;
+    let crlf = String::from_utf8(dump).unwrap().replace('\n', "\r\n");
+    dir.run_fed("patch f --script - --format xxd", crlf.as_bytes())
+        .ends("changed\nexit 0");
+    assert_eq!(read(path), wanted);
+}
+
+#[test]
+fn a_bad_line_of_a_dump_is_an_error_with_its_number() {
+    let dir = Sandbox::new();
+    dir.file("f", [0; 64]);
+    let dump = |line: &str, input: &str| dir.refused_untouched_fed(line, input.as_bytes());
+    dump(
+        "patch f --script - --format xxd",
+        "00000000: 0102  ..\n\n00000010: 01 2\n",
+    )
+    .is("! error: f: -: line 3: '00000010: 01 2' is not a line of an xxd dump\n\
+         !   tip: a line is OFFSET: HEX, as xxd and cat -f xxd print it; two spaces end the hex\n\
+         exit 2");
+    for line in [
+        "*",
+        "00000000 0102",
+        "00000000:0102",
+        "00000000: 0g02  ..",
+        "00000000:   ..",
+        "0x10: 0102",
+        "# a comment",
+        "00000040: 01  .",
+        "0000003f: 0102  ..",
+        "ffffffffffffffff: 01  .",
+        "00000000000000010: 01  .",
+        "0: \u{fffd}",
+    ] {
+        dump(
+            "patch f --script - --format xxd",
+            &format!("00000000: 0102  ..\n{line}\n00000020: 03  .\n"),
+        )
+        .has("line 2: ");
+    }
+    dump("patch f --script - --format xxd", "00: 0102\n01: 03\n");
+    dump("patch f --script - --format xxd --reverse", "00: 0102\n");
+    // A dump of the whole, for a file that is shorter.
+    dir.refused_fed("patch f --script - --format xxd", b"00000100: 01\n");
 }

@@ -1,19 +1,17 @@
-//! Paths on a command line that must be of different files, whatever names they go by.
+//! Paths on a command line that must be of different files, under any names.
 
-mod common;
-
-use common::{State, file, refused_without_touching, run, scratch, told};
+use crate::support::*;
 use std::fs;
 use std::os::unix::fs::symlink;
 
 #[test]
 fn what_is_written_is_nothing_else_that_the_command_line_names() {
-    let dir = scratch();
-    let at = |name: &str| dir.path().join(name);
-    let path = file(dir.path(), "f", &[0; 8192]);
-    file(dir.path(), "s", b"0: -> 01\n");
-    file(dir.path(), "list", b"reverse\n");
-    file(dir.path(), "other", &[1; 8192]);
+    let dir = Sandbox::new();
+    let at = |name: &str| dir.join(name);
+    let path = dir.file("f", [0; 8192]);
+    dir.file("s", b"0: -> 01\n");
+    dir.file("list", b"reverse\n");
+    dir.file("other", [1; 8192]);
     fs::create_dir(at("folder")).unwrap();
     for name in ["f", "s", "list", "other"] {
         fs::hard_link(at(name), at(&format!("{name}-link"))).unwrap();
@@ -79,15 +77,10 @@ fn what_is_written_is_nothing_else_that_the_command_line_names() {
             let line = line.replace(" PATH", &format!(" {name}"));
             let before = State::of(&path);
             // Some name other files as well, whose report is on stdout.
-            let text = run(dir.path(), &line);
-            assert!(
-                text.contains(&format!("{pair} are the same file, '{name}'")),
-                "{line}: {text}"
-            );
-            assert!(
-                text.contains("!   tip: give ") && text.ends_with("exit 2"),
-                "{line}: {text}"
-            );
+            dir.run(&line)
+                .has(format!("{pair} are the same file, '{name}'"))
+                .code(2)
+                .has("!   tip: give ");
             assert!(State::of(&path) == before && !at("new").exists(), "{line}");
         }
     }
@@ -95,9 +88,9 @@ fn what_is_written_is_nothing_else_that_the_command_line_names() {
 
 #[test]
 fn a_session_keeps_its_outputs_apart_from_its_inputs() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0; 8192]);
-    file(dir.path(), "s", b"0: -> 01\n");
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0; 8192]);
+    dir.file("s", b"0: -> 01\n");
     let before = State::of(&path);
     for (verb, pair) in [
         ("patch -o 0 01 --undo f", "FILE and --undo are the same file, 'f'"),
@@ -112,22 +105,22 @@ fn a_session_keeps_its_outputs_apart_from_its_inputs() {
         ),
     ] {
         let args = ["map", "f", "--journal", "j", "-c", verb];
-        let text = told(&common::spawnable(dir.path(), &args).output().unwrap());
+        let text = dir.mmapctl(&args);
         assert!(text.contains(pair) && text.ends_with("exit 2"), "{verb}: {text}");
-        assert!(State::of(&path) == before && !dir.path().join("j").exists(), "{verb}");
+        assert!(State::of(&path) == before && !dir.join("j").exists(), "{verb}");
     }
 }
 
 #[test]
 fn what_is_only_read_may_be_one_file() {
-    let dir = scratch();
-    file(dir.path(), "f", b"0123");
-    assert!(run(dir.path(), "patch f -o 4 @f --grow").ends_with("exit 0"));
-    assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"01230123");
-    assert!(run(dir.path(), "patch f --diff f").ends_with("exit 0"));
+    let dir = Sandbox::new();
+    dir.file("f", b"0123");
+    dir.run("patch f -o 4 @f --grow").code(0);
+    assert_eq!(dir.read("f"), b"01230123");
+    dir.run("patch f --diff f").code(0);
     // A file of the same name in another folder is another file.
-    fs::create_dir(dir.path().join("u")).unwrap();
-    assert!(run(dir.path(), "patch f -o 0 61 --undo u/j --journal j --atomic").ends_with("exit 0"));
-    assert!(dir.path().join("u/j").exists());
-    refused_without_touching(dir.path(), "patch f -o 0 62 --undo u/j", b"");
+    fs::create_dir(dir.join("u")).unwrap();
+    dir.run("patch f -o 0 61 --undo u/j --journal j --atomic").code(0);
+    assert!(dir.join("u/j").exists());
+    dir.refused_untouched("patch f -o 0 62 --undo u/j");
 }

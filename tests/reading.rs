@@ -1,24 +1,17 @@
 //! How bytes are read: into memory that begins on a page, and holes not at all.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{mmapctl, noise, page_size, report, scratch, skip, sparse};
-use faults::{strace_works, straced};
+use crate::support::strace::*;
+use crate::support::*;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 #[test]
 fn what_is_read_by_more_than_a_page_begins_on_one() {
-    let test = "what_is_read_by_more_than_a_page_begins_on_one";
-    if !strace_works(test) {
-        return;
-    }
-    let dir = scratch();
-    fs::write(dir.path().join("f"), noise(3 << 20)).unwrap();
-    fs::write(dir.path().join("g"), noise(3 << 20)).unwrap();
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    dir.file("f", noise(3 << 20));
+    dir.file("g", noise(3 << 20));
     for line in [
         "cat f -x",
         "cat f -f xxd",
@@ -30,10 +23,10 @@ fn what_is_read_by_more_than_a_page_begins_on_one() {
         "map --anonymous -n 1M -c cat",
         "map f --private -c cat",
     ] {
-        let _ = fs::remove_file(dir.path().join("TO"));
+        let _ = fs::remove_file(dir.join("TO"));
         let options = ["-e", "raw=pread64", "-e", "trace=pread64"];
-        straced(dir.path(), &options, line);
-        let log = fs::read_to_string(dir.path().join("strace.log")).unwrap();
+        dir.straced(&options, line);
+        let log = fs::read_to_string(dir.join("strace.log")).unwrap();
         for call in log.lines().filter(|call| call.contains("pread64(")) {
             let arguments: Vec<&str> = call.split(['(', ',', ')']).map(str::trim).collect();
             let is_long = u64::from_str_radix(arguments[3].trim_start_matches("0x"), 16).unwrap() > 4096;
@@ -44,13 +37,12 @@ fn what_is_read_by_more_than_a_page_begins_on_one() {
 
 #[test]
 fn holes_are_not_read_by_verbs_that_compare() {
-    let test = "holes_are_not_read_by_verbs_that_compare";
-    let dir = scratch();
+    let dir = Sandbox::new();
     for name in ["f", "g"] {
-        sparse(dir.path(), name, 10 << 30);
+        dir.sparse(name, 10 << 30);
     }
-    if fs::metadata(dir.path().join("f")).unwrap().blocks() > 0 {
-        skip(test, "this file system has no holes");
+    if fs::metadata(dir.join("f")).unwrap().blocks() > 0 {
+        skip("this file system has no holes");
         return;
     }
     for line in [
@@ -59,9 +51,7 @@ fn holes_are_not_read_by_verbs_that_compare() {
         "patch f --find text:never-there 00",
     ] {
         let begin = Instant::now();
-        let output = mmapctl(dir.path(), &line.split(' ').collect::<Vec<_>>())
-            .output()
-            .unwrap();
+        let output = dir.mmapctl(&words(line));
         assert!(output.status.code().unwrap() < 2, "{line}: {output:?}");
         assert!(
             begin.elapsed() < Duration::from_secs(2),
@@ -69,7 +59,7 @@ fn holes_are_not_read_by_verbs_that_compare() {
             begin.elapsed()
         );
         for name in ["f", "g"] {
-            let report = report(dir.path(), &format!("map {name}"));
+            let report = dir.report(&format!("map {name}"));
             // The four bytes of the checksum are read.
             assert!(report["resident"].as_u64().unwrap() <= 1, "{line}: {report}");
         }
@@ -78,20 +68,20 @@ fn holes_are_not_read_by_verbs_that_compare() {
 
 #[test]
 fn what_is_not_the_files_is_read_where_it_is() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let page = page_size();
     let mut bytes = noise(3 * page as usize);
     bytes[..4].copy_from_slice(b"head");
     bytes[2 * page as usize..][..4].copy_from_slice(b"tail");
-    fs::write(dir.path().join("f"), &bytes).unwrap();
-    fs::copy(dir.path().join("f"), dir.path().join("g")).unwrap();
+    dir.file("f", &bytes);
+    fs::copy(dir.join("f"), dir.join("g")).unwrap();
     let session = |options: &[&str], verbs: &[&str]| {
         let mut arguments = vec!["map"];
         arguments.extend(options);
         for verb in verbs {
             arguments.extend(["-c", verb]);
         }
-        let output = mmapctl(dir.path(), &arguments).output().unwrap();
+        let output = dir.mmapctl(&arguments);
         let text = [&output.stdout[..], &output.stderr].concat();
         (
             output.status.code().unwrap(),
@@ -177,5 +167,5 @@ fn what_is_not_the_files_is_read_where_it_is() {
             "{options:?} {verbs:?}: {said:?}"
         );
     }
-    assert_eq!(fs::read(dir.path().join("f")).unwrap(), bytes);
+    assert_eq!(dir.read("f"), bytes);
 }

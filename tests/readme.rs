@@ -1,8 +1,6 @@
 //! What README and the manual show is run, and must come out as shown.
 
-mod common;
-
-use common::{BINARY, file, scratch, sparse};
+use crate::support::*;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -30,8 +28,8 @@ struct Step {
     shown: Option<String>,
 }
 
-/// Lines that begin with `$ ` are commands, which go on behind a backslash; the lines that follow are what they print.
-/// Nothing shown is nothing promised.
+/// Lines that begin with `$ ` are commands, which continue after a backslash; the lines that follow are what they print.
+/// A command without lines after it may print anything.
 fn steps<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for line in lines {
@@ -51,7 +49,7 @@ fn steps<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Step> {
 }
 
 /// Runs a command line with bash, this build of mmapctl first on PATH; stdout and stderr in one, and success.
-fn bash(dir: &Path, line: &str) -> (String, bool) {
+fn bash(dir: &Sandbox, line: &str) -> (String, bool) {
     let build = Path::new(BINARY).parent().expect("a folder").to_path_buf();
     let path = std::env::var_os("PATH").unwrap_or_default();
     // mkfs is not on everybody's PATH.
@@ -66,8 +64,7 @@ fn bash(dir: &Path, line: &str) -> (String, bool) {
         .env("TIMEFORMAT", "%R seconds")
         .env_remove("NO_COLOR")
         .env_remove("CLICOLOR_FORCE")
-        .output()
-        .expect("bash runs");
+        .outcome();
     (
         String::from_utf8_lossy(&output.stdout).into_owned(),
         output.status.success(),
@@ -100,7 +97,7 @@ fn matches(shown: &str, text: &str) -> bool {
     true
 }
 
-fn run(dir: &Path, what: &str, steps: &[Step]) {
+fn run(dir: &Sandbox, what: &str, steps: &[Step]) {
     for Step { command, shown } in steps {
         let (text, success) = bash(dir, command);
         match shown {
@@ -119,7 +116,7 @@ fn what_readme_shows_is_what_happens() {
     assert!(!blocks.is_empty(), "README has a transcript");
     for block in blocks {
         let (block, _) = block.split_once("```").expect("a block ends");
-        run(scratch().path(), "README", &steps(block.lines()));
+        run(&Sandbox::new(), "README", &steps(block.lines()));
     }
 }
 
@@ -142,9 +139,9 @@ fn recipes() -> Vec<(&'static str, &'static str, &'static str)> {
 }
 
 #[test]
-fn every_recipe_can_be_pasted_and_prints_what_is_shown_below_it() {
+fn every_recipe_prints_what_is_shown_below_it() {
     let recipes = recipes();
-    let (_, has_ext4) = bash(scratch().path(), "command -v mkfs.ext4");
+    let (_, has_ext4) = bash(&Sandbox::new(), "command -v mkfs.ext4");
     assert!(recipes.len() >= 5, "README has recipes");
     for (title, commands, shown) in recipes {
         // The magic of ext4 where it belongs, for want of the rest of the file system.
@@ -154,7 +151,7 @@ fn every_recipe_can_be_pasted_and_prints_what_is_shown_below_it() {
         } else {
             commands.replace("mkfs.ext4 -q -F disk.img", made)
         };
-        let (text, success) = bash(scratch().path(), &format!("set -e; {commands}"));
+        let (text, success) = bash(&Sandbox::new(), &format!("set -e; {commands}"));
         assert!(success, "{title}\n{commands}\n{text}");
         assert_eq!(text, shown, "{title}\n{commands}");
     }
@@ -163,27 +160,27 @@ fn every_recipe_can_be_pasted_and_prints_what_is_shown_below_it() {
 #[test]
 fn every_example_of_the_manual_runs_and_prints_what_it_shows() {
     for (name, text) in EXAMPLES {
-        let dir = scratch();
+        let dir = Sandbox::new();
         let mut fw = vec![0; 64 << 10];
         if name == "mmapctl" {
             fw[0x40..0x42].copy_from_slice(b"\x74\x05");
         }
-        file(dir.path(), "fw.bin", &fw);
-        file(dir.path(), "logo.bin", &common::noise(1000));
-        let disk = sparse(dir.path(), "disk.img", 1 << 20);
+        dir.file("fw.bin", &fw);
+        dir.file("logo.bin", noise(1000));
+        let disk = dir.sparse("disk.img", 1 << 20);
         let disk = fs::OpenOptions::new().write(true).open(disk).expect("it is there");
         std::os::unix::fs::FileExt::write_all_at(&disk, b"data", 512 << 10).expect("room");
         drop(disk);
         let lines = text.lines().filter_map(|line| line.strip_prefix("    "));
         let steps = steps(lines);
         assert!(steps.len() > 2, "{name} has examples");
-        run(dir.path(), name, &steps);
+        run(&dir, name, &steps);
     }
 }
 
 #[test]
-fn every_command_of_the_tutorial_runs_in_an_empty_folder_and_prints_what_it_shows() {
-    let dir = scratch();
+fn every_tutorial_command_prints_what_it_shows() {
+    let dir = Sandbox::new();
     let mut blocks: Vec<Vec<&str>> = vec![Vec::new()];
     for line in TUTORIAL.lines() {
         match (line.strip_prefix("    "), blocks.last_mut()) {
@@ -195,7 +192,7 @@ fn every_command_of_the_tutorial_runs_in_an_empty_folder_and_prints_what_it_show
     blocks.retain(|block| block.first().is_some_and(|line| line.starts_with("$ ")));
     let steps: Vec<_> = blocks.into_iter().flat_map(|block| steps(block.into_iter())).collect();
     assert!(steps.len() > 40, "the tutorial has commands");
-    run(dir.path(), "the tutorial", &steps);
+    run(&dir, "the tutorial", &steps);
 }
 
 #[test]
@@ -245,16 +242,16 @@ fn what_follows_the_installation_in_the_first_command_works() {
         .strip_prefix("cargo install --locked --path . && ")
         .expect("it installs first");
     // This build stands for the installed one.
-    let cargo_home = scratch();
-    fs::create_dir(cargo_home.path().join("bin")).expect("a folder");
-    std::os::unix::fs::symlink(BINARY, cargo_home.path().join("bin/mmapctl")).expect("a link");
-    let dir = scratch();
+    let cargo_home = Sandbox::new();
+    fs::create_dir(cargo_home.join("bin")).expect("a folder");
+    std::os::unix::fs::symlink(BINARY, cargo_home.join("bin/mmapctl")).expect("a link");
+    let dir = Sandbox::new();
     let line = format!(
         "export CARGO_HOME='{}' TMPDIR='{}' PATH=/usr/bin:/bin; {commands}",
-        cargo_home.path().display(),
-        dir.path().display()
+        cargo_home.display(),
+        dir.display()
     );
-    let (text, success) = bash(dir.path(), &line);
+    let (text, success) = bash(&dir, &line);
     assert!(success, "{text}");
     assert!(text.contains("5 bytes of 0x40..0x45 changed\n"), "{text}");
     assert!(text.contains("\n00000040  48 65 6c 6c 6f 00 "), "{text}");

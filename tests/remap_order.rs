@@ -1,23 +1,16 @@
 //! `remap --order`, as its users see it: nonlinear views by both methods, in sessions.
 
-mod common;
-#[path = "common/views.rs"]
-mod views;
-
-use common::{
-    State, check_refusal, file, is_root, json, mmapctl, noise, page_size, refused, refused_without_touching, report,
-    run, scratch, skip, sparse, told,
-};
+use crate::support::views::{METHODS, view};
+use crate::support::*;
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use views::{METHODS, session, session_with, view};
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 #[test]
 fn in_a_session_the_view_is_what_cat_shows_by_either_method() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let page = page_size() as usize;
     let bytes = noise(6 * page - 100);
-    let path = file(dir.path(), "f", &bytes);
+    let path = dir.file("f", &bytes);
     let cases: [(&str, &[usize]); 6] = [
         ("reverse", &[5, 4, 3, 2, 1, 0]),
         ("3,0..2,5*4", &[3, 0, 1, 5, 5, 5, 5]),
@@ -30,12 +23,12 @@ fn in_a_session_the_view_is_what_cat_shows_by_either_method() {
     for method in METHODS {
         for (order, expected) in cases {
             let verb = format!("remap --order {order} --method {method}");
-            let output = session(dir.path(), &[&verb, "cat -n 4K", "cat"]);
+            let output = dir.session("f -q", &[&verb, "cat -n 4K", "cat"]);
             let mut expected = view(&bytes, expected);
             let first = expected[..expected.len().min(4096)].to_vec();
             expected.splice(..0, first);
-            assert!(output.stdout == expected, "{verb}: {}", told(&output));
-            assert_eq!(output.status.code(), Some(0), "{verb}");
+            assert!(output.stdout == expected, "{verb}: {}", output);
+            output.code(0);
         }
     }
     assert!(State::of(&path) == before);
@@ -43,46 +36,46 @@ fn in_a_session_the_view_is_what_cat_shows_by_either_method() {
 
 #[test]
 fn patches_in_a_view_reach_the_right_page_of_the_file() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let page = page_size() as usize;
     for method in METHODS {
         let mut bytes = noise(5 * page);
-        let path = file(dir.path(), "f", &bytes);
+        let path = dir.file("f", &bytes);
         let order = format!("remap --order reverse --method {method}");
         let across = format!("patch -o {} text:ABCDEF", page - 3);
-        let output = session(
-            dir.path(),
+        dir.session(
+            "f -q",
             &[&order, "patch -o 0 text:X", &across, "sync", "zero -r 2p..2p+16"],
-        );
-        assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+        )
+        .code(0);
         bytes[4 * page] = b'X';
         bytes[5 * page - 3..].copy_from_slice(b"ABC");
         bytes[3 * page..3 * page + 3].copy_from_slice(b"DEF");
         bytes[2 * page..2 * page + 16].fill(0);
-        assert!(fs::read(&path).unwrap() == bytes, "{method}");
+        assert!(read(&path) == bytes, "{method}");
     }
 }
 
 #[test]
 fn a_view_ends_and_an_ordinary_mapping_is_there_again() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let bytes = noise(3 * page_size() as usize + 5);
-    let path = file(dir.path(), "f", &bytes);
+    let path = dir.file("f", &bytes);
     let verbs = [
         "remap --order reverse",
         "remap --order linear",
         "cat",
         "remap --size +1",
     ];
-    let output = session(dir.path(), &verbs);
-    assert!(output.stdout == bytes, "{}", told(&output));
-    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let output = dir.session("f -q", &verbs);
+    assert!(output.stdout == bytes, "{}", output);
+    output.code(0);
     assert_eq!(fs::metadata(path).unwrap().len(), bytes.len() as u64 + 1);
 }
 
 #[test]
-fn shared_anonymous_memory_and_memfds_are_arranged_and_keep_their_bytes() {
-    let dir = scratch();
+fn shared_memory_is_reordered_and_keeps_its_bytes() {
+    let dir = Sandbox::new();
     let patch = format!("patch -o {} text:one", page_size());
     let second = format!("cat -n 3 -o {}", 3 * page_size());
     let by_call = "remap --order 1,0*2,1 --method remap-file-pages";
@@ -103,115 +96,93 @@ fn shared_anonymous_memory_and_memfds_are_arranged_and_keep_their_bytes() {
         &["--memfd", "-n", "2p"],
         &["/dev/zero", "--shared", "-n", "2p"],
     ] {
-        let output = session_with(dir.path(), what, &verbs);
+        let output = dir.session(&format!("{} -q", what.join(" ")), &verbs);
         assert_eq!(
             String::from_utf8_lossy(&output.stdout),
             "oneonetwotwo",
             "{what:?}: {}",
-            told(&output)
+            output
         );
     }
-    let output = session_with(
-        dir.path(),
-        &["--memfd", "-n", "2p"],
-        &[&patch, "remap --order reverse", "cat -n 3"],
-    );
-    assert_eq!(output.stdout, b"one", "{}", told(&output));
-    let output = session_with(
-        dir.path(),
-        &["--anonymous", "--shared", "-n", "2p"],
-        &["remap --order reverse"],
-    );
-    assert!(check_refusal("mmap of memory", &output).contains("--method remap-file-pages"));
+    let output = dir.session("--memfd -n 2p -q", &[&patch, "remap --order reverse", "cat -n 3"]);
+    assert_eq!(output.stdout, b"one", "{}", output);
+    let output = dir.session("--anonymous --shared -n 2p -q", &["remap --order reverse"]);
+    assert!(output.is_refusal().contains("--method remap-file-pages"));
 }
 
 #[test]
-fn the_report_shows_the_layout_and_the_kernel_mappings_that_it_took() {
-    let dir = scratch();
+fn the_report_shows_the_order_and_its_kernel_mappings() {
+    let dir = Sandbox::new();
     let page = page_size();
-    file(dir.path(), "f", &noise(6 * page as usize));
+    dir.file("f", noise(6 * page as usize));
     for method in METHODS {
-        let told = report(dir.path(), &format!("remap f --order 3,0..2,5*2 --method {method}"));
-        assert_eq!(
-            (&told["changed"], &told["kernel_mappings"]),
-            (&false.into(), &4.into()),
-            "{told}"
-        );
-        assert_eq!(
-            (&told["unit"], &told["length"]),
-            (&page.into(), &(5 * page).into()),
-            "{told}"
-        );
-        assert_eq!(
-            (&told["method"], &told["order"]),
-            (&method.into(), &"3,0..2,5*2".into()),
-            "{told}"
-        );
+        let told = dir.report(&format!("remap f --order 3,0..2,5*2 --method {method}"));
+        assert_eq!(told["changed"], false, "{told}");
+        assert_eq!(told["kernel_mappings"], 4, "{told}");
+        assert_eq!(told["unit"], page, "{told}");
+        assert_eq!(told["length"], 5 * page, "{told}");
+        assert_eq!(told["method"], method, "{told}");
+        assert_eq!(told["order"], "3,0..2,5*2", "{told}");
         assert_eq!(
             told["pieces"][1],
             serde_json::json!({"view": page, "file": 0, "length": 2 * page}),
             "{told}"
         );
-        let text = run(dir.path(), &format!("remap f --order 3,0..2,5*2 --method {method}"));
+        let text = dir.run(&format!("remap f --order 3,0..2,5*2 --method {method}"));
         assert!(
             text.contains("\n  view 0x1000..0x3000 <- file 0x0..0x2000\n") || page != 4096,
             "{text}"
         );
     }
-    // Neighbours in the file are one kernel mapping, whoever put them there.
-    assert_eq!(report(dir.path(), "remap f --order 0,1,2..4")["kernel_mappings"], 1);
-    let units = report(dir.path(), "remap f --order reverse --unit 4");
-    assert_eq!(
-        (&units["kernel_mappings"], &units["unit"]),
-        (&2.into(), &(4 * page).into()),
-        "{units}"
-    );
-    sparse(dir.path(), "g", 100 * page);
-    let text = run(dir.path(), "remap g --order reverse");
+    // Neighbours in the file are one kernel mapping, however they came to be neighbours.
+    assert_eq!(dir.report("remap f --order 0,1,2..4")["kernel_mappings"], 1);
+    let units = dir.report("remap f --order reverse --unit 4");
+    assert_eq!(units["kernel_mappings"], 2, "{units}");
+    assert_eq!(units["unit"], 4 * page, "{units}");
+    dir.sparse("g", 100 * page);
+    let text = dir.run("remap g --order reverse");
     assert_eq!(text.matches("\n  view ").count(), 16, "{text}");
-    assert!(text.contains("\n  and 84 more pieces\n"), "{text}");
+    text.has("\n  and 84 more pieces\n");
 }
 
 #[test]
 fn the_methods_make_the_system_calls_that_they_are_named_for() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(4 * page_size() as usize));
+    let dir = Sandbox::new();
+    dir.file("f", noise(4 * page_size() as usize));
     let calls = |method: &str, call: &str| {
-        let text = run(dir.path(), &format!("-v remap f --order reverse --method {method}"));
+        let text = dir.run(&format!("-v remap f --order reverse --method {method}"));
         text.lines()
             .filter(|line| line.starts_with(&format!("! {call}")) && !line.contains("= -1"))
             .count()
     };
     assert_eq!(calls("remap-file-pages", "remap_file_pages("), 4);
     assert_eq!(calls("mmap", "remap_file_pages("), 0);
-    let text = run(dir.path(), "-v remap f --order reverse");
+    let text = dir.run("-v remap f --order reverse");
     assert_eq!(text.matches("MAP_SHARED|MAP_FIXED,").count(), 4, "{text}");
 }
 
 #[test]
 fn a_list_comes_from_a_file_or_stdin() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let bytes = noise(4 * page_size() as usize);
-    file(dir.path(), "f", &bytes);
-    file(dir.path(), "list", b"# the last first\n3, 0..2\t0x2 # and\n\n1*2\n");
+    dir.file("f", &bytes);
+    dir.file("list", b"# the last first\n3, 0..2\t0x2 # and\n\n1*2\n");
     let expected = view(&bytes, &[3, 0, 1, 2, 1, 1]);
-    let output = mmapctl(dir.path(), &["remap", "f", "--order", "@list", "--to", "-"])
-        .output()
-        .unwrap();
-    assert!(output.stdout == expected, "{}", told(&output));
-    let mut command = mmapctl(dir.path(), &["remap", "f", "--order", "@-", "--to", "-"]);
-    let output = command.write_stdin("3 0 1 2 1 1").output().unwrap();
-    assert!(output.stdout == expected, "{}", told(&output));
-    file(dir.path(), "none", b"# nothing\n");
-    file(dir.path(), "bad", b"0\n1,4\n");
-    assert!(refused(dir.path(), "remap f --order @none", b"").contains("no unit in 'none'"));
-    assert!(refused(dir.path(), "remap f --order @bad", b"").contains("'bad', line 2: there is no unit 4"));
+    let output = dir.mmapctl(&["remap", "f", "--order", "@list", "--to", "-"]);
+    assert!(output.stdout == expected, "{}", output);
+    let output = dir.mmapctl_fed(&["remap", "f", "--order", "@-", "--to", "-"], "3 0 1 2 1 1");
+    assert!(output.stdout == expected, "{}", output);
+    dir.file("none", b"# nothing\n");
+    dir.file("bad", b"0\n1,4\n");
+    dir.refused("remap f --order @none").has("no unit in 'none'");
+    dir.refused("remap f --order @bad")
+        .has("'bad', line 2: there is no unit 4");
 }
 
 #[test]
 fn orders_that_no_file_has_are_refused() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(4 * page_size() as usize));
+    let dir = Sandbox::new();
+    dir.file("f", noise(4 * page_size() as usize));
     for order in [
         "4",
         "0..5",
@@ -227,7 +198,7 @@ fn orders_that_no_file_has_are_refused() {
         "@",
         "0*0x7fffffffffffffff",
     ] {
-        refused_without_touching(dir.path(), &format!("remap f --order {order}"), b"");
+        dir.refused_untouched(&format!("remap f --order {order}"));
     }
     for line in [
         "--order 0 --unit 0",
@@ -236,26 +207,21 @@ fn orders_that_no_file_has_are_refused() {
         "--unit 1",
         "--order 0 --size 1",
     ] {
-        let text = run(dir.path(), &format!("remap f {line}"));
-        assert!(text.ends_with("exit 2"), "{line}: {text}");
+        dir.run(&format!("remap f {line}")).code(2);
     }
-    file(dir.path(), "empty", b"");
-    refused(dir.path(), "remap empty --order reverse", b"");
+    dir.file("empty", b"");
+    dir.refused("remap empty --order reverse");
 }
 
 #[test]
 fn what_cannot_be_arranged_says_why() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(2 * page_size() as usize));
-    let private = session_with(dir.path(), &["f", "--private"], &["remap --order reverse"]);
-    assert!(check_refusal("private", &private).contains("the mapping is private"));
-    let reading = session_with(
-        dir.path(),
-        &["f", "--prot", "r"],
-        &["remap --order 1 --method remap-file-pages"],
-    );
-    assert!(check_refusal("read-only", &reading).contains("open for writing"));
-    // In a view, what speaks of file offsets is refused, and the mapping goes on.
+    let dir = Sandbox::new();
+    dir.file("f", noise(2 * page_size() as usize));
+    let private = dir.session("f --private -q", &["remap --order reverse"]);
+    assert!(private.is_refusal().contains("the mapping is private"));
+    let reading = dir.session("f --prot r -q", &["remap --order 1 --method remap-file-pages"]);
+    assert!(reading.is_refusal().contains("open for writing"));
+    // In a view, verbs that take file offsets are refused, and the mapping stays.
     for verb in [
         "remap --size +4K",
         "patch --atomic -o 0 00",
@@ -264,55 +230,55 @@ fn what_cannot_be_arranged_says_why() {
         "remap --order 0 --to g",
         "patch -o end --grow 00",
     ] {
-        let output = session(dir.path(), &["remap --order reverse", verb]);
-        let text = check_refusal(verb, &output);
+        let output = dir.session("f -q", &["remap --order reverse", verb]);
+        let text = output.is_refusal();
         assert!(
             text.contains("nonlinear view") && text.contains("'remap --order linear'"),
             "{text}"
         );
     }
-    let output = session(dir.path(), &["remap --order reverse", "patch -o 2p 00"]);
-    assert!(!check_refusal("behind the view", &output).contains("the file ends"));
+    let output = dir.session("f -q", &["remap --order reverse", "patch -o 2p 00"]);
+    assert!(!output.is_refusal().contains("the file ends"));
 }
 
 #[test]
-fn a_file_of_which_only_reading_is_allowed_is_arranged_by_mmap_and_not_by_the_other() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(2 * page_size() as usize));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
-    assert_eq!(report(dir.path(), "remap f --order reverse")["kernel_mappings"], 2);
-    refused_without_touching(dir.path(), "remap f --order reverse --method remap-file-pages", b"");
+fn a_read_only_file_is_reordered_by_mmap_only() {
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(2 * page_size() as usize));
+    set_mode(&path, 0o444);
+    assert_eq!(dir.report("remap f --order reverse")["kernel_mappings"], 2);
+    dir.refused_untouched("remap f --order reverse --method remap-file-pages");
 }
 
 #[test]
 fn the_zeros_behind_the_end_of_the_file_cannot_be_stored_into() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let page = page_size();
-    let path = file(dir.path(), "f", &noise(page as usize + 100));
+    let path = dir.file("f", noise(page as usize + 100));
     let before = State::of(&path);
     for method in METHODS {
         let order = format!("remap --order reverse --method {method}");
         for verb in ["patch -o 100 01", "patch -o 99 0001", "zero -r 50..1p"] {
-            let output = session(dir.path(), &[&order, verb]);
-            let text = check_refusal(verb, &output);
+            let output = dir.session("f -q", &[&order, verb]);
+            let text = output.is_refusal();
             assert!(text.contains(&format!("the file ends at {:#x}", page + 100)), "{text}");
             assert!(text.contains(" of the view)"), "{text}");
         }
-        let output = session(dir.path(), &[&order, "cat -r 100..1p"]);
-        assert!(output.stdout == vec![0; page as usize - 100], "{}", told(&output));
+        let output = dir.session("f -q", &[&order, "cat -r 100..1p"]);
+        assert!(output.stdout == vec![0; page as usize - 100], "{}", output);
     }
     assert!(State::of(&path) == before);
 }
 
 #[test]
-fn a_page_cut_off_under_a_view_is_an_error_with_its_places_and_no_signal() {
-    let dir = scratch();
+fn a_page_truncated_under_a_view_is_an_error_with_its_places() {
+    let dir = Sandbox::new();
     let page = page_size();
     for verb in ["cat -x", "cat -f plain", "cat", "patch -o 0 00"] {
-        let path = file(dir.path(), "f", &noise(4 * page as usize));
+        let path = dir.file("f", noise(4 * page as usize));
         let cut = format!("! truncate -s {} {}", 2 * page, path.display());
-        let output = session(
-            dir.path(),
+        let output = dir.session(
+            "f -q",
             &[
                 "remap --order 1,3,0",
                 &cut,
@@ -323,67 +289,57 @@ fn a_page_cut_off_under_a_view_is_an_error_with_its_places_and_no_signal() {
                 },
             ],
         );
-        let text = told(&output);
+        let text = &output;
         assert_eq!(output.status.code(), Some(2), "{verb}: {text}");
         let (file, view) = (format!("{:#x}..", 3 * page), format!("(at {page:#x} of the view)"));
-        assert!(text.contains(&file) && text.contains(&view), "{verb}: {text}");
+        text.has(&file).has(&view);
     }
 }
 
 #[test]
-fn a_view_near_vm_max_map_count_is_refused_early_with_what_would_fit() {
-    let dir = scratch();
+fn a_view_near_max_map_count_is_refused_with_what_fits() {
+    let dir = Sandbox::new();
     let limit: u64 = fs::read_to_string("/proc/sys/vm/max_map_count")
         .unwrap()
         .trim()
         .parse()
         .unwrap();
     if limit > 200_000 {
-        return skip(
-            "a_view_near_vm_max_map_count_is_refused_early_with_what_would_fit",
-            "vm.max_map_count is larger here",
-        );
+        return skip("vm.max_map_count is larger here");
     }
-    let path = sparse(dir.path(), "f", 1 << 30);
+    let path = dir.sparse("f", 1 << 30);
     let pages = (1u64 << 30) / page_size();
     for method in METHODS {
-        let text = refused(dir.path(), &format!("remap f --order reverse --method {method}"), b"");
+        let text = dir.refused(&format!("remap f --order reverse --method {method}"));
         let needed = format!("the view takes {pages} kernel mappings, and vm.max_map_count, which is {limit}");
-        assert!(text.contains(&needed), "{text}");
-        assert!(
-            text.contains(&format!("'sysctl vm.max_map_count={}'", limit + pages)),
-            "{text}"
-        );
+        text.has(&needed)
+            .has(format!("'sysctl vm.max_map_count={}'", limit + pages));
         let unit = text
             .split("--unit ")
             .nth(1)
             .and_then(|rest| rest.split(' ').next())
             .unwrap()
             .to_string();
-        let told = report(
-            dir.path(),
-            &format!("remap f --order reverse --unit {unit} --method {method}"),
-        );
+        let told = dir.report(&format!("remap f --order reverse --unit {unit} --method {method}"));
         let took = told["kernel_mappings"].as_u64().unwrap();
         assert!(took <= limit - 64 && took > limit / 2, "{took}");
     }
     // A thousand times that takes no memory to refuse, and --to needs no mappings.
-    sparse(dir.path(), "t", 1 << 40);
-    refused(dir.path(), "remap t --order reverse", b"");
-    run(dir.path(), "remap f --order reverse --to g");
-    assert_eq!(fs::metadata(dir.path().join("g")).unwrap().len(), 1 << 30);
+    dir.sparse("t", 1 << 40);
+    dir.refused("remap t --order reverse");
+    dir.run("remap f --order reverse --to g");
+    assert_eq!(fs::metadata(dir.join("g")).unwrap().len(), 1 << 30);
     assert!(fs::metadata(path).unwrap().blocks() < 100);
 }
 
 #[test]
 fn huge_pages_are_arranged_in_units_of_their_own_size() {
-    let test = "huge_pages_are_arranged_in_units_of_their_own_size";
     let free: u64 = fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
         .map_or(0, |text| text.trim().parse().unwrap_or(0));
     if !is_root() || free < 3 {
-        return skip(test, "takes root and three free huge pages");
+        return skip("takes root and three free huge pages");
     }
-    let dir = scratch();
+    let dir = Sandbox::new();
     for method in METHODS {
         let order = format!("remap --order reverse --method {method}");
         let verbs = [
@@ -394,72 +350,60 @@ fn huge_pages_are_arranged_in_units_of_their_own_size() {
             "remap --order linear",
             "cat -o 4M -n 4",
         ];
-        let output = session_with(dir.path(), &["--memfd", "--huge=2M", "-n", "6M"], &verbs);
+        let output = dir.session("--memfd --huge=2M -n 6M -q", &verbs);
         assert_eq!(
             String::from_utf8_lossy(&output.stdout),
             "lastLAST",
             "{method}: {}",
-            told(&output)
+            output
         );
     }
 }
 
 #[test]
 fn a_map_of_a_view_counts_by_its_own_pages() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let page = page_size();
-    file(dir.path(), "f", &noise(4 * page as usize));
-    let output = mmapctl(
-        dir.path(),
-        &["--json", "map", "f", "-c", "remap --order 0*8", "-c", "map"],
-    )
-    .output()
-    .unwrap();
+    dir.file("f", noise(4 * page as usize));
+    let output = dir.mmapctl(&["--json", "map", "f", "-c", "remap --order 0*8", "-c", "map"]);
     let text = String::from_utf8(output.stdout).unwrap();
     let seen = json(format!("{}\n", text.lines().nth(1).unwrap()).as_bytes());
-    assert_eq!(
-        (&seen["length"], &seen["pages"]),
-        (&(8 * page).into(), &8.into()),
-        "{seen}"
-    );
-    assert_eq!(
-        (&seen["dirty"], &seen["hole_bytes"]),
-        (&serde_json::Value::Null, &serde_json::Value::Null),
-        "{seen}"
-    );
+    assert_eq!(seen["length"], 8 * page, "{seen}");
+    assert_eq!(seen["pages"], 8, "{seen}");
+    assert_eq!(seen["dirty"], serde_json::Value::Null, "{seen}");
+    assert_eq!(seen["hole_bytes"], serde_json::Value::Null, "{seen}");
 }
 
 #[test]
 fn the_verbs_find_undo_and_flush_in_a_view_as_in_a_file() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let page = page_size() as usize;
     let mut bytes = vec![0; 4 * page];
     // Together only in the view: the end of page 3, then the beginning of page 1.
     bytes[4 * page - 3..].copy_from_slice(b"abc");
     bytes[page..page + 3].copy_from_slice(b"def");
-    let path = file(dir.path(), "f", &bytes);
+    let path = dir.file("f", &bytes);
     let verbs = [
         "remap --order 3,1,0",
         "patch --find text:cdef text:CDEF --undo undo --sync",
         "sync --async -r 1p..2p",
     ];
-    let output = session(dir.path(), &verbs);
-    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    dir.session("f -q", &verbs).code(0);
     let mut expected = bytes.clone();
     expected[4 * page - 1] = b'C';
     expected[page..page + 3].copy_from_slice(b"DEF");
-    assert!(fs::read(&path).unwrap() == expected);
-    let output = session(dir.path(), &["remap --order 3,1,0", "patch --script undo"]);
-    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
-    assert!(fs::read(&path).unwrap() == bytes);
+    assert!(read(&path) == expected);
+    dir.session("f -q", &["remap --order 3,1,0", "patch --script undo"])
+        .code(0);
+    assert!(read(&path) == bytes);
 }
 
 #[test]
 fn a_byte_that_stands_in_a_view_twice_is_edited_once() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let page = page_size();
     let bytes = noise(2 * page as usize);
-    let path = file(dir.path(), "f", &bytes);
+    let path = dir.file("f", &bytes);
     let order = "remap --order 0,1,0 --method mmap";
     let again = 2 * page;
     for (verb, why) in [
@@ -474,67 +418,46 @@ fn a_byte_that_stands_in_a_view_twice_is_edited_once() {
         ),
     ] {
         for verb in [verb.clone(), format!("{verb} --dry-run")] {
-            let output = session(dir.path(), &[order, &verb]);
-            let text = told(&output);
-            assert!(
-                text.contains(why) && text.contains("the same byte of the file"),
-                "{verb}: {text}"
-            );
+            let output = dir.session("f -q", &[order, &verb]);
+            let text = &output;
+            text.has(why).has("the same byte of the file");
             assert_eq!(output.status.code(), Some(2), "{verb}: {text}");
-            assert!(fs::read(&path).unwrap() == bytes, "{verb}");
+            assert!(read(&path) == bytes, "{verb}");
         }
     }
-    // What is summed where it is edited, and what stands twice and is edited once.
+    // A checksum of edited bytes, and a page that is in the view twice and edited once.
     let verb = format!(
         "patch -e '{again}: -> 5a' -e '{}: -> crc32le:{again}..{}'",
         again + 8,
         again + 8
     );
-    let output = session(dir.path(), &[order, &verb]);
-    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
-    let now = fs::read(&path).unwrap();
+    dir.session("f -q", &[order, &verb]).code(0);
+    let now = read(&path);
     assert_eq!(now[0], 0x5a);
     assert_eq!(now[8..12], crc32fast::hash(&now[..8]).to_le_bytes());
 }
 
 #[test]
 fn a_dump_of_a_view_names_the_holes_where_the_view_has_them() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let page = page_size();
-    let path = sparse(dir.path(), "f", 8 * page);
-    fs::File::options()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .write_all_at(b"data", 6 * page)
-        .unwrap();
+    let path = dir.sparse("f", 8 * page);
+    writer(&path).write_all_at(b"data", 6 * page).unwrap();
     if fs::metadata(&path).unwrap().blocks() * 512 >= 8 * page {
-        return skip(
-            "a_dump_of_a_view_names_the_holes_where_the_view_has_them",
-            "the file system has no holes",
-        );
+        return skip("the file system has no holes");
     }
-    let dump = session(dir.path(), &["remap --order 0,1,6,7,0", "cat -f canonical"]);
-    let whole = session(
-        dir.path(),
-        &["remap --order 0,1,6,7,0", "cat -f canonical --no-squeeze"],
-    );
-    let text = told(&dump);
-    assert!(text.contains(&format!("{:08x}  64 61 74 61 00", 2 * page)), "{text}");
-    assert!(text.contains(&format!("\n{:08x}\n", 5 * page)), "{text}");
-    assert_eq!(
-        told(&whole).lines().count() as u64,
-        5 * page / 16 + 2,
-        "{}",
-        told(&whole)
-    );
-    let hex = told(&session(dir.path(), &["remap --order 0,1,6,7,0", "cat -x"]));
-    assert!(hex.contains("hole"), "{hex}");
+    let dump = dir.session("f -q", &["remap --order 0,1,6,7,0", "cat -f canonical"]);
+    let whole = dir.session("f -q", &["remap --order 0,1,6,7,0", "cat -f canonical --no-squeeze"]);
+    let text = &dump;
+    text.has(format!("{:08x}  64 61 74 61 00", 2 * page))
+        .has(format!("\n{:08x}\n", 5 * page));
+    assert_eq!(whole.lines().count() as u64, 5 * page / 16 + 2, "{}", whole);
+    dir.session("f -q", &["remap --order 0,1,6,7,0", "cat -x"]).has("hole");
 }
 
 #[test]
 fn every_byte_of_any_order_is_the_right_one_by_each_way() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let page = page_size() as usize;
     let mut state = 88_172_645_463_325_252u64;
     let mut below = |bound: u64| {
@@ -546,7 +469,7 @@ fn every_byte_of_any_order_is_the_right_one_by_each_way() {
     for _ in 0..12 {
         let len = 1 + below(30 * page as u64) as usize;
         let bytes = noise(len);
-        file(dir.path(), "f", &bytes);
+        dir.file("f", &bytes);
         let pages = len.div_ceil(page);
         let unit = 1 + below(4) as usize;
         let units = pages.div_ceil(unit);
@@ -558,17 +481,17 @@ fn every_byte_of_any_order_is_the_right_one_by_each_way() {
         let list: Vec<String> = order.iter().map(usize::to_string).collect();
         let verb = format!("remap --order {} --unit {unit}", list.join(","));
         for method in METHODS {
-            let output = session(dir.path(), &[&format!("{verb} --method {method}"), "cat"]);
-            assert!(output.stdout == expected, "{len} bytes, {verb}: {}", told(&output));
+            let output = dir.session("f -q", &[&format!("{verb} --method {method}"), "cat"]);
+            assert!(output.stdout == expected, "{len} bytes, {verb}: {}", output);
         }
-        let output = session(dir.path(), &[&format!("{verb} --to -")]);
+        let output = dir.session("f -q", &[&format!("{verb} --to -")]);
         assert!(output.stdout == expected, "{len} bytes, {verb} --to -");
-        let output = session(dir.path(), &[&format!("{verb} --to out")]);
+        let output = dir.session("f -q", &[&format!("{verb} --to out")]);
         assert!(
-            fs::read(dir.path().join("out")).is_ok_and(|out| out == expected),
+            fs::read(dir.join("out")).is_ok_and(|out| out == expected),
             "{len} bytes, {verb}: {}",
-            told(&output)
+            output
         );
-        fs::remove_file(dir.path().join("out")).unwrap();
+        fs::remove_file(dir.join("out")).unwrap();
     }
 }

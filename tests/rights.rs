@@ -1,10 +1,8 @@
-//! Nobody gets more rights by us than the file gives: the privileges of programs, and the permissions of new files.
+//! mmapctl gives nobody more rights than the file does: the privileges of programs, and the permissions of new files.
 
-mod common;
-
-use common::{BINARY, as_ordinary_user, file, has, is_root, noise, peer, run, scratch, skip, spawnable, told};
+use crate::support::*;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -22,68 +20,47 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
 }
 
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
 #[test]
 fn file_capabilities_are_not_kept_by_a_store() {
-    let test = "file_capabilities_are_not_kept_by_a_store";
-    if !has(test, "setcap") {
-        return;
-    }
-    let dir = scratch();
-    let path = dir.path().join("f");
-    let has_any = || !peer(dir.path(), "getcap", &["f"]).is_empty();
+    needs!(has("setcap"));
+    let dir = Sandbox::new();
+    let path = dir.join("f");
+    let has_any = || !dir.peer("getcap", &["f"]).is_empty();
     for writer in WRITERS {
-        file(dir.path(), "f", &noise(10_000));
+        dir.file("f", noise(10_000));
         set_mode(&path, 0o755);
-        let set = Command::new("setcap")
-            .args(["cap_setuid+ep"])
-            .arg(&path)
-            .output()
-            .unwrap();
+        let set = Command::new("setcap").args(["cap_setuid+ep"]).arg(&path).outcome();
         if !set.status.success() || !has_any() {
-            return skip(test, "file capabilities cannot be set here");
+            return skip("file capabilities cannot be set here");
         }
-        let before = fs::read(&path).unwrap();
+        let before = read(&path);
         let line = writer.join(" ");
-        let outcome = told(&spawnable(dir.path(), writer).output().unwrap());
+        let outcome = dir.mmapctl(writer);
         assert!(
             outcome.contains("! error: f: cannot write to it: it has file capabilities")
                 && outcome.contains("add --force to write to it")
                 && outcome.ends_with("exit 2"),
             "{line}: {outcome}"
         );
-        assert!(has_any() && fs::read(&path).unwrap() == before, "{line}");
-        let outcome = told(&spawnable(dir.path(), writer).arg("--force").output().unwrap());
+        assert!(has_any() && read(&path) == before, "{line}");
+        let outcome = dir.command(writer).arg("--force").outcome();
         assert!(
             outcome.contains("  dropped     file capabilities, as write(2) does\n") && outcome.ends_with("exit 0"),
             "{line}: {outcome}"
         );
-        assert!(!has_any() && fs::read(&path).unwrap() != before, "{line}");
-        assert!(
-            !told(&spawnable(dir.path(), writer).output().unwrap()).contains("dropped"),
-            "{line}"
-        );
+        assert!(!has_any() && read(&path) != before, "{line}");
+        assert!(!dir.mmapctl(writer).contains("dropped"), "{line}");
     }
 }
 
 #[test]
 fn a_patch_that_writes_nothing_keeps_file_capabilities() {
-    let test = "a_patch_that_writes_nothing_keeps_file_capabilities";
-    if !has(test, "setcap") {
-        return;
-    }
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0; 100]);
-    let set = Command::new("setcap")
-        .args(["cap_setuid+ep"])
-        .arg(&path)
-        .output()
-        .unwrap();
+    needs!(has("setcap"));
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0; 100]);
+    let set = Command::new("setcap").args(["cap_setuid+ep"]).arg(&path).outcome();
     if !set.status.success() {
-        return skip(test, "file capabilities cannot be set here");
+        return skip("file capabilities cannot be set here");
     }
     for (line, code) in [
         ("patch f --force -o 0 01 --expect 02", 1),
@@ -92,28 +69,25 @@ fn a_patch_that_writes_nothing_keeps_file_capabilities() {
         ("patch f --force -o 100 01", 2),
         ("zero f --force -r 0..0", 0),
     ] {
-        let outcome = run(dir.path(), line);
-        assert!(outcome.ends_with(&format!("exit {code}")), "{line}: {outcome}");
-        assert!(!peer(dir.path(), "getcap", &["f"]).is_empty(), "{line}: {outcome}");
+        let outcome = dir.run(line);
+        outcome.code(code);
+        assert!(!dir.peer("getcap", &["f"]).is_empty(), "{line}: {outcome}");
     }
 }
 
 #[test]
 fn a_store_by_an_ordinary_user_takes_the_set_user_id_bit_away() {
-    let test = "a_store_by_an_ordinary_user_takes_the_set_user_id_bit_away";
-    let dir = scratch();
-    set_mode(dir.path(), 0o777);
+    let dir = Sandbox::new();
+    set_mode(&dir, 0o777);
     for writer in WRITERS {
-        let path = file(dir.path(), "f", &noise(10_000));
+        let path = dir.file("f", noise(10_000));
         set_mode(&path, 0o4757);
         let line = writer.join(" ");
         // As root it is another user's file.
-        let mut command = spawnable(dir.path(), writer);
+        let mut command = dir.command(writer);
         command.args(["--force", "--json"]);
-        let Some(mut command) = as_ordinary_user(test, command) else {
-            return;
-        };
-        let outcome = told(&command.output().unwrap());
+        needs!(let mut command = as_ordinary_user(command));
+        let outcome = command.outcome();
         assert!(outcome.ends_with("exit 0"), "{line}: {outcome}");
         assert!(
             outcome.contains(r#""privileges_dropped":["set-id"]"#),
@@ -132,7 +106,7 @@ const MAKERS: [&[&str]; 2] = [
 
 #[test]
 fn a_new_file_can_be_read_by_nobody_who_cannot_read_its_source() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     for (of_source, umask, of_script, of_view) in [
         (0o000, "000", 0o000, 0o000),
         (0o400, "000", 0o400, 0o400),
@@ -142,7 +116,7 @@ fn a_new_file_can_be_read_by_nobody_who_cannot_read_its_source() {
         (0o666, "077", 0o600, 0o600),
     ] {
         for (maker, expected) in MAKERS.iter().zip([of_script, of_view]) {
-            let path = file(dir.path(), "f", b"root:secret-hash");
+            let path = dir.file("f", b"root:secret-hash");
             set_mode(&path, of_source);
             if fs::File::options().read(true).write(true).open(&path).is_err() {
                 // Only root can, and so can only root copy it.
@@ -151,10 +125,10 @@ fn a_new_file_can_be_read_by_nobody_who_cannot_read_its_source() {
             }
             let line = format!("umask {umask} && exec \"$0\" \"$@\" -q");
             let mut command = Command::new("sh");
-            let command = command.current_dir(dir.path()).args(["-c", &line, BINARY]).args(*maker);
-            let outcome = told(&command.output().unwrap());
+            let command = command.current_dir(&dir).args(["-c", &line, BINARY]).args(*maker);
+            let outcome = command.outcome();
             assert_eq!(outcome, "exit 0", "{maker:?}");
-            let new = dir.path().join("new");
+            let new = dir.join("new");
             assert_eq!(mode(&new), expected, "{maker:?} of {of_source:o}, umask {umask}");
             fs::remove_file(new).unwrap();
             fs::remove_file(path).unwrap();
@@ -164,46 +138,40 @@ fn a_new_file_can_be_read_by_nobody_who_cannot_read_its_source() {
 
 #[test]
 fn a_new_file_of_memory_is_for_its_maker_alone() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     for memory in ["--anonymous", "--memfd"] {
         let line = ["map", memory, "-n", "1p", "-c", "remap --order linear --to new"];
-        let outcome = told(&spawnable(dir.path(), &line).output().unwrap());
-        assert!(outcome.ends_with("exit 0"), "{outcome}");
-        assert_eq!(mode(&dir.path().join("new")), 0o600, "{memory}");
-        fs::remove_file(dir.path().join("new")).unwrap();
+        dir.mmapctl(&line).code(0);
+        assert_eq!(mode(&dir.join("new")), 0o600, "{memory}");
+        fs::remove_file(dir.join("new")).unwrap();
     }
 }
 
 #[test]
 fn an_access_control_list_gives_a_new_file_nothing() {
-    let test = "an_access_control_list_gives_a_new_file_nothing";
-    if !has(test, "setfacl") {
-        return;
-    }
-    let dir = scratch();
-    let path = file(dir.path(), "f", b"secret");
+    needs!(has("setfacl"));
+    let dir = Sandbox::new();
+    let path = dir.file("f", b"secret");
     set_mode(&path, 0o600);
     let works = Command::new("setfacl").args(["-m", "u:65534:rw"]).arg(&path).status();
     if !works.is_ok_and(|status| status.success()) {
-        return skip(test, "the file system has no access control lists");
+        return skip("the file system has no access control lists");
     }
     // The list's mask stands where the group's permissions are otherwise.
     assert_eq!(mode(&path), 0o660);
-    let new = dir.path().join("new");
+    let new = dir.join("new");
     for maker in MAKERS {
-        let outcome = told(&spawnable(dir.path(), maker).output().unwrap());
-        assert!(outcome.ends_with("exit 0"), "{outcome}");
+        dir.mmapctl(maker).code(0);
         assert_eq!(mode(&new), 0o600, "{maker:?}");
         fs::remove_file(&new).unwrap();
     }
     // Nor does a folder that has a list for every new file in it.
-    peer(dir.path(), "setfacl", &["-b", "f"]);
+    dir.peer("setfacl", &["-b", "f"]);
     set_mode(&path, 0o640);
-    peer(dir.path(), "setfacl", &["-d", "-m", "u:65534:rw", "."]);
+    dir.peer("setfacl", &["-d", "-m", "u:65534:rw", "."]);
     for maker in MAKERS {
-        let outcome = told(&spawnable(dir.path(), maker).output().unwrap());
-        assert!(outcome.ends_with("exit 0"), "{outcome}");
-        let list = String::from_utf8(peer(dir.path(), "getfacl", &["-c", "new"])).unwrap();
+        dir.mmapctl(maker).code(0);
+        let list = String::from_utf8(dir.peer("getfacl", &["-c", "new"])).unwrap();
         assert!(!list.contains("nobody") && !list.contains("65534"), "{maker:?}: {list}");
         assert_eq!(mode(&new), 0o640, "{maker:?}");
         fs::remove_file(&new).unwrap();
@@ -211,20 +179,18 @@ fn an_access_control_list_gives_a_new_file_nothing() {
 }
 
 #[test]
-fn another_group_does_not_get_the_permissions_of_the_sources_group() {
-    let test = "another_group_does_not_get_the_permissions_of_the_sources_group";
+fn another_group_does_not_get_the_source_groups_permissions() {
     if !is_root() {
-        return skip(test, "giving a file to another group takes root");
+        return skip("giving a file to another group takes root");
     }
-    let dir = scratch();
-    let path = file(dir.path(), "f", b"secret");
+    let dir = Sandbox::new();
+    let path = dir.file("f", b"secret");
     std::os::unix::fs::chown(&path, None, Some(4)).unwrap();
     for (of_source, of_new) in [(0o640, 0o600), (0o644, 0o644), (0o604, 0o600)] {
         set_mode(&path, of_source);
         for maker in MAKERS {
-            let outcome = told(&spawnable(dir.path(), maker).output().unwrap());
-            assert!(outcome.ends_with("exit 0"), "{outcome}");
-            let new = dir.path().join("new");
+            dir.mmapctl(maker).code(0);
+            let new = dir.join("new");
             assert_eq!(mode(&new), of_new, "{maker:?} of {of_source:o}");
             fs::remove_file(&new).unwrap();
         }

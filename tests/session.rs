@@ -1,45 +1,26 @@
 //! `map -c`: several verbs on one mapping; what each sees of the others, what a failure stops, how lines are read.
 
-mod common;
-
-use common::{State, file, json, mmapctl, noise, page_size, run_with, scratch, told};
+use crate::support::*;
 use std::fs;
-use std::path::Path;
-
-/// `map WHAT` with these verbs, each behind a `-c`; see [`common::run`] for the text.
-fn session(dir: &Path, what: &str, verbs: &[&str]) -> String {
-    let verbs = verbs.iter().flat_map(|verb| ["-c", verb]);
-    let args: Vec<_> = ["map"].into_iter().chain(what.split(' ')).chain(verbs).collect();
-    told(&mmapctl(dir, &args).output().expect("mmapctl runs"))
-}
-
-/// As [`session`], and it must end with 0; gives stdout and nothing else.
-fn done(dir: &Path, what: &str, verbs: &[&str]) -> String {
-    let text = session(dir, what, verbs);
-    let stdout = text
-        .strip_suffix("exit 0")
-        .unwrap_or_else(|| panic!("{what} {verbs:?}\n{text}"));
-    stdout.replace("(no newline)\n", "")
-}
 
 // ---- what the project promises -------------------------------------------------------------------------------------
 
 #[test]
 fn a_private_edit_is_in_the_mapping_and_not_in_the_file() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", b"old bytes");
+    let dir = Sandbox::new();
+    let path = dir.file("f", b"old bytes");
     let before = State::of(&path);
     let verbs = ["patch -q -o 0 text:X", "cat -n 4", "! head -c4 f"];
-    assert_eq!(done(dir.path(), "f --private", &verbs), "Xld old ");
+    assert_eq!(dir.session_prints("f --private", &verbs), "Xld old ");
     assert!(State::of(&path) == before, "the file moved");
 }
 
 #[test]
-fn a_child_s_store_is_seen_in_shared_memory_and_not_in_private_memory() {
-    let dir = scratch();
+fn a_childs_store_is_seen_in_shared_memory_only() {
+    let dir = Sandbox::new();
     let verbs = ["fork patch -q -o 0 text:child", "cat -n 5"];
-    assert_eq!(done(dir.path(), "--anonymous --shared -n 4K", &verbs), "child");
-    assert_eq!(done(dir.path(), "--anonymous --private -n 4K", &verbs), "\0\0\0\0\0");
+    assert_eq!(dir.session_prints("--anonymous --shared -n 4K", &verbs), "child");
+    assert_eq!(dir.session_prints("--anonymous --private -n 4K", &verbs), "\0\0\0\0\0");
     // The child's own copy is there for as long as the child is.
     let verbs = [
         "patch -q -o 0 text:parent",
@@ -47,32 +28,27 @@ fn a_child_s_store_is_seen_in_shared_memory_and_not_in_private_memory() {
         "fork patch -q -o 0 text:child!",
         "cat -n 6",
     ];
-    assert_eq!(done(dir.path(), "--anonymous -n 4K", &verbs), "parentparent");
+    assert_eq!(dir.session_prints("--anonymous -n 4K", &verbs), "parentparent");
     // Of a private file mapping the same holds.
-    file(dir.path(), "f", b"file");
+    dir.file("f", b"file");
     let verbs = ["fork patch -q -o 0 text:X", "cat -n 4", "! cat f"];
-    assert_eq!(done(dir.path(), "f --private", &verbs), "filefile");
-    assert_eq!(done(dir.path(), "f --shared", &verbs), "XileXile");
+    assert_eq!(dir.session_prints("f --private", &verbs), "filefile");
+    assert_eq!(dir.session_prints("f --shared", &verbs), "XileXile");
 }
 
 #[test]
 fn a_command_opens_the_memory_of_a_memfd_by_its_path() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let script =
         "\"$0\" patch -q \"$MMAPCTL_PATH\" -o 0 text:hi; \"$0\" cat \"$MMAPCTL_PATH\" -n 2; echo; echo $MMAPCTL_SIZE";
-    let args = ["map", "--memfd", "-n", "64M", "--", "sh", "-c", script, common::BINARY];
-    let output = mmapctl(dir.path(), &args).output().unwrap();
-    assert_eq!(told(&output), "hi\n67108864\nexit 0");
+    let args = ["map", "--memfd", "-n", "64M", "--", "sh", "-c", script, BINARY];
+    dir.mmapctl(&args).is("hi\n67108864\nexit 0");
     // Both ways, and the bytes that a stranger left are seen here.
-    let stranger = format!(
-        "! {} patch -q $MMAPCTL_PATH -o 0 --expect text:ours text:back",
-        common::BINARY
-    );
+    let stranger = format!("! {} patch -q $MMAPCTL_PATH -o 0 --expect text:ours text:back", BINARY);
     let verbs = ["patch -q -o 0 text:ours", &stranger, "cat -n 4"];
-    assert_eq!(done(dir.path(), "--memfd=box -n 4K", &verbs), "back");
+    assert_eq!(dir.session_prints("--memfd=box -n 4K", &verbs), "back");
     assert_eq!(
-        done(
-            dir.path(),
+        dir.session_prints(
             "--memfd=box --private -n 4K",
             &["patch -q -o 0 text:ours", "! head -c4 $MMAPCTL_PATH"]
         ),
@@ -82,8 +58,8 @@ fn a_command_opens_the_memory_of_a_memfd_by_its_path() {
 
 #[test]
 fn dev_zero_is_memory_and_no_file() {
-    let dir = scratch();
-    let told = done(dir.path(), "/dev/zero -n 4K --private", &["patch -o 0 ff", "cat -x"]);
+    let dir = Sandbox::new();
+    let told = dir.session_prints("/dev/zero -n 4K --private", &["patch -o 0 ff", "cat -x"]);
     let mut lines = told.lines();
     assert_eq!(lines.next(), Some("/dev/zero: 1 byte of 0x0..0x1 changed"));
     assert!(
@@ -91,16 +67,16 @@ fn dev_zero_is_memory_and_no_file() {
         "{told}"
     );
     let verbs = ["fork patch -q -o 0 text:c", "cat -n 1"];
-    assert_eq!(done(dir.path(), "/dev/zero -n 4K --shared", &verbs), "c");
-    assert_eq!(done(dir.path(), "/dev/zero -n 4K --private", &verbs), "\0");
+    assert_eq!(dir.session_prints("/dev/zero -n 4K --shared", &verbs), "c");
+    assert_eq!(dir.session_prints("/dev/zero -n 4K --private", &verbs), "\0");
 }
 
 // ---- the six verbs -------------------------------------------------------------------------------------------------
 
 #[test]
 fn every_verb_works_on_the_mapping_that_stands() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[b'a'; 10_000]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", [b'a'; 10_000]);
     let verbs = [
         "patch -o 0x10 --expect 61 62",
         "zero -r 0x20..+4 -q",
@@ -110,7 +86,7 @@ fn every_verb_works_on_the_mapping_that_stands() {
         "map -q --populate --lock=on-fault --advise random",
         "cat -r 0xe..0x12 -f plain",
     ];
-    let told = done(dir.path(), "f", &verbs);
+    let told = dir.session_prints("f", &verbs);
     assert_eq!(told, "f: 1 byte of 0x10..0x11 changed\n61616261\n");
     let bytes = fs::read(&path).unwrap();
     assert_eq!((bytes.len(), bytes[0x10], bytes[11_999]), (12_000, b'b', b'z'));
@@ -119,7 +95,7 @@ fn every_verb_works_on_the_mapping_that_stands() {
 
 #[test]
 fn memory_has_the_same_verbs() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     for what in [
         "--anonymous --private -n 8K",
         "--anonymous --shared -n 8K",
@@ -134,9 +110,9 @@ fn memory_has_the_same_verbs() {
             "patch -q --find 64 65",
             "cat -r 4..5",
         ];
-        assert_eq!(done(dir.path(), what, &verbs), "006100006400\ne", "{what}");
+        assert_eq!(dir.session_prints(what, &verbs), "006100006400\ne", "{what}");
     }
-    let told = session(dir.path(), "--anonymous -n 8K", &["zero -r ..", "zero -r .. --json"]);
+    let told = dir.session("--anonymous -n 8K", &["zero -r ..", "zero -r .. --json"]);
     let (text, object) = told.split_once('\n').unwrap();
     assert_eq!(text, "anonymous memory: 0x0..0x2000 zeroed by write");
     let object = json(format!("{}\n", object.trim_end_matches("\nexit 0")).as_bytes());
@@ -144,9 +120,9 @@ fn memory_has_the_same_verbs() {
 }
 
 #[test]
-fn what_would_change_a_file_s_blocks_is_refused_where_the_mapping_never_does() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(10_000));
+fn private_and_read_only_mappings_refuse_changes_of_the_file() {
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(10_000));
     let before = State::of(&path);
     for (what, verb, why) in [
         (
@@ -211,20 +187,17 @@ fn what_would_change_a_file_s_blocks_is_refused_where_the_mapping_never_does() {
         ),
         ("--anonymous -n 4K", "sync", "changes in it never reach a file"),
     ] {
-        let told = session(dir.path(), what, &[verb]);
+        let told = dir.session(what, &[verb]);
         let code = if verb.contains("--expect") { 1 } else { 2 };
-        assert!(
-            told.contains(why) && told.ends_with(&format!("exit {code}")),
-            "{what} {verb}\n{told}"
-        );
+        told.code(code).has(why);
         assert!(State::of(&path) == before, "{what} {verb}: it touched the file");
     }
 }
 
 #[test]
 fn patches_in_a_session_keep_what_they_promise_of_files() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[0; 5000]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0; 5000]);
     let verbs = [
         "patch -q -o 0 text:one --atomic --undo undo",
         "! cat undo",
@@ -233,16 +206,14 @@ fn patches_in_a_session_keep_what_they_promise_of_files() {
         "patch -q --script undo --dry-run",
     ];
     // The length that the undo script was made for is no longer the file's.
-    let told = session(dir.path(), "f", &verbs);
-    assert!(
-        told.starts_with("# mmapctl-patch 1\nsize 0x1388\n0x0: 6f6e65 -> 000000\n\0more"),
-        "{told:?}"
-    );
-    assert!(told.contains("-c 5: ") && told.ends_with("exit 1"), "{told}");
+    dir.session("f", &verbs)
+        .begins("# mmapctl-patch 1\nsize 0x1388\n0x0: 6f6e65 -> 000000\n\0more")
+        .code(1)
+        .has("-c 5: ");
     let verbs = ["remap -q --size 5000", "patch -q --script undo", "cat -n 3 -f plain"];
-    assert_eq!(done(dir.path(), "f", &verbs), "000000\n");
+    assert_eq!(dir.session_prints("f", &verbs), "000000\n");
     assert_eq!(fs::read(&path).unwrap(), [0; 5000]);
-    let left: Vec<_> = fs::read_dir(dir.path())
+    let left: Vec<_> = fs::read_dir(&dir)
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
@@ -251,10 +222,10 @@ fn patches_in_a_session_keep_what_they_promise_of_files() {
 
 #[test]
 fn rights_and_rules_for_writers_come_with_a_verb_that_stores() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(100));
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(100));
     let rights = |verbs: &[&str]| {
-        let told = done(dir.path(), "f", verbs);
+        let told = dir.session_prints("f", verbs);
         told.split("mapping     ")
             .nth(1)
             .unwrap()
@@ -266,30 +237,27 @@ fn rights_and_rules_for_writers_come_with_a_verb_that_stores() {
     assert_eq!(rights(&["map"]), "file, shared, r--");
     assert_eq!(rights(&["patch -o 0 --dry-run 00 -q", "map"]), "file, shared, r--");
     assert_eq!(rights(&["map", "fork zero -n 0 -q"]), "file, shared, rw-");
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();
+
+    set_mode(&path, 0o4755);
     let before = State::of(&path);
-    let told = session(dir.path(), "f", &["patch -o 0 ff"]);
-    assert!(told.contains("set-user-ID") && told.ends_with("exit 2"), "{told}");
+    dir.session("f", &["patch -o 0 ff"]).code(2).has("set-user-ID");
     assert!(State::of(&path) == before, "it touched the file");
-    assert!(session(dir.path(), "f --private", &["patch -o 0 ff"]).ends_with("exit 0"));
-    assert!(session(dir.path(), "f --force", &["patch -o 0 ff"]).ends_with("exit 0"));
+    dir.session("f --private", &["patch -o 0 ff"]).code(0);
+    dir.session("f --force", &["patch -o 0 ff"]).code(0);
     // Another writer is waited for, by a session that writes and by no other.
     let lock = fs::File::open(&path).unwrap();
     lock.lock().unwrap();
-    let told = session(dir.path(), "f --force --lock-timeout 50ms", &["patch -o 0 ff"]);
-    assert!(
-        told.contains("another process holds a lock on it") && told.ends_with("exit 2"),
-        "{told}"
-    );
-    assert!(session(dir.path(), "f --force --lock-timeout 50ms", &["cat -q"]).ends_with("exit 0"));
+    dir.session("f --force --lock-timeout 50ms", &["patch -o 0 ff"])
+        .code(2)
+        .has("another process holds a lock on it");
+    dir.session("f --force --lock-timeout 50ms", &["cat -q"]).code(0);
 }
 
 #[test]
 fn a_range_of_a_file_is_named_by_the_file_s_offsets() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let bytes = noise(20_000);
-    file(dir.path(), "f", &bytes);
+    dir.file("f", &bytes);
     let page = page_size();
     let (start, end) = (page + 1, 3 * page + 3);
     let what = format!("f --range {start}..{end}");
@@ -297,7 +265,7 @@ fn a_range_of_a_file_is_named_by_the_file_s_offsets() {
         let bytes = &bytes[range.start as usize..range.end as usize];
         bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n"
     };
-    let read = |place: &str| done(dir.path(), &what, &[&format!("cat -f plain {place}")]);
+    let read = |place: &str| dir.session_prints(&what, &[&format!("cat -f plain {place}")]);
     // A place that is left out is the mapping's own.
     assert_eq!(read("-n 3"), hex(start..start + 3));
     assert_eq!(read(&format!("-o {}", end - 2)), hex(end - 2..end));
@@ -311,12 +279,10 @@ fn a_range_of_a_file_is_named_by_the_file_s_offsets() {
         (format!("zero -r {}..", page), "is mapped"),
         ("remap --size +1".into(), "the mapping does not end where its file does"),
     ] {
-        let told = session(dir.path(), &what, &[&verb]);
-        assert!(told.contains(why) && told.ends_with("exit 2"), "{verb}\n{told}");
+        dir.session(&what, &[&verb]).code(2).has(why);
     }
-    assert_eq!(fs::read(dir.path().join("f")).unwrap(), bytes);
-    done(
-        dir.path(),
+    assert_eq!(dir.read("f"), bytes);
+    dir.session_prints(
         &what,
         &[
             &format!("patch -q -o {start} 00"),
@@ -325,27 +291,25 @@ fn a_range_of_a_file_is_named_by_the_file_s_offsets() {
     );
     let mut wanted = bytes.clone();
     (wanted[start as usize], wanted[end as usize - 1]) = (0, 0xff);
-    assert_eq!(fs::read(dir.path().join("f")).unwrap(), wanted);
+    assert_eq!(dir.read("f"), wanted);
 }
 
 // ---- failing -------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_verb_that_fails_ends_the_session_with_its_code_and_its_number() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(100));
-    let told = session(
-        dir.path(),
+fn a_failing_verb_ends_the_session_with_its_code_and_number() {
+    let dir = Sandbox::new();
+    dir.file("f", noise(100));
+    dir.session(
         "f",
         &["cat -n 0", "patch -o 0 --expect 00112233 44556677", "! echo never"],
-    );
-    assert!(told.starts_with("! error: f: -c 2: bytes at 0x0 are "), "{told}");
-    assert!(told.ends_with("exit 1") && !told.contains("never"), "{told}");
-    let told = session(dir.path(), "f", &["cat -o 1000", "! echo never"]);
-    assert!(
-        told.starts_with("! error: f: -c 1: offset 0x3e8 lies past the end") && told.ends_with("exit 2"),
-        "{told}"
-    );
+    )
+    .begins("! error: f: -c 2: bytes at 0x0 are ")
+    .code(1)
+    .lacks("never");
+    dir.session("f", &["cat -o 1000", "! echo never"])
+        .code(2)
+        .begins("! error: f: -c 1: offset 0x3e8 lies past the end");
     for (command, code) in [
         ("! exit 7", 7),
         ("!kill -9 $$", 137),
@@ -353,16 +317,16 @@ fn a_verb_that_fails_ends_the_session_with_its_code_and_its_number() {
         ("fork ! exit 9", 9),
         ("fork! exit 4", 4),
     ] {
-        let told = session(dir.path(), "f", &["! true", command, "! echo never"]);
-        assert!(told.starts_with("! error: f: -c 2: '! "), "{told}");
-        assert!(told.ends_with(&format!("ended with {code}\nexit {code}")), "{told}");
+        dir.session("f", &["! true", command, "! echo never"])
+            .begins("! error: f: -c 2: '! ")
+            .ends(format!("ended with {code}\nexit {code}"));
     }
 }
 
 #[test]
 fn keep_going_goes_on_and_gives_the_first_failure_s_code() {
-    let dir = scratch();
-    file(dir.path(), "f", b"abc");
+    let dir = Sandbox::new();
+    dir.file("f", b"abc");
     let verbs = [
         "! true",
         "patch -o 0 --expect 00 61 --strict",
@@ -370,14 +334,14 @@ fn keep_going_goes_on_and_gives_the_first_failure_s_code() {
         "! exit 7",
         "fork cat -n 1",
     ];
-    let told = session(dir.path(), "f --keep-going", &verbs);
-    assert!(told.starts_with("a(no newline)\n! error: f: -c 2: "), "{told}");
+    let told = dir.session("f --keep-going", &verbs);
+    told.begins("a(no newline)\n! error: f: -c 2: ");
     for part in [
         "! error: f: -c 3: ",
         "! error: f: -c 4: '! exit 7' ended with 7",
         "exit 1",
     ] {
-        assert!(told.contains(part), "{told}");
+        told.has(part);
     }
     let args = [
         "map",
@@ -391,34 +355,29 @@ fn keep_going_goes_on_and_gives_the_first_failure_s_code() {
         "echo",
         "never",
     ];
-    // What was to come behind the session does not.
-    assert!(common::told(&mmapctl(dir.path(), &args).output().unwrap()).ends_with("exit 3"));
+    // What was to come after the session does not.
+    dir.mmapctl(&args).code(3);
 }
 
 #[test]
-fn a_child_that_fails_is_told_of_once_and_its_code_is_the_verb_s() {
-    let dir = scratch();
-    file(dir.path(), "f", b"abc");
-    let told = session(dir.path(), "f", &["fork patch -o 0 --expect 00 01"]);
+fn a_failing_child_is_reported_once_with_its_code() {
+    let dir = Sandbox::new();
+    dir.file("f", b"abc");
+    let told = dir.session("f", &["fork patch -o 0 --expect 00 01"]);
     assert_eq!(told.matches("error").count(), 1, "{told}");
-    assert!(
-        told.starts_with("! error: f: -c 1: bytes at 0x0 are 61, expected 00") && told.ends_with("exit 1"),
-        "{told}"
-    );
-    assert_eq!(done(dir.path(), "f", &["fork fork cat", "fork ! echo d"]), "abcd\n");
+    told.code(1)
+        .begins("! error: f: -c 1: bytes at 0x0 are 61, expected 00");
+    assert_eq!(dir.session_prints("f", &["fork fork cat", "fork ! echo d"]), "abcd\n");
 }
 
 #[test]
 fn a_child_does_not_get_a_mapping_that_is_advised_so() {
-    let dir = scratch();
-    file(dir.path(), "f", b"abc");
+    let dir = Sandbox::new();
+    dir.file("f", b"abc");
     for what in ["f", "f --private", "--anonymous -n 4K", "--memfd -n 4K"] {
-        let told = session(dir.path(), &format!("{what} --advise dontfork"), &["fork cat -n 3"]);
-        assert!(
-            told.contains("the child did not inherit the mapping (MADV_DONTFORK)"),
-            "{told}"
-        );
-        assert!(told.ends_with("exit 2"), "{told}");
+        dir.session(&format!("{what} --advise dontfork"), &["fork cat -n 3"])
+            .has("the child did not inherit the mapping (MADV_DONTFORK)")
+            .code(2);
         for verb in [
             "fork map",
             "fork patch -o 0 00",
@@ -427,168 +386,33 @@ fn a_child_does_not_get_a_mapping_that_is_advised_so() {
             "fork remap --size 8K",
             "fork remap --dont-unmap",
         ] {
-            let told = session(dir.path(), &format!("{what} --advise dontfork"), &[verb]);
-            assert!(
-                told.ends_with("exit 2") && !told.contains("panic"),
-                "{what} {verb}: {told}"
-            );
+            dir.session(&format!("{what} --advise dontfork"), &[verb])
+                .code(2)
+                .lacks("panic");
         }
         let verbs = ["map -q --advise dofork", "fork cat -n 3", "! true"];
-        let told = session(dir.path(), &format!("{what} --advise dontfork"), &verbs);
-        assert!(told.ends_with("exit 0"), "{told}");
+        dir.session(&format!("{what} --advise dontfork"), &verbs).code(0);
     }
-    assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"abc");
+    assert_eq!(dir.read("f"), b"abc");
 }
 
 #[test]
 fn a_program_that_is_executed_has_none_of_the_mapping() {
-    let dir = scratch();
-    file(dir.path(), "a-name-to-find", b"abc");
+    let dir = Sandbox::new();
+    dir.file("a-name-to-find", b"abc");
     let verbs = [
         "fork ! grep -c a-name-to-find /proc/$MMAPCTL_PID/maps",
         "! grep -c a-name-to-find /proc/self/maps || true",
     ];
-    assert_eq!(done(dir.path(), "a-name-to-find", &verbs), "1\n0\n");
-}
-
-// ---- reading lines -------------------------------------------------------------------------------------------------
-
-#[test]
-fn a_mistake_in_any_line_is_told_before_the_first_is_run() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", b"abc");
-    let before = State::of(&path);
-    for (line, why) in [
-        ("nonsense", "-c 2: unrecognized subcommand 'nonsense'"),
-        ("cat f", "-c 2: unexpected argument 'f' found"),
-        ("cat -o 020", "-c 2: --offset: "),
-        ("patch -o 0 u8:256", "-c 2: VALUE: "),
-        ("patch -o 0 'text:a", "-c 2: a quote is not closed"),
-        ("fork", "-c 2: 'fork' says nothing to do"),
-        ("fork # nothing", "-c 2: 'fork' says nothing to do"),
-        ("!", "-c 2: '!' says no command to run"),
-        ("fork !", "-c 2: '!' says no command to run"),
-        ("map f", "-c 2: unexpected argument 'f' found"),
-        ("map -c cat", "-c 2: unexpected argument '-c' found"),
-        ("map --hold", "-c 2: unexpected argument '--hold' found"),
-        ("forkcat", "-c 2: unrecognized subcommand 'forkcat'"),
-        ("--json", "-c 2: "),
-        (
-            "patch -o 0 ff --lock-timeout 1s",
-            "-c 2: unexpected argument '--lock-timeout' found",
-        ),
-    ] {
-        let told = session(dir.path(), "f", &["patch -o 0 ff", line]);
-        assert!(told.starts_with(&format!("! error: f: {why}")), "{line}\n{told}");
-        assert!(
-            told.contains("\n!   tip: ") && told.ends_with("exit 2"),
-            "{line}\n{told}"
-        );
-        assert!(State::of(&path) == before, "{line}: it touched the file");
-        fs::write(dir.path().join("script"), format!("# one\npatch -o 0 ff\n{line}\n")).unwrap();
-        let told = session(dir.path(), "f --script script", &["! echo never"]);
-        let why = why.replace("-c 2:", "script: line 3:");
-        assert!(told.starts_with(&format!("! error: f: {why}")), "{line}\n{told}");
-        assert!(State::of(&path) == before, "{line}: it touched the file");
-    }
-}
-
-#[test]
-fn a_script_may_have_comments_blank_lines_crlf_quotes_and_a_byte_order_mark() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[b'.'; 20]);
-    let script = "\u{feff}# what it does\r\n\r\n  patch -q --offset 0 \"text:a b\"\t'text:c\"d'\r\n\tpatch -q -o -3 u8:0x21\n\
-                  # cat\n! printf '%s|' 'x  y'\r\ncat -n 20\n\n   \nfork   cat -r 0..1";
-    fs::write(dir.path().join("script"), script).unwrap();
-    assert_eq!(
-        done(dir.path(), "f --script script", &[]),
-        "x  y|a bc\"d...........!..a"
-    );
-    assert_eq!(fs::read(&path).unwrap(), b"a bc\"d...........!..");
-    // Behind what -c says, and one that ends in the middle of nothing.
-    fs::write(dir.path().join("script"), "").unwrap();
-    assert_eq!(done(dir.path(), "f --script script", &["cat -n 1", "", "# note"]), "a");
-    // Bytes that are no UTF-8 are a shell's business, and no verb's.
-    fs::write(dir.path().join("script"), b"! printf '\xff' | od -An -tx1\n").unwrap();
-    assert_eq!(done(dir.path(), "f --script script", &[]), " ff\n");
-    fs::write(dir.path().join("script"), b"cat -n \xff\n").unwrap();
-    let told = session(dir.path(), "f --script script", &[]);
-    assert!(
-        told.starts_with("! error: f: script: line 1: the line is not UTF-8"),
-        "{told}"
-    );
-    for (missing, why) in [("missing", "ENOENT"), (".", "EISDIR")] {
-        let told = session(dir.path(), &format!("f --script {missing}"), &[]);
-        assert!(
-            told.contains(why) && told.contains("!   tip: -c - reads") && told.ends_with("exit 2"),
-            "{told}"
-        );
-    }
-}
-
-#[test]
-fn verbs_come_from_stdin_as_they_are_written_and_no_command_reads_them_away() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", b"abcdef");
-    let lines = b"# begin\ncat -n 1\n! cat\ncat -n 2\r\nfork ! cat\npatch -q -o 0 text:X\ncat -n 3";
-    assert_eq!(run_with(dir.path(), "map f -c -", lines), "aabXbc(no newline)\nexit 0");
-    // In the place where the - stands.
-    let args = ["map", "f", "-c", "! printf 1", "-c", "-", "-c", "! printf 3"];
-    let mut command = mmapctl(dir.path(), &args);
-    assert_eq!(
-        told(&command.write_stdin("! printf 2\n").output().unwrap()),
-        "123(no newline)\nexit 0"
-    );
-    // What went before a mistake has been done by then.
-    let told = run_with(
-        dir.path(),
-        "map f -c -",
-        b"patch -q -o 0 text:Y\n\nnonsense\npatch -q -o 0 text:Z\n",
-    );
-    assert!(
-        told.starts_with("! error: f: stdin: line 3: unrecognized subcommand 'nonsense'"),
-        "{told}"
-    );
-    assert!(told.ends_with("exit 2"), "{told}");
-    assert_eq!(fs::read(&path).unwrap(), b"Ybcdef");
-    let told = run_with(dir.path(), "map f --keep-going -c -", b"nonsense\ncat -n 1\n! exit 3\n");
-    assert!(
-        told.starts_with("Y(no newline)\n! error: ") && told.ends_with("exit 2"),
-        "{told}"
-    );
-    // Asked for twice.
-    for (line, input) in [
-        ("map f -c - -c -", ""),
-        ("map f -c -", "patch -o 0 @-\nabc"),
-        ("map f -c -", "patch -o 0\nabc"),
-        ("map f -c -", "patch --script -\n0: 61\n"),
-    ] {
-        let told = run_with(dir.path(), line, input.as_bytes());
-        assert!(
-            told.contains("stdin is asked for twice") && told.ends_with("exit 2"),
-            "{line} {input}\n{told}"
-        );
-    }
-    assert_eq!(fs::read(&path).unwrap(), b"Ybcdef");
-    assert_eq!(run_with(dir.path(), "map f -c -", b""), "exit 0");
-}
-
-#[test]
-fn a_verb_takes_stdin_where_the_lines_do_not() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", b"abcdef");
-    let args = ["map", "f", "-c", "patch -q -o 1", "-c", "! wc -c"];
-    let mut command = mmapctl(dir.path(), &args);
-    assert_eq!(told(&command.write_stdin("XY").output().unwrap()), "0\nexit 0");
-    assert_eq!(fs::read(&path).unwrap(), b"aXYdef");
+    assert_eq!(dir.session_prints("a-name-to-find", &verbs), "1\n0\n");
 }
 
 // ---- how it speaks -------------------------------------------------------------------------------------------------
 
 #[test]
 fn each_verb_of_a_session_has_a_json_object_of_its_own() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(5000));
+    let dir = Sandbox::new();
+    dir.file("f", noise(5000));
     let verbs = [
         "patch -o 0 ff",
         "cat -n 2",
@@ -599,14 +423,14 @@ fn each_verb_of_a_session_has_a_json_object_of_its_own() {
         "fork cat -n 1",
         "! true",
     ];
-    let told = done(dir.path(), "f --json", &verbs);
+    let told = dir.session_prints("f --json", &verbs);
     let objects: Vec<_> = told.lines().map(|line| json(format!("{line}\n").as_bytes())).collect();
     let names: Vec<_> = objects.iter().map(|object| object["verb"].as_str().unwrap()).collect();
     assert_eq!(names, ["patch", "cat", "zero", "sync", "map", "remap", "cat"]);
     assert!(objects.iter().all(|object| object["file"] == "f"));
     assert_eq!(objects[5]["length"], 5001);
     // Of one verb alone, where it says so itself.
-    let told = done(dir.path(), "f", &["cat -n 1 --json", "sync -q", "cat -n 0"]);
+    let told = dir.session_prints("f", &["cat -n 1 --json", "sync -q", "cat -n 0"]);
     assert_eq!(json(told.as_bytes())["verb"], "cat");
     // An error names its verb, and its code is the one that the session ends with.
     for (verb, name, code) in [
@@ -614,10 +438,8 @@ fn each_verb_of_a_session_has_a_json_object_of_its_own() {
         ("! exit 7", "map", 7),
         ("patch --find 00112233445566 --strict 00112233445566", "patch", 1),
     ] {
-        let output = mmapctl(dir.path(), &["map", "f", "--json", "-c", verb])
-            .output()
-            .unwrap();
-        let error = json(&output.stderr);
+        let output = dir.mmapctl(&["map", "f", "--json", "-c", verb]);
+        let error = output.error();
         assert_eq!(
             (error["verb"].as_str(), error["exit"].as_i64()),
             (Some(name), Some(code)),
@@ -626,56 +448,44 @@ fn each_verb_of_a_session_has_a_json_object_of_its_own() {
         assert_eq!(output.status.code(), Some(code as i32), "{error}");
         assert!(error["error"].as_str().unwrap().starts_with("f: -c 1: "), "{error}");
     }
-    let output = mmapctl(dir.path(), &["map", "f", "--json", "--", "./missing"])
-        .output()
-        .unwrap();
+    let output = dir.mmapctl(&["map", "f", "--json", "--", "./missing"]);
     assert_eq!(
-        (json(&output.stderr)["exit"].as_i64(), output.status.code()),
+        (output.error()["exit"].as_i64(), output.status.code()),
         (Some(127), Some(127))
     );
 }
 
 #[test]
 fn quiet_and_verbose_hold_for_all_verbs_or_for_one() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(5000));
+    let dir = Sandbox::new();
+    dir.file("f", noise(5000));
     let verbs = ["patch -o 0 ff", "map", "sync", "cat -n 0"];
-    assert_eq!(done(dir.path(), "f -q", &verbs), "");
-    let told = session(dir.path(), "f -v -q --prot rw", &["cat -n 0", "sync"]);
-    assert!(
-        told.contains("! mmap(NULL, 8192, ") && told.contains("! msync(0x"),
-        "{told}"
-    );
-    let told = session(
-        dir.path(),
-        "f --prot rw -q",
-        &["sync -r 0..1", "sync -v", "sync -r 0..1"],
-    );
+    assert_eq!(dir.session_prints("f -q", &verbs), "");
+    dir.session("f -v -q --prot rw", &["cat -n 0", "sync"])
+        .has("! mmap(NULL, 8192, ")
+        .has("! msync(0x");
+    let told = dir.session("f --prot rw -q", &["sync -r 0..1", "sync -v", "sync -r 0..1"]);
     assert_eq!(told.matches("! msync(0x").count(), 1, "{told}");
-    assert!(!told.contains("! mmap("), "{told}");
+    told.lacks("! mmap(");
 }
 
 #[test]
 fn a_reader_that_has_gone_ends_a_session_without_a_complaint() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(5000));
+    let dir = Sandbox::new();
+    dir.file("f", noise(5000));
     let script = format!(
         "{{ {} map f -c 'cat -x' -c 'cat -x' -c 'cat -x'; echo $? >&2; }} | head -1",
-        common::BINARY
+        BINARY
     );
-    let output = std::process::Command::new("sh")
-        .current_dir(dir.path())
-        .args(["-c", &script])
-        .output()
-        .unwrap();
+    let output = dir.program("sh", &["-c", &script]).outcome();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "0\n");
 }
 
 #[test]
 fn help_for_a_verb_is_had_in_a_session_too() {
-    let dir = scratch();
-    file(dir.path(), "f", b"abc");
-    let told = done(dir.path(), "f", &["patch --help"]);
+    let dir = Sandbox::new();
+    dir.file("f", b"abc");
+    let told = dir.session_prints("f", &["patch --help"]);
     assert!(
         told.starts_with("Edit bytes in place") && told.contains("--atomic"),
         "{told}"
@@ -684,12 +494,11 @@ fn help_for_a_verb_is_had_in_a_session_too() {
 
 #[test]
 fn children_of_children_have_an_end() {
-    let dir = scratch();
-    file(dir.path(), "f", b"abcd");
-    let nested = |forks: usize| mmapctl(dir.path(), &["map", "f", "-c", &("fork ".repeat(forks) + "cat")]).output();
-    assert!(told(&nested(16).unwrap()).contains("abcd"));
+    let dir = Sandbox::new();
+    dir.file("f", b"abcd");
+    let nested = |forks: usize| dir.mmapctl(&["map", "f", "-c", &("fork ".repeat(forks) + "cat")]);
+    nested(16).has("abcd");
     for forks in [17, 20_000] {
-        let told = told(&nested(forks).unwrap());
-        assert!(told.contains("'fork' within") && told.ends_with("exit 2"), "{told}");
+        nested(forks).code(2).has("'fork' within");
     }
 }

@@ -1,31 +1,17 @@
-//! A live mapping under a session: files that change beneath it, mremap(2) with and without its file, huge pages.
+//! Live mappings in a session: files that change during it, mremap(2) with and without the file, huge pages.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-#[path = "common/huge.rs"]
-mod huge;
-
-use common::{State, eventually, file, json, mmapctl, noise, page_size, run, scratch, sparse, spawnable, told};
-use faults::send;
-use huge::Pool;
+use crate::support::huge::Pool;
+use crate::support::strace::*;
+use crate::support::*;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::Stdio;
 
-/// `map WHAT` with these verbs, each behind a `-c`; see [`common::run`] for the text.
-fn session(dir: &Path, what: &str, verbs: &[&str]) -> String {
-    let verbs = verbs.iter().flat_map(|verb| ["-c", verb]);
-    let args: Vec<_> = ["map"].into_iter().chain(what.split(' ')).chain(verbs).collect();
-    told(&mmapctl(dir, &args).output().expect("mmapctl runs"))
-}
-
 /// The JSON objects of a session that must end with 0.
-fn objects(dir: &Path, what: &str, verbs: &[&str]) -> Vec<serde_json::Value> {
-    let text = session(dir, &format!("{what} --json"), verbs);
+fn objects(dir: &Sandbox, what: &str, verbs: &[&str]) -> Vec<serde_json::Value> {
+    let text = dir.session(&format!("{what} --json"), verbs);
     let stdout = text
         .strip_suffix("exit 0")
         .unwrap_or_else(|| panic!("{what} {verbs:?}\n{text}"));
@@ -43,54 +29,41 @@ fn address(object: &serde_json::Value, field: &str) -> u64 {
 // ---- past the end --------------------------------------------------------------------------------------------------
 
 #[test]
-fn under_a_file_cut_short_the_last_page_ends_in_zeros_and_the_next_is_an_error_with_its_offset() {
-    let dir = scratch();
+fn a_truncated_page_ends_in_zeros_and_the_next_is_an_error() {
+    let dir = Sandbox::new();
     let page = page_size();
     for (what, cut) in [("f", "! truncate -s 5000 f"), ("f --private", "! truncate -s 5000 f")] {
-        file(dir.path(), "f", &[b'a'; 20_000]);
+        dir.file("f", [b'a'; 20_000]);
         let tail = format!("cat -f plain -r 4998..{}", 5004.min(2 * page));
         let last = format!("cat -f plain -r {}..{}", 2 * page - 1, 2 * page);
         let behind = format!("cat -r {}..+4", 2 * page);
         let across = format!("cat -r {}..+4", 2 * page - 2);
-        let told = session(dir.path(), what, &["cat -q -n 0", cut, &tail, &last, &behind]);
-        assert!(
-            told.starts_with("616100000000\n00\n! error: f: -c 5: cannot read "),
-            "{told}"
-        );
-        assert!(told.contains(&format!("cannot read {:#x}..", 2 * page)), "{told}");
-        assert!(
-            told.contains("the file ends at 0x1388 (5000 bytes)") && told.ends_with("exit 2"),
-            "{told}"
-        );
+        dir.session(what, &["cat -q -n 0", cut, &tail, &last, &behind])
+            .begins("616100000000\n00\n! error: f: -c 5: cannot read ")
+            .has(format!("cannot read {:#x}..", 2 * page))
+            .code(2)
+            .has("the file ends at 0x1388 (5000 bytes)");
         for format in ["", "-f plain ", "-x ", "-f canonical ", "--json "] {
-            let told = session(
-                dir.path(),
-                what,
-                &[&format!("{across} {format}").trim_end().replace("  ", " ")],
-            );
-            // Made anew it ends where the file does, so what lies behind is no longer asked of it.
-            assert!(told.contains("lies past the end") && told.ends_with("exit 2"), "{told}");
-            file(dir.path(), "f", &[b'a'; 20_000]);
-            let told = session(dir.path(), what, &[cut, &format!("{across} {format}")]);
-            assert!(
-                told.contains(&format!("cannot read {:#x}..", 2 * page)),
-                "{format}\n{told}"
-            );
-            assert!(told.ends_with("exit 2"), "{format}\n{told}");
+            let told = dir.session(what, &[&format!("{across} {format}").trim_end().replace("  ", " ")]);
+            // A new mapping ends where the file does, so nothing after the end is asked of it.
+            told.code(2).has("lies past the end");
+            dir.file("f", [b'a'; 20_000]);
+            dir.session(what, &[cut, &format!("{across} {format}")])
+                .has(format!("cannot read {:#x}..", 2 * page))
+                .code(2);
         }
         // Piped where no page is looked at.
-        file(dir.path(), "f", &[b'a'; 20_000]);
+        dir.file("f", [b'a'; 20_000]);
         let args = ["map", "f", "-c", cut, "-c", "cat"];
-        let mut command = common::spawnable(dir.path(), &args);
-        let output = command.stdout(fs::File::create("/dev/null").unwrap()).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{}", common::told(&output));
+        let mut command = dir.command(&args);
+        command.stdout(fs::File::create("/dev/null").unwrap()).outcome().code(2);
     }
 }
 
 #[test]
-fn nothing_is_stored_behind_the_end_and_what_stands_before_it_can_be() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &[b'a'; 20_000]);
+fn stores_past_the_end_are_refused_and_before_it_made() {
+    let dir = Sandbox::new();
+    let path = dir.file("f", [b'a'; 20_000]);
     let page = page_size();
     let cut = "! truncate -s 5000 f";
     for verb in [
@@ -103,29 +76,21 @@ fn nothing_is_stored_behind_the_end_and_what_stands_before_it_can_be() {
         format!("zero -r {}..+1", 2 * page),
         "zero -r ..".into(),
     ] {
-        file(dir.path(), "f", &[b'a'; 20_000]);
-        let told = session(dir.path(), "f", &[cut, &verb]);
-        assert!(
-            told.starts_with("! error: f: -c 2: ") && told.contains("0x1388"),
-            "{verb}\n{told}"
-        );
-        assert!(told.ends_with("exit 2"), "{verb}\n{told}");
-        assert!(fs::read(&path).unwrap() == [b'a'; 5000], "{verb}: it touched the file");
+        dir.file("f", [b'a'; 20_000]);
+        dir.session("f", &[cut, &verb])
+            .begins("! error: f: -c 2: ")
+            .has("0x1388")
+            .code(2);
+        assert!(read(&path) == [b'a'; 5000], "{verb}: it touched the file");
         // Grown again, by whomever, there is nothing but zeros.
-        fs::File::options()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_len(6000)
-            .unwrap();
+        writer(&path).set_len(6000).unwrap();
         assert!(
-            fs::read(&path).unwrap()[5000..] == [0; 1000],
+            read(&path)[5000..] == [0; 1000],
             "{verb}: it left something behind the end"
         );
     }
-    file(dir.path(), "f", &[b'a'; 20_000]);
-    let told = session(
-        dir.path(),
+    dir.file("f", [b'a'; 20_000]);
+    dir.session(
         "f",
         &[
             cut,
@@ -134,19 +99,19 @@ fn nothing_is_stored_behind_the_end_and_what_stands_before_it_can_be() {
             "zero -q -r 1..2",
             "sync -q",
         ],
-    );
-    assert_eq!(told, "exit 0");
-    let bytes = fs::read(&path).unwrap();
+    )
+    .is("exit 0");
+    let bytes = read(&path);
     assert_eq!((bytes.len(), bytes[1], &bytes[4996..]), (5000, 0, &b"aacc"[..]));
 }
 
 #[test]
-fn a_page_past_the_end_is_in_the_report_and_a_part_of_one_is_not() {
-    let dir = scratch();
-    file(dir.path(), "f", &[b'a'; 20_000]);
+fn pages_past_the_end_are_reported_and_parts_of_one_are_not() {
+    let dir = Sandbox::new();
+    dir.file("f", [b'a'; 20_000]);
     let page = page_size();
     let past = |what: &str, verbs: &[&str]| {
-        let objects = objects(dir.path(), what, &[verbs, &["map"]].concat());
+        let objects = objects(&dir, what, &[verbs, &["map"]].concat());
         let last = objects.last().unwrap();
         (last["pages"].as_u64().unwrap(), last["past_end"].as_u64().unwrap())
     };
@@ -178,32 +143,32 @@ fn a_page_past_the_end_is_in_the_report_and_a_part_of_one_is_not() {
 
 #[test]
 fn a_file_made_longer_again_is_there_again() {
-    let dir = scratch();
-    file(dir.path(), "f", &[b'a'; 20_000]);
+    let dir = Sandbox::new();
+    dir.file("f", [b'a'; 20_000]);
     let verbs = [
         "! truncate -s 0 f; truncate -s 20000 f",
         "cat -f plain -r 19998..",
         "patch -q -o 19999 62",
         "! tail -c1 f",
     ];
-    assert_eq!(session(dir.path(), "f", &verbs), "0000\nb(no newline)\nexit 0");
-    // What another process adds behind the mapping can be had when the mapping grows.
-    file(dir.path(), "f", &[b'a'; 100]);
+    dir.session("f", &verbs).is("0000\nb(no newline)\nexit 0");
+    // What another process adds after the mapping is there when the mapping grows.
+    dir.file("f", [b'a'; 100]);
     let verbs = [
         "! printf more >> f",
         "cat -n 1 -o 99",
         "remap -q --size 104 --keep-file",
         "cat -r 100..",
     ];
-    assert_eq!(session(dir.path(), "f", &verbs), "amore(no newline)\nexit 0");
+    dir.session("f", &verbs).is("amore(no newline)\nexit 0");
 }
 
 // ---- mremap --------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_file_and_its_mapping_grow_and_shrink_together_to_odd_sizes() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(5000));
+fn a_file_and_its_mapping_resize_together_to_odd_sizes() {
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(5000));
     let mut wanted = noise(5000);
     let mut verbs = Vec::new();
     for size in [
@@ -236,36 +201,34 @@ fn a_file_and_its_mapping_grow_and_shrink_together_to_odd_sizes() {
     verbs[1] = "patch -q -o -1 ff".into();
     let verbs: Vec<_> = verbs.iter().map(String::as_str).collect();
     assert_eq!(
-        session(dir.path(), "f", &[&verbs[..], &["cat -n 1 -q"]].concat())
+        dir.session("f", &[&verbs[..], &["cat -n 1 -q"]].concat())
             .lines()
             .last(),
         Some("exit 0")
     );
-    let bytes = fs::read(&path).unwrap();
+    let bytes = read(&path);
     assert_eq!(bytes.len(), 20_000);
     assert!(bytes == wanted, "other bytes");
 }
 
 #[test]
 fn growing_under_a_mapping_gives_blocks_unless_told_otherwise() {
-    let dir = scratch();
-    sparse(dir.path(), "f", 4096);
-    let told = objects(dir.path(), "f", &["remap --size 64K", "remap --size 128K --sparse"]);
+    let dir = Sandbox::new();
+    dir.sparse("f", 4096);
+    let told = objects(&dir, "f", &["remap --size 64K", "remap --size 128K --sparse"]);
     assert!(told[0]["allocated_after"].as_u64().unwrap() >= 60 << 10, "{}", told[0]);
     assert_eq!(told[1]["allocated_after"], told[0]["allocated_after"], "{}", told[1]);
-    assert_eq!(
-        (&told[1]["length"], &told[1]["changed"]),
-        (&(128 << 10).into(), &true.into())
-    );
+    assert_eq!(told[1]["length"], 128 << 10);
+    assert_eq!(told[1]["changed"], true);
 }
 
 #[test]
 fn keep_file_resizes_the_mapping_alone() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(5000));
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(5000));
     let before = State::of(&path);
     let told = objects(
-        dir.path(),
+        &dir,
         "f",
         &[
             "remap --size 64K --keep-file",
@@ -274,10 +237,8 @@ fn keep_file_resizes_the_mapping_alone() {
             "cat",
         ],
     );
-    assert_eq!(
-        (&told[0]["length"], &told[0]["changed"]),
-        (&(64 << 10).into(), &false.into())
-    );
+    assert_eq!(told[0]["length"], 64 << 10);
+    assert_eq!(told[0]["changed"], false);
     assert_eq!(told[1]["length"], 64 << 10);
     assert_eq!(told[3]["hex"], format!("{:02x}", noise(1)[0]));
     assert!(State::of(&path) == before, "the file moved");
@@ -301,27 +262,17 @@ fn keep_file_resizes_the_mapping_alone() {
         ("--anonymous -n 4K", "zero -r 0..4097", "only 0x0..0x1000 is mapped"),
         ("f", "remap --size 7fffffffffffffff", "--size"),
     ] {
-        let told = session(dir.path(), what, &[verb]);
-        assert!(
-            told.contains(why) && told.contains("-c 1: ") && told.ends_with("exit 2"),
-            "{verb}\n{told}"
-        );
+        dir.session(what, &[verb]).code(2).has(why).has("-c 1: ");
     }
     assert!(State::of(&path) == before, "the file moved");
     // Within its last page shared anonymous memory has room.
-    assert!(
-        session(
-            dir.path(),
-            "--anonymous --shared -n 1",
-            &["remap --size 4096 -q", "cat -o 4095 -x"]
-        )
-        .ends_with("exit 0")
-    );
+    dir.session("--anonymous --shared -n 1", &["remap --size 4096 -q", "cat -o 4095 -x"])
+        .code(0);
 }
 
 #[test]
 fn memory_grows_and_keeps_its_bytes_wherever_it_goes() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let there = "0x600000000000";
     let verbs = [
         "patch -o 0 text:kept",
@@ -332,7 +283,7 @@ fn memory_grows_and_keeps_its_bytes_wherever_it_goes() {
         "remap --size 1 --no-move",
         "cat",
     ];
-    let told = objects(dir.path(), "--anonymous -n 4K", &verbs);
+    let told = objects(&dir, "--anonymous -n 4K", &verbs);
     assert_eq!(address(&told[2], "address"), 0x6000_0000_0000);
     assert_eq!(told[3]["hex"], "6b657074");
     assert_eq!(told[4]["hex"], "00");
@@ -342,62 +293,50 @@ fn memory_grows_and_keeps_its_bytes_wherever_it_goes() {
 
 #[test]
 fn an_address_is_never_taken_from_another_mapping() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(5000));
+    let dir = Sandbox::new();
+    dir.file("f", noise(5000));
     // Two mappings of one process cannot be asked for on one command line, but a mapping is at its own address.
     let there = "0x600000000000";
-    let told = session(
-        dir.path(),
+    dir.session(
         &format!("f --address {there}"),
         &[&format!("remap --address {there}"), "cat -n 0"],
-    );
-    assert!(
-        told.contains(&format!("there is a mapping at {there} already (EEXIST)")),
-        "{told}"
-    );
-    assert!(
-        told.contains("/proc/$MMAPCTL_PID/maps'\n") && told.ends_with("exit 2"),
-        "{told}"
-    );
+    )
+    .has(format!("there is a mapping at {there} already (EEXIST)"))
+    .code(2)
+    .has("/proc/$MMAPCTL_PID/maps'\n");
     let next = format!("0x{:x}", 0x6000_0000_0000u64 + 2 * page_size());
     let told = objects(
-        dir.path(),
+        &dir,
         &format!("f --address {there}"),
         &["map", &format!("remap --address {next}"), "cat -n 4"],
     );
     assert_eq!(told[0]["address"], there);
     assert_eq!(told[1]["address"], next.as_str());
     for (what, verbs) in [("f --address 0x1001", &[][..]), ("f", &["remap --address 0x1001"])] {
-        let told = session(dir.path(), what, verbs);
+        let told = dir.session(what, verbs);
         let why = format!(
             "the address 0x1001 is not a multiple of the page size, {:#x}",
             page_size()
         );
-        assert!(
-            told.contains(&why) && told.contains("tip: write --address 0x1000") && told.ends_with("exit 2"),
-            "{told}"
-        );
+        told.code(2).has(&why).has("tip: write --address 0x1000");
     }
     for bad in ["0", "4K", "x", "-1"] {
-        let told = session(dir.path(), &format!("f --address {bad}"), &[]);
-        assert!(told.contains("tip: ") && told.ends_with("exit 2"), "{bad}\n{told}");
+        dir.session(&format!("f --address {bad}"), &[]).code(2).has("tip: ");
     }
 }
 
 #[test]
 fn what_may_not_move_says_what_is_in_the_way() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(5000));
-    // Right behind the mapping stands the page that it is to grow into.
-    let told = session(dir.path(), "f", &["remap --size 1T --sparse --no-move", "cat -n 0"]);
-    assert!(
-        told.contains("its length was not changed") && told.contains("tip: leave out --no-move"),
-        "{told}"
-    );
-    assert!(told.ends_with("exit 2"), "{told}");
-    assert_eq!(fs::metadata(dir.path().join("f")).unwrap().len(), 5000);
+    let dir = Sandbox::new();
+    dir.file("f", noise(5000));
+    // The page right after the mapping is the one that it is to grow into.
+    dir.session("f", &["remap --size 1T --sparse --no-move", "cat -n 0"])
+        .has("its length was not changed")
+        .has("tip: leave out --no-move")
+        .code(2);
+    assert_eq!(fs::metadata(dir.join("f")).unwrap().len(), 5000);
     let told = objects(
-        dir.path(),
+        &dir,
         "f --address 0x600000000000",
         &["remap --size 1M --no-move --sparse"],
     );
@@ -406,12 +345,12 @@ fn what_may_not_move_says_what_is_in_the_way() {
 
 #[test]
 fn pages_that_are_moved_leave_an_old_mapping_behind() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(5000));
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(5000));
     let before = State::of(&path);
     for (what, hex) in [("--anonymous -n 8K", "6b657074"), ("f --private", "6b657074")] {
         let told = objects(
-            dir.path(),
+            &dir,
             what,
             &["patch -o 0 text:kept", "remap --dont-unmap", "cat -n 4", "map"],
         );
@@ -421,34 +360,26 @@ fn pages_that_are_moved_leave_an_old_mapping_behind() {
         assert_eq!(told[3]["address"], told[1]["address"]);
     }
     assert!(State::of(&path) == before, "the file moved");
-    let told = session(dir.path(), "f", &["remap --dont-unmap"]);
-    assert!(
-        told.contains("a second mapping of the same pages at 0x") && told.ends_with("exit 0"),
-        "{told}"
-    );
+    dir.session("f", &["remap --dont-unmap"])
+        .code(0)
+        .has("a second mapping of the same pages at 0x");
     // The kernel's own list has both.
-    let told = session(
-        dir.path(),
+    dir.session(
         "f",
         &["remap --dont-unmap -q", "! grep -c '/f$' /proc/$MMAPCTL_PID/maps"],
-    );
-    assert_eq!(told, "2\nexit 0");
-    let told = session(dir.path(), "f", &["remap --dont-unmap --size 1"]);
-    assert!(
-        told.contains("cannot be used with") && told.ends_with("exit 2"),
-        "{told}"
-    );
-    let told = session(dir.path(), "f", &["remap -v --address 0x600000000000"]);
-    assert!(
-        told.contains("MREMAP_MAYMOVE|MREMAP_FIXED, 0x600000000000) = 0x600000000000"),
-        "{told}"
-    );
+    )
+    .is("2\nexit 0");
+    dir.session("f", &["remap --dont-unmap --size 1"])
+        .code(2)
+        .has("cannot be used with");
+    dir.session("f", &["remap -v --address 0x600000000000"])
+        .has("MREMAP_MAYMOVE|MREMAP_FIXED, 0x600000000000) = 0x600000000000");
 }
 
 #[test]
 fn what_only_a_live_mapping_has_is_refused_of_a_file() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(5000));
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(5000));
     let before = State::of(&path);
     for options in [
         "--size 1 --keep-file",
@@ -456,8 +387,8 @@ fn what_only_a_live_mapping_has_is_refused_of_a_file() {
         "--address 0x600000000000",
         "--dont-unmap",
     ] {
-        let told = common::refused(dir.path(), &format!("remap f {options}"), b"");
-        assert!(told.contains("mmapctl map f -c 'remap"), "{told}");
+        dir.refused(&format!("remap f {options}"))
+            .has("mmapctl map f -c 'remap");
     }
     assert!(State::of(&path) == before, "the file moved");
 }
@@ -466,46 +397,36 @@ fn what_only_a_live_mapping_has_is_refused_of_a_file() {
 
 #[test]
 fn a_command_may_write_to_the_file_that_the_session_writes_to() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", b"......");
+    let dir = Sandbox::new();
+    let path = dir.file("f", b"......");
     let soon = "--lock-timeout 180s";
     let ours = |text: &str| format!("patch -q -o 0 text:{text}");
-    let theirs = |at: u8| format!("{} patch -q {soon} f -o {at} text:B", common::BINARY);
+    let theirs = |at: u8| format!("{} patch -q {soon} f -o {at} text:B", BINARY);
     let verbs = [&ours("A"), &format!("! {}", theirs(1)), "patch -q -o 2 text:C", "cat"];
-    assert_eq!(
-        session(dir.path(), "f", &verbs.map(|verb| verb as &str)),
-        "ABC...(no newline)\nexit 0"
-    );
+    dir.session("f", &verbs.map(|verb| verb as &str))
+        .is("ABC...(no newline)\nexit 0");
     let args = ["map", "f", "-c", &ours("X"), "--", "sh", "-c", &theirs(5)];
-    assert_eq!(told(&mmapctl(dir.path(), &args).output().unwrap()), "exit 0");
-    assert_eq!(fs::read(&path).unwrap(), b"XBC..B");
+    dir.mmapctl(&args).is("exit 0");
+    assert_eq!(read(&path), b"XBC..B");
     // A command that keeps the lock, and one that leaves half a patch.
     let keep = "! (flock 9; while [ -e f ]; do sleep 0.1; done) 9<f >&- 2>&- & while flock -n f true; do :; done";
-    let told = session(dir.path(), "f --lock-timeout 50ms", &[&ours("A"), keep, &ours("B")]);
-    assert!(
-        told.contains("-c 2: ") && told.contains("another process holds a lock"),
-        "{told}"
-    );
-    assert!(told.ends_with("exit 2"), "{told}");
+    dir.session("f --lock-timeout 50ms", &[&ours("A"), keep, &ours("B")])
+        .has("-c 2: ")
+        .has("another process holds a lock")
+        .code(2);
     // The keeper ends when the file is gone.
     fs::remove_file(&path).unwrap();
-    file(dir.path(), "f", b"......");
-    let told = session(
-        dir.path(),
-        "f",
-        &[&ours("A"), "! umask 077; echo > .f.mmapctl-undo", &ours("B")],
-    );
-    assert!(
-        told.contains("-c 2: recovery needed: an atomic patch was cut short") && told.ends_with("exit 2"),
-        "{told}"
-    );
-    assert_eq!(fs::read(&path).unwrap(), b"A.....");
+    dir.file("f", b"......");
+    dir.session("f", &[&ours("A"), "! umask 077; echo > .f.mmapctl-undo", &ours("B")])
+        .code(2)
+        .has("-c 2: recovery needed: an atomic patch was cut short");
+    assert_eq!(read(&path), b"A.....");
 }
 
 #[test]
 fn signals_are_heard_between_verbs_and_by_commands() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0; 4096]);
+    let dir = Sandbox::new();
+    dir.file("f", [0; 4096]);
     let held = |verb: &str| {
         let words = [
             "map",
@@ -518,10 +439,11 @@ fn signals_are_heard_between_verbs_and_by_commands() {
             "SigBlk",
             "/proc/self/status",
         ];
-        told(&mmapctl(dir.path(), &words).output().unwrap())
+        dir.mmapctl(&words)
     };
     assert_eq!(held("patch -o 0 01 -q"), held("cat -q -n 0"));
-    let mut session = spawnable(dir.path(), &["map", "f", "-q", "-c", "-"])
+    let mut session = dir
+        .command(&["map", "f", "-q", "-c", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -540,8 +462,8 @@ fn signals_are_heard_between_verbs_and_by_commands() {
 
 #[test]
 fn what_stands_behind_the_session_finds_what_it_has_done() {
-    let dir = scratch();
-    file(dir.path(), "f", b"abc");
+    let dir = Sandbox::new();
+    dir.file("f", b"abc");
     let args = [
         "map",
         "f",
@@ -552,56 +474,44 @@ fn what_stands_behind_the_session_finds_what_it_has_done() {
         "-c",
         "cat f; exit 5",
     ];
-    assert_eq!(
-        told(&mmapctl(dir.path(), &args).output().unwrap()),
-        "Xbc(no newline)\nexit 5"
-    );
-    let text = session(dir.path(), "f --watch", &["cat"]);
-    assert!(
-        text.contains("--watch shows the report") && text.ends_with("exit 2"),
-        "{text}"
-    );
+    dir.mmapctl(&args).is("Xbc(no newline)\nexit 5");
+    dir.session("f --watch", &["cat"])
+        .code(2)
+        .has("--watch shows the report");
     let args = ["map", "f", "-c", "! exit 3", "--hold"];
-    assert!(told(&mmapctl(dir.path(), &args).output().unwrap()).ends_with("exit 3"));
+    dir.mmapctl(&args).code(3);
 }
 
 // ---- memfds and huge pages -----------------------------------------------------------------------------------------
 
 #[test]
 fn a_memfd_grows_and_its_reader_sees_it() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let verbs = [
         "remap -q --size 1M",
         "patch -q -o -4 text:last",
         "! stat -Lc %s $MMAPCTL_PATH; tail -c4 $MMAPCTL_PATH",
     ];
-    assert_eq!(
-        session(dir.path(), "--memfd=box -n 4K", &verbs),
-        "1048576\nlast(no newline)\nexit 0"
-    );
-    let told = session(dir.path(), "--memfd=box -n 4K", &["map", "! readlink $MMAPCTL_PATH"]);
-    assert!(
-        told.starts_with("memfd box: 0x0..0x1000, 4 KiB") && told.contains("\n/memfd:box (deleted)\n"),
-        "{told}"
-    );
-    assert!(
-        told.contains("mapping     memfd, shared, rw-") && told.contains("path        /proc/"),
-        "{told}"
-    );
+    dir.session("--memfd=box -n 4K", &verbs)
+        .is("1048576\nlast(no newline)\nexit 0");
+    dir.session("--memfd=box -n 4K", &["map", "! readlink $MMAPCTL_PATH"])
+        .begins("memfd box: 0x0..0x1000, 4 KiB")
+        .has("\n/memfd:box (deleted)\n")
+        .has("mapping     memfd, shared, rw-")
+        .has("path        /proc/");
 }
 
 #[test]
 fn memory_of_huge_pages_is_worked_on_like_any_other() {
-    let test = "memory_of_huge_pages_is_worked_on_like_any_other";
-    let Some(_pool) = Pool::new(test, 4) else { return };
-    let dir = scratch();
+    needs!(let _pool = Pool::new(4));
+    let dir = Sandbox::new();
     for what in [
         "--memfd --huge=2M -n 4M",
         "--anonymous --huge=2M -n 3M",
         "--anonymous --shared --huge=2M -n 4M",
     ] {
         let told = objects(
-            dir.path(),
+            &dir,
             what,
             &[
                 "patch -o 2M text:huge",
@@ -618,31 +528,26 @@ fn memory_of_huge_pages_is_worked_on_like_any_other() {
             told[1]
         );
         assert_eq!(told[1]["huge_bytes"], 2 << 20, "{what}: {}", told[1]);
-        assert_eq!(
-            (&told[2]["hex"], &told[4]["hex"]),
-            (&"68756765".into(), &"00006765".into()),
-            "{what}"
-        );
+        assert_eq!(told[2]["hex"], "68756765", "{what}");
+        assert_eq!(told[4]["hex"], "00006765", "{what}");
     }
     // More than there are is refused by name, or met at the first touch.
-    let told = session(dir.path(), "--memfd --huge=2M -n 1G", &[]);
-    assert!(
-        told.contains("512 huge pages of 2048 KiB are wanted, and of the "),
-        "{told}"
-    );
-    assert!(told.contains("nr_hugepages'") && told.ends_with("exit 2"), "{told}");
-    let told = session(
-        dir.path(),
+    dir.session("--memfd --huge=2M -n 1G", &[])
+        .has("512 huge pages of 2048 KiB are wanted, and of the ")
+        .code(2)
+        .has("nr_hugepages'");
+    dir.session(
         "--anonymous --huge=2M -n 1G --noreserve",
         &["patch -q -o 0 ff", "zero -r .."],
-    );
-    assert!(told.contains("-c 2: ") && told.ends_with("exit 2"), "{told}");
+    )
+    .code(2)
+    .has("-c 2: ");
 }
 
 #[test]
 fn huge_pages_that_the_machine_has_not_are_refused() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(5000));
+    let dir = Sandbox::new();
+    dir.file("f", noise(5000));
     for (what, why) in [
         (
             "--anonymous -n 4M --huge=3M",
@@ -660,20 +565,15 @@ fn huge_pages_that_the_machine_has_not_are_refused() {
         ("f --huge", "--huge makes memory of huge pages"),
         ("f --dax", "--dax takes a file of persistent memory"),
     ] {
-        let told = session(dir.path(), what, &["cat"]);
-        assert!(
-            told.contains(why) && told.contains("\n!   tip: ") && told.ends_with("exit 2"),
-            "{what}\n{told}"
-        );
+        dir.session(what, &["cat"]).code(2).has(why).has("\n!   tip: ");
     }
 }
 
 #[test]
 fn a_script_without_an_end_is_refused() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(100));
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(100));
     let before = State::of(&path);
-    let told = run(dir.path(), "map f --script /dev/zero");
-    assert!(told.contains("more than 64 MiB") && told.ends_with("exit 2"), "{told}");
+    dir.run("map f --script /dev/zero").code(2).has("more than 64 MiB");
     assert_eq!(State::of(&path), before);
 }

@@ -1,21 +1,15 @@
-//! Every signal that would end the program is held back while a file is half-written, and what was done is put back.
+//! Every signal that would end the program is blocked while a file is half-written, and what was done is rolled back.
 
-mod common;
-#[path = "common/faults.rs"]
-mod faults;
-
-use common::{file, run, scratch, spawnable, told};
-use faults::{strace_works, straced};
+use crate::support::strace::*;
+use crate::support::*;
 use nix::sys::signal::{SigSet, Signal};
-use std::fs;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 
 /// The file's length: more than is stored by one call.
 const LEN: usize = 12 << 20;
 
-/// The numbers of all signals whose default is to end the process and that can be held back.
+/// The numbers of all signals whose default is to end the process and that can be blocked.
 fn deadly() -> impl Iterator<Item = i32> {
     use Signal::*;
     const OTHERS: [Signal; 11] = [
@@ -26,25 +20,23 @@ fn deadly() -> impl Iterator<Item = i32> {
     named.chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
 }
 
-/// Runs `line` on a file of 0x11, with `signal` sent at its first `call`, and gives what the file holds then and how
-/// the process ended.
-fn signalled(dir: &Path, line: &str, call: &str, signal: i32) -> (Vec<u8>, std::process::Output) {
-    let path = file(dir, "f", &vec![0x11; LEN]);
+/// Runs `line` on a file of 0x11, with `signal` sent at its first `call`. Returns the bytes of the file and how the
+/// process ended.
+fn signalled(dir: &Sandbox, line: &str, call: &str, signal: i32) -> (Vec<u8>, Outcome) {
+    let path = dir.file("f", vec![0x11; LEN]);
     let inject = format!("inject={call}:signal={signal}:when=1");
-    let output = straced(dir, &["-e", &format!("trace={call}"), "-e", &inject], line);
-    (fs::read(path).unwrap(), output)
+    let output = dir.straced(&["-e", &format!("trace={call}"), "-e", &inject], line);
+    (read(path), output)
 }
 
 #[test]
 fn every_deadly_signal_during_a_patch_puts_the_file_back() {
-    if !strace_works("every_deadly_signal_during_a_patch_puts_the_file_back") {
-        return;
-    }
-    let dir = scratch();
+    needs!(strace_works());
+    let dir = Sandbox::new();
     for signal in deadly() {
         let line = format!("patch f -o 0 fill:77:{LEN}");
-        let (bytes, output) = signalled(dir.path(), &line, "preadv", signal);
-        let text = told(&output);
+        let (bytes, output) = signalled(&dir, &line, "preadv", signal);
+        let text = &output;
         assert_eq!(output.status.signal(), Some(signal), "{text}");
         assert!(bytes.iter().all(|byte| *byte == 0x11), "torn by {signal}: {text}");
         assert!(
@@ -56,10 +48,8 @@ fn every_deadly_signal_during_a_patch_puts_the_file_back() {
 
 #[test]
 fn every_writing_verb_holds_signals_back() {
-    if !strace_works("every_writing_verb_holds_signals_back") {
-        return;
-    }
-    let dir = scratch();
+    needs!(strace_works());
+    let dir = Sandbox::new();
     let last = libc::SIGRTMAX();
     for signal in [
         Signal::SIGUSR1 as i32,
@@ -72,9 +62,9 @@ fn every_writing_verb_holds_signals_back() {
             format!("patch f --atomic -o 0 fill:77:{LEN}"),
             "map f --script verbs".to_string(),
         ] {
-            file(dir.path(), "verbs", format!("patch -o 0 fill:77:{LEN}\n").as_bytes());
-            let (bytes, output) = signalled(dir.path(), &line, "preadv", signal);
-            let text = told(&output);
+            dir.file("verbs", format!("patch -o 0 fill:77:{LEN}\n"));
+            let (bytes, output) = signalled(&dir, &line, "preadv", signal);
+            let text = &output;
             assert_eq!(output.status.signal(), Some(signal), "{line}: {text}");
             assert!(
                 bytes.iter().all(|byte| *byte == 0x11),
@@ -83,20 +73,15 @@ fn every_writing_verb_holds_signals_back() {
         }
         // Length and blocks go together, and there is nothing to put back.
         let line = format!("remap f --size {}", LEN * 2);
-        let (bytes, output) = signalled(dir.path(), &line, "fallocate", signal);
-        assert_eq!(
-            (output.status.code(), bytes.len()),
-            (Some(0), LEN * 2),
-            "{}",
-            told(&output)
-        );
+        let (bytes, output) = signalled(&dir, &line, "fallocate", signal);
+        assert_eq!((output.status.code(), bytes.len()), (Some(0), LEN * 2), "{}", output);
     }
 }
 
 #[test]
 fn commands_get_the_signals_as_the_caller_had_them() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0; 4096]);
+    let dir = Sandbox::new();
+    dir.file("f", [0; 4096]);
     let mut blocked = SigSet::empty();
     blocked.add(Signal::SIGUSR2);
     blocked.add(Signal::SIGXFSZ);
@@ -105,23 +90,23 @@ fn commands_get_the_signals_as_the_caller_had_them() {
         .unwrap();
     let mask = "SigBlk:\t0000000001000800\n";
     // A shell would clear the mask itself.
-    let beside = run(dir.path(), "map f -q -- grep SigBlk /proc/self/status");
+    let beside = dir.run("map f -q -- grep SigBlk /proc/self/status");
     before.thread_set_mask().unwrap();
-    assert_eq!(beside, format!("{mask}exit 0"));
+    beside.is(format!("{mask}exit 0"));
 }
 
 #[test]
 fn a_thread_left_by_a_wrong_script_takes_no_signals() {
-    let dir = scratch();
-    file(dir.path(), "f", &[0; 4096]);
-    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let mut command = spawnable(dir.path(), &["-q", "map", "f", "--keep-going"]);
+    let dir = Sandbox::new();
+    dir.file("f", [0; 4096]);
+    nix::unistd::mkfifo(&dir.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut command = dir.command(&["-q", "map", "f", "--keep-going"]);
     command.args(["-c", "patch --script fifo", "-c"]);
     // 'script' is the thread's name.
     command.arg("! for t in /proc/$MMAPCTL_PID/task/*; do echo $(cat $t/comm; grep SigBlk $t/status); done");
     let child = command.stdout(std::process::Stdio::piped());
     let child = child.stderr(std::process::Stdio::piped()).spawn().unwrap();
-    let mut fifo = fs::File::options().write(true).open(dir.path().join("fifo")).unwrap();
+    let mut fifo = writer(&dir.join("fifo"));
     // The script is read by a second thread from its second MiB on.
     let line = b"0x40: 00 -> 01\n";
     let text = [
@@ -132,7 +117,7 @@ fn a_thread_left_by_a_wrong_script_takes_no_signals() {
     .concat();
     // It stays open, and the thread waits for the rest of a block.
     fifo.write_all(&text).unwrap();
-    let text = told(&child.wait_with_output().unwrap());
+    let text = child.outcome();
     drop(fifo);
     let mask = text.split("script SigBlk: ").nth(1).unwrap_or_else(|| panic!("{text}"));
     let mask = u64::from_str_radix(mask.split('\n').next().unwrap(), 16).unwrap();

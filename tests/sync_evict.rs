@@ -1,97 +1,63 @@
 //! `sync --evict`, long flushes and many files, as their users see them.
 
-mod common;
-
-use common::{Mount, file, is_disk, mmapctl, noise, report, run, scratch, skip, sparse, tmpfs_scratch, told, writer};
+use crate::support::*;
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-
-fn on_disk(test: &str, check: impl FnOnce(&Path)) {
-    let dir = scratch();
-    if is_disk(dir.path()) {
-        return check(dir.path());
-    }
-    match Mount::image(test, "mkfs.ext4 -q", 64) {
-        Some(mount) => check(mount.path()),
-        None => skip(test, "there is no disk"),
-    }
-}
 
 #[test]
 fn what_is_evicted_is_durable_first_and_out_of_memory_then() {
-    on_disk("what_is_evicted_is_durable_first_and_out_of_memory_then", |dir| {
+    on_disk(|dir| {
         let bytes = noise(1 << 20);
-        let path = file(dir, "f", &bytes);
-        let told = report(dir, "sync f --evict");
-        assert_eq!(
-            (&told["durable"], &told["evicted"], &told["resident_before"]),
-            (&true.into(), &true.into(), &256.into()),
-            "{told}"
-        );
-        assert_eq!(
-            (&told["dirty_after"], &told["resident_after"]),
-            (&0.into(), &0.into()),
-            "{told}"
-        );
-        assert!(fs::read(&path).unwrap() == bytes, "other bytes came back from the disk");
-        let told = run(dir, "sync f --evict");
-        assert!(
-            told.contains("\n  in memory   256 pages before, 0 pages after\n"),
-            "{told}"
-        );
+        let path = dir.file("f", &bytes);
+        let told = dir.report("sync f --evict");
+        assert_eq!(told["durable"], true, "{told}");
+        assert_eq!(told["evicted"], true, "{told}");
+        assert_eq!(told["resident_before"], 256, "{told}");
+        assert_eq!(told["dirty_after"], 0, "{told}");
+        assert_eq!(told["resident_after"], 0, "{told}");
+        assert!(read(&path) == bytes, "other bytes came back from the disk");
+        dir.run("sync f --evict")
+            .has("\n  in memory   256 pages before, 0 pages after\n");
     });
 }
 
 #[test]
 fn only_the_range_is_evicted() {
-    on_disk("only_the_range_is_evicted", |dir| {
-        file(dir, "f", &noise(8 << 20));
-        report(dir, "sync f --evict");
-        fs::read(dir.join("f")).unwrap();
-        let told = report(dir, "sync f -r 1M..3M --evict");
+    on_disk(|dir| {
+        dir.file("f", noise(8 << 20));
+        dir.report("sync f --evict");
+        dir.read("f");
+        let told = dir.report("sync f -r 1M..3M --evict");
         // A large folio that reaches over an edge of the range stays, or goes with it.
         assert!(told["resident_after"].as_u64().unwrap() < 512, "{told}");
-        let rest = report(dir, "sync f -r 4M.. --evict");
+        let rest = dir.report("sync f -r 4M.. --evict");
         assert_eq!(rest["resident_before"], 1024, "{rest}");
     });
 }
 
 #[test]
 fn without_evict_nothing_is_evicted_and_nothing_said() {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(100_000));
-    let told = report(dir.path(), "sync f");
-    assert_eq!(
-        (&told["evicted"], &told["resident_after"]),
-        (&false.into(), &serde_json::Value::Null),
-        "{told}"
-    );
-    let output = mmapctl(dir.path(), &["sync", "f", "--async", "--evict"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2), "{}", told_of(&output));
-}
-
-fn told_of(output: &std::process::Output) -> String {
-    told(output)
+    let dir = Sandbox::new();
+    dir.file("f", noise(100_000));
+    let told = dir.report("sync f");
+    assert_eq!(told["evicted"], false, "{told}");
+    assert_eq!(told["resident_after"], serde_json::Value::Null, "{told}");
+    dir.mmapctl(&["sync", "f", "--async", "--evict"]).code(2);
 }
 
 #[test]
 fn pages_of_a_tmpfs_have_nowhere_to_go_and_stay() {
-    let Some(dir) = tmpfs_scratch("pages_of_a_tmpfs_have_nowhere_to_go_and_stay") else {
-        return;
-    };
-    let path = file(dir.path(), "f", &noise(100_000));
-    let told = report(dir.path(), "sync f --evict");
+    needs!(let dir = Sandbox::in_memory());
+    let path = dir.file("f", noise(100_000));
+    let told = dir.report("sync f --evict");
     assert_eq!(told["resident_after"], 25, "{told}");
-    assert!(fs::read(path).unwrap() == noise(100_000));
+    assert!(read(path) == noise(100_000));
 }
 
 #[test]
 fn a_session_lets_its_own_pages_go_with_what_it_stored_in_them() {
-    on_disk("a_session_lets_its_own_pages_go_with_what_it_stored_in_them", |dir| {
-        let path = file(dir, "f", &noise(1 << 20));
+    on_disk(|dir| {
+        let path = dir.file("f", noise(1 << 20));
         let lines = [
             "map",
             "f",
@@ -101,32 +67,32 @@ fn a_session_lets_its_own_pages_go_with_what_it_stored_in_them() {
             "-c",
             "sync --evict --json",
         ];
-        let output = mmapctl(dir, &lines).output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+        let output = dir.mmapctl(&lines);
+        output.code(0);
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("\"resident_after\":0"), "{text}");
-        assert_eq!(fs::read(path).unwrap()[0x1000..0x1004], [0xde, 0xad, 0xbe, 0xef]);
+        assert_eq!(read(path)[0x1000..0x1004], [0xde, 0xad, 0xbe, 0xef]);
     });
 }
 
 #[test]
 fn many_files_are_all_synced_and_told_in_their_order() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let names: Vec<_> = (0..40).map(|number| format!("f{number}")).collect();
     for (number, name) in names.iter().enumerate() {
-        file(dir.path(), name, &noise(5000 + number));
+        dir.file(name, noise(5000 + number));
     }
     let line = format!("sync {}", names.join(" "));
-    let told = run(dir.path(), &line);
+    let told = dir.run(&line);
     let found: Vec<_> = told
         .lines()
         .map(|line| line.split(':').next().unwrap_or_default())
         .collect();
     assert_eq!(found[..40], names, "{told}");
-    assert!(told.ends_with("exit 0"), "{told}");
-    if is_disk(dir.path()) {
+    told.code(0);
+    if dir.is_disk() {
         for name in &names {
-            assert_eq!(report(dir.path(), &format!("sync {name}"))["dirty_before"], 0, "{name}");
+            assert_eq!(dir.report(&format!("sync {name}"))["dirty_before"], 0, "{name}");
         }
     }
 }
@@ -150,33 +116,30 @@ fn windows(trace: &str, len: u64) -> usize {
 
 #[test]
 fn a_long_flush_goes_by_windows_and_ends_in_one_msync() {
-    let test = "a_long_flush_goes_by_windows_and_ends_in_one_msync";
-    let Some(mount) = Mount::image(test, "mkfs.ext4 -q", 400) else {
-        return;
-    };
-    let path = sparse(mount.path(), "f", 280 << 20);
+    needs!(let mount = Mount::image("mkfs.ext4 -q", 400));
+    let path = mount.sparse("f", 280 << 20);
     let block = noise(1 << 20);
     for mib in 0..280 {
         writer(&path).write_all_at(&block, mib << 20).unwrap();
     }
     // Without a count for a report, the length of the range decides.
-    let output = mmapctl(mount.path(), &["sync", "f", "-v", "-q"]).output().unwrap();
+    let output = mount.mmapctl(&["sync", "f", "-v", "-q"]);
     let trace = String::from_utf8(output.stderr.clone()).unwrap();
     let count = |part: &str| trace.matches(part).count();
     assert_eq!(output.status.code(), Some(0), "{trace}");
-    // What the kernel has written by itself meanwhile is gone over in longer ones.
+    // What the kernel has written by itself in the meantime is covered by longer ones.
     assert!((3..=5).contains(&windows(&trace, 280 << 20)), "{trace}");
     assert_eq!(count("msync("), 1, "{trace}");
     assert!(trace.rfind("msync(") > trace.rfind("sync_file_range("), "{trace}");
-    assert_eq!(report(mount.path(), "sync f")["dirty_before"], 0);
+    assert_eq!(mount.report("sync f")["dirty_before"], 0);
 }
 
 #[test]
 fn windows_grow_over_what_is_clean_and_still_cover_all_of_it() {
-    let dir = scratch();
+    let dir = Sandbox::new();
     let len = 2_u64 << 30;
-    let path = sparse(dir.path(), "f", len);
-    let output = mmapctl(dir.path(), &["sync", "f", "-v", "-q"]).output().unwrap();
+    let path = dir.sparse("f", len);
+    let output = dir.mmapctl(&["sync", "f", "-v", "-q"]);
     let trace = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(0), "{trace}");
     // Sixteen at the most on a busy machine, which may keep some of them small; 32 of 64 MiB would be all of it.

@@ -1,22 +1,19 @@
-//! Tips that once told to lose data, and the sources: no tip names a command that takes bytes away. What tips say to
-//! type is typed by [`common::tips`], for every tip that any test sees.
+//! Tips that once said to lose data, and the sources: no tip names a command that takes bytes away. What tips say to
+//! type is typed by [`tips`], for every tip that any test sees.
 
-mod common;
-
-use common::{State, file, noise, run, scratch};
+use crate::support::*;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 #[test]
 fn tips_that_told_to_lose_data_say_what_to_type_instead() {
-    let dir = scratch();
-    let path = file(dir.path(), "f", &noise(4096));
-    file(dir.path(), "short", &noise(1000));
-    file(dir.path(), "empty", b"");
-    file(dir.path(), "past.mmp", b"0xfff: 0000 -> 0101\n");
-    file(dir.path(), "cut.mmp", b"size 0x1000 -> 0x10\nsize 0x1000 -> 0x20\n");
-    file(dir.path(), "zeros", &[0; 64]);
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(4096));
+    dir.file("short", noise(1000));
+    dir.file("empty", b"");
+    dir.file("past.mmp", b"0xfff: 0000 -> 0101\n");
+    dir.file("cut.mmp", b"size 0x1000 -> 0x10\nsize 0x1000 -> 0x20\n");
+    dir.file("zeros", [0; 64]);
     for (line, tip) in [
         ("patch f -o 0 00 --atomic --journal f", "give --journal another path"),
         ("patch f -o 0 00 --journal zeros", "another path"),
@@ -49,41 +46,33 @@ fn tips_that_told_to_lose_data_say_what_to_type_instead() {
     ] {
         let before = State::of(&path);
         // It types what the tip says, in a copy.
-        let text = run(dir.path(), line);
+        let text = dir.run(line);
         assert!(
             text.contains("!   tip: ") && text.contains(tip),
             "{line}: no '{tip}': {text}"
         );
-        assert!(
-            !text.contains("short --size") && !text.contains("past.mmp --size"),
-            "{text}"
-        );
+        text.lacks("short --size").lacks("past.mmp --size");
         assert_eq!(State::of(&path), before, "{line}");
     }
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();
-    let text = run(dir.path(), "patch f -o 0 00");
-    assert!(text.contains("add --force") && !text.contains("chmod"), "{text}");
-    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let text = run(dir.path(), "cat fifo");
-    assert!(
-        text.contains("each of them once") && !text.contains("'cat fifo'"),
-        "{text}"
-    );
+    set_mode(&path, 0o4755);
+    dir.run("patch f -o 0 00").has("add --force").lacks("chmod");
+    nix::unistd::mkfifo(&dir.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    dir.run("cat fifo").has("each of them once").lacks("'cat fifo'");
 }
 
 #[test]
-fn a_name_breaks_out_of_no_tip_and_a_script_controls_no_terminal() {
-    let dir = scratch();
+fn names_stay_quoted_in_tips_and_scripts_control_no_terminal() {
+    let dir = Sandbox::new();
     let hostile = "q mmapctl cat FILE$(touch PWNED)";
-    file(dir.path(), hostile, &noise(100));
+    dir.file(hostile, noise(100));
     let args = ["patch", hostile, "-o", "0", "--expect", "11", "00"];
-    let text = common::told(&common::mmapctl(dir.path(), &args).output().unwrap());
+    let text = dir.mmapctl(&args);
     assert_eq!(text.matches("touch PWNED").count(), 2, "{text}");
-    file(dir.path(), "f", &noise(100));
+    dir.file("f", noise(100));
     let bad = "\x1b]0;title\x07\x1b[31m\u{9b}31m";
     for option in ["--prot", "--color", "--advise", "--hold"] {
         let arg = format!("{option}={bad}");
-        let text = common::told(&common::mmapctl(dir.path(), &["map", "f", &arg]).output().unwrap());
+        let text = dir.mmapctl(&["map", "f", &arg]);
         let controls = |c: char| c.is_control() && c != '\n';
         assert!(
             text.ends_with("exit 2") && !text.contains(controls),
@@ -98,24 +87,23 @@ fn a_name_breaks_out_of_no_tip_and_a_script_controls_no_terminal() {
         ("patch -o 0 ", "map f --script s"),
         ("zzz", "map f --script s"),
     ] {
-        file(dir.path(), "s", format!("{start}{bad}\n").as_bytes());
-        let text = run(dir.path(), line);
+        dir.file("s", format!("{start}{bad}\n"));
+        let text = dir.run(line);
         let controls = |c: char| c.is_control() && c != '\n';
-        assert!(text.ends_with("exit 2") && !text.contains(controls), "{line}: {text:?}");
+        text.code(2);
+        assert!(!text.chars().any(controls), "{text}");
     }
 }
 
 #[test]
 fn the_tip_of_a_recovery_names_the_file_that_waits_for_it() {
-    let dir = scratch();
-    file(dir.path(), "a b", &noise(100));
-    file(dir.path(), "g", &noise(100));
-    let journal = file(dir.path(), ".a b.mmapctl-undo", b"");
-    fs::set_permissions(journal, fs::Permissions::from_mode(0o600)).unwrap();
-    let output = common::mmapctl(dir.path(), &["patch", "g", "--diff", "a b"])
-        .output()
-        .unwrap();
-    let text = common::check_refusal("patch g --diff 'a b'", &output);
+    let dir = Sandbox::new();
+    dir.file("a b", noise(100));
+    dir.file("g", noise(100));
+    let journal = dir.file(".a b.mmapctl-undo", b"");
+    set_mode(journal, 0o600);
+    let output = dir.mmapctl(&["patch", "g", "--diff", "a b"]);
+    let text = output.is_refusal();
     assert!(text.contains("'mmapctl patch 'a b' --script /dev/null'"), "{text}");
 }
 

@@ -1,24 +1,21 @@
-//! What people type who know other tools, and slips of the hand: a clear word, code 2, and nothing touched.
+//! What users of other tools type, and typing errors: a clear message, exit code 2, and nothing touched.
 
-mod common;
+use crate::support::*;
 
-use common::{State, check_refusal, file, json, mmapctl, noise, run_with, scratch, told};
-use std::path::Path;
-
-fn fixture() -> tempfile::TempDir {
-    let dir = scratch();
-    file(dir.path(), "f", &noise(4096));
+fn fixture() -> Sandbox {
+    let dir = Sandbox::new();
+    dir.file("f", noise(4096));
     dir
 }
 
-/// Runs a command line that must be refused at once, with all of `words` in what is said.
-fn says(dir: &Path, line: &str, words: &[&str]) {
-    let before = State::of(&dir.join("f"));
-    let text = common::refused(dir, line, b"");
+/// Runs a command line that must be refused at once, with all of `words` in the message.
+fn says(dir: &Sandbox, line: &str, words: &[&str]) {
+    let before = dir.state("f");
+    let text = dir.refused(line);
     for word in words {
         assert!(text.contains(word), "{line}: no '{word}': {text}");
     }
-    assert_eq!(State::of(&dir.join("f")), before, "{line}");
+    assert_eq!(dir.state("f"), before, "{line}");
 }
 
 #[test]
@@ -57,13 +54,11 @@ fn a_place_or_a_length_without_its_option_is_recognised() {
         ("map 4K", "--length 4K"),
         ("sync +4K", "'mmapctl remap --help' has --size"),
     ] {
-        says(dir.path(), line, &[words]);
+        says(&dir, line, &[words]);
     }
     // With a place, a number is but a value.
-    let text = common::refused(dir.path(), "patch f -o 0 0x40", b"");
-    assert!(!text.contains("--offset"), "{text}");
-    let text = common::refused(dir.path(), "patch f -e 0x40:0x40", b"");
-    assert!(!text.contains("--offset"), "{text}");
+    dir.refused("patch f -o 0 0x40").lacks("--offset");
+    dir.refused("patch f -e 0x40:0x40").lacks("--offset");
 }
 
 #[test]
@@ -79,14 +74,12 @@ fn a_value_that_belongs_to_the_option_before_it_is_no_file() {
         ("map --memfd pool -n 4K", "write --memfd=pool"),
         ("map --anonymous -n 2M --huge 2M", "write --huge=2M"),
     ] {
-        says(dir.path(), line, &[tip, "takes its value after a '='"]);
+        says(&dir, line, &[tip, "takes its value after a '='"]);
     }
     // A file of that name is meant, and what is no such value is a file's name, too.
-    file(dir.path(), "now", b"x");
-    let told = common::run(dir.path(), "map f --lock now");
-    assert!(told.contains("total of 2 files") && told.ends_with("exit 0"), "{told}");
-    let told = common::run(dir.path(), "map f --lock -- true now");
-    assert!(told.ends_with("exit 0"), "{told}");
+    dir.file("now", b"x");
+    dir.run("map f --lock now").code(0).has("total of 2 files");
+    dir.run("map f --lock -- true now").code(0);
 }
 
 #[test]
@@ -109,7 +102,7 @@ fn verbs_of_other_tools_lead_to_ours() {
         ("pacth", "did you mean patch?"),
         ("frobnicate", "the verbs are map, cat, patch, sync, zero and remap"),
     ] {
-        says(dir.path(), &format!("{verb} f"), &[&format!("'{verb}'"), tip]);
+        says(&dir, &format!("{verb} f"), &[&format!("'{verb}'"), tip]);
     }
 }
 
@@ -142,20 +135,18 @@ fn options_of_other_tools_lead_to_ours() {
         ("map f -t", "write --populate;"),
         ("--frobnicate", "see 'mmapctl --help'"),
     ] {
-        says(dir.path(), line, &[tip]);
+        says(&dir, line, &[tip]);
     }
-    let output = mmapctl(dir.path(), &["patch", "f", "--value", "dead", "--json"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
-    let tip = json(&output.stderr)["tip"].to_string();
+    let output = dir.mmapctl(&["patch", "f", "--value", "dead", "--json"]);
+    output.code(2);
+    let tip = output.error()["tip"].to_string();
     assert!(tip.contains("write the value alone"), "{tip}");
 }
 
 #[test]
 fn a_line_of_a_session_is_explained_alike() {
     let dir = fixture();
-    let before = State::of(&dir.path().join("f"));
+    let before = dir.state("f");
     for (verb, tip) in [
         ("dump", "cat -x shows the bytes"),
         ("edit", "the verb is patch"),
@@ -172,12 +163,10 @@ fn a_line_of_a_session_is_explained_alike() {
         ("cat -C", "write -f canonical"),
         ("cat f", "without FILE"),
     ] {
-        let output = mmapctl(dir.path(), &["map", "f", "-c", "patch -o 0 00", "-c", verb])
-            .output()
-            .unwrap();
-        let text = check_refusal(verb, &output);
+        let output = dir.mmapctl(&["map", "f", "-c", "patch -o 0 00", "-c", verb]);
+        let text = output.is_refusal();
         assert!(text.contains(tip) && text.contains("f: -c 2: "), "{verb}: {text}");
-        assert_eq!(State::of(&dir.path().join("f")), before, "{verb}");
+        assert_eq!(dir.state("f"), before, "{verb}");
     }
 }
 
@@ -185,30 +174,27 @@ fn a_line_of_a_session_is_explained_alike() {
 fn stdin_is_not_mapped_and_a_file_may_be_called_like_it() {
     let dir = fixture();
     for line in ["cat -", "map -", "patch - -o 0 00", "zero - -n 1", "sync -"] {
-        says(dir.path(), line, &["stdin cannot be mapped"]);
+        says(&dir, line, &["stdin cannot be mapped"]);
     }
-    file(dir.path(), "-", b"abc");
-    assert_eq!(common::run(dir.path(), "cat -"), "abc(no newline)\nexit 0");
+    dir.file("-", b"abc");
+    dir.run("cat -").is("abc(no newline)\nexit 0");
 }
 
 #[test]
 fn names_between_nuls_are_recognised_without_0() {
     let dir = fixture();
-    file(dir.path(), "list", b"./f\0./missing\0");
-    let text = common::refused(dir.path(), "map --files-from list", b"");
-    assert!(text.contains("add -0"), "{text}");
-    let told = run_with(dir.path(), "map --files-from - -0", b"./f\0");
-    assert!(told.ends_with("exit 0"), "{told}");
+    dir.file("list", b"./f\0./missing\0");
+    dir.refused("map --files-from list").has("add -0");
+    dir.run_fed("map --files-from - -0", b"./f\0").code(0);
     for input in [&b"./f\0"[..], b"./f\0\n", b"\0"] {
-        let text = common::refused(dir.path(), "map --files-from -", input);
-        assert!(text.contains("add -0"), "{text}");
+        dir.refused_fed("map --files-from -", input).has("add -0");
     }
 }
 
 #[test]
 fn what_has_no_end_is_not_read_to_its_end() {
     let dir = fixture();
-    file(dir.path(), "long", &[b'x'; 4097]);
+    dir.file("long", [b'x'; 4097]);
     for (line, words) in [
         ("patch f --script /dev/zero", "a line is longer than 64 MiB"),
         (
@@ -221,12 +207,10 @@ fn what_has_no_end_is_not_read_to_its_end() {
         ("map --files-from /dev/zero -0", "empty names in a row"),
         ("map --files-from long", "longer than 4096 bytes"),
     ] {
-        says(dir.path(), line, &[words]);
+        says(&dir, line, &[words]);
     }
     let endless = vec![b' '; (64 << 20) + 2];
-    let text = run_with(dir.path(), "map f -c -", &endless);
-    assert!(
-        text.contains("a line on stdin is longer than 64 MiB") && text.ends_with("exit 2"),
-        "{text}"
-    );
+    dir.run_fed("map f -c -", &endless)
+        .code(2)
+        .has("a line on stdin is longer than 64 MiB");
 }

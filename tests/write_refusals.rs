@@ -1,9 +1,6 @@
-//! What is said of files that are written to under conditions of their own: devices that are read-only or end, memfds that
-//! are sealed, names on an overlayfs.
+//! Messages about special files that are written to: read-only and full devices, sealed memfds, names on an overlayfs.
 
-mod common;
-
-use common::{file, has, is_root, noise, run, scratch, skip};
+use crate::support::*;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::os::fd::AsRawFd;
@@ -11,67 +8,45 @@ use std::process::Command;
 
 /// A loop device of 64 KiB.
 struct Loop {
-    device: String,
-    _dir: tempfile::TempDir,
+    device: LoopDevice,
+    dir: Sandbox,
 }
 
 impl Loop {
-    fn new(test: &str, options: &[&str]) -> Option<Loop> {
-        if !has(test, "losetup") || !is_root() {
-            skip(test, "a loop device takes root, and losetup");
-            return None;
-        }
-        let dir = scratch();
-        let image = file(dir.path(), "image", &noise(64 << 10));
-        let mut command = Command::new("losetup");
-        let output = command.args(options).args(["-f", "--show"]).arg(&image).output().ok()?;
-        if !output.status.success() {
-            skip(test, "there is no loop device to be had");
-            return None;
-        }
-        let device = String::from_utf8_lossy(&output.stdout).trim().to_string();
-        Some(Loop { device, _dir: dir })
+    fn new(options: &[&str]) -> Option<Loop> {
+        let dir = Sandbox::new();
+        let image = dir.file("image", noise(64 << 10));
+        let device = LoopDevice::new(&image, options)?;
+        Some(Loop { device, dir })
     }
 
-    fn run(&self, line: &str) -> String {
-        run(self._dir.path(), &line.replace("DEVICE", &self.device))
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").args(["-d", &self.device]).output();
+    fn run(&self, line: &str) -> Outcome {
+        self.dir.run(&line.replace("DEVICE", self.device.name()))
     }
 }
 
 #[test]
 fn a_read_only_block_device_is_called_that() {
-    let Some(device) = Loop::new("a_read_only_block_device_is_called_that", &["-r"]) else {
-        return;
-    };
+    needs!(let device = Loop::new(&["-r"]));
     for line in [
         "patch DEVICE -o 0 ff --force",
         "zero DEVICE -r 0..4K --force",
         "map DEVICE --prot rw",
     ] {
-        let text = device.run(line);
-        assert!(
-            text.contains("the block device is read-only")
-                && text.contains("blockdev --getro")
-                && text.ends_with("exit 2"),
-            "{line}: {text}"
-        );
+        device
+            .run(line)
+            .code(2)
+            .has("the block device is read-only")
+            .has("blockdev --getro");
     }
     for line in ["map DEVICE -q", "sync DEVICE -q", "cat DEVICE -n 0"] {
-        assert_eq!(device.run(line), "exit 0", "{line}");
+        device.run(line).is("exit 0");
     }
 }
 
 #[test]
 fn a_block_device_cannot_be_made_longer_and_no_tip_says_so() {
-    let Some(device) = Loop::new("a_block_device_cannot_be_made_longer_and_no_tip_says_so", &[]) else {
-        return;
-    };
+    needs!(let device = Loop::new(&[]));
     for line in [
         "patch DEVICE -o 64K ff --force",
         "patch DEVICE -o 64K ff --force --grow",
@@ -79,29 +54,27 @@ fn a_block_device_cannot_be_made_longer_and_no_tip_says_so() {
         "remap DEVICE --size +4K --force",
         "remap DEVICE --size -4K --force",
     ] {
-        let text = device.run(line);
-        assert!(text.contains("device") && text.ends_with("exit 2"), "{line}: {text}");
-        assert!(
-            text.contains("blockdev --getsize64") && !text.contains("mmapctl remap"),
-            "{line}: {text}"
-        );
+        device
+            .run(line)
+            .code(2)
+            .has("device")
+            .has("blockdev --getsize64")
+            .lacks("mmapctl remap");
     }
 }
 
 #[test]
 fn a_sealed_memfd_is_called_that() {
-    let dir = scratch();
-    let memfd = memfd_create(c"sealed", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+    let dir = Sandbox::new();
+    let memfd = memfd_create(c"sealed", MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_CLOEXEC).unwrap();
     nix::unistd::ftruncate(&memfd, 8192).unwrap();
     let path = format!("/proc/{}/fd/{}", std::process::id(), memfd.as_raw_fd());
     let seal = |seals| assert!(fcntl(&memfd, FcntlArg::F_ADD_SEALS(seals)).is_ok());
     seal(SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK);
     for line in ["remap F --size +4K", "remap F --size -4K", "patch F -o 8K ff --grow"] {
-        let text = run(dir.path(), &line.replace('F', &path));
-        assert!(
-            text.contains("memfd whose length is sealed") && text.ends_with("exit 2"),
-            "{line}: {text}"
-        );
+        dir.run(&line.replace('F', &path))
+            .code(2)
+            .has("memfd whose length is sealed");
     }
     seal(SealFlag::F_SEAL_WRITE);
     for line in [
@@ -110,32 +83,27 @@ fn a_sealed_memfd_is_called_that() {
         "zero F -r 0..4K --punch",
         "map F --prot rw",
     ] {
-        let text = run(dir.path(), &line.replace('F', &path));
-        assert!(
-            text.contains("memfd that is sealed against writing") && text.ends_with("exit 2"),
-            "{line}: {text}"
-        );
+        dir.run(&line.replace('F', &path))
+            .code(2)
+            .has("memfd that is sealed against writing");
     }
     for line in ["sync F -q", "map F -q"] {
-        assert_eq!(run(dir.path(), &line.replace('F', &path)), "exit 0", "{line}");
+        dir.run(&line.replace('F', &path)).is("exit 0");
     }
 }
 
 #[test]
 fn names_that_overlayfs_splits_are_said() {
-    let test = "names_that_overlayfs_splits_are_said";
-    let Some(store) = common::Mount::tmpfs(test, "16m") else {
-        return;
-    };
-    let folders = ["lower", "upper", "work", "merged"].map(|name| store.path().join(name));
+    needs!(let store = Mount::tmpfs("16m"));
+    let folders = ["lower", "upper", "work", "merged"].map(|name| Sandbox::at(store.join(name)));
     for folder in &folders {
         std::fs::create_dir(folder).unwrap();
     }
-    file(&folders[0], "f", b"bytes");
+    folders[0].file("f", b"bytes");
     std::fs::hard_link(folders[0].join("f"), folders[0].join("g")).unwrap();
-    file(&folders[0], "alone", b"bytes");
+    folders[0].file("alone", b"bytes");
     let [lower, upper, work, merged] = &folders;
-    let show = |path: &std::path::Path| path.display().to_string();
+    let show = |path: &Sandbox| path.display().to_string();
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",
         show(lower),
@@ -150,23 +118,20 @@ fn names_that_overlayfs_splits_are_said() {
         "mount",
         &["-t", "overlay", "-o", &format!("{options},index=off"), "overlay"],
     ) {
-        return skip(test, "no overlayfs can be mounted");
+        return skip("no overlayfs can be mounted");
     }
     let told = [
-        run(merged, "map f g -s"),
-        run(merged, "patch alone -q -o 0 42"),
-        run(merged, "patch f -q -o 0 42"),
-        run(merged, "patch f -q -o 1 42"),
-        run(merged, "cat g"),
+        merged.run("map f g -s"),
+        merged.run("patch alone -q -o 0 42"),
+        merged.run("patch f -q -o 0 42"),
+        merged.run("patch f -q -o 1 42"),
+        merged.run("cat g"),
     ];
-    let session = run(merged, "patch g -o 0 43");
+    let session = merged.run("patch g -o 0 43");
     assert!(mount("umount", &[]));
     let note = "overlayfs has copied it from its lower layer to be written to; its other names (hard links) keep the old bytes";
     assert!(told[0].ends_with("exit 0") && !told[0].contains("note:"), "{}", told[0]);
     assert_eq!(told[1..4], ["exit 0", "exit 0", "exit 0"]);
     assert_eq!(told[4], "bytes(no newline)\nexit 0");
-    assert!(
-        session.contains(&format!("! note: g: {note}\n")) && session.ends_with("exit 0"),
-        "{session}"
-    );
+    session.code(0).has(format!("! note: g: {note}\n"));
 }

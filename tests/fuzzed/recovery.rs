@@ -34,7 +34,7 @@ impl Choices<'_> {
     }
 }
 
-/// What a journal says, told by its format alone: src/edit/journal.rs draws it.
+/// What a journal says, read by its format alone, which src/edit/journal.rs draws.
 struct Said {
     before: u64,
     after: u64,

@@ -101,7 +101,7 @@ fn transcript(lines: &[&str]) -> String {
     if lines.is_empty() {
         return String::new();
     }
-    // A command goes on behind a backslash at the end of its line.
+    // A command continues after a backslash at the end of its line.
     let mut goes_on = false;
     let lines = lines.iter().map(|line| {
         let command = goes_on || line.starts_with("$ ");

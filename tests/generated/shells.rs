@@ -1,6 +1,6 @@
-//! Completions, as the real shells give them: each is asked what it would offer behind a line that is half typed.
+//! Completions, as the real shells give them: each is asked what it would offer after a line that is half typed.
 
-use crate::common::{BINARY, has};
+use crate::support::*;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -47,7 +47,7 @@ zpty -d inner
 grep -vx -e ready -e done -- $OFFERS || true
 "#;
 
-/// What `shell` offers behind `line`, without descriptions.
+/// What `shell` offers after `line`, without descriptions.
 fn offers(shell: &str, line: &str) -> Vec<String> {
     let notes = tempfile::NamedTempFile::new().expect("a file for notes");
     let (program, args, script) = match shell {
@@ -67,12 +67,11 @@ fn offers(shell: &str, line: &str) -> Vec<String> {
         .env("TERM", "xterm")
         .env("PATH", path_with_the_binary())
         .stdin(Stdio::null())
-        .output()
-        .expect("the shell runs");
+        .outcome();
     let text = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{shell}, {line}: {said}");
-    // fish puts a description behind a tab.
+    // fish puts a description after a tab.
     let words = text.lines().filter_map(|line| line.split('\t').next());
     words.map(|word| word.trim_end().to_string()).collect()
 }
@@ -129,21 +128,21 @@ fn completes(shell: &str) {
 
 #[test]
 fn bash_completes_verbs_options_and_values() {
-    if has("bash_completes_verbs_options_and_values", "bash") {
+    if has("bash") {
         completes("bash");
     }
 }
 
 #[test]
 fn fish_completes_verbs_options_and_values() {
-    if has("fish_completes_verbs_options_and_values", "fish") {
+    if has("fish") {
         completes("fish");
     }
 }
 
 #[test]
 fn zsh_completes_verbs_options_and_values() {
-    if has("zsh_completes_verbs_options_and_values", "zsh") {
+    if has("zsh") {
         completes("zsh");
     }
 }

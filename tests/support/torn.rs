@@ -1,7 +1,5 @@
 //! Files as a crash in an atomic patch leaves them, made by hand: half patched, with their journal.
-#![allow(dead_code)] // each test binary uses a part
-
-use crate::common::{file, noise};
+use crate::support::*;
 use nix::sys::statfs::OVERLAYFS_SUPER_MAGIC;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -16,7 +14,7 @@ pub type Edits = [(u64, Vec<u8>, Vec<u8>)];
 /// What a journal says of its target: the device, the inode and the birth time.
 pub type Identity = [u64; 3];
 
-/// That of a file on a file system with a device of its own, without one, or on overlayfs.
+/// The identity of a file on a file system with a device of its own, without one, or on overlayfs.
 pub fn identity(path: &Path) -> Identity {
     let meta = std::fs::metadata(path).expect("it is there");
     let born = meta
@@ -48,7 +46,7 @@ pub fn journal(target: Identity, before: u64, after: u64, edits: &Edits) -> Vec<
     sealed(bytes)
 }
 
-/// With the checksum at its end.
+/// Adds the checksum at the end.
 pub fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
     bytes
@@ -59,14 +57,14 @@ pub fn old() -> Vec<u8> {
     noise(SIZE)
 }
 
-/// What the patch of [`torn`] was to do.
+/// The edits of the patch of [`torn`].
 pub fn edits() -> Vec<(u64, Vec<u8>, Vec<u8>)> {
     let old = old();
     let edit = |at: usize| (at as u64, old[at..at + 4].to_vec(), vec![0xee; 4]);
     vec![edit(100), edit(5_000), edit(15_000)]
 }
 
-/// What the patch of [`torn`] would have made.
+/// The bytes that the patch of [`torn`] would have made.
 pub fn new() -> Vec<u8> {
     let mut bytes = old();
     for (at, _, new) in edits() {
@@ -76,15 +74,15 @@ pub fn new() -> Vec<u8> {
 }
 
 /// Where the journal of "f" is.
-pub fn beside(dir: &Path) -> PathBuf {
+pub fn beside(dir: &Sandbox) -> PathBuf {
     dir.join(".f.mmapctl-undo")
 }
 
 /// Makes "f" of `dir` half patched, with a journal at `place`. Its inode stays, if it was there.
-pub fn torn_with(dir: &Path, place: &Path) {
+pub fn torn_with(dir: &Sandbox, place: &Path) {
     let mut bytes = new();
     bytes[5_001..5_004].copy_from_slice(&old()[5_001..5_004]);
-    let path = file(dir, "f", &bytes);
+    let path = dir.file("f", &bytes);
     let record = journal(identity(&path), SIZE as u64, SIZE as u64, &edits());
     put(place, &record);
 }
@@ -95,8 +93,8 @@ pub fn put(place: &Path, record: &[u8]) {
     std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o600)).expect("its mode");
 }
 
-/// The same, with the journal beside it.
-pub fn torn(dir: &Path) -> PathBuf {
+/// Makes "f" of `dir` half patched, with its journal beside it, and gives its path.
+pub fn torn(dir: &Sandbox) -> PathBuf {
     torn_with(dir, &beside(dir));
     dir.join("f")
 }

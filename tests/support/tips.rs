@@ -1,7 +1,7 @@
-//! Tips are for typing: every tip that a test sees is checked for commands that lose data, and its commands are typed in
-//! a copy of the test's folder, where no file may be gone, shorter or other than before.
+//! Tips are for typing: every tip that a test sees is checked for commands that lose data, and its commands are run in a
+//! copy of the test's folder, where every file must be as before.
 
-use super::{BINARY, scratch};
+use super::{BINARY, Sandbox};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ const HARMFUL: [&str; 10] = [
 /// The longest copy that is made, in bytes.
 const MOST: u64 = 2 << 20;
 
-/// The tips in the text of an outcome, see [`super::told`].
+/// The tips in the text of an outcome, see [`super::Outcome`].
 pub fn tips(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| line.strip_prefix("!   tip: "))
 }
@@ -52,7 +52,7 @@ pub fn check(text: &str) {
     }
 }
 
-/// What stands between quotes, which are no apostrophes.
+/// The texts between quotes, which are no apostrophes.
 fn commands(tip: &str) -> Vec<&str> {
     let mut all = Vec::new();
     let mut from = 0;
@@ -71,7 +71,7 @@ fn commands(tip: &str) -> Vec<&str> {
     all
 }
 
-/// Types the commands of tips in a copy of `dir`.
+/// Runs the commands of tips in a copy of `dir`.
 pub fn type_in_a_copy(dir: &Path, text: &str) {
     for tip in tips(text) {
         for command in commands(tip)
@@ -84,19 +84,19 @@ pub fn type_in_a_copy(dir: &Path, text: &str) {
 }
 
 fn type_one(dir: &Path, command: &str, text: &str) {
-    let copy = scratch();
-    if !copy_of(dir, copy.path()) {
+    let copy = Sandbox::new();
+    if !copy_of(dir, &copy) {
         return;
     }
     // A path to the original is one to the copy.
-    let command = command.replace(&*dir.to_string_lossy(), &copy.path().to_string_lossy());
-    let before = contents(copy.path());
+    let command = command.replace(&*dir.to_string_lossy(), &copy.to_string_lossy());
+    let before = contents(&copy);
     let binaries = Path::new(BINARY).parent().expect("a binary lies in a folder");
     let path = std::env::var("PATH").unwrap_or_default();
-    // Some of them stay until they are told to end.
+    // Some of them run until a signal ends them.
     let typed = Command::new("timeout")
         .args(["-k", "5", "2", "sh", "-c", &command])
-        .current_dir(copy.path())
+        .current_dir(&copy)
         .env("PATH", format!("{}:{path}", binaries.display()))
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
@@ -109,7 +109,7 @@ fn type_one(dir: &Path, command: &str, text: &str) {
             .any(|words| said.contains(words)),
         "'{command}' cannot be typed: {said}\n{text}"
     );
-    let after = contents(copy.path());
+    let after = contents(&copy);
     for (name, bytes) in &before {
         assert!(
             after.get(name) == Some(bytes),
