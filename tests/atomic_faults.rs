@@ -37,7 +37,7 @@ const OTHERS: [&str; 12] = [
 /// The system calls of `line` from the opening of "f" on: the name, the count and the line of strace.
 fn calls(dir: &Sandbox, line: &str) -> Vec<(String, u32, String)> {
     dir.straced(&["-y"], line).code(0);
-    let log = fs::read_to_string(dir.join("strace.log")).unwrap();
+    let log = dir.strace_log();
     let (mut counts, mut found, mut begun) = (HashMap::new(), Vec::new(), false);
     for line in log.lines() {
         let Some((name, arguments)) = line

@@ -383,7 +383,7 @@ fn nothing_is_called_durable_while_a_journal_may_come_back() {
     // A file system that has no fsync of folders is synced as a whole.
     let options = ["-e", "trace=fsync,syncfs", "-e", "inject=fsync:error=EINVAL"];
     dir.straced(&options, "sync f").code(0);
-    assert!(fs::read_to_string(dir.join("strace.log")).unwrap().contains("syncfs("));
+    assert!(dir.strace_log().contains("syncfs("));
 }
 
 #[test]

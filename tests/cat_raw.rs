@@ -24,7 +24,7 @@ fn into_new(dir: &Sandbox, line: &str) -> Vec<u8> {
 
 /// The names of the system calls in the log of [`straced`] that begin with one of `calls`, once each.
 fn traced(dir: &Sandbox, calls: &[&str]) -> Vec<String> {
-    let log = fs::read_to_string(dir.join("strace.log")).unwrap();
+    let log = dir.strace_log();
     let seen = |call: &&&str| log.lines().any(|line| line.contains(&format!(" {call}(")));
     calls.iter().filter(seen).map(|call| call.to_string()).collect()
 }

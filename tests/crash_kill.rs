@@ -73,7 +73,7 @@ type Stop = (String, u32);
 /// The system calls of `line` from the opening of "f" on.
 fn stops(dir: &Sandbox, line: &str) -> Vec<Stop> {
     dir.straced(&[], line).code(0);
-    let log = fs::read_to_string(dir.join("strace.log")).unwrap();
+    let log = dir.strace_log();
     let mut counts = HashMap::new();
     let (mut stops, mut begun) = (Vec::new(), false);
     for line in log.lines() {

@@ -50,7 +50,7 @@ fn merged(mut names: Vec<&'static str>) -> Vec<&'static str> {
 
 /// The names of the steps that strace saw mmapctl take. The target is "f" of `dir`.
 fn seen(dir: &Sandbox) -> Vec<&'static str> {
-    let log = fs::read_to_string(dir.join("strace.log")).unwrap();
+    let log = dir.strace_log();
     let folder = format!("<{}>)", fs::canonicalize(dir).unwrap().display());
     let step = |line: &str| {
         let call = line.split_once(' ')?.1.trim_start();
@@ -138,7 +138,7 @@ fn an_atomic_patch_takes_six_barriers_at_any_new_length() {
         prepare(&dir);
         dir.file("script", &script);
         traced(&dir, "patch f --atomic --script script");
-        let log = fs::read_to_string(dir.join("strace.log")).unwrap();
+        let log = dir.strace_log();
         let barriers = ["fsync(", "fdatasync(", "msync(", "sync(", "syncfs(", "sync_file_range("];
         let is_barrier = |line: &&str| barriers.iter().any(|call| line.contains(&format!(" {call}")));
         let count = log.lines().filter(is_barrier).count();
@@ -221,7 +221,7 @@ fn durable_verbs_leave_no_journal_to_return() {
 
 /// What a patch does, without the addresses, lengths and numbers in it, and without what concerns the journal.
 fn doings(dir: &Sandbox) -> Vec<String> {
-    let log = fs::read_to_string(dir.join("strace.log")).unwrap();
+    let log = dir.strace_log();
     let folder = fs::canonicalize(dir).unwrap().display().to_string();
     let aside = [
         ".mmapctl-undo",

@@ -104,7 +104,7 @@ fn an_undo_script_that_was_replaced_is_not_removed() {
 fn calls(dir: &Sandbox, line: &str) -> Vec<String> {
     let trace = "trace=fsync,fdatasync,linkat,renameat2,preadv";
     dir.straced(&["-y", "-e", trace], line).code(0);
-    let log = fs::read_to_string(dir.join("strace.log")).unwrap();
+    let log = dir.strace_log();
     let target = format!("<{}>", fs::canonicalize(dir.join("f")).unwrap().display());
     let name = |line: &str| {
         let call = line.split_once(' ')?.1.trim_start();

@@ -26,7 +26,7 @@ fn what_is_read_by_more_than_a_page_begins_on_one() {
         let _ = fs::remove_file(dir.join("TO"));
         let options = ["-e", "raw=pread64", "-e", "trace=pread64"];
         dir.straced(&options, line);
-        let log = fs::read_to_string(dir.join("strace.log")).unwrap();
+        let log = dir.strace_log();
         for call in log.lines().filter(|call| call.contains("pread64(")) {
             let arguments: Vec<&str> = call.split(['(', ',', ')']).map(str::trim).collect();
             let is_long = u64::from_str_radix(arguments[3].trim_start_matches("0x"), 16).unwrap() > 4096;

@@ -2,8 +2,6 @@
 
 use crate::support::strace::*;
 use crate::support::*;
-use std::collections::HashMap;
-use std::fs;
 
 /// A patch across the edge of a window, and the length of the file.
 const AT: usize = (8 << 20) - (64 << 10);
@@ -130,7 +128,7 @@ fn compare_traces(options: &[&str], line: &str, calls: &str) {
         .filter(|line| !line.starts_with("error:"))
         .filter_map(plain)
         .collect();
-    let seen = ours(&log(&dir));
+    let seen = ours(&dir.strace_log());
     assert_eq!(shown.join("\n"), seen.join("\n"), "{line}: shown, and seen by strace");
     for call in calls.split(' ') {
         assert!(
@@ -138,21 +136,4 @@ fn compare_traces(options: &[&str], line: &str, calls: &str) {
             "{line}: no {call} in {seen:#?}"
         );
     }
-}
-
-/// strace's log, with the calls in one line each that it splits because another thread makes a call meanwhile.
-fn log(dir: &Sandbox) -> String {
-    let log = fs::read_to_string(dir.join("strace.log")).expect("strace's log");
-    let (mut begun, mut whole) = (HashMap::new(), String::new());
-    for line in log.lines() {
-        let (thread, call) = line.split_once(' ').unwrap_or(("", line));
-        if let Some(begin) = call.strip_suffix(" <unfinished ...>") {
-            begun.insert(thread, begin);
-        } else if let Some((_, end)) = call.split_once(" resumed>") {
-            whole += &format!("{thread} {}{end}\n", begun.remove(thread).unwrap_or_default());
-        } else {
-            whole += &format!("{line}\n");
-        }
-    }
-    whole
 }

@@ -1,6 +1,7 @@
 //! Errors and signals at single system calls: by strace, and by watching the trace of a child.
 
 use super::{BINARY, Outcome, Run, Sandbox, has, skip, words};
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -118,5 +119,26 @@ impl Sandbox {
         let faults: Vec<_> = faults.iter().map(|fault| format!("inject={fault}")).collect();
         let options: Vec<_> = faults.iter().flat_map(|fault| ["-e", fault]).collect();
         self.straced(&options, line)
+    }
+
+    /// The log of strace, with the calls in one line each that it splits because another thread makes one meanwhile.
+    #[track_caller]
+    pub fn strace_log(&self) -> String {
+        let log = String::from_utf8_lossy(&self.read("strace.log")).into_owned();
+        let (mut begun, mut whole) = (HashMap::new(), String::new());
+        for line in log.lines() {
+            let (thread, call) = line.split_once(' ').unwrap_or(("", line));
+            if let Some(begin) = call.strip_suffix(" <unfinished ...>") {
+                begun.insert(thread, begin);
+            } else if let Some((_, end)) = call.split_once(" resumed>") {
+                whole += &format!("{thread} {}{end}\n", begun.remove(thread).unwrap_or_default());
+            } else {
+                whole += &format!("{line}\n");
+            }
+        }
+        for (thread, begin) in begun {
+            whole += &format!("{thread} {begin} <unfinished ...>\n");
+        }
+        whole
     }
 }
