@@ -152,18 +152,22 @@ impl Backing {
                 other => other?,
             }
         }
+        // Whatever cannot be found out from here on, the file is longer, and is to be cut back.
+        let before = self.facts().len;
+        self.set_memory_len(added.end());
         let now = self.usage()?.len;
         if now < added.end() {
+            self.set_memory_len(before);
             return Err(Error::new("resize", None, Cause::Shrunk { len: now }));
         }
         // Bytes that were appended after the call are after the new end, and none of ours; before it, at the old end,
         // where there are zeros otherwise. Zeros that were appended there cannot be told from ours.
         if !self.has_bytes(added.intersect(Span::at(added.start(), APPENDED).unwrap_or(added)))? {
-            self.set_memory_len(added.end());
             return Ok(());
         }
         // If all of it is the other's, the call has done nothing.
         if now > added.end() && self.has_bytes(last)? {
+            self.set_memory_len(before);
             return Err(Error::new("resize", None, Cause::Protection(Protection::FileGrown)));
         }
         self.set_memory_len(now);
