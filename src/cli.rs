@@ -3,12 +3,12 @@
 use crate::cmd::Verb;
 use crate::error::{Diagnostic, Exit, report_error, report_in_json};
 use crate::mapping;
+use crate::number;
 use crate::output::{Globals, When, write_stderr};
-use crate::quantity;
 use crate::report;
 use crate::signals;
 use crate::text::describe;
-use crate::usage::{Typed, first_paragraph, refusal_of};
+use crate::usage::{CommandLine, first_paragraph, refusal_of};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -34,9 +34,9 @@ pub fn command() -> clap::Command {
 /// Runs a command line, the program's name first; the result is the process's exit code.
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     signals::begin();
-    let argv = quantity::join_negative_values(argv);
+    let argv = number::join_negative_values(argv);
     report_in_json(argv.iter().any(|arg| arg == "--json"));
-    if let Some((message, tip)) = Typed::new(&argv, Verb::NAMES, false).detached_value() {
+    if let Some((message, tip)) = CommandLine::new(&argv, Verb::NAMES, false).detached_value() {
         return refuse(&argv, &Diagnostic::usage(message, Some(tip))) as u8;
     }
     let cli = match parse(&argv) {
@@ -83,7 +83,7 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
         write_stderr(&diagnostic.text(false));
         return Exit::Failed;
     }
-    let typed = Typed::new(argv, Verb::NAMES, false);
+    let typed = CommandLine::new(argv, Verb::NAMES, false);
     let diagnostic = match refusal_of(error, &typed) {
         Some((message, tip)) => Diagnostic::usage(message, tip),
         // clap prints what was typed as it is.
@@ -106,7 +106,7 @@ fn is_json(argv: &[OsString]) -> bool {
 /// Reports a mistake on a command line that was not understood, in the form that it asks for.
 fn refuse(argv: &[OsString], diagnostic: &Diagnostic) -> Exit {
     if is_json(argv) {
-        write_stderr(&diagnostic.json(Typed::new(argv, Verb::NAMES, false).verb(), None));
+        write_stderr(&diagnostic.json(CommandLine::new(argv, Verb::NAMES, false).verb(), None));
     } else {
         write_stderr(&diagnostic.text(std::io::stderr().is_terminal() && When::Auto.color(&std::io::stderr())));
     }

@@ -2,9 +2,9 @@
 
 mod tips;
 
-use crate::edit::{Error, Mismatch, Origin, Outcome, RootCause};
+use crate::edit::{Error, Mismatch, Outcome, RootCause, SourceLocation};
 use crate::json::{Object, insert_path};
-use crate::mapping::{Cause, Span};
+use crate::mapping::{ByteRange, ErrorKind};
 use crate::memory;
 use crate::output::{Globals, write_stderr};
 use crate::signals;
@@ -60,7 +60,7 @@ impl Diagnostic {
         let (tip, tip_path) = error.tip_given();
         let about = match error.core().map(|core| &core.cause) {
             // A script may have an edit past the end, but the end is the file's.
-            Some(Cause::PastEnd { .. }) => path,
+            Some(ErrorKind::PastEnd { .. }) => path,
             _ => root_path,
         };
         let of_root = || match error.root() {
@@ -78,7 +78,7 @@ impl Diagnostic {
             message: error.to_string(),
             tip: tip.map(|tip| tips::with_file(tip, tip_path)).or_else(of_root),
             path: path.map(PathBuf::from),
-            offset: mismatches.first().map(|one| one.offset).or(span.map(Span::start)),
+            offset: mismatches.first().map(|one| one.offset).or(span.map(ByteRange::start)),
             recovered: error.is_after_recovery(),
             mismatches: (!mismatches.is_empty()).then(|| mismatches.iter().map(mismatch).collect()),
         }
@@ -126,9 +126,9 @@ impl Diagnostic {
 
 fn mismatch(one: &Mismatch) -> Value {
     let (edit, line) = match one.origin {
-        Origin::Arguments => (None, None),
-        Origin::Option(number) => (Some(number), None),
-        Origin::Line(number) => (None, Some(number)),
+        SourceLocation::Arguments => (None, None),
+        SourceLocation::Option(number) => (Some(number), None),
+        SourceLocation::Line(number) => (None, Some(number)),
     };
     json!({
         "offset": one.offset,
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_failure_to_undo_outranks_what_went_wrong_first() {
-        let core = mapping::Error::sys("store", Span::new(64, 68), Errno::EIO);
+        let core = mapping::Error::sys("store", ByteRange::new(64, 68), Errno::EIO);
         let result: Result<()> = Err(core).map_failure(|| Error::in_doubt("could not be put back"));
         let diagnostic = Diagnostic::of(&result.unwrap_err());
         assert_eq!(diagnostic.exit, Exit::InDoubt);
@@ -240,7 +240,7 @@ mod tests {
         let error = Error::untouched("x").tip(format!("see {}", crate::text::FILE));
         let error = error.with_path(Path::new("script")).with_path(Path::new("target"));
         assert_eq!(diagnostic(error).tip.as_deref(), Some("see script"));
-        let past = mapping::Error::new("read", None, Cause::PastEnd { len: 1 });
+        let past = mapping::Error::new("read", None, ErrorKind::PastEnd { len: 1 });
         let error = Error::from(past)
             .with_path(Path::new("script"))
             .with_path(Path::new("target"));
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn an_interruption_ends_in_its_signal_unless_the_file_is_in_doubt() {
-        let stop = || mapping::Error::new("store", None, Cause::Interrupted(2));
+        let stop = || mapping::Error::new("store", None, ErrorKind::Interrupted(2));
         assert_eq!(diagnostic(stop()).signal, Some(2));
         let doubt = Error::from(stop()).within(Error::in_doubt("half"));
         assert_eq!(diagnostic(doubt).signal, None);

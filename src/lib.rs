@@ -17,7 +17,7 @@
 //! | [`mapping`] | the core: mappings, without a signal; its invariants open the file |
 //! | [`edit`] | values, the payload, and stores that are all or nothing |
 //! | [`dump`] | bytes as text, a file a format |
-//! | [`quantity`] | numbers, offsets, ranges and sizes, as users write them |
+//! | [`number`] | numbers, offsets, ranges and sizes, as users write them |
 //! | [`report`], [`progress`], [`error`] | what is said: results, waiting, errors |
 //! | [`output`] | the global options, stdout and stderr |
 //! | [`text`], [`json`] | how names, numbers and objects are written |
@@ -25,7 +25,7 @@
 //! | [`memory`] | what happens when there is none left |
 //! | [`signals`] | Ctrl-C, held back until the work is at a safe place |
 //!
-//! The binary is `main.rs`, which glibc enters by `entry.rs`. The one arrow back is [`mapping::Step`], which serves progress, Ctrl-C and fault tests alike.
+//! The binary is `main.rs`, which glibc enters by `entry.rs`. The one arrow back is [`mapping::ProgressFn`], which serves progress, Ctrl-C and fault tests alike.
 //!
 //! This library serves the binary and its tests; its interface is not a promise to other crates.
 
@@ -38,9 +38,9 @@ pub mod inherited;
 pub mod json;
 pub mod mapping;
 pub mod memory;
+pub mod number;
 pub mod output;
 pub mod progress;
-pub mod quantity;
 pub mod report;
 pub mod signals;
 pub mod text;

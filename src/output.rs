@@ -145,7 +145,7 @@ pub fn out(bytes: &[u8]) -> Result<()> {
 }
 
 /// A remark on stderr, for people.
-pub fn note(globals: &Globals, text: &str) {
+pub fn print_note(globals: &Globals, text: &str) {
     if !globals.quiet && !globals.json {
         // Nobody listening is no reason to stop.
         let _ = io::stderr().write_all(format!("note: {text}\n").as_bytes());

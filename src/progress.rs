@@ -2,8 +2,8 @@
 
 use crate::edit::Result;
 use crate::mapping::Interrupted;
+use crate::number::human;
 use crate::output::{Globals, When};
-use crate::quantity::human;
 use crate::signals::Signals;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -106,7 +106,7 @@ impl Progress {
         }
     }
 
-    /// `done` bytes are done; see [`crate::mapping::Step`].
+    /// `done` bytes are done; see [`crate::mapping::ProgressFn`].
     pub fn step(&mut self, done: u64) -> Result<(), Interrupted> {
         let shown = self.shown(done);
         match &mut self.display {

@@ -4,7 +4,7 @@ mod frame;
 
 use crate::edit::{Error, ErrorContext, Outcome, Result, RootCause};
 use crate::json::{Object, insert_path};
-use crate::mapping::{Backing, Region, Span};
+use crate::mapping::{Backing, ByteRange, Region};
 use crate::output::{Globals, is_changed, is_written, out, terminal};
 use crate::text::{plural, quoted, shown};
 use nix::errno::Errno;
@@ -78,10 +78,10 @@ impl Report {
         let dropped = kinds.iter().filter(|(is_dropped, ..)| *is_dropped);
         let (names, words): (Vec<&str>, Vec<&str>) = dropped.map(|(_, name, words)| (*name, *words)).unzip();
         let mut report = Report {
-            stored_in: self.stored_in.filter(|_| region.reaches_file()),
+            stored_in: self.stored_in.filter(|_| region.is_shared_file()),
             ..self
         };
-        if !region.reaches_file() && region.backing().facts().is_file() {
+        if !region.is_shared_file() && region.backing().facts().is_file() {
             // What changed is this process's own copy of the file's pages.
             report.object.insert("changed", json!(false));
             report.object.insert("visibility", json!("private"));
@@ -90,11 +90,13 @@ impl Report {
             return report;
         }
         let text = format!("{}, as write(2) does", words.join(" and "));
-        report.field("privileges_dropped", names).fact("dropped", text)
+        report
+            .json_field("privileges_dropped", names)
+            .text_field("dropped", text)
     }
 
     /// A field of the JSON object: sizes and offsets as integers, addresses as hex strings.
-    pub fn field(mut self, key: &str, value: impl Into<Value>) -> Report {
+    pub fn json_field(mut self, key: &str, value: impl Into<Value>) -> Report {
         self.object.insert(key, value.into());
         self
     }
@@ -110,8 +112,8 @@ impl Report {
     }
 
     /// The range that it is about.
-    pub fn range(self, span: Span) -> Report {
-        self.field("offset", span.start()).field("length", span.len())
+    pub fn range(self, span: ByteRange) -> Report {
+        self.json_field("offset", span.start()).json_field("length", span.len())
     }
 
     /// A line of the text.
@@ -122,7 +124,7 @@ impl Report {
     }
 
     /// A labelled line of the text.
-    pub fn fact(self, label: &str, value: impl AsRef<str>) -> Report {
+    pub fn text_field(self, label: &str, value: impl AsRef<str>) -> Report {
         let line = format!("  {label:<11} {}", value.as_ref());
         self.line(line)
     }
@@ -173,11 +175,11 @@ impl Report {
     ///
     /// # Errors
     /// What write(2) says, and that nobody reads stdout any more.
-    pub fn print_anew(&self, globals: &Globals) -> Result<()> {
+    pub fn print_redrawn(&self, globals: &Globals) -> Result<()> {
         if globals.json {
             return out((self.json() + "\n").as_bytes());
         }
-        anew(&self.text, &more_lines)
+        redraw(&self.text, &more_lines)
     }
 
     /// The JSON object alone.
@@ -268,7 +270,7 @@ impl Stream {
 
 /// As [`Report::print_anew`], for a text made elsewhere: as much of it as the terminal has room for now, with a last line
 /// in which `left_out` tells of the others.
-pub fn anew(text: &str, left_out: &dyn Fn(&[&str]) -> String) -> Result<()> {
+pub fn redraw(text: &str, left_out: &dyn Fn(&[&str]) -> String) -> Result<()> {
     if !io::stdout().is_terminal() {
         return out(text.as_bytes());
     }

@@ -4,7 +4,7 @@
 mod words;
 
 use crate::edit::Error;
-use crate::quantity::{self, Offset, Qty, Range, Size, duration};
+use crate::number::{self, Offset, Qty, Range, Size, duration};
 use crate::text::quoted;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::error::Error as _;
@@ -19,7 +19,7 @@ const NEVER_GUESSED: [&str; 4] = ["--help", "--force", "--ignore-journal", "--re
 const OF_SESSIONS: [&str; 4] = ["--force", "--journal", "--lock-timeout", "--ignore-journal"];
 
 /// What was typed, with the program's name or, in a session, without it.
-pub(crate) struct Typed {
+pub(crate) struct CommandLine {
     words: Vec<String>,
     /// The words as they are: a file's name may be other than UTF-8.
     raw: Vec<OsString>,
@@ -29,9 +29,9 @@ pub(crate) struct Typed {
     in_session: bool,
 }
 
-impl Typed {
-    pub(crate) fn new(words: &[OsString], verbs: &'static [&'static str], in_session: bool) -> Typed {
-        Typed {
+impl CommandLine {
+    pub(crate) fn new(words: &[OsString], verbs: &'static [&'static str], in_session: bool) -> CommandLine {
+        CommandLine {
             words: words.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             raw: words.to_vec(),
             verbs,
@@ -269,7 +269,7 @@ fn capital(text: &str) -> String {
 
 /// A mistake in a line of a session, split into `words`, as an error like any other.
 pub(crate) fn complaint(words: &[OsString], verbs: &'static [&'static str], error: &clap::Error) -> Error {
-    let typed = Typed::new(words, verbs, true);
+    let typed = CommandLine::new(words, verbs, true);
     if let Some((message, tip)) = typed.detached_value() {
         return Error::untouched(message).tip(tip);
     }
@@ -284,11 +284,11 @@ pub(crate) fn complaint(words: &[OsString], verbs: &'static [&'static str], erro
 }
 
 /// What our own readers of numbers and values have said, or what is said of words that clap does not know; and the tip.
-pub(crate) fn refusal_of(error: &clap::Error, typed: &Typed) -> Option<(String, Option<String>)> {
+pub(crate) fn refusal_of(error: &clap::Error, typed: &CommandLine) -> Option<(String, Option<String>)> {
     if let Some(tip) = typed.explain(error) {
         return Some((first_paragraph(error), Some(tip)));
     }
-    let refusal = error.source()?.downcast_ref::<quantity::Refusal>()?;
+    let refusal = error.source()?.downcast_ref::<number::ParseError>()?;
     let message = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(option)) => {
             // "--offset <OFFSET>" and "[VALUE]..." as one types them.

@@ -4,8 +4,8 @@
 use crate::support::strace::*;
 use crate::support::*;
 use mmapctl::mapping::{
-    Access, Backing, Cause, CopyError, CopyTarget, Error, Holes, Layout, Populate, Prot, Region, Run as PageRun,
-    Segment, Shape, Span, Visibility, Width,
+    Access, Backing, ByteRange, CopyError, CopyTarget, Error, ErrorKind, Holes, MapOptions, PageOrder, PageRun,
+    Populate, Prot, Region, Segment, Visibility, Width,
 };
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use std::fs::{self};
@@ -301,7 +301,7 @@ fn only_the_pages_of_the_range_are_mapped_at_once() {
 #[test]
 fn the_memory_of_a_device_is_neither_copied_nor_populated() {
     let mut region = open(Path::new("/dev/zero"), Access::WriteRegisters);
-    let page = Span::first(page_size());
+    let page = ByteRange::first(page_size());
     let piece = Segment::new(0, 4, 0).unwrap();
     let payload = tempfile::tempfile().unwrap();
     let outcomes = [
@@ -312,22 +312,22 @@ fn the_memory_of_a_device_is_neither_copied_nor_populated() {
         region.store(&[piece], payload.as_fd(), &mut |_| Ok(())),
     ];
     for outcome in outcomes {
-        assert_eq!(outcome.unwrap_err().cause, Cause::DeviceMemory);
+        assert_eq!(outcome.unwrap_err().cause, ErrorKind::DeviceMemory);
     }
     let sent = region.write_to_fd(payload.as_fd(), page, Holes::Written, &mut |_| Ok(()));
-    assert!(matches!(sent, Err(CopyError::Source(error)) if error.cause == Cause::DeviceMemory));
+    assert!(matches!(sent, Err(CopyError::Source(error)) if error.cause == ErrorKind::DeviceMemory));
     let reversed = PageRun {
         first: 1,
         count: 2,
         descending: true,
         times: 1,
     };
-    let order = Layout::new(vec![reversed], page_size(), page_size(), 2 * page_size()).unwrap();
+    let order = PageOrder::new(vec![reversed], page_size(), page_size(), 2 * page_size()).unwrap();
     let target = CopyTarget::Descriptor(payload.as_fd());
     let sent = region.write_view(&order, target, &mut |_| Ok(()));
-    assert!(matches!(sent, Err(CopyError::Source(error)) if error.cause == Cause::DeviceMemory));
+    assert!(matches!(sent, Err(CopyError::Source(error)) if error.cause == ErrorKind::DeviceMemory));
     let freed = region.free_zeros(page, false, &mut |_| Ok(()));
-    assert_eq!(freed.unwrap_err().cause, Cause::DeviceMemory);
+    assert_eq!(freed.unwrap_err().cause, ErrorKind::DeviceMemory);
     region.make_units_writable(&[piece]).unwrap();
 }
 
@@ -336,24 +336,24 @@ fn memory_that_is_mapped_as_a_whole_is_accessed_where_it_is() {
     let dir = Sandbox::new();
     let path = dir.file("f", [7; 4096]);
     let private = Backing::open(&path, Access::Read, Duration::ZERO).unwrap();
-    let shape = Shape::whole(Visibility::Private, Prot::ReadWrite);
+    let shape = MapOptions::whole(Visibility::Private, Prot::ReadWrite);
     let anonymous = Backing::anonymous(4096, None);
     for (backing, before) in [(private, 7), (anonymous, 0)] {
-        let mut region = Region::new(backing, Span::first(4096), shape).unwrap();
-        let first = region.establish().unwrap();
-        let stored = region.store_units(Span::new(8, 16).unwrap(), Width::Eight, |_, bytes| {
+        let mut region = Region::new(backing, ByteRange::first(4096), shape).unwrap();
+        let first = region.map_now().unwrap();
+        let stored = region.store_units(ByteRange::new(8, 16).unwrap(), Width::Eight, |_, bytes| {
             bytes.copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
             Ok::<_, Error>(())
         });
         stored.unwrap();
         let mut bytes: Vec<u8> = Vec::new();
-        let loaded = region.load_units(Span::first(16), Width::Four, |_, more| {
+        let loaded = region.load_units(ByteRange::first(16), Width::Four, |_, more| {
             bytes.extend(more);
             Ok::<_, Error>(())
         });
         loaded.unwrap();
         assert_eq!(bytes, [[before; 8], [1, 2, 3, 4, 5, 6, 7, 8]].concat());
-        assert_eq!(region.establish().unwrap(), first);
+        assert_eq!(region.map_now().unwrap(), first);
     }
     assert_eq!(read(path), [7; 4096]);
 }
@@ -385,7 +385,7 @@ fn cut(dir: &Sandbox, len: u64) {
 fn a_load_of_what_was_cut_off_is_an_error_at_its_offset() {
     let dir = Sandbox::new();
     let page = page_size();
-    let all = Span::first(3 * page);
+    let all = ByteRange::first(3 * page);
     for width in Width::ALL {
         let mut region = region(&dir, 3, Access::ReadRegisters);
         let mut seen = 0;
@@ -396,11 +396,11 @@ fn a_load_of_what_was_cut_off_is_an_error_at_its_offset() {
             Ok(())
         });
         let error = outcome.unwrap_err();
-        assert_eq!(error.cause, Cause::Shrunk { len: page }, "{error}");
-        assert_eq!((seen, error.span), (page, Span::new(page, 3 * page)));
+        assert_eq!(error.cause, ErrorKind::Shrunk { len: page }, "{error}");
+        assert_eq!((seen, error.span), (page, ByteRange::new(page, 3 * page)));
         // And the region is as good as before.
         region
-            .load_units(Span::first(8), width, |_, _| Ok::<_, Error>(()))
+            .load_units(ByteRange::first(8), width, |_, _| Ok::<_, Error>(()))
             .unwrap();
     }
 }
@@ -411,7 +411,7 @@ fn a_store_past_a_truncation_reports_the_stores_before_it() {
     let page = page_size();
     for width in Width::ALL {
         let mut region = region(&dir, 3, Access::WriteRegisters);
-        let span = Span::new(8, 3 * page).unwrap();
+        let span = ByteRange::new(8, 3 * page).unwrap();
         let outcome = region.store_units(span, width, |at, bytes| -> Result<(), Error> {
             bytes.fill(0x5a);
             if at == page {
@@ -420,8 +420,8 @@ fn a_store_past_a_truncation_reports_the_stores_before_it() {
             Ok(())
         });
         let error = outcome.unwrap_err();
-        assert_eq!(error.cause, Cause::Shrunk { len: page }, "{error}");
-        assert_eq!((error.stored, error.span), (page - 8, Span::new(page, 3 * page)));
+        assert_eq!(error.cause, ErrorKind::Shrunk { len: page }, "{error}");
+        assert_eq!((error.stored, error.span), (page - 8, ByteRange::new(page, 3 * page)));
         let bytes = dir.read("f");
         assert!(bytes[..8] == noise(8) && bytes[8..].iter().all(|byte| *byte == 0x5a));
         assert_eq!(bytes.len() as u64, page);
@@ -433,8 +433,8 @@ fn zeros_behind_an_end_within_a_page_are_not_taken_for_bytes() {
     let dir = Sandbox::new();
     let mut region = region(&dir, 1, Access::ReadRegisters);
     cut(&dir, 100);
-    let outcome = region.load_units(Span::first(128), Width::Eight, |_, _| Ok::<_, Error>(()));
-    assert_eq!(outcome.unwrap_err().cause, Cause::Shrunk { len: 100 });
+    let outcome = region.load_units(ByteRange::first(128), Width::Eight, |_, _| Ok::<_, Error>(()));
+    assert_eq!(outcome.unwrap_err().cause, ErrorKind::Shrunk { len: 100 });
 }
 
 #[test]
@@ -445,10 +445,10 @@ fn a_blocked_sigbus_does_not_kill_and_stays_blocked() {
     let mut bus = SigSet::empty();
     bus.add(Signal::SIGBUS);
     let before = bus.thread_swap_mask(SigmaskHow::SIG_BLOCK).unwrap();
-    let outcome = region.store_units(Span::first(4), Width::Four, |_, _| Ok::<_, Error>(()));
+    let outcome = region.store_units(ByteRange::first(4), Width::Four, |_, _| Ok::<_, Error>(()));
     let mask = SigSet::thread_get_mask().unwrap();
     before.thread_set_mask().unwrap();
-    assert_eq!(outcome.unwrap_err().cause, Cause::Shrunk { len: 0 });
+    assert_eq!(outcome.unwrap_err().cause, ErrorKind::Shrunk { len: 0 });
     assert!(mask.contains(Signal::SIGBUS));
 }
 
@@ -471,7 +471,7 @@ fn a_full_tmpfs_is_an_error_before_and_after_the_first_store() {
     assert!(region.make_units_writable(&[piece]).is_err());
     let outcome = region.store_units(piece.range(), Width::Four, |_, _| Ok::<_, Error>(()));
     let error = outcome.unwrap_err();
-    assert!(matches!(error.cause, Cause::Full(_)), "{error}");
+    assert!(matches!(error.cause, ErrorKind::Full(_)), "{error}");
     assert_eq!((error.stored, error.span), (0, Some(piece.range())));
 }
 

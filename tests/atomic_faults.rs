@@ -6,7 +6,7 @@
 use crate::support::strace::*;
 use crate::support::torn::{beside, old, torn, torn_with};
 use crate::support::*;
-use mmapctl::edit::{Place, Recovery, recover};
+use mmapctl::edit::{JournalPath, Recovery, recover};
 use mmapctl::mapping::{Access, Backing, Prot, Region};
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -329,7 +329,7 @@ fn recovered(dir: &Sandbox, bytes: &[u8], record: &[u8]) -> (Vec<u8>, mmapctl::e
     let record = addressed(record, &path);
     torn::put(&beside(dir), &record);
     let backing = Backing::open(&path, Access::Write, Duration::ZERO).unwrap();
-    let place = Place::beside(&backing).unwrap().unwrap();
+    let place = JournalPath::beside(&backing).unwrap().unwrap();
     let mut region = Region::sliding(backing, Prot::ReadWrite).unwrap();
     let outcome = recover(&mut region, &place);
     // A journal may well say that the file had a terabyte.

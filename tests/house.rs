@@ -143,21 +143,21 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("json", &[]),
     ("inherited", &[]),
     ("memory", &[]),
-    ("quantity", &[]),
+    ("number", &[]),
     ("signals", &[]),
     ("mapping", &[]),
-    ("dump", &["quantity"]),
-    ("edit", &["mapping", "memory", "quantity", "signals", "text"]),
+    ("dump", &["number"]),
+    ("edit", &["mapping", "memory", "number", "signals", "text"]),
     ("output", &["edit", "signals"]),
     (
         "error",
         &[
-            "edit", "json", "mapping", "memory", "output", "quantity", "signals", "text",
+            "edit", "json", "mapping", "memory", "output", "number", "signals", "text",
         ],
     ),
-    ("progress", &["edit", "mapping", "output", "quantity", "signals"]),
+    ("progress", &["edit", "mapping", "output", "number", "signals"]),
     ("report", &["edit", "json", "mapping", "output", "text"]),
-    ("usage", &["edit", "quantity", "text"]),
+    ("usage", &["edit", "number", "text"]),
     (
         "cmd",
         &[
@@ -170,7 +170,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
             "memory",
             "output",
             "progress",
-            "quantity",
+            "number",
             "report",
             "signals",
             "text",
@@ -180,7 +180,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     (
         "cli",
         &[
-            "cmd", "error", "mapping", "output", "quantity", "report", "signals", "text", "usage",
+            "cmd", "error", "mapping", "output", "number", "report", "signals", "text", "usage",
         ],
     ),
 ];

@@ -3,10 +3,10 @@
 
 use crate::support::*;
 use mmapctl::edit::{
-    Builder, Durability, Error, Origin, ScriptWriter, Value, each_edit, read_script, read_xxd, write_undo,
+    Builder, Durability, Error, ScriptWriter, SourceLocation, Value, each_edit, read_script, read_xxd, write_undo,
 };
 use mmapctl::edit::{Find, diff, find, pattern};
-use mmapctl::mapping::{Access, Backing, Prot, Region, Span};
+use mmapctl::mapping::{Access, Backing, ByteRange, Prot, Region};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::ffi::OsStr;
@@ -389,7 +389,7 @@ proptest! {
         }
         let dir = Sandbox::new();
         let mut region = region(&dir.file("f", &text), Prot::Read);
-        let span = Span::new(a as u64, b as u64).unwrap();
+        let span = ByteRange::new(a as u64, b as u64).unwrap();
         let pattern = pattern(OsStr::new(&digits)).unwrap();
         let found = find(&mut region, span, &pattern, Find::All, &mut |_| Ok(()));
         prop_assert_eq!(found.ok().unwrap_or_default(), expected, "{} in {}", digits, span);
@@ -529,7 +529,7 @@ proptest! {
             return Ok(());
         }
         refused_or_reversible(&[0x11; 300], |builder| {
-            builder.add(at, None, None, &[Value::parse(text)?], Origin::Arguments)
+            builder.add(at, None, None, &[Value::parse(text)?], SourceLocation::Arguments)
         });
     }
 }

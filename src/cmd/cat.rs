@@ -4,19 +4,19 @@ mod dumping;
 mod format;
 mod watch;
 
-use super::options::{Reader, Where, units, width};
-use super::{Job, OnRegion};
-use crate::dump::{self, Fit, Style};
+use super::options::{RangeArgs, ReadArgs, units, width};
+use super::{RunOnRegion, VerbContext};
+use crate::dump::{self, RowWidth, Style};
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::Exit;
-use crate::mapping::{Access, Content, CopyError, Cut, Holes, Operation, Piece, Prot, Region, Span, Width, scan};
+use crate::mapping::{Access, ByteRange, Chunk, Content, CopyError, Cut, Holes, Operation, Prot, Region, Width, scan};
+use crate::number::interval;
 use crate::output::{self, Globals};
 use crate::progress::Progress;
-use crate::quantity::interval;
 use crate::report::{self, Report, Stream};
 use crate::text::{self, describe};
 use dumping::{AHEAD, Dumping};
-use format::Format;
+use format::CatFormat;
 use std::io::{ErrorKind, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -32,17 +32,17 @@ pub struct Args {
     #[command(flatten)]
     options: Options,
     #[command(flatten)]
-    reader: Reader,
+    reader: ReadArgs,
 }
 
 // What to show, wherever it comes from.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    place: Where,
+    place: RangeArgs,
     /// How to show the bytes; raw when stdout is not a terminal, hex when it is
-    #[arg(short, long, value_name = "FORMAT", value_parser = format::Reader)]
-    format: Option<Format>,
+    #[arg(short, long, value_name = "FORMAT", value_parser = format::FormatParser)]
+    format: Option<CatFormat>,
     /// The same as --format hex
     #[arg(short = 'x', conflicts_with = "format")]
     hex: bool,
@@ -61,10 +61,10 @@ pub(crate) struct Options {
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
-    let job = Job {
+    let job = VerbContext {
         journal: args.reader.journal.as_deref(),
         ignores_journal: args.reader.ignore_journal,
-        ..Job::on(&args.file, globals)
+        ..VerbContext::on(&args.file, globals)
     };
     let work = || {
         let access = args.options.access.map_or(Access::Read, |_| Access::ReadRegisters);
@@ -76,8 +76,8 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
 }
 
 /// What to do, decided before the file is mapped.
-struct Plan<'a> {
-    span: Span,
+struct CatPlan<'a> {
+    span: ByteRange,
     /// `None`: copied out, in whatever widths that takes.
     access: Option<Width>,
     /// `None`: raw.
@@ -86,8 +86,8 @@ struct Plan<'a> {
     holes: Holes,
 }
 
-impl OnRegion for Options {
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
+impl RunOnRegion for Options {
+    fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
         let name = job
             .path
             .map_or(job.memory.as_bytes(), |path| path.as_os_str().as_bytes());
@@ -113,7 +113,7 @@ impl OnRegion for Options {
 
 /// In rows that fit the terminal, as it is now, beside `margin` columns; `end` is the last offset.
 fn fitted(style: Style, end: u64, margin: usize) -> Style {
-    let fit = output::terminal().map(|(columns, _)| Fit::of(columns.saturating_sub(margin), end, style.unicode));
+    let fit = output::terminal().map(|(columns, _)| RowWidth::of(columns.saturating_sub(margin), end, style.unicode));
     Style {
         fit: fit.unwrap_or_default(),
         ..style
@@ -122,22 +122,22 @@ fn fitted(style: Style, end: u64, margin: usize) -> Style {
 
 impl Options {
     /// `name` is what the file is called in a C source.
-    fn plan<'a>(&self, region: &Region, name: &'a [u8], globals: &Globals) -> Result<Plan<'a>> {
+    fn plan<'a>(&self, region: &Region, name: &'a [u8], globals: &Globals) -> Result<CatPlan<'a>> {
         let terminal = std::io::stdout().is_terminal();
         let format = match self.format {
-            _ if self.hex => Format::Hex,
+            _ if self.hex => CatFormat::Hex,
             Some(format) => format,
-            None if terminal || self.watch.is_some() => Format::Hex,
-            None => Format::Raw,
+            None if terminal || self.watch.is_some() => CatFormat::Hex,
+            None => CatFormat::Raw,
         };
-        let span = self.place.to_read(region)?;
-        let color = format == Format::Hex && globals.color().color(&std::io::stdout());
+        let span = self.place.resolve_for_read(region)?;
+        let color = format == CatFormat::Hex && globals.color().color(&std::io::stdout());
         let unicode = text::is_utf8();
         let style = Style {
             color,
             squeeze: !self.no_squeeze,
             unicode,
-            fit: Fit::default(),
+            fit: RowWidth::default(),
         };
         let style = fitted(style, span.end(), 0);
         let dump = format.dump(name);
@@ -148,7 +148,7 @@ impl Options {
         if let Some(width) = self.access {
             units(span, width)?;
         }
-        Ok(Plan {
+        Ok(CatPlan {
             span,
             access: self.access,
             dump: dump.map(|dump| (dump, style)),
@@ -157,9 +157,9 @@ impl Options {
     }
 }
 
-impl Plan<'_> {
+impl CatPlan<'_> {
     /// Hands the bytes of `span`, a part of the plan's, to `each` in order, with their offsets.
-    fn chunks(&self, region: &mut Region, span: Span, each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+    fn chunks(&self, region: &mut Region, span: ByteRange, each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         match self.access {
             Some(width) => region.load_units(span, width, each),
             None => region.read_chunks(span, each),
@@ -167,7 +167,7 @@ impl Plan<'_> {
     }
 }
 
-fn raw(region: &mut Region, plan: &Plan<'_>, progress: &mut Progress) -> Result<()> {
+fn raw(region: &mut Region, plan: &CatPlan<'_>, progress: &mut Progress) -> Result<()> {
     let span = plan.span;
     if plan.access.is_some() {
         return plan.chunks(region, span, |chunk, bytes| {
@@ -191,11 +191,11 @@ fn raw(region: &mut Region, plan: &Plan<'_>, progress: &mut Progress) -> Result<
 }
 
 /// The report, with the bytes as its last field, streamed so that memory stays flat.
-fn json(region: &mut Region, plan: &Plan<'_>, job: Job<'_>, progress: &mut Progress) -> Result<()> {
+fn json(region: &mut Region, plan: &CatPlan<'_>, job: VerbContext<'_>, progress: &mut Progress) -> Result<()> {
     let span = plan.span;
     let mut report = Report::new("cat", job.path, false).range(span);
     if let Some(width) = plan.access {
-        report = report.field("access", width.bytes());
+        report = report.json_field("access", width.bytes());
     }
     let mut hex = Stream::of_text(&report, "hex");
     let read = match plan.access {
@@ -207,7 +207,7 @@ fn json(region: &mut Region, plan: &Plan<'_>, job: Job<'_>, progress: &mut Progr
             .source(Operation::Read, span)
             .map_err(Into::into)
             .and_then(|source| {
-                let encode = |_: &Piece<(), 1>, [content]: [Content<'_>; 1], text: &mut String| {
+                let encode = |_: &Chunk<(), 1>, [content]: [Content<'_>; 1], text: &mut String| {
                     *text = match content {
                         Content::Bytes(bytes) => const_hex::encode(bytes),
                         Content::Zeros(len) => "00".repeat(len as usize),

@@ -3,30 +3,30 @@
 mod child;
 mod files;
 mod glob;
+mod hold;
 mod many;
-mod seen;
+mod report;
 mod session;
 mod shape;
-mod stand;
 mod table;
 
-use super::options::{Reader, Where, Writer, close, unless_cut_short};
+use super::options::{RangeArgs, ReadArgs, WriteArgs, close, unless_cut_short};
 use super::paths::must_differ;
-use super::{Job, OnRegion};
+use super::{RunOnRegion, VerbContext};
 use crate::edit::{Error, ErrorContext, Outcome, Result};
-use crate::mapping::{ADVICE, Access, Advice, Backing, Kind, Lock, Prot, Region, Span, warm};
+use crate::mapping::{ADVICE, Access, Advice, Backing, ByteRange, Kind, Lock, Prot, Region, prefetch};
+use crate::number::interval;
 use crate::output::Globals;
 use crate::progress::Progress;
-use crate::quantity::interval;
 use crate::signals::Signals;
 use crate::text;
-use child::Beside;
+use child::ChildEnv;
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use files::Files;
+use hold::HoldArgs;
 use session::{Script, Session};
-use shape::{MapAs, wanted_len};
-use stand::Stand;
+use shape::{MappingArgs, wanted_len};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,20 +46,20 @@ pub struct Args {
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
-    place: Where,
+    place: RangeArgs,
     #[command(flatten)]
-    map_as: MapAs,
+    map_as: MappingArgs,
     #[command(flatten)]
     options: Options,
     #[command(flatten)]
     session: Script,
     #[command(flatten)]
-    writer: Writer,
+    writer: WriteArgs,
     /// Map a file that waits for the recovery of an atomic patch all the same
     #[arg(help_heading = "Safety", long)]
     ignore_journal: bool,
     #[command(flatten)]
-    stand: Stand,
+    stand: HoldArgs,
 }
 
 // What to do to a mapping that is there.
@@ -110,7 +110,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
         Some(name) => format!("memfd {}", text::shown(Path::new(name))),
         None => "anonymous memory".into(),
     };
-    let job = Job {
+    let job = VerbContext {
         globals,
         path: file.map(PathBuf::as_path),
         memory: &memory,
@@ -127,7 +127,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
 }
 
 impl Args {
-    fn run(&self, job: Job<'_>) -> Result<u8> {
+    fn run(&self, job: VerbContext<'_>) -> Result<u8> {
         if self.options.watch.is_some() && !self.session.is_empty() {
             let failure = Error::untouched("--watch shows the report, which a session takes the place of");
             return Err(failure.tip("-c 'map --watch' shows it in a session"));
@@ -142,21 +142,21 @@ impl Args {
             return Err(failure.tip("leave it out: the file is put back as it was first"));
         }
         let (backing, span, recovered) = self.backing(stores, job.globals)?;
-        let job = Job { recovered, ..job };
+        let job = VerbContext { recovered, ..job };
         let mut region = self.map_as.region(backing, span, stores)?;
         let outcome = self.work_on(&mut region, session, job);
         close(region, outcome)
     }
 
     /// What is asked of a mapping that is there; gives the process's exit code.
-    fn work_on(&self, region: &mut Region, mut session: Session, job: Job<'_>) -> Result<u8> {
+    fn work_on(&self, region: &mut Region, mut session: Session, job: VerbContext<'_>) -> Result<u8> {
         let stays = !self.session.is_empty() || self.stand.is_asked() || self.options.watch.is_some();
         self.options.bring_in(region, job, stays)?;
         let ended = match session.run(region, job) {
             Ok(0) => self.end_of(region, job),
             ended => ended,
         };
-        match region.reaches_file() && region.backing().is_written() {
+        match region.is_shared_file() && region.backing().is_written() {
             true if !ended.as_ref().is_err_and(Error::is_reader_gone) => ended
                 .map_failure(|| Error::changed("the verbs may have changed the file, and then"))
                 .after_recovery(job.recovered),
@@ -165,7 +165,7 @@ impl Args {
     }
 
     /// What comes after the session: the report, and holding the mapping or running a command beside it.
-    fn end_of(&self, region: &mut Region, job: Job<'_>) -> Result<u8> {
+    fn end_of(&self, region: &mut Region, job: VerbContext<'_>) -> Result<u8> {
         // From before the mapping is announced.
         let signals = self.stand.signals()?;
         if self.session.is_empty() && (self.stand.command.is_empty() || job.globals.json) {
@@ -173,22 +173,22 @@ impl Args {
         }
         // Nothing is stored from here on, but perhaps by others.
         region.lend_lock()?;
-        let beside = Beside::of(region, job.path);
+        let beside = ChildEnv::of(region, job.path);
         self.stand.stay(&beside, &job.name(), signals.as_ref(), job.globals)
     }
 
-    fn report(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
+    fn report(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
         if self.options.watch.is_some() {
             return self.options.show(region, job);
         }
-        let mut report = seen::report(region, job)?;
+        let mut report = report::report(region, job)?;
         if let Some(held) = self.stand.held() {
-            report = report.fact("held", held);
+            report = report.text_field("held", held);
         }
         report.print(job.globals)
     }
 
-    fn backing(&self, stores: bool, globals: &Globals) -> Result<(Backing, Span, bool)> {
+    fn backing(&self, stores: bool, globals: &Globals) -> Result<(Backing, ByteRange, bool)> {
         let (backing, recovered) = match self.named.first() {
             None => (self.map_as.memory(&self.place, self.memfd.as_deref())?, false),
             Some(path) => self.file(path, stores, globals)?,
@@ -196,7 +196,7 @@ impl Args {
         let facts = backing.facts();
         let span = match facts.kind {
             Kind::Regular | Kind::BlockDevice => self.place.to_map(facts)?,
-            _ => Span::first(facts.len),
+            _ => ByteRange::first(facts.len),
         };
         let is_file = matches!(facts.kind, Kind::Regular | Kind::BlockDevice);
         // An empty file is shown as one of several is, and a session may make it longer.
@@ -211,8 +211,8 @@ impl Args {
         Ok((backing, span, recovered))
     }
 
-    fn reader(&self) -> Reader {
-        Reader {
+    fn reader(&self) -> ReadArgs {
+        ReadArgs {
             ignore_journal: self.ignore_journal,
             ..self.writer.reader()
         }
@@ -230,7 +230,7 @@ impl Args {
                 let len = wanted_len(&self.place, backing.facts().page)?;
                 Ok((backing.with_len(len), false))
             }
-            _ if stores && access == Access::Write => self.writer.admit(backing, path, access, globals),
+            _ if stores && access == Access::Write => self.writer.open_checked(backing, path, access, globals),
             _ => {
                 self.reader().check(&backing)?;
                 Ok((backing, false))
@@ -239,8 +239,8 @@ impl Args {
     }
 }
 
-impl OnRegion for Options {
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
+impl RunOnRegion for Options {
+    fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
         self.bring_in(region, job, true)?;
         self.show(region, job)
     }
@@ -253,7 +253,7 @@ impl Options {
     }
 
     /// Advice, populating, locking, in this order; `stays`: somebody uses this very mapping afterwards.
-    fn bring_in(&self, region: &mut Region, job: Job<'_>, stays: bool) -> Result<()> {
+    fn bring_in(&self, region: &mut Region, job: VerbContext<'_>, stays: bool) -> Result<()> {
         for advice in &self.advise {
             region
                 .advise(*advice)
@@ -263,8 +263,8 @@ impl Options {
             let span = region.span();
             let mut progress = Progress::reading(job.globals, "populating", span.len());
             // Its own page table is of use to nobody then, so what the page cache has is there.
-            if !stays && !self.works_on_table() && region.reaches_file() && region.shape().prot != Prot::None {
-                warm(region, &mut |done| progress.step(done))?;
+            if !stays && !self.works_on_table() && region.is_shared_file() && region.shape().prot != Prot::None {
+                prefetch(region, &mut |done| progress.step(done))?;
             } else {
                 region.populate(span, region.populating(), &mut |done| progress.step(done))?;
             }
@@ -283,15 +283,15 @@ impl Options {
     }
 
     /// The report, once or again and again: in place on a terminal, one behind the other elsewhere.
-    fn show(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
+    fn show(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
         let Some(interval) = self.watch else {
-            return seen::report(region, job)?.print(job.globals);
+            return report::report(region, job)?.print(job.globals);
         };
         let signals = Signals::hold(&[])?;
         loop {
             region.refresh()?;
             unless_cut_short(region, job, Outcome::Untouched)?;
-            seen::report(region, job)?.print_anew(job.globals)?;
+            report::report(region, job)?.print_redrawn(job.globals)?;
             if signals.wait(Some(interval)).is_some() {
                 return Ok(());
             }

@@ -18,7 +18,7 @@ use crate::output::Globals;
 use clap::Subcommand;
 use std::path::Path;
 
-/// Makes [`Verb`] and [`Deed`] of a list of verbs, so that a new one is one line: the variant, the file, and what
+/// Makes [`Verb`] and [`SessionVerb`] of a list of verbs, so that a new one is one line: the variant, the file, and what
 /// `mmapctl --help` says of it. Only the verb in use is built (`defer`): the options of all of them would take longer than
 /// the whole of a small patch.
 macro_rules! verbs {
@@ -52,21 +52,21 @@ macro_rules! verbs {
         /// What to do to a region that is there already: a verb without its file.
         #[derive(Debug, Subcommand)]
         #[command(defer = true)]
-        pub(crate) enum Deed {
+        pub(crate) enum SessionVerb {
             $(#[command(about = $about)] $variant(Box<$module::Options>),)*
         }
 
-        impl Deed {
+        impl SessionVerb {
             /// Its name in a session.
             pub(crate) fn name(&self) -> &'static str {
                 match self {
-                    $(Deed::$variant(_) => stringify!($module),)*
+                    $(SessionVerb::$variant(_) => stringify!($module),)*
                 }
             }
 
-            fn options(&self) -> &dyn OnRegion {
+            fn options(&self) -> &dyn RunOnRegion {
                 match self {
-                    $(Deed::$variant(options) => options.as_ref(),)*
+                    $(SessionVerb::$variant(options) => options.as_ref(),)*
                 }
             }
         }
@@ -82,9 +82,9 @@ verbs! {
     Remap, remap, "Grow or shrink a file, with its blocks, or put its pages in another order";
 }
 
-impl Deed {
+impl SessionVerb {
     /// Does it to `region`, and reports.
-    pub(crate) fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
+    pub(crate) fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
         self.options().apply(region, job)
     }
 
@@ -100,9 +100,9 @@ impl Deed {
 }
 
 /// A verb's options: what to do to a region, wherever that came from.
-trait OnRegion {
+trait RunOnRegion {
     /// Does it, and reports.
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()>;
+    fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()>;
 
     /// Whether it takes a mapping that stores, and the rules for writers.
     fn stores(&self) -> bool {
@@ -117,7 +117,7 @@ trait OnRegion {
 
 /// What a verb knows beside its region: how to speak, and of which file.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Job<'a> {
+pub(crate) struct VerbContext<'a> {
     pub(crate) globals: &'a Globals,
     /// `None` for memory without a path.
     pub(crate) path: Option<&'a Path>,
@@ -133,9 +133,9 @@ pub(crate) struct Job<'a> {
     pub(crate) force: bool,
 }
 
-impl<'a> Job<'a> {
-    fn on(path: &'a Path, globals: &'a Globals) -> Job<'a> {
-        Job {
+impl<'a> VerbContext<'a> {
+    fn on(path: &'a Path, globals: &'a Globals) -> VerbContext<'a> {
+        VerbContext {
             globals,
             path: Some(path),
             memory: "memory",
@@ -147,8 +147,8 @@ impl<'a> Job<'a> {
     }
 
     /// With the recovery journal and the safety rules that the options for writers say.
-    fn writing(self, writer: &'a options::Writer) -> Job<'a> {
-        Job {
+    fn writing(self, writer: &'a options::WriteArgs) -> VerbContext<'a> {
+        VerbContext {
             journal: writer.journal.as_deref(),
             force: writer.force,
             ..self

@@ -1,13 +1,13 @@
 //! Options that several verbs share, and what they mean: a range of the file, and the rules for writers.
 
-use super::Job;
+use super::VerbContext;
 use super::paths::journal_must_differ;
 use crate::edit::{Error, ErrorContext, Outcome, Result};
-use crate::edit::{Place, Recovery, no_end, recover, recovery_needed, waits_for_recovery};
+use crate::edit::{JournalPath, Recovery, no_end, recover, recovery_needed, waits_for_recovery};
 use crate::error::Exit;
-use crate::mapping::{self, Access, Backing, Cause, Facts, Prot, Region, Span, Usage, Width};
+use crate::mapping::{self, Access, Backing, ByteRange, ErrorKind, FileInfo, Prot, Region, SpaceUsage, Width};
+use crate::number::{self, Offset, ParseError, Qty, Range, duration, human};
 use crate::output::{self, Globals};
-use crate::quantity::{self, Offset, Qty, Range, Refusal, duration, human};
 use crate::text;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 // The range of the file that a verb works on.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Where {
+pub(crate) struct RangeArgs {
     /// Begin here: 64, 0x40, 4K, 2p, -16 (from the end), end-1M+4
     #[arg(help_heading = "Range", short, long, value_name = "OFFSET")]
     pub(crate) offset: Option<Offset>,
@@ -28,7 +28,7 @@ pub(crate) struct Where {
     pub(crate) range: Option<Range>,
 }
 
-impl Where {
+impl RangeArgs {
     /// Whether the user said where.
     pub(crate) fn is_given(&self) -> bool {
         self.offset.is_some() || self.length.is_some() || self.range.is_some()
@@ -48,7 +48,7 @@ impl Where {
 
     /// The range from start to end, in which a place left out is the region's own; `open` when an end that is not said
     /// is none that matters.
-    fn resolve(&self, region: &Region, open: bool) -> Result<Span> {
+    fn resolve(&self, region: &Region, open: bool) -> Result<ByteRange> {
         let range = self.range();
         if !region.backing().facts().has_end() {
             let from_end = self.offset.as_ref().is_some_and(Offset::is_from_end);
@@ -61,37 +61,37 @@ impl Where {
         let len = region.length().max(whole.end());
         let (start, end) = range.resolve_within((whole.start(), whole.end()), len, page)?;
         // It gives start <= end, so the fallback is never used.
-        Ok(Span::first(end).from(start))
+        Ok(ByteRange::first(end).from(start))
     }
 
     /// The range to map of a file: what lies past its end is left out.
-    pub(crate) fn to_map(&self, facts: &Facts) -> Result<Span> {
+    pub(crate) fn to_map(&self, facts: &FileInfo) -> Result<ByteRange> {
         let (start, end) = self.range().resolve(facts.len, facts.page)?;
-        Ok(Span::first(end.min(facts.len)).from(start))
+        Ok(ByteRange::first(end.min(facts.len)).from(start))
     }
 
     /// The range to read: what lies past the end of the region is left out.
     ///
     /// # Errors
     /// A start past the end or before the region, or a range that runs backwards.
-    pub(crate) fn to_read(&self, region: &Region) -> Result<Span> {
+    pub(crate) fn resolve_for_read(&self, region: &Region) -> Result<ByteRange> {
         let (whole, asked) = (region.span(), self.resolve(region, false)?);
         if asked.start() < whole.start() || asked.start() > whole.end() {
-            return Err(mapping::Error::new("read", Some(asked), Cause::NotMapped(whole)).into());
+            return Err(mapping::Error::new("read", Some(asked), ErrorKind::NotMapped(whole)).into());
         }
-        Ok(asked.intersect(Span::first(whole.end())))
+        Ok(asked.intersect(ByteRange::first(whole.end())))
     }
 
     /// The range to write, all of it within the file and the region.
     ///
     /// # Errors
     /// As for reading, and a range that ends past the end of the file.
-    pub(crate) fn to_write(&self, region: &Region) -> Result<Span> {
-        within(self.resolve(region, true)?, region)
+    pub(crate) fn resolve_for_write(&self, region: &Region) -> Result<ByteRange> {
+        check_within(self.resolve(region, true)?, region)
     }
 
     /// The range to write where the file may grow: it begins at its end at the latest.
-    pub(crate) fn to_grow(&self, region: &Region) -> Result<Span> {
+    pub(crate) fn to_grow(&self, region: &Region) -> Result<ByteRange> {
         self.resolve(region, false)
     }
 
@@ -102,12 +102,12 @@ impl Where {
 }
 
 /// A range to write, if all of it can be stored into.
-pub(crate) fn within(span: Span, region: &Region) -> Result<Span> {
+pub(crate) fn check_within(span: ByteRange, region: &Region) -> Result<ByteRange> {
     match region.check("write", Some(span))?.end() {
         // A mapping may reach past the end of its file.
         end if end > region.length() && region.backing().facts().is_file() => {
             let len = region.length();
-            Err(mapping::Error::new("write", Some(span), Cause::PastEnd { len }).into())
+            Err(mapping::Error::new("write", Some(span), ErrorKind::PastEnd { len }).into())
         }
         _ => Ok(span),
     }
@@ -118,7 +118,7 @@ const MOST_REPLACED: usize = 4;
 
 // Rules for verbs that change a file.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Writer {
+pub(crate) struct WriteArgs {
     /// Write to set-user-ID files, read-only modes and devices all the same
     #[arg(help_heading = "Safety", long)]
     pub(crate) force: bool,
@@ -130,23 +130,23 @@ pub(crate) struct Writer {
     pub(crate) journal: Option<PathBuf>,
 }
 
-impl Writer {
+impl WriteArgs {
     /// Opens `path` for storing through a mapping: never creates it, keeps the safety rules, holds the lock, and puts
     /// the file back as it was if an atomic patch was cut short; says whether it did.
     pub(crate) fn open(&self, path: &Path, globals: &Globals) -> Result<(Region, bool)> {
         self.open_for(path, Access::Write, globals)
     }
 
-    /// As [`Writer::open`], for this kind of access.
+    /// As [`WriteArgs::open`], for this kind of access.
     pub(crate) fn open_for(&self, path: &Path, access: Access, globals: &Globals) -> Result<(Region, bool)> {
         let backing = Backing::open(path, access, self.lock_timeout)?;
-        let (backing, recovered) = self.admit(backing, path, access, globals)?;
+        let (backing, recovered) = self.open_checked(backing, path, access, globals)?;
         Ok((Region::sliding(backing, Prot::ReadWrite)?, recovered))
     }
 
-    /// As [`Writer::open_for`], for a file that was opened with `access`. Gives another one where that has been renamed
+    /// As [`WriteArgs::open_for`], for a file that was opened with `access`. Gives another one where that has been renamed
     /// to `path` before the lock was held.
-    pub(crate) fn admit(
+    pub(crate) fn open_checked(
         &self,
         mut backing: Backing,
         path: &Path,
@@ -173,25 +173,28 @@ impl Writer {
     fn recovered(&self, backing: Backing, path: &Path, globals: &Globals) -> Result<(Backing, bool)> {
         if backing.facts().left_its_links {
             let note = "overlayfs has copied it from its lower layer to be written to; its other names (hard links) keep the old bytes";
-            output::note(globals, &format!("{}: {note}", text::shown(path)));
+            output::print_note(globals, &format!("{}: {note}", text::shown(path)));
         }
         // A journal of another atomic patch's may be beside the file even where this one's goes elsewhere.
-        let places = [Place::beside(&backing)?, self.journal.as_deref().map(Place::at)];
+        let places = [
+            JournalPath::beside(&backing)?,
+            self.journal.as_deref().map(JournalPath::at),
+        ];
         let mut region = Region::sliding(backing, Prot::ReadWrite)?;
         let mut recovered = false;
         for place in places.into_iter().flatten() {
             if recover(&mut region, &place).after_recovery(recovered)? == Recovery::PutBack {
                 recovered = true;
                 let note = "an atomic patch had been cut short; the file was put back as it was before it";
-                output::note(globals, &format!("{}: {note}", text::shown(path)));
+                output::print_note(globals, &format!("{}: {note}", text::shown(path)));
             }
         }
         Ok((region.into_backing(), recovered))
     }
 
     /// The rules for reading the same file, where a dry run writes nothing.
-    pub(crate) fn reader(&self) -> Reader {
-        Reader {
+    pub(crate) fn reader(&self) -> ReadArgs {
+        ReadArgs {
             ignore_journal: false,
             journal: self.journal.clone(),
         }
@@ -200,7 +203,7 @@ impl Writer {
 
 // Rules for verbs that only read.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Reader {
+pub(crate) struct ReadArgs {
     /// Read a file that waits for the recovery of an atomic patch all the same
     #[arg(help_heading = "Safety", long)]
     pub(crate) ignore_journal: bool,
@@ -209,7 +212,7 @@ pub(crate) struct Reader {
     pub(crate) journal: Option<PathBuf>,
 }
 
-impl Reader {
+impl ReadArgs {
     /// Opens `path` for reading.
     ///
     /// # Errors
@@ -218,7 +221,7 @@ impl Reader {
         self.open_for(path, Access::Read)
     }
 
-    /// As [`Reader::open`], for this kind of access.
+    /// As [`ReadArgs::open`], for this kind of access.
     pub(crate) fn open_for(&self, path: &Path, access: Access) -> Result<Backing> {
         let backing = Backing::open(path, access, Duration::ZERO)?;
         has_length(&backing)?;
@@ -226,7 +229,7 @@ impl Reader {
         Ok(backing)
     }
 
-    /// As [`Reader::open`], for a file that is open.
+    /// As [`ReadArgs::open`], for a file that is open.
     pub(crate) fn check(&self, backing: &Backing) -> Result<()> {
         if self.ignore_journal {
             return Ok(());
@@ -242,14 +245,14 @@ impl Reader {
 /// Refuses a file that the safety rules for writers protect, unless told not to.
 pub(crate) fn unless_refused(backing: &Backing, force: bool) -> Result<()> {
     match backing.refusal().filter(|_| !force) {
-        Some(refusal) => Err(mapping::Error::new("write to it", None, Cause::Refused(refusal)).into()),
+        Some(refusal) => Err(mapping::Error::new("write to it", None, ErrorKind::Refused(refusal)).into()),
         None => Ok(()),
     }
 }
 
 /// Refuses a region whose file an atomic patch has left half-written meanwhile, with an error with this outcome. A sync
 /// would make half a patch durable, and is never told to ignore that (exit code 4).
-pub(crate) fn unless_cut_short(region: &Region, job: Job<'_>, outcome: Outcome) -> Result<()> {
+pub(crate) fn unless_cut_short(region: &Region, job: VerbContext<'_>, outcome: Outcome) -> Result<()> {
     let backing = region.backing();
     if job.ignores_journal && outcome != Outcome::InDoubt && !backing.holds_lock() {
         return Ok(());
@@ -286,7 +289,7 @@ pub(crate) fn close(region: Region, outcome: Result<u8>) -> Result<u8> {
 }
 
 /// What a file takes up after the work; when that cannot be told any more, a change stays one.
-pub(crate) fn usage_after(region: &Region, changed: bool) -> Result<Usage> {
+pub(crate) fn usage_after(region: &Region, changed: bool) -> Result<SpaceUsage> {
     let usage = region.backing().usage();
     if !changed {
         return Ok(usage?);
@@ -296,7 +299,7 @@ pub(crate) fn usage_after(region: &Region, changed: bool) -> Result<Usage> {
 
 /// Refuses, before anything is stored, a mapping whose bytes no flush makes durable.
 pub(crate) fn to_be_durable(region: &Region) -> Result<()> {
-    if region.reaches_file() {
+    if region.is_shared_file() {
         return Ok(());
     }
     let failure = Error::untouched("changes in this mapping never reach a file, so nothing can make them durable");
@@ -324,7 +327,7 @@ pub(crate) fn width() -> impl TypedValueParser<Value = Width> {
 }
 
 /// Refuses what is not whole units of `width`, each at a multiple of it, and says what would be.
-pub(crate) fn units(span: Span, width: Width) -> Result<()> {
+pub(crate) fn units(span: ByteRange, width: Width) -> Result<()> {
     if width.divides(span) {
         return Ok(());
     }
@@ -359,9 +362,9 @@ pub(crate) fn units(span: Span, width: Width) -> Result<()> {
 }
 
 /// An address in memory, as /proc/PID/maps and the reports have it, with 0x in front.
-pub(crate) fn address(text: &str) -> Result<usize, Refusal> {
-    let address = usize::try_from(quantity::number(text)?).ok();
-    address.filter(|address| *address > 0).ok_or_else(|| Refusal {
+pub(crate) fn address(text: &str) -> Result<usize, ParseError> {
+    let address = usize::try_from(number::number(text)?).ok();
+    address.filter(|address| *address > 0).ok_or_else(|| ParseError {
         message: format!("'{text}' is no address that a mapping can have"),
         tip: "write one such as 0x7f0000000000".into(),
     })

@@ -4,11 +4,11 @@ mod access;
 mod gather;
 
 use super::new_file::{Made, NewFile};
-use super::options::{Reader, Where, Writer, close, to_be_durable, width};
-use super::{Job, OnRegion};
+use super::options::{RangeArgs, ReadArgs, WriteArgs, close, to_be_durable, width};
+use super::{RunOnRegion, VerbContext};
 use crate::edit::{
-    Comparison, Durability, Edits, Mismatch, Origin, Place, ScriptWriter, Value, diff, each_edit, pattern, settle,
-    write_undo,
+    Comparison, Durability, Edits, JournalPath, Mismatch, ScriptWriter, SourceLocation, Value, diff, each_edit,
+    pattern, sync_parent_dir, write_undo,
 };
 use crate::edit::{Error, ErrorContext, Outcome, Result};
 use crate::error::Exit;
@@ -34,7 +34,7 @@ pub struct Args {
     #[command(flatten)]
     options: Options,
     #[command(flatten)]
-    writer: Writer,
+    writer: WriteArgs,
 }
 
 // What to do to the file, wherever it comes from.
@@ -45,10 +45,10 @@ pub(crate) struct Options {
     #[arg(value_name = "VALUE", value_parser = value())]
     values: Vec<Value>,
     #[command(flatten)]
-    place: Where,
+    place: RangeArgs,
     /// Write where these bytes stand, which must be in one place: 7405, 74??eb, text:V1
     #[arg(long, value_name = "VALUE", value_parser = OsStringValueParser::new().try_map(|text| pattern(&text)), conflicts_with = "expect")]
-    find: Option<crate::edit::Masked>,
+    find: Option<crate::edit::MaskedBytes>,
     /// Write in all places that --find finds
     #[arg(long, requires = "find")]
     all: bool,
@@ -110,11 +110,11 @@ fn value() -> impl TypedValueParser<Value = Value> {
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
-    let job = Job::on(&args.file, globals).writing(&args.writer);
+    let job = VerbContext::on(&args.file, globals).writing(&args.writer);
     let options = &args.options;
     let work = || -> Result<u8> {
         // Before the file is opened, and waited for.
-        options.asked()?;
+        options.validate()?;
         options.check_paths(job)?;
         let (mut region, recovered) = if options.stores() {
             let access = options.access.map_or(Access::Write, |_| Access::WriteRegisters);
@@ -124,24 +124,24 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
             let backing = args.writer.reader().open_for(&args.file, access)?;
             (Region::sliding(backing, Prot::Read)?, false)
         };
-        let applied = options.apply(&mut region, Job { recovered, ..job });
+        let applied = options.apply(&mut region, VerbContext { recovered, ..job });
         close(region, applied.map(|()| Exit::Done as u8)).after_recovery(recovered)
     };
     work().with_path(&args.file)
 }
 
-impl OnRegion for Options {
+impl RunOnRegion for Options {
     fn stores(&self) -> bool {
         !self.dry_run && self.diff.is_none()
     }
 
     fn check_options(&self) -> Result<()> {
-        self.asked()
+        self.validate()
     }
 
     /// Compares, and stores unless told otherwise.
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
-        self.asked()?;
+    fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
+        self.validate()?;
         self.check_paths(job)?;
         if let Some(other) = &self.diff {
             return print_diff(region, other, job);
@@ -151,13 +151,13 @@ impl OnRegion for Options {
         if let Some(width) = self.access {
             return self.store_units(region, &mut edits, width, job);
         }
-        let to_read = edits.to_read();
+        let bytes_to_read = edits.bytes_to_read();
         let mut progress = if self.dry_run {
-            Progress::reading(job.globals, "comparing", to_read)
+            Progress::reading(job.globals, "comparing", bytes_to_read)
         } else {
             // Then making room and storing go over the bytes once each.
-            let work = to_read.saturating_add(edits.new.len() * 2);
-            Progress::writing(job.globals, "patching", to_read)?.stepping_to(work)
+            let work = bytes_to_read.saturating_add(edits.new.len() * 2);
+            Progress::writing(job.globals, "patching", bytes_to_read)?.stepping_to(work)
         };
         let mut comparison = edits.compare(region, self.strict, &mut |done| progress.step(done))?;
         if !comparison.mismatches.is_empty() {
@@ -175,7 +175,7 @@ impl OnRegion for Options {
         if self.dry_run {
             return print_script(&mut edits, &mut comparison, len, job);
         }
-        self.settle(region, changes, job)?;
+        self.sync_parent_dir(region, changes, job)?;
         crate::memory::begin_change();
         let undo = match self.undo.as_deref() {
             Some(path) => Some(save_undo(path, region.backing(), &mut edits, &mut comparison, len)?),
@@ -187,7 +187,7 @@ impl OnRegion for Options {
             None => Durability::Cached,
         };
         if changes || !matches!(durability, Durability::Cached) {
-            let mut done = to_read;
+            let mut done = bytes_to_read;
             let mut last = 0;
             let stored = edits.store(region, &mut comparison, durability, &mut |part| {
                 // Each pass begins anew.
@@ -211,7 +211,7 @@ impl Options {
     ///
     /// # Errors
     /// A region whose bytes no flush makes durable, or that a journal could not be told of.
-    fn durable_in(&self, region: &Region, job: Job<'_>) -> Result<Option<Place>> {
+    fn durable_in(&self, region: &Region, job: VerbContext<'_>) -> Result<Option<JournalPath>> {
         if (self.sync || self.atomic) && !self.dry_run {
             to_be_durable(region)?;
         }
@@ -222,20 +222,20 @@ impl Options {
             "patch it with --atomic",
             "and the recovery journal speaks of the file's offsets",
         )?;
-        Place::of(region.backing(), job.journal).map(Some)
+        JournalPath::of(region.backing(), job.journal).map(Some)
     }
 
     /// Before anything is called durable: no journal of an earlier patch comes back. Making a journal beside the file does
     /// that, too.
-    fn settle(&self, region: &Region, changes: bool, job: Job<'_>) -> Result<()> {
+    fn sync_parent_dir(&self, region: &Region, changes: bool, job: VerbContext<'_>) -> Result<()> {
         if self.sync && !self.atomic || self.atomic && (!changes || job.journal.is_some()) {
-            settle(region.backing(), job.journal).map_failure(|| Error::untouched("nothing was written"))?;
+            sync_parent_dir(region.backing(), job.journal).map_failure(|| Error::untouched("nothing was written"))?;
         }
         Ok(())
     }
 
     /// What was done to a file of `len` bytes.
-    fn report(&self, edits: &Edits, comparison: &Comparison, len: u64, job: Job<'_>) -> Report {
+    fn report(&self, edits: &Edits, comparison: &Comparison, len: u64, job: VerbContext<'_>) -> Report {
         let (name, span) = (job.name(), comparison.span);
         let durable = self.sync || self.atomic;
         let resized = edits.len_after != len;
@@ -258,25 +258,25 @@ impl Options {
         };
         let report = Report::new("patch", job.path, changed || resized)
             .range(span)
-            .field("edits", count)
-            .field("offsets", comparison.offsets.clone())
-            .field("bytes_changed", comparison.differing)
-            .field("size_before", len)
-            .field("size", edits.len_after)
-            .field("durable", durable)
-            .field("atomic", self.atomic)
+            .json_field("edits", count)
+            .json_field("offsets", comparison.offsets.clone())
+            .json_field("bytes_changed", comparison.differing)
+            .json_field("size_before", len)
+            .json_field("size", edits.len_after)
+            .json_field("durable", durable)
+            .json_field("atomic", self.atomic)
             .path("undo", self.undo.as_deref())
-            .field("recovered", job.recovered)
+            .json_field("recovered", job.recovered)
             .line(line);
         if changed && resized {
-            return report.fact("length", lengths);
+            return report.text_field("length", lengths);
         }
         report
     }
 
-    fn mismatch(&self, mismatches: &[Mismatch], edits: usize, job: Job<'_>) -> Error {
-        let script = |origin: Origin| match (origin, self.script.as_deref()) {
-            (Origin::Line(_), Some(path)) => format!("{}: ", text::shown(path)),
+    fn mismatch(&self, mismatches: &[Mismatch], edits: usize, job: VerbContext<'_>) -> Error {
+        let script = |origin: SourceLocation| match (origin, self.script.as_deref()) {
+            (SourceLocation::Line(_), Some(path)) => format!("{}: ", text::shown(path)),
             _ => String::new(),
         };
         let one = |one: &Mismatch| {
@@ -343,7 +343,7 @@ fn without_undo(error: Error, undo: Option<&Made>) -> Error {
 }
 
 /// `--dry-run`: the edit script that would be applied.
-fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, job: Job<'_>) -> Result<()> {
+fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, job: VerbContext<'_>) -> Result<()> {
     let after = edits.len_after;
     if !job.globals.json {
         let mut script = ScriptWriter::new(len, after, output::out);
@@ -354,10 +354,10 @@ fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, job: J
         return script.finish();
     }
     let report = Report::new("patch", job.path, false)
-        .field("dry_run", true)
-        .field("size", len)
-        .field("size_after", after)
-        .field("bytes_changed", comparison.differing);
+        .json_field("dry_run", true)
+        .json_field("size", len)
+        .json_field("size_after", after)
+        .json_field("bytes_changed", comparison.differing);
     let mut lines = Stream::of_list(&report, "edits");
     let told = each_edit(edits, comparison, after, |at, old, new| {
         lines.item(&json!({"offset": at, "old": const_hex::encode(old), "new": const_hex::encode(new)}))
@@ -366,8 +366,8 @@ fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, job: J
 }
 
 /// `--diff`: the script that turns the file into `other`.
-fn print_diff(region: &mut Region, other: &Path, job: Job<'_>) -> Result<()> {
-    let opened = Reader::default()
+fn print_diff(region: &mut Region, other: &Path, job: VerbContext<'_>) -> Result<()> {
+    let opened = ReadArgs::default()
         .open(other)
         .and_then(|backing| Ok(Region::sliding(backing, Prot::Read)?));
     let mut theirs = opened.with_path(other)?;

@@ -2,7 +2,7 @@
 //! twice.
 
 use super::new_file::folder;
-use crate::edit::{Error, Place, Result, is_journal_name};
+use crate::edit::{Error, JournalPath, Result, is_journal_name};
 use crate::mapping::Backing;
 use crate::text::shown;
 use std::fs::{self, Metadata};
@@ -36,7 +36,7 @@ pub(super) fn must_differ(inputs: &[Option<Named<'_>>], outputs: &[Option<Named<
 /// As of [`must_differ`].
 pub(super) fn journal_must_differ(file: &Backing, journal: Option<&Path>) -> Result<()> {
     if let Some(path) = journal.filter(|path| is_journal_name(path)) {
-        let own = Place::beside(file)?;
+        let own = JournalPath::beside(file)?;
         if !own.is_some_and(|own| are_one_name(own.path(), path)) {
             let failure = Error::untouched(format!(
                 "--journal: '{}' is the name of another file's journal",

@@ -3,13 +3,13 @@
 mod order;
 mod view;
 
-use super::options::{Writer, address, close, size, usage_after};
-use super::{Job, OnRegion};
+use super::options::{WriteArgs, address, close, size, usage_after};
+use super::{RunOnRegion, VerbContext};
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::Exit;
-use crate::mapping::{self, Cause, Protection, Region, Resize, Visibility};
+use crate::mapping::{self, AccessDenied, ErrorKind, Region, Resize, Visibility};
+use crate::number::Size;
 use crate::output::Globals;
-use crate::quantity::Size;
 use crate::report::Report;
 use crate::signals::Signals;
 use crate::text::FILE;
@@ -25,7 +25,7 @@ pub struct Args {
     #[command(flatten)]
     options: Options,
     #[command(flatten)]
-    writer: Writer,
+    writer: WriteArgs,
     /// With --order: show a file that waits for the recovery of an atomic patch all the same
     #[arg(help_heading = "Safety", long)]
     ignore_journal: bool,
@@ -70,9 +70,9 @@ impl Live {
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
-    let job = Job::on(&args.file, globals).writing(&args.writer);
+    let job = VerbContext::on(&args.file, globals).writing(&args.writer);
     let work = || {
-        args.options.asked()?;
+        args.options.validate()?;
         if args.options.live.is_given() {
             let failure = Error::untouched("no mapping of the file stands that could be moved, or resized alone");
             let tip = format!(
@@ -85,23 +85,23 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
             return view::run(args, job);
         }
         let (mut region, recovered) = args.writer.open(&args.file, globals)?;
-        let applied = args.options.apply(&mut region, Job { recovered, ..job });
+        let applied = args.options.apply(&mut region, VerbContext { recovered, ..job });
         close(region, applied.map(|()| Exit::Done as u8)).after_recovery(recovered)
     };
     work().with_path(&args.file)
 }
 
-impl OnRegion for Options {
+impl RunOnRegion for Options {
     fn stores(&self) -> bool {
         self.view.writes() || !self.live.keep_file && self.size.is_some()
     }
 
     fn check_options(&self) -> Result<()> {
-        self.asked()
+        self.validate()
     }
 
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
-        self.asked()?;
+    fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
+        self.validate()?;
         if self.view.is_given() {
             return self.view.apply(region, job);
         }
@@ -138,16 +138,16 @@ impl OnRegion for Options {
             format!("{name}: {what} {} before, {} now", size(old), size(new))
         };
         let mut report = Report::new("remap", job.path, changed)
-            .field("length_before", old)
-            .field("length", new)
-            .field("recovered", job.recovered)
+            .json_field("length_before", old)
+            .json_field("length", new)
+            .json_field("recovered", job.recovered)
             .line(line);
         if let Some(before) = before {
             let after = usage_after(region, changed)?;
             report = report
-                .field("allocated_before", before.allocated)
-                .field("allocated_after", after.allocated)
-                .fact(
+                .json_field("allocated_before", before.allocated)
+                .json_field("allocated_after", after.allocated)
+                .text_field(
                     "allocated",
                     format!("{} before, {} after", size(before.allocated), size(after.allocated)),
                 );
@@ -158,9 +158,9 @@ impl OnRegion for Options {
                 false => format!("moved from {from:#x} to {to:#x}"),
             };
             report = report
-                .field("address_before", format!("{from:#x}"))
-                .field("address", format!("{to:#x}"))
-                .fact("mapping", moved);
+                .json_field("address_before", format!("{from:#x}"))
+                .json_field("address", format!("{to:#x}"))
+                .text_field("mapping", moved);
             if self.live.dont_unmap {
                 let what = if region.shape().visibility == Visibility::Shared {
                     "a second mapping of the same pages"
@@ -168,8 +168,8 @@ impl OnRegion for Options {
                     "a mapping without its pages"
                 };
                 report = report
-                    .field("left_at", format!("{from:#x}"))
-                    .fact("left", format!("{what} at {from:#x} (MREMAP_DONTUNMAP)"));
+                    .json_field("left_at", format!("{from:#x}"))
+                    .text_field("left", format!("{what} at {from:#x} (MREMAP_DONTUNMAP)"));
             }
         }
         report.stored_in(region).print(job.globals)
@@ -178,7 +178,7 @@ impl OnRegion for Options {
 
 impl Options {
     /// Refuses, before any file is opened, what says nothing to do.
-    fn asked(&self) -> Result<()> {
+    fn validate(&self) -> Result<()> {
         let wrong = |message: &str, tip: &str| Err(Error::untouched(message).tip(tip));
         // clap lets an option do without the one that it needs when that is excluded by a third.
         let of_size = [
@@ -222,7 +222,7 @@ fn unchanged(region: &Region, before: Option<u64>, error: mapping::Error) -> Res
     // Found before anything was done to the length: it is another process that has changed it.
     let moved = matches!(
         error.cause,
-        Cause::Protection(Protection::FileGrown) | Cause::Shrunk { .. }
+        ErrorKind::AccessDenied(AccessDenied::FileGrown) | ErrorKind::Shrunk { .. }
     );
     if moved || region.backing().usage().is_ok_and(|now| now.len == before) {
         return Err(error).context("its length was not changed");

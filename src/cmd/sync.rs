@@ -1,12 +1,14 @@
 //! `sync`: make a range durable and prove it, by the dirty pages before and after.
 
-use super::options::{Where, has_length, unless_cut_short};
-use super::{Job, OnRegion};
-use crate::edit::settle;
+use super::options::{RangeArgs, has_length, unless_cut_short};
+use super::{RunOnRegion, VerbContext};
+use crate::edit::sync_parent_dir;
 use crate::edit::{Error, ErrorContext, Outcome, Result};
 use crate::error::{Exit, report_error};
-use crate::mapping::{self, Access, Backing, Cause, Flush, Interrupted, Prot, Region, Shape, Span, Step, Visibility};
-use crate::mapping::{Sharing, resident, share, unwritten};
+use crate::mapping::{
+    self, Access, Backing, ByteRange, ErrorKind, Flush, Interrupted, MapOptions, ProgressFn, Prot, Region, Visibility,
+};
+use crate::mapping::{Sharing, dirty_pages, resident, share};
 use crate::output::Globals;
 use crate::progress::Progress;
 use crate::report::Report;
@@ -35,7 +37,7 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    place: Where,
+    place: RangeArgs,
     /// Start writing and return at once; nothing is promised
     #[arg(long = "async", conflicts_with_all = ["invalidate", "evict"])]
     start_only: bool,
@@ -138,12 +140,12 @@ fn one(
         } else {
             Prot::Read
         };
-        let span = Span::first(backing.facts().len);
-        let mut region = Region::new(backing, span, Shape::whole(Visibility::Shared, prot))?;
+        let span = ByteRange::first(backing.facts().len);
+        let mut region = Region::new(backing, span, MapOptions::whole(Visibility::Shared, prot))?;
         let journal = args.journal.as_deref();
-        let job = Job {
+        let job = VerbContext {
             journal,
-            ..Job::on(file, globals)
+            ..VerbContext::on(file, globals)
         };
         let worked = args
             .options
@@ -159,8 +161,8 @@ fn one(
     (report, error)
 }
 
-impl OnRegion for Options {
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
+impl RunOnRegion for Options {
+    fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
         let mut progress = Progress::reading(job.globals, "syncing", region.span().len());
         let report = self.work(region, job, &mut |done| progress.step(done))?;
         drop(progress);
@@ -169,17 +171,17 @@ impl OnRegion for Options {
 }
 
 impl Options {
-    fn work(&self, region: &mut Region, job: Job<'_>, step: &mut Step<'_>) -> Result<Report> {
-        let span = self.place.to_read(region)?;
+    fn work(&self, region: &mut Region, job: VerbContext<'_>, step: &mut ProgressFn<'_>) -> Result<Report> {
+        let span = self.place.resolve_for_read(region)?;
         let in_memory = self.evict.then(|| resident(region, span)).transpose()?;
         if self.evict {
             // What this mapping has dirtied is known to the flush before that.
-            region.let_go(span)?;
+            region.drop_page_table_entries(span)?;
         }
         // Counting takes longer than the flush of a clean file, so it is not done for a report that nobody gets.
         let counts = job.globals.json || !job.globals.quiet;
-        let unwritten = |region: &Region| counts.then(|| unwritten(region, span)).flatten();
-        let before = unwritten(region);
+        let dirty_pages = |region: &Region| counts.then(|| dirty_pages(region, span)).flatten();
+        let before = dirty_pages(region);
         let method = if self.start_only {
             proven(region.start_writeback(span))?;
             "sync_file_range"
@@ -192,12 +194,12 @@ impl Options {
                 Flush::Msync => "msync",
                 Flush::Fdatasync => "fdatasync",
             };
-            if region.reaches_file() {
-                settle(region.backing(), job.journal).map_failure(|| Error::changed("not durable"))?;
+            if region.is_shared_file() {
+                sync_parent_dir(region.backing(), job.journal).map_failure(|| Error::changed("not durable"))?;
             }
             method
         };
-        let after = unwritten(region);
+        let after = dirty_pages(region);
         let left = match in_memory {
             None => None,
             Some(_) => {
@@ -223,19 +225,19 @@ impl Options {
         );
         let mut report = Report::new("sync", job.path, false)
             .range(span)
-            .field("method", method)
-            .field("durable", state == "durable")
-            .field("state", state)
-            .field("page_size", mapping::page_size())
-            .field("dirty_before", before)
-            .field("dirty_after", after)
-            .field("evicted", self.evict)
-            .field("resident_before", in_memory.flatten())
-            .field("resident_after", left.flatten())
+            .json_field("method", method)
+            .json_field("durable", state == "durable")
+            .json_field("state", state)
+            .json_field("page_size", mapping::page_size())
+            .json_field("dirty_before", before)
+            .json_field("dirty_after", after)
+            .json_field("evicted", self.evict)
+            .json_field("resident_before", in_memory.flatten())
+            .json_field("resident_after", left.flatten())
             .line(line);
         if let (Some(in_memory), Some(left)) = (in_memory, left) {
             let text = format!("{} before, {} after", pages(in_memory), pages(left));
-            report = report.fact("in memory", text);
+            report = report.text_field("in memory", text);
         }
         Ok(report)
     }
@@ -246,7 +248,7 @@ fn proven<T>(result: mapping::Result<T>) -> Result<T> {
     const LOST: [Errno; 5] = [Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::ENOLINK, Errno::ESTALE];
     match result {
         // Not so when it never came to a flush: opening or mapping failed.
-        Err(error) if error.is_of_flush() && matches!(error.cause, Cause::Sys(errno) if LOST.contains(&errno)) => {
+        Err(error) if error.is_of_flush() && matches!(error.cause, ErrorKind::Sys(errno) if LOST.contains(&errno)) => {
             Err(error).map_failure(|| Error::changed("not durable").tip(LOST_TIP))
         }
         other => Ok(other?),

@@ -1,12 +1,12 @@
 //! `zero`: zero a range by the cheapest means that the file system has.
 
-use super::options::{Where, Writer, close, size, to_be_durable, usage_after};
-use super::{Job, OnRegion};
-use crate::edit::{Before, Spool, not_taken, or_put_back, settle};
+use super::options::{RangeArgs, WriteArgs, close, size, to_be_durable, usage_after};
+use super::{RunOnRegion, VerbContext};
 use crate::edit::{Error, ErrorContext, Result};
+use crate::edit::{RollbackPlan, SpooledBytes, not_taken, rollback_on_error, sync_parent_dir};
 use crate::error::Exit;
 use crate::mapping::{
-    self, Cause, Interrupted, Kind, MAX_FALLOCATE_LEN, Prot, Protection, Region, Segment, Span, Usage,
+    self, AccessDenied, ByteRange, ErrorKind, Interrupted, Kind, MAX_FALLOCATE_LEN, Prot, Region, Segment, SpaceUsage,
 };
 use crate::output::Globals;
 use crate::progress::Progress;
@@ -25,17 +25,17 @@ pub struct Args {
     #[command(flatten)]
     options: Options,
     #[command(flatten)]
-    writer: Writer,
+    writer: WriteArgs,
 }
 
 // What to zero and how, wherever it is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    place: Where,
+    place: RangeArgs,
     /// How: auto tries zero-range, then write
     #[arg(long, value_name = "METHOD", default_value = "auto", hide_default_value = true)]
-    method: Method,
+    method: ZeroMethod,
     /// Free the blocks; the same as --method punch
     #[arg(long, conflicts_with = "method")]
     punch: bool,
@@ -52,7 +52,7 @@ pub(crate) struct Options {
 
 /// The means to zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Method {
+enum ZeroMethod {
     /// The cheapest that keeps blocks allocated
     Auto,
     /// fallocate(FALLOC_FL_ZERO_RANGE): blocks stay, nothing is written
@@ -65,18 +65,18 @@ enum Method {
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plan {
-    Zero(Method),
+enum ZeroPlan {
+    Zero(ZeroMethod),
     Sparsify,
 }
 
-impl Method {
+impl ZeroMethod {
     fn name(self) -> &'static str {
         match self {
-            Method::Auto => "auto",
-            Method::ZeroRange => "zero-range",
-            Method::Punch => "punch",
-            Method::Write => "write",
+            ZeroMethod::Auto => "auto",
+            ZeroMethod::ZeroRange => "zero-range",
+            ZeroMethod::Punch => "punch",
+            ZeroMethod::Write => "write",
         }
     }
 }
@@ -89,7 +89,7 @@ const KEEP: u64 = 64 << 20;
 const KEEP_FOR_CALL: u64 = 1 << 20;
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
-    let job = Job::on(&args.file, globals);
+    let job = VerbContext::on(&args.file, globals);
     let work = || {
         // Before the file is opened, and waited for.
         args.options.check()?;
@@ -100,13 +100,13 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
             (Region::sliding(backing, Prot::Read)?, false)
         };
         let job = job.writing(&args.writer);
-        let applied = args.options.apply(&mut region, Job { recovered, ..job });
+        let applied = args.options.apply(&mut region, VerbContext { recovered, ..job });
         close(region, applied.map(|()| Exit::Done as u8)).after_recovery(recovered)
     };
     work().with_path(&args.file)
 }
 
-impl OnRegion for Options {
+impl RunOnRegion for Options {
     fn stores(&self) -> bool {
         !self.dry_run
     }
@@ -115,20 +115,20 @@ impl OnRegion for Options {
         self.check()
     }
 
-    fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
+    fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
         self.check()?;
         let (span, plan) = self.plan(region)?;
         if self.sync && !self.dry_run {
-            settle(region.backing(), job.journal).map_failure(|| Error::untouched("nothing was written"))?;
+            sync_parent_dir(region.backing(), job.journal).map_failure(|| Error::untouched("nothing was written"))?;
         }
         let method = match plan {
-            Plan::Zero(method) => method,
-            Plan::Sparsify => return self.sparsify(region, span, job),
+            ZeroPlan::Zero(method) => method,
+            ZeroPlan::Sparsify => return self.sparsify(region, span, job),
         };
         // Of a private mapping, and of anonymous memory, no block is a file's.
-        let of_file = region.reaches_file() && has_blocks(region);
+        let of_file = region.is_shared_file() && has_blocks(region);
         let before = of_file.then(|| region.backing().usage()).transpose()?;
-        let would_free = self.dry_run && method == Method::Punch;
+        let would_free = self.dry_run && method == ZeroMethod::Punch;
         let would_free = would_free.then(|| region.backing().occupied(span)).transpose()?;
         let mut done_by = method;
         if !self.dry_run && !span.is_empty() {
@@ -151,17 +151,17 @@ impl OnRegion for Options {
         };
         let mut report = self
             .report(job, changed, span, done_by.name(), usage)
-            .field("would_free", would_free)
+            .json_field("would_free", would_free)
             .line(line);
         if let Some(bytes) = would_free {
-            report = report.fact("would free", format!("{} at most", size(bytes)));
+            report = report.text_field("would free", format!("{} at most", size(bytes)));
         }
         allocated(report, usage).stored_in(region).print(job.globals)
     }
 }
 
 /// What the file takes up before and after.
-type Change = Option<(Usage, Usage)>;
+type Change = Option<(SpaceUsage, SpaceUsage)>;
 
 /// Whether the kernel counts the blocks that it takes up: not those of a device, of which fstat(2) says 0.
 fn has_blocks(region: &Region) -> bool {
@@ -172,7 +172,7 @@ fn has_blocks(region: &Region) -> bool {
 fn allocated(report: Report, usage: Change) -> Report {
     let Some((before, after)) = usage else { return report };
     let text = format!("{} before, {} after", size(before.allocated), size(after.allocated));
-    report.fact("allocated", text)
+    report.text_field("allocated", text)
 }
 
 impl Options {
@@ -195,18 +195,18 @@ impl Options {
     }
 
     /// What both ways report.
-    fn report(&self, job: Job<'_>, changed: bool, span: Span, method: &str, usage: Change) -> Report {
+    fn report(&self, job: VerbContext<'_>, changed: bool, span: ByteRange, method: &str, usage: Change) -> Report {
         Report::new("zero", job.path, changed)
             .range(span)
-            .field("method", method)
-            .field("dry_run", self.dry_run)
-            .field("durable", self.sync && !self.dry_run)
-            .field("allocated_before", usage.map(|(before, _)| before.allocated))
-            .field("allocated_after", usage.map(|(_, after)| after.allocated))
-            .field("recovered", job.recovered)
+            .json_field("method", method)
+            .json_field("dry_run", self.dry_run)
+            .json_field("durable", self.sync && !self.dry_run)
+            .json_field("allocated_before", usage.map(|(before, _)| before.allocated))
+            .json_field("allocated_after", usage.map(|(_, after)| after.allocated))
+            .json_field("recovered", job.recovered)
     }
 
-    fn make_durable(&self, region: &mut Region, span: Span, failure: &str) -> Result<()> {
+    fn make_durable(&self, region: &mut Region, span: ByteRange, failure: &str) -> Result<()> {
         if !self.sync {
             return region.send_now().map_failure(not_taken);
         }
@@ -215,7 +215,7 @@ impl Options {
     }
 
     /// Frees the blocks of zeros, or counts them. The bytes are the same at any moment, so it may be ended at any.
-    fn sparsify(&self, region: &mut Region, span: Span, job: Job<'_>) -> Result<()> {
+    fn sparsify(&self, region: &mut Region, span: ByteRange, job: VerbContext<'_>) -> Result<()> {
         let before = region.backing().usage()?;
         let mut progress = Progress::reading(job.globals, "looking for zeros", span.len());
         let found = region.free_zeros(span, !self.dry_run, &mut |done| progress.step(done));
@@ -266,30 +266,30 @@ impl Options {
         let usage = Some((before, after)).filter(|_| has_blocks(region));
         let report = self
             .report(job, false, span, "sparsify", usage)
-            .field("data", found.data)
-            .field("freed", (!self.dry_run).then_some(zeros))
-            .field("would_free", self.dry_run.then_some(zeros))
-            .field("runs", found.runs)
+            .json_field("data", found.data)
+            .json_field("freed", (!self.dry_run).then_some(zeros))
+            .json_field("would_free", self.dry_run.then_some(zeros))
+            .json_field("runs", found.runs)
             .line(line);
         allocated(report, usage).stored_in(region).print(job.globals)
     }
 
-    fn plan(&self, region: &Region) -> Result<(Span, Plan)> {
+    fn plan(&self, region: &Region) -> Result<(ByteRange, ZeroPlan)> {
         let method = if self.punch || self.sparsify {
-            Method::Punch
+            ZeroMethod::Punch
         } else {
             self.method
         };
         let method = match method {
             // The blocks of a private or anonymous mapping are no file's.
-            Method::Auto if !region.reaches_file() || region.layout().is_some() => Method::Write,
-            Method::ZeroRange | Method::Punch => {
+            ZeroMethod::Auto if !region.is_shared_file() || region.layout().is_some() => ZeroMethod::Write,
+            ZeroMethod::ZeroRange | ZeroMethod::Punch => {
                 region.check_linear("zero it", "whose offsets fallocate(2) does not know")?;
                 method
             }
             method => method,
         };
-        if matches!(method, Method::Punch | Method::ZeroRange) && !region.reaches_file() {
+        if matches!(method, ZeroMethod::Punch | ZeroMethod::ZeroRange) && !region.is_shared_file() {
             let message = format!(
                 "{} changes blocks of a file, which this mapping never does",
                 if self.sparsify { "--sparsify" } else { method.name() }
@@ -297,47 +297,47 @@ impl Options {
             let failure = Error::untouched(message);
             return Err(failure.tip("--method write stores zeros, and so does auto"));
         }
-        let span = self.place.to_write(region)?;
+        let span = self.place.resolve_for_write(region)?;
         if !region.shape().prot.writes() && !self.dry_run {
-            let cause = Cause::Protection(Protection::ReadOnly);
+            let cause = ErrorKind::AccessDenied(AccessDenied::ReadOnly);
             return Err(mapping::Error::new("zero", Some(span), cause).into());
         }
         if self.sync && !self.dry_run {
             to_be_durable(region)?;
         }
         let plan = if self.sparsify {
-            Plan::Sparsify
+            ZeroPlan::Sparsify
         } else {
-            Plan::Zero(method)
+            ZeroPlan::Zero(method)
         };
         Ok((span, plan))
     }
 }
 
 /// Zeroes `span` and says by which method it was done.
-fn zero(region: &mut Region, span: Span, method: Method, progress: &mut Progress) -> Result<Method> {
+fn zero(region: &mut Region, span: ByteRange, method: ZeroMethod, progress: &mut Progress) -> Result<ZeroMethod> {
     let zero_range = |region: &Region, piece| region.backing().zero_range(piece);
     match method {
-        Method::Write => write(region, span, progress)?,
-        Method::Punch => call(
+        ZeroMethod::Write => write(region, span, progress)?,
+        ZeroMethod::Punch => call(
             region,
             span,
             |region, piece| region.backing().punch(piece),
             method,
             progress,
         )?,
-        Method::ZeroRange => call(region, span, zero_range, method, progress)?,
-        Method::Auto => {
+        ZeroMethod::ZeroRange => call(region, span, zero_range, method, progress)?,
+        ZeroMethod::Auto => {
             // Blocks for the holes first, so that a full file system is met before anything is zeroed. Where that
             // or zero-range is refused, storing decides: it fails only where there really is no room.
             if allocate(region, span, progress)? {
-                let zeroed = call(region, span, zero_range, Method::ZeroRange, progress);
+                let zeroed = call(region, span, zero_range, ZeroMethod::ZeroRange, progress);
                 if !zeroed.as_ref().is_err_and(is_unsupported) {
-                    return zeroed.map(|()| Method::ZeroRange);
+                    return zeroed.map(|()| ZeroMethod::ZeroRange);
                 }
             }
             write(region, span, progress)?;
-            return Ok(Method::Write);
+            return Ok(ZeroMethod::Write);
         }
     }
     Ok(method)
@@ -347,7 +347,7 @@ fn zero(region: &mut Region, span: Span, method: Method, progress: &mut Progress
 ///
 /// # Errors
 /// A signal.
-fn allocate(region: &Region, span: Span, progress: &mut Progress) -> Result<bool> {
+fn allocate(region: &Region, span: ByteRange, progress: &mut Progress) -> Result<bool> {
     // Data has its blocks.
     if region
         .backing()
@@ -367,31 +367,34 @@ fn allocate(region: &Region, span: Span, progress: &mut Progress) -> Result<bool
     Ok(true)
 }
 
-fn write(region: &mut Region, span: Span, progress: &mut Progress) -> Result<()> {
+fn write(region: &mut Region, span: ByteRange, progress: &mut Progress) -> Result<()> {
     region
         .make_room(span, &mut |done| progress.step(done))
         .context("nothing was written")?;
-    let mut old = kept(region, span, KEEP)?;
+    let mut old = old_bytes(region, span, KEEP)?;
     let stored = region.zero(span, &mut |done| progress.step(span.len() + done));
     let all = [whole(span)];
     let before = before(region, &all, old.as_mut());
-    or_put_back(region, before, stored.map_err(Into::into))
+    rollback_on_error(region, before, stored.map_err(Into::into))
 }
 
 /// Calls of fallocate that do it all, each for so much that it can be waited for; one that fails may still have zeroed
 /// a part.
 fn call(
     region: &mut Region,
-    span: Span,
-    fallocate: impl Fn(&Region, Span) -> mapping::Result<()>,
-    method: Method,
+    span: ByteRange,
+    fallocate: impl Fn(&Region, ByteRange) -> mapping::Result<()>,
+    method: ZeroMethod,
     progress: &mut Progress,
 ) -> Result<()> {
-    let mut old = kept(region, span, KEEP_FOR_CALL)?;
+    let mut old = old_bytes(region, span, KEEP_FOR_CALL)?;
     let mut done = 0;
     let result = span.windows(MAX_FALLOCATE_LEN).try_for_each(|piece| {
         fallocate(region, piece).map_err(|error| {
-            let half_way = matches!(error.cause, Cause::Full(_) | Cause::Sys(Errno::EIO | Errno::EINTR));
+            let half_way = matches!(
+                error.cause,
+                ErrorKind::Full(_) | ErrorKind::Sys(Errno::EIO | Errno::EINTR)
+            );
             mapping::Error {
                 stored: done + if half_way { piece.len() } else { 0 },
                 ..error
@@ -401,14 +404,14 @@ fn call(
         match progress.step(span.len() + done) {
             Err(Interrupted(signal)) if done < span.len() => Err(mapping::Error {
                 stored: done,
-                ..mapping::Error::new("zero", Some(span.from(piece.end())), Cause::Interrupted(signal))
+                ..mapping::Error::new("zero", Some(span.from(piece.end())), ErrorKind::Interrupted(signal))
             }),
             _ => Ok(()),
         }
     });
     let all = [whole(span)];
     let before = before(region, &all, old.as_mut());
-    let outcome = or_put_back(region, before, result.map_err(Into::into));
+    let outcome = rollback_on_error(region, before, result.map_err(Into::into));
     if outcome.as_ref().is_err_and(is_unsupported) {
         if let Some(sector) = unaligned(region, span) {
             let failure = Error::untouched(format!(
@@ -425,7 +428,7 @@ fn call(
 }
 
 /// The sector of a block device, in bytes, where `span` is not of whole ones.
-fn unaligned(region: &Region, span: Span) -> Option<u64> {
+fn unaligned(region: &Region, span: ByteRange) -> Option<u64> {
     let sector = region.backing().sector()?;
     let is_whole = span.start().is_multiple_of(sector) && span.end().is_multiple_of(sector);
     (!is_whole).then_some(sector)
@@ -439,25 +442,25 @@ fn is_unsupported(error: &Error) -> bool {
 fn unsupported(error: &mapping::Error) -> bool {
     let refused = matches!(
         error.cause,
-        Cause::Sys(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL)
+        ErrorKind::Sys(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL)
     );
     refused && error.stored == 0
 }
 
 /// The bytes of `span`, to be put back, unless they are more than `most`.
-fn kept(region: &mut Region, span: Span, most: u64) -> Result<Option<Spool>> {
+fn old_bytes(region: &mut Region, span: ByteRange, most: u64) -> Result<Option<SpooledBytes>> {
     if span.len() > most {
         return Ok(None);
     }
-    let mut old = Spool::default();
+    let mut old = SpooledBytes::default();
     region.read_chunks(span, |_, bytes| old.push(bytes))?;
     // Putting back must need nothing that could run out by then, such as descriptors.
     old.fd()?;
     Ok(Some(old))
 }
 
-fn before<'a>(region: &Region, pieces: &'a [Segment], old: Option<&'a mut Spool>) -> Before<'a> {
-    Before {
+fn before<'a>(region: &Region, pieces: &'a [Segment], old: Option<&'a mut SpooledBytes>) -> RollbackPlan<'a> {
+    RollbackPlan {
         pieces,
         old,
         len: region.length(),
@@ -465,6 +468,6 @@ fn before<'a>(region: &Region, pieces: &'a [Segment], old: Option<&'a mut Spool>
     }
 }
 
-fn whole(range: Span) -> Segment {
+fn whole(range: ByteRange) -> Segment {
     Segment::of(range, 0)
 }

@@ -1,6 +1,6 @@
 //! `xxd -i`, byte for byte: an array for a C source, and its length.
 
-use super::Layout;
+use super::RowFormat;
 use super::line::{Digits, digits_of};
 
 /// Bytes in a line.
@@ -40,7 +40,7 @@ impl C {
     }
 }
 
-impl Layout<BYTES> for C {
+impl RowFormat<BYTES> for C {
     const FRAMES_NOTHING: bool = true;
 
     fn begin(&self, out: &mut Vec<u8>) {

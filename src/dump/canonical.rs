@@ -3,7 +3,7 @@
 //! A row equal to the one above becomes `*`, once a run. A short last row is always printed, even
 //! if it begins like the row above: the test for it in util-linux can't succeed.
 
-use super::Layout;
+use super::RowFormat;
 use super::line::{self, Digits, OFFSET, characters, digits_of};
 
 /// Where the cell of byte `index` begins.
@@ -26,7 +26,7 @@ const EMPTY: [u8; LINE] = {
 /// The layout of `hexdump -C`.
 pub(super) struct Canonical;
 
-impl Layout<16> for Canonical {
+impl RowFormat<16> for Canonical {
     #[inline]
     fn row(&self, at: u64, row: &[u8; 16], digits: &Digits<16>, out: &mut Vec<u8>) {
         let Some(line) = line::append(at, &EMPTY, out) else {
@@ -53,14 +53,14 @@ impl Layout<16> for Canonical {
     }
 
     fn end(&self, at: u64, out: &mut Vec<u8>) {
-        out.extend_from_slice(super::remark::offset(at).as_bytes());
+        out.extend_from_slice(super::annotation::offset(at).as_bytes());
         out.push(b'\n');
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{BARE, Piece, VERBOSE, assert_is_peer, noise, text, text_of};
+    use super::super::tests::{BARE, TestPiece, VERBOSE, assert_is_peer, noise, text, text_of};
     use super::super::{Format::Canonical, dump};
     use proptest::prelude::*;
 
@@ -117,7 +117,12 @@ fffffff7  30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  |0123456789abcdef|
     #[test]
     fn a_hole_of_any_length_takes_no_time() {
         assert_eq!(
-            text_of(Canonical, 0, BARE, &[Piece::Data(b"a".to_vec()), Piece::Hole(1 << 62)]),
+            text_of(
+                Canonical,
+                0,
+                BARE,
+                &[TestPiece::Data(b"a".to_vec()), TestPiece::Hole(1 << 62)]
+            ),
             "\
 00000000  61 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |a...............|
 00000010  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|

@@ -2,16 +2,16 @@
 
 /// A colour, as the SGR sequence that switches to it. All are of one length and all set the
 /// foreground alone, so that each replaces the one before it.
-pub(super) type Ink = [u8; 5];
-pub(super) const GREY: Ink = *b"\x1b[90m";
-const CYAN: Ink = *b"\x1b[36m";
-const GREEN: Ink = *b"\x1b[32m";
-const MAGENTA: Ink = *b"\x1b[35m";
-const YELLOW: Ink = *b"\x1b[33m";
+pub(super) type Color = [u8; 5];
+pub(super) const GREY: Color = *b"\x1b[90m";
+const CYAN: Color = *b"\x1b[36m";
+const GREEN: Color = *b"\x1b[32m";
+const MAGENTA: Color = *b"\x1b[35m";
+const YELLOW: Color = *b"\x1b[33m";
 pub(super) const RESET: &[u8] = b"\x1b[0m";
 
 /// hexyl's classes: NUL, printable, white space, other control, not ASCII.
-pub(super) static INKS: [Ink; 256] = {
+pub(super) static COLORS: [Color; 256] = {
     let mut inks = [YELLOW; 256];
     let mut byte = 0;
     while byte < 128 {

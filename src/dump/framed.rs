@@ -1,8 +1,8 @@
 //! The dump for people on a terminal, in a frame; and rows in which single bytes can be marked.
 
-use super::color::{GREY, INKS, Ink, RESET, grey};
+use super::color::{COLORS, Color, GREY, RESET, grey};
 use super::line::{Digits, PAIRS, character};
-use super::{Gap, Layout, Style, remark};
+use super::{Gap, RowFormat, Style, annotation};
 
 /// The columns of a row beside the digits of its offset.
 pub(super) const BESIDE: usize = 2 + CELLS + 1 + 16 + 1;
@@ -12,23 +12,23 @@ pub const MARK: &str = "\x1b[7m";
 const CELLS: usize = 2 * (1 + 8 * 3) + 1;
 
 /// What stands between the parts of a row.
-pub(super) struct Seams<'a> {
+pub(super) struct Borders<'a> {
     offset: (&'a str, &'a str),
     middle: &'a str,
     text: (&'a [u8], &'a [u8], &'a [u8]),
 }
 
-impl<'a> Seams<'a> {
+impl<'a> Borders<'a> {
     /// Those of rows without a frame.
-    pub(super) fn open(bar: &'a [u8]) -> Seams<'a> {
-        Seams {
+    pub(super) fn open(bar: &'a [u8]) -> Borders<'a> {
+        Borders {
             offset: ("", "  "),
             middle: "  ",
             text: (b"  ", bar, bar),
         }
     }
 
-    const FRAME: Seams<'static> = Seams {
+    const FRAME: Borders<'static> = Borders {
         offset: ("│", "│ "),
         middle: " ┊ ",
         text: (b" ", "│".as_bytes(), "│".as_bytes()),
@@ -36,15 +36,15 @@ impl<'a> Seams<'a> {
 }
 
 /// Switches colours and marks, each only where it changes.
-struct Brush<'a> {
+struct BorderWriter<'a> {
     out: &'a mut Vec<u8>,
     color: bool,
-    ink: Option<Ink>,
+    ink: Option<Color>,
     reverse: bool,
 }
 
-impl Brush<'_> {
-    fn put(&mut self, ink: Ink, reverse: bool, text: &[u8]) {
+impl BorderWriter<'_> {
+    fn put(&mut self, ink: Color, reverse: bool, text: &[u8]) {
         if self.color {
             if self.reverse && !reverse {
                 self.out.extend_from_slice(b"\x1b[27m");
@@ -81,7 +81,7 @@ impl Brush<'_> {
 
 /// Appends a row of `len` bytes; those that `changed` says are in reverse video, given `color`.
 pub(super) fn paint<const N: usize>(
-    seams: &Seams<'_>,
+    seams: &Borders<'_>,
     offset: &str,
     row: &[u8; N],
     len: usize,
@@ -90,7 +90,7 @@ pub(super) fn paint<const N: usize>(
     out: &mut Vec<u8>,
 ) {
     let is_changed = |index: usize| changed.get(index).copied().unwrap_or(false);
-    let mut brush = Brush {
+    let mut brush = BorderWriter {
         out,
         color,
         ink: None,
@@ -110,7 +110,11 @@ pub(super) fn paint<const N: usize>(
             brush.gap(if index % 8 == 0 { seams.middle.as_bytes() } else { b" " });
         }
         if index < len {
-            brush.put(INKS[usize::from(*byte)], is_changed(index), &PAIRS[usize::from(*byte)]);
+            brush.put(
+                COLORS[usize::from(*byte)],
+                is_changed(index),
+                &PAIRS[usize::from(*byte)],
+            );
         } else {
             brush.gap(b"  ");
         }
@@ -118,7 +122,7 @@ pub(super) fn paint<const N: usize>(
     brush.gap(seams.text.0);
     brush.put(GREY, false, seams.text.1);
     for (index, byte) in row.iter().enumerate().take(len) {
-        brush.put(INKS[usize::from(*byte)], is_changed(index), &[character(*byte)]);
+        brush.put(COLORS[usize::from(*byte)], is_changed(index), &[character(*byte)]);
     }
     if !seams.offset.0.is_empty() {
         for _ in len..N {
@@ -158,13 +162,13 @@ impl Framed {
         );
     }
 
-    fn remark(&self, text: &str, out: &mut Vec<u8>) {
+    fn annotation(&self, text: &str, out: &mut Vec<u8>) {
         let (digits, room) = (self.digits, CELLS + 16);
         grey(self.color, &format!("│{:<digits$}│ {text:<room$}│", "*"), out);
     }
 }
 
-impl Layout<16> for Framed {
+impl RowFormat<16> for Framed {
     const NAMES_HOLES: bool = true;
 
     fn begin(&self, out: &mut Vec<u8>) {
@@ -180,7 +184,7 @@ impl Layout<16> for Framed {
     }
 
     fn marked(&self, at: u64, row: &[u8; 16], len: usize, changed: &[bool], out: &mut Vec<u8>) {
-        paint(&Seams::FRAME, &self.offset(at), row, len, changed, self.color, out);
+        paint(&Borders::FRAME, &self.offset(at), row, len, changed, self.color, out);
     }
 
     fn has_margin(&self) -> bool {
@@ -188,11 +192,11 @@ impl Layout<16> for Framed {
     }
 
     fn repeats(&self, _end: u64, bytes: u64, out: &mut Vec<u8>) {
-        self.remark(&remark::repeats(bytes), out);
+        self.annotation(&annotation::repeats(bytes), out);
     }
 
     fn gap(&self, gap: Gap, from: u64, to: u64, out: &mut Vec<u8>) {
-        self.remark(&remark::gap(gap, from, to), out);
+        self.annotation(&annotation::gap(gap, from, to), out);
     }
 
     fn end(&self, at: u64, out: &mut Vec<u8>) {
@@ -204,22 +208,22 @@ impl Layout<16> for Framed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{BARE, Piece, VERBOSE, pieces, text_of};
-    use super::super::{Fit, Format, Style};
+    use super::super::tests::{BARE, TestPiece, VERBOSE, pieces, text_of};
+    use super::super::{Format, RowWidth, Style};
     use proptest::prelude::*;
 
     const FRAMED: Style = Style {
         unicode: true,
-        fit: Fit::Framed(8),
+        fit: RowWidth::Framed(8),
         ..BARE
     };
 
     #[test]
     fn rows_remarks_and_the_end_stand_in_a_frame() {
         let pieces = [
-            Piece::Data([&b"Hello, \x7f\x80\xff\tworld"[..], &[0; 48]].concat()),
-            Piece::Hole(0x8_0000),
-            Piece::Data(b"abc".to_vec()),
+            TestPiece::Data([&b"Hello, \x7f\x80\xff\tworld"[..], &[0; 48]].concat()),
+            TestPiece::Hole(0x8_0000),
+            TestPiece::Data(b"abc".to_vec()),
         ];
         assert_eq!(
             text_of(Format::Hex, 0, FRAMED, &pieces),
@@ -240,16 +244,20 @@ mod tests {
     #[test]
     fn a_terminal_gets_what_fits_it() {
         for (columns, end, unicode, fit) in [
-            (79, 100, true, Fit::Framed(8)),
-            (78, 100, true, Fit::Rows),
-            (200, 100, true, Fit::Framed(8)),
-            (200, 100, false, Fit::Rows),
-            (80, 1 << 33, true, Fit::Framed(9)),
-            (80, 1 << 37, true, Fit::Rows),
-            (77, 100, true, Fit::Narrow),
-            (0, u64::MAX, true, Fit::Narrow),
+            (79, 100, true, RowWidth::Framed(8)),
+            (78, 100, true, RowWidth::Rows),
+            (200, 100, true, RowWidth::Framed(8)),
+            (200, 100, false, RowWidth::Rows),
+            (80, 1 << 33, true, RowWidth::Framed(9)),
+            (80, 1 << 37, true, RowWidth::Rows),
+            (77, 100, true, RowWidth::Narrow),
+            (0, u64::MAX, true, RowWidth::Narrow),
         ] {
-            assert_eq!(Fit::of(columns, end, unicode), fit, "{columns} columns, up to {end:#x}");
+            assert_eq!(
+                RowWidth::of(columns, end, unicode),
+                fit,
+                "{columns} columns, up to {end:#x}"
+            );
         }
     }
 
@@ -261,12 +269,12 @@ mod tests {
             columns in 45_usize..100,
             unicode in any::<bool>(),
         ) {
-            let fit = Fit::of(columns, start + 20_000, unicode);
+            let fit = RowWidth::of(columns, start + 20_000, unicode);
             let text = text_of(Format::Hex, start, Style { unicode, fit, ..VERBOSE }, &pieces);
             let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
             // Eight a row is the least that there is.
-            prop_assert!(widest <= columns || fit == Fit::Narrow, "{widest} of {columns}:\n{text}");
-            if let Fit::Framed(digits) = fit {
+            prop_assert!(widest <= columns || fit == RowWidth::Narrow, "{widest} of {columns}:\n{text}");
+            if let RowWidth::Framed(digits) = fit {
                 prop_assert!(text.lines().all(|line| line.chars().count() == digits + super::BESIDE), "{text}");
             }
         }
@@ -286,7 +294,7 @@ mod tests {
             };
             prop_assert_eq!(
                 words(text_of(Format::Hex, 0, style, &pieces)),
-                words(text_of(Format::Hex, 0, Style { fit: Fit::Rows, ..style }, &pieces))
+                words(text_of(Format::Hex, 0, Style { fit: RowWidth::Rows, ..style }, &pieces))
             );
         }
     }

@@ -3,10 +3,10 @@
 //! Without colour, line drawing and squeezing it is `hexdump -Cv`. Lines that stand for rows begin
 //! with `*`.
 
-use super::color::{GREY, INKS, Ink, RESET, grey};
-use super::framed::{Seams, paint};
+use super::color::{COLORS, Color, GREY, RESET, grey};
+use super::framed::{Borders, paint};
 use super::line::{self, Digits, OFFSET, PAIRS, character, characters, digits_of};
-use super::{Gap, Layout, Style, remark};
+use super::{Gap, RowFormat, Style, annotation};
 
 /// Where the cell of byte `index` begins.
 const fn cell(index: usize) -> usize {
@@ -40,7 +40,7 @@ const fn empty<const LEN: usize>(mark: &[u8]) -> [u8; LEN] {
 
 /// The longest that a coloured line gets, but for the first colour and what an offset has beyond eight digits: a switch
 /// before each cell and each character, and two for the bars.
-const COLOR_LINE: usize = LINE + (16 + 16 + 2) * size_of::<Ink>() + RESET.len();
+const COLOR_LINE: usize = LINE + (16 + 16 + 2) * size_of::<Color>() + RESET.len();
 
 /// Our own layout, `N` bytes a row: 16, or 8.
 pub(super) struct Hex<const N: usize> {
@@ -86,7 +86,7 @@ impl<const N: usize> Hex<N> {
 
     #[inline]
     fn colored(&self, at: u64, row: &[u8; N], len: usize, out: &mut Vec<u8>) {
-        let mut pen = Pen {
+        let mut pen = ColorWriter {
             line: [b' '; COLOR_LINE],
             len: 0,
             ink: GREY,
@@ -99,7 +99,7 @@ impl<const N: usize> Hex<N> {
             // The line is spaces already, so a gap is a step.
             pen.len = colors + cell(index);
             let before = pen.len;
-            pen.switch(INKS[usize::from(*byte)]);
+            pen.switch(COLORS[usize::from(*byte)]);
             colors += pen.len - before;
             let [high, low] = PAIRS[usize::from(*byte)];
             // As long as a sequence, to cover one that wasn't kept.
@@ -109,7 +109,7 @@ impl<const N: usize> Hex<N> {
         pen.switch(GREY);
         pen.put(self.bar);
         for byte in row.iter().take(len) {
-            pen.switch(INKS[usize::from(*byte)]);
+            pen.switch(COLORS[usize::from(*byte)]);
             pen.put(&[character(*byte)]);
         }
         pen.switch(GREY);
@@ -121,13 +121,13 @@ impl<const N: usize> Hex<N> {
 }
 
 /// Writes a coloured line, switching colour only where it changes.
-struct Pen {
+struct ColorWriter {
     line: [u8; COLOR_LINE],
     len: usize,
-    ink: Ink,
+    ink: Color,
 }
 
-impl Pen {
+impl ColorWriter {
     #[inline]
     fn put(&mut self, text: &[u8]) {
         self.line[self.len..][..text.len()].copy_from_slice(text);
@@ -138,14 +138,14 @@ impl Pen {
     /// be guessed wrong every other byte, which costs more than the store. What is written next
     /// must cover a sequence that wasn't kept.
     #[inline]
-    fn switch(&mut self, ink: Ink) {
+    fn switch(&mut self, ink: Color) {
         self.line[self.len..][..ink.len()].copy_from_slice(&ink);
         self.len += ink.len() * usize::from(self.ink != ink);
         self.ink = ink;
     }
 }
 
-impl<const N: usize> Layout<N> for Hex<N> {
+impl<const N: usize> RowFormat<N> for Hex<N> {
     const NAMES_HOLES: bool = true;
 
     #[inline]
@@ -170,22 +170,26 @@ impl<const N: usize> Layout<N> for Hex<N> {
     }
 
     fn repeats(&self, end: u64, bytes: u64, out: &mut Vec<u8>) {
-        let text = remark::repeats(bytes);
-        grey(self.color, &remark::starred(end.wrapping_sub(bytes), &text), out);
+        let text = annotation::repeats(bytes);
+        grey(self.color, &annotation::starred(end.wrapping_sub(bytes), &text), out);
     }
 
     fn gap(&self, gap: Gap, from: u64, to: u64, out: &mut Vec<u8>) {
-        grey(self.color, &remark::starred(from, &remark::gap(gap, from, to)), out);
+        grey(
+            self.color,
+            &annotation::starred(from, &annotation::gap(gap, from, to)),
+            out,
+        );
     }
 
     fn end(&self, at: u64, out: &mut Vec<u8>) {
-        grey(self.color, &remark::offset(at), out);
+        grey(self.color, &annotation::offset(at), out);
     }
 
     fn marked(&self, at: u64, row: &[u8; N], len: usize, changed: &[bool], out: &mut Vec<u8>) {
         if self.color {
-            let seams = Seams::open(self.bar);
-            paint(&seams, &remark::offset(at), row, len, changed, true, out);
+            let seams = Borders::open(self.bar);
+            paint(&seams, &annotation::offset(at), row, len, changed, true, out);
             return;
         }
         out.extend_from_slice(if changed.contains(&true) { b"> " } else { b"  " });
@@ -198,185 +202,4 @@ impl<const N: usize> Layout<N> for Hex<N> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::Format::{Canonical, Hex};
-    use super::super::tests::{BARE, Piece, VERBOSE, inputs, pieces, text, text_of};
-    use super::*;
-    use proptest::prelude::*;
-
-    const COLOR: Style = Style { color: true, ..BARE };
-
-    /// The text without its colours; anything but a known sequence stays in.
-    fn stripped(text: &str) -> String {
-        let mut text = text.to_string();
-        for code in ["\x1b[90m", "\x1b[36m", "\x1b[32m", "\x1b[35m", "\x1b[33m", "\x1b[0m"] {
-            text = text.replace(code, "");
-        }
-        text
-    }
-
-    #[test]
-    fn rows_runs_and_the_closing_offset_look_so() {
-        let data = [vec![0xff; 48], b"Hello, \x7f\x80\xff\tworld!ab".to_vec()].concat();
-        assert_eq!(
-            text(Hex, 0x40, Style { unicode: true, ..BARE }, &data),
-            "\
-00000040  ff ff ff ff ff ff ff ff  ff ff ff ff ff ff ff ff  │................│
-*         32 bytes, each row as the one above
-00000070  48 65 6c 6c 6f 2c 20 7f  80 ff 09 77 6f 72 6c 64  │Hello, ....world│
-00000080  21 61 62                                          │!ab│
-00000083
-"
-        );
-    }
-
-    #[test]
-    fn a_hole_is_one_line_and_the_rows_it_shares_are_filled_with_zero_bytes() {
-        let pieces = [
-            Piece::Data(b"0123456789".to_vec()),
-            Piece::Hole(6 + 0x40_0000 + 3),
-            Piece::Data(b"abc".to_vec()),
-            Piece::Hole(10),
-            Piece::Hole(16),
-        ];
-        assert_eq!(
-            text_of(Hex, 0x10_0000 - 16, BARE, &pieces),
-            "\
-000ffff0  30 31 32 33 34 35 36 37  38 39 00 00 00 00 00 00  |0123456789......|
-*         hole 0x100000..0x500000 (4 MiB)
-00500000  00 00 00 61 62 63 00 00  00 00 00 00 00 00 00 00  |...abc..........|
-*         hole 0x500010..0x500020 (16 bytes)
-00500020
-"
-        );
-    }
-
-    #[test]
-    fn blocks_that_were_never_written_are_told_from_a_hole() {
-        let pieces = [
-            Piece::Preallocated(0x1000),
-            Piece::Preallocated(0x1008),
-            Piece::Hole(0x18),
-            Piece::Data(b"abc".to_vec()),
-        ];
-        assert_eq!(
-            text_of(Hex, 0, BARE, &pieces),
-            "\
-*         preallocated 0x0..0x2000 (8 KiB)
-00002000  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
-*         hole 0x2010..0x2020 (16 bytes)
-00002020  61 62 63                                          |abc|
-00002023
-"
-        );
-    }
-
-    #[test]
-    fn a_hole_ends_a_run_and_zero_bytes_after_it_are_data_again() {
-        let pieces = [
-            Piece::Data(vec![0; 64]),
-            Piece::Hole(4096 + 1024),
-            Piece::Data(vec![0; 40]),
-        ];
-        assert_eq!(
-            text_of(Hex, 0xffff_fff0, BARE, &pieces),
-            "\
-fffffff0  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
-*          48 bytes, each row as the one above
-*          hole 0x100000030..0x100001430 (5 KiB)
-100001430  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|
-*          16 bytes, each row as the one above
-100001450  00 00 00 00 00 00 00 00                           |........|
-100001458
-"
-        );
-    }
-
-    #[test]
-    fn a_hole_of_any_length_takes_no_time() {
-        assert_eq!(
-            text_of(Hex, 0, BARE, &[Piece::Hole(1 << 62)]),
-            "*         hole 0x0..0x4000000000000000 (4 EiB)\n4000000000000000\n"
-        );
-    }
-
-    #[test]
-    fn colour_changes_only_with_the_class_and_ends_with_the_line() {
-        assert_eq!(
-            text(Hex, 0, COLOR, b"\0ab \n\x01\xff"),
-            "\x1b[90m00000000  00 \x1b[36m61 62 \x1b[32m20 0a \x1b[35m01 \x1b[33mff                              \
-             \x1b[90m|.\x1b[36mab\x1b[32m .\x1b[35m.\x1b[33m.\x1b[90m|\x1b[0m\n\x1b[90m00000007\x1b[0m\n"
-        );
-    }
-
-    #[test]
-    fn a_line_has_room_for_a_change_at_every_byte_and_the_longest_offset() {
-        let style = Style {
-            color: true,
-            squeeze: false,
-            unicode: true,
-            ..BARE
-        };
-        let text = text(Hex, u64::MAX - 99, style, &b"a\xff".repeat(16));
-        let longest = text.lines().map(str::len).max().unwrap() - GREY.len() - OFFSET;
-        assert!(
-            (COLOR_LINE - 15..=COLOR_LINE).contains(&(longest + 1)),
-            "{longest} of {COLOR_LINE}"
-        );
-    }
-
-    #[test]
-    fn bare_and_unsqueezed_it_is_the_canonical_dump() {
-        for data in inputs() {
-            assert_eq!(text(Hex, 3, VERBOSE, &data), text(Canonical, 3, VERBOSE, &data));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn colour_adds_nothing_but_colour(
-            start in any::<u64>(),
-            pieces in pieces(),
-            squeeze in any::<bool>(),
-            unicode in any::<bool>(),
-        ) {
-            let style = Style { color: false, squeeze, unicode, ..BARE };
-            let colored = text_of(Hex, start, Style { color: true, ..style }, &pieces);
-            prop_assert!(colored.lines().all(|line| line.ends_with("\x1b[0m")));
-            prop_assert_eq!(stripped(&colored), text_of(Hex, start, style, &pieces));
-        }
-
-        #[test]
-        fn every_byte_left_out_is_accounted_for(pieces in pieces()) {
-            // Rows count 16 each, remarks what they say: together they make the closing offset's
-            // row.
-            let text = text_of(Hex, 0, BARE, &pieces);
-            let total: u64 = pieces.iter().map(|piece| match piece {
-                Piece::Data(data) => data.len() as u64,
-                Piece::Hole(len) | Piece::Preallocated(len) => *len,
-            }).sum();
-            let mut at = 0;
-            for line in text.lines() {
-                if let Some(remark) = line.strip_prefix("*         ") {
-                    let named = remark.strip_prefix("hole 0x").or(remark.strip_prefix("preallocated 0x"));
-                    at = match named {
-                        Some(range) => {
-                            let (range, _) = range.split_once(' ').unwrap();
-                            let (from, to) = range.split_once("..0x").unwrap();
-                            prop_assert_eq!(u64::from_str_radix(from, 16).unwrap(), at);
-                            u64::from_str_radix(to, 16).unwrap()
-                        }
-                        None => {
-                            let (bytes, _) = remark.split_once(' ').unwrap();
-                            at + bytes.replace(',', "").parse::<u64>().unwrap()
-                        }
-                    };
-                } else {
-                    prop_assert_eq!(u64::from_str_radix(&line[..8], 16).unwrap(), at);
-                    at = total.min(at + 16);
-                }
-            }
-            prop_assert_eq!(at, total);
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! Any format with the bytes marked that are other than at the last look.
 
 use super::line::Digits;
-use super::{Gap, Layout};
+use super::{Gap, RowFormat};
 
 /// A layout of rows, some of which have marks.
 pub(super) struct Marked<L> {
@@ -27,7 +27,7 @@ impl<L> Marked<L> {
 impl<L> Marked<L> {
     fn margin<const N: usize>(&self, out: &mut Vec<u8>)
     where
-        L: Layout<N>,
+        L: RowFormat<N>,
     {
         if self.layout.has_margin() {
             out.extend_from_slice(b"  ");
@@ -35,7 +35,7 @@ impl<L> Marked<L> {
     }
 }
 
-impl<L: Layout<N>, const N: usize> Layout<N> for Marked<L> {
+impl<L: RowFormat<N>, const N: usize> RowFormat<N> for Marked<L> {
     const NAMES_HOLES: bool = L::NAMES_HOLES;
     const FRAMES_NOTHING: bool = L::FRAMES_NOTHING;
 
@@ -81,7 +81,7 @@ impl<L: Layout<N>, const N: usize> Layout<N> for Marked<L> {
 mod tests {
     use super::super::tests::BARE;
     use super::super::{Dump, Format, Style, marked};
-    use crate::quantity::NumberFormat;
+    use crate::number::NumberFormat;
 
     fn text(format: Format<'_>, style: Style, data: &[u8], changed: &[usize]) -> String {
         let changed = (0..data.len()).map(|index| changed.contains(&index)).collect();

@@ -1,9 +1,10 @@
 //! Where finished bytes become text, and nothing else is touched: one file a format.
 //!
-//! A format says how one row looks (`Layout`); `Rows` cuts whatever arrives into rows, leaves out
-//! the repeated ones and knows holes. So a new format is one `Layout`, and a faster row is a change
+//! A format says how one row looks (`RowFormat`); `Rows` cuts whatever arrives into rows, leaves out
+//! the repeated ones and knows holes. So a new format is one `RowFormat`, and a faster row is a change
 //! to one function.
 
+mod annotation;
 mod c;
 mod canonical;
 mod color;
@@ -12,13 +13,12 @@ mod hex;
 mod line;
 mod marked;
 mod plain;
-mod remark;
 #[cfg(test)]
 mod tests;
 mod typed;
 mod xxd;
 
-use crate::quantity::NumberFormat;
+use crate::number::NumberFormat;
 use line::{Digits, digits_of, encode};
 
 pub use framed::MARK;
@@ -53,10 +53,10 @@ pub trait Dump: Sync {
 
     /// Lays out the whole rows of `data`, whose first begins at offset `at`, as if nothing stood above them, in place of
     /// what is in `part`; bytes of no whole row are left out. On any thread.
-    fn part(&self, at: u64, data: &[u8], part: &mut Part);
+    fn part(&self, at: u64, data: &[u8], part: &mut EncodedRows);
 
     /// Takes the next rows from `part`: appends the text that stands before, and gives what is to be shown of its own.
-    fn join<'a>(&mut self, part: &'a Part, out: &mut Vec<u8>) -> &'a [u8];
+    fn join<'a>(&mut self, part: &'a EncodedRows, out: &mut Vec<u8>) -> &'a [u8];
 
     /// Appends the rows that wait and the bytes of a partial one, for a dump that breaks off here. Called once, last.
     fn cut(&mut self, out: &mut Vec<u8>);
@@ -67,7 +67,7 @@ pub trait Dump: Sync {
 
 /// Rows that were laid out apart from those above.
 #[derive(Debug, Default)]
-pub struct Part {
+pub struct EncodedRows {
     text: Vec<u8>,
     /// Bytes of the rows.
     len: u64,
@@ -82,7 +82,7 @@ pub struct Part {
     trail: u64,
 }
 
-impl Part {
+impl EncodedRows {
     /// How many bytes its rows show.
     pub fn bytes(&self) -> u64 {
         self.len
@@ -99,12 +99,12 @@ pub struct Style {
     /// The reader's locale is UTF-8, so lines may be drawn (`hex`).
     pub unicode: bool,
     /// What there is room for (`hex`).
-    pub fit: Fit,
+    pub fit: RowWidth,
 }
 
 /// The shape of a `hex` dump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fit {
+pub enum RowWidth {
     /// 16 bytes a row: what everything gets that is no terminal.
     #[default]
     Rows,
@@ -114,18 +114,18 @@ pub enum Fit {
     Framed(usize),
 }
 
-impl Fit {
+impl RowWidth {
     /// The best-looking shape whose rows fit a terminal of so many columns, for offsets up to `end`.
     ///
     /// Never more than 16 bytes: offsets then go up by the same digit in every dump, and 32 are too many to follow.
-    pub fn of(columns: usize, end: u64, unicode: bool) -> Fit {
-        let digits = remark::offset(end).len();
+    pub fn of(columns: usize, end: u64, unicode: bool) -> RowWidth {
+        let digits = annotation::offset(end).len();
         if unicode && digits + framed::BESIDE <= columns {
-            Fit::Framed(digits)
+            RowWidth::Framed(digits)
         } else if digits + hex::BESIDE <= columns {
-            Fit::Rows
+            RowWidth::Rows
         } else {
-            Fit::Narrow
+            RowWidth::Narrow
         }
     }
 }
@@ -169,9 +169,11 @@ pub fn marked(format: Format<'_>, start: u64, style: Style, changed: Vec<bool>) 
 
 fn of(format: Format<'_>, start: u64, style: Style, changed: Option<Vec<bool>>) -> Box<dyn Dump> {
     match (format, style.fit) {
-        (Format::Hex, Fit::Rows) => rows(hex::Hex::<16>::new(style), start, style.squeeze, changed),
-        (Format::Hex, Fit::Narrow) => rows(hex::Hex::<8>::new(style), start, style.squeeze, changed),
-        (Format::Hex, Fit::Framed(digits)) => rows(framed::Framed::new(style, digits), start, style.squeeze, changed),
+        (Format::Hex, RowWidth::Rows) => rows(hex::Hex::<16>::new(style), start, style.squeeze, changed),
+        (Format::Hex, RowWidth::Narrow) => rows(hex::Hex::<8>::new(style), start, style.squeeze, changed),
+        (Format::Hex, RowWidth::Framed(digits)) => {
+            rows(framed::Framed::new(style, digits), start, style.squeeze, changed)
+        }
         (Format::Canonical, _) => rows(canonical::Canonical, start, style.squeeze, changed),
         (Format::Xxd, _) => rows(xxd::Xxd, start, false, changed),
         (Format::Plain, _) => rows(plain::Plain, start, false, changed),
@@ -182,7 +184,7 @@ fn of(format: Format<'_>, start: u64, style: Style, changed: Option<Vec<bool>>) 
 
 fn rows<L, const N: usize>(layout: L, start: u64, squeeze: bool, changed: Option<Vec<bool>>) -> Box<dyn Dump>
 where
-    L: Layout<N> + 'static,
+    L: RowFormat<N> + 'static,
 {
     match changed {
         None => Box::new(Rows::new(layout, start, squeeze)),
@@ -200,7 +202,7 @@ enum Gap {
 }
 
 /// How one format lays out a row of `N` bytes, and what it says where rows are left out.
-trait Layout<const N: usize>: Sync {
+trait RowFormat<const N: usize>: Sync {
     /// Whether a hole has a line of its own; if not, its rows are zero rows like any other.
     const NAMES_HOLES: bool = false;
 
@@ -249,7 +251,7 @@ trait Layout<const N: usize>: Sync {
     }
 }
 
-/// Cuts what is fed into rows of `N` bytes for a [`Layout`].
+/// Cuts what is fed into rows of `N` bytes for a [`RowFormat`].
 ///
 /// Runs and holes are put off until something else follows: only then is their length known, and
 /// only so does the text not depend on how the input was cut.
@@ -292,7 +294,7 @@ impl<const N: usize> Next<N> {
         }
     }
 
-    fn rows(&mut self, layout: &impl Layout<N>, mut rest: &[[u8; N]], out: &mut Vec<u8>) {
+    fn rows(&mut self, layout: &impl RowFormat<N>, mut rest: &[[u8; N]], out: &mut Vec<u8>) {
         let mut digits = [[[0; 2]; N]; BLOCK];
         while let Some(row) = rest.first() {
             // Digits of rows that are left out would be for nothing.
@@ -311,7 +313,7 @@ impl<const N: usize> Next<N> {
     }
 
     #[inline]
-    fn row(&mut self, layout: &impl Layout<N>, row: &[u8; N], digits: &Digits<N>, out: &mut Vec<u8>) {
+    fn row(&mut self, layout: &impl RowFormat<N>, row: &[u8; N], digits: &Digits<N>, out: &mut Vec<u8>) {
         if self.squeeze {
             if self.repeats(layout, row) {
                 self.leave_out(N as u64);
@@ -326,7 +328,7 @@ impl<const N: usize> Next<N> {
 
     /// Whether `row`, which is the next one, is left out.
     #[inline]
-    fn repeats(&self, layout: &impl Layout<N>, row: &[u8; N]) -> bool {
+    fn repeats(&self, layout: &impl RowFormat<N>, row: &[u8; N]) -> bool {
         self.squeeze && self.above.as_ref() == Some(row) && !layout.keeps(self.at)
     }
 
@@ -335,7 +337,7 @@ impl<const N: usize> Next<N> {
         self.at = self.at.wrapping_add(bytes);
     }
 
-    fn end_run(&mut self, layout: &impl Layout<N>, out: &mut Vec<u8>) {
+    fn end_run(&mut self, layout: &impl RowFormat<N>, out: &mut Vec<u8>) {
         if self.repeated > 0 {
             layout.repeats(self.at, self.repeated, out);
             self.repeated = 0;
@@ -343,7 +345,7 @@ impl<const N: usize> Next<N> {
     }
 }
 
-impl<L: Layout<N>, const N: usize> Rows<L, N> {
+impl<L: RowFormat<N>, const N: usize> Rows<L, N> {
     fn new(layout: L, start: u64, squeeze: bool) -> Self {
         Rows {
             layout,
@@ -447,7 +449,7 @@ impl<L: Layout<N>, const N: usize> Rows<L, N> {
     }
 }
 
-impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
+impl<L: RowFormat<N>, const N: usize> Dump for Rows<L, N> {
     fn bytes(&mut self, data: &[u8], out: &mut Vec<u8>) {
         let rows = self.whole_rows(data, out);
         self.next.rows(&self.layout, rows, out);
@@ -476,8 +478,8 @@ impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
         (row, before)
     }
 
-    fn part(&self, at: u64, data: &[u8], part: &mut Part) {
-        let Part { text, first, last, .. } = part;
+    fn part(&self, at: u64, data: &[u8], part: &mut EncodedRows) {
+        let EncodedRows { text, first, last, .. } = part;
         for old in [&mut *text, &mut *first, &mut *last] {
             old.clear();
         }
@@ -497,7 +499,7 @@ impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
             next.rows(&self.layout, others, text);
         }
         last.extend(next.above.iter().flatten());
-        *part = Part {
+        *part = EncodedRows {
             len: rows.len() as u64 * N as u64,
             lead: same as u64 * N as u64,
             lead_text,
@@ -506,7 +508,7 @@ impl<L: Layout<N>, const N: usize> Dump for Rows<L, N> {
         };
     }
 
-    fn join<'a>(&mut self, part: &'a Part, out: &mut Vec<u8>) -> &'a [u8] {
+    fn join<'a>(&mut self, part: &'a EncodedRows, out: &mut Vec<u8>) -> &'a [u8] {
         let Ok(first) = <&[u8; N]>::try_from(&part.first[..]) else {
             return &[];
         };

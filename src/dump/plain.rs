@@ -1,6 +1,6 @@
 //! `xxd -p`, byte for byte: digits alone, thirty bytes a line, for other programs.
 
-use super::Layout;
+use super::RowFormat;
 use super::line::{Digits, digits_of};
 
 /// Bytes in a line.
@@ -9,7 +9,7 @@ const BYTES: usize = 30;
 /// The layout of `xxd -p`.
 pub(super) struct Plain;
 
-impl Layout<BYTES> for Plain {
+impl RowFormat<BYTES> for Plain {
     #[inline]
     fn row(&self, _at: u64, _row: &[u8; BYTES], digits: &Digits<BYTES>, out: &mut Vec<u8>) {
         out.extend_from_slice(digits.as_flattened());

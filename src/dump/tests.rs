@@ -11,27 +11,27 @@ pub(super) const BARE: Style = Style {
     color: false,
     squeeze: true,
     unicode: false,
-    fit: Fit::Rows,
+    fit: RowWidth::Rows,
 };
 /// The same, with every row printed.
 pub(super) const VERBOSE: Style = Style { squeeze: false, ..BARE };
 
 /// What a dump is fed.
 #[derive(Clone, Debug)]
-pub(super) enum Piece {
+pub(super) enum TestPiece {
     Data(Vec<u8>),
     Hole(u64),
     Preallocated(u64),
 }
 
-pub(super) fn text_of(format: Format<'_>, start: u64, style: Style, pieces: &[Piece]) -> String {
+pub(super) fn text_of(format: Format<'_>, start: u64, style: Style, pieces: &[TestPiece]) -> String {
     let mut dump = dump(format, start, style);
     let mut out = Vec::new();
     for piece in pieces {
         match piece {
-            Piece::Data(data) => dump.bytes(data, &mut out),
-            Piece::Hole(len) => dump.hole(*len, &mut out),
-            Piece::Preallocated(len) => dump.preallocated(*len, &mut out),
+            TestPiece::Data(data) => dump.bytes(data, &mut out),
+            TestPiece::Hole(len) => dump.hole(*len, &mut out),
+            TestPiece::Preallocated(len) => dump.preallocated(*len, &mut out),
         }
     }
     dump.finish(&mut out);
@@ -39,7 +39,7 @@ pub(super) fn text_of(format: Format<'_>, start: u64, style: Style, pieces: &[Pi
 }
 
 pub(super) fn text(format: Format<'_>, start: u64, style: Style, data: &[u8]) -> String {
-    text_of(format, start, style, &[Piece::Data(data.to_vec())])
+    text_of(format, start, style, &[TestPiece::Data(data.to_vec())])
 }
 
 /// Bytes without a pattern, the same on every run.
@@ -178,7 +178,7 @@ fn names_holes(format: Format<'_>) -> bool {
 }
 
 fn styles() -> impl Strategy<Value = Style> {
-    let fits = prop_oneof![Just(Fit::Rows), Just(Fit::Narrow), Just(Fit::Framed(8))];
+    let fits = prop_oneof![Just(RowWidth::Rows), Just(RowWidth::Narrow), Just(RowWidth::Framed(8))];
     (any::<[bool; 3]>(), fits).prop_map(|([color, squeeze, unicode], fit)| Style {
         color,
         squeeze,
@@ -188,12 +188,12 @@ fn styles() -> impl Strategy<Value = Style> {
 }
 
 /// Data with few values and long runs, so that rows do repeat, and holes in it.
-pub(super) fn pieces() -> impl Strategy<Value = Vec<Piece>> {
+pub(super) fn pieces() -> impl Strategy<Value = Vec<TestPiece>> {
     let run = (prop_oneof![Just(0_u8), Just(b'a'), any::<u8>()], 0_usize..80)
-        .prop_map(|(byte, len)| Piece::Data(vec![byte; len]));
-    let mixed = proptest::collection::vec(any::<u8>(), 0..40).prop_map(Piece::Data);
-    let hole = (0_u64..400).prop_map(Piece::Hole);
-    let preallocated = (0_u64..400).prop_map(Piece::Preallocated);
+        .prop_map(|(byte, len)| TestPiece::Data(vec![byte; len]));
+    let mixed = proptest::collection::vec(any::<u8>(), 0..40).prop_map(TestPiece::Data);
+    let hole = (0_u64..400).prop_map(TestPiece::Hole);
+    let preallocated = (0_u64..400).prop_map(TestPiece::Preallocated);
     proptest::collection::vec(prop_oneof![3 => run, 1 => mixed, 1 => hole, 1 => preallocated], 0..12)
 }
 
@@ -210,24 +210,24 @@ proptest! {
         let mut cut = Vec::new();
         for piece in &pieces {
             match piece {
-                Piece::Data(data) => {
+                TestPiece::Data(data) => {
                     let mut rest = &data[..];
                     // A bound on the cuts, as they may all be 0.
                     for at in cuts.by_ref().take(30) {
                         let (head, tail) = rest.split_at(at.min(rest.len()));
-                        cut.push(Piece::Data(head.to_vec()));
+                        cut.push(TestPiece::Data(head.to_vec()));
                         rest = tail;
                     }
-                    cut.push(Piece::Data(rest.to_vec()));
+                    cut.push(TestPiece::Data(rest.to_vec()));
                 }
-                Piece::Hole(len) => {
+                TestPiece::Hole(len) => {
                     let at = cuts.next().map_or(0, |at| at as u64).min(*len);
-                    cut.extend([Piece::Hole(at), Piece::Data(vec![]), Piece::Hole(len - at)]);
+                    cut.extend([TestPiece::Hole(at), TestPiece::Data(vec![]), TestPiece::Hole(len - at)]);
                 }
-                Piece::Preallocated(len) => {
+                TestPiece::Preallocated(len) => {
                     let at = cuts.next().map_or(0, |at| at as u64).min(*len);
-                    let (head, tail) = (Piece::Preallocated(at), Piece::Preallocated(len - at));
-                    cut.extend([head, Piece::Hole(0), tail]);
+                    let (head, tail) = (TestPiece::Preallocated(at), TestPiece::Preallocated(len - at));
+                    cut.extend([head, TestPiece::Hole(0), tail]);
                 }
             }
         }
@@ -250,20 +250,20 @@ proptest! {
         let mut at = start;
         let mut out = Vec::new();
         // Memory is used again.
-        let mut part = Part::default();
+        let mut part = EncodedRows::default();
         for piece in &pieces {
             let data = match piece {
-                Piece::Hole(len) => {
+                TestPiece::Hole(len) => {
                     whole.hole(*len, &mut out);
                     at = at.wrapping_add(*len);
                     continue;
                 }
-                Piece::Preallocated(len) => {
+                TestPiece::Preallocated(len) => {
                     whole.preallocated(*len, &mut out);
                     at = at.wrapping_add(*len);
                     continue;
                 }
-                Piece::Data(data) => data,
+                TestPiece::Data(data) => data,
             };
             let (row, before) = whole.next_row();
             let (head, mut rest) = data.split_at(data.len().min(before as usize));
@@ -293,10 +293,10 @@ proptest! {
         pieces in pieces(),
     ) {
         let style = Style { squeeze: style.squeeze && !names_holes(format), ..style };
-        let zeros: Vec<Piece> = pieces
+        let zeros: Vec<TestPiece> = pieces
             .iter()
             .map(|piece| match piece {
-                Piece::Hole(len) | Piece::Preallocated(len) => Piece::Data(vec![0; *len as usize]),
+                TestPiece::Hole(len) | TestPiece::Preallocated(len) => TestPiece::Data(vec![0; *len as usize]),
                 data => data.clone(),
             })
             .collect();
@@ -317,14 +317,14 @@ fn nothing_in_is_nothing_out() {
         typed("u32le"),
     ] {
         let framed = Style {
-            fit: Fit::Framed(8),
+            fit: RowWidth::Framed(8),
             ..BARE
         };
         for style in [BARE, VERBOSE, framed, Style { color: true, ..BARE }] {
             for start in [0, 5] {
                 assert_eq!(text_of(format, start, style, &[]), "");
                 assert_eq!(
-                    text_of(format, start, style, &[Piece::Data(vec![]), Piece::Hole(0)]),
+                    text_of(format, start, style, &[TestPiece::Data(vec![]), TestPiece::Hole(0)]),
                     ""
                 );
             }

@@ -1,6 +1,6 @@
 //! `xxd`, byte for byte, every row: what `xxd -r` and `patch --format xxd` read back.
 
-use super::Layout;
+use super::RowFormat;
 use super::line::{self, Digits, OFFSET, characters, digits_of};
 
 /// Where the cell of byte `index` begins.
@@ -21,7 +21,7 @@ const EMPTY: [u8; LINE] = {
 /// The layout of `xxd`.
 pub(super) struct Xxd;
 
-impl Layout<16> for Xxd {
+impl RowFormat<16> for Xxd {
     #[inline]
     fn row(&self, at: u64, row: &[u8; 16], digits: &Digits<16>, out: &mut Vec<u8>) {
         let Some(line) = line::append(at, &EMPTY, out) else {

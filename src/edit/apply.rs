@@ -1,11 +1,11 @@
 //! The bytes of edits are stored, all of them or none, and as durable as asked.
 
 use super::edits::{Comparison, Edits, MANY};
-use super::journal::{Journal, Place};
-use super::spool::Spool;
-use super::undo::{Before, Stopped, or_put_back};
+use super::journal::{Journal, JournalPath};
+use super::rollback::{PartialStore, RollbackPlan, rollback_on_error};
+use super::spooled::SpooledBytes;
 use crate::edit::error::{Error, ErrorContext, Result};
-use crate::mapping::{Region, Segment, Span, Step, WINDOW};
+use crate::mapping::{ByteRange, ProgressFn, Region, Segment, WINDOW};
 
 /// How sure the new bytes are when the work is done.
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +15,7 @@ pub enum Durability<'a> {
     /// On the device.
     Synced,
     /// On the device, and old or new as a whole if the power fails on the way there.
-    Atomic(&'a Place),
+    Atomic(&'a JournalPath),
 }
 
 /// The most windows of the file that many edits keep mapped, 64 MiB: what is mapped counts as the process's memory.
@@ -34,10 +34,10 @@ impl Edits {
         region: &mut Region,
         comparison: &mut Comparison,
         durability: Durability<'_>,
-        step: &mut Step<'_>,
+        step: &mut ProgressFn<'_>,
     ) -> Result<()> {
         let (changing, unchanged) = self.list.split_at(comparison.changing);
-        let mut work = Work {
+        let mut work = Transaction {
             todo: changing,
             span: comparison.span,
             len_after: self.len_after,
@@ -73,23 +73,23 @@ impl Edits {
 }
 
 /// What is stored, and what it is to come to.
-struct Work<'a> {
+struct Transaction<'a> {
     todo: &'a [Segment],
     /// From the first edit to the last.
-    span: Span,
+    span: ByteRange,
     /// The file's length afterwards, in bytes.
     len_after: u64,
-    new: &'a mut Spool,
-    old: &'a mut Spool,
+    new: &'a mut SpooledBytes,
+    old: &'a mut SpooledBytes,
 }
 
-impl Work<'_> {
+impl Transaction<'_> {
     /// What must be there before the first store, so that no later one can fail for want of it.
-    fn make_room(&mut self, region: &mut Region, step: &mut Step<'_>) -> Result<()> {
+    fn make_room(&mut self, region: &mut Region, step: &mut ProgressFn<'_>) -> Result<()> {
         // Comparing left pages that can only be read, which would each fault once more; and many edits, which take
         // memory themselves, shall find the pages that were made ready for them still mapped.
         if self.todo.len() >= MANY {
-            region.widen((self.todo.len() / MANY).min(MOST_WINDOWS) as u64 * WINDOW);
+            region.set_window_size((self.todo.len() / MANY).min(MOST_WINDOWS) as u64 * WINDOW);
         }
         self.make_writable(region, step)
             .map_failure(|| Error::untouched("nothing was written"))?;
@@ -106,7 +106,7 @@ impl Work<'_> {
     /// Makes the old bytes and the old length durable: what the page cache alone holds is neither old nor new on the
     /// device, and after a power failure a recovery would find it there. Pages that were made writable are dirty, so a
     /// page is written even if a failed flush has left it clean; afterwards they are made writable again.
-    fn settle_old(&self, region: &mut Region, step: &mut Step<'_>) -> Result<()> {
+    fn settle_old(&self, region: &mut Region, step: &mut ProgressFn<'_>) -> Result<()> {
         region.flush_length().map_failure(|| {
             let message = "nothing was written: what the file holds cannot be made durable first";
             Error::untouched(message).tip("the device may have lost data: see 'dmesg'")
@@ -115,14 +115,14 @@ impl Work<'_> {
             .map_failure(|| Error::untouched("nothing was written"))
     }
 
-    fn make_writable(&self, region: &mut Region, step: &mut Step<'_>) -> crate::mapping::Result<()> {
+    fn make_writable(&self, region: &mut Region, step: &mut ProgressFn<'_>) -> crate::mapping::Result<()> {
         let (within, edge) = split_at_end(self.todo, region.length());
         region.make_writable(within, step)?;
         region.make_writable(edge.as_slice(), step)
     }
 
     /// Stores edits whose bytes stand in the file, which changes nothing that can be seen.
-    fn store_again(&mut self, unchanged: &[Segment], region: &mut Region, step: &mut Step<'_>) -> Result<()> {
+    fn store_again(&mut self, unchanged: &[Segment], region: &mut Region, step: &mut ProgressFn<'_>) -> Result<()> {
         let mut stop = |_| step(0);
         // Zeros past the end are there once the file has grown.
         let (within, edge) = split_at_end(unchanged, region.length());
@@ -134,33 +134,33 @@ impl Work<'_> {
     }
 
     /// Stores, and puts back what was stored before a failure; with `durable`, either is on the device then.
-    fn all_or_nothing(&mut self, region: &mut Region, durable: bool, step: &mut Step<'_>) -> Result<()> {
+    fn all_or_nothing(&mut self, region: &mut Region, durable: bool, step: &mut ProgressFn<'_>) -> Result<()> {
         let len = region.length();
-        let stored = self.attempt(region, durable, step);
+        let stored = self.store_all(region, durable, step);
         if stored.is_err() {
             // Nor must putting back: the payload has served, and its file has all the room that the old bytes take.
-            self.old.take_over(self.new);
+            self.old.reuse_file_of(self.new);
         }
-        let before = Before {
+        let before = RollbackPlan {
             pieces: self.todo,
             old: Some(self.old),
             len,
             flush: durable,
         };
-        or_put_back(region, before, stored)
+        rollback_on_error(region, before, stored)
     }
 
-    fn attempt(&mut self, region: &mut Region, durable: bool, step: &mut Step<'_>) -> Result<(), Stopped> {
+    fn store_all(&mut self, region: &mut Region, durable: bool, step: &mut ProgressFn<'_>) -> Result<(), PartialStore> {
         let len_before = region.length();
         if self.len_after > len_before {
             region.resize(self.len_after, false)?;
             // Blocks alone do not make a page writable (a copy-on-write file system may want more).
             region.make_writable(self.todo, step)?;
         }
-        let payload = self.new.fd().map_err(Stopped::early)?;
+        let payload = self.new.fd().map_err(PartialStore::early)?;
         region.store(self.todo, payload, step)?;
         let stored = self.todo.iter().map(|piece| piece.len()).sum();
-        let late = |error: crate::mapping::Error| Stopped {
+        let late = |error: crate::mapping::Error| PartialStore {
             error: error.into(),
             stored,
         };

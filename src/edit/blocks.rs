@@ -1,8 +1,8 @@
 //! A script in blocks of whole lines; in a long one, a second thread reads ahead.
 
 use super::LONGEST_TEXT;
-use super::plain::Plain;
-use crate::edit::error::{Error, ErrorContext, Origin, Result};
+use super::fast_lines::FastLines;
+use crate::edit::error::{Error, ErrorContext, Result, SourceLocation};
 use crate::signals;
 use std::io::{self, BufRead, ErrorKind, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -26,19 +26,19 @@ pub struct Block {
     /// Their text.
     pub text: Vec<u8>,
     /// What the text says, if [`Block::is_read`].
-    pub plain: Plain,
+    pub plain: FastLines,
     /// The second thread has read it, and found nothing but plain lines.
     pub is_read: bool,
 }
 
 /// The blocks of a script, in order.
-pub struct Blocks {
+pub struct LineBlocks {
     reading: Reading,
     taken: usize,
 }
 
 enum Reading {
-    Alone(Cutter),
+    Alone(LineSplitter),
     Ahead(Thread),
     Over,
 }
@@ -51,16 +51,16 @@ struct Thread {
     handle: JoinHandle<()>,
 }
 
-impl Blocks {
+impl LineBlocks {
     /// Of what `source` gives, in blocks of `size` bytes and more where lines are longer.
-    pub fn new(source: impl Read + Send + 'static, size: usize) -> Blocks {
-        let cutter = Cutter {
+    pub fn new(source: impl Read + Send + 'static, size: usize) -> LineBlocks {
+        let cutter = LineSplitter {
             source: Box::new(source),
             size,
             cut_off: Vec::new(),
             ended: false,
         };
-        Blocks {
+        LineBlocks {
             reading: Reading::Alone(cutter),
             taken: 0,
         }
@@ -107,7 +107,7 @@ impl Blocks {
 
 /// Starts the thread that reads the rest of what `cutter` cuts. When the script turns out to be wrong, nobody waits for it: its source may be a
 /// pipe that never ends.
-fn ahead(cutter: Cutter) -> Reading {
+fn ahead(cutter: LineSplitter) -> Reading {
     // The cutter goes there when the thread is, for a thread that cannot be made would take it along.
     let (give, take) = channel();
     let (send, blocks) = sync_channel(AHEAD);
@@ -127,7 +127,7 @@ fn ahead(cutter: Cutter) -> Reading {
     }
 }
 
-fn send_all(mut cutter: Cutter, send: &SyncSender<io::Result<Block>>, spare: &Receiver<Block>) {
+fn send_all(mut cutter: LineSplitter, send: &SyncSender<io::Result<Block>>, spare: &Receiver<Block>) {
     for turn in 1.. {
         let mut block = spare.try_recv().unwrap_or_default();
         let result = match cutter.next(&mut block) {
@@ -158,7 +158,7 @@ pub(super) fn check_line(len: usize) -> io::Result<()> {
 }
 
 /// Cuts at the ends of lines.
-struct Cutter {
+struct LineSplitter {
     source: Box<dyn Read + Send>,
     size: usize,
     /// The beginning of the line that the last block was too short for.
@@ -166,7 +166,7 @@ struct Cutter {
     ended: bool,
 }
 
-impl Cutter {
+impl LineSplitter {
     fn next(&mut self, block: &mut Block) -> io::Result<bool> {
         let text = &mut block.text;
         text.clear();
@@ -211,7 +211,7 @@ pub(super) fn each_line(
                 partial.extend_from_slice(&rest[..end]);
                 &partial
             };
-            each(number, text_of(line, number)).with_context(|| Origin::Line(number).to_string())?;
+            each(number, text_of(line, number)).with_context(|| SourceLocation::Line(number).to_string())?;
             partial.clear();
             rest = &rest[end + 1..];
         }
@@ -224,7 +224,7 @@ pub(super) fn each_line(
     }
     if !partial.is_empty() {
         number += 1;
-        each(number, text_of(&partial, number)).with_context(|| Origin::Line(number).to_string())?;
+        each(number, text_of(&partial, number)).with_context(|| SourceLocation::Line(number).to_string())?;
     }
     Ok(number)
 }

@@ -1,12 +1,13 @@
 //! From what users write to [`Edits`]: places resolved, bytes gathered, order and bounds checked.
 
-use super::edits::{Edits, Extra, MOST_CUT, Note, SumOf};
-use super::plain::Plain;
-use super::spool::Spool;
+mod sort;
+
+use super::edits::{EditDetail, EditMeta, Edits, MOST_CUT, ResolvedChecksum};
+use super::fast_lines::FastLines;
 use super::value::Value;
-use crate::edit::error::{Error, Origin, Outcome, Result};
-use crate::mapping::{self, Cause, Region, Segment, Span};
-use crate::quantity::{Offset, Qty, Refusal};
+use crate::edit::error::{Error, Outcome, Result, SourceLocation};
+use crate::mapping::{self, ByteRange, ErrorKind, Region, Segment};
+use crate::number::{Offset, ParseError, Qty};
 use crate::text::plural;
 use nix::errno::Errno;
 use std::str::FromStr;
@@ -19,7 +20,7 @@ pub struct Builder {
     len: u64,
     page: u64,
     /// What is mapped of it.
-    mapped: Span,
+    mapped: ByteRange,
     /// What is mapped has an end of its own.
     of_file: bool,
     grow: bool,
@@ -36,20 +37,20 @@ pub struct Builder {
 
 /// Where an edit goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum EditPlace {
     /// At an offset.
     At(Offset),
     /// So many bytes behind the end of the edit before.
     Behind(Qty),
 }
 
-impl FromStr for Source {
-    type Err = Refusal;
+impl FromStr for EditPlace {
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Source, Self::Err> {
+    fn from_str(text: &str) -> Result<EditPlace, Self::Err> {
         match text.strip_prefix('+') {
-            Some(distance) => distance.parse().map(Source::Behind),
-            None => text.parse().map(Source::At),
+            Some(distance) => distance.parse().map(EditPlace::Behind),
+            None => text.parse().map(EditPlace::At),
         }
     }
 }
@@ -90,31 +91,35 @@ impl Builder {
     }
 
     /// What stands in the way of a range that goes further than `end`.
-    fn ends_at(&self, end: u64) -> Cause {
+    fn ends_at(&self, end: u64) -> ErrorKind {
         match self.of_file {
-            true => Cause::PastEnd { len: end },
-            false => Cause::NotMapped(self.mapped),
+            true => ErrorKind::PastEnd { len: end },
+            false => ErrorKind::NotMapped(self.mapped),
         }
     }
 
     /// Refuses a range that is not mapped. What the file grows by will be, where the mapping goes to its end.
-    fn check_mapped(&self, action: &'static str, span: Span) -> crate::mapping::Result<()> {
+    fn check_mapped(&self, action: &'static str, span: ByteRange) -> crate::mapping::Result<()> {
         let grows = self.mapped.end() >= self.len;
         let end = if grows { u64::MAX } else { self.mapped.end() };
         let within = self.mapped.start() <= span.start() && span.end() <= end;
         if within || span.is_empty() {
             return Ok(());
         }
-        Err(mapping::Error::new(action, Some(span), Cause::NotMapped(self.mapped)))
+        Err(mapping::Error::new(
+            action,
+            Some(span),
+            ErrorKind::NotMapped(self.mapped),
+        ))
     }
 
     /// Resolves a place.
-    pub fn place(&self, source: &Source) -> Result<u64> {
+    pub fn place(&self, source: &EditPlace) -> Result<u64> {
         match source {
-            Source::At(offset) if self.endless && offset.is_from_end() => Err(no_end()),
-            Source::At(offset) if self.grow => Ok(offset.place(self.len, self.page)?),
-            Source::At(offset) => Ok(offset.resolve(self.len, self.page)?),
-            Source::Behind(distance) => {
+            EditPlace::At(offset) if self.endless && offset.is_from_end() => Err(no_end()),
+            EditPlace::At(offset) if self.grow => Ok(offset.place(self.len, self.page)?),
+            EditPlace::At(offset) => Ok(offset.resolve(self.len, self.page)?),
+            EditPlace::Behind(distance) => {
                 let Some(previous) = self.previous else {
                     let failure = Error::untouched("there is no edit before that '+' could count from");
                     return Err(failure.tip("begin with an offset, such as 0x40"));
@@ -131,7 +136,7 @@ impl Builder {
     ///
     /// # Errors
     /// As for [`Builder::add`].
-    pub fn add_bytes(&mut self, at: u64, old: Option<&[u8]>, new: &[u8], origin: Origin) -> Result<()> {
+    pub fn add_bytes(&mut self, at: u64, old: Option<&[u8]>, new: &[u8], origin: SourceLocation) -> Result<()> {
         let (old, new) = match (old, self.reverse) {
             (Some(old), true) => (Some(new), old),
             (None, true) => return Err(one_way("an edit without old bytes")),
@@ -161,9 +166,9 @@ impl Builder {
 
     /// Adds the edits of a block before which there were `lines` lines. False, with nothing done, when that takes a
     /// closer look at one of them.
-    pub fn add_plain(&mut self, plain: &Plain, lines: u32) -> Result<bool> {
+    pub fn add_plain(&mut self, plain: &FastLines, lines: u32) -> Result<bool> {
         let most = if self.grow { i64::MAX as u64 } else { self.len };
-        if plain.end > most || self.cuts() || !self.mapped.contains(Span::first(self.len)) {
+        if plain.end > most || self.cuts() || !self.mapped.contains(ByteRange::first(self.len)) {
             return Ok(false);
         }
         let (Some(first), Some(last)) = (plain.list.first(), plain.list.last()) else {
@@ -183,7 +188,7 @@ impl Builder {
         let before = edits.new.len();
         let moved = |edit: &Segment| Segment::of(edit.range(), before + edit.from);
         edits.list.extend(plain.list.iter().map(moved));
-        let note = |line: &u32| Note::new(true, 0, Origin::Line(lines + line));
+        let note = |line: &u32| EditMeta::new(true, 0, SourceLocation::Line(lines + line));
         edits.notes.extend(plain.lines.iter().map(note));
         edits.expected.push(old)?;
         edits.new.push(new)?;
@@ -198,10 +203,10 @@ impl Builder {
     pub fn add(
         &mut self,
         at: u64,
-        exact: Option<Span>,
+        exact: Option<ByteRange>,
         old: Option<&[Value]>,
         new: &[Value],
-        origin: Origin,
+        origin: SourceLocation,
     ) -> Result<()> {
         if let Some(old) = old.filter(|_| self.cuts()) {
             let flat = |values: &[Value]| -> Result<Vec<u8>> {
@@ -226,7 +231,7 @@ impl Builder {
         if let Some(place) = exact.filter(|place| place.len() > self.room(at)) {
             return Err(past_end(at, place.len(), end).into());
         }
-        let room = exact.map_or(self.room(at), Span::len);
+        let room = exact.map_or(self.room(at), ByteRange::len);
         let too_many = |len: u64| -> Error {
             match exact {
                 Some(place) => unfilled(place, &format!("at least {}", plural(len, "byte"))),
@@ -239,9 +244,9 @@ impl Builder {
             return Err(too_many(known));
         }
         if at.saturating_add(known).saturating_sub(self.len) > self.free {
-            return Err(mapping::Error::new("write", Span::at(at, known), Cause::Full(Errno::ENOSPC)).into());
+            return Err(mapping::Error::new("write", ByteRange::at(at, known), ErrorKind::Full(Errno::ENOSPC)).into());
         }
-        let mut parts: Vec<(u64, Option<Extra>)> = Vec::new();
+        let mut parts: Vec<(u64, Option<EditDetail>)> = Vec::new();
         for value in new {
             let into = self.edits.new.len() - from;
             value.spool(&mut self.edits.new, (room - into).saturating_add(1), self.page)?;
@@ -249,7 +254,7 @@ impl Builder {
             if len > room {
                 return Err(too_many(len));
             }
-            parts.push((into, self.extra(value, Span::at(at + into, len - into))?));
+            parts.push((into, self.extra(value, ByteRange::at(at + into, len - into))?));
         }
         let len = self.edits.new.len() - from;
         if let Some(place) = exact.filter(|place| len > 0 && len != place.len()) {
@@ -293,13 +298,13 @@ impl Builder {
                     .map(|masks| masks[into as usize..end as usize].to_vec())
             };
             let extra = match extra {
-                Some(Extra::Masks { new, .. }) => Some(Extra::Masks { new, old: compared() }),
-                None if old_masks.is_some() => Some(Extra::Masks {
+                Some(EditDetail::Masks { new, .. }) => Some(EditDetail::Masks { new, old: compared() }),
+                None if old_masks.is_some() => Some(EditDetail::Masks {
                     new: None,
                     old: compared(),
                 }),
                 // An edit has one or the other, and without its mask the wrong bits would be compared.
-                Some(Extra::Sum(_)) if compared().is_some_and(|masks| masks.iter().any(|bits| *bits != 0xff)) => {
+                Some(EditDetail::Sum(_)) if compared().is_some_and(|masks| masks.iter().any(|bits| *bits != 0xff)) => {
                     let failure = Error::untouched("bits under a mask cannot be expected where a checksum is written");
                     return Err(failure.tip("expect all of its four bytes, or none: OFFSET: -> crc32le:0..end-4"));
                 }
@@ -316,9 +321,9 @@ impl Builder {
         Ok(())
     }
 
-    fn extra(&self, value: &Value, place: Option<Span>) -> Result<Option<Extra>> {
+    fn extra(&self, value: &Value, place: Option<ByteRange>) -> Result<Option<EditDetail>> {
         match value {
-            Value::Masked(masked) => Ok(Some(Extra::Masks {
+            Value::Masked(masked) => Ok(Some(EditDetail::Masks {
                 new: Some(masked.mask.clone()),
                 old: None,
             })),
@@ -331,9 +336,9 @@ impl Builder {
                     true => sum.range.place(self.len, self.page)?,
                     false => sum.range.resolve(self.len, self.page)?,
                 };
-                let range = Span::first(end).from(start);
+                let range = ByteRange::first(end).from(start);
                 if !self.grow && end > self.len {
-                    return Err(mapping::Error::new("sum", Some(range), Cause::PastEnd { len: self.len }).into());
+                    return Err(mapping::Error::new("sum", Some(range), ErrorKind::PastEnd { len: self.len }).into());
                 }
                 self.check_mapped("sum", range)?;
                 if place.is_some_and(|place| !place.intersect(range).is_empty()) {
@@ -342,13 +347,20 @@ impl Builder {
                     ));
                     return Err(failure.tip("leave its four bytes out of the range: crc32le:0..end-4"));
                 }
-                Ok(Some(Extra::Sum(SumOf { range, big: sum.big })))
+                Ok(Some(EditDetail::Sum(ResolvedChecksum { range, big: sum.big })))
             }
             _ => Ok(None),
         }
     }
 
-    fn list(&mut self, at: u64, from: u64, expects: bool, extra: Option<Extra>, origin: Origin) -> Result<()> {
+    fn list(
+        &mut self,
+        at: u64,
+        from: u64,
+        expects: bool,
+        extra: Option<EditDetail>,
+        origin: SourceLocation,
+    ) -> Result<()> {
         let len = self.edits.new.len() - from;
         self.list_until(at, from, len, expects, extra, origin)
     }
@@ -359,8 +371,8 @@ impl Builder {
         from: u64,
         len: u64,
         expects: bool,
-        extra: Option<Extra>,
-        origin: Origin,
+        extra: Option<EditDetail>,
+        origin: SourceLocation,
     ) -> Result<()> {
         if len == 0 {
             let failure = Error::untouched("there are no bytes to write: the input is empty");
@@ -369,7 +381,7 @@ impl Builder {
         if len > self.room(at) {
             return Err(past_end(at, len, self.ends_at(self.len)).into());
         }
-        let Some(span) = Span::at(at, len) else {
+        let Some(span) = ByteRange::at(at, len) else {
             return Err(past_end(at, len, self.ends_at(self.len)).into());
         };
         self.check_mapped("write", span)?;
@@ -383,7 +395,7 @@ impl Builder {
             }
         };
         self.edits.list.push(Segment::of(span, from));
-        self.edits.notes.push(Note::new(expects, extra, origin));
+        self.edits.notes.push(EditMeta::new(expects, extra, origin));
         Ok(())
     }
 
@@ -391,7 +403,7 @@ impl Builder {
     ///
     /// # Errors
     /// Another length, which is an answer and not a mistake.
-    pub fn resize(&mut self, before: u64, after: Option<u64>, origin: Origin) -> Result<()> {
+    pub fn resize(&mut self, before: u64, after: Option<u64>, origin: SourceLocation) -> Result<()> {
         if self.endless {
             return Err(no_end());
         }
@@ -416,7 +428,7 @@ impl Builder {
             return Ok(());
         };
         // What came before was held against the length that the file has now.
-        if let Some(Origin::Line(line)) = self.edits.notes.last().map(|note| note.origin()) {
+        if let Some(SourceLocation::Line(line)) = self.edits.notes.last().map(|note| note.origin()) {
             let failure = Error::untouched(format!("the length is changed behind the edit of line {line}"));
             return Err(failure.tip("put the size line in front of the edits"));
         }
@@ -425,7 +437,7 @@ impl Builder {
             return Err(failure.tip("64-bit file offsets end at 0x7fffffffffffffff"));
         }
         self.edits.len_after = after;
-        if let Some(cut) = Span::new(after, self.len) {
+        if let Some(cut) = ByteRange::new(after, self.len) {
             if cut.len() > MOST_CUT {
                 let failure = Error::untouched(format!(
                     "{} are too many to cut off in a script",
@@ -459,7 +471,7 @@ impl Builder {
     pub fn finish(mut self) -> Result<Edits> {
         // Each behind the one before, as scripts mostly come: then none overlap, and a million need not be gone over.
         if !self.ascending {
-            self.sort()?;
+            self.edits.sort()?;
             self.refuse_overlap()?;
         }
         let mut end = self.edits.len_after.max(self.len);
@@ -482,7 +494,7 @@ impl Builder {
     fn check_sums(&self) -> Result<()> {
         let len = self.edits.len_after;
         for extra in &self.edits.extras {
-            let Extra::Sum(SumOf { range, .. }) = extra else {
+            let EditDetail::Sum(ResolvedChecksum { range, .. }) = extra else {
                 continue;
             };
             if range.end() > len && len < self.len {
@@ -510,76 +522,10 @@ impl Builder {
         let message = format!("two edits write to {both}: {} and {}", origin(first), origin(first + 1));
         Err(Error::untouched(message).tip("leave one of them out, or make them one"))
     }
-
-    /// Puts the edits in ascending order, and their bytes with them.
-    fn sort(&mut self) -> Result<()> {
-        let edits = &mut self.edits;
-        // Where the bytes that each expects begin, if that is not where its new ones do.
-        let mut expects = Vec::new();
-        if !edits.notes.iter().all(|note| note.expects()) {
-            let mut end = 0;
-            expects.extend(edits.list.iter().zip(&edits.notes).map(|(edit, note)| {
-                let begin = end;
-                end += if note.expects() { edit.len() } else { 0 };
-                begin
-            }));
-        }
-        // Moved in place, because lists of ten million are not to be had twice.
-        let mut order: Vec<u32> = (0..edits.list.len() as u32).collect();
-        order.sort_unstable_by_key(|index| (edits.list[*index as usize].at(), *index));
-        permute(&mut order, |one, other| {
-            edits.list.swap(one, other);
-            edits.notes.swap(one, other);
-            if !expects.is_empty() {
-                expects.swap(one, other);
-            }
-        });
-        drop(order);
-        let (mut new, mut expected) = (Spool::default(), Spool::default());
-        let mut buf = vec![0; 64 << 10];
-        for (index, (edit, note)) in edits.list.iter_mut().zip(&edits.notes).enumerate() {
-            let from = std::mem::replace(&mut edit.from, new.len());
-            copy(&mut edits.new, from, edit.len(), &mut new, &mut buf)?;
-            if note.expects() {
-                let from = expects.get(index).copied().unwrap_or(from);
-                copy(&mut edits.expected, from, edit.len(), &mut expected, &mut buf)?;
-            }
-        }
-        (edits.new, edits.expected) = (new, expected);
-        Ok(())
-    }
-}
-
-/// Brings to each place what `order`, which it uses up, says is at another, by swapping two places at a time.
-fn permute(order: &mut [u32], mut swap: impl FnMut(usize, usize)) {
-    for start in 0..order.len() {
-        let mut place = start;
-        // Round a circle of elements that take each other's places.
-        loop {
-            let next = std::mem::replace(&mut order[place], place as u32) as usize;
-            if next == start {
-                break;
-            }
-            swap(place, next);
-            place = next;
-        }
-    }
-}
-
-/// Appends the `len` bytes that `source` has at `from`, by way of `buf`.
-fn copy(source: &mut Spool, from: u64, len: u64, to: &mut Spool, buf: &mut [u8]) -> Result<()> {
-    let (mut from, end) = (from, from + len);
-    while from < end {
-        let part = buf.len().min((end - from) as usize);
-        source.read_at(from, &mut buf[..part])?;
-        to.push(&buf[..part])?;
-        from += part as u64;
-    }
-    Ok(())
 }
 
 /// How many bytes values have for certain: those that come from outside may have none.
-fn known_len(values: &[Value], page: u64) -> Result<u64, Refusal> {
+fn known_len(values: &[Value], page: u64) -> Result<u64, ParseError> {
     values.iter().try_fold(0u64, |known, value| {
         Ok(known.saturating_add(value.len(page)?.unwrap_or(0)))
     })
@@ -604,12 +550,12 @@ fn one_way(what: &str) -> Error {
     Error::untouched(format!("{what} cannot be reversed")).tip(tip)
 }
 
-fn past_end(at: u64, len: u64, cause: Cause) -> mapping::Error {
-    let (range, _) = Span::first(u64::MAX).from(at).split(len);
+fn past_end(at: u64, len: u64, cause: ErrorKind) -> mapping::Error {
+    let (range, _) = ByteRange::first(u64::MAX).from(at).split(len);
     mapping::Error::new("write", Some(range), cause)
 }
 
-fn unfilled(place: Span, given: &str) -> Error {
+fn unfilled(place: ByteRange, given: &str) -> Error {
     let message = format!(
         "the range {place} takes {}, and {given} came",
         plural(place.len(), "byte")
@@ -621,18 +567,4 @@ fn unequal(old: u64, new: u64) -> Error {
     let bytes = |count| plural(count, "byte");
     let message = format!("{} expected, where {} will be written", bytes(old), bytes(new));
     Error::untouched(message).tip("give both the same length")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn elements_come_where_the_order_says() {
-        let mut order = [3, 1, 0, 2, 5, 6, 4];
-        let mut list = ["a", "b", "c", "d", "e", "f", "g"];
-        permute(&mut order, |one, other| list.swap(one, other));
-        assert_eq!(list, ["d", "b", "a", "c", "f", "g", "e"]);
-        permute(&mut [], |_, _| unreachable!());
-    }
 }

@@ -1,12 +1,12 @@
 //! Edits held against the file: what stands there, what differs, and what is not as expected.
 
-use super::edits::{Comparison, Edits, Extra};
+use super::aliased::reject_aliased_edits;
+use super::checksum;
+use super::edits::{Comparison, EditDetail, Edits, count_differing};
 use super::parts::{EditGroup, EditGroups};
-use super::spool::Spool;
-use super::sums;
-use super::view::refuse_doubles;
+use super::spooled::SpooledBytes;
 use crate::edit::error::{Error, Mismatch, Result};
-use crate::mapping::{ByteRange, Content, Operation, Piece, Region, Segment, Step, scan};
+use crate::mapping::{ByteRange, Chunk, Content, Operation, ProgressFn, Region, Segment, scan};
 
 /// How many bytes of a mismatch are shown.
 const SHOWN: u64 = 16;
@@ -31,7 +31,7 @@ struct Bytes {
 
 /// What is known of one edit, its bytes seen so far.
 #[derive(Default)]
-struct Verdict {
+struct EditDiff {
     differing: u64,
     unexpected: Option<u64>,
 }
@@ -55,8 +55,8 @@ impl Edits {
     ///
     /// # Errors
     /// What keeps the file or the edits' bytes from being read; in a nonlinear view, edits of one byte at two offsets.
-    pub fn compare(&mut self, region: &mut Region, strict: bool, step: &mut Step<'_>) -> Result<Comparison> {
-        refuse_doubles(self, region)?;
+    pub fn compare(&mut self, region: &mut Region, strict: bool, step: &mut ProgressFn<'_>) -> Result<Comparison> {
+        reject_aliased_edits(self, region)?;
         let mut all = Comparison::of(self);
         let mut differs = vec![false; self.list.len()];
         // It is read by threads while the edits' bytes are looked at.
@@ -66,7 +66,7 @@ impl Edits {
         // Those of checksums: whether these are right already is known only at the end.
         let doubtful = compared?;
         let compared = all.old.len();
-        sums::compute(
+        checksum::compute(
             self,
             region,
             |index, count| {
@@ -115,7 +115,7 @@ impl Edits {
         strict: bool,
         all: &mut Comparison,
         differs: &mut [bool],
-        step: &mut Step<'_>,
+        step: &mut ProgressFn<'_>,
     ) -> Result<Vec<Unexpected>> {
         let mut bytes = Bytes::default();
         // Those of this part.
@@ -123,9 +123,9 @@ impl Edits {
         let mut doubtful = Vec::new();
         // Where the bytes that the next edit expects begin.
         let mut expects = 0;
-        let mut verdict = Verdict::default();
+        let mut verdict = EditDiff::default();
         let source = region.source(Operation::Compare, all.span)?;
-        let gather = |piece: &Piece<EditGroup, 1>, [content]: [Content<'_>; 1], old: &mut Vec<u8>| {
+        let gather = |piece: &Chunk<EditGroup, 1>, [content]: [Content<'_>; 1], old: &mut Vec<u8>| {
             // Of what cannot be read as a whole nothing is compared.
             if piece.range == piece.key.range {
                 gather(content.as_bytes(), &piece.key, &list[piece.key.edits.clone()], old);
@@ -169,7 +169,7 @@ impl Edits {
                 if both.end() < edit.at() + edit.len() {
                     continue;
                 }
-                let Verdict {
+                let EditDiff {
                     differing,
                     unexpected: at,
                 } = std::mem::take(&mut verdict);
@@ -233,11 +233,11 @@ impl Edits {
         have: &[u8],
         expected: Option<&mut [u8]>,
         new: &mut [u8],
-        verdict: &mut Verdict,
+        verdict: &mut EditDiff,
     ) -> Result<()> {
         let into = (at - edit.at()) as usize;
         let (mask, old_mask) = match self.notes[index].extra().map(|index| &self.extras[index]) {
-            Some(Extra::Masks { new, old }) => (new.as_deref(), old.as_deref()),
+            Some(EditDetail::Masks { new, old }) => (new.as_deref(), old.as_deref()),
             _ => (None, None),
         };
         if let Some(expected) = expected.filter(|_| verdict.unexpected.is_none()) {
@@ -260,7 +260,7 @@ impl Edits {
     /// Whether the new bytes of the `index`-th edit are a checksum.
     fn sums(&self, index: usize) -> bool {
         let extra = self.notes[index].extra().map(|index| &self.extras[index]);
-        matches!(extra, Some(Extra::Sum(_)))
+        matches!(extra, Some(EditDetail::Sum(_)))
     }
 
     /// The range of the edit, as it was written, of which the `index`-th of `list` is a part.
@@ -276,7 +276,7 @@ impl Edits {
         list[first].range().join(list[last].range())
     }
 
-    fn mismatch(&mut self, edit: Segment, one: &Unexpected, old: &mut Spool) -> Result<Mismatch> {
+    fn mismatch(&mut self, edit: Segment, one: &Unexpected, old: &mut SpooledBytes) -> Result<Mismatch> {
         let (at, len, from) = (edit.at(), edit.len(), edit.from);
         let note = self.notes[one.index];
         let into = one.offset - at;
@@ -284,7 +284,7 @@ impl Edits {
         let (mut found, mut expected) = (vec![0; shown], vec![0; shown]);
         old.read_at(from + into, &mut found)?;
         self.expected.read_at(one.expects + into, &mut expected)?;
-        if let Some(Extra::Masks { old: Some(mask), .. }) = note.extra().map(|index| &self.extras[index]) {
+        if let Some(EditDetail::Masks { old: Some(mask), .. }) = note.extra().map(|index| &self.extras[index]) {
             keep_outside(&mask[into as usize..], &found, &mut expected);
         }
         Ok(Mismatch {
@@ -360,11 +360,6 @@ fn sort_by_change(list: &mut [Segment], differs: &[bool]) -> usize {
     changing.sort_unstable_by_key(|piece| piece.at());
     unchanged.sort_unstable_by_key(|piece| piece.at());
     front
-}
-
-/// In how many places two runs of bytes differ.
-pub(super) fn count_differing(a: &[u8], b: &[u8]) -> u64 {
-    a.iter().zip(b).filter(|(a, b)| a != b).count() as u64
 }
 
 fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {

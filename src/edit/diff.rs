@@ -2,7 +2,7 @@
 
 use super::write::ScriptWriter;
 use crate::edit::error::{Error, Result};
-use crate::mapping::{self, Cause, Content, Cut, Operation, Piece, Region, Span, Step, scan};
+use crate::mapping::{self, ByteRange, Chunk, Content, Cut, ErrorKind, Operation, ProgressFn, Region, scan};
 
 /// Equal bytes up to this many between two differences do not end a line.
 const BRIDGE: usize = 4;
@@ -23,12 +23,12 @@ pub fn diff(
     to: &mut Region,
     (name, other_name): (&str, &str),
     sink: impl FnMut(&[u8]) -> Result<()>,
-    step: &mut Step<'_>,
+    step: &mut ProgressFn<'_>,
 ) -> Result<u64> {
     let (span, other) = (from.span(), to.span());
-    let whole = Span::first(from.length());
+    let whole = ByteRange::first(from.length());
     if !span.contains(whole) {
-        return Err(mapping::Error::new("compare", Some(whole), Cause::NotMapped(span)).into());
+        return Err(mapping::Error::new("compare", Some(whole), ErrorKind::NotMapped(span)).into());
     }
     if span != other {
         let message = format!("it has {} bytes, the other {}", span.len(), other.len());
@@ -44,7 +44,7 @@ pub fn diff(
         let mut rest = &lines.bytes[..];
         for (at, len) in lines.places.drain(..) {
             let (old, new) = rest[..2 * len].split_at(len);
-            differing += super::compare::count_differing(old, new);
+            differing += super::edits::count_differing(old, new);
             script.edit(at, old, new)?;
             rest = &rest[2 * len..];
         }
@@ -65,7 +65,7 @@ struct Lines {
 
 impl Lines {
     /// The lines of `piece`, in place of those that were there.
-    fn compare(piece: &Piece<(), 2>, contents: [Content<'_>; 2], lines: &mut Lines) {
+    fn compare(piece: &Chunk<(), 2>, contents: [Content<'_>; 2], lines: &mut Lines) {
         lines.places.clear();
         lines.bytes.clear();
         if matches!(contents, [Content::Zeros(_), Content::Zeros(_)]) {

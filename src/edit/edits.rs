@@ -1,8 +1,8 @@
 //! Edits, and what comparing them with the file has shown.
 
-use super::spool::Spool;
-use crate::edit::error::{Mismatch, Origin};
-use crate::mapping::{Segment, Span};
+use super::spooled::SpooledBytes;
+use crate::edit::error::{Mismatch, SourceLocation};
+use crate::mapping::{ByteRange, Segment};
 
 /// The most offsets of edits that a JSON report lists; the script has them all.
 pub const MOST_OFFSETS: usize = 1000;
@@ -15,32 +15,32 @@ pub(super) const MOST_CUT: u64 = 64 << 20;
 
 /// What there is to know of an edit beside its [`Segment`]. Scripts may have millions of edits, so it is kept small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Note {
+pub struct EditMeta {
     /// What else there is to its bytes: its place in [`Edits::extras`] from 1, or 0; and [`EXPECTS`].
     extra: u32,
     /// Where the user wrote it.
     origin: u32,
 }
 
-/// The bit of [`Note::extra`] that says that the edit expects as many bytes as it writes.
+/// The bit of [`EditMeta::extra`] that says that the edit expects as many bytes as it writes.
 const EXPECTS: u32 = 1 << 31;
 
-/// The bit of [`Note::extra`] that says that the edit goes on with the bytes of the one before: users wrote one.
+/// The bit of [`EditMeta::extra`] that says that the edit goes on with the bytes of the one before: users wrote one.
 const CONTINUES: u32 = 1 << 30;
 
-/// The bit that tells an option from a line in [`Note::origin`].
+/// The bit that tells an option from a line in [`EditMeta::origin`].
 const IS_OPTION: u32 = 1 << 31;
 
-impl Note {
+impl EditMeta {
     /// Of an edit that expects bytes or not, with the `extra`-th of [`Edits::extras`] from 1, or 0 for none.
-    pub fn new(expects: bool, extra: usize, origin: Origin) -> Note {
+    pub fn new(expects: bool, extra: usize, origin: SourceLocation) -> EditMeta {
         let flag = if expects { EXPECTS } else { 0 };
-        Note {
+        EditMeta {
             extra: extra as u32 & !(EXPECTS | CONTINUES) | flag,
             origin: match origin {
-                Origin::Arguments => 0,
-                Origin::Option(number) => number | IS_OPTION,
-                Origin::Line(number) => number & !IS_OPTION,
+                SourceLocation::Arguments => 0,
+                SourceLocation::Option(number) => number | IS_OPTION,
+                SourceLocation::Line(number) => number & !IS_OPTION,
             },
         }
     }
@@ -51,8 +51,8 @@ impl Note {
     }
 
     /// As a further part of what is one edit to the user: of a value with a mask, or a checksum, among others.
-    pub fn continuing(self) -> Note {
-        Note {
+    pub fn continuing(self) -> EditMeta {
+        EditMeta {
             extra: self.extra | CONTINUES,
             ..self
         }
@@ -71,18 +71,18 @@ impl Note {
     }
 
     /// Where the user wrote it.
-    pub fn origin(self) -> Origin {
+    pub fn origin(self) -> SourceLocation {
         match self.origin {
-            0 => Origin::Arguments,
-            number if number & IS_OPTION != 0 => Origin::Option(number & !IS_OPTION),
-            number => Origin::Line(number),
+            0 => SourceLocation::Arguments,
+            number if number & IS_OPTION != 0 => SourceLocation::Option(number & !IS_OPTION),
+            number => SourceLocation::Line(number),
         }
     }
 }
 
 /// What a few edits have beside their bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Extra {
+pub enum EditDetail {
     /// Masks, as long as the edit.
     Masks {
         /// The bits that are changed; `None`: all.
@@ -91,7 +91,7 @@ pub enum Extra {
         old: Option<Vec<u8>>,
     },
     /// The new bytes are a checksum.
-    Sum(SumOf),
+    Sum(ResolvedChecksum),
 }
 
 /// Edits in ascending order that do not overlap, with their bytes. Bytes stand in the order of the edits, without gaps.
@@ -101,14 +101,14 @@ pub struct Edits {
     /// The edits: file ranges, and where their bytes stand in `new`.
     pub list: Vec<Segment>,
     /// What else there is to know of each.
-    pub notes: Vec<Note>,
+    pub notes: Vec<EditMeta>,
     /// The new bytes.
-    pub new: Spool,
+    pub new: SpooledBytes,
     /// The bytes that edits expect, of those that do.
-    pub expected: Spool,
+    pub expected: SpooledBytes,
     /// What a few of the edits have beside their bytes.
-    pub extras: Vec<Extra>,
-    /// How many of them are further parts of what is one edit to the user, see [`Note::continues`].
+    pub extras: Vec<EditDetail>,
+    /// How many of them are further parts of what is one edit to the user, see [`EditMeta::continues`].
     pub continued: usize,
     /// The file's length afterwards, in bytes.
     pub len_after: u64,
@@ -121,13 +121,13 @@ pub struct Comparison {
     /// How many edits there are.
     pub count: usize,
     /// The range from the first edit to the last.
-    pub span: Span,
+    pub span: ByteRange,
     /// Where the first of them go, as many as a message names.
     pub offsets: Vec<u64>,
     /// How many edits change something. They are the first in [`Edits::list`], and then come the others; both ascend.
     pub changing: usize,
     /// What stands in the file now, in the places of the new bytes: enough to undo every edit.
-    pub old: Spool,
+    pub old: SpooledBytes,
     /// How many bytes will be other than they are.
     pub differing: u64,
     /// Where other bytes stand than are expected.
@@ -147,7 +147,7 @@ impl Comparison {
             span: edits.span(),
             offsets: written.take(MOST_OFFSETS).map(|(edit, _)| edit.at()).collect(),
             changing: edits.list.len(),
-            old: Spool::default(),
+            old: SpooledBytes::default(),
             differing: 0,
             mismatches: Vec::new(),
         }
@@ -156,19 +156,19 @@ impl Comparison {
 
 /// A checksum whose range is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SumOf {
+pub struct ResolvedChecksum {
     /// The bytes it sums.
-    pub range: Span,
+    pub range: ByteRange,
     /// Highest byte first.
     pub big: bool,
 }
 
 impl Edits {
     /// The range from the first edit to the last.
-    pub fn span(&self) -> Span {
+    pub fn span(&self) -> ByteRange {
         match (self.list.first(), self.list.last()) {
             (Some(first), Some(last)) => first.range().join(last.range()),
-            _ => Span::first(0),
+            _ => ByteRange::first(0),
         }
     }
 
@@ -178,11 +178,16 @@ impl Edits {
     }
 
     /// How many bytes comparing reads: those under the edits, and those that checksums are of.
-    pub fn to_read(&self) -> u64 {
+    pub fn bytes_to_read(&self) -> u64 {
         let summed = self.extras.iter().map(|extra| match extra {
-            Extra::Sum(sum) => sum.range.len(),
-            Extra::Masks { .. } => 0,
+            EditDetail::Sum(sum) => sum.range.len(),
+            EditDetail::Masks { .. } => 0,
         });
         summed.fold(self.new.len(), u64::saturating_add)
     }
+}
+
+/// In how many places two runs of bytes differ.
+pub(super) fn count_differing(a: &[u8], b: &[u8]) -> u64 {
+    a.iter().zip(b).filter(|(a, b)| a != b).count() as u64
 }

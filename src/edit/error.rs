@@ -1,7 +1,7 @@
 //! What stopped the work on a file, and what has become of the file.
 
-use crate::mapping::{self, Cause, Interrupted};
-use crate::quantity;
+use crate::mapping::{self, ErrorKind, Interrupted};
+use crate::number;
 use crate::text::{describe, shown};
 use std::fmt::{Debug, Display, Formatter};
 use std::io;
@@ -50,12 +50,12 @@ pub struct Mismatch {
     /// What was expected there: as many.
     pub expected: Vec<u8>,
     /// Where the edit was written.
-    pub origin: Origin,
+    pub origin: SourceLocation,
 }
 
 /// Where an edit was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum SourceLocation {
     /// `--offset`, `--find` and the like.
     Arguments,
     /// The n-th `--edit`, from 1.
@@ -64,12 +64,12 @@ pub enum Origin {
     Line(u32),
 }
 
-impl Display for Origin {
+impl Display for SourceLocation {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
-            Origin::Arguments => f.write_str("the edit of the command line"),
-            Origin::Option(number) => write!(f, "--edit {number}"),
-            Origin::Line(number) => write!(f, "line {number}"),
+            SourceLocation::Arguments => f.write_str("the edit of the command line"),
+            SourceLocation::Option(number) => write!(f, "--edit {number}"),
+            SourceLocation::Line(number) => write!(f, "line {number}"),
         }
     }
 }
@@ -224,7 +224,7 @@ impl Error {
         match &self.details.root {
             RootCause::Interrupted(signal) => Some(*signal),
             RootCause::Core(core) => match core.cause {
-                Cause::Interrupted(signal) => Some(signal),
+                ErrorKind::Interrupted(signal) => Some(signal),
                 _ => None,
             },
             _ => None,
@@ -282,13 +282,13 @@ impl From<io::Error> for Error {
 
 impl From<Interrupted> for Error {
     fn from(Interrupted(signal): Interrupted) -> Error {
-        let message = Cause::Interrupted(signal).to_string();
+        let message = ErrorKind::Interrupted(signal).to_string();
         Error::of(RootCause::Interrupted(signal), message)
     }
 }
 
-impl From<quantity::Refusal> for Error {
-    fn from(refusal: quantity::Refusal) -> Error {
+impl From<number::ParseError> for Error {
+    fn from(refusal: number::ParseError) -> Error {
         Error::untouched(refusal.message).tip(refusal.tip)
     }
 }

@@ -1,8 +1,8 @@
 //! Looking for bytes in a file, piece by piece, across their borders.
 
-use super::number::Masked;
+use super::numeric::MaskedBytes;
 use crate::edit::error::{Error, Outcome, Result};
-use crate::mapping::{self, ByteRange, Content, Cut, Operation, Piece, Region, Step, scan};
+use crate::mapping::{self, ByteRange, Chunk, Content, Cut, Operation, ProgressFn, Region, scan};
 use crate::text::FILE;
 use memchr::memmem::Finder;
 use std::ops::Range;
@@ -31,16 +31,16 @@ const AHEAD: usize = 6;
 pub fn find(
     region: &mut Region,
     range: ByteRange,
-    pattern: &Masked,
+    pattern: &MaskedBytes,
     which: Find,
-    step: &mut Step<'_>,
+    step: &mut ProgressFn<'_>,
 ) -> Result<Vec<u64>> {
     let needle = Needle::new(pattern);
     let mut matches = Matches::new(which, pattern.bytes.len());
     let source = region.source(Operation::Read, range)?;
     // A match that begins in a piece may end after it.
     let pieces = Cut::with_holes(range).overlapping(pattern.bytes.len().saturating_sub(1) as u64);
-    let search = |piece: &Piece<(), 1>, [content]: [Content<'_>; 1], runs: &mut Vec<Range<u64>>| {
+    let search = |piece: &Chunk<(), 1>, [content]: [Content<'_>; 1], runs: &mut Vec<Range<u64>>| {
         runs.clear();
         needle.search(piece.range.start(), content, piece.overlap, runs);
     };
@@ -147,7 +147,7 @@ impl Matches {
 
 /// A pattern as it is looked for, by any number of threads.
 struct Needle<'a> {
-    pattern: &'a Masked,
+    pattern: &'a MaskedBytes,
     /// The part of the pattern that is looked for.
     anchor: Range<usize>,
     finder: Finder<'a>,
@@ -156,7 +156,7 @@ struct Needle<'a> {
 }
 
 impl<'a> Needle<'a> {
-    fn new(pattern: &'a Masked) -> Needle<'a> {
+    fn new(pattern: &'a MaskedBytes) -> Needle<'a> {
         let anchor = anchor(pattern);
         let run = &pattern.bytes[anchor.clone()];
         Needle {
@@ -267,7 +267,7 @@ fn borders(run: &[u8]) -> Vec<usize> {
 }
 
 /// The longest run of the pattern without a wildcard, which is quick to look for; it may be empty.
-fn anchor(pattern: &Masked) -> Range<usize> {
+fn anchor(pattern: &MaskedBytes) -> Range<usize> {
     let mut best = 0..0;
     let mut start = 0;
     for (index, mask) in pattern.mask.iter().enumerate() {
@@ -280,7 +280,7 @@ fn anchor(pattern: &Masked) -> Range<usize> {
     best
 }
 
-fn matches(part: &[u8], pattern: &Masked) -> bool {
+fn matches(part: &[u8], pattern: &MaskedBytes) -> bool {
     // So many at a time without a look at each, which the compiler makes a few wide instructions of.
     const BLOCK: usize = 64;
     let mut blocks = (part.chunks(BLOCK))

@@ -28,13 +28,13 @@ mod trust;
 
 use crate::edit::error::{Error, ErrorContext, Outcome, Result};
 pub use due::{recovery_needed, unless_half_patched, waits_for_recovery};
-pub use path::{Place, is_journal_name, settle};
+pub use path::{JournalPath, is_journal_name, sync_parent_dir};
 pub use recover::{Recovery, recover};
 
-use super::spool::Spool;
-use crate::mapping::{Region, Segment, Span};
+use super::spooled::SpooledBytes;
+use crate::mapping::{ByteRange, Region, Segment};
 use crate::text::shown;
-use format::{BLOCK, Identity, MAGIC, Summed, VERSION};
+use format::{BLOCK, CrcWriter, MAGIC, TargetId, VERSION};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
@@ -47,7 +47,7 @@ use trust::{MODE, distrust, is_fat};
 /// A journal that is durable: the target may be stored into.
 #[derive(Debug)]
 pub(super) struct Journal {
-    place: Place,
+    place: JournalPath,
     folder: File,
     /// Open until the end, for its lock: see [`mark_at_work`].
     file: File,
@@ -62,12 +62,12 @@ impl Journal {
     /// No room, no right to write in the folder, a journal that is there already. The target is untouched, and nothing
     /// is left behind, unless the error says so (exit code 4).
     pub(super) fn begin(
-        place: &Place,
+        place: &JournalPath,
         region: &Region,
         len_after: u64,
         pieces: &[Segment],
-        old: &mut Spool,
-        new: &mut Spool,
+        old: &mut SpooledBytes,
+        new: &mut SpooledBytes,
     ) -> Result<Journal> {
         let failed = || {
             let message = format!(
@@ -85,7 +85,7 @@ impl Journal {
             place: place.clone(),
             folder,
             file,
-            remedy: place.remedy(region.backing()),
+            remedy: place.recovery_command(region.backing()),
         };
         let written = journal.write(region, len_after, pieces, old, new);
         let Err(error) = written else { return Ok(journal) };
@@ -105,17 +105,17 @@ impl Journal {
         region: &Region,
         len_after: u64,
         pieces: &[Segment],
-        old: &mut Spool,
-        new: &mut Spool,
+        old: &mut SpooledBytes,
+        new: &mut SpooledBytes,
     ) -> Result<()> {
         make_believable(&self.file, region)?;
         if !self.place.is_beside(&self.folder, region.backing())? {
             let failure = Error::untouched("another file is at its path by now, or another folder");
             return Err(failure.tip("run the same command again"));
         }
-        let mut out = Summed::new(BufWriter::with_capacity(BLOCK as usize, &self.file));
+        let mut out = CrcWriter::new(BufWriter::with_capacity(BLOCK as usize, &self.file));
         out.put(MAGIC)?;
-        let target = Identity::of(region.backing())?;
+        let target = TargetId::of(region.backing())?;
         let head = [
             VERSION,
             target.device,
@@ -135,7 +135,7 @@ impl Journal {
         let mut bytes = Vec::new();
         for side in [old, new] {
             for piece in pieces {
-                for part in Span::first(u64::MAX)
+                for part in ByteRange::first(u64::MAX)
                     .from(piece.from)
                     .split(piece.len())
                     .0
@@ -255,7 +255,7 @@ fn make_believable(file: &File, region: &Region) -> Result<()> {
 
 /// Pieces that touch, as one run: the old and new bytes of both stand side by side in the journal, too. Not a list, which
 /// would be as long as that of the pieces.
-fn merged(pieces: &[Segment]) -> impl Iterator<Item = Span> {
+fn merged(pieces: &[Segment]) -> impl Iterator<Item = ByteRange> {
     pieces
         .chunk_by(|one, next| one.range().end() == next.at())
         .filter_map(|run| Some(run.first()?.range().join(run.last()?.range())))

@@ -1,40 +1,41 @@
 //! Edits: what bytes go where, what must stand there before, and how they get in all or not at all.
 
+mod aliased;
 mod apply;
 mod blocks;
 mod builder;
+mod checksum;
 mod compare;
 mod diff;
 mod edits;
 mod error;
+mod fast_lines;
 mod find;
 mod journal;
-mod number;
+mod numeric;
 mod parts;
-mod plain;
+mod rollback;
 mod script;
-mod spool;
-mod sums;
-mod undo;
+mod spooled;
 mod value;
-mod view;
 mod write;
 mod xxd;
 
 pub use apply::{Durability, not_taken};
 pub(crate) use builder::no_end;
-pub use builder::{Builder, Source};
+pub use builder::{Builder, EditPlace};
 pub use diff::diff;
-pub use edits::{Comparison, Edits, Extra, Note};
-pub use error::{Error, ErrorContext, Mismatch, Origin, Outcome, Result, RootCause};
+pub use edits::{Comparison, EditDetail, EditMeta, Edits};
+pub use error::{Error, ErrorContext, Mismatch, Outcome, Result, RootCause, SourceLocation};
 pub use find::{Find, find};
 pub use journal::{
-    Place, Recovery, is_journal_name, recover, recovery_needed, settle, unless_half_patched, waits_for_recovery,
+    JournalPath, Recovery, is_journal_name, recover, recovery_needed, sync_parent_dir, unless_half_patched,
+    waits_for_recovery,
 };
-pub use number::Masked;
+pub use numeric::MaskedBytes;
+pub use rollback::{RollbackPlan, rollback_on_error};
 pub use script::{read_edit, read_script};
-pub use spool::Spool;
-pub use undo::{Before, or_put_back};
+pub use spooled::SpooledBytes;
 pub use value::{Value, pattern, take_stdin};
 pub use write::{ScriptWriter, each_edit, write_undo};
 pub use xxd::read_xxd;

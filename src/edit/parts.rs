@@ -1,6 +1,6 @@
 //! The ranges that edits lie in, part by part.
 
-use crate::mapping::{self, ByteRange, HoleFinder, Piece, Pieces, Segment, Source};
+use crate::mapping::{self, ByteRange, Chunk, Chunks, HoleFinder, Segment, Source};
 use std::ops::Range;
 
 /// Edits closer than this are read together.
@@ -43,7 +43,7 @@ impl<'a> EditGroups<'a> {
 
     fn cut(&mut self) -> Option<EditGroup> {
         if self.rest.is_empty() {
-            let (count, range) = together(self.list.get(self.edits.end..)?)?;
+            let (count, range) = coalesce(self.list.get(self.edits.end..)?)?;
             self.edits = self.edits.end..self.edits.end + count;
             self.rest = range;
         }
@@ -58,14 +58,14 @@ impl<'a> EditGroups<'a> {
     }
 }
 
-impl Pieces<1> for EditGroups<'_> {
+impl Chunks<1> for EditGroups<'_> {
     type Key = EditGroup;
 
-    fn next(&mut self, [source]: &[Source<'_>; 1]) -> mapping::Result<Option<Piece<EditGroup, 1>>> {
+    fn next(&mut self, [source]: &[Source<'_>; 1]) -> mapping::Result<Option<Chunk<EditGroup, 1>>> {
         let Some(part) = self.cut() else {
             return Ok(None);
         };
-        Ok(Some(Piece {
+        Ok(Some(Chunk {
             range: part.range,
             overlap: 0,
             is_zeros: [self.holes.has(part.range, self.whole, source)?],
@@ -75,7 +75,7 @@ impl Pieces<1> for EditGroups<'_> {
 }
 
 /// How many of the edits in `list` are read together, and the range that holds them.
-fn together(list: &[Segment]) -> Option<(usize, ByteRange)> {
+fn coalesce(list: &[Segment]) -> Option<(usize, ByteRange)> {
     let (first, others) = list.split_first()?;
     let mut span = first.range();
     let mut count = 1;

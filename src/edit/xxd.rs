@@ -8,8 +8,8 @@ mod rows;
 
 use super::blocks::each_line;
 use super::builder::Builder;
-use crate::edit::error::{Error, Origin, Result};
-use rows::Rows;
+use crate::edit::error::{Error, Result, SourceLocation};
+use rows::RowStatistics;
 use std::io::BufRead;
 
 /// Reads a dump as `xxd` writes it: `00000040: 7405 9090  t...`.
@@ -19,8 +19,8 @@ use std::io::BufRead;
 /// (`xxd -d`).
 pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> Result<()> {
     let mut bytes = Vec::new();
-    let mut order = Order::default();
-    let mut rows = Rows::default();
+    let mut order = GroupOrder::default();
+    let mut rows = RowStatistics::default();
     let read = each_line(source, 0, |number, line| {
         if line.trim_ascii().is_empty() {
             return Ok(());
@@ -45,7 +45,7 @@ pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> Result<()> 
         }
         order.see(&row, &bytes);
         rows.see(&row, bytes.len() as u64, number);
-        builder.add_bytes(row.at, None, &bytes, Origin::Line(number))
+        builder.add_bytes(row.at, None, &bytes, SourceLocation::Line(number))
     });
     // Decimal offsets read as hex soon lie past the end of the file: the cause is the better message.
     rows.check_radix()?;
@@ -72,7 +72,7 @@ fn is_blank(byte: &u8) -> bool {
 }
 
 /// One row, taken apart.
-struct Row<'a> {
+struct DumpRow<'a> {
     at: u64,
     /// The digits of the offset.
     digits: &'a [u8],
@@ -83,7 +83,7 @@ struct Row<'a> {
 }
 
 /// Reads one row, and its bytes into `bytes`.
-fn row<'a>(line: &'a [u8], bytes: &mut Vec<u8>) -> Option<Row<'a>> {
+fn row<'a>(line: &'a [u8], bytes: &mut Vec<u8>) -> Option<DumpRow<'a>> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     let (digits, rest) = (&line[..colon], line.get(colon + 1..)?);
     if digits.is_empty() || digits.len() > 16 || !digits.iter().all(u8::is_ascii_hexdigit) {
@@ -106,10 +106,10 @@ fn row<'a>(line: &'a [u8], bytes: &mut Vec<u8>) -> Option<Row<'a>> {
             bytes.push((digit(0)? << 4 | digit(1)?) as u8);
         }
     }
-    Some(Row { at, digits, hex, tail })
+    Some(DumpRow { at, digits, hex, tail })
 }
 
-impl<'a> Row<'a> {
+impl<'a> DumpRow<'a> {
     fn groups(&self) -> impl Iterator<Item = &'a [u8]> {
         self.hex.split(is_blank)
     }
@@ -157,15 +157,15 @@ fn shown(byte: u8) -> u8 {
 
 /// In which order the bytes of groups stand, by the characters behind them.
 #[derive(Default)]
-struct Order {
+struct GroupOrder {
     /// Groups whose characters fit the bytes as they stand, and not when turned round.
     straight: u64,
     /// The other way round.
     turned: u64,
 }
 
-impl Order {
-    fn see(&mut self, row: &Row<'_>, bytes: &[u8]) {
+impl GroupOrder {
+    fn see(&mut self, row: &DumpRow<'_>, bytes: &[u8]) {
         // One is enough to know, and almost every dump has it in its first row.
         if self.straight > 0 {
             return;

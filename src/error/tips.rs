@@ -1,114 +1,114 @@
 //! What to type when something is wrong: a tip for each cause that the core reports, with names that can be pasted.
 
-use crate::mapping::{Cause, Hindrance, Limit, Protection, Refusal, Unmappable};
-use crate::quantity::{Offset, Range, Size};
+use crate::mapping::{AccessDenied, ErrorKind, Limit, RemapUnsupported, UnsupportedFileType, WriteGuard};
+use crate::number::{Offset, Range, Size};
 use crate::text::{FILE, quoted};
 use nix::errno::Errno;
 use std::path::Path;
 
 /// What to type, for the causes that the core reports.
-pub(super) fn of(cause: &Cause, path: Option<&Path>) -> Option<String> {
+pub(super) fn of(cause: &ErrorKind, path: Option<&Path>) -> Option<String> {
     let file = path.map_or("FILE".into(), quoted);
     let tip = match cause {
-        Cause::Sys(Errno::ENOENT) => {
+        ErrorKind::Sys(Errno::ENOENT) => {
             let folder = path.and_then(there).unwrap_or(Path::new("."));
             let parent = path.and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty());
             let missing = parent.filter(|parent| *parent != folder).map(|parent| format!("there is no folder {}; ", quoted(parent)));
             let meant = path.and_then(Path::to_str).and_then(meant_by);
             meant.unwrap_or_else(|| format!("{}'ls {}' shows what is there; no verb makes a new file", missing.unwrap_or_default(), quoted(folder)))
         }
-        Cause::Sys(Errno::ENOTDIR) => {
+        ErrorKind::Sys(Errno::ENOTDIR) => {
             let part = path.and_then(there).map_or(file, quoted);
             format!("on the way there is a file where a folder should be: 'ls -ld {part}'")
         }
-        Cause::Sys(Errno::ELOOP) => format!("a symbolic link is in the way, or a circle of them: 'namei {file}'"),
-        Cause::Sys(Errno::ENXIO) => format!("nothing is behind it now; 'ls -l {file}' shows which device it stands for"),
-        Cause::Sys(Errno::EACCES) => format!("see who may: 'ls -l {file}'"),
-        Cause::Sys(Errno::ENODEV) => format!("its bytes come by read(2) alone: 'cat {file}'"),
-        Cause::Sys(Errno::EPERM) if path.is_some_and(is_char_device) => {
+        ErrorKind::Sys(Errno::ELOOP) => format!("a symbolic link is in the way, or a circle of them: 'namei {file}'"),
+        ErrorKind::Sys(Errno::ENXIO) => format!("nothing is behind it now; 'ls -l {file}' shows which device it stands for"),
+        ErrorKind::Sys(Errno::EACCES) => format!("see who may: 'ls -l {file}'"),
+        ErrorKind::Sys(Errno::ENODEV) => format!("its bytes come by read(2) alone: 'cat {file}'"),
+        ErrorKind::Sys(Errno::EPERM) if path.is_some_and(is_char_device) => {
             "the kernel keeps that memory to itself (CONFIG_STRICT_DEVMEM, lockdown); a PCI device has files of its own: 'ls /sys/bus/pci/devices/*/resource*'".into()
         }
-        Cause::Sys(Errno::EINVAL) if path.is_some_and(is_char_device) => {
+        ErrorKind::Sys(Errno::EINVAL) if path.is_some_and(is_char_device) => {
             "the driver has nothing to map there; of a UIO device, map N is at offset Np, and 'cat /sys/class/uio/uio*/maps/map*/size' has the lengths".into()
         }
-        Cause::Sys(Errno::EPERM) => format!("the file may be immutable or append-only: 'lsattr {file}'"),
-        Cause::Sys(Errno::EROFS) => format!("the file system is mounted read-only: 'findmnt -T {file}'"),
-        Cause::Sys(Errno::ETXTBSY) => {
+        ErrorKind::Sys(Errno::EPERM) => format!("the file may be immutable or append-only: 'lsattr {file}'"),
+        ErrorKind::Sys(Errno::EROFS) => format!("the file system is mounted read-only: 'findmnt -T {file}'"),
+        ErrorKind::Sys(Errno::ETXTBSY) => {
             format!("it is a running program or an active swap file; work on a copy and rename it over {file}")
         }
-        Cause::Sys(Errno::EIO) => "the medium could not be read or written; see 'dmesg'".into(),
-        Cause::Sys(Errno::EFBIG) => {
+        ErrorKind::Sys(Errno::EIO) => "the medium could not be read or written; see 'dmesg'".into(),
+        ErrorKind::Sys(Errno::EFBIG) => {
             "the limit is RLIMIT_FSIZE ('ulimit -f'), or the file system's own".into()
         }
-        Cause::Sys(Errno::EBUSY) => "some of its pages are locked in memory (mlock)".into(),
-        Cause::Sys(Errno::EINVAL) if path.is_some_and(on_hugetlbfs) => {
+        ErrorKind::Sys(Errno::EBUSY) => "some of its pages are locked in memory (mlock)".into(),
+        ErrorKind::Sys(Errno::EINVAL) if path.is_some_and(on_hugetlbfs) => {
             "on hugetlbfs, lengths and offsets are multiples of the huge page: 'grep Hugepagesize /proc/meminfo'".into()
         }
-        Cause::Full(_) => format!("make room: 'df -h {file}'"),
-        Cause::Shrunk { .. } | Cause::Vanished => "another process cut the file short; run again when it is done".into(),
-        Cause::PastEnd { .. } if path.is_some_and(is_block_device) => {
+        ErrorKind::Full(_) => format!("make room: 'df -h {file}'"),
+        ErrorKind::Shrunk { .. } | ErrorKind::Vanished => "another process cut the file short; run again when it is done".into(),
+        ErrorKind::PastEnd { .. } if path.is_some_and(is_block_device) => {
             format!("it is a device, and cannot be made longer; 'blockdev --getsize64 {file}' prints its length")
         }
-        Cause::PastEnd { .. } => {
+        ErrorKind::PastEnd { .. } => {
             format!("'stat {file}' shows its length; patch --grow lets edits reach past the end, and remap --size moves the end")
         }
-        Cause::Protection(Protection::DeviceLength) => format!("'blockdev --getsize64 {file}' prints its length"),
-        Cause::Protection(Protection::ReadOnlyDevice) => {
+        ErrorKind::AccessDenied(AccessDenied::DeviceLength) => format!("'blockdev --getsize64 {file}' prints its length"),
+        ErrorKind::AccessDenied(AccessDenied::ReadOnlyDevice) => {
             format!("'blockdev --getro {file}' prints 1; 'blockdev --setrw {file}' allows writing, where the device does")
         }
-        Cause::Protection(Protection::Sealed | Protection::SealedLength) => {
+        ErrorKind::AccessDenied(AccessDenied::Sealed | AccessDenied::SealedLength) => {
             "a seal cannot be taken off; work on a copy of it".into()
         }
-        Cause::Protection(Protection::NeverReachesFile) => {
+        ErrorKind::AccessDenied(AccessDenied::NeverReachesFile) => {
             "what a private mapping stores stays with this process; only a shared mapping changes the file".into()
         }
-        Cause::Protection(Protection::PrivateResize) => {
+        ErrorKind::AccessDenied(AccessDenied::PrivateResize) => {
             "map it with --shared, or resize the mapping alone with --keep-file".into()
         }
-        Cause::Protection(Protection::BeginsBehindEnd | Protection::EndsBeforeFile) => {
+        ErrorKind::AccessDenied(AccessDenied::BeginsBehindEnd | AccessDenied::EndsBeforeFile) => {
             "map the file as a whole, or resize the mapping alone with --keep-file".into()
         }
-        Cause::Protection(Protection::SharedAnonymous) => "map a --memfd, or --private".into(),
-        Cause::Protection(Protection::ReadOnly | Protection::FileReadOnly) => "map it with --prot rw, or leave out --prot".into(),
-        Cause::Protection(Protection::NoRead) => "map it with --prot r, or leave out --prot".into(),
-        Cause::NotMapped(_) => "give a range within it, or map more of the file".into(),
-        Cause::AddressTaken(_) => format!("leave out --address, or see what is where: mmapctl map {file} -c '! cat /proc/$MMAPCTL_PID/maps'"),
-        Cause::Unaligned(address, page) => {
+        ErrorKind::AccessDenied(AccessDenied::SharedAnonymous) => "map a --memfd, or --private".into(),
+        ErrorKind::AccessDenied(AccessDenied::ReadOnly | AccessDenied::FileReadOnly) => "map it with --prot rw, or leave out --prot".into(),
+        ErrorKind::AccessDenied(AccessDenied::NoRead) => "map it with --prot r, or leave out --prot".into(),
+        ErrorKind::NotMapped(_) => "give a range within it, or map more of the file".into(),
+        ErrorKind::AddressTaken(_) => format!("leave out --address, or see what is where: mmapctl map {file} -c '! cat /proc/$MMAPCTL_PID/maps'"),
+        ErrorKind::Unaligned(address, page) => {
             format!("write --address {:#x}", (*address as u64 / page * page).max(16 * page))
         }
-        Cause::NoRoomBehind => "leave out --no-move".into(),
-        Cause::Unmappable(Unmappable::Directory) => format!("name a file in it; 'mmapctl map -R {file}' looks at all of them"),
-        Cause::Unmappable(Unmappable::Socket) => format!("its bytes come by a connection: 'socat - UNIX-CONNECT:{file}'"),
-        Cause::Unmappable(Unmappable::CharDevice) if path.is_some_and(may_have_registers) => {
+        ErrorKind::NoRoomBehind => "leave out --no-move".into(),
+        ErrorKind::UnsupportedFileType(UnsupportedFileType::Directory) => format!("name a file in it; 'mmapctl map -R {file}' looks at all of them"),
+        ErrorKind::UnsupportedFileType(UnsupportedFileType::Socket) => format!("its bytes come by a connection: 'socat - UNIX-CONNECT:{file}'"),
+        ErrorKind::UnsupportedFileType(UnsupportedFileType::CharDevice) if path.is_some_and(may_have_registers) => {
             format!("its bytes come by read(2): 'cat {file}'; registers that it lets one map, by 'mmapctl cat {file} --range 0x0..+4 --access 4'")
         }
         // What is read from it is gone for everybody else.
-        Cause::Unmappable(Unmappable::Fifo) => "its bytes come by read(2) alone, and each of them once".into(),
-        Cause::Unmappable(_) => format!("its bytes come by read(2) alone: 'cat {file}'"),
-        Cause::Refused(Refusal::SetId) => "add --force to write to it: the file then loses the bit where write(2) would take it away".into(),
-        Cause::Refused(Refusal::Capabilities) => {
+        ErrorKind::UnsupportedFileType(UnsupportedFileType::Fifo) => "its bytes come by read(2) alone, and each of them once".into(),
+        ErrorKind::UnsupportedFileType(_) => format!("its bytes come by read(2) alone: 'cat {file}'"),
+        ErrorKind::Refused(WriteGuard::SetId) => "add --force to write to it: the file then loses the bit where write(2) would take it away".into(),
+        ErrorKind::Refused(WriteGuard::Capabilities) => {
             "add --force to write to it: the file then loses its capabilities, as write(2) would take them away".into()
         }
-        Cause::Refused(Refusal::ReadOnlyMode) => format!("allow it with 'chmod u+w {file}', or add --force"),
-        Cause::DeviceMemory => format!("give the width, such as --access 4: 'mmapctl cat {file} --range 0x0..+4 --access 4'"),
-        Cause::Bus => "it may be powered down, or gone: see 'dmesg'".into(),
-        Cause::Refused(Refusal::BlockDevice | Refusal::CharDevice) => "add --force if you are sure that it is the right device".into(),
-        Cause::Refused(Refusal::BusyBlockDevice) => {
+        ErrorKind::Refused(WriteGuard::ReadOnlyMode) => format!("allow it with 'chmod u+w {file}', or add --force"),
+        ErrorKind::DeviceMemory => format!("give the width, such as --access 4: 'mmapctl cat {file} --range 0x0..+4 --access 4'"),
+        ErrorKind::Bus => "it may be powered down, or gone: see 'dmesg'".into(),
+        ErrorKind::Refused(WriteGuard::BlockDevice | WriteGuard::CharDevice) => "add --force if you are sure that it is the right device".into(),
+        ErrorKind::Refused(WriteGuard::BusyBlockDevice) => {
             "unmount it first: 'lsblk' shows where it is in use".into()
         }
-        Cause::Locked => format!("'lslocks' and 'fuser -v {file}' show by whom; a verb that writes waits longer with --lock-timeout 60s"),
-        Cause::Limit(limit) => remedy(limit),
-        Cause::Nonlinear(_) => "'remap --order linear' makes it a linear mapping of the file again".into(),
-        Cause::Arrange(Hindrance::Private) => "map it with --shared, or write a new file with --to OUT".into(),
-        Cause::Arrange(Hindrance::NoFile) => "use --method remap-file-pages, or map a --memfd".into(),
-        Cause::Arrange(Hindrance::ReadOnly | Hindrance::HugeFile) => "--method mmap does without".into(),
-        Cause::Arrange(Hindrance::HugeMemory) => "map a --memfd, which --huge takes as well".into(),
+        ErrorKind::Locked => format!("'lslocks' and 'fuser -v {file}' show by whom; a verb that writes waits longer with --lock-timeout 60s"),
+        ErrorKind::Limit(limit) => limit_tip(limit),
+        ErrorKind::Nonlinear(_) => "'remap --order linear' makes it a linear mapping of the file again".into(),
+        ErrorKind::Arrange(RemapUnsupported::Private) => "map it with --shared, or write a new file with --to OUT".into(),
+        ErrorKind::Arrange(RemapUnsupported::NoFile) => "use --method remap-file-pages, or map a --memfd".into(),
+        ErrorKind::Arrange(RemapUnsupported::ReadOnly | RemapUnsupported::HugeFile) => "--method mmap does without".into(),
+        ErrorKind::Arrange(RemapUnsupported::HugeMemory) => "map a --memfd, which --huge takes as well".into(),
         _ => return None,
     };
     Some(tip)
 }
 
-fn remedy(limit: &Limit) -> String {
+fn limit_tip(limit: &Limit) -> String {
     match limit {
         Limit::Addresses { .. } => "map less at a time, such as --length 1T".into(),
         Limit::AddressSpace { .. } => "raise it with 'ulimit -v unlimited'".into(),

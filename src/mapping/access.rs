@@ -7,10 +7,10 @@
 
 use super::backing::{Backing, Kind};
 use super::buffer::Buffer;
-use super::error::{Cause, Error, Protection, Result};
+use super::error::{AccessDenied, Error, ErrorKind, Result};
+use super::options::{Populate, Prot, Segment};
+use super::range::ByteRange;
 use super::region::Region;
-use super::shape::{Populate, Prot, Segment};
-use super::span::{ByteRange, Span};
 use super::trace::uninterrupted;
 use nix::errno::Errno;
 use nix::sys::uio::pread;
@@ -45,12 +45,12 @@ impl Region {
     /// Decides where the bytes of `range` come from.
     ///
     /// # Errors
-    /// [`Cause::PastEnd`], [`Cause::NotMapped`]; [`Cause::Protection`] without the right to read; [`Cause::DeviceMemory`];
-    /// [`Cause::NotInherited`]; what keeps the range from being mapped, even where it would not be read that way.
+    /// [`ErrorKind::PastEnd`], [`ErrorKind::NotMapped`]; [`ErrorKind::AccessDenied`] without the right to read; [`ErrorKind::DeviceMemory`];
+    /// [`ErrorKind::NotInherited`]; what keeps the range from being mapped, even where it would not be read that way.
     pub fn source(&mut self, operation: Operation, range: ByteRange) -> Result<Source<'_>> {
         let range = match operation {
             Operation::Read => range,
-            Operation::Compare => range.intersect(Span::first(self.length().max(self.span().end()))),
+            Operation::Compare => range.intersect(ByteRange::first(self.length().max(self.span().end()))),
         };
         // All of what is compared may lie past the end.
         if operation == Operation::Read || !range.is_empty() {
@@ -91,7 +91,7 @@ impl Region {
     }
 
     /// Whether stores reach a file.
-    pub fn reaches_file(&self) -> bool {
+    pub fn is_shared_file(&self) -> bool {
         self.backing().facts().is_file() && self.shape().visibility == super::Visibility::Shared
     }
 
@@ -100,16 +100,16 @@ impl Region {
     fn matches_page_cache(&self) -> bool {
         let kind = self.backing().facts().kind;
         let has_pages = matches!(kind, Kind::Regular | Kind::BlockDevice | Kind::Memfd);
-        has_pages && self.reaches_file() && self.layout().is_none()
+        has_pages && self.is_shared_file() && self.layout().is_none()
     }
 
     /// `range`, if it lies within the region.
     ///
     /// # Errors
-    /// [`Cause::PastEnd`], [`Cause::NotMapped`], [`Cause::NotInherited`].
+    /// [`ErrorKind::PastEnd`], [`ErrorKind::NotMapped`], [`ErrorKind::NotInherited`].
     pub fn check(&self, action: &'static str, range: Option<ByteRange>) -> Result<ByteRange> {
         match range {
-            _ if self.is_not_inherited() => Err(Error::new(action, range, Cause::NotInherited)),
+            _ if self.is_not_inherited() => Err(Error::new(action, range, ErrorKind::NotInherited)),
             Some(range) if self.span().contains(range) => Ok(range),
             _ => Err(self.outside(action, range.unwrap_or(self.span()))),
         }
@@ -118,7 +118,11 @@ impl Region {
     fn check_read(&self, range: ByteRange) -> Result<()> {
         self.check("read", Some(range))?;
         match self.shape().prot {
-            Prot::None => Err(Error::new("read", Some(range), Cause::Protection(Protection::NoRead))),
+            Prot::None => Err(Error::new(
+                "read",
+                Some(range),
+                ErrorKind::AccessDenied(AccessDenied::NoRead),
+            )),
             _ => Ok(()),
         }
     }
@@ -130,7 +134,7 @@ impl Region {
         let len = self.backing().facts().len;
         let Some(layout) = self.layout() else {
             return match range.end() {
-                end if end > len => Err(Error::new("store", Some(range), Cause::PastEnd { len })),
+                end if end > len => Err(Error::new("store", Some(range), ErrorKind::PastEnd { len })),
                 _ => Ok(range),
             };
         };
@@ -140,7 +144,7 @@ impl Region {
                 let past_end = part.file.from(len);
                 Err(Error {
                     view: Some(part.view + (past_end.start() - part.file.start())),
-                    ..Error::new("store", Some(past_end), Cause::PastEnd { len })
+                    ..Error::new("store", Some(past_end), ErrorKind::PastEnd { len })
                 })
             }
         }
@@ -153,7 +157,7 @@ impl Region {
             return Ok((0, None));
         };
         if !self.shape().prot.writes() {
-            let cause = Cause::Protection(Protection::ReadOnly);
+            let cause = ErrorKind::AccessDenied(AccessDenied::ReadOnly);
             return Err(Error::new("store", Some(first), cause));
         }
         let total = pieces.iter().map(|piece| piece.len()).fold(0, u64::saturating_add);
@@ -178,7 +182,7 @@ impl Region {
         // Most files of sysfs cannot be mapped at all, and that is then the error.
         self.mapped_len_from(range.start())?;
         match self.is_device_memory() {
-            true => Err(Error::new(action, Some(range), Cause::DeviceMemory)),
+            true => Err(Error::new(action, Some(range), ErrorKind::DeviceMemory)),
             false => Ok(()),
         }
     }
@@ -187,7 +191,7 @@ impl Region {
     /// has been cut, otherwise past the page that the end is in, whose tail reads as zeros.
     ///
     /// # Errors
-    /// [`Cause::Shrunk`], [`Cause::PastEnd`], at the first offset that is gone.
+    /// [`ErrorKind::Shrunk`], [`ErrorKind::PastEnd`], at the first offset that is gone.
     pub fn check_there(&self, range: ByteRange) -> Result<()> {
         self.check_still("read", range, Populate::Read)
     }
@@ -200,7 +204,7 @@ impl Region {
         let end = if now < known {
             now
         } else {
-            Span::first(known).pages(self.page()).end()
+            ByteRange::first(known).pages(self.page()).end()
         };
         let gone = match self.layout() {
             None => range.from(end),
@@ -299,9 +303,9 @@ impl<'a> Source<'a> {
                 (ByteOrigin::File(backing, _), Ok(_)) => {
                     let len = backing.usage()?.len;
                     let cause = if len < rest.end() {
-                        Cause::Shrunk { len }
+                        ErrorKind::Shrunk { len }
                     } else {
-                        Cause::Vanished
+                        ErrorKind::Vanished
                     };
                     return Err(Error::new("read", Some(rest), cause));
                 }
@@ -338,13 +342,13 @@ impl<'a> Source<'a> {
     /// Makes sure that `range`, which was taken for a hole, has not been cut off.
     ///
     /// # Errors
-    /// [`Cause::Shrunk`] at the end of the file.
+    /// [`ErrorKind::Shrunk`] at the end of the file.
     pub(super) fn check_there(&self, range: ByteRange) -> Result<()> {
         let range = range.intersect(self.range);
         match &self.origin {
             _ if range.is_empty() => Ok(()),
             ByteOrigin::File(backing, _) => match backing.usage()?.len {
-                len if len < range.end() => Err(Error::new("read", Some(range.from(len)), Cause::Shrunk { len })),
+                len if len < range.end() => Err(Error::new("read", Some(range.from(len)), ErrorKind::Shrunk { len })),
                 _ => Ok(()),
             },
             ByteOrigin::Mapping(region) => region.check_there(range),

@@ -2,18 +2,22 @@
 //!
 //! Nothing above this file asks how a [`Backing`] was made.
 
-use super::closing::sends_at_close;
-use super::error::{Cause, Error, Protection, Refusal, Result, Unmappable};
+mod closing;
+mod lock;
+mod rights;
+
+use super::error::{AccessDenied, Error, ErrorKind, Result, UnsupportedFileType, WriteGuard};
+use super::range::ByteRange;
 use super::region::{huge_memfd, memfd};
-use super::rights::Privileges;
-use super::span::Span;
 use super::trace::uninterrupted;
+use closing::sends_at_close;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, PosixFadviseAdvice, fcntl, posix_fadvise};
 use nix::sys::statfs::{self, FsType, fstatfs};
 use nix::sys::uio::pread;
+pub use rights::Privileges;
 use std::ffi::CStr;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -27,7 +31,7 @@ pub struct Backing {
     pub(super) file: Option<File>,
     /// The path that it was opened by; `None` for memory.
     path: Option<PathBuf>,
-    facts: Facts,
+    facts: FileInfo,
     /// How long the advisory lock is waited for; `None` where it was never asked for.
     patience: Option<Duration>,
     /// Whether the lock is ours now.
@@ -38,7 +42,7 @@ pub struct Backing {
 
 /// What a file was when it was opened. Lengths are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub struct FileInfo {
     /// The kind of object.
     pub kind: Kind,
     /// Length: of the file, of the device, or of the anonymous memory asked for.
@@ -57,7 +61,7 @@ pub struct Facts {
     /// Whether its file system sends dirty pages at close(2), and may fail only then.
     pub sends_at_close: bool,
     /// Which file it is; all 0 for anonymous memory.
-    pub identity: Identity,
+    pub identity: FileId,
     /// Opening it for writing has made it a file of its own: it had other names (hard links) on the lower layer of an
     /// overlayfs, which keep the old bytes.
     pub left_its_links: bool,
@@ -67,7 +71,7 @@ pub struct Facts {
 
 /// Which file it is, under whatever name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Identity {
+pub struct FileId {
     /// `st_dev`.
     pub device: u64,
     /// `st_ino`.
@@ -76,7 +80,7 @@ pub struct Identity {
     pub names: u64,
 }
 
-impl Facts {
+impl FileInfo {
     /// Whether there are bytes beyond the mapping: a file's or a device's.
     pub fn is_file(&self) -> bool {
         matches!(
@@ -120,7 +124,7 @@ pub enum Access {
     Read,
     /// O_RDWR: a shared mapping that stores needs both.
     Write,
-    /// O_RDWR where that is allowed, otherwise O_RDONLY (see [`Facts::writable`]), otherwise O_WRONLY: enough to be flushed.
+    /// O_RDWR where that is allowed, otherwise O_RDONLY (see [`FileInfo::writable`]), otherwise O_WRONLY: enough to be flushed.
     WriteIfAllowed,
     /// O_RDONLY for [`super::Region::load_units`]: character devices are welcome.
     ReadRegisters,
@@ -139,7 +143,7 @@ impl Backing {
     /// holds a lease on the file, tries again for `patience`.
     ///
     /// # Errors
-    /// What open says; [`Cause::Unmappable`] for what has no pages (folders, FIFOs, sockets, files of /proc and
+    /// What open says; [`ErrorKind::UnsupportedFileType`] for what has no pages (folders, FIFOs, sockets, files of /proc and
     /// cgroups), and for character devices unless it is their registers that are wanted.
     pub fn open(path: &Path, access: Access, patience: Duration) -> Result<Backing> {
         let open_with = |read: bool, write: bool| {
@@ -183,7 +187,7 @@ impl Backing {
             },
         };
         let file = match opened {
-            None => return Err(Error::new("open it", None, Cause::Locked)),
+            None => return Err(Error::new("open it", None, ErrorKind::Locked)),
             Some(Err(error)) => return Err(unopened(path, &error)),
             Some(Ok(file)) => file,
         };
@@ -197,7 +201,7 @@ impl Backing {
         let failed = |error: std::io::Error| Error::io("look at it", &error);
         let meta = file.metadata().map_err(failed)?;
         let kind = meta.file_type();
-        let unmappable = |kind| Err(Error::new("map it", None, Cause::Unmappable(kind)));
+        let unmappable = |kind| Err(Error::new("map it", None, ErrorKind::UnsupportedFileType(kind)));
         let (kind, len) = if kind.is_file() {
             (Kind::Regular, meta.len())
         } else if kind.is_block_device() {
@@ -208,23 +212,23 @@ impl Backing {
         } else if kind.is_char_device() && meta.rdev() == nix::sys::stat::makedev(1, 5) {
             (Kind::Zero, 0)
         } else if kind.is_dir() {
-            return unmappable(Unmappable::Directory);
+            return unmappable(UnsupportedFileType::Directory);
         } else if kind.is_fifo() {
-            return unmappable(Unmappable::Fifo);
+            return unmappable(UnsupportedFileType::Fifo);
         } else if kind.is_socket() {
-            return unmappable(Unmappable::Socket);
+            return unmappable(UnsupportedFileType::Socket);
         } else {
-            return unmappable(Unmappable::CharDevice);
+            return unmappable(UnsupportedFileType::CharDevice);
         };
         let fs = fstatfs(&file).map_err(|errno| Error::sys("look at its file system", None, errno))?;
         if kind == Kind::Regular && len == 0 && PSEUDO.contains(&fs.filesystem_type()) {
-            return unmappable(Unmappable::Pseudo);
+            return unmappable(UnsupportedFileType::Pseudo);
         }
         let page = match fs.filesystem_type() {
             statfs::HUGETLBFS_MAGIC => fs.block_size() as u64,
             _ => super::page_size(),
         };
-        let facts = Facts {
+        let facts = FileInfo {
             kind,
             len,
             page,
@@ -233,7 +237,7 @@ impl Backing {
             counts_cache: fs.filesystem_type() != statfs::OVERLAYFS_SUPER_MAGIC && kind != Kind::Zero,
             device_memory: kind == Kind::CharDevice || fs.filesystem_type() == statfs::SYSFS_MAGIC,
             sends_at_close: kind == Kind::Regular && sends_at_close(fs.filesystem_type()),
-            identity: Identity {
+            identity: FileId {
                 device: meta.dev(),
                 inode: meta.ino(),
                 names: meta.nlink(),
@@ -258,7 +262,7 @@ impl Backing {
     /// what /proc shows.
     ///
     /// # Errors
-    /// ENODEV or EINVAL for a size of huge pages that this machine has not; [`Cause::Limit`] on mapping it.
+    /// ENODEV or EINVAL for a size of huge pages that this machine has not; [`ErrorKind::Limit`] on mapping it.
     pub fn memfd(name: &CStr, len: u64, huge: Option<u64>) -> Result<Backing> {
         let made = match huge {
             None => memfd(name),
@@ -282,7 +286,7 @@ impl Backing {
             written: AtomicBool::new(false),
             file: None,
             path: None,
-            facts: Facts {
+            facts: FileInfo {
                 kind: Kind::Anonymous,
                 len,
                 page: huge.unwrap_or_else(super::page_size),
@@ -291,7 +295,7 @@ impl Backing {
                 counts_cache: false,
                 device_memory: false,
                 sends_at_close: false,
-                identity: Identity::default(),
+                identity: FileId::default(),
                 left_its_links: false,
                 privileges: Privileges::default(),
             },
@@ -318,7 +322,7 @@ impl Backing {
     }
 
     /// The facts as of open (and of the last [`Backing::set_len`]).
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &FileInfo {
         &self.facts
     }
 
@@ -352,32 +356,8 @@ impl Backing {
 
     /// The file, for calls that only files have.
     pub(super) fn file(&self, action: &'static str) -> Result<&File> {
-        let none = || Error::new(action, None, Cause::Protection(Protection::NoFile));
+        let none = || Error::new(action, None, ErrorKind::AccessDenied(AccessDenied::NoFile));
         self.file.as_ref().ok_or_else(none)
-    }
-
-    /// Holds the file against writers that ask: an exclusive flock(2), waited for up to `patience`, kept until
-    /// the backing is dropped. The length and the rights are then looked at anew, for the other may have changed them.
-    ///
-    /// # Errors
-    /// [`Cause::Locked`] when another process keeps it for longer. A file system without locks gives none and
-    /// is no error: the lock is advice.
-    pub fn lock(&mut self, patience: Duration) -> Result<()> {
-        let file = self.file("lock it")?;
-        let outcome = patiently(patience, || match file.try_lock() {
-            Err(TryLockError::WouldBlock) => None,
-            Ok(()) => Some(Ok(())),
-            Err(TryLockError::Error(error)) => Some(Err(error)),
-        });
-        match outcome {
-            None => Err(Error::new("lock it", None, Cause::Locked)),
-            Some(Err(error)) if errno_of(&error) == Errno::EINTR => Err(Error::io("lock it", &error)),
-            Some(_) => {
-                (self.patience, self.held) = (Some(patience), true);
-                self.facts.len = self.usage()?.len;
-                self.refresh_rights()
-            }
-        }
     }
 
     /// Whether `path` leads to this file. Another may have been renamed to it since it was opened, or nothing may be
@@ -386,34 +366,6 @@ impl Backing {
         match std::fs::metadata(path) {
             Ok(meta) => (meta.dev(), meta.ino()) == (self.facts.identity.device, self.facts.identity.inode),
             Err(error) => error.kind() != std::io::ErrorKind::NotFound,
-        }
-    }
-
-    /// Whether the lock is ours.
-    pub fn holds_lock(&self) -> bool {
-        self.held
-    }
-
-    /// Lets others have the lock; says whether it was held. It is unlocked even where it was not known to be held: a
-    /// child shares it, and may have taken it.
-    pub(super) fn lend_lock(&mut self) -> Result<bool> {
-        let (Some(file), Some(_)) = (&self.file, self.patience) else {
-            return Ok(false);
-        };
-        file.unlock().map_err(|error| Error::io("unlock it", &error))?;
-        Ok(std::mem::take(&mut self.held))
-    }
-
-    /// Takes the lock again if it was taken before, and waits for that as long as for the first time. It makes no
-    /// difference where it is still held, so this is also for a lock of which that is not known: a child that shares it
-    /// may have unlocked it.
-    pub(super) fn take_lock_back(&mut self) -> Result<()> {
-        match self.patience {
-            Some(patience) => {
-                self.held = false;
-                self.lock(patience)
-            }
-            None => Ok(()),
         }
     }
 
@@ -427,14 +379,14 @@ impl Backing {
     }
 
     /// The safety rule that speaks against storing into this file, if any.
-    pub fn refusal(&self) -> Option<Refusal> {
+    pub fn refusal(&self) -> Option<WriteGuard> {
         let mode = self.facts.mode;
         match self.facts.kind {
-            Kind::CharDevice => Some(Refusal::CharDevice),
+            Kind::CharDevice => Some(WriteGuard::CharDevice),
             Kind::BlockDevice => Some(self.busy_device()),
-            Kind::Regular if self.facts.privileges.set_id => Some(Refusal::SetId),
-            Kind::Regular if self.facts.privileges.capabilities => Some(Refusal::Capabilities),
-            Kind::Regular if mode & 0o222 == 0 => Some(Refusal::ReadOnlyMode),
+            Kind::Regular if self.facts.privileges.set_id => Some(WriteGuard::SetId),
+            Kind::Regular if self.facts.privileges.capabilities => Some(WriteGuard::Capabilities),
+            Kind::Regular if mode & 0o222 == 0 => Some(WriteGuard::ReadOnlyMode),
             _ => None,
         }
     }
@@ -452,15 +404,15 @@ impl Backing {
     }
 
     /// Only an exclusive open tells whether a device is mounted: O_EXCL without O_CREAT, see open(2).
-    fn busy_device(&self) -> Refusal {
+    fn busy_device(&self) -> WriteGuard {
         let path = format!(
             "/proc/self/fd/{}",
             self.file.as_ref().map_or(-1, |file| file.as_raw_fd())
         );
         let probe = OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(path);
         match probe {
-            Err(error) if errno_of(&error) == Errno::EBUSY => Refusal::BusyBlockDevice,
-            _ => Refusal::BlockDevice,
+            Err(error) if errno_of(&error) == Errno::EBUSY => WriteGuard::BusyBlockDevice,
+            _ => WriteGuard::BlockDevice,
         }
     }
 
@@ -482,7 +434,7 @@ impl Backing {
     }
 
     /// What stands behind the `errno` of a call that would write to the file or, with `len`, set its length.
-    pub(super) fn write_refusal(&self, errno: Errno, len: Option<u64>) -> Cause {
+    pub(super) fn write_refusal(&self, errno: Errno, len: Option<u64>) -> ErrorKind {
         let seals = self.fd().and_then(|fd| fcntl(fd, FcntlArg::F_GET_SEALS).ok());
         let is_sealed = |seals_in_question| seals.is_some_and(|seals| seals & seals_in_question != 0);
         let is_longer = len.is_some_and(|len| len > self.facts.len);
@@ -492,23 +444,25 @@ impl Backing {
             libc::F_SEAL_SHRINK
         };
         match errno {
-            Errno::EPERM if len.is_some() && is_sealed(of_length) => Cause::Protection(Protection::SealedLength),
+            Errno::EPERM if len.is_some() && is_sealed(of_length) => {
+                ErrorKind::AccessDenied(AccessDenied::SealedLength)
+            }
             Errno::EPERM if is_sealed(libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE) => {
-                Cause::Protection(Protection::Sealed)
+                ErrorKind::AccessDenied(AccessDenied::Sealed)
             }
             Errno::EINVAL | Errno::EACCES | Errno::EPERM
                 if self.metadata().is_ok_and(|meta| is_read_only_device(&meta)) =>
             {
-                Cause::Protection(Protection::ReadOnlyDevice)
+                ErrorKind::AccessDenied(AccessDenied::ReadOnlyDevice)
             }
-            errno => Cause::Sys(errno),
+            errno => ErrorKind::Sys(errno),
         }
     }
 
     /// Reads the bytes of `span` into `buf` up to the first page that cannot be read, and says how many they are. Each page
     /// is read for itself: a bad page keeps its neighbours from being mapped, and from being read along with it, where the
     /// kernel has them in one folio.
-    pub(super) fn read_by_page(&self, span: Span, buf: &mut [u8]) -> usize {
+    pub(super) fn read_by_page(&self, span: ByteRange, buf: &mut [u8]) -> usize {
         let Ok(file) = self.file("read") else { return 0 };
         // Folios that could not be read stay in the cache until they are dropped, and without reading ahead the new ones
         // are single pages. It is advice, so whether it is taken is not asked.
@@ -571,19 +525,25 @@ pub(super) fn errno_of(error: &std::io::Error) -> Errno {
 /// open's errno, said as the kind of object where that is what it means.
 fn unopened(path: &Path, error: &std::io::Error) -> Error {
     match errno_of(error) {
-        Errno::EISDIR => Error::new("map it", None, Cause::Unmappable(Unmappable::Directory)),
-        Errno::ENXIO if std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) => {
-            Error::new("map it", None, Cause::Unmappable(Unmappable::Socket))
-        }
+        Errno::EISDIR => Error::new(
+            "map it",
+            None,
+            ErrorKind::UnsupportedFileType(UnsupportedFileType::Directory),
+        ),
+        Errno::ENXIO if std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) => Error::new(
+            "map it",
+            None,
+            ErrorKind::UnsupportedFileType(UnsupportedFileType::Socket),
+        ),
         Errno::EACCES | Errno::EPERM | Errno::EROFS
             if std::fs::metadata(path).is_ok_and(|meta| is_read_only_device(&meta)) =>
         {
-            Error::new("open it", None, Cause::Protection(Protection::ReadOnlyDevice))
+            Error::new("open it", None, ErrorKind::AccessDenied(AccessDenied::ReadOnlyDevice))
         }
         errno => {
             let limit = Some(errno).filter(|errno| *errno == Errno::EMFILE);
             let limit = limit.and_then(|_| super::limits::behind_open());
-            Error::new("open it", None, limit.map_or(Cause::Sys(errno), Cause::Limit))
+            Error::new("open it", None, limit.map_or(ErrorKind::Sys(errno), ErrorKind::Limit))
         }
     }
 }

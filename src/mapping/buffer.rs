@@ -1,7 +1,7 @@
 //! Memory that the kernel copies into and out of. It begins on a page: some processors copy to any other place five times
 //! slower, and the chunks that malloc(3) gives begin 16 bytes into a page.
 
-use super::error::{Cause, Error, Result};
+use super::error::{Error, ErrorKind, Result};
 use super::limits;
 use memmap2::MmapMut;
 use nix::errno::Errno;
@@ -28,15 +28,15 @@ impl Buffer {
     /// Sets the length in bytes. What the bytes are is not said: whoever resizes it fills it.
     ///
     /// # Errors
-    /// [`Cause::Limit`], or ENOMEM, where there is no memory to be had.
+    /// [`ErrorKind::Limit`], or ENOMEM, where there is no memory to be had.
     pub fn resize(&mut self, len: usize) -> Result<()> {
         if self.memory.as_ref().map_or(0, |memory| memory.len()) < len {
             // What it had is given back before more is asked for.
             (self.memory, self.len) = (None, 0);
             let page = super::page_size() as usize;
             let memory = MmapMut::map_anon(len.next_multiple_of(page)).map_err(|_| {
-                let limit = limits::behind_mmap(len as u64, true).map(Cause::Limit);
-                Error::new("take memory", None, limit.unwrap_or(Cause::Sys(Errno::ENOMEM)))
+                let limit = limits::behind_mmap(len as u64, true).map(ErrorKind::Limit);
+                Error::new("take memory", None, limit.unwrap_or(ErrorKind::Sys(Errno::ENOMEM)))
             })?;
             debug_assert!(memory.as_ptr().addr().is_multiple_of(page));
             self.memory = Some(memory);

@@ -6,13 +6,13 @@
 //! page where it stands in the output, where a mapping would cost a fault and a page table entry for each. What cannot be
 //! read that way is read through the mapping, and what is wrong comes to light there, after all before it was written.
 
-use super::Step;
+use super::ProgressFn;
 use super::access::{Operation, Source};
 use super::buffer::Buffer;
 use super::error::{Error, Result};
-use super::layout::Layout;
+use super::order::PageOrder;
+use super::range::ByteRange;
 use super::region::Region;
-use super::span::{ByteRange, Span};
 use super::trace::uninterrupted;
 use super::transfer::report_progress;
 use nix::errno::Errno;
@@ -107,7 +107,7 @@ impl Region {
         target: BorrowedFd<'_>,
         range: ByteRange,
         holes: Holes,
-        step: &mut Step<'_>,
+        step: &mut ProgressFn<'_>,
     ) -> CopyResult<()> {
         let is_in_file = self.source(Operation::Read, range)?.file().is_some();
         if range.is_empty() {
@@ -141,7 +141,7 @@ impl Region {
         let mut at = range.start();
         while at < range.end() {
             let data = copier.region.next_data(at, range)?;
-            let begin = data.map_or(range.end(), Span::start);
+            let begin = data.map_or(range.end(), ByteRange::start);
             copier.zeros(begin - at)?;
             let Some(data) = data else { break };
             copier.copy(data)?;
@@ -158,9 +158,14 @@ impl Region {
     ///
     /// # Errors
     /// What makes a page unreadable, at its offset; what the target says. Part of the view is then written.
-    pub fn write_view(&mut self, layout: &Layout, target: CopyTarget<'_>, step: &mut Step<'_>) -> CopyResult<()> {
+    pub fn write_view(
+        &mut self,
+        layout: &PageOrder,
+        target: CopyTarget<'_>,
+        step: &mut ProgressFn<'_>,
+    ) -> CopyResult<()> {
         self.check_linear("write it out in another order", "which 'cat' writes out as it is")?;
-        let file = Span::first(layout.file_len());
+        let file = ByteRange::first(layout.file_len());
         let is_in_file = self.source(Operation::Read, file)?.file().is_some();
         let extents = self.extents(file)?;
         let method = match target {
@@ -172,7 +177,7 @@ impl Region {
             extents.get(index).map(|extent| extent.from(at))
         };
         let mut copier = Copier::new(self, target, method, step);
-        for part in layout.parts(Span::first(layout.len())) {
+        for part in layout.parts(ByteRange::first(layout.len())) {
             let mut rest = part.file.intersect(file);
             // Past the end of the file, in the middle of the view.
             let past_end = part.file.len() - rest.len();
@@ -191,7 +196,7 @@ impl Region {
     }
 
     /// The stretches of data of the file, ascending.
-    fn extents(&self, file: Span) -> Result<Vec<Span>> {
+    fn extents(&self, file: ByteRange) -> Result<Vec<ByteRange>> {
         let mut extents = Vec::new();
         let mut at = 0;
         while let Some(data) = self.next_data(at, file)? {
@@ -264,11 +269,11 @@ struct Copier<'a, 'b> {
     /// The bytes of them.
     gathered: usize,
     buffer: Buffer,
-    step: &'a mut Step<'b>,
+    step: &'a mut ProgressFn<'b>,
 }
 
 impl<'a, 'b> Copier<'a, 'b> {
-    fn new(region: &'a mut Region, target: CopyTarget<'a>, method: CopyMethod, step: &'a mut Step<'b>) -> Self {
+    fn new(region: &'a mut Region, target: CopyTarget<'a>, method: CopyMethod, step: &'a mut ProgressFn<'b>) -> Self {
         Copier {
             region,
             target,
@@ -303,7 +308,7 @@ impl<'a, 'b> Copier<'a, 'b> {
             }
         }
         self.done += len;
-        self.stepped()
+        self.report_progress()
     }
 
     /// Writes the bytes of `data`.
@@ -348,7 +353,7 @@ impl<'a, 'b> Copier<'a, 'b> {
                     self.region.check_there(moved)?;
                     rest = after;
                     self.done += count as u64;
-                    self.stepped()?;
+                    self.report_progress()?;
                 }
                 (Err(Errno::EPIPE), _) => return Err(Errno::EPIPE.into()),
                 (Err(Errno::EAGAIN), CopyTarget::Descriptor(pipe)) if self.method != CopyMethod::ReadWrite => {
@@ -411,14 +416,14 @@ impl<'a, 'b> Copier<'a, 'b> {
             },
             _ => error,
         })?;
-        self.stepped()
+        self.report_progress()
     }
 
-    fn stepped(&mut self) -> CopyResult<()> {
+    fn report_progress(&mut self) -> CopyResult<()> {
         Ok(match self.linear {
             Some(range) => report_progress(self.step, self.done, "read", range.from(range.start() + self.done)),
             None => (self.step)(self.done)
-                .map_err(|super::Interrupted(signal)| Error::new("write", None, super::Cause::Interrupted(signal))),
+                .map_err(|super::Interrupted(signal)| Error::new("write", None, super::ErrorKind::Interrupted(signal))),
         }?)
     }
 }
@@ -438,7 +443,7 @@ fn copy_once(file: &File, range: ByteRange, out: BorrowedFd<'_>, to: Option<u64>
 /// what kept the others from being read.
 fn read_parts(region: &mut Region, parts: &[(Option<ByteRange>, usize)], buffer: &mut [u8]) -> (usize, Result<()>) {
     let all = parts.iter().filter_map(|(range, _)| *range);
-    let Some(all) = all.reduce(Span::join) else {
+    let Some(all) = all.reduce(ByteRange::join) else {
         buffer.fill(0);
         return (buffer.len(), Ok(()));
     };
@@ -546,7 +551,7 @@ fn leave_hole(file: BorrowedFd<'_>, len: u64) -> nix::Result<()> {
     let at = lseek64(file, 0, Whence::SeekCur)?;
     let end = lseek64(file, len as i64, Whence::SeekCur)?;
     // Bytes of a file that was not made anew.
-    let old = Span::new(at as u64, (fstat(file)?.st_size as u64).min(end as u64));
+    let old = ByteRange::new(at as u64, (fstat(file)?.st_size as u64).min(end as u64));
     let Some(old) = old.filter(|old| !old.is_empty()) else {
         return Ok(());
     };

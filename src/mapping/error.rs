@@ -1,7 +1,7 @@
 //! What failed, where, and whether bytes were touched. No tip and no path: those are the verb's facts to add.
 
 use super::limits::Limit;
-use super::span::Span;
+use super::range::ByteRange;
 use nix::errno::Errno;
 use std::fmt;
 
@@ -11,18 +11,18 @@ pub struct Error {
     /// What was being done, as a verb phrase: "store", "map", "flush".
     pub action: &'static str,
     /// The file range concerned; it starts at the first offset that failed.
-    pub span: Option<Span>,
+    pub span: Option<ByteRange>,
     /// In a nonlinear view: where that offset stands in the view.
     pub view: Option<u64>,
     /// Why.
-    pub cause: Cause,
+    pub cause: ErrorKind,
     /// How many bytes had been stored before it, counted from the first piece on: an exact prefix.
     pub stored: u64,
 }
 
 /// Why an operation failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
+pub enum ErrorKind {
     /// The system call's own error.
     Sys(Errno),
     /// The file is shorter than when it was opened; its length now, in bytes.
@@ -43,7 +43,7 @@ pub enum Cause {
         len: u64,
     },
     /// The range lies outside of what is mapped; that range.
-    NotMapped(Span),
+    NotMapped(ByteRange),
     /// The process is a child that did not inherit the mapping (MADV_DONTFORK).
     NotInherited,
     /// Another mapping is at the address asked for.
@@ -55,26 +55,26 @@ pub enum Cause {
     /// No room for the blocks that a store needs: ENOSPC or EDQUOT, found by asking the file system.
     Full(Errno),
     /// The file is not of a kind that can be mapped.
-    Unmappable(Unmappable),
+    UnsupportedFileType(UnsupportedFileType),
     /// A safety rule forbids writing to it.
-    Refused(Refusal),
+    Refused(WriteGuard),
     /// Another process holds the advisory lock, or a lease, for longer than we would wait.
     Locked,
     /// A resource limit; it says which, and what would raise it.
     Limit(Limit),
     /// The mapping, as it was made, does not allow this operation.
-    Protection(Protection),
+    AccessDenied(AccessDenied),
     /// The region is a nonlinear view, and that keeps it from this; why, to follow a comma.
     Nonlinear(&'static str),
     /// The region cannot become a nonlinear view.
-    Arrange(Hindrance),
+    Arrange(RemapUnsupported),
     /// A signal asked to stop; its number.
     Interrupted(i32),
 }
 
 /// What has no pages that could be mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unmappable {
+pub enum UnsupportedFileType {
     /// A folder.
     Directory,
     /// A pipe with a name.
@@ -89,7 +89,7 @@ pub enum Unmappable {
 
 /// What the mapping lacks: rights (PROT_READ, PROT_WRITE), a file that it shares, or the right range of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protection {
+pub enum AccessDenied {
     /// It was made without PROT_READ.
     NoRead,
     /// It was made without PROT_WRITE.
@@ -128,7 +128,7 @@ pub enum Protection {
 
 /// Why a region cannot be arranged by the method asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hindrance {
+pub enum RemapUnsupported {
     /// It is private.
     Private,
     /// mmap(2) needs a file.
@@ -143,7 +143,7 @@ pub enum Hindrance {
 
 /// Why a file is not written to without `--force`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum WriteGuard {
     /// Set-user-ID or set-group-ID: a store through a mapping does not clear the bit as write(2) does.
     SetId,
     /// File capabilities: a store through a mapping does not remove them as write(2) does.
@@ -166,7 +166,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// A failure before any byte was stored.
-    pub fn new(action: &'static str, span: Option<Span>, cause: Cause) -> Error {
+    pub fn new(action: &'static str, span: Option<ByteRange>, cause: ErrorKind) -> Error {
         Error {
             action,
             span,
@@ -178,7 +178,7 @@ impl Error {
 
     /// Where in the region it was: in the view, where that is nonlinear, else in the file.
     pub fn place(&self) -> Option<u64> {
-        self.view.or(self.span.map(Span::start))
+        self.view.or(self.span.map(ByteRange::start))
     }
 
     /// Whether it was a flush that failed, after which nothing about the device is certain.
@@ -187,8 +187,8 @@ impl Error {
     }
 
     /// A failed system call.
-    pub fn sys(action: &'static str, span: Option<Span>, errno: Errno) -> Error {
-        Error::new(action, span, Cause::Sys(errno))
+    pub fn sys(action: &'static str, span: Option<ByteRange>, errno: Errno) -> Error {
+        Error::new(action, span, ErrorKind::Sys(errno))
     }
 
     /// A failed call of the standard library.
@@ -213,41 +213,41 @@ impl fmt::Display for Error {
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // What strangers read is the description; the name behind it is for searching.
-            Cause::Sys(Errno::ENODEV) => write!(f, "it does not support memory mapping (ENODEV)"),
-            Cause::Sys(Errno::EOPNOTSUPP) => write!(f, "the file system does not support it (EOPNOTSUPP)"),
-            Cause::Sys(errno) => write!(f, "{} ({errno:?})", errno.desc()),
-            Cause::Shrunk { len } => write!(f, "the file was truncated under us; it now ends at {len:#x}"),
-            Cause::Vanished => write!(
+            ErrorKind::Sys(Errno::ENODEV) => write!(f, "it does not support memory mapping (ENODEV)"),
+            ErrorKind::Sys(Errno::EOPNOTSUPP) => write!(f, "the file system does not support it (EOPNOTSUPP)"),
+            ErrorKind::Sys(errno) => write!(f, "{} ({errno:?})", errno.desc()),
+            ErrorKind::Shrunk { len } => write!(f, "the file was truncated under us; it now ends at {len:#x}"),
+            ErrorKind::Vanished => write!(
                 f,
                 "a page was gone for a moment, as when a file is truncated and made longer again"
             ),
-            Cause::Bus => write!(f, "the device did not answer (SIGBUS)"),
-            Cause::DeviceMemory => write!(f, "it is the memory of a device, for accesses of one width"),
-            Cause::PastEnd { len } => write!(f, "the file ends at {len:#x} ({len} bytes)"),
-            Cause::NotMapped(span) => write!(f, "only {span} is mapped"),
-            Cause::NotInherited => write!(f, "the child did not inherit the mapping (MADV_DONTFORK)"),
-            Cause::AddressTaken(address) => write!(f, "there is a mapping at {address:#x} already (EEXIST)"),
-            Cause::Unaligned(address, page) => {
+            ErrorKind::Bus => write!(f, "the device did not answer (SIGBUS)"),
+            ErrorKind::DeviceMemory => write!(f, "it is the memory of a device, for accesses of one width"),
+            ErrorKind::PastEnd { len } => write!(f, "the file ends at {len:#x} ({len} bytes)"),
+            ErrorKind::NotMapped(span) => write!(f, "only {span} is mapped"),
+            ErrorKind::NotInherited => write!(f, "the child did not inherit the mapping (MADV_DONTFORK)"),
+            ErrorKind::AddressTaken(address) => write!(f, "there is a mapping at {address:#x} already (EEXIST)"),
+            ErrorKind::Unaligned(address, page) => {
                 write!(
                     f,
                     "the address {address:#x} is not a multiple of the page size, {page:#x}"
                 )
             }
-            Cause::NoRoomBehind => write!(f, "another mapping is right behind it, and it may not move (ENOMEM)"),
-            Cause::Full(Errno::EDQUOT) => write!(f, "no room: the disk quota is used up (EDQUOT)"),
-            Cause::Full(errno) => write!(f, "no room: the file system is full ({errno:?})"),
-            Cause::Unmappable(kind) => kind.fmt(f),
-            Cause::Refused(refusal) => refusal.fmt(f),
-            Cause::Locked => write!(f, "another process holds a lock on it"),
-            Cause::Limit(limit) => limit.fmt(f),
-            Cause::Protection(lack) => lack.fmt(f),
-            Cause::Nonlinear(why) => write!(f, "the mapping is a nonlinear view, {why}"),
-            Cause::Arrange(hindrance) => hindrance.fmt(f),
-            Cause::Interrupted(signal) => match nix::sys::signal::Signal::try_from(*signal) {
+            ErrorKind::NoRoomBehind => write!(f, "another mapping is right behind it, and it may not move (ENOMEM)"),
+            ErrorKind::Full(Errno::EDQUOT) => write!(f, "no room: the disk quota is used up (EDQUOT)"),
+            ErrorKind::Full(errno) => write!(f, "no room: the file system is full ({errno:?})"),
+            ErrorKind::UnsupportedFileType(kind) => kind.fmt(f),
+            ErrorKind::Refused(refusal) => refusal.fmt(f),
+            ErrorKind::Locked => write!(f, "another process holds a lock on it"),
+            ErrorKind::Limit(limit) => limit.fmt(f),
+            ErrorKind::AccessDenied(lack) => lack.fmt(f),
+            ErrorKind::Nonlinear(why) => write!(f, "the mapping is a nonlinear view, {why}"),
+            ErrorKind::Arrange(hindrance) => hindrance.fmt(f),
+            ErrorKind::Interrupted(signal) => match nix::sys::signal::Signal::try_from(*signal) {
                 Ok(name) => write!(f, "interrupted by {name}"),
                 // Real-time signals have numbers alone.
                 Err(_) => write!(f, "interrupted by SIGRTMIN+{}", signal - libc::SIGRTMIN()),
@@ -256,67 +256,67 @@ impl fmt::Display for Cause {
     }
 }
 
-impl fmt::Display for Unmappable {
+impl fmt::Display for UnsupportedFileType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Unmappable::Directory => "it is a directory",
-            Unmappable::Fifo => "it is a FIFO",
-            Unmappable::Socket => "it is a socket",
-            Unmappable::CharDevice => "it is a character device",
-            Unmappable::Pseudo => "it is a file of the kernel's without a length",
+            UnsupportedFileType::Directory => "it is a directory",
+            UnsupportedFileType::Fifo => "it is a FIFO",
+            UnsupportedFileType::Socket => "it is a socket",
+            UnsupportedFileType::CharDevice => "it is a character device",
+            UnsupportedFileType::Pseudo => "it is a file of the kernel's without a length",
         })
     }
 }
 
-impl fmt::Display for Protection {
+impl fmt::Display for AccessDenied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Protection::NoRead => "the mapping gives no right to read (PROT_NONE)",
-            Protection::ReadOnly => "the mapping is read-only",
-            Protection::FileReadOnly => "the file is open for reading only",
-            Protection::NoFile => "anonymous memory has no file",
-            Protection::NeverReachesFile => "changes in it never reach a file",
-            Protection::PrivateResize => "the mapping is private, and its file is not to be changed",
-            Protection::BeginsBehindEnd => "the mapping begins behind the new end",
-            Protection::EndsBeforeFile => "the mapping does not end where its file does",
-            Protection::FileGrown => "another process has made the file longer meanwhile",
-            Protection::GrownTogether => {
+            AccessDenied::NoRead => "the mapping gives no right to read (PROT_NONE)",
+            AccessDenied::ReadOnly => "the mapping is read-only",
+            AccessDenied::FileReadOnly => "the file is open for reading only",
+            AccessDenied::NoFile => "anonymous memory has no file",
+            AccessDenied::NeverReachesFile => "changes in it never reach a file",
+            AccessDenied::PrivateResize => "the mapping is private, and its file is not to be changed",
+            AccessDenied::BeginsBehindEnd => "the mapping begins behind the new end",
+            AccessDenied::EndsBeforeFile => "the mapping does not end where its file does",
+            AccessDenied::FileGrown => "another process has made the file longer meanwhile",
+            AccessDenied::GrownTogether => {
                 "another process appended to the file at the same moment; zeros may follow what it wrote"
             }
-            Protection::TooLong => "the length is more than a mapping can have",
-            Protection::Empty => "a mapping has at least one page",
-            Protection::SharedAnonymous => "shared anonymous memory stays as long as it was made",
-            Protection::DeviceLength => "it is a device, whose length cannot be set",
-            Protection::ReadOnlyDevice => "the block device is read-only",
-            Protection::Sealed => "it is a memfd that is sealed against writing (F_SEAL_WRITE)",
-            Protection::SealedLength => "it is a memfd whose length is sealed (F_SEAL_GROW, F_SEAL_SHRINK)",
+            AccessDenied::TooLong => "the length is more than a mapping can have",
+            AccessDenied::Empty => "a mapping has at least one page",
+            AccessDenied::SharedAnonymous => "shared anonymous memory stays as long as it was made",
+            AccessDenied::DeviceLength => "it is a device, whose length cannot be set",
+            AccessDenied::ReadOnlyDevice => "the block device is read-only",
+            AccessDenied::Sealed => "it is a memfd that is sealed against writing (F_SEAL_WRITE)",
+            AccessDenied::SealedLength => "it is a memfd whose length is sealed (F_SEAL_GROW, F_SEAL_SHRINK)",
         })
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for WriteGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Refusal::SetId => "it is set-user-ID or set-group-ID, and a mapped store would leave the bit set",
-            Refusal::Capabilities => "it has file capabilities, and a mapped store would leave them",
-            Refusal::ReadOnlyMode => "its mode has no write permission bit",
-            Refusal::CharDevice => "it is a character device",
-            Refusal::BlockDevice => "it is a block device",
-            Refusal::BusyBlockDevice => "it is a block device in use (mounted, or held by another driver)",
+            WriteGuard::SetId => "it is set-user-ID or set-group-ID, and a mapped store would leave the bit set",
+            WriteGuard::Capabilities => "it has file capabilities, and a mapped store would leave them",
+            WriteGuard::ReadOnlyMode => "its mode has no write permission bit",
+            WriteGuard::CharDevice => "it is a character device",
+            WriteGuard::BlockDevice => "it is a block device",
+            WriteGuard::BusyBlockDevice => "it is a block device in use (mounted, or held by another driver)",
         })
     }
 }
 
-impl fmt::Display for Hindrance {
+impl fmt::Display for RemapUnsupported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Hindrance::Private => "the mapping is private, and pages that stores have copied in it would be lost",
-            Hindrance::NoFile => "anonymous memory has no file that mmap(2) could map page by page",
-            Hindrance::ReadOnly => {
+            RemapUnsupported::Private => "the mapping is private, and pages that stores have copied in it would be lost",
+            RemapUnsupported::NoFile => "anonymous memory has no file that mmap(2) could map page by page",
+            RemapUnsupported::ReadOnly => {
                 "remap_file_pages(2) takes only a mapping that is shared through a descriptor open for writing (else EINVAL)"
             }
-            Hindrance::HugeMemory => "the kernel makes no second mapping of anonymous huge pages (EINVAL)",
-            Hindrance::HugeFile => {
+            RemapUnsupported::HugeMemory => "the kernel makes no second mapping of anonymous huge pages (EINVAL)",
+            RemapUnsupported::HugeFile => {
                 "remap_file_pages(2) begins with a linear mapping as long as the view, and on hugetlbfs that makes the file longer"
             }
         })

@@ -146,7 +146,7 @@ impl fmt::Display for Limit {
 
 /// What the limits were measured against, so that the reasoning is a pure function of it.
 #[derive(Debug, Clone, Default)]
-struct State {
+struct LimitState {
     addresses: u64,
     address_space: u64,
     address_space_limit: u64,
@@ -161,7 +161,7 @@ struct State {
 /// The limit that explains ENOMEM from an mmap of `len` bytes; `charged` says whether the mapping counts
 /// as committed memory (private and writable, or shared and anonymous, and not MAP_NORESERVE).
 pub(super) fn behind_mmap(len: u64, charged: bool) -> Option<Limit> {
-    State::read().explain(len, charged)
+    LimitState::read().explain(len, charged)
 }
 
 impl Limit {
@@ -214,7 +214,7 @@ const HEADROOM: u64 = 64;
 
 /// What keeps a process as it stands from having `needed` kernel mappings more, if anything does.
 pub(super) fn before_arranging(needed: u64) -> Option<Limit> {
-    State::read().arrange(needed)
+    LimitState::read().arrange(needed)
 }
 
 /// The limit that explains a failed mlock of `len` more bytes, for a process that lacks CAP_IPC_LOCK.
@@ -314,8 +314,8 @@ fn lines(path: &str) -> u64 {
     count
 }
 
-impl State {
-    fn read() -> State {
+impl LimitState {
+    fn read() -> LimitState {
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let kib = |key: &str| {
             let line = meminfo
@@ -331,7 +331,7 @@ impl State {
                 .and_then(|word| word.parse::<u64>().ok())
                 .unwrap_or(0)
         };
-        State {
+        LimitState {
             addresses: addresses(),
             address_space: number("/proc/self/statm") * super::page_size(),
             address_space_limit: getrlimit(Resource::RLIMIT_AS).map_or(u64::MAX, |(soft, _)| soft),

@@ -29,20 +29,18 @@
 mod access;
 mod backing;
 mod buffer;
-mod closing;
 mod copy;
 mod error;
-mod layout;
 mod limits;
+mod options;
+mod order;
 mod preallocated;
+mod range;
 mod region;
 mod register;
 mod residency;
-mod rights;
 mod scan;
-mod shape;
 mod space;
-mod span;
 mod sparse;
 mod threads;
 mod trace;
@@ -50,20 +48,19 @@ mod transfer;
 mod zeros;
 
 pub use access::{Operation, Source};
-pub use backing::{Access, Backing, Facts, Identity, Kind, huge_page};
+pub use backing::{Access, Backing, FileId, FileInfo, Kind, Privileges, huge_page};
 pub use buffer::Buffer;
 pub use copy::{CopyError, CopyResult, CopyTarget, Holes};
-pub use error::{Cause, Error, Hindrance, Protection, Refusal, Result, Unmappable};
-pub use layout::{Arranging, Layout, Part, Run};
+pub use error::{AccessDenied, Error, ErrorKind, RemapUnsupported, Result, UnsupportedFileType, WriteGuard};
 pub use limits::Limit;
+pub use options::{ADVICE, Advice, Flush, Lock, MapOptions, Populate, Prot, Resize, Segment, Visibility, WINDOW};
+pub use order::{Extent, PageOrder, PageRun, RemapMethod};
+pub use range::ByteRange;
 pub use region::{Region, in_child, memfd_with};
 pub use register::Width;
-pub use residency::{Cell, Counts, Residency, count, resident, survey, unwritten, warm};
-pub use rights::Privileges;
-pub use scan::{Content, Cut, HoleFinder, PIECE, Piece, Pieces, scan};
-pub use shape::{ADVICE, Advice, Flush, Lock, Populate, Prot, Resize, Segment, Shape, Visibility, WINDOW};
-pub use space::Usage;
-pub use span::{ByteRange, Span};
+pub use residency::{Cell, Counts, Residency, count, dirty_pages, measure, prefetch, resident};
+pub use scan::{CHUNK_LEN, Chunk, Chunks, Content, Cut, HoleFinder, scan};
+pub use space::SpaceUsage;
 pub use sparse::SparseStats;
 pub use threads::{Sharing, share};
 pub use trace::{trace, trace_to};
@@ -75,7 +72,7 @@ pub struct Interrupted(pub i32);
 
 /// The one arrow back: hears after each piece of work how many bytes are done, and may ask to stop. Progress
 /// bars, Ctrl-C and fault tests all hang on it.
-pub type Step<'a> = dyn FnMut(u64) -> std::result::Result<(), Interrupted> + 'a;
+pub type ProgressFn<'a> = dyn FnMut(u64) -> std::result::Result<(), Interrupted> + 'a;
 
 /// The system's page size in bytes.
 pub fn page_size() -> u64 {

@@ -2,8 +2,8 @@
 //! SEEK_HOLE says that they are a hole until they are in the page cache; but a store there finds room, and they take space.
 
 use super::backing::Backing;
+use super::range::ByteRange;
 use super::region::{Region, cachestat, unwritten_extents};
-use super::span::Span;
 use nix::errno::Errno;
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use std::os::fd::AsFd;
@@ -14,13 +14,13 @@ const MOST: usize = 1 << 16;
 impl Backing {
     /// The ranges within `span` that have blocks and were never written, ascending; `None` where the file system does not
     /// say, or where there are too many. What was stored and is not written back yet is still among them.
-    pub fn preallocated(&self, span: Span) -> Option<Vec<Span>> {
-        let span = span.intersect(Span::first(self.facts().len));
+    pub fn preallocated(&self, span: ByteRange) -> Option<Vec<ByteRange>> {
+        let span = span.intersect(ByteRange::first(self.facts().len));
         let file = self
             .file("look for blocks in")
             .ok()
             .filter(|_| self.facts().has_holes())?;
-        let mut found: Vec<Span> = Vec::new();
+        let mut found: Vec<ByteRange> = Vec::new();
         let asked = unwritten_extents(file, span, |extent| {
             match found.last_mut().filter(|last| last.end() == extent.start()) {
                 Some(last) => *last = last.join(extent),
@@ -36,16 +36,16 @@ impl Backing {
     }
 
     /// On tmpfs a page that was given in advance is in the page cache, and yet SEEK_DATA passes it over.
-    fn preallocated_in_memory(&self, span: Span) -> Option<Vec<Span>> {
+    fn preallocated_in_memory(&self, span: ByteRange) -> Option<Vec<ByteRange>> {
         let file = self.file("look for blocks in").ok()?;
         if !fstatfs(file).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC) {
             return None;
         }
-        let mut found: Vec<Span> = Vec::new();
+        let mut found: Vec<ByteRange> = Vec::new();
         let mut at = span.start();
         loop {
             let data = self.next_data(at, span).ok()?;
-            let gap = Span::new(at, data.map_or(span.end(), |data| data.start()))?;
+            let gap = ByteRange::new(at, data.map_or(span.end(), |data| data.start()))?;
             let page = super::page_size();
             // Whole pages, halved until each part is there or not. The first half is on top.
             let mut waiting = vec![gap.pages(page)];
@@ -74,7 +74,7 @@ impl Backing {
 impl Region {
     /// What of `gap`, in which there is no data, has blocks all the same: the ranges, ascending. None where the file system
     /// does not say.
-    pub fn preallocated(&self, gap: Span) -> Vec<Span> {
+    pub fn preallocated(&self, gap: ByteRange) -> Vec<ByteRange> {
         let of_file = |gap| self.backing().preallocated(gap).unwrap_or_default();
         let Some(layout) = self.layout() else {
             return of_file(gap);
@@ -82,7 +82,10 @@ impl Region {
         let mut found = Vec::new();
         for part in layout.parts(gap) {
             for extent in of_file(part.file) {
-                found.extend(Span::at(part.view + (extent.start() - part.file.start()), extent.len()));
+                found.extend(ByteRange::at(
+                    part.view + (extent.start() - part.file.start()),
+                    extent.len(),
+                ));
             }
         }
         found

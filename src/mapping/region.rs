@@ -18,18 +18,18 @@ mod resize;
 mod xattr;
 
 use super::backing::{Backing, Kind};
-use super::error::{Cause, Error, Result};
-use super::layout::Layout;
+use super::error::{Error, ErrorKind, Result};
 use super::limits;
-use super::shape::{Lock, Prot, Segment, Shape, Visibility, WINDOW};
-use super::span::Span;
+use super::options::{Lock, MapOptions, Prot, Segment, Visibility, WINDOW};
+use super::order::PageOrder;
+use super::range::ByteRange;
 use super::trace::traced;
 pub(super) use counts::{CacheStat, Categories, cachestat};
 pub(super) use extents::unwritten_extents;
 pub use fork::in_child;
 pub(super) use lease::Lease;
 pub use memory::memfd_with;
-use memory::{Memory, Wanted};
+use memory::{MmapRequest, RawMapping};
 pub(super) use memory::{huge_memfd, memfd};
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, pread, process_vm_readv};
@@ -47,12 +47,12 @@ pub struct Region {
     // Before the backing, so that a mapping never outlives its descriptor in a trace.
     pub(super) window: Option<Window>,
     /// What MREMAP_DONTUNMAP has left at earlier addresses.
-    unmapped_leftovers: Vec<Memory>,
+    unmapped_leftovers: Vec<RawMapping>,
     backing: Backing,
-    span: Span,
-    shape: Shape,
+    span: ByteRange,
+    shape: MapOptions,
     /// The order of its pages, where that is not the file's.
-    layout: Option<Layout>,
+    layout: Option<PageOrder>,
     /// It is private only because the file cannot be mapped shared.
     fell_back: bool,
     /// How its pages are locked in memory, if they are.
@@ -68,9 +68,9 @@ pub struct Region {
 /// What is mapped at the moment.
 #[derive(Debug)]
 pub(super) struct Window {
-    memory: Memory,
+    memory: RawMapping,
     /// The file range behind it, or the view's, whole pages.
-    covers: Span,
+    covers: ByteRange,
 }
 
 impl Window {
@@ -84,14 +84,14 @@ impl Window {
 }
 
 impl Region {
-    /// The region `span` of `backing`. Nothing is mapped until the first use, or [`Region::establish`].
+    /// The region `span` of `backing`. Nothing is mapped until the first use, or [`Region::map_now`].
     ///
     /// # Errors
-    /// [`Cause::PastEnd`] when the range is not within the length seen at open.
-    pub fn new(backing: Backing, span: Span, shape: Shape) -> Result<Region> {
+    /// [`ErrorKind::PastEnd`] when the range is not within the length seen at open.
+    pub fn new(backing: Backing, span: ByteRange, shape: MapOptions) -> Result<Region> {
         let facts = backing.facts();
         if span.end() > facts.len {
-            return Err(Error::new("map", Some(span), Cause::PastEnd { len: facts.len }));
+            return Err(Error::new("map", Some(span), ErrorKind::PastEnd { len: facts.len }));
         }
         // A private page's copy would be lost with the window, and anonymous memory altogether.
         let slides = shape.visibility == Visibility::Shared && facts.is_file();
@@ -101,7 +101,7 @@ impl Region {
             unmapped_leftovers: Vec::new(),
             backing,
             span,
-            shape: Shape { window, ..shape },
+            shape: MapOptions { window, ..shape },
             layout: None,
             fell_back: false,
             locked: None,
@@ -113,17 +113,17 @@ impl Region {
 
     /// The whole of `backing`, through a window that slides.
     pub fn sliding(backing: Backing, prot: Prot) -> Result<Region> {
-        let span = Span::first(backing.facts().len);
-        Region::new(backing, span, Shape::sliding(prot))
+        let span = ByteRange::first(backing.facts().len);
+        Region::new(backing, span, MapOptions::sliding(prot))
     }
 
     /// The file range it stands for. It may reach past the end of a file that became shorter since it was mapped.
-    pub fn span(&self) -> Span {
+    pub fn span(&self) -> ByteRange {
         self.span
     }
 
     /// How it is mapped.
-    pub fn shape(&self) -> Shape {
+    pub fn shape(&self) -> MapOptions {
         self.shape
     }
 
@@ -146,11 +146,11 @@ impl Region {
     /// The length of what can be stored into, in bytes: the file's when it was last looked at, the memory's own, or the
     /// view's.
     pub fn length(&self) -> u64 {
-        self.layout.as_ref().map_or(self.backing.facts().len, Layout::len)
+        self.layout.as_ref().map_or(self.backing.facts().len, PageOrder::len)
     }
 
     /// The order of its pages, where that is not the file's; offsets are then the view's.
-    pub fn layout(&self) -> Option<&Layout> {
+    pub fn layout(&self) -> Option<&PageOrder> {
         self.layout.as_ref()
     }
 
@@ -201,7 +201,7 @@ impl Region {
     }
 
     /// Makes the mapping now, and says at what address and how many bytes long it is. Of an empty file there is none: 0, 0.
-    pub fn establish(&mut self) -> Result<(usize, u64)> {
+    pub fn map_now(&mut self) -> Result<(usize, u64)> {
         if self.span.is_empty() && !self.not_inherited {
             return Ok((0, 0));
         }
@@ -224,7 +224,7 @@ impl Region {
 
     /// Slides a window of `size` bytes, a multiple of [`WINDOW`], from now on; nothing stays mapped until the next use.
     /// A mapping that stands whole is left alone.
-    pub fn widen(&mut self, size: u64) {
+    pub fn set_window_size(&mut self, size: u64) {
         if let Some(window) = self.shape.window {
             self.window = None;
             self.shape.window = Some(window.max(size));
@@ -235,16 +235,16 @@ impl Region {
     pub fn check_linear(&self, action: &'static str, why: &'static str) -> Result<()> {
         match self.layout {
             None => Ok(()),
-            Some(_) => Err(Error::new(action, None, Cause::Nonlinear(why))),
+            Some(_) => Err(Error::new(action, None, ErrorKind::Nonlinear(why))),
         }
     }
 
-    pub(super) fn outside(&self, action: &'static str, span: Span) -> Error {
+    pub(super) fn outside(&self, action: &'static str, span: ByteRange) -> Error {
         let of_file = self.layout.is_none() && self.backing.facts().is_file();
         let cause = if of_file && span.end() > self.length() {
-            Cause::PastEnd { len: self.length() }
+            ErrorKind::PastEnd { len: self.length() }
         } else {
-            Cause::NotMapped(self.span)
+            ErrorKind::NotMapped(self.span)
         };
         Error::new(action, Some(span), cause)
     }
@@ -252,7 +252,7 @@ impl Region {
     /// Makes the mapping private where the file cannot be mapped shared and nothing is to be stored: of FUSE with direct_io,
     /// some network file systems and some files of sysfs, which answer ENODEV or EACCES. Says whether it did.
     fn falls_back_to_private(&mut self, error: &Error) -> bool {
-        let refused = matches!(error.cause, Cause::Sys(Errno::ENODEV | Errno::EACCES));
+        let refused = matches!(error.cause, ErrorKind::Sys(Errno::ENODEV | Errno::EACCES));
         let shape = self.shape;
         let reads = !shape.prot.writes() && !shape.dax && shape.visibility == Visibility::Shared;
         if !refused || !reads || self.backing.facts().kind != Kind::Regular {
@@ -266,20 +266,20 @@ impl Region {
     /// The window that has `offset`, mapped anew if the present one does not.
     pub(super) fn map_window_at(&mut self, offset: u64) -> Result<&Window> {
         if self.not_inherited {
-            return Err(Error::new("use", Some(self.span), Cause::NotInherited));
+            return Err(Error::new("use", Some(self.span), ErrorKind::NotInherited));
         }
         let window = match self.window.take() {
             Some(window) if window.has(offset) => window,
             other => {
                 let pages = self.span.pages(self.page());
-                if !pages.contains(Span::at(offset, 1).unwrap_or(self.span)) {
+                if !pages.contains(ByteRange::at(offset, 1).unwrap_or(self.span)) {
                     self.window = other;
-                    return Err(self.outside("map", Span::at(offset, 1).unwrap_or(self.span)));
+                    return Err(self.outside("map", ByteRange::at(offset, 1).unwrap_or(self.span)));
                 }
                 drop(other); // unmapped before the next one is mapped
                 let covers = match self.shape.window {
                     None => pages,
-                    Some(size) => Span::at(offset / size * size, size).map_or(pages, |part| part.intersect(pages)),
+                    Some(size) => ByteRange::at(offset / size * size, size).map_or(pages, |part| part.intersect(pages)),
                 };
                 match self.map(covers) {
                     Err(error) if self.falls_back_to_private(&error) => {
@@ -298,21 +298,21 @@ impl Region {
     }
 
     /// mmap(2) of the whole pages `covers`.
-    pub(super) fn map(&self, covers: Span) -> Result<Window> {
+    pub(super) fn map(&self, covers: ByteRange) -> Result<Window> {
         let failed = |cause| Error::new("map", Some(covers), cause);
         if self.layout.is_some() {
             // It stands whole from when it was arranged; only a child may be without it.
-            return Err(failed(Cause::NotInherited));
+            return Err(failed(ErrorKind::NotInherited));
         }
         let facts = self.backing.facts();
         let Some(len) = usize::try_from(covers.len()).ok().and_then(NonZeroUsize::new) else {
-            return Err(failed(Cause::Sys(Errno::EINVAL)));
+            return Err(failed(ErrorKind::Sys(Errno::EINVAL)));
         };
         let (file, huge) = match facts.kind {
             Kind::Anonymous => (None, Some(facts.page).filter(|page| *page > super::page_size())),
             _ => (Some(self.backing.file("map")?), None),
         };
-        let wanted = Wanted {
+        let wanted = MmapRequest {
             file,
             offset: covers.start(),
             len,
@@ -320,20 +320,20 @@ impl Region {
             huge,
             over: false,
         };
-        match (Memory::map(&wanted), self.shape.address) {
+        match (RawMapping::map(&wanted), self.shape.address) {
             (Ok(memory), _) => Ok(Window { memory, covers }),
             (Err(Errno::ENOMEM), _) => Err(failed(self.out_of_memory(covers.len()))),
-            (Err(Errno::EEXIST), Some(address)) => Err(failed(Cause::AddressTaken(address))),
+            (Err(Errno::EEXIST), Some(address)) => Err(failed(ErrorKind::AddressTaken(address))),
             (Err(errno), _) if self.shape.prot.writes() => Err(failed(self.backing.write_refusal(errno, None))),
-            (Err(errno), _) => Err(failed(Cause::Sys(errno))),
+            (Err(errno), _) => Err(failed(ErrorKind::Sys(errno))),
         }
     }
 
     /// Why the kernel said ENOMEM to `len` more bytes of mapping.
-    fn out_of_memory(&self, len: u64) -> Cause {
-        let charged = self.shape.prot.writes() && !self.reaches_file() && !self.shape.noreserve;
+    fn out_of_memory(&self, len: u64) -> ErrorKind {
+        let charged = self.shape.prot.writes() && !self.is_shared_file() && !self.shape.noreserve;
         let limit = limits::behind_huge(len, self.page()).or_else(|| limits::behind_mmap(len, charged));
-        limit.map_or(Cause::Sys(Errno::ENOMEM), Cause::Limit)
+        limit.map_or(ErrorKind::Sys(Errno::ENOMEM), ErrorKind::Limit)
     }
     // ---- bytes; transfer.rs makes whole ranges of these ----
 
@@ -350,7 +350,7 @@ impl Region {
                 Err(Errno::EPERM | Errno::ENOSYS | Errno::EACCES) => {
                     let memfd = memfd(c"mmapctl-detour");
                     self.bounce_memfd =
-                        Some(memfd.map_err(|errno| Error::sys("read", Span::at(at, len as u64), errno))?);
+                        Some(memfd.map_err(|errno| Error::sys("read", ByteRange::at(at, len as u64), errno))?);
                 }
                 // Some drivers map pages that only the process's own instructions may read.
                 Err(Errno::EFAULT) if self.fell_back => {

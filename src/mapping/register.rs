@@ -18,10 +18,10 @@
 //! Nothing is allocated, mapped or unwound for it, so there is nothing that could fail in the handler.
 #![allow(unsafe_code)]
 
-use super::error::{Cause, Error, Protection, Result};
+use super::error::{AccessDenied, Error, ErrorKind, Result};
+use super::options::{Populate, Segment, WINDOW};
+use super::range::ByteRange;
 use super::region::Region;
-use super::shape::{Populate, Segment, WINDOW};
-use super::span::Span;
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, signal};
 use std::ffi::{c_int, c_void};
@@ -50,7 +50,7 @@ impl Width {
     }
 
     /// Whether `span` begins at a multiple of the width and is whole units of it.
-    pub fn divides(self, span: Span) -> bool {
+    pub fn divides(self, span: ByteRange) -> bool {
         (span.start() | span.len()).is_multiple_of(self.bytes())
     }
 }
@@ -64,10 +64,10 @@ impl Region {
     ///
     /// # Errors
     /// EINVAL for a span that is not aligned (see [`Width::divides`]); what makes a page unreadable, at the first
-    /// unit that could not be had; [`Cause::Bus`] where a device does not answer.
+    /// unit that could not be had; [`ErrorKind::Bus`] where a device does not answer.
     pub fn load_units<E: From<Error>>(
         &mut self,
-        span: Span,
+        span: ByteRange,
         width: Width,
         mut each: impl FnMut(u64, &[u8]) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
@@ -86,7 +86,7 @@ impl Region {
                 // What is cut off within a page reads as zeros, without a signal.
                 let len = self.len_now()?;
                 if len < chunk.end() {
-                    return Err(Error::new("read", Some(span.from(len)), Cause::Shrunk { len }).into());
+                    return Err(Error::new("read", Some(span.from(len)), ErrorKind::Shrunk { len }).into());
                 }
                 each(chunk.start(), buf)?;
             }
@@ -101,12 +101,12 @@ impl Region {
     /// As those of [`Region::load_units`]; [`Error::stored`] says how many bytes of `span` came before.
     pub fn store_units<E: From<Error>>(
         &mut self,
-        span: Span,
+        span: ByteRange,
         width: Width,
         mut next: impl FnMut(u64, &mut [u8]) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         if !self.shape().prot.writes() {
-            return Err(Error::new("store", Some(span), Cause::Protection(Protection::ReadOnly)).into());
+            return Err(Error::new("store", Some(span), ErrorKind::AccessDenied(AccessDenied::ReadOnly)).into());
         }
         let span = self.check_units("store", span, width)?;
         self.backing().mark_written();
@@ -144,7 +144,7 @@ impl Region {
         self.make_writable(pieces, &mut |_| Ok(()))
     }
 
-    fn check_units(&self, action: &'static str, span: Span, width: Width) -> Result<Span> {
+    fn check_units(&self, action: &'static str, span: ByteRange, width: Width) -> Result<ByteRange> {
         let span = self.check(action, Some(span))?;
         if !width.divides(span) {
             return Err(Error::sys(action, Some(span), Errno::EINVAL));
@@ -154,7 +154,7 @@ impl Region {
 
     /// `span` as it is mapped: of the page cache so much at a time that memory stays flat. Of a device in one, as a
     /// driver may understand the offset as the name of a mapping (UIO does), from which it then goes on.
-    fn parts(&self, span: Span) -> impl Iterator<Item = Span> + use<> {
+    fn parts(&self, span: ByteRange) -> impl Iterator<Item = ByteRange> + use<> {
         let at_a_time = if self.backing().facts().has_end() {
             WINDOW
         } else {
@@ -164,7 +164,7 @@ impl Region {
     }
 
     /// The address of `part`, all of which is mapped, and of a file or device nothing beyond its pages.
-    fn map_just(&mut self, part: Span) -> Result<usize> {
+    fn map_just(&mut self, part: ByteRange) -> Result<usize> {
         let page = self.backing().facts().page;
         if self.shape().window.is_some() {
             self.window = None; // unmapped before the next one is mapped
@@ -174,10 +174,10 @@ impl Region {
     }
 
     /// The cause behind a SIGBUS.
-    fn signalled(&self, action: &'static str, span: Span, how: Populate) -> Error {
+    fn signalled(&self, action: &'static str, span: ByteRange, how: Populate) -> Error {
         if self.backing().facts().device_memory {
             // Asking further would be one more access, in a width of the kernel's.
-            return Error::new(action, Some(span), Cause::Bus);
+            return Error::new(action, Some(span), ErrorKind::Bus);
         }
         self.fault(action, span, how)
     }
@@ -294,20 +294,20 @@ extern "C" fn on_bus_error(_: c_int, info: *mut libc::siginfo_t, context: *mut c
 
 /// What came of an access: two registers, in which both calling conventions give a structure of this size back.
 #[repr(C)]
-struct Outcome {
+struct Accessed {
     /// What was loaded, in its low bytes; after a store, nothing.
     value: u64,
     /// 0 when the access was made.
     faulted: u64,
 }
 
-type Load = unsafe extern "C" fn(usize) -> Outcome;
-type Store = unsafe extern "C" fn(usize, u64) -> Outcome;
+type Load = unsafe extern "C" fn(usize) -> Accessed;
+type Store = unsafe extern "C" fn(usize, u64) -> Accessed;
 
 /// Functions whose first instruction is the access, so that its address is the function's.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod instruction {
-    use super::{Load, Outcome, Store};
+    use super::{Accessed, Load, Store};
     use std::arch::naked_asm;
     use std::ffi::c_void;
 
@@ -322,7 +322,7 @@ mod instruction {
             /// `at` is an aligned address of a mapping with the right for the access, and a [`super::Guard`] lives.
             // SAFETY: the assembly is a whole function of the C calling convention.
             #[unsafe(naked)]
-            unsafe extern "C" fn $name($($arg: $type),*) -> Outcome {
+            unsafe extern "C" fn $name($($arg: $type),*) -> Accessed {
                 #[cfg(target_arch = "x86_64")]
                 naked_asm!($x86, "xor edx, edx", "ret");
                 #[cfg(target_arch = "aarch64")]
@@ -348,7 +348,7 @@ mod instruction {
     /// It is not to be called; it stands in for the rest of an access.
     // SAFETY: as of an access, from behind its instruction on.
     #[unsafe(naked)]
-    pub unsafe extern "C" fn faulted() -> Outcome {
+    pub unsafe extern "C" fn faulted() -> Accessed {
         #[cfg(target_arch = "x86_64")]
         naked_asm!("mov edx, 1", "ret");
         #[cfg(target_arch = "aarch64")]
@@ -376,29 +376,29 @@ mod instruction {
 /// Elsewhere there are no registers: [`Guard::new`] says so before anything is accessed.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod instruction {
-    use super::{Load, Outcome, Store};
+    use super::{Accessed, Load, Store};
     use std::ffi::c_void;
 
     pub const KNOWN: bool = false;
     pub const LOADS: [Load; 4] = [load; 4];
     pub const STORES: [Store; 4] = [store; 4];
-    const FAULTED: Outcome = Outcome { value: 0, faulted: 1 };
+    const FAULTED: Accessed = Accessed { value: 0, faulted: 1 };
 
     /// # Safety
     /// It touches nothing.
-    unsafe extern "C" fn load(_: usize) -> Outcome {
+    unsafe extern "C" fn load(_: usize) -> Accessed {
         FAULTED
     }
 
     /// # Safety
     /// It touches nothing.
-    unsafe extern "C" fn store(_: usize, _: u64) -> Outcome {
+    unsafe extern "C" fn store(_: usize, _: u64) -> Accessed {
         FAULTED
     }
 
     /// # Safety
     /// It touches nothing.
-    pub unsafe extern "C" fn faulted() -> Outcome {
+    pub unsafe extern "C" fn faulted() -> Accessed {
         FAULTED
     }
 
@@ -423,7 +423,7 @@ mod tests {
         file.as_file().set_len(PART).unwrap();
         let backing = Backing::open(file.path(), Access::ReadRegisters, Duration::ZERO).unwrap();
         let mut region = Region::sliding(backing, Prot::Read).unwrap();
-        let address = region.map_just(Span::first(8)).unwrap();
+        let address = region.map_just(ByteRange::first(8)).unwrap();
         file.as_file().set_len(0).unwrap();
         (file, region, address)
     }

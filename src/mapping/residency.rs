@@ -1,11 +1,11 @@
 //! What the kernel says of a mapping: pages resident, dirty, in writeback, huge, locked, copied; and holes.
 
-use super::Step;
+use super::ProgressFn;
 use super::backing::Kind;
 use super::error::{Error, Result};
+use super::options::{Populate, Visibility, WINDOW};
+use super::range::ByteRange;
 use super::region::{CacheStat, Region, cachestat};
-use super::shape::{Populate, Visibility, WINDOW};
-use super::span::Span;
 use super::threads::{Sharing, share};
 use nix::errno::Errno;
 
@@ -97,7 +97,7 @@ struct Tally {
 /// Sources: cachestat(2) for what belongs to a file, mincore(2) where that says nothing (overlayfs, an older
 /// kernel); the PAGEMAP_SCAN ioctl for anonymous and private pages; /proc/self/smaps for huge and locked ones;
 /// lseek(2) for holes.
-pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
+pub fn measure(region: &mut Region, cells: u64) -> Result<Residency> {
     let page = region.backing().facts().page;
     let span = region.span();
     let spans = span.cells(cells.max(1), page);
@@ -121,7 +121,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
     let pool = in_pool(region, span);
     if !scanned && known {
         for (tally, cell) in tallies.iter_mut().zip(&spans) {
-            let there = Span::first(region.length()).intersect(*cell).pages(page).len() / page;
+            let there = ByteRange::first(region.length()).intersect(*cell).pages(page).len() / page;
             tally.resident = match pool {
                 Some(InPool::All) => there,
                 Some(InPool::None) => 0,
@@ -143,7 +143,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
 
     // Behind the page that the end is in.
     let there = match region.backing().facts().is_file() {
-        true => Span::first(region.length()).pages(page).end(),
+        true => ByteRange::first(region.length()).pages(page).end(),
         false => span.pages(page).end(),
     };
     let HoleCounts {
@@ -153,7 +153,7 @@ pub fn survey(region: &mut Region, cells: u64) -> Result<Residency> {
         is_preallocated,
     } = holes(region, &spans)?;
     let (huge, locked) = smaps(region)?;
-    let pages = |cell: &Span| cell.pages(page).len() / page;
+    let pages = |cell: &ByteRange| cell.pages(page).len() / page;
     let picture = tallies
         .iter()
         .zip(&spans)
@@ -221,7 +221,7 @@ pub fn count(region: &mut Region) -> Result<Counts> {
 
 /// Brings the pages of a file into memory, for whom it may serve: what the page cache has is not mapped first, which
 /// for small folios takes as long as reading does. `step` hears how many bytes are done.
-pub fn warm(region: &mut Region, step: &mut Step<'_>) -> Result<()> {
+pub fn prefetch(region: &mut Region, step: &mut ProgressFn<'_>) -> Result<()> {
     let span = region.span();
     let page = region.page();
     for window in span.windows(WINDOW.max(page)) {
@@ -237,7 +237,7 @@ pub fn warm(region: &mut Region, step: &mut Step<'_>) -> Result<()> {
 }
 
 /// Dirty and in-writeback pages of a range, together; `None` where the kernel does not say.
-pub fn unwritten(region: &Region, span: Span) -> Option<u64> {
+pub fn dirty_pages(region: &Region, span: ByteRange) -> Option<u64> {
     if !region.backing().facts().counts_cache || region.layout().is_some() {
         return None;
     }
@@ -259,7 +259,7 @@ pub fn unwritten(region: &Region, span: Span) -> Option<u64> {
 }
 
 /// Pages of `span` in memory, of [`Region::page`] bytes; `None` where the kernel does not tell.
-pub fn resident(region: &mut Region, span: Span) -> Result<Option<u64>> {
+pub fn resident(region: &mut Region, span: ByteRange) -> Result<Option<u64>> {
     if span.is_empty() {
         return Ok(Some(0));
     }
@@ -271,7 +271,7 @@ pub fn resident(region: &mut Region, span: Span) -> Result<Option<u64>> {
 }
 
 /// Pages of `span` in memory, where cachestat says nothing.
-fn by_mincore(region: &mut Region, span: Span) -> Result<Option<u64>> {
+fn by_mincore(region: &mut Region, span: ByteRange) -> Result<Option<u64>> {
     match in_pool(region, span) {
         Some(InPool::All) => Ok(Some(span.pages(region.page()).len() / region.page())),
         Some(InPool::None) => Ok(Some(0)),
@@ -292,13 +292,13 @@ enum InPool {
 
 /// For a file of huge pages, of which cachestat(2) says nothing and mincore(2) only what this mapping has touched. The
 /// kernel counts a file's pages (`st_blocks`), and does not say which they are.
-fn in_pool(region: &Region, span: Span) -> Option<InPool> {
+fn in_pool(region: &Region, span: ByteRange) -> Option<InPool> {
     let (facts, page) = (region.backing().facts(), region.page());
     if !facts.is_file() || page <= super::page_size() || region.layout().is_some() {
         return None;
     }
     let usage = region.backing().usage().ok()?;
-    let (whole, held) = (Span::first(usage.len).pages(page), usage.allocated / page);
+    let (whole, held) = (ByteRange::first(usage.len).pages(page), usage.allocated / page);
     Some(match held {
         0 => InPool::None,
         held if held >= whole.len() / page => InPool::All,
@@ -307,7 +307,7 @@ fn in_pool(region: &Region, span: Span) -> Option<InPool> {
 }
 
 /// False where cachestat has nothing to say of this file.
-fn count_cache(region: &Region, spans: &[Span], tallies: &mut [Tally]) -> bool {
+fn count_cache(region: &Region, spans: &[ByteRange], tallies: &mut [Tally]) -> bool {
     let facts = region.backing().facts();
     // The ranges of a nonlinear view are no ranges of the file.
     let tells = facts.counts_cache && region.layout().is_none();
@@ -316,7 +316,7 @@ fn count_cache(region: &Region, spans: &[Span], tallies: &mut [Tally]) -> bool {
     };
     let page = facts.page;
     let unit = page / super::page_size();
-    let of = |stat: CacheStat, span: &Span| Tally {
+    let of = |stat: CacheStat, span: &ByteRange| Tally {
         // A folio that reaches over the cell's edge counts whole.
         resident: (stat.cached / unit).min(span.pages(page).len() / page),
         dirty: stat.dirty / unit,
@@ -358,7 +358,7 @@ const MOST_PARTS: usize = 1 << 10;
 /// Adds the pages of each run that PAGEMAP_SCAN reports and `wanted` takes to the cells that it lies in.
 fn scan(
     region: &mut Region,
-    spans: &[Span],
+    spans: &[ByteRange],
     wanted: impl Fn(super::region::Categories) -> bool,
     mut add: impl FnMut(&mut Tally, u64),
     tallies: &mut [Tally],
@@ -391,8 +391,8 @@ struct HoleCounts {
     is_preallocated: Vec<bool>,
 }
 
-fn holes(region: &Region, spans: &[Span]) -> Result<HoleCounts> {
-    let span = region.span().intersect(Span::first(region.length()));
+fn holes(region: &Region, spans: &[ByteRange]) -> Result<HoleCounts> {
+    let span = region.span().intersect(ByteRange::first(region.length()));
     let unknown = HoleCounts {
         holes: None,
         preallocated: None,
@@ -431,12 +431,12 @@ fn holes(region: &Region, spans: &[Span]) -> Result<HoleCounts> {
     Ok(found)
 }
 
-fn total(spans: &[Span]) -> u64 {
+fn total(spans: &[ByteRange]) -> u64 {
     spans.iter().map(|span| span.len()).sum()
 }
 
 /// Bytes that are in both of two ascending lists.
-fn overlap(some: &[Span], others: &[Span]) -> u64 {
+fn overlap(some: &[ByteRange], others: &[ByteRange]) -> u64 {
     let mut bytes = 0;
     for span in some {
         let first = others.partition_point(|other| other.end() <= span.start());
@@ -447,7 +447,7 @@ fn overlap(some: &[Span], others: &[Span]) -> u64 {
 }
 
 /// Sets the mark of each cell that some of `extents` lies in.
-fn mark(cells: &[Span], extents: &[Span], marks: &mut [bool], value: bool) {
+fn mark(cells: &[ByteRange], extents: &[ByteRange], marks: &mut [bool], value: bool) {
     for extent in extents {
         let first = cells.partition_point(|cell| cell.end() <= extent.start());
         for (cell, mark) in cells[first..].iter().zip(&mut marks[first..]) {
@@ -461,7 +461,7 @@ fn mark(cells: &[Span], extents: &[Span], marks: &mut [bool], value: bool) {
 
 /// Bytes in huge pages, and pages locked, by /proc/self/smaps.
 fn smaps(region: &mut Region) -> Result<(u64, u64)> {
-    let (base, len) = region.establish()?;
+    let (base, len) = region.map_now()?;
     let page = region.backing().facts().page;
     let text = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
     Ok(read_smaps(&text, base as u64, base as u64 + len, page))

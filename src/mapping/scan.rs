@@ -7,12 +7,12 @@
 use super::access::{Operation, Source};
 use super::buffer::Buffer;
 use super::error::{Error, Result};
+use super::range::ByteRange;
 use super::region::Region;
-use super::span::ByteRange;
 use super::threads::{Sharing, share};
 
 /// How many bytes are read at a time, where a result is small beside them.
-pub const PIECE: u64 = 256 << 10;
+pub const CHUNK_LEN: u64 = 256 << 10;
 
 /// How many bytes are read at a time where they become text, which is several times as long.
 pub const TEXT_PIECE: u64 = 64 << 10;
@@ -25,7 +25,7 @@ const MOST_TOGETHER: u64 = 32 << 20;
 
 /// A piece to be read, of `N` sources.
 #[derive(Debug)]
-pub struct Piece<K, const N: usize> {
+pub struct Chunk<K, const N: usize> {
     /// What it stands for.
     pub range: ByteRange,
     /// How many bytes are to be read after it, as far as they are there.
@@ -46,20 +46,20 @@ pub enum Content<'a> {
 }
 
 /// What the bytes of a hole are.
-static ZEROS: [u8; PIECE as usize] = [0; PIECE as usize];
+static ZEROS: [u8; CHUNK_LEN as usize] = [0; CHUNK_LEN as usize];
 
 impl<'a> Content<'a> {
-    /// The bytes. Of a hole there are no more than [`PIECE`], which is what is read at a time.
+    /// The bytes. Of a hole there are no more than [`CHUNK_LEN`], which is what is read at a time.
     pub fn as_bytes(self) -> &'a [u8] {
         match self {
             Content::Bytes(bytes) => bytes,
-            Content::Zeros(len) => &ZEROS[..len.min(PIECE) as usize],
+            Content::Zeros(len) => &ZEROS[..len.min(CHUNK_LEN) as usize],
         }
     }
 }
 
 /// The pieces of a scan, in file order.
-pub trait Pieces<const N: usize>: Send {
+pub trait Chunks<const N: usize>: Send {
     /// What goes along with a piece.
     type Key: Send;
 
@@ -67,7 +67,7 @@ pub trait Pieces<const N: usize>: Send {
     ///
     /// # Errors
     /// What keeps holes from being looked for.
-    fn next(&mut self, sources: &[Source<'_>; N]) -> Result<Option<Piece<Self::Key, N>>>;
+    fn next(&mut self, sources: &[Source<'_>; N]) -> Result<Option<Chunk<Self::Key, N>>>;
 }
 
 /// Reads `pieces` of `sources`, makes something of each by `transform`, on any thread and in any order, and hands that to
@@ -76,12 +76,12 @@ pub trait Pieces<const N: usize>: Send {
 ///
 /// # Errors
 /// The first in file order, once `each` has had what stands before it, to the byte; what `each` gives.
-pub fn scan<P: Pieces<N>, T: Default + Send, E: From<Error>, const N: usize>(
+pub fn scan<P: Chunks<N>, T: Default + Send, E: From<Error>, const N: usize>(
     sources: [Source<'_>; N],
     ahead: usize,
     mut pieces: P,
-    transform: impl Fn(&Piece<P::Key, N>, [Content<'_>; N], &mut T) + Sync,
-    mut each: impl FnMut(&Piece<P::Key, N>, &mut T) -> std::result::Result<(), E>,
+    transform: impl Fn(&Chunk<P::Key, N>, [Content<'_>; N], &mut T) + Sync,
+    mut each: impl FnMut(&Chunk<P::Key, N>, &mut T) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     let mut reader = PieceReader::new(sources);
     share(
@@ -89,7 +89,7 @@ pub fn scan<P: Pieces<N>, T: Default + Send, E: From<Error>, const N: usize>(
         &mut reader,
         |reader| reader.try_clone(),
         |reader| pieces.next(&reader.sources),
-        |reader, piece: &mut Piece<P::Key, N>, made| {
+        |reader, piece: &mut Chunk<P::Key, N>, made| {
             let result = reader.read(piece);
             if !piece.range.is_empty() {
                 transform(piece, reader.contents(piece), made);
@@ -115,7 +115,7 @@ impl Region {
     ) -> std::result::Result<(), E> {
         let mut source = self.source(Operation::Read, range)?;
         let mut buffer = Buffer::default();
-        for piece in range.windows(PIECE) {
+        for piece in range.windows(CHUNK_LEN) {
             let result = source.read(piece, &mut buffer);
             // What stands before a bad page is worth having.
             each(piece.start(), &buffer)?;
@@ -146,7 +146,7 @@ impl<'a, const N: usize> PieceReader<'a, N> {
     }
 
     /// Reads `piece` of each source. What cannot be read is cut off it.
-    fn read<K>(&mut self, piece: &mut Piece<K, N>) -> Result<()> {
+    fn read<K>(&mut self, piece: &mut Chunk<K, N>) -> Result<()> {
         let mut result: Result<()> = Ok(());
         let range = piece.range;
         for (index, source) in self.sources.iter_mut().enumerate() {
@@ -168,7 +168,7 @@ impl<'a, const N: usize> PieceReader<'a, N> {
         result
     }
 
-    fn contents<K>(&self, piece: &Piece<K, N>) -> [Content<'_>; N] {
+    fn contents<K>(&self, piece: &Chunk<K, N>) -> [Content<'_>; N] {
         let len = piece.range.len();
         std::array::from_fn(|index| match (piece.is_zeros[index], &self.buffers[index]) {
             (true, _) => Content::Zeros(len),
@@ -190,13 +190,13 @@ pub struct Cut<const N: usize> {
 }
 
 impl<const N: usize> Cut<N> {
-    /// Pieces of [`PIECE`] bytes that end at multiples of that, and holes.
+    /// Pieces of [`CHUNK_LEN`] bytes that end at multiples of that, and holes.
     pub fn with_holes(range: ByteRange) -> Cut<N> {
         Cut {
             rest: range,
             end: range.end(),
             origin: 0,
-            len: PIECE,
+            len: CHUNK_LEN,
             overlap: 0,
             holes: Some(std::array::from_fn(|_| HoleFinder::default())),
         }
@@ -225,17 +225,17 @@ impl<const N: usize> Cut<N> {
     }
 
     /// Gives back what of `piece`, the last one, is at or after `end`.
-    pub fn shorten(&mut self, piece: &mut Piece<(), N>, end: u64) {
+    pub fn shorten(&mut self, piece: &mut Chunk<(), N>, end: u64) {
         let (range, after) = piece.range.split(end.saturating_sub(piece.range.start()));
         self.rest = after.join(self.rest);
         piece.range = range;
     }
 }
 
-impl<const N: usize> Pieces<N> for Cut<N> {
+impl<const N: usize> Chunks<N> for Cut<N> {
     type Key = ();
 
-    fn next(&mut self, sources: &[Source<'_>; N]) -> Result<Option<Piece<(), N>>> {
+    fn next(&mut self, sources: &[Source<'_>; N]) -> Result<Option<Chunk<(), N>>> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -262,7 +262,7 @@ impl<const N: usize> Pieces<N> for Cut<N> {
         }
         let (range, rest) = self.rest.split(end - start);
         self.rest = rest;
-        Ok(Some(Piece {
+        Ok(Some(Chunk {
             range,
             overlap: self.overlap.min(rest.len()),
             is_zeros,

@@ -1,8 +1,8 @@
 //! The space that a file takes up: its length, its blocks and its holes. No `unsafe` here.
 
 use super::backing::{Backing, Kind, errno_of};
-use super::error::{Cause, Error, Protection, Result};
-use super::span::Span;
+use super::error::{AccessDenied, Error, ErrorKind, Result};
+use super::range::ByteRange;
 use super::trace::traced;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
@@ -15,7 +15,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// Space that a file occupies on its file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
+pub struct SpaceUsage {
     /// `st_size`, bytes.
     pub len: u64,
     /// `st_blocks`, in bytes.
@@ -27,9 +27,9 @@ const APPENDED: u64 = 4096;
 
 impl Backing {
     /// Length and blocks as they are now.
-    pub fn usage(&self) -> Result<Usage> {
+    pub fn usage(&self) -> Result<SpaceUsage> {
         let meta = self.metadata()?;
-        Ok(Usage {
+        Ok(SpaceUsage {
             len: if matches!(self.facts().kind, Kind::Regular | Kind::Memfd) {
                 meta.len()
             } else {
@@ -62,7 +62,7 @@ impl Backing {
 
     /// The next stretch of data at or behind `from`, within `span`: lseek(2) with SEEK_DATA and SEEK_HOLE.
     /// `None` when there are only holes. A file system that does not know its holes has none.
-    pub fn next_data(&self, from: u64, span: Span) -> Result<Option<Span>> {
+    pub fn next_data(&self, from: u64, span: ByteRange) -> Result<Option<ByteRange>> {
         let rest = span.from(from);
         let Some(fd) = self.fd().filter(|_| self.facts().has_holes()) else {
             return Ok(Some(rest).filter(|rest| !rest.is_empty()));
@@ -83,7 +83,7 @@ impl Backing {
             Err(Errno::ENXIO) => return Ok(None), // truncated between the two calls
             Err(errno) => return failed(errno),
         };
-        let data = Span::first(end.max(start)).from(start);
+        let data = ByteRange::first(end.max(start)).from(start);
         Ok(Some(data.intersect(span)).filter(|data| !data.is_empty()))
     }
 
@@ -111,13 +111,17 @@ impl Backing {
     /// Whether the file has the length that is known of it.
     ///
     /// # Errors
-    /// [`Cause::Shrunk`] and [`Protection::FileGrown`] where it has another.
+    /// [`ErrorKind::Shrunk`] and [`AccessDenied::FileGrown`] where it has another.
     pub(super) fn unless_moved(&self) -> Result<()> {
         let (now, known) = (self.usage()?.len, self.facts().len);
         match now.cmp(&known) {
             Ordering::Equal => Ok(()),
-            Ordering::Less => Err(Error::new("resize", None, Cause::Shrunk { len: now })),
-            Ordering::Greater => Err(Error::new("resize", None, Cause::Protection(Protection::FileGrown))),
+            Ordering::Less => Err(Error::new("resize", None, ErrorKind::Shrunk { len: now })),
+            Ordering::Greater => Err(Error::new(
+                "resize",
+                None,
+                ErrorKind::AccessDenied(AccessDenied::FileGrown),
+            )),
         }
     }
 
@@ -132,9 +136,9 @@ impl Backing {
     /// by fallocate(2), which never makes a file shorter, whatever another process appends meanwhile.
     ///
     /// # Errors
-    /// As of [`Backing::unless_moved`]; [`Protection::GrownTogether`] when another process appended first, between the
+    /// As of [`Backing::unless_moved`]; [`AccessDenied::GrownTogether`] when another process appended first, between the
     /// look at the length and the call, and may have zeros of ours after its bytes; what fallocate says.
-    pub(super) fn extend(&mut self, blocks: Span, added: Span) -> Result<()> {
+    pub(super) fn extend(&mut self, blocks: ByteRange, added: ByteRange) -> Result<()> {
         let (last, none) = (added.from(added.end() - 1), FallocateFlags::empty());
         // A call that fails may have set a length on the way to the one asked for (ext4), so all blocks are there before the
         // length is set; but tmpfs never does, and counts a block that is given twice as written.
@@ -148,7 +152,7 @@ impl Backing {
             self.allocate(blocks)?;
             self.unless_moved()?;
             match self.fallocate("set its length", none, last) {
-                Err(error) if error.cause == Cause::Sys(Errno::EOPNOTSUPP) => return self.truncate(added.end()),
+                Err(error) if error.cause == ErrorKind::Sys(Errno::EOPNOTSUPP) => return self.truncate(added.end()),
                 other => other?,
             }
         }
@@ -158,25 +162,33 @@ impl Backing {
         let now = self.usage()?.len;
         if now < added.end() {
             self.set_memory_len(before);
-            return Err(Error::new("resize", None, Cause::Shrunk { len: now }));
+            return Err(Error::new("resize", None, ErrorKind::Shrunk { len: now }));
         }
         // Bytes that were appended after the call are after the new end, and none of ours; before it, at the old end,
         // where there are zeros otherwise. Zeros that were appended there cannot be told from ours.
-        if !self.has_bytes(added.intersect(Span::at(added.start(), APPENDED).unwrap_or(added)))? {
+        if !self.has_bytes(added.intersect(ByteRange::at(added.start(), APPENDED).unwrap_or(added)))? {
             return Ok(());
         }
         // If all of it is the other's, the call has done nothing.
         if now > added.end() && self.has_bytes(last)? {
             self.set_memory_len(before);
-            return Err(Error::new("resize", None, Cause::Protection(Protection::FileGrown)));
+            return Err(Error::new(
+                "resize",
+                None,
+                ErrorKind::AccessDenied(AccessDenied::FileGrown),
+            ));
         }
         self.set_memory_len(now);
-        Err(Error::new("resize", None, Cause::Protection(Protection::GrownTogether)))
+        Err(Error::new(
+            "resize",
+            None,
+            ErrorKind::AccessDenied(AccessDenied::GrownTogether),
+        ))
     }
 
     /// Whether something else than zeros stands in `span`. Reads no block that was never written, for it would count as
     /// written from then on. The range has no more than [`APPENDED`] bytes.
-    fn has_bytes(&self, span: Span) -> Result<bool> {
+    fn has_bytes(&self, span: ByteRange) -> Result<bool> {
         let mut bytes = [0; APPENDED as usize];
         let mut at = span.start();
         while let Some(data) = self.next_data(at, span)? {
@@ -195,7 +207,7 @@ impl Backing {
     /// where nothing can be.
     pub(super) fn probe_fallocate(&self) -> Result<()> {
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        let far = Span::at(i64::MAX as u64 >> 16 << 16, 4096).unwrap_or(Span::first(0));
+        let far = ByteRange::at(i64::MAX as u64 >> 16 << 16, 4096).unwrap_or(ByteRange::first(0));
         let probed = self.fallocate("set its length", flags, far);
         probed.map_err(|error| Error { span: None, ..error })
     }
@@ -205,7 +217,11 @@ impl Backing {
         let seals = self.fd().and_then(|fd| fcntl(fd, FcntlArg::F_GET_SEALS).ok());
         let sealed = seals.is_some_and(|seals| seals & (libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE) != 0);
         match sealed {
-            true => Err(Error::new("write to it", None, Cause::Protection(Protection::Sealed))),
+            true => Err(Error::new(
+                "write to it",
+                None,
+                ErrorKind::AccessDenied(AccessDenied::Sealed),
+            )),
             false => Ok(()),
         }
     }
@@ -213,7 +229,7 @@ impl Backing {
     /// Gives every byte of `span` a block, so that no later store can fail for want of one; contents and length
     /// stay. fallocate(2) with FALLOC_FL_KEEP_SIZE; on xfs, where a store into a reflink takes a new block, with
     /// FALLOC_FL_UNSHARE_RANGE, which gives it that. btrfs promises nothing.
-    pub fn allocate(&self, span: Span) -> Result<()> {
+    pub fn allocate(&self, span: ByteRange) -> Result<()> {
         let fs = fstatfs(self.file("allocate")?).map(|fs| fs.filesystem_type());
         let flags = match fs {
             Ok(statfs::XFS_SUPER_MAGIC) => FallocateFlags::FALLOC_FL_UNSHARE_RANGE,
@@ -226,20 +242,20 @@ impl Backing {
     ///
     /// # Errors
     /// EOPNOTSUPP where the file system cannot (tmpfs, hugetlbfs, btrfs's older kernels).
-    pub fn zero_range(&self, span: Span) -> Result<()> {
+    pub fn zero_range(&self, span: ByteRange) -> Result<()> {
         let flags = FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         self.drop_privileges()?;
         self.fallocate("zero", flags, span)
     }
 
     /// Zeroes `span` and frees the blocks that lie in it whole: FALLOC_FL_PUNCH_HOLE.
-    pub fn punch(&self, span: Span) -> Result<()> {
+    pub fn punch(&self, span: ByteRange) -> Result<()> {
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         self.drop_privileges()?;
         self.fallocate("punch a hole in", flags, span)
     }
 
-    fn fallocate(&self, action: &'static str, flags: FallocateFlags, span: Span) -> Result<()> {
+    fn fallocate(&self, action: &'static str, flags: FallocateFlags, span: ByteRange) -> Result<()> {
         let file = self.file(action)?;
         self.mark_written();
         let result = traced(
@@ -256,7 +272,7 @@ impl Backing {
             },
         );
         let cause = |errno| match errno {
-            Errno::ENOSPC | Errno::EDQUOT => Cause::Full(errno),
+            Errno::ENOSPC | Errno::EDQUOT => ErrorKind::Full(errno),
             errno => self.write_refusal(errno, Some(span.end()).filter(|end| *end > self.facts().len)),
         };
         result

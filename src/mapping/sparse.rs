@@ -3,13 +3,13 @@
 use super::access::Operation;
 use super::backing::Backing;
 use super::buffer::Buffer;
-use super::error::{Cause, Error, Protection, Result};
+use super::error::{AccessDenied, Error, ErrorKind, Result};
+use super::range::ByteRange;
 use super::region::{Lease, Region, cachestat};
-use super::scan::{Content, PIECE, Piece, Pieces, scan};
-use super::span::{ByteRange, Span};
+use super::scan::{CHUNK_LEN, Chunk, Chunks, Content, scan};
 use super::transfer::report_progress;
 use super::zeros::MAX_FALLOCATE_LEN;
-use super::{Source, Step};
+use super::{ProgressFn, Source};
 use nix::sys::statfs::fstatfs;
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -43,21 +43,21 @@ impl Region {
     ///
     /// # Errors
     /// As for [`Region::source`]; what reading or punching says; what was punched before stays.
-    pub fn free_zeros(&mut self, range: ByteRange, punch: bool, step: &mut Step<'_>) -> Result<SparseStats> {
+    pub fn free_zeros(&mut self, range: ByteRange, punch: bool, step: &mut ProgressFn<'_>) -> Result<SparseStats> {
         let source = self.source(Operation::Read, range)?;
         let Some(backing) = source.backing() else {
-            let cause = Cause::Protection(Protection::NeverReachesFile);
+            let cause = ErrorKind::AccessDenied(AccessDenied::NeverReachesFile);
             return Err(Error::new("free blocks of", Some(range), cause));
         };
         let mut freeing = Freeing::new(backing, &source, punch)?;
-        let grain = freeing.block.min(PIECE);
+        let grain = freeing.block.min(CHUNK_LEN);
         let pieces = BlockPieces {
             backing,
             range,
             at: range.start(),
             waiting: VecDeque::new(),
         };
-        let find = |piece: &Piece<(), 1>, [content]: [Content<'_>; 1], runs: &mut Vec<ByteRange>| {
+        let find = |piece: &Chunk<(), 1>, [content]: [Content<'_>; 1], runs: &mut Vec<ByteRange>| {
             runs.clear();
             let Content::Bytes(bytes) = content else {
                 runs.push(piece.range);
@@ -93,7 +93,7 @@ impl Region {
 
 impl Backing {
     /// Bytes within `span` that have blocks, written or not.
-    pub fn occupied(&self, span: Span) -> Result<u64> {
+    pub fn occupied(&self, span: ByteRange) -> Result<u64> {
         let (mut at, mut bytes) = (span.start(), 0);
         loop {
             let data = self.next_data(at, span)?;
@@ -123,9 +123,9 @@ impl Backing {
 }
 
 /// What lies within `span` between `at` and the next data.
-fn before(at: u64, data: Option<Span>, span: Span) -> Span {
+fn before(at: u64, data: Option<ByteRange>, span: ByteRange) -> ByteRange {
     let rest = span.from(at);
-    data.and_then(|data| Span::new(rest.start(), data.start()))
+    data.and_then(|data| ByteRange::new(rest.start(), data.start()))
         .unwrap_or(rest)
 }
 
@@ -139,28 +139,28 @@ struct BlockPieces<'a> {
     waiting: VecDeque<(ByteRange, bool)>,
 }
 
-impl Pieces<1> for BlockPieces<'_> {
+impl Chunks<1> for BlockPieces<'_> {
     type Key = ();
 
-    fn next(&mut self, _: &[Source<'_>; 1]) -> Result<Option<Piece<(), 1>>> {
+    fn next(&mut self, _: &[Source<'_>; 1]) -> Result<Option<Chunk<(), 1>>> {
         while self.waiting.is_empty() && self.at < self.range.end() {
             let data = self.backing.next_data(self.at, self.range)?;
             let gap = before(self.at, data, self.range);
             let given = self.backing.preallocated(gap).unwrap_or_default();
             self.waiting.extend(given.into_iter().map(|given| (given, true)));
             self.waiting.extend(data.map(|data| (data, false)));
-            self.at = data.map_or(self.range.end(), Span::end);
+            self.at = data.map_or(self.range.end(), ByteRange::end);
         }
         let Some((whole, is_unwritten)) = self.waiting.pop_front() else {
             return Ok(None);
         };
-        let size = if is_unwritten { MAX_FALLOCATE_LEN } else { PIECE };
+        let size = if is_unwritten { MAX_FALLOCATE_LEN } else { CHUNK_LEN };
         let range = whole.windows(size).next().unwrap_or(whole);
         let rest = whole.from(range.end());
         if !rest.is_empty() {
             self.waiting.push_front((rest, is_unwritten));
         }
-        Ok(Some(Piece {
+        Ok(Some(Chunk {
             range,
             overlap: 0,
             is_zeros: [is_unwritten],
@@ -232,10 +232,10 @@ impl Freeing<'_> {
         } else {
             run.end() & !mask
         };
-        let Some(blocks) = Span::new((run.start() + mask) & !mask, end).filter(|blocks| !blocks.is_empty()) else {
+        let Some(blocks) = ByteRange::new((run.start() + mask) & !mask, end).filter(|blocks| !blocks.is_empty()) else {
             return Ok(());
         };
-        self.stats.zeros += blocks.intersect(Span::first(len)).len();
+        self.stats.zeros += blocks.intersect(ByteRange::first(len)).len();
         self.stats.runs += 1;
         if !self.punch {
             return Ok(());
@@ -273,7 +273,7 @@ impl Freeing<'_> {
     fn punch_what_still_is(&mut self, blocks: ByteRange) -> Result<()> {
         let mut buffer = Buffer::default();
         for piece in blocks.windows(self.block.max(AGAIN)) {
-            let there = piece.intersect(Span::first(self.backing.usage()?.len));
+            let there = piece.intersect(ByteRange::first(self.backing.usage()?.len));
             // What was the file's last block may have been written on.
             let whole = there.end() == piece.end() || there.end() == self.backing.facts().len;
             let source = self.source.as_ref().and_then(|source| source.of_file_now(there));
@@ -284,7 +284,7 @@ impl Freeing<'_> {
             if whole && is_read && is_zero(&buffer) {
                 self.backing.punch(piece)?;
             } else {
-                let found = piece.intersect(Span::first(self.backing.facts().len));
+                let found = piece.intersect(ByteRange::first(self.backing.facts().len));
                 self.stats.zeros = self.stats.zeros.saturating_sub(found.len());
             }
         }

@@ -2,12 +2,12 @@
 //! at which offset and why it could not go on. No `unsafe` and no address: those are region.rs's.
 
 use super::backing::Kind;
-use super::error::{Cause, Error, Result};
+use super::error::{Error, ErrorKind, Result};
 use super::limits;
+use super::options::{Populate, Segment, WINDOW};
+use super::range::ByteRange;
 use super::region::Region;
-use super::shape::{Populate, Segment, WINDOW};
-use super::span::Span;
-use super::{Interrupted, Step};
+use super::{Interrupted, ProgressFn};
 use nix::errno::Errno;
 use std::os::fd::BorrowedFd;
 
@@ -17,23 +17,26 @@ const PIECES: usize = 1024;
 impl Region {
     /// The next stretch at or after `from`, within `span`, that does not merely read as zeros because the file has a
     /// hole there. `None` when there are only holes.
-    pub fn next_data(&self, from: u64, span: Span) -> Result<Option<Span>> {
+    pub fn next_data(&self, from: u64, span: ByteRange) -> Result<Option<ByteRange>> {
         let rest = span.from(from);
         if let Some(layout) = self.layout() {
             for part in layout.parts(rest) {
-                let bytes = part.file.intersect(Span::first(self.backing().facts().len));
+                let bytes = part.file.intersect(ByteRange::first(self.backing().facts().len));
                 let data = self.backing().next_data(bytes.start(), bytes)?;
                 if let Some(data) = data {
-                    return Ok(Span::at(part.view + (data.start() - part.file.start()), data.len()));
+                    return Ok(ByteRange::at(
+                        part.view + (data.start() - part.file.start()),
+                        data.len(),
+                    ));
                 }
             }
             return Ok(None);
         }
         // A private page may have been copied over a hole, and past the end of the file there are no holes.
-        if !self.reaches_file() || rest.start() >= self.length() {
+        if !self.is_shared_file() || rest.start() >= self.length() {
             return Ok(Some(rest).filter(|rest| !rest.is_empty()));
         }
-        let within = span.intersect(Span::first(self.length()));
+        let within = span.intersect(ByteRange::first(self.length()));
         match self.backing().next_data(from, within)? {
             None if within.end() < span.end() => Ok(Some(span.from(within.end()))),
             data => Ok(data),
@@ -41,10 +44,10 @@ impl Region {
     }
 
     /// Brings in the pages of `span`; `step` hears how many bytes are done.
-    pub fn populate(&mut self, span: Span, how: Populate, step: &mut Step<'_>) -> Result<()> {
+    pub fn populate(&mut self, span: ByteRange, how: Populate, step: &mut ProgressFn<'_>) -> Result<()> {
         let span = self.check("populate", Some(span))?;
         // Memory that no file takes back stays, unless it is swapped out.
-        let stays = how == Populate::Write && !self.reaches_file() || self.backing().facts().kind == Kind::Memfd;
+        let stays = how == Populate::Write && !self.is_shared_file() || self.backing().facts().kind == Kind::Memfd;
         if stays && !limits::has_swap() {
             self.check_memory("populate", span)?;
         }
@@ -59,8 +62,8 @@ impl Region {
     /// Contents do not change. It is a check, not a promise: a truncation may still come before the store.
     ///
     /// # Errors
-    /// [`Cause::Full`], [`Cause::Shrunk`] and what else keeps a page from being written, at its offset.
-    pub fn make_writable(&mut self, pieces: &[Segment], step: &mut Step<'_>) -> Result<()> {
+    /// [`ErrorKind::Full`], [`ErrorKind::Shrunk`] and what else keeps a page from being written, at its offset.
+    pub fn make_writable(&mut self, pieces: &[Segment], step: &mut ProgressFn<'_>) -> Result<()> {
         if self.layout().is_some() {
             // Zeros past the end of the file have a page that can be made writable, and that would be for nothing.
             for piece in pieces {
@@ -89,7 +92,7 @@ impl Region {
         Ok(())
     }
 
-    fn populate_window(&mut self, span: Span, how: Populate) -> Result<()> {
+    fn populate_window(&mut self, span: ByteRange, how: Populate) -> Result<()> {
         let (action, advice) = match how {
             Populate::Read => ("populate", libc::MADV_POPULATE_READ),
             Populate::Write => ("prepare", libc::MADV_POPULATE_WRITE),
@@ -107,7 +110,7 @@ impl Region {
                     let error = self.fault(action, span.from(page.start()), how);
                     // Looking for the cause has asked for the page's blocks, and that may have mended it: xfs keeps
                     // blocks back from faults that it gives to fallocate.
-                    if error.cause != Cause::Vanished || self.madvise(page, advice)?.is_err() {
+                    if error.cause != ErrorKind::Vanished || self.madvise(page, advice)?.is_err() {
                         return Err(error);
                     }
                 }
@@ -124,7 +127,7 @@ impl Region {
     /// # Errors
     /// What makes a page unwritable, at its offset; [`Error::stored`] says how many bytes came before. That the file was
     /// cut meanwhile, at its new end; then all that are still there are stored.
-    pub fn store(&mut self, pieces: &[Segment], payload: BorrowedFd<'_>, step: &mut Step<'_>) -> Result<()> {
+    pub fn store(&mut self, pieces: &[Segment], payload: BorrowedFd<'_>, step: &mut ProgressFn<'_>) -> Result<()> {
         let (total, all) = self.check_stores(pieces)?;
         self.drop_privileges()?;
         if total > 0 {
@@ -143,7 +146,7 @@ impl Region {
             let (_, first) = first.split(into);
             // The window must not slide under a batch.
             let most = self.mapped_len_from(first.at()).map_err(stored)?.min(WINDOW);
-            let (count, len) = match batch(rest, Span::first(first.at() + most).from(first.at())) {
+            let (count, len) = match batch(rest, ByteRange::first(first.at() + most).from(first.at())) {
                 // It reaches out of the window, or is stored in part already.
                 (0, _) => (0, first.len().min(most)),
                 whole => whole,
@@ -168,12 +171,12 @@ impl Region {
             if let Err(Interrupted(signal)) = step(done)
                 && done < total
             {
-                let error = Error::new("store", locate(pieces, done), Cause::Interrupted(signal));
+                let error = Error::new("store", locate(pieces, done), ErrorKind::Interrupted(signal));
                 return Err(Error { stored: done, ..error });
             }
         }
         // Behind an end that has come to lie in a page, a store is no error, and goes nowhere.
-        match all.filter(|_| self.reaches_file()) {
+        match all.filter(|_| self.is_shared_file()) {
             Some(all) => self
                 .check_still("store", all, Populate::Write)
                 .map_err(|error| Error { stored: done, ..error }),
@@ -183,7 +186,7 @@ impl Region {
 
     /// Before the first store into a file: [`Backing::drop_privileges`](super::Backing::drop_privileges).
     pub(super) fn drop_privileges(&self) -> Result<()> {
-        match self.reaches_file() {
+        match self.is_shared_file() {
             true => self.backing().drop_privileges(),
             false => Ok(()),
         }
@@ -191,7 +194,7 @@ impl Region {
 
     /// The cause behind EFAULT, which says nothing: looks at the length, the free space, the medium. In a view, at what
     /// stands at its first byte.
-    pub(super) fn fault(&self, action: &'static str, span: Span, how: Populate) -> Error {
+    pub(super) fn fault(&self, action: &'static str, span: ByteRange, how: Populate) -> Error {
         let file = self.layout().map(|layout| layout.behind(span, self.page()));
         match file {
             None => self.fault_in_file(action, span, how),
@@ -202,10 +205,10 @@ impl Region {
         }
     }
 
-    fn fault_in_file(&self, action: &'static str, span: Span, how: Populate) -> Error {
+    fn fault_in_file(&self, action: &'static str, span: ByteRange, how: Populate) -> Error {
         let error = |cause| Error::new(action, Some(span), cause);
         let Ok(file) = self.backing().file(action) else {
-            return error(Cause::Sys(Errno::EFAULT));
+            return error(ErrorKind::Sys(Errno::EFAULT));
         };
         match self.backing().usage() {
             Ok(usage) if usage.len < span.end() => {
@@ -217,9 +220,9 @@ impl Region {
                     action,
                     Some(gone),
                     if known {
-                        Cause::PastEnd { len }
+                        ErrorKind::PastEnd { len }
                     } else {
-                        Cause::Shrunk { len }
+                        ErrorKind::Shrunk { len }
                     },
                 );
             }
@@ -229,35 +232,40 @@ impl Region {
             let page = self.backing().facts().page;
             let first = span.split(1).0.pages(page);
             if let Err(Error {
-                cause: cause @ (Cause::Full(_) | Cause::Sys(Errno::EPERM | Errno::EIO)),
+                cause: cause @ (ErrorKind::Full(_) | ErrorKind::Sys(Errno::EPERM | Errno::EIO)),
                 ..
             }) = self
                 .backing()
-                .allocate(first.intersect(Span::first(self.backing().facts().len)))
+                .allocate(first.intersect(ByteRange::first(self.backing().facts().len)))
             {
                 return error(cause);
             }
         }
         if let Err(errno) = nix::sys::uio::pread(file, &mut [0], span.start() as i64) {
-            return error(Cause::Sys(errno));
+            return error(ErrorKind::Sys(errno));
         }
         // A load of a hole takes a page on tmpfs, and a full one has none to give.
         if nix::sys::statfs::fstatfs(file).is_ok_and(|fs| fs.blocks_available() == 0) {
-            return error(Cause::Full(Errno::ENOSPC));
+            return error(ErrorKind::Full(Errno::ENOSPC));
         }
         // All is well now, so the page must have been past the end for a moment.
-        error(Cause::Vanished)
+        error(ErrorKind::Vanished)
     }
 }
 
 /// Says to `step` that `done` bytes are done; where it asks to stop, that is an error at the start of `rest`.
-pub(super) fn report_progress(step: &mut Step<'_>, done: u64, action: &'static str, rest: Span) -> Result<()> {
-    step(done).map_err(|Interrupted(signal)| Error::new(action, Some(rest), Cause::Interrupted(signal)))
+pub(super) fn report_progress(
+    step: &mut ProgressFn<'_>,
+    done: u64,
+    action: &'static str,
+    rest: ByteRange,
+) -> Result<()> {
+    step(done).map_err(|Interrupted(signal)| Error::new(action, Some(rest), ErrorKind::Interrupted(signal)))
 }
 
 /// How many of `pieces` one preadv takes, those that lie in `window` whole, with their payload in one run, and how many
 /// bytes they have: no more than the window has.
-fn batch(pieces: &[Segment], window: Span) -> (usize, u64) {
+fn batch(pieces: &[Segment], window: ByteRange) -> (usize, u64) {
     let Some(first) = pieces.first() else {
         return (0, 0);
     };
@@ -273,7 +281,7 @@ fn batch(pieces: &[Segment], window: Span) -> (usize, u64) {
 }
 
 /// Where the byte that `done` others came before belongs: from there to its piece's end.
-fn locate(pieces: &[Segment], done: u64) -> Option<Span> {
+fn locate(pieces: &[Segment], done: u64) -> Option<ByteRange> {
     let mut before = 0;
     for piece in pieces {
         if done < before + piece.len() {

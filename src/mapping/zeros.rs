@@ -7,13 +7,13 @@
 
 use super::backing::Backing;
 use super::buffer::Buffer;
-use super::error::{Cause, Error, Result};
+use super::error::{Error, ErrorKind, Result};
+use super::options::{MapOptions, Prot, Segment, WINDOW};
+use super::range::ByteRange;
 use super::region::{Lease, Region, memfd};
-use super::shape::{Prot, Segment, Shape, WINDOW};
-use super::span::{ByteRange, Span};
 use super::threads::{Sharing, share};
 use super::trace::traced;
-use super::{Interrupted, Step};
+use super::{Interrupted, ProgressFn};
 use nix::errno::Errno;
 use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs};
 use nix::sys::uio::pwrite;
@@ -36,10 +36,10 @@ impl Region {
     ///
     /// # Errors
     /// As for [`Region::make_writable`].
-    pub fn make_room(&mut self, span: Span, step: &mut Step<'_>) -> Result<()> {
+    pub fn make_room(&mut self, span: ByteRange, step: &mut ProgressFn<'_>) -> Result<()> {
         let stop = |done: u64, Interrupted(signal)| {
             let rest = span.from(span.start() + done);
-            Error::new("prepare", Some(rest), Cause::Interrupted(signal))
+            Error::new("prepare", Some(rest), ErrorKind::Interrupted(signal))
         };
         if span.len() > LONG && self.allocation_is_final() {
             let mut done = 0;
@@ -50,7 +50,7 @@ impl Region {
             });
             match allocated {
                 Ok(()) => return Ok(()),
-                Err(Some(error)) if matches!(error.cause, Cause::Interrupted(_)) => return Err(error),
+                Err(Some(error)) if matches!(error.cause, ErrorKind::Interrupted(_)) => return Err(error),
                 // The pages tell which of them has no room.
                 Err(_) => {}
             }
@@ -62,7 +62,7 @@ impl Region {
     /// Whether a page whose blocks [`Backing::allocate`] has given can be stored into. Not so on btrfs, where a store
     /// takes new blocks, nor on overlayfs, which may lie over it.
     fn allocation_is_final(&self) -> bool {
-        let of_file = self.reaches_file() && self.layout().is_none();
+        let of_file = self.is_shared_file() && self.layout().is_none();
         let fs = self.backing().fd().filter(|_| of_file).and_then(|fd| fstatfs(fd).ok());
         fs.is_some_and(|fs| [EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC].contains(&fs.filesystem_type()))
     }
@@ -72,14 +72,14 @@ impl Region {
     /// # Errors
     /// As for [`Region::store`]; of a long range, what was stored is within the first [`Error::stored`] bytes, and need
     /// not be all of them.
-    pub fn zero(&mut self, span: Span, step: &mut Step<'_>) -> Result<()> {
+    pub fn zero(&mut self, span: ByteRange, step: &mut ProgressFn<'_>) -> Result<()> {
         if !span.is_empty() {
             self.backing().mark_written();
         }
         let mut written = 0;
         self.drop_privileges()?;
         // Where the mapping gives no right to store, there is none to write either, whatever the descriptor allows.
-        let stores = self.shape().prot.writes() && self.reaches_file() && self.layout().is_none();
+        let stores = self.shape().prot.writes() && self.is_shared_file() && self.layout().is_none();
         if span.len() > LONG && stores && self.check_store(Some(span)).is_ok() {
             written = self.backing().write_zeros(span, step)?;
         }
@@ -91,7 +91,7 @@ impl Region {
         })
     }
 
-    fn store_zeros(&mut self, span: Span, step: &mut Step<'_>) -> Result<()> {
+    fn store_zeros(&mut self, span: ByteRange, step: &mut ProgressFn<'_>) -> Result<()> {
         if span.is_empty() {
             return Ok(());
         }
@@ -100,11 +100,11 @@ impl Region {
         zeros
             .set_len(span.len().min(WINDOW))
             .map_err(|error| Error::io("zero", &error))?;
-        let is_long = span.len() > LONG && self.reaches_file() && self.layout().is_none();
+        let is_long = span.len() > LONG && self.is_shared_file() && self.layout().is_none();
         // Each with a window of its own, a smaller one, so that all of them together stay small.
-        let shape = Shape {
+        let shape = MapOptions {
             window: Some(WINDOW / 8),
-            ..Shape::sliding(Prot::ReadWrite)
+            ..MapOptions::sliding(Prot::ReadWrite)
         };
         let (mut windows, mut taken) = (span.windows(WINDOW), 0);
         let mut sharing = Sharing::of_small_results();
@@ -142,7 +142,7 @@ impl Region {
                 match step(done) {
                     Err(Interrupted(signal)) if done < span.len() && *stored == window.len() => {
                         let rest = Some(span.from(window.end()));
-                        Err(Error::new("zero", rest, Cause::Interrupted(signal)))
+                        Err(Error::new("zero", rest, ErrorKind::Interrupted(signal)))
                     }
                     _ => Ok(()),
                 }
@@ -177,7 +177,7 @@ impl Backing {
     ///
     /// # Errors
     /// That `step` asks to stop; that the file cannot be looked at.
-    fn write_zeros(&self, span: Span, step: &mut Step<'_>) -> Result<u64> {
+    fn write_zeros(&self, span: ByteRange, step: &mut ProgressFn<'_>) -> Result<u64> {
         let file = self.file("zero")?;
         let mut done = 0;
         let Some(lease) = Lease::take(file) else {
@@ -203,7 +203,7 @@ impl Backing {
                 && done < span.len()
             {
                 let rest = span.from(span.start() + done);
-                let error = Error::new("zero", Some(rest), Cause::Interrupted(signal));
+                let error = Error::new("zero", Some(rest), ErrorKind::Interrupted(signal));
                 return Err(Error { stored: done, ..error });
             }
         }

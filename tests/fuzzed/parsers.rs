@@ -1,6 +1,8 @@
 //! What any input to the parsers of `patch` must come to: an error, or edits that keep the promises of [`Edits`].
 
-use mmapctl::edit::{Builder, Edits, Extra, ScriptWriter, Spool, Value, each_edit, pattern, read_script, read_xxd};
+use mmapctl::edit::{
+    Builder, EditDetail, Edits, ScriptWriter, SpooledBytes, Value, each_edit, pattern, read_script, read_xxd,
+};
 use mmapctl::mapping::{Access, Backing, Prot, Region};
 use std::ffi::OsStr;
 use std::io::{BufReader, Cursor};
@@ -103,7 +105,7 @@ pub fn value(data: &[u8]) {
     }
     let Ok(Some(len)) = value.len(4096) else { return };
     if len <= MOST {
-        let mut spool = Spool::default();
+        let mut spool = SpooledBytes::default();
         value.spool(&mut spool, MOST, 4096).expect("bytes at hand");
         assert_eq!(spool.len(), len);
     }
@@ -127,12 +129,12 @@ fn check(edits: &Edits) {
             continue;
         };
         match &edits.extras[extra] {
-            Extra::Masks { new, old } => {
+            EditDetail::Masks { new, old } => {
                 for mask in [new, old].into_iter().flatten() {
                     assert_eq!(mask.len() as u64, edit.len());
                 }
             }
-            Extra::Sum(sum) => assert!(sum.range.intersect(span).is_empty()),
+            EditDetail::Sum(sum) => assert!(sum.range.intersect(span).is_empty()),
         }
     }
     assert_eq!(edits.new.len(), from);
@@ -169,7 +171,7 @@ fn spans(edits: &Edits) -> Vec<(u64, u64)> {
     spans.collect()
 }
 
-fn taken(spool: &mut Spool, from: u64, len: u64) -> Vec<u8> {
+fn taken(spool: &mut SpooledBytes, from: u64, len: u64) -> Vec<u8> {
     let mut bytes = vec![0; len as usize];
     spool.read_at(from, &mut bytes).unwrap();
     bytes

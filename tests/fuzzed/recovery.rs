@@ -1,6 +1,6 @@
 //! What any journal must come to: a refusal that moves nothing, or a recovery that moves only what it covers.
 
-use mmapctl::edit::{Place, Recovery, recover};
+use mmapctl::edit::{JournalPath, Recovery, recover};
 use mmapctl::mapping::{Access, Backing, Prot, Region};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -178,9 +178,9 @@ pub fn recovery(dir: &Path, data: &[u8]) {
     let run = || {
         let backing = Backing::open(&path, Access::Write, Duration::ZERO).unwrap();
         let there = if named {
-            Place::at(&place)
+            JournalPath::at(&place)
         } else {
-            Place::beside(&backing).unwrap().unwrap()
+            JournalPath::beside(&backing).unwrap().unwrap()
         };
         recover(&mut Region::sliding(backing, Prot::ReadWrite).unwrap(), &there)
     };

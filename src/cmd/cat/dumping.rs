@@ -1,9 +1,9 @@
 //! A dump on its way to stdout: which bytes are laid out in turn, and which apart, by as many threads as help.
 
-use super::Plan;
-use crate::dump::{Dump, Part};
+use super::CatPlan;
+use crate::dump::{Dump, EncodedRows};
 use crate::edit::{Error, Result};
-use crate::mapping::{Content, Cut, Operation, Piece, Region, Span, scan};
+use crate::mapping::{ByteRange, Chunk, Content, Cut, Operation, Region, scan};
 use crate::output;
 use crate::progress::Progress;
 
@@ -19,7 +19,7 @@ const APART: u64 = 1 << 20;
 /// A range that reads as zeros because there is no data.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Gap {
-    pub(super) span: Span,
+    pub(super) span: ByteRange,
     /// Whether it has blocks, which were never written.
     is_preallocated: bool,
 }
@@ -34,15 +34,15 @@ impl Gap {
 }
 
 /// `span`, in which there is no data, cut into what has blocks and what has none.
-pub(super) fn gaps(region: &Region, span: Span) -> Vec<Gap> {
+pub(super) fn gaps(region: &Region, span: ByteRange) -> Vec<Gap> {
     let mut gaps = Vec::new();
     if span.is_empty() {
         return gaps;
     }
-    let gap = |span: Span, is_preallocated| Gap { span, is_preallocated };
+    let gap = |span: ByteRange, is_preallocated| Gap { span, is_preallocated };
     let mut at = span.start();
     for given in region.preallocated(span) {
-        let hole = Span::new(at, given.start()).filter(|hole| !hole.is_empty());
+        let hole = ByteRange::new(at, given.start()).filter(|hole| !hole.is_empty());
         gaps.extend(hole.map(|hole| gap(hole, false)));
         gaps.push(gap(given, true));
         at = given.end();
@@ -54,7 +54,7 @@ pub(super) fn gaps(region: &Region, span: Span) -> Vec<Gap> {
 
 /// A dump in the making.
 pub(super) struct Dumping<'a> {
-    plan: &'a Plan<'a>,
+    plan: &'a CatPlan<'a>,
     dump: Box<dyn Dump>,
     /// Another like it, in which nothing changes: parts are laid out by it.
     layout: Box<dyn Dump>,
@@ -65,7 +65,7 @@ pub(super) struct Dumping<'a> {
 
 impl<'a> Dumping<'a> {
     /// Of the plan's range; `dump` makes one from its start.
-    pub(super) fn new(plan: &'a Plan<'a>, dump: impl Fn() -> Box<dyn Dump>, progress: &'a mut Progress) -> Self {
+    pub(super) fn new(plan: &'a CatPlan<'a>, dump: impl Fn() -> Box<dyn Dump>, progress: &'a mut Progress) -> Self {
         Dumping {
             plan,
             dump: dump(),
@@ -86,7 +86,7 @@ impl<'a> Dumping<'a> {
             } else {
                 Some(span.from(at))
             };
-            let begin = data.map_or(span.end(), Span::start);
+            let begin = data.map_or(span.end(), ByteRange::start);
             for gap in gaps(region, span.from(at).split(begin - at).0) {
                 gap.feed(&mut *self.dump, &mut self.text);
             }
@@ -106,7 +106,7 @@ impl<'a> Dumping<'a> {
         output::out(&self.text)
     }
 
-    fn data(&mut self, region: &mut Region, data: Span) -> Result<()> {
+    fn data(&mut self, region: &mut Region, data: ByteRange) -> Result<()> {
         if data.len() < APART || self.plan.access.is_some() {
             return self.in_turn(region, data);
         }
@@ -123,7 +123,7 @@ impl<'a> Dumping<'a> {
         self.in_turn(region, tail)
     }
 
-    fn in_turn(&mut self, region: &mut Region, span: Span) -> Result<()> {
+    fn in_turn(&mut self, region: &mut Region, span: ByteRange) -> Result<()> {
         self.plan.chunks(region, span, |chunk, bytes| {
             self.dump.bytes(bytes, &mut self.text);
             if self.text.len() >= TEXT {
@@ -137,9 +137,9 @@ impl<'a> Dumping<'a> {
     }
 
     /// `done` is where what is shown ends.
-    fn apart(&mut self, region: &mut Region, rows: Span, row: u64, done: &mut u64) -> Result<()> {
+    fn apart(&mut self, region: &mut Region, rows: ByteRange, row: u64, done: &mut u64) -> Result<()> {
         let layout = &*self.layout;
-        let lay_out = |piece: &Piece<(), 1>, [content]: [Content<'_>; 1], part: &mut Part| match content {
+        let lay_out = |piece: &Chunk<(), 1>, [content]: [Content<'_>; 1], part: &mut EncodedRows| match content {
             Content::Bytes(bytes) => layout.part(piece.range.start(), bytes, part),
             // Holes are read.
             Content::Zeros(_) => {}

@@ -1,14 +1,14 @@
 //! The names of `cat`'s formats, and what each is.
 
 use crate::dump;
-use crate::quantity::{NoFormat, NumberFormat, Refusal};
+use crate::number::{NoFormat, NumberFormat, ParseError};
 use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::{Arg, Command};
 use std::ffi::OsStr;
 
 /// How bytes are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum CatFormat {
     Raw,
     Hex,
     Canonical,
@@ -46,44 +46,44 @@ const NAMES: [(&str, &str); 24] = [
     ("f64be", "Floating-point, 64 bits, highest byte first"),
 ];
 
-impl Format {
-    fn of(name: &str) -> Option<Format> {
+impl CatFormat {
+    fn of(name: &str) -> Option<CatFormat> {
         Some(match name {
-            "raw" => Format::Raw,
-            "hex" => Format::Hex,
-            "canonical" => Format::Canonical,
-            "xxd" => Format::Xxd,
-            "plain" => Format::Plain,
-            "c" => Format::C,
-            name => Format::Typed(NumberFormat::parse(name).ok()?),
+            "raw" => CatFormat::Raw,
+            "hex" => CatFormat::Hex,
+            "canonical" => CatFormat::Canonical,
+            "xxd" => CatFormat::Xxd,
+            "plain" => CatFormat::Plain,
+            "c" => CatFormat::C,
+            name => CatFormat::Typed(NumberFormat::parse(name).ok()?),
         })
     }
 
     /// The dump of it, of a file of this name; `None` for bytes as they are.
     pub(super) fn dump(self, name: &[u8]) -> Option<dump::Format<'_>> {
         Some(match self {
-            Format::Raw => return None,
-            Format::Hex => dump::Format::Hex,
-            Format::Canonical => dump::Format::Canonical,
-            Format::Xxd => dump::Format::Xxd,
-            Format::Plain => dump::Format::Plain,
-            Format::C => dump::Format::C(name),
-            Format::Typed(unit) => dump::Format::Typed(unit),
+            CatFormat::Raw => return None,
+            CatFormat::Hex => dump::Format::Hex,
+            CatFormat::Canonical => dump::Format::Canonical,
+            CatFormat::Xxd => dump::Format::Xxd,
+            CatFormat::Plain => dump::Format::Plain,
+            CatFormat::C => dump::Format::C(name),
+            CatFormat::Typed(unit) => dump::Format::Typed(unit),
         })
     }
 }
 
 /// How `--format` is read.
 #[derive(Clone)]
-pub(super) struct Reader;
+pub(super) struct FormatParser;
 
-impl TypedValueParser for Reader {
-    type Value = Format;
+impl TypedValueParser for FormatParser {
+    type Value = CatFormat;
 
-    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<Format, clap::Error> {
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<CatFormat, clap::Error> {
         if value.to_str().map(NumberFormat::parse) == Some(Err(NoFormat::NoByteOrder)) {
-            let refuse = |name: String| -> Result<Format, Refusal> {
-                Err(Refusal {
+            let refuse = |name: String| -> Result<CatFormat, ParseError> {
+                Err(ParseError {
                     message: format!("'{name}' does not say the byte order"),
                     tip: format!("write {name}le (x86, ARM: lowest byte first) or {name}be (network order)"),
                 })
@@ -91,7 +91,7 @@ impl TypedValueParser for Reader {
             return StringValueParser::new().try_map(refuse).parse_ref(command, arg, value);
         }
         // Every name is one of a format; a test holds that.
-        let of = |name: String| Format::of(&name).unwrap_or(Format::Raw);
+        let of = |name: String| CatFormat::of(&name).unwrap_or(CatFormat::Raw);
         PossibleValuesParser::new(names())
             .map(of)
             .parse_ref(command, arg, value)
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn every_name_is_a_format_of_its_own() {
-        let formats: Vec<_> = NAMES.iter().map(|(name, _)| Format::of(name).unwrap()).collect();
+        let formats: Vec<_> = NAMES.iter().map(|(name, _)| CatFormat::of(name).unwrap()).collect();
         for (index, format) in formats.iter().enumerate() {
             assert!(!formats[..index].contains(format), "{}", NAMES[index].0);
         }

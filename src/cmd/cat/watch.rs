@@ -1,13 +1,13 @@
 //! `cat --watch`: look after look at one range, with what has changed since the last marked.
 
 use super::dumping::{Gap, gaps};
-use super::{Job, Plan, fitted};
+use super::{CatPlan, VerbContext, fitted};
 use crate::cmd::options::{size, unless_cut_short};
 use crate::dump::{self, Style};
 use crate::edit::{Error, Outcome, Result};
-use crate::mapping::{Cause, Region, Span};
+use crate::mapping::{ByteRange, ErrorKind, Region};
+use crate::number::human;
 use crate::output;
-use crate::quantity::human;
 use crate::report::{self, Report};
 use crate::signals::Signals;
 use crate::text;
@@ -18,7 +18,7 @@ use std::time::Duration;
 const MOST: u64 = 1 << 20;
 
 /// Shows the range again and again until a signal comes: in place on a terminal, one dump behind the other elsewhere.
-pub(super) fn watch(region: &mut Region, plan: &Plan<'_>, interval: Duration, job: Job<'_>) -> Result<()> {
+pub(super) fn watch(region: &mut Region, plan: &CatPlan<'_>, interval: Duration, job: VerbContext<'_>) -> Result<()> {
     let (format, style) = match plan.dump {
         Some((format, style)) if format.has_rows() => (format, style),
         _ => {
@@ -43,13 +43,13 @@ pub(super) fn watch(region: &mut Region, plan: &Plan<'_>, interval: Duration, jo
     loop {
         region.refresh()?;
         unless_cut_short(region, job, Outcome::Untouched)?;
-        let look = Look::at(region, plan)?;
+        let look = Snapshot::at(region, plan)?;
         let changed = look.changed(before.as_ref());
         if job.globals.json {
             output::out(look.json(plan, &changed, job).as_bytes())?;
         } else {
             let style = fitted(style, plan.span.end(), margin);
-            report::anew(&look.text(format, style, changed), &left_out)?;
+            report::redraw(&look.text(format, style, changed), &left_out)?;
         }
         before = Some(look);
         if signals.wait(Some(interval)).is_some() {
@@ -59,7 +59,7 @@ pub(super) fn watch(region: &mut Region, plan: &Plan<'_>, interval: Duration, jo
 }
 
 /// The range as it was at a time.
-struct Look {
+struct Snapshot {
     start: u64,
     /// Of a hole the zeros.
     bytes: Vec<u8>,
@@ -67,12 +67,12 @@ struct Look {
     gaps: Vec<Gap>,
 }
 
-impl Look {
+impl Snapshot {
     /// What is there of the plan's range; a file may be shorter than it was, and longer again the next time.
-    fn at(region: &mut Region, plan: &Plan<'_>) -> Result<Look> {
+    fn at(region: &mut Region, plan: &CatPlan<'_>) -> Result<Snapshot> {
         let is_file = region.backing().facts().is_file();
         let there = if is_file {
-            plan.span.intersect(Span::first(region.length()))
+            plan.span.intersect(ByteRange::first(region.length()))
         } else {
             plan.span
         };
@@ -80,11 +80,11 @@ impl Look {
         let there = match plan.access {
             Some(width) => {
                 let whole = there.len() / width.bytes() * width.bytes();
-                Span::at(there.start(), whole).unwrap_or(there)
+                ByteRange::at(there.start(), whole).unwrap_or(there)
             }
             None => there,
         };
-        let mut look = Look {
+        let mut look = Snapshot {
             start: plan.span.start(),
             bytes: Vec::with_capacity(there.len() as usize),
             gaps: Vec::new(),
@@ -114,7 +114,7 @@ impl Look {
     }
 
     /// For each byte whether it is other than `before`, or was not there; none has changed at the first look.
-    fn changed(&self, before: Option<&Look>) -> Vec<bool> {
+    fn changed(&self, before: Option<&Snapshot>) -> Vec<bool> {
         let Some(before) = before else {
             return vec![false; self.bytes.len()];
         };
@@ -141,7 +141,7 @@ impl Look {
     }
 
     /// The object of `cat --json`, with the ranges that have changed.
-    fn json(&self, plan: &Plan<'_>, changed: &[bool], job: Job<'_>) -> String {
+    fn json(&self, plan: &CatPlan<'_>, changed: &[bool], job: VerbContext<'_>) -> String {
         let mut ranges = Vec::new();
         let mut at = self.start;
         for run in changed.chunk_by(|one, next| one == next) {
@@ -151,13 +151,13 @@ impl Look {
             at += run.len() as u64;
         }
         let mut report = Report::new("cat", job.path, false)
-            .field("offset", self.start)
-            .field("length", self.bytes.len());
+            .json_field("offset", self.start)
+            .json_field("length", self.bytes.len());
         if let Some(width) = plan.access {
-            report = report.field("access", width.bytes());
+            report = report.json_field("access", width.bytes());
         }
-        report = report.field("differs", ranges);
-        report.field("hex", const_hex::encode(&self.bytes)).json() + "\n"
+        report = report.json_field("differs", ranges);
+        report.json_field("hex", const_hex::encode(&self.bytes)).json() + "\n"
     }
 }
 
@@ -165,7 +165,7 @@ fn is_cut_short(error: &Error) -> bool {
     let causes = error.core().map(|error| &error.cause);
     matches!(
         causes,
-        Some(Cause::Shrunk { .. } | Cause::PastEnd { .. } | Cause::Vanished)
+        Some(ErrorKind::Shrunk { .. } | ErrorKind::PastEnd { .. } | ErrorKind::Vanished)
     )
 }
 
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn bytes_that_were_not_there_have_changed() {
-        let look = |bytes: &[u8]| Look {
+        let look = |bytes: &[u8]| Snapshot {
             start: 3,
             bytes: bytes.to_vec(),
             gaps: Vec::new(),

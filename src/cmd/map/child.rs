@@ -14,29 +14,29 @@ use std::process::{Command, Stdio};
 
 /// What a command is told of the mapping.
 #[derive(Debug)]
-pub(crate) struct Beside {
+pub(crate) struct ChildEnv {
     /// A path that opens the same memory; `None` for anonymous memory, which has none, and for several files.
     path: Option<PathBuf>,
     /// Bytes.
     size: u64,
 }
 
-impl Beside {
-    pub(crate) fn of(region: &Region, path: Option<&Path>) -> Beside {
+impl ChildEnv {
+    pub(crate) fn of(region: &Region, path: Option<&Path>) -> ChildEnv {
         let path = match (region.backing().facts().kind, region.backing().fd()) {
             (Kind::Memfd, Some(fd)) => Some(memfd_path(fd.as_raw_fd())),
             (Kind::Anonymous | Kind::Zero, _) => None,
             _ => path.map(|path| std::path::absolute(path).unwrap_or(path.to_path_buf())),
         };
-        Beside {
+        ChildEnv {
             path,
             size: region.span().len(),
         }
     }
 
     /// Of several files, `size` bytes together.
-    pub(crate) fn of_many(size: u64) -> Beside {
-        Beside { path: None, size }
+    pub(crate) fn of_many(size: u64) -> ChildEnv {
+        ChildEnv { path: None, size }
     }
 
     /// Bytes that are mapped.

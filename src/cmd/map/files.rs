@@ -4,9 +4,9 @@ use super::glob::Glob;
 use crate::edit::take_stdin;
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::{Exit, report_error};
-use crate::mapping::{self, Cause, Identity};
+use crate::mapping::{self, ErrorKind, FileId};
+use crate::number::{ParseError, Qty};
 use crate::output::Globals;
-use crate::quantity::{Qty, Refusal};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use nix::dir::{Dir, Type};
 use nix::fcntl::OFlag;
@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::hash::{BuildHasherDefault, DefaultHasher};
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ pub(super) struct Files {
 }
 
 fn glob() -> impl TypedValueParser<Value = Glob> {
-    OsStringValueParser::new().try_map(|text| -> Result<Glob, Refusal> { Glob::read(text) })
+    OsStringValueParser::new().try_map(|text| -> Result<Glob, ParseError> { Glob::read(text) })
 }
 
 /// The longest name in a list, in bytes, with its end: PATH_MAX. What is longer cannot be opened, and a device has no
@@ -68,7 +68,7 @@ const JOURNAL: &[u8] = b".mmapctl-undo";
 
 /// A file to look at.
 #[derive(Debug)]
-pub(super) struct Found<'a> {
+pub(super) struct FoundFile<'a> {
     pub(super) path: &'a Path,
     /// Whether the user has named it, rather than a folder above it.
     pub(super) named: bool,
@@ -79,7 +79,7 @@ pub(super) struct Found<'a> {
 }
 
 /// What hears of each file. An error ends it all; what concerns one file is told by whoever hears.
-pub(super) type Visit<'a> = dyn FnMut(&mut Walk<'_>, &Found<'_>) -> Result<()> + 'a;
+pub(super) type Visit<'a> = dyn FnMut(&mut Walk<'_>, &FoundFile<'_>) -> Result<()> + 'a;
 
 /// Without random keys, for which std ends the process where the kernel has none to give.
 type Hasher = BuildHasherDefault<DefaultHasher>;
@@ -182,8 +182,8 @@ impl Walk<'_> {
 
     /// Whether a file that is open is one to count: no larger than wanted, on the file system wanted, and not seen
     /// already under another name.
-    pub(super) fn admits(&mut self, found: &Found<'_>, facts: &mapping::Facts) -> Result<bool> {
-        let Identity { device, inode, names } = facts.identity;
+    pub(super) fn admits(&mut self, found: &FoundFile<'_>, facts: &mapping::FileInfo) -> Result<bool> {
+        let FileId { device, inode, names } = facts.identity;
         let limit = self.files.max_size.map(|size| size.bytes(facts.page)).transpose()?;
         if limit.is_some_and(|limit| facts.len > limit) || found.device.is_some_and(|wanted| wanted != device) {
             return Ok(false);
@@ -246,7 +246,7 @@ impl Walk<'_> {
             None if !self.wants(path, false) => return Ok(()),
             // Whatever is wrong with it, opening it tells.
             None => {
-                let found = Found {
+                let found = FoundFile {
                     path,
                     named: true,
                     may_wait: true,
@@ -274,7 +274,7 @@ impl Walk<'_> {
         let entries = match read_sorted(&self.path) {
             Ok(entries) => entries,
             // A folder that went away on the way to it.
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => {
                 self.trouble_here("read the folder", &error);
                 return Ok(());
@@ -309,7 +309,7 @@ impl Walk<'_> {
             let meta = match fs::metadata(&self.path) {
                 Ok(meta) => meta,
                 // A link into nowhere is as special as a FIFO.
-                Err(error) if link || error.kind() == ErrorKind::NotFound => return Ok(()),
+                Err(error) if link || error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
                 Err(error) => {
                     self.trouble_here("look at it", &error);
                     return Ok(());
@@ -327,7 +327,7 @@ impl Walk<'_> {
         }
         // Taken out while somebody else has the walk.
         let path = std::mem::take(&mut self.path);
-        let found = Found {
+        let found = FoundFile {
             path: &path,
             named: false,
             // Behind a link, the folder is another.
@@ -380,5 +380,7 @@ fn type_of(path: &Path) -> Option<Type> {
 
 /// Whether every other file would meet the same: a limit of the process or the machine.
 pub(super) fn is_limit(error: &Error) -> bool {
-    error.core().is_some_and(|core| matches!(core.cause, Cause::Limit(_)))
+    error
+        .core()
+        .is_some_and(|core| matches!(core.cause, ErrorKind::Limit(_)))
 }

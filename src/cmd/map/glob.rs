@@ -1,6 +1,6 @@
 //! `--include` and `--exclude`: patterns of names and of paths, as .gitignore and rsync have them.
 
-use crate::quantity::Refusal;
+use crate::number::ParseError;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -15,7 +15,7 @@ pub(super) struct Glob {
 
 impl Glob {
     /// Reads one from the command line.
-    pub(super) fn read(text: OsString) -> Result<Glob, Refusal> {
+    pub(super) fn read(text: OsString) -> Result<Glob, ParseError> {
         let shown = text.to_string_lossy().into_owned();
         let mut pattern = text.into_vec();
         let folders_only = pattern.len() > 1 && pattern.ends_with(b"/");
@@ -30,7 +30,7 @@ impl Glob {
         if pattern.starts_with(b"!") {
             pattern.insert(0, b'\\');
         }
-        let refusal = |message: String| Refusal {
+        let refusal = |message: String| ParseError {
             message,
             tip: "write '*.db', 'cache/**', '{a,b}?' or '[0-9]*'; a backslash makes the next character ordinary".into(),
         };

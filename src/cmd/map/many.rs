@@ -1,13 +1,13 @@
 //! `map` of several files: each is opened, brought in as asked, counted, and let go, or kept while the mapping stands.
 
-use super::child::Beside;
-use super::files::{Found, Walk, is_limit};
-use super::table::{Row, Table};
-use super::{Args, Job};
+use super::child::ChildEnv;
+use super::files::{FoundFile, Walk, is_limit};
+use super::table::{FileRow, Table};
+use super::{Args, VerbContext};
 use crate::cmd::options::has_length;
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::Exit;
-use crate::mapping::{self, Backing, Cause, Facts, Kind, Prot, Region, Shape, Span, count};
+use crate::mapping::{self, Backing, ByteRange, ErrorKind, FileInfo, Kind, MapOptions, Prot, Region, count};
 use crate::output::Globals;
 use crate::signals::Signals;
 use crate::text::plural;
@@ -53,7 +53,7 @@ impl Args {
         }
         // From before the mappings are announced.
         let signals = self.stand.signals()?;
-        let (name, beside) = (plural(table.files(), "file"), Beside::of_many(table.length()));
+        let (name, beside) = (plural(table.files(), "file"), ChildEnv::of_many(table.length()));
         let worst = walk.worst;
         let is_complete = outcome.is_ok() && worst == Exit::Done;
         table.finish(&walk, self.stand.held().filter(|_| is_complete))?;
@@ -133,7 +133,7 @@ impl Args {
                 .with_path(found.path)
             {
                 Ok(None) => Ok(()),
-                Ok(Some((size, span, counts))) => table.row(&Row {
+                Ok(Some((size, span, counts))) => table.row(&FileRow {
                     path: found.path,
                     size,
                     span,
@@ -153,10 +153,10 @@ impl Args {
     fn one(
         &self,
         walk: &mut Walk<'_>,
-        found: &Found<'_>,
+        found: &FoundFile<'_>,
         kept: Option<&mut Vec<Region>>,
         globals: &Globals,
-    ) -> Result<Option<(u64, Span, mapping::Counts)>> {
+    ) -> Result<Option<(u64, ByteRange, mapping::Counts)>> {
         let backing = Backing::open(found.path, self.map_as.access(false), self.writer.lock_timeout)?;
         let facts = backing.facts();
         if !found.named && facts.kind != Kind::Regular {
@@ -175,13 +175,13 @@ impl Args {
         let kept = kept.filter(|_| !span.is_empty() && self.maps_many());
         let Some(kept) = kept else {
             // Counting takes no mapping, as a rule.
-            let mut region = Region::new(backing, span, Shape::sliding(Prot::Read))?;
+            let mut region = Region::new(backing, span, MapOptions::sliding(Prot::Read))?;
             return Ok(Some((size, span, count(&mut region)?)));
         };
         let mut region = self.map_as.region(backing, span, false)?;
         let stays = self.keeps_many();
         self.options
-            .bring_in(&mut region, Job::on(found.path, globals), stays)?;
+            .bring_in(&mut region, VerbContext::on(found.path, globals), stays)?;
         let counts = count(&mut region)?;
         if stays {
             region.close_file();
@@ -191,15 +191,15 @@ impl Args {
     }
 
     /// The range of a file; none of one in a folder that does not reach that far.
-    fn span_of(&self, facts: &Facts, named: bool) -> Result<Span> {
+    fn span_of(&self, facts: &FileInfo, named: bool) -> Result<ByteRange> {
         match self.place.to_map(facts) {
             Err(_) if !named => {
-                let long = Facts {
+                let long = FileInfo {
                     len: i64::MAX as u64,
                     ..facts.clone()
                 };
                 // What is wrong with the range is so for every file.
-                self.place.to_map(&long).map(|_| Span::first(0))
+                self.place.to_map(&long).map(|_| ByteRange::first(0))
             }
             resolved => resolved,
         }
@@ -217,7 +217,10 @@ impl Args {
 
 /// A file without pages, such as those of the kernel's own file systems, or one that went away on the way to it.
 fn is_nothing(error: &Error) -> bool {
-    error
-        .core()
-        .is_some_and(|core| matches!(core.cause, Cause::Unmappable(_) | Cause::Sys(Errno::ENOENT)))
+    error.core().is_some_and(|core| {
+        matches!(
+            core.cause,
+            ErrorKind::UnsupportedFileType(_) | ErrorKind::Sys(Errno::ENOENT)
+        )
+    })
 }

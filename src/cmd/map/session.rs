@@ -1,8 +1,8 @@
 //! `map -c`: several verbs on one region, one after the other, with what they know of each other in the region alone.
 
-use super::child::Beside;
+use super::child::ChildEnv;
 use crate::cmd::options::{unless_cut_short, unless_refused};
-use crate::cmd::{Deed, Job, Verb};
+use crate::cmd::{SessionVerb, Verb, VerbContext};
 use crate::edit::{Error, ErrorContext, Outcome, Result};
 use crate::edit::{LONGEST_TEXT, take_stdin, unless_half_patched};
 use crate::error::{Exit, report_command, report_error};
@@ -45,22 +45,22 @@ pub(crate) struct Script {
 /// The verbs of a session, as they are meant.
 #[derive(Debug)]
 pub(crate) struct Session {
-    parts: Vec<Part>,
+    parts: Vec<ScriptPart>,
     keep_going: bool,
     reader: LineReader,
 }
 
 #[derive(Debug)]
-enum Part {
+enum ScriptPart {
     /// What was read ahead, so that a mistake in the last line is told before the first is run.
-    Steps(Vec<Step>),
+    Steps(Vec<SessionStep>),
     /// Lines that are run as they come.
     Stdin,
 }
 
 /// One line.
 #[derive(Debug)]
-struct Step {
+struct SessionStep {
     /// Where it was written: what a message about it begins with.
     origin: String,
     globals: Globals,
@@ -69,7 +69,7 @@ struct Step {
 
 #[derive(Debug)]
 enum What {
-    Verb(Deed),
+    Verb(SessionVerb),
     /// A shell command.
     Shell(OsString),
     /// The same in a child process.
@@ -98,8 +98,8 @@ impl Script {
         for (number, line) in (1..).zip(&self.lines) {
             if line == "-" {
                 take_stdin()?;
-                parts.push(Part::Steps(std::mem::take(&mut steps)));
-                parts.push(Part::Stdin);
+                parts.push(ScriptPart::Steps(std::mem::take(&mut steps)));
+                parts.push(ScriptPart::Stdin);
                 continue;
             }
             let origin = format!("-c {number}");
@@ -123,7 +123,7 @@ impl Script {
                 steps.extend(reader.read(OsStr::from_bytes(line), &origin).context(origin)?);
             }
         }
-        parts.push(Part::Steps(steps));
+        parts.push(ScriptPart::Steps(steps));
         Ok(Session {
             parts,
             keep_going: self.keep_going,
@@ -136,8 +136,8 @@ impl Session {
     /// Whether some verb takes a mapping that stores. Of what comes from stdin that is not known, so it is assumed.
     pub(crate) fn stores(&self) -> bool {
         self.parts.iter().any(|part| match part {
-            Part::Steps(steps) => steps.iter().any(|step| step.what.stores()),
-            Part::Stdin => true,
+            ScriptPart::Steps(steps) => steps.iter().any(|step| step.what.stores()),
+            ScriptPart::Stdin => true,
         })
     }
 
@@ -146,14 +146,14 @@ impl Session {
     ///
     /// # Errors
     /// stdin that cannot be read, and that nobody reads stdout any more.
-    pub(crate) fn run(&mut self, region: &mut Region, job: Job<'_>) -> Result<u8> {
+    pub(crate) fn run(&mut self, region: &mut Region, job: VerbContext<'_>) -> Result<u8> {
         let mut first = 0;
         let parts = std::mem::take(&mut self.parts);
-        let from_stdin = parts.iter().any(|part| matches!(part, Part::Stdin));
+        let from_stdin = parts.iter().any(|part| matches!(part, ScriptPart::Stdin));
         let surroundings = Surroundings { job, from_stdin };
         for part in &parts {
             match part {
-                Part::Steps(steps) => {
+                ScriptPart::Steps(steps) => {
                     for step in steps {
                         let code = step.run(region, surroundings)?;
                         first = if first == 0 { code } else { first };
@@ -162,7 +162,7 @@ impl Session {
                         }
                     }
                 }
-                Part::Stdin => {
+                ScriptPart::Stdin => {
                     let mut stdin = std::io::stdin().lock();
                     for number in 1.. {
                         let Some(line) = next_line(&mut stdin)? else { break };
@@ -187,12 +187,12 @@ impl Session {
 /// What a step knows beside the region.
 #[derive(Debug, Clone, Copy)]
 struct Surroundings<'a> {
-    job: Job<'a>,
+    job: VerbContext<'a>,
     /// The verbs come from stdin, which a command must not read away.
     from_stdin: bool,
 }
 
-impl Step {
+impl SessionStep {
     /// Runs it and tells what went wrong; gives its exit code. What a verb that stores holds back to the end, because
     /// the exit code of a single one must be right, is over when it has told what it did.
     fn run(&self, region: &mut Region, surroundings: Surroundings<'_>) -> Result<u8> {
@@ -200,7 +200,7 @@ impl Step {
     }
 
     fn run_and_tell(&self, region: &mut Region, surroundings: Surroundings<'_>) -> Result<u8> {
-        let job = Job {
+        let job = VerbContext {
             globals: &self.globals,
             ..surroundings.job
         };
@@ -245,18 +245,20 @@ impl What {
                 }
                 // What other verbs, commands and processes did to the file is known from here on.
                 region.refresh()?;
-                if deed.stores() && region.reaches_file() && job.path.is_some_and(|path| !region.backing().is_at(path))
+                if deed.stores()
+                    && region.is_shared_file()
+                    && job.path.is_some_and(|path| !region.backing().is_at(path))
                 {
                     let failure = Error::untouched(
                         "nothing was written: the file mapped here is not the one at this path any more",
                     );
                     return Err(failure.tip("another one was renamed to it, or it was deleted; begin a new session for the one that is there"));
                 }
-                if deed.stores() && region.reaches_file() {
+                if deed.stores() && region.is_shared_file() {
                     region.refresh_rights()?;
                     unless_refused(region.backing(), job.force)?;
                 }
-                if let Deed::Sync(_) = deed {
+                if let SessionVerb::Sync(_) = deed {
                     deed.apply(region, job)?;
                     // What is durable now is half a patch.
                     unless_cut_short(region, job, Outcome::InDoubt)?;
@@ -269,7 +271,7 @@ impl What {
             What::Shell(line) => {
                 // The command may be a writer, too, and would wait for us.
                 let lent = region.lend_lock()?;
-                let ended = Beside::of(region, job.path)
+                let ended = ChildEnv::of(region, job.path)
                     .shell(line, surroundings.from_stdin)
                     .and_then(|child| child.wait());
                 if lent {
@@ -322,12 +324,12 @@ fn next_line(stdin: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
 }
 
 /// Reports the error of the line at `origin`; gives its exit code.
-fn report(error: Error, origin: &str, verb: &str, job: Job<'_>) -> u8 {
+fn report(error: Error, origin: &str, verb: &str, job: VerbContext<'_>) -> u8 {
     report_error(job.globals, verb, &of_line(error, origin, job)) as u8
 }
 
 /// An error as one of the session's.
-fn of_line(error: Error, origin: &str, job: Job<'_>) -> Error {
+fn of_line(error: Error, origin: &str, job: VerbContext<'_>) -> Error {
     let error = error.context(origin);
     match job.path {
         Some(path) => error.after_recovery(job.recovered).with_path(path),
@@ -349,18 +351,18 @@ impl LineReader {
             .subcommand_required(true)
             .disable_help_subcommand(true);
         LineReader {
-            verbs: Globals::augment_args(Deed::augment_subcommands(verbs)),
+            verbs: Globals::augment_args(SessionVerb::augment_subcommands(verbs)),
             globals: globals.clone(),
         }
     }
 
     /// One line; `None` when it is empty, a comment, or a question for help that is answered by now.
-    fn read(&mut self, line: &OsStr, origin: &str) -> Result<Option<Step>> {
+    fn read(&mut self, line: &OsStr, origin: &str) -> Result<Option<SessionStep>> {
         let line = line.as_bytes().trim_ascii();
         if line.is_empty() || line.starts_with(b"#") {
             return Ok(None);
         }
-        let step = |what, globals| Step {
+        let step = |what, globals| SessionStep {
             origin: origin.to_string(),
             globals,
             what,
@@ -396,9 +398,9 @@ impl LineReader {
         })?;
         // Argument 0 is passed over, as it would be the program's name.
         let words = std::iter::once(OsString::new()).chain(words.into_iter().map(OsString::from));
-        let words = crate::quantity::join_negative_values(words).split_off(1);
+        let words = crate::number::join_negative_values(words).split_off(1);
         let read = self.verbs.try_get_matches_from_mut(&words).and_then(|matches| {
-            let deed = Deed::from_arg_matches(&matches)?;
+            let deed = SessionVerb::from_arg_matches(&matches)?;
             Ok((deed, Globals::from_arg_matches(&matches)?))
         });
         match read {

@@ -1,16 +1,18 @@
 //! How to map: the options of `map` that say what mapping is made, and of what.
 
-use crate::cmd::options::{Where, address};
+use crate::cmd::options::{RangeArgs, address};
 use crate::edit::{Error, ErrorContext, Result};
-use crate::mapping::{self, Access, Backing, Cause, Facts, Kind, Limit, Prot, Region, Shape, Span, Visibility};
-use crate::quantity::Qty;
+use crate::mapping::{
+    self, Access, Backing, ByteRange, ErrorKind, FileInfo, Kind, Limit, MapOptions, Prot, Region, Visibility,
+};
+use crate::number::Qty;
 use clap::ValueEnum;
 use nix::errno::Errno;
 use std::ffi::CString;
 
 // What mapping to make, whatever it is made of.
 #[derive(Debug, clap::Args)]
-pub(super) struct MapAs {
+pub(super) struct MappingArgs {
     /// Stores reach the file and everybody who maps it (the default, but for anonymous memory)
     #[arg(long, conflicts_with = "private")]
     shared: bool,
@@ -63,9 +65,9 @@ impl Rights {
     }
 }
 
-impl MapAs {
+impl MappingArgs {
     /// How a backing with these facts is mapped; `stores`: a verb of the session stores into it.
-    pub(super) fn shape(&self, facts: &Facts, stores: bool) -> Shape {
+    pub(super) fn shape(&self, facts: &FileInfo, stores: bool) -> MapOptions {
         let anonymous = facts.kind == Kind::Anonymous;
         let private = self.private || (anonymous && !self.shared);
         let named = matches!(facts.kind, Kind::Regular | Kind::BlockDevice);
@@ -79,11 +81,11 @@ impl MapAs {
         } else {
             Visibility::Shared
         };
-        Shape {
+        MapOptions {
             noreserve: self.noreserve,
             address: self.address,
             dax: self.dax,
-            ..Shape::whole(visibility, self.prot.unwrap_or(default).prot())
+            ..MapOptions::whole(visibility, self.prot.unwrap_or(default).prot())
         }
     }
 
@@ -109,7 +111,7 @@ impl MapAs {
     }
 
     /// Memory that has no file of the user's behind it: anonymous, or with `memfd`, a file without a name.
-    pub(super) fn memory(&self, place: &Where, memfd: Option<&str>) -> Result<Backing> {
+    pub(super) fn memory(&self, place: &RangeArgs, memfd: Option<&str>) -> Result<Backing> {
         let huge = self.huge_page()?;
         let len = wanted_len(place, huge.unwrap_or(mapping::page_size()))?;
         let Some(name) = memfd else {
@@ -123,7 +125,7 @@ impl MapAs {
             .map_err(anyhow::Error::new)
             .context("the name has a NUL in it")?;
         let made = Backing::memfd(&name, len, huge);
-        let refused = |error: &mapping::Error| matches!(error.cause, Cause::Sys(Errno::ENODEV | Errno::EINVAL));
+        let refused = |error: &mapping::Error| matches!(error.cause, ErrorKind::Sys(Errno::ENODEV | Errno::EINVAL));
         match made {
             Err(error) if huge.is_some() && refused(&error) => Err(error).map_failure(no_such_pages),
             made => Ok(made?),
@@ -131,7 +133,7 @@ impl MapAs {
     }
 
     /// Refuses options that mean nothing for a file.
-    pub(super) fn for_file(&self, facts: &Facts) -> Result<()> {
+    pub(super) fn for_file(&self, facts: &FileInfo) -> Result<()> {
         if self.huge.is_some() && facts.page == mapping::page_size() {
             let failure =
                 Error::untouched("--huge makes memory of huge pages, and a file has the pages of its file system");
@@ -142,26 +144,26 @@ impl MapAs {
     }
 
     /// The region; explains what the options have to do with a failure.
-    pub(super) fn region(&self, backing: Backing, span: Span, stores: bool) -> Result<Region> {
+    pub(super) fn region(&self, backing: Backing, span: ByteRange, stores: bool) -> Result<Region> {
         let shape = self.shape(backing.facts(), stores);
         let page = backing.facts().page;
         if let Some(address) = self.address.filter(|address| !(*address as u64).is_multiple_of(page)) {
-            return Err(mapping::Error::new("map", Some(span), Cause::Unaligned(address, page)).into());
+            return Err(mapping::Error::new("map", Some(span), ErrorKind::Unaligned(address, page)).into());
         }
         let huge = self.huge.is_some();
         let mut region = Region::new(backing, span, shape)?;
-        let unsupported = |error: &mapping::Error| matches!(error.cause, Cause::Sys(Errno::EOPNOTSUPP | Errno::EINVAL));
-        match region.establish() {
+        let unsupported =
+            |error: &mapping::Error| matches!(error.cause, ErrorKind::Sys(Errno::EOPNOTSUPP | Errno::EINVAL));
+        match region.map_now() {
             Err(error) if self.dax && unsupported(&error) => Err(error).map_failure(|| {
                 let message = "--dax takes a file of persistent memory, on a file system mounted with -o dax";
                 Error::untouched(message).tip("leave it out: a store is durable after 'mmapctl sync'")
             }),
-            Err(error) if self.address.is_some() && error.cause == Cause::Sys(Errno::ENOMEM) => {
-                Err(error).map_failure(|| {
+            Err(error) if self.address.is_some() && error.cause == ErrorKind::Sys(Errno::ENOMEM) => Err(error)
+                .map_failure(|| {
                     let message = "at that --address there is no room for it";
                     Error::untouched(message).tip("leave it out, and the kernel finds a place")
-                })
-            }
+                }),
             Err(error) if huge && unsupported(&error) => Err(error).map_failure(no_such_pages),
             Err(error) => Err(error.into()),
             // To be read it was mapped privately, which is not what was asked for.
@@ -193,7 +195,7 @@ fn no_such_pages() -> Error {
 }
 
 /// The length of memory that has none of its own, of which there is a number for its whole pages, too.
-pub(super) fn wanted_len(place: &Where, page: u64) -> Result<u64> {
+pub(super) fn wanted_len(place: &RangeArgs, page: u64) -> Result<u64> {
     match place.length {
         Some(length) if place.offset.is_none() => {
             let len = length.bytes(page)?;
@@ -201,8 +203,8 @@ pub(super) fn wanted_len(place: &Where, page: u64) -> Result<u64> {
             match whole {
                 Some(Ok(_)) => Ok(len),
                 _ => {
-                    let cause = Cause::Limit(Limit::of_addresses(len));
-                    Err(mapping::Error::new("map", Some(Span::first(len)), cause).into())
+                    let cause = ErrorKind::Limit(Limit::of_addresses(len));
+                    Err(mapping::Error::new("map", Some(ByteRange::first(len)), cause).into())
                 }
             }
         }

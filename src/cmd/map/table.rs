@@ -1,12 +1,12 @@
 //! The report on several files: a row each, as they come, and the totals.
 
 use super::files::Walk;
-use super::seen::percent;
+use super::report::percent;
 use crate::edit::Result;
 use crate::json::{Object, insert_path};
-use crate::mapping::{self, Counts, Span};
+use crate::mapping::{self, ByteRange, Counts};
+use crate::number::human;
 use crate::output::{self, Globals};
-use crate::quantity::human;
 use crate::report::{self, Report};
 use crate::text::{self, plural};
 use serde_json::json;
@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 /// A file, as it is counted.
 #[derive(Debug)]
-pub(super) struct Row<'a> {
+pub(super) struct FileRow<'a> {
     pub(super) path: &'a Path,
     /// Bytes of the file.
     pub(super) size: u64,
     /// The range looked at.
-    pub(super) span: Span,
+    pub(super) span: ByteRange,
     pub(super) counts: Counts,
 }
 
@@ -31,20 +31,20 @@ struct Totals {
     size: u64,
     length: u64,
     whole_pages: u64,
-    resident: Sum,
-    dirty: Sum,
-    writeback: Sum,
+    resident: PartialSum,
+    dirty: PartialSum,
+    writeback: PartialSum,
 }
 
 /// A sum over the files of which it is known.
 #[derive(Debug, Default)]
-struct Sum {
+struct PartialSum {
     bytes: u64,
     /// Files of which it is not.
     unknown: u64,
 }
 
-impl Sum {
+impl PartialSum {
     fn add(&mut self, pages: Option<u64>, page: u64) {
         match pages {
             Some(pages) => self.bytes = self.bytes.saturating_add(pages.saturating_mul(page)),
@@ -118,7 +118,7 @@ impl<'a> Table<'a> {
     ///
     /// # Errors
     /// Those of [`output::out`].
-    pub(super) fn row(&mut self, row: &Row<'_>) -> Result<()> {
+    pub(super) fn row(&mut self, row: &FileRow<'_>) -> Result<()> {
         let Counts {
             page,
             pages,
@@ -212,7 +212,7 @@ impl<'a> Table<'a> {
         } = &self.totals;
         let (files, bytes, length, whole) = (*files, *bytes, *length, *whole_pages);
         let unknown = resident.unknown;
-        let pages = |sum: &Sum| sum.pages(files, page);
+        let pages = |sum: &PartialSum| sum.pages(files, page);
         let (resident, dirty, writeback) = (pages(resident), pages(dirty), pages(writeback));
         if self.globals.json {
             let totals: Object = [
@@ -262,7 +262,7 @@ impl<'a> Table<'a> {
             }
         }
         if self.anew && !self.globals.json {
-            return report::anew(&self.text, &report::more_lines);
+            return report::redraw(&self.text, &report::more_lines);
         }
         self.write()
     }

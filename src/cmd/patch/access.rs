@@ -1,11 +1,11 @@
 //! `patch --access`: units of one width stored into the registers of a device, of which nothing is read.
 
 use super::Options;
-use crate::cmd::Job;
+use crate::cmd::VerbContext;
 use crate::cmd::options::units;
-use crate::edit::{Edits, Extra, Note, Origin, ScriptWriter};
+use crate::edit::{EditDetail, EditMeta, Edits, ScriptWriter, SourceLocation};
 use crate::edit::{Error, ErrorContext, Result};
-use crate::mapping::{self, Region, Span, Width};
+use crate::mapping::{self, ByteRange, Region, Width};
 use crate::output;
 use crate::progress::Progress;
 use crate::report::Report;
@@ -38,12 +38,18 @@ impl Options {
     }
 
     /// Stores all edits, in the order in which they are written.
-    pub(super) fn store_units(&self, region: &mut Region, edits: &mut Edits, width: Width, job: Job<'_>) -> Result<()> {
+    pub(super) fn store_units(
+        &self,
+        region: &mut Region,
+        edits: &mut Edits,
+        width: Width,
+        job: VerbContext<'_>,
+    ) -> Result<()> {
         let facts = region.backing().facts().clone();
         for (edit, note) in edits.list.iter().zip(&edits.notes) {
             let checked = of_stores_alone(edits, *note).and_then(|()| units(edit.range(), width));
             match note.origin() {
-                Origin::Arguments => checked?,
+                SourceLocation::Arguments => checked?,
                 origin => checked.with_context(|| origin.to_string())?,
             }
         }
@@ -59,14 +65,14 @@ impl Options {
         if self.dry_run {
             return print_stores(edits, width, len, job);
         }
-        self.settle(region, true, job)?;
+        self.sync_parent_dir(region, true, job)?;
         let list = edits.list.clone();
         let total = list.iter().map(|edit| edit.len()).sum();
         let all = list
             .iter()
             .map(|edit| edit.range())
-            .reduce(Span::join)
-            .unwrap_or(Span::first(0));
+            .reduce(ByteRange::join)
+            .unwrap_or(ByteRange::first(0));
         let mut progress = Progress::writing(job.globals, "storing", total)?;
         let mut pieces = list.clone();
         pieces.sort_by_key(|piece| piece.at());
@@ -109,15 +115,15 @@ impl Options {
         );
         // Whether the bytes are other than before, only reading them would tell.
         Report::new("patch", job.path, !list.is_empty())
-            .field("offset", all.start())
-            .field("length", all.len())
-            .field("edits", edits.count())
-            .field("bytes_changed", Value::Null)
-            .field("access", width.bytes())
-            .field("stores", stores)
-            .field("size", len)
-            .field("durable", self.sync)
-            .field("atomic", false)
+            .json_field("offset", all.start())
+            .json_field("length", all.len())
+            .json_field("edits", edits.count())
+            .json_field("bytes_changed", Value::Null)
+            .json_field("access", width.bytes())
+            .json_field("stores", stores)
+            .json_field("size", len)
+            .json_field("durable", self.sync)
+            .json_field("atomic", false)
             .line(line)
             .stored_in(region)
             .print(job.globals)
@@ -132,30 +138,30 @@ fn needs_to_read(what: &str) -> Error {
 }
 
 /// Refuses an edit that depends on what is there.
-fn of_stores_alone(edits: &Edits, note: Note) -> Result<()> {
+fn of_stores_alone(edits: &Edits, note: EditMeta) -> Result<()> {
     if note.expects() {
         let failure = needs_to_read("an edit with old bytes");
         return Err(failure.tip("write OFFSET: -> NEW, without the old bytes"));
     }
     match note.extra().and_then(|index| edits.extras.get(index)) {
         None => Ok(()),
-        Some(Extra::Masks { .. }) => {
+        Some(EditDetail::Masks { .. }) => {
             let failure = needs_to_read("a mask");
             Err(failure.tip("read the register with cat --access, and write all of its bits"))
         }
-        Some(Extra::Sum(_)) => {
+        Some(EditDetail::Sum(_)) => {
             let failure = needs_to_read("a checksum");
             Err(failure.tip("write the number itself: u32le:0x1234"))
         }
     }
 }
 
-fn interrupted(mapping::Interrupted(signal): mapping::Interrupted, rest: Span) -> Error {
-    mapping::Error::new("store", Some(rest), mapping::Cause::Interrupted(signal)).into()
+fn interrupted(mapping::Interrupted(signal): mapping::Interrupted, rest: ByteRange) -> Error {
+    mapping::Error::new("store", Some(rest), mapping::ErrorKind::Interrupted(signal)).into()
 }
 
 /// What is stored cannot be taken back without having been read; before that, nothing has happened.
-fn cut_short(done: u64, total: u64, width: Width, all: Span, job: Job<'_>) -> Error {
+fn cut_short(done: u64, total: u64, width: Width, all: ByteRange, job: VerbContext<'_>) -> Error {
     if done == 0 {
         return Error::untouched("nothing was written");
     }
@@ -170,7 +176,7 @@ fn cut_short(done: u64, total: u64, width: Width, all: Span, job: Job<'_>) -> Er
 }
 
 /// `--dry-run`: what would be stored, as a script.
-fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, job: Job<'_>) -> Result<()> {
+fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, job: VerbContext<'_>) -> Result<()> {
     let mut script = ScriptWriter::of_stores(width.bytes(), len, output::out);
     let mut lines = Vec::new();
     let mut bytes = Vec::new();
@@ -189,12 +195,12 @@ fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, job: Job<'_>)
         return script.finish();
     }
     Report::new("patch", job.path, false)
-        .field("dry_run", true)
-        .field("access", width.bytes())
-        .field("size", len)
-        .field("size_after", len)
-        .field("bytes_changed", Value::Null)
-        .field("edits", lines)
+        .json_field("dry_run", true)
+        .json_field("access", width.bytes())
+        .json_field("size", len)
+        .json_field("size_after", len)
+        .json_field("bytes_changed", Value::Null)
+        .json_field("edits", lines)
         .print(job.globals)
 }
 

@@ -1,14 +1,14 @@
 //! From the options of `patch` to its edits: where, and what bytes.
 
 use super::{Options, ScriptFormat, quoted};
-use crate::cmd::Job;
+use crate::cmd::VerbContext;
 use crate::cmd::paths::must_differ;
 use crate::edit::{
-    Builder, Edits, Find, Masked, Origin, Value, find, is_journal_name, read_edit, read_script, read_xxd, take_stdin,
-    unless_half_patched,
+    Builder, Edits, Find, MaskedBytes, SourceLocation, Value, find, is_journal_name, read_edit, read_script, read_xxd,
+    take_stdin, unless_half_patched,
 };
 use crate::edit::{Error, ErrorContext, Result};
-use crate::mapping::{Region, Span};
+use crate::mapping::{ByteRange, Region};
 use crate::progress::Progress;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -16,7 +16,7 @@ use std::path::Path;
 
 impl Options {
     /// Refuses, before any file is opened, what cannot be meant.
-    pub(super) fn asked(&self) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         let wrong = |message: &str, tip: &str| Err(Error::untouched(message).tip(tip));
         self.asked_of_registers()?;
         if self.undo.as_deref().is_some_and(is_journal_name) {
@@ -71,7 +71,7 @@ impl Options {
     }
 
     /// Refuses to write to a file that is read or written for something else.
-    pub(super) fn check_paths(&self, job: Job<'_>) -> Result<()> {
+    pub(super) fn check_paths(&self, job: VerbContext<'_>) -> Result<()> {
         let is_file = |path: &&Path| *path != Path::new("-");
         let inputs = [
             job.path.map(|path| ("FILE", path)),
@@ -91,7 +91,7 @@ impl Options {
     }
 
     /// Reads all edits, from all that was given.
-    pub(super) fn gather(&self, region: &mut Region, job: Job<'_>) -> Result<Edits> {
+    pub(super) fn gather(&self, region: &mut Region, job: VerbContext<'_>) -> Result<Edits> {
         let mut builder = Builder::new(region, self.grow, self.reverse);
         match &self.find {
             Some(pattern) => self.found(pattern, region, &mut builder, job)?,
@@ -114,7 +114,7 @@ impl Options {
     fn placed(&self, region: &Region, builder: &mut Builder) -> Result<()> {
         let exact = match (self.place.has_end(), self.grow) {
             (false, _) => None,
-            (true, false) => Some(self.place.to_write(region)?),
+            (true, false) => Some(self.place.resolve_for_write(region)?),
             (true, true) => Some(self.place.to_grow(region)?),
         };
         // Without an end, the values say how far it goes, and are held against the file's and the mapping's end.
@@ -126,18 +126,27 @@ impl Options {
             self.values.as_slice()
         };
         let expect = self.expect.as_ref().map(std::slice::from_ref);
-        builder.add(start, exact, expect, values, Origin::Arguments)
+        builder.add(start, exact, expect, values, SourceLocation::Arguments)
     }
 
     /// The values wherever `pattern` stands.
-    fn found(&self, pattern: &Masked, region: &mut Region, builder: &mut Builder, job: Job<'_>) -> Result<()> {
+    fn found(
+        &self,
+        pattern: &MaskedBytes,
+        region: &mut Region,
+        builder: &mut Builder,
+        job: VerbContext<'_>,
+    ) -> Result<()> {
         let which = match self.nth {
             Some(nth) => Find::Nth(nth),
             None if self.all => Find::All,
             None => Find::Only,
         };
         // Behind the end of a file cut short under its mapping, nothing could be stored.
-        let span = self.place.to_read(region)?.intersect(Span::first(region.length()));
+        let span = self
+            .place
+            .resolve_for_read(region)?
+            .intersect(ByteRange::first(region.length()));
         let mut progress = Progress::reading(job.globals, "searching", span.len());
         let places = find(region, span, pattern, which, &mut |done| progress.step(done))?;
         // stdin comes once, however many places there are.
@@ -164,7 +173,7 @@ impl Options {
             self.values.clone()
         };
         for at in places {
-            builder.add(at, None, None, &values, Origin::Arguments)?;
+            builder.add(at, None, None, &values, SourceLocation::Arguments)?;
         }
         Ok(())
     }

@@ -8,8 +8,8 @@
 
 use crate::edit::{Error, ErrorContext, Result};
 use crate::edit::{LONGEST_TEXT, take_stdin, unless_half_patched};
-use crate::mapping::Run;
-use crate::quantity::{Refusal, number};
+use crate::mapping::PageRun;
+use crate::number::{ParseError, number};
 use crate::text::{plural, shown};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,13 +19,13 @@ use std::path::{Path, PathBuf};
 
 /// An order, as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Order {
+pub(super) struct OrderArg {
     text: String,
-    source: Source,
+    source: OrderSource,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Source {
+enum OrderSource {
     Items(Vec<Item>),
     File(PathBuf),
 }
@@ -51,30 +51,30 @@ enum End {
 
 const TIP: &str = "write unit numbers such as 3,0..2,5*4; or reverse, linear, @FILE";
 
-fn refuse<T>(message: String, tip: impl Into<String>) -> Result<T, Refusal> {
+fn refuse<T>(message: String, tip: impl Into<String>) -> Result<T, ParseError> {
     let tip = tip.into();
-    Err(Refusal { message, tip })
+    Err(ParseError { message, tip })
 }
 
-impl Order {
+impl OrderArg {
     /// Reads what was typed.
     ///
     /// # Errors
     /// What is no list.
-    pub(super) fn parse(typed: &OsStr) -> Result<Order, Refusal> {
+    pub(super) fn parse(typed: &OsStr) -> Result<OrderArg, ParseError> {
         let text = typed.to_string_lossy().into_owned();
         let source = match typed.as_bytes().strip_prefix(b"@") {
             Some(b"") => return refuse("'@' names no file".into(), "write @FILE, or @- for stdin"),
-            Some(path) => Source::File(OsStr::from_bytes(path).into()),
+            Some(path) => OrderSource::File(OsStr::from_bytes(path).into()),
             None => {
                 let mut items = Vec::new();
                 for part in text.split(',') {
                     items.push(item(part.trim())?);
                 }
-                Source::Items(items)
+                OrderSource::Items(items)
             }
         };
-        Ok(Order { text, source })
+        Ok(OrderArg { text, source })
     }
 
     /// As it was typed.
@@ -85,24 +85,24 @@ impl Order {
     /// The file that the list is in.
     pub(super) fn file(&self) -> Option<&Path> {
         match &self.source {
-            Source::File(path) if path != "-" => Some(path),
+            OrderSource::File(path) if path != "-" => Some(path),
             _ => None,
         }
     }
 
     /// Whether it is the whole file in reverse.
     pub(super) fn is_reverse(&self) -> bool {
-        matches!(&self.source, Source::Items(items) if items[..] == [Item::Reverse])
+        matches!(&self.source, OrderSource::Items(items) if items[..] == [Item::Reverse])
     }
 
     /// The runs of a file of `units` units; reads the list from its file.
     ///
     /// # Errors
     /// What is no list, units that the file does not have, and a file that cannot be read.
-    pub(super) fn runs(&self, units: u64) -> Result<Vec<Run>> {
+    pub(super) fn runs(&self, units: u64) -> Result<Vec<PageRun>> {
         match &self.source {
-            Source::Items(items) => Ok(items.iter().map(|item| item.run(units)).collect::<Result<_, _>>()?),
-            Source::File(path) => {
+            OrderSource::Items(items) => Ok(items.iter().map(|item| item.run(units)).collect::<Result<_, _>>()?),
+            OrderSource::File(path) => {
                 let name = shown(path);
                 let text = read(path).with_context(|| format!("cannot read the order in '{name}'"))?;
                 let mut runs = Vec::new();
@@ -144,7 +144,7 @@ fn read(path: &Path) -> Result<String> {
         .map_failure(|| Error::untouched("it is not text").tip(TIP))
 }
 
-fn item(text: &str) -> Result<Item, Refusal> {
+fn item(text: &str) -> Result<Item, ParseError> {
     match text {
         "" => return refuse("the order has no unit between two commas, or none at all".into(), TIP),
         "reverse" => return Ok(Item::Reverse),
@@ -187,8 +187,8 @@ fn item(text: &str) -> Result<Item, Refusal> {
 }
 
 impl Item {
-    fn run(self, units: u64) -> Result<Run, Refusal> {
-        let ascending = |first, count, times| Run {
+    fn run(self, units: u64) -> Result<PageRun, ParseError> {
+        let ascending = |first, count, times| PageRun {
             first,
             count,
             descending: false,
@@ -197,7 +197,7 @@ impl Item {
         let (start, count, times) = match self {
             Item::Linear => return Ok(ascending(0, units, 1)),
             Item::Reverse => {
-                return Ok(Run {
+                return Ok(PageRun {
                     descending: true,
                     ..ascending(units - 1, units, 1)
                 });
@@ -231,9 +231,9 @@ mod tests {
     use super::*;
 
     fn runs(text: &str, units: u64) -> Result<Vec<(u64, u64, bool, u64)>, String> {
-        let order = Order::parse(OsStr::new(text)).map_err(|refusal| refusal.message)?;
+        let order = OrderArg::parse(OsStr::new(text)).map_err(|refusal| refusal.message)?;
         let runs = order.runs(units).map_err(|error| format!("{error}"))?;
-        let tuple = |run: &Run| (run.first, run.count, run.descending, run.times);
+        let tuple = |run: &PageRun| (run.first, run.count, run.descending, run.times);
         Ok(runs.iter().map(tuple).collect())
     }
 

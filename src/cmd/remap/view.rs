@@ -1,20 +1,21 @@
 //! `remap --order`: the pages of a file in another order, as a nonlinear mapping or written out.
 
 use super::Args;
-use super::order::Order;
-use crate::cmd::Job;
+use super::order::OrderArg;
+use crate::cmd::VerbContext;
 use crate::cmd::new_file::{NewFile, folder};
-use crate::cmd::options::{Reader, close, size};
+use crate::cmd::options::{ReadArgs, close, size};
 use crate::cmd::paths::must_differ;
 use crate::edit::is_journal_name;
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::Exit;
 use crate::mapping::{
-    self, Arranging, Cause, CopyError, CopyTarget, Layout, Limit, Prot, Region, Shape, Span, Visibility,
+    self, ByteRange, CopyError, CopyTarget, ErrorKind, Limit, MapOptions, PageOrder, Prot, Region, RemapMethod,
+    Visibility,
 };
+use crate::number::{ParseError, human};
 use crate::output;
 use crate::progress::Progress;
-use crate::quantity::{Refusal, human};
 use crate::report::{Report, not_into_itself};
 use crate::text::{describe, plural, quoted, shown};
 use clap::ValueEnum;
@@ -22,7 +23,6 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use nix::sys::stat::Mode;
 use serde_json::json;
 use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -31,13 +31,13 @@ use std::path::{Path, PathBuf};
 pub(super) struct View {
     /// Put pages in another order: 3,0..2,5*4 (numbers of units), reverse, linear, or @PATH of a list
     #[arg(help_heading = "Order", long, value_name = "LIST", value_parser = order(), conflicts_with_all = ["size", "address", "dont_unmap"])]
-    order: Option<Order>,
+    order: Option<OrderArg>,
     /// So many pages are a unit of the order [default: 1]
     #[arg(help_heading = "Order", long, value_name = "PAGES", requires = "order", value_parser = pages)]
     unit: Option<u64>,
     /// How the mapping is made, where one is made [default: mmap]
     #[arg(help_heading = "Order", long, value_name = "METHOD", requires = "order")]
-    method: Option<Method>,
+    method: Option<OrderMethod>,
     /// Map nothing in another order; write the pages in that order to this new file, or with - to stdout
     #[arg(help_heading = "Order", long, value_name = "PATH", requires = "order")]
     to: Option<PathBuf>,
@@ -45,41 +45,41 @@ pub(super) struct View {
 
 /// The system calls that make a nonlinear mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Method {
+enum OrderMethod {
     /// mmap(2) with MAP_FIXED for each piece; reading is enough
     Mmap,
     /// remap_file_pages(2) for each piece; needs the right to write
     RemapFilePages,
 }
 
-impl Method {
+impl OrderMethod {
     fn name(self) -> &'static str {
         match self {
-            Method::Mmap => "mmap",
-            Method::RemapFilePages => "remap-file-pages",
+            OrderMethod::Mmap => "mmap",
+            OrderMethod::RemapFilePages => "remap-file-pages",
         }
     }
 
-    fn arranging(self) -> Arranging {
+    fn arranging(self) -> RemapMethod {
         match self {
-            Method::Mmap => Arranging::Mmap,
-            Method::RemapFilePages => Arranging::RemapFilePages,
+            OrderMethod::Mmap => RemapMethod::Mmap,
+            OrderMethod::RemapFilePages => RemapMethod::RemapFilePages,
         }
     }
 }
 
-fn order() -> impl TypedValueParser<Value = Order> {
-    OsStringValueParser::new().try_map(|typed: OsString| Order::parse(&typed))
+fn order() -> impl TypedValueParser<Value = OrderArg> {
+    OsStringValueParser::new().try_map(|typed: OsString| OrderArg::parse(&typed))
 }
 
-fn pages(text: &str) -> Result<u64, Refusal> {
+fn pages(text: &str) -> Result<u64, ParseError> {
     // Whoever writes bytes here means another number of pages than the one that a tip about numbers would name.
-    let number = crate::quantity::number(text).map_err(|refusal| Refusal {
+    let number = crate::number::number(text).map_err(|refusal| ParseError {
         tip: "a unit is counted in pages: --unit 16 is 64 KiB where a page is 4 KiB".into(),
         ..refusal
     });
     match number? {
-        0 => Err(Refusal {
+        0 => Err(ParseError {
             message: "a unit has at least one page".into(),
             tip: "write --unit 1, or leave it out".into(),
         }),
@@ -94,11 +94,11 @@ const SHOWN: usize = 16;
 const LISTED: usize = 1000;
 
 /// A command of its own: reading is enough for all but one method.
-pub(super) fn run(args: &Args, job: Job<'_>) -> Result<u8> {
+pub(super) fn run(args: &Args, job: VerbContext<'_>) -> Result<u8> {
     let backing = if args.options.view.writes() {
         args.writer.open(&args.file, job.globals)?.0.into_backing()
     } else {
-        let reader = Reader {
+        let reader = ReadArgs {
             ignore_journal: args.ignore_journal,
             ..args.writer.reader()
         };
@@ -109,8 +109,8 @@ pub(super) fn run(args: &Args, job: Job<'_>) -> Result<u8> {
     } else {
         Prot::Read
     };
-    let span = Span::first(backing.facts().len);
-    let mut region = Region::new(backing, span, Shape::whole(Visibility::Shared, prot))?;
+    let span = ByteRange::first(backing.facts().len);
+    let mut region = Region::new(backing, span, MapOptions::whole(Visibility::Shared, prot))?;
     let applied = args.options.view.apply(&mut region, job);
     close(region, applied.map(|()| Exit::Done as u8))
 }
@@ -134,18 +134,18 @@ impl View {
 
     /// Whether it takes a descriptor that writes.
     pub(super) fn writes(&self) -> bool {
-        self.to.is_none() && self.method == Some(Method::RemapFilePages)
+        self.to.is_none() && self.method == Some(OrderMethod::RemapFilePages)
     }
 
     /// Makes the region the view, or writes the view out.
-    pub(super) fn apply(&self, region: &mut Region, job: Job<'_>) -> Result<()> {
+    pub(super) fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
         let Some(order) = &self.order else { return Ok(()) };
         self.check_paths(order, job)?;
         let (layout, unit) = self.layout(order, region)?;
         let report = |region: &Region| self.report(region, order, &layout, unit, job);
         match self.to.as_deref() {
             None => {
-                let method = self.method.unwrap_or(Method::Mmap);
+                let method = self.method.unwrap_or(OrderMethod::Mmap);
                 let arranged = region.arrange(layout.clone(), method.arranging());
                 arranged.or_else(|error| fitting(error, order, region))?;
                 report(region).print(job.globals)
@@ -159,7 +159,7 @@ impl View {
     }
 
     /// Refuses to write to a file that is read or written for something else.
-    fn check_paths(&self, order: &Order, job: Job<'_>) -> Result<()> {
+    fn check_paths(&self, order: &OrderArg, job: VerbContext<'_>) -> Result<()> {
         let inputs = [
             job.path.map(|path| ("FILE", path)),
             order.file().map(|path| ("--order", path)),
@@ -173,7 +173,7 @@ impl View {
     }
 
     /// The view, and its unit in bytes.
-    fn layout(&self, order: &Order, region: &Region) -> Result<(Layout, u64)> {
+    fn layout(&self, order: &OrderArg, region: &Region) -> Result<(PageOrder, u64)> {
         let facts = region.backing().facts();
         if facts.len == 0 {
             let failure = Error::untouched("it is empty: there are no pages to arrange");
@@ -192,19 +192,19 @@ impl View {
             return Err(failure.tip("write --unit 1, or leave it out"));
         };
         let runs = order.runs(facts.len.div_ceil(unit))?;
-        let layout = Layout::new(runs, unit, facts.page, facts.len).map_failure(|| {
+        let layout = PageOrder::new(runs, unit, facts.page, facts.len).map_failure(|| {
             Error::untouched("the view would be longer than a file can be").tip("repeat its units less often")
         })?;
         Ok((layout, unit))
     }
 
-    fn report(&self, region: &Region, order: &Order, layout: &Layout, unit: u64, job: Job<'_>) -> Report {
+    fn report(&self, region: &Region, order: &OrderArg, layout: &PageOrder, unit: u64, job: VerbContext<'_>) -> Report {
         let name = job.name();
-        let method = self.method.unwrap_or(Method::Mmap).name();
+        let method = self.method.unwrap_or(OrderMethod::Mmap).name();
         let mut report = Report::new("remap", job.path, false)
-            .field("order", order.text())
-            .field("unit", unit)
-            .field("length", layout.len());
+            .json_field("order", order.text())
+            .json_field("unit", unit)
+            .json_field("length", layout.len());
         report = match &self.to {
             Some(path) => report.path("to", Some(path)).line(format!(
                 "{name}: {} in the order {} written to {}",
@@ -219,29 +219,32 @@ impl View {
                     plural(n, "kernel mapping")
                 });
                 report
-                    .field("method", method)
-                    .field("kernel_mappings", mappings)
-                    .field("address", address.clone())
+                    .json_field("method", method)
+                    .json_field("kernel_mappings", mappings)
+                    .json_field("address", address.clone())
                     .line(format!(
                         "{name}: mapped in the order {}, {}",
                         order.text(),
                         size(layout.len())
                     ))
-                    .fact(
+                    .text_field(
                         "mapping",
                         format!("{count} by {method}, at {}", address.unwrap_or_default()),
                     )
             }
         };
-        let pieces: Vec<_> = layout.parts(Span::first(layout.mapped())).take(LISTED).collect();
+        let pieces: Vec<_> = layout.parts(ByteRange::first(layout.mapped())).take(LISTED).collect();
         let count = layout.kernel_mappings();
-        report = report.fact("unit", human(unit)).field("piece_count", count).field(
-            "pieces",
-            pieces
-                .iter()
-                .map(|piece| json!({"view": piece.view, "file": piece.file.start(), "length": piece.file.len()}))
-                .collect::<Vec<_>>(),
-        );
+        report = report
+            .text_field("unit", human(unit))
+            .json_field("piece_count", count)
+            .json_field(
+                "pieces",
+                pieces
+                    .iter()
+                    .map(|piece| json!({"view": piece.view, "file": piece.file.start(), "length": piece.file.len()}))
+                    .collect::<Vec<_>>(),
+            );
         // One more line than that would say no more than the piece itself.
         let shown = if count <= SHOWN as u64 + 1 {
             count as usize
@@ -249,7 +252,7 @@ impl View {
             SHOWN
         };
         for piece in pieces.iter().take(shown) {
-            let view = Span::at(piece.view, piece.file.len()).unwrap_or(piece.file);
+            let view = ByteRange::at(piece.view, piece.file.len()).unwrap_or(piece.file);
             report = report.line(format!("  view {view} <- file {}", piece.file));
         }
         match count - shown as u64 {
@@ -260,8 +263,8 @@ impl View {
 }
 
 /// Says what would fit where the number of kernel mappings is in the way.
-fn fitting(error: mapping::Error, order: &Order, region: &Region) -> Result<()> {
-    let Cause::Limit(Limit::Arrangement { needed, free, limit }) = error.cause else {
+fn fitting(error: mapping::Error, order: &OrderArg, region: &Region) -> Result<()> {
+    let ErrorKind::Limit(Limit::Arrangement { needed, free, limit }) = error.cause else {
         return Err(error.into());
     };
     let raise = format!(
@@ -280,7 +283,7 @@ fn fitting(error: mapping::Error, order: &Order, region: &Region) -> Result<()> 
     Err(error).map_failure(|| Error::untouched("nothing was mapped").tip(tip))
 }
 
-fn to_stdout(region: &mut Region, layout: &Layout, job: Job<'_>) -> Result<()> {
+fn to_stdout(region: &mut Region, layout: &PageOrder, job: VerbContext<'_>) -> Result<()> {
     if job.globals.json {
         let failure = Error::untouched("with --to - the bytes go to stdout, and a report has no place there");
         return Err(failure.tip("leave out --json, or write --to FILE"));
@@ -294,7 +297,7 @@ fn to_stdout(region: &mut Region, layout: &Layout, job: Job<'_>) -> Result<()> {
         Ok(()) => Ok(()),
         Err(CopyError::Source(error)) => Err(error.into()),
         // A reader that has seen enough.
-        Err(CopyError::Target(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(CopyError::Target(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(CopyError::Target(error)) => Err(Error::untouched(format!(
             "cannot write to stdout: {}",
             describe(&error)
@@ -302,7 +305,7 @@ fn to_stdout(region: &mut Region, layout: &Layout, job: Job<'_>) -> Result<()> {
     }
 }
 
-fn to_file(region: &mut Region, layout: &Layout, path: &Path, job: Job<'_>) -> Result<()> {
+fn to_file(region: &mut Region, layout: &PageOrder, path: &Path, job: VerbContext<'_>) -> Result<()> {
     // Refused before there is a file that would have to go again.
     region.check_linear("write it out in another order", "which 'cat' writes out as it is")?;
     let name = shown(path);
@@ -324,10 +327,12 @@ fn to_file(region: &mut Region, layout: &Layout, path: &Path, job: Job<'_>) -> R
             describe(&error)
         ));
         match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                 failure.tip(format!("make room: 'df -h {}'", quoted(folder(path))))
             }
-            ErrorKind::FileTooLarge => failure.tip("the limit is RLIMIT_FSIZE ('ulimit -f'), or the file system's own"),
+            std::io::ErrorKind::FileTooLarge => {
+                failure.tip("the limit is RLIMIT_FSIZE ('ulimit -f'), or the file system's own")
+            }
             _ => failure,
         }
     };

@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 /// What a search finds in `text` in pieces of `size`, all of it, or what does not overlap.
-fn found(text: &[u8], size: usize, pattern: &Masked, overlapping: bool) -> Vec<u64> {
+fn found(text: &[u8], size: usize, pattern: &MaskedBytes, overlapping: bool) -> Vec<u64> {
     let (needle, mut runs) = (Needle::new(pattern), Vec::new());
     let overlap = pattern.bytes.len() - 1;
     for start in (0..text.len()).step_by(size) {
@@ -33,7 +33,7 @@ fn found(text: &[u8], size: usize, pattern: &Masked, overlapping: bool) -> Vec<u
 }
 
 /// What looking at every place finds.
-fn looked_up(text: &[u8], pattern: &Masked, overlapping: bool) -> Vec<u64> {
+fn looked_up(text: &[u8], pattern: &MaskedBytes, overlapping: bool) -> Vec<u64> {
     let mut found = Vec::new();
     let mut free = 0;
     for (at, part) in text.windows(pattern.bytes.len()).enumerate() {
@@ -57,7 +57,7 @@ proptest! {
     ) {
         let (bytes, mask): (Vec<u8>, Vec<u8>) = pattern.into_iter().unzip();
         let bytes = bytes.iter().zip(&mask).map(|(byte, mask)| byte & mask).collect();
-        let pattern = Masked { bytes, mask };
+        let pattern = MaskedBytes { bytes, mask };
         for overlapping in [true, false] {
             prop_assert_eq!(
                 found(&text, size, &pattern, overlapping),
@@ -69,7 +69,7 @@ proptest! {
 
 #[test]
 fn a_long_pattern_that_repeats_itself_is_looked_for_once_a_byte() {
-    let pattern = Masked {
+    let pattern = MaskedBytes {
         bytes: vec![0; 60_000],
         mask: vec![0xff; 60_000],
     };
@@ -85,7 +85,7 @@ fn a_long_pattern_that_repeats_itself_is_looked_for_once_a_byte() {
 #[test]
 fn the_anchor_is_the_longest_exact_run() {
     let anchor_of = |mask: &[u8]| {
-        anchor(&Masked {
+        anchor(&MaskedBytes {
             bytes: vec![0; mask.len()],
             mask: mask.to_vec(),
         })

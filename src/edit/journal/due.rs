@@ -1,6 +1,6 @@
 //! Whether a file waits for recovery: an atomic patch of it was cut short, and what stands in it may be half of that.
 
-use super::path::Place;
+use super::path::JournalPath;
 use super::recover::distrusted;
 use crate::edit::error::{Error, ErrorContext, Outcome, Result};
 use crate::mapping::{Access, Backing};
@@ -37,8 +37,11 @@ pub fn unless_half_patched(file: &File, path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// What keeps the kernel from telling.
-pub fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> Result<Option<Place>> {
-    for place in [Place::beside(backing)?, named.map(Place::at)].into_iter().flatten() {
+pub fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> Result<Option<JournalPath>> {
+    for place in [JournalPath::beside(backing)?, named.map(JournalPath::at)]
+        .into_iter()
+        .flatten()
+    {
         // Under our own lock nobody else is at work on the file.
         let waits = if backing.holds_lock() {
             place.is_taken()?
@@ -59,7 +62,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a patch may take from making its journal to marking it.
 const MARK_TIMEOUT: Duration = Duration::from_secs(1);
 
-fn waits(backing: &Backing, place: &Place) -> Result<bool> {
+fn waits(backing: &Backing, place: &JournalPath) -> Result<bool> {
     let begin = Instant::now();
     while place.is_taken()? {
         let at_work = place.is_at_work();
@@ -95,7 +98,7 @@ fn waits(backing: &Backing, place: &Place) -> Result<bool> {
 }
 
 /// What to say of it, as an error with this outcome.
-pub fn recovery_needed(place: &Place, backing: &Backing, outcome: Outcome) -> Error {
+pub fn recovery_needed(place: &JournalPath, backing: &Backing, outcome: Outcome) -> Error {
     let message = format!(
         "recovery needed: an atomic patch was cut short, and left '{}'",
         shown(place.path())
@@ -104,7 +107,7 @@ pub fn recovery_needed(place: &Place, backing: &Backing, outcome: Outcome) -> Er
         true => "begin anew: a session that stores puts the file back first".into(),
         false => format!(
             "any verb that writes puts the file back: '{}'; cat and map show it as it is with --ignore-journal",
-            place.remedy(backing)
+            place.recovery_command(backing)
         ),
     };
     // Those who write would refuse it, and say why.

@@ -3,7 +3,7 @@
 use super::trust::{MODE, is_fat};
 use crate::edit::edits::MOST_CUT;
 use crate::edit::error::Result;
-use crate::mapping::{Backing, Kind, Segment, Span};
+use crate::mapping::{Backing, ByteRange, Kind, Segment};
 use nix::sys::stat::major;
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, fstatfs};
 use std::fs::File;
@@ -30,7 +30,7 @@ pub(super) const BLOCK: u64 = 128 << 10;
 /// f_fsid of statfs(2) is made of it on xfs, f2fs and FAT, and neither notices that a file was removed and another one
 /// got its inode number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct TargetId {
     /// `st_dev`; 0 for file systems without a device of their own, which are numbered as they are mounted.
     pub(super) device: u64,
     pub(super) inode: u64,
@@ -38,12 +38,12 @@ pub(super) struct Identity {
     pub(super) born: u64,
 }
 
-impl Identity {
+impl TargetId {
     /// That of an open file. Nothing is known for sure of a device, whose node may be another one when the power is back,
     /// and of files on FAT and FUSE, which make inode numbers up as they go: there the length and the bytes have to do.
     /// overlayfs may number a file anew when it is mounted, but shows the birth time of the file below.
-    pub(super) fn of(target: &Backing) -> Result<Identity> {
-        let nothing = Identity {
+    pub(super) fn of(target: &Backing) -> Result<TargetId> {
+        let nothing = TargetId {
             device: 0,
             inode: 0,
             born: 0,
@@ -60,7 +60,7 @@ impl Identity {
             .created()
             .ok()
             .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        Ok(Identity {
+        Ok(TargetId {
             device: if major(meta.dev()) == 0 { 0 } else { meta.dev() },
             inode: if is(OVERLAYFS_SUPER_MAGIC) { 0 } else { meta.ino() },
             born: born.map_or(0, |born| born.as_nanos() as u64),
@@ -69,7 +69,7 @@ impl Identity {
 
     /// Whether a journal that says this was written for the file that `now` is of. One that stands `beside` its file is
     /// on the same device.
-    pub(super) fn is_of(&self, now: &Identity, beside: bool) -> bool {
+    pub(super) fn is_of(&self, now: &TargetId, beside: bool) -> bool {
         // What the journal does not say is not known of the file either, or it was written for another one.
         let agree = |said, known| said == known || said != 0 && known == 0;
         let born = self.born != 0 && self.born == now.born;
@@ -78,14 +78,14 @@ impl Identity {
 }
 
 /// A writer that keeps the checksum of what went through it.
-pub(super) struct Summed<W> {
+pub(super) struct CrcWriter<W> {
     pub(super) inner: W,
     pub(super) crc: crc32fast::Hasher,
 }
 
-impl<W: Write> Summed<W> {
-    pub(super) fn new(inner: W) -> Summed<W> {
-        Summed {
+impl<W: Write> CrcWriter<W> {
+    pub(super) fn new(inner: W) -> CrcWriter<W> {
+        CrcWriter {
             inner,
             crc: crc32fast::Hasher::new(),
         }
@@ -99,11 +99,11 @@ impl<W: Write> Summed<W> {
 
 /// What is in the place of a journal.
 #[derive(Debug)]
-pub(super) enum Found {
-    Valid(Record),
+pub(super) enum ParsedJournal {
+    Valid(JournalContents),
     /// Not whole: its writing was cut short, or it is none.
     Unfinished {
-        content: Content,
+        content: UnknownJournal,
     },
     /// Whole, and not to be understood. To take it for unfinished would be to forget what it says.
     Strange(&'static str),
@@ -111,7 +111,7 @@ pub(super) enum Found {
 
 /// What is in a file that is no whole journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum UnknownJournal {
     /// It begins as a journal does.
     Begun,
     /// Nothing.
@@ -122,18 +122,19 @@ pub(super) enum Content {
     Other,
 }
 
-impl Content {
+impl UnknownJournal {
     /// Whether a file under a name of the user's may go. An empty one has nothing to lose, but its name may mean
     /// something (a lock, say), so it must have the rights and the one name that a journal is made with.
     pub(super) fn is_ours(self, meta: &std::fs::Metadata) -> bool {
-        self == Content::Begun || self == Content::Empty && meta.mode() & 0o7777 == MODE && meta.nlink() == 1
+        self == UnknownJournal::Begun
+            || self == UnknownJournal::Empty && meta.mode() & 0o7777 == MODE && meta.nlink() == 1
     }
 }
 
 /// A valid journal, read.
 #[derive(Debug)]
-pub(super) struct Record {
-    pub(super) target: Identity,
+pub(super) struct JournalContents {
+    pub(super) target: TargetId,
     pub(super) before: u64,
     pub(super) after: u64,
     /// The edits; `from` is where their old bytes stand in the journal.
@@ -142,25 +143,25 @@ pub(super) struct Record {
     pub(super) to_new: u64,
 }
 
-impl Record {
+impl JournalContents {
     /// Reads what a file of `len` bytes has for a journal.
-    pub(super) fn read(file: &File, len: u64) -> std::io::Result<Found> {
+    pub(super) fn read(file: &File, len: u64) -> std::io::Result<ParsedJournal> {
         let mut source = BufReader::new(file);
         let mut magic = Vec::new();
         source.by_ref().take(MAGIC.len() as u64).read_to_end(&mut magic)?;
         if let Some(why) = implausible(file, len)? {
-            return Ok(Found::Strange(why));
+            return Ok(ParsedJournal::Strange(why));
         }
         // What is long and does not begin as a journal is none, whatever its checksum.
         let long = len > SUMMED_AT_ONCE;
         if len < VERSION_END + TAIL || long && magic != MAGIC || !is_sound(file, len)? {
             let content = match magic.as_slice() {
-                begun if begun == MAGIC || begun == DONE => Content::Begun,
-                [] => Content::Empty,
-                [0, ..] if !long && are_zeros(file)? => Content::Zeros,
-                _ => Content::Other,
+                begun if begun == MAGIC || begun == DONE => UnknownJournal::Begun,
+                [] => UnknownJournal::Empty,
+                [0, ..] if !long && are_zeros(file)? => UnknownJournal::Zeros,
+                _ => UnknownJournal::Other,
             };
-            return Ok(Found::Unfinished { content });
+            return Ok(ParsedJournal::Unfinished { content });
         }
         source.seek(SeekFrom::Start(MAGIC.len() as u64))?;
         let mut number = || -> std::io::Result<u64> {
@@ -169,16 +170,16 @@ impl Record {
             Ok(u64::from_le_bytes(bytes))
         };
         if magic != MAGIC {
-            return Ok(Found::Strange("it is no journal of mmapctl's"));
+            return Ok(ParsedJournal::Strange("it is no journal of mmapctl's"));
         }
         if number()? != VERSION {
-            return Ok(Found::Strange("another version of mmapctl wrote it"));
+            return Ok(ParsedJournal::Strange("another version of mmapctl wrote it"));
         }
-        let nonsense = Ok(Found::Strange("its checksum is right and its contents are not"));
+        let nonsense = Ok(ParsedJournal::Strange("its checksum is right and its contents are not"));
         let Some(bytes) = len.checked_sub(HEAD + TAIL) else {
             return nonsense;
         };
-        let target = Identity {
+        let target = TargetId {
             device: number()?,
             inode: number()?,
             born: number()?,
@@ -192,7 +193,9 @@ impl Record {
         let mut end = 0;
         for index in 0..count {
             let (at, len) = (number()?, number()?);
-            let Some(span) = Span::at(at, len) else { return nonsense };
+            let Some(span) = ByteRange::at(at, len) else {
+                return nonsense;
+            };
             if len == 0 || (index > 0 && at <= end) || span.end() > before.max(after) {
                 return nonsense;
             }
@@ -204,7 +207,7 @@ impl Record {
         if to_new.checked_mul(2) != Some(bytes - count * 16) {
             return nonsense;
         }
-        Ok(Found::Valid(Record {
+        Ok(ParsedJournal::Valid(JournalContents {
             target,
             before,
             after,
@@ -293,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_file_is_known_by_its_inode_and_its_birth_and_only_then_by_its_device() {
-        let file = |device, inode, born| Identity { device, inode, born };
+        let file = |device, inode, born| TargetId { device, inode, born };
         let said = file(7, 12, 1_000);
         for (now, beside, elsewhere) in [
             (file(7, 12, 1_000), true, true),

@@ -19,19 +19,19 @@ use std::path::{Path, PathBuf};
 
 /// Where the journal of a file is, or would be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct JournalPath {
     pub(super) path: PathBuf,
     /// The user named it: the tips must name it again, and what is there may be anything.
     pub(super) named: bool,
 }
 
-impl Place {
+impl JournalPath {
     /// `.NAME.mmapctl-undo` beside an open file, whatever symlinks led there. `None` for what has no folder of its own
     /// to put one in: devices, anonymous memory, files whose name is gone.
     ///
     /// # Errors
     /// What keeps the kernel from telling the name: then nobody knows whether a recovery is due.
-    pub fn beside(backing: &Backing) -> Result<Option<Place>> {
+    pub fn beside(backing: &Backing) -> Result<Option<JournalPath>> {
         let Some(target) = target(backing)? else {
             return Ok(None);
         };
@@ -40,19 +40,19 @@ impl Place {
         };
         let name = [PREFIX, base.as_bytes(), SUFFIX].concat();
         let path = target.with_file_name(std::ffi::OsString::from_vec(name));
-        Ok(Some(Place { path, named: false }))
+        Ok(Some(JournalPath { path, named: false }))
     }
 
     /// Where --atomic puts the file's journal: where the user wants it, or beside the file.
     ///
     /// # Errors
     /// A file that can have none beside it, with the reason.
-    pub fn of(backing: &Backing, named: Option<&Path>) -> Result<Place> {
+    pub fn of(backing: &Backing, named: Option<&Path>) -> Result<JournalPath> {
         if let Some(path) = named {
-            return Ok(Place::at(path));
+            return Ok(JournalPath::at(path));
         }
         let refuse = |why: &str| Err(Error::untouched(why).tip("say where it goes: --journal PATH"));
-        let Some(place) = Place::beside(backing)? else {
+        let Some(place) = JournalPath::beside(backing)? else {
             return refuse(match backing.facts().kind {
                 Kind::Regular => {
                     "the file has no name any more, beside which the recovery journal of --atomic could be"
@@ -73,9 +73,9 @@ impl Place {
     }
 
     /// At a path of the user's.
-    pub fn at(path: &Path) -> Place {
+    pub fn at(path: &Path) -> JournalPath {
         let path = path.to_path_buf();
-        Place { path, named: true }
+        JournalPath { path, named: true }
     }
 
     /// The journal's path.
@@ -112,7 +112,7 @@ impl Place {
     }
 
     /// What to run for the recovery of the file.
-    pub fn remedy(&self, target: &Backing) -> String {
+    pub fn recovery_command(&self, target: &Backing) -> String {
         // The safety rules for writers go for a recovery, too.
         let force = if target.is_protected() { " --force" } else { "" };
         let option = match self.named {
@@ -186,8 +186,8 @@ impl Place {
         File::open(folder)
     }
 
-    /// [`settle`] for one place.
-    fn settle(&self, backing: &Backing) -> std::io::Result<()> {
+    /// [`sync_parent_dir`] for one place.
+    fn sync_parent_dir(&self, backing: &Backing) -> std::io::Result<()> {
         let opened = self.folder();
         if self.named {
             return match opened {
@@ -218,7 +218,7 @@ impl Place {
 ///
 /// # Errors
 /// What keeps the folder from being synced.
-pub fn settle(backing: &Backing, named: Option<&Path>) -> Result<()> {
+pub fn sync_parent_dir(backing: &Backing, named: Option<&Path>) -> Result<()> {
     let failed = |place: &Path| {
         let message = format!(
             "cannot make durable that no recovery journal is at '{}': one that was removed may come back after a power \
@@ -227,14 +227,14 @@ pub fn settle(backing: &Backing, named: Option<&Path>) -> Result<()> {
         );
         Error::untouched(message).tip("the device may be failing: see 'dmesg'")
     };
-    match (Place::beside(backing), backing.fd()) {
-        (Ok(Some(place)), _) => place.settle(backing).map_failure(|| failed(&place.path))?,
+    match (JournalPath::beside(backing), backing.fd()) {
+        (Ok(Some(place)), _) => place.sync_parent_dir(backing).map_failure(|| failed(&place.path))?,
         // Whoever asks for the journal itself hears of the error.
         (Err(_), Some(fd)) => sync_file_system(fd).map_failure(|| failed(Path::new(".*.mmapctl-undo")))?,
         _ => {}
     }
-    match named.map(Place::at) {
-        Some(place) => place.settle(backing).map_failure(|| failed(&place.path)),
+    match named.map(JournalPath::at) {
+        Some(place) => place.sync_parent_dir(backing).map_failure(|| failed(&place.path)),
         None => Ok(()),
     }
 }

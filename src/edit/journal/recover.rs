@@ -1,11 +1,11 @@
 //! Putting a file back as its journal says.
 
 use super::Journal;
-use super::format::{Content, Found, Identity, Record};
-use super::path::{Place, Removal};
+use super::format::{JournalContents, ParsedJournal, TargetId, UnknownJournal};
+use super::path::{JournalPath, Removal};
 use super::trust::{distrust, is_fat};
 use crate::edit::error::{Error, ErrorContext, Result};
-use crate::mapping::{Backing, Region, Segment, Span};
+use crate::mapping::{Backing, ByteRange, Region, Segment};
 use crate::text::{quoted, shown};
 use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{fstatfs, statfs};
@@ -31,7 +31,7 @@ pub enum Recovery {
 /// # Errors
 /// A journal of another file or owner, a length or bytes that are neither old nor new: somebody else wrote, and
 /// nothing is touched (exit code 2). What fails while putting back leaves the journal (exit code 4).
-pub fn recover(region: &mut Region, place: &Place) -> Result<Recovery> {
+pub fn recover(region: &mut Region, place: &JournalPath) -> Result<Recovery> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     // What cannot be written to is refused below, with the reason.
@@ -64,21 +64,21 @@ pub fn recover(region: &mut Region, place: &Place) -> Result<Recovery> {
         let failure = Error::untouched(format!("the journal '{}' is the file itself", shown(&place.path)));
         return Err(failure.tip(PATH_OF_ITS_OWN));
     }
-    let found = Record::read(&file, meta.len()).map_failure(|| refused(place, "it cannot be read"))?;
-    if let Found::Unfinished { content } = &found
+    let found = JournalContents::read(&file, meta.len()).map_failure(|| refused(place, "it cannot be read"))?;
+    if let ParsedJournal::Unfinished { content } = &found
         && place.named
         && !content.is_ours(&meta)
     {
-        return Err(not_ours(place, *content == Content::Zeros));
+        return Err(not_ours(place, *content == UnknownJournal::Zeros));
     }
     if let Some(why) = doubt {
         return Err(not_believed(place, &why));
     }
     let record = match found {
-        Found::Valid(record) => record,
-        Found::Strange(why) => return refuse(why),
+        ParsedJournal::Valid(record) => record,
+        ParsedJournal::Strange(why) => return refuse(why),
         // Its barrier was never passed, so no store has happened.
-        Found::Unfinished { .. } => {
+        ParsedJournal::Unfinished { .. } => {
             let folder = place
                 .folder()
                 .map_failure(|| refused(place, "its folder cannot be opened"))?;
@@ -91,7 +91,7 @@ pub fn recover(region: &mut Region, place: &Place) -> Result<Recovery> {
             };
         }
     };
-    let identity = Identity::of(region.backing())?;
+    let identity = TargetId::of(region.backing())?;
     if !record.target.is_of(&identity, !place.named) {
         return Err(of_another_file(place, &record.target, &identity, region.backing()));
     }
@@ -102,7 +102,7 @@ pub fn recover(region: &mut Region, place: &Place) -> Result<Recovery> {
             record.before, record.after
         ));
     }
-    if let Some(at) = record.stranger(&file, region)? {
+    if let Some(at) = record.first_unknown_byte(&file, region)? {
         return refuse(&format!(
             "the byte at {at:#x} is neither the old nor the new one: somebody else wrote to the file"
         ));
@@ -113,7 +113,7 @@ pub fn recover(region: &mut Region, place: &Place) -> Result<Recovery> {
             .folder()
             .map_failure(|| refused(place, "its folder cannot be opened"))?,
         file,
-        remedy: place.remedy(region.backing()),
+        remedy: place.recovery_command(region.backing()),
     };
     crate::memory::begin_change();
     record
@@ -123,13 +123,13 @@ pub fn recover(region: &mut Region, place: &Place) -> Result<Recovery> {
     Ok(Recovery::PutBack)
 }
 
-fn refused(place: &Place, why: &str) -> Error {
+fn refused(place: &JournalPath, why: &str) -> Error {
     let path = shown(&place.path);
     Error::untouched(format!("recovery needed, and refused: the journal '{path}': {why}")).tip(out_of_the_way(place))
 }
 
 /// A tip that loses nothing: the journal may turn out to be needed.
-fn out_of_the_way(place: &Place) -> String {
+fn out_of_the_way(place: &JournalPath) -> String {
     format!(
         "if the file is right as it is, move the journal out of the way: {}",
         rename(place)
@@ -137,7 +137,7 @@ fn out_of_the_way(place: &Place) -> String {
 }
 
 /// The command that renames what is in the journal's place to a name that is free, and follows no link there.
-fn rename(place: &Place) -> String {
+fn rename(place: &JournalPath) -> String {
     let names = (1..).map(|number| match number {
         1 => "refused-journal".to_string(),
         number => format!("refused-journal-{number}"),
@@ -149,7 +149,7 @@ fn rename(place: &Place) -> String {
 }
 
 /// What to say of a file that is in the place of a journal and may be anybody's.
-fn not_believed(place: &Place, why: &str) -> Error {
+fn not_believed(place: &JournalPath, why: &str) -> Error {
     let path = shown(&place.path);
     let failure = Error::untouched(format!(
         "recovery refused: '{path}' is in the place of the recovery journal, and cannot be trusted: {why}"
@@ -165,14 +165,14 @@ fn not_believed(place: &Place, why: &str) -> Error {
 }
 
 /// Why what is in the place of a journal is not believed to be one, as far as that can be told without opening it.
-pub fn distrusted(place: &Place, target: &Backing) -> Option<Error> {
+pub fn distrusted(place: &JournalPath, target: &Backing) -> Option<Error> {
     let meta = std::fs::symlink_metadata(&place.path).ok()?;
     let why = distrust(&meta, || is_fat(statfs(&place.path)), target).ok()??;
     Some(not_believed(place, &why))
 }
 
 /// A journal that names another file than the one that is here.
-fn of_another_file(place: &Place, said: &Identity, now: &Identity, target: &Backing) -> Error {
+fn of_another_file(place: &JournalPath, said: &TargetId, now: &TargetId, target: &Backing) -> Error {
     if said.inode != now.inode {
         return refused(
             place,
@@ -197,7 +197,7 @@ fn of_another_file(place: &Place, said: &Identity, now: &Identity, target: &Back
             device(now.device)
         ),
     );
-    match (Place::beside(target), target.path()) {
+    match (JournalPath::beside(target), target.path()) {
         (Ok(Some(beside)), Some(file)) => failure.tip(format!(
             "device numbers may change at a restart; if it is this file's all the same, put it beside the file and \
              recover: mv -nT {} {} && mmapctl patch {} --script /dev/null",
@@ -212,7 +212,7 @@ fn of_another_file(place: &Place, said: &Identity, now: &Identity, target: &Back
 const PATH_OF_ITS_OWN: &str = "--journal takes a path of its own: name another path, where nothing is";
 
 /// What stands under a name of the user's and is no journal: it may be anything, and is not ours to remove.
-fn not_ours(place: &Place, zeros: bool) -> Error {
+fn not_ours(place: &JournalPath, zeros: bool) -> Error {
     let path = shown(&place.path);
     if !zeros {
         return Error::untouched(format!("'{path}' is there, and is no journal of mmapctl's")).tip(PATH_OF_ITS_OWN);
@@ -227,7 +227,7 @@ fn not_ours(place: &Place, zeros: bool) -> Error {
     ))
 }
 
-impl Record {
+impl JournalContents {
     /// Whether the patch, or an earlier recovery, may have left the file at the length `len` when the power failed. The
     /// one length or the other, or one between them: btrfs shortens a file extent by extent, and each length on the way
     /// may be what it has made durable. After such a failure e2fsck rounds the length up to the last block that it finds.
@@ -238,7 +238,7 @@ impl Record {
     }
 
     /// The first byte covered that is neither old nor new, or that somebody wrote beside them into what the file grew by.
-    fn stranger(&self, file: &File, region: &mut Region) -> Result<Option<u64>> {
+    fn first_unknown_byte(&self, file: &File, region: &mut Region) -> Result<Option<u64>> {
         use std::os::unix::fs::FileExt;
         let (mut old, mut new) = (Vec::new(), Vec::new());
         let mut found = None;
@@ -273,12 +273,12 @@ impl Record {
     }
 
     /// What a file of length `there` has grown by, without the pieces.
-    fn gaps(&self, there: u64) -> Vec<Span> {
-        let whole = Span::first(there).from(self.before);
+    fn gaps(&self, there: u64) -> Vec<ByteRange> {
+        let whole = ByteRange::first(there).from(self.before);
         let (mut rest, mut gaps) = (whole, Vec::new());
         let grown = self.old.iter().map(|piece| piece.range().intersect(whole));
         for piece in grown.filter(|piece| !piece.is_empty()) {
-            gaps.extend(Span::new(rest.start(), piece.start()));
+            gaps.extend(ByteRange::new(rest.start(), piece.start()));
             rest = rest.from(piece.end());
         }
         gaps.push(rest);

@@ -6,12 +6,12 @@
 //! between any two that are there, steps of whole rows tell it: those of a decimal dump are whole rows in decimal only.
 //! A dump with a letter in any of its offsets is not decimal. A single row cannot be told from hex.
 
-use super::{PADDED, Row};
-use crate::edit::error::{Error, ErrorContext, Origin, Result};
+use super::{DumpRow, PADDED};
+use crate::edit::error::{Error, ErrorContext, Result, SourceLocation};
 
 /// What has been seen of the rows of a dump.
 #[derive(Default)]
-pub(super) struct Rows {
+pub(super) struct RowStatistics {
     /// All rows, by their offsets as hex.
     hex: Steps,
     /// All rows, by their offsets as decimal.
@@ -40,9 +40,9 @@ struct Steps {
     line: u32,
 }
 
-impl Rows {
+impl RowStatistics {
     /// Takes in the row of `len` bytes on line `number`.
-    pub(super) fn see(&mut self, row: &Row<'_>, len: u64, number: u32) {
+    pub(super) fn see(&mut self, row: &DumpRow<'_>, len: u64, number: u32) {
         self.hex.see(row.at, len, number);
         if row.characters(len as usize).is_some() {
             self.printed.see(row.at, len, number);
@@ -72,7 +72,7 @@ impl Rows {
         let failure =
             Error::untouched("the offsets look decimal, as 'xxd -d' prints them: read as hex, the rows leave gaps");
         let tip = "dump it again without -d; if the offsets are hex, write an edit script: 0x40: -> 9090";
-        Err(failure.tip(tip)).context(Origin::Line(line).to_string())
+        Err(failure.tip(tip)).context(SourceLocation::Line(line).to_string())
     }
 
     /// Refuses rows, all of them seen, that were printed, but not in one dump.
@@ -85,7 +85,7 @@ impl Rows {
             );
             let tip = "apply two dumps one after the other; if the offsets are right, take the characters away";
             let failure = Error::untouched(message).tip(tip);
-            return Err(failure).context(Origin::Line(self.printed.line).to_string());
+            return Err(failure).context(SourceLocation::Line(self.printed.line).to_string());
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use super::*;
 
 const T: u64 = 1 << 40;
 
-fn roomy() -> State {
-    State {
+fn roomy() -> LimitState {
+    LimitState {
         addresses: 1 << 47,
         address_space: 1 << 20,
         address_space_limit: u64::MAX,
@@ -25,7 +25,7 @@ fn nothing_in_the_way_explains_nothing() {
 
 #[test]
 fn more_than_there_are_addresses_is_named_before_any_limit_that_could_be_raised() {
-    let state = State {
+    let state = LimitState {
         address_space_limit: 1 << 30,
         overcommit: 2,
         ..roomy()
@@ -38,7 +38,7 @@ fn more_than_there_are_addresses_is_named_before_any_limit_that_could_be_raised(
 
 #[test]
 fn a_small_address_space_is_named_next() {
-    let state = State {
+    let state = LimitState {
         address_space_limit: 1 << 30,
         overcommit: 2,
         ..roomy()
@@ -50,7 +50,7 @@ fn a_small_address_space_is_named_next() {
 
 #[test]
 fn strict_overcommit_is_explained_with_its_commit_limit_even_for_noreserve() {
-    let state = State {
+    let state = LimitState {
         overcommit: 2,
         ..roomy()
     };
@@ -62,7 +62,7 @@ fn strict_overcommit_is_explained_with_its_commit_limit_even_for_noreserve() {
 
 #[test]
 fn the_heuristic_refuses_only_what_is_charged() {
-    let state = State {
+    let state = LimitState {
         overcommit: 0,
         ..roomy()
     };
@@ -72,7 +72,7 @@ fn the_heuristic_refuses_only_what_is_charged() {
 
 #[test]
 fn the_number_of_kernel_mappings_is_the_last_suspect() {
-    let state = State {
+    let state = LimitState {
         map_count: 65_529,
         ..roomy()
     };
@@ -86,7 +86,7 @@ fn a_view_leaves_headroom_below_the_number_of_kernel_mappings() {
     let text = roomy().arrange(free + 1).unwrap().to_string();
     assert!(text.contains(&format!("leaves room for {free}")), "{text}");
     // Where /proc cannot be read, the kernel is asked.
-    let unknown = State {
+    let unknown = LimitState {
         map_count_limit: 0,
         ..roomy()
     };
@@ -133,7 +133,7 @@ fn what_another_group_has_in_memory_is_not_counted() {
 
 #[test]
 fn this_machine_can_be_read() {
-    let state = State::read();
+    let state = LimitState::read();
     // Of any thread, whose stack may be elsewhere.
     let elsewhere = std::thread::spawn(addresses).join().unwrap();
     assert!(state.addresses > 1 << 30 && state.addresses == elsewhere);

@@ -17,7 +17,7 @@ fn what_was_allocated_and_not_written_is_found_on_disk_and_in_memory() {
         };
         file.as_file().set_len(100 * page).unwrap();
         let mut backing = Backing::open(file.path(), Access::Write, Duration::ZERO).unwrap();
-        let whole = Span::first(100 * page);
+        let whole = ByteRange::first(100 * page);
         let Some(before) = backing.preallocated(whole) else {
             let skipped = "SKIPPED what_was_allocated_and_not_written_is_found_on_disk_and_in_memory: no FIEMAP on";
             writeln!(std::io::stderr(), "{skipped} {folder}").unwrap();
@@ -25,8 +25,8 @@ fn what_was_allocated_and_not_written_is_found_on_disk_and_in_memory() {
         };
         assert_eq!(before, []);
         let given = [
-            Span::at(7 * page, 5 * page).unwrap(),
-            Span::at(50 * page, page).unwrap(),
+            ByteRange::at(7 * page, 5 * page).unwrap(),
+            ByteRange::at(50 * page, page).unwrap(),
         ];
         for span in given {
             backing.allocate(span).unwrap();
@@ -36,13 +36,13 @@ fn what_was_allocated_and_not_written_is_found_on_disk_and_in_memory() {
         file.as_file().sync_all().unwrap();
         let around = backing.preallocated(whole.from(page)).unwrap();
         let parts = [
-            Span::at(7 * page, page).unwrap(),
-            Span::at(9 * page, 3 * page).unwrap(),
+            ByteRange::at(7 * page, page).unwrap(),
+            ByteRange::at(9 * page, 3 * page).unwrap(),
             given[1],
         ];
         assert_eq!(around, parts, "{folder}");
         backing.set_len(50 * page + 10).unwrap();
         let last = backing.preallocated(whole).unwrap().last().copied();
-        assert_eq!(last, Span::at(50 * page, 10));
+        assert_eq!(last, ByteRange::at(50 * page, 10));
     }
 }

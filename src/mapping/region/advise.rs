@@ -2,12 +2,12 @@
 #![allow(unsafe_code)]
 
 use super::super::backing::Backing;
-use super::super::error::{Cause, Error, Result};
-use super::super::layout::Layout;
+use super::super::error::{Error, ErrorKind, Result};
 use super::super::limits;
+use super::super::options::{ADVICE, Advice, Lock, MapOptions, Populate, Prot};
+use super::super::order::PageOrder;
+use super::super::range::ByteRange;
 use super::super::residency::resident;
-use super::super::shape::{ADVICE, Advice, Lock, Populate, Prot, Shape};
-use super::super::span::Span;
 use super::super::trace::{traced, uninterrupted};
 use super::Region;
 use nix::errno::Errno;
@@ -18,7 +18,7 @@ use std::os::fd::AsRawFd;
 impl Backing {
     /// Drops the clean pages of `span` from the page cache, as [`Region::evict`] does; the kernel starts to write the dirty
     /// ones back.
-    pub(in crate::mapping) fn evict(&self, span: Span) -> Result<()> {
+    pub(in crate::mapping) fn evict(&self, span: ByteRange) -> Result<()> {
         // A length of 0 would mean "to the end"; a page that is asked for in part stays.
         let pages = span.pages(self.facts().page);
         if span.is_empty() {
@@ -39,8 +39,8 @@ impl Backing {
 impl Region {
     /// Takes the pages of `span` out of this mapping, which leaves them in the page cache and changes no byte:
     /// madvise(2) with MADV_DONTNEED. What is locked stays.
-    pub fn let_go(&mut self, span: Span) -> Result<()> {
-        if self.window.is_some() && self.reaches_file() && !span.is_empty() {
+    pub fn drop_page_table_entries(&mut self, span: ByteRange) -> Result<()> {
+        if self.window.is_some() && self.is_shared_file() && !span.is_empty() {
             // A refusal leaves pages where they are, and they are counted afterwards.
             let _ = self.madvise(span, libc::MADV_DONTNEED)?;
         }
@@ -49,7 +49,7 @@ impl Region {
 
     /// Drops the clean pages of `span` from the page cache: posix_fadvise(2) with POSIX_FADV_DONTNEED. Pages that
     /// somebody has mapped or locked, or that are dirty, stay.
-    pub fn evict(&self, span: Span) -> Result<()> {
+    pub fn evict(&self, span: ByteRange) -> Result<()> {
         let span = self.check("evict", Some(span))?;
         match &self.layout {
             None => self.backing.evict(span),
@@ -63,7 +63,7 @@ impl Region {
     /// little memory for it, the kernel ends the process. So both are found out first.
     ///
     /// # Errors
-    /// [`Cause::Limit`] with RLIMIT_MEMLOCK and with a control group's limit; [`Cause::Shrunk`] when pages at the end are
+    /// [`ErrorKind::Limit`] with RLIMIT_MEMLOCK and with a control group's limit; [`ErrorKind::Shrunk`] when pages at the end are
     /// gone; what else keeps a page from being brought in, at its offset.
     pub fn lock(&mut self, how: Lock) -> Result<()> {
         if self.span.is_empty() {
@@ -96,7 +96,7 @@ impl Region {
     }
 
     fn mlock(&mut self, how: Lock) -> Result<()> {
-        let (base, len) = self.establish()?;
+        let (base, len) = self.map_now()?;
         let address = base as *const c_void;
         let (result, call) = match how {
             // SAFETY: the range is mapped; locking changes no byte of it.
@@ -113,16 +113,16 @@ impl Region {
         let cause = match traced(Errno::result(result), || call) {
             Ok(_) => return Ok(()),
             Err(errno @ (Errno::ENOMEM | Errno::EPERM | Errno::EAGAIN)) => match self.backing.usage() {
-                Ok(usage) if usage.len < self.layout.as_ref().map_or(self.span.end(), Layout::file_len) => {
-                    Cause::Shrunk { len: usage.len }
+                Ok(usage) if usage.len < self.layout.as_ref().map_or(self.span.end(), PageOrder::file_len) => {
+                    ErrorKind::Shrunk { len: usage.len }
                 }
-                _ => limits::behind_mlock(len).map_or(Cause::Sys(errno), Cause::Limit),
+                _ => limits::behind_mlock(len).map_or(ErrorKind::Sys(errno), ErrorKind::Limit),
             },
-            Err(errno) => Cause::Sys(errno),
+            Err(errno) => ErrorKind::Sys(errno),
         };
         let error = Error::new("lock", Some(self.span), cause);
         match error.cause {
-            Cause::Sys(Errno::ENOMEM) if matches!(how, Lock::Now) => Err(self.behind_lock(error)),
+            ErrorKind::Sys(Errno::ENOMEM) if matches!(how, Lock::Now) => Err(self.behind_lock(error)),
             _ => Err(error),
         }
     }
@@ -139,36 +139,36 @@ impl Region {
     }
 
     /// Makes sure that the control groups of this process have the memory for `span` to stay in.
-    pub(in crate::mapping) fn check_memory(&mut self, action: &'static str, span: Span) -> Result<()> {
+    pub(in crate::mapping) fn check_memory(&mut self, action: &'static str, span: ByteRange) -> Result<()> {
         // Huge pages are not counted.
         if self.page() > crate::mapping::page_size() || span.is_empty() {
             return Ok(());
         }
         // Pages that are there already may be another control group's.
         let there = match self.populating() {
-            Populate::Read if self.reaches_file() => resident(self, span)?.unwrap_or(0) * self.page(),
+            Populate::Read if self.is_shared_file() => resident(self, span)?.unwrap_or(0) * self.page(),
             _ => 0,
         };
         match limits::before_locking(span.pages(self.page()).len(), there) {
-            Some(limit) => Err(Error::new(action, Some(span), Cause::Limit(limit))),
+            Some(limit) => Err(Error::new(action, Some(span), ErrorKind::Limit(limit))),
             None => Ok(()),
         }
     }
 
     /// Makes sure that a locked mapping, which the kernel brings in as it is made longer, can have the pages of `added`.
-    pub(super) fn check_lock_of(&mut self, added: Span) -> Result<()> {
+    pub(super) fn check_lock_of(&mut self, added: ByteRange) -> Result<()> {
         if self.locked != Some(Lock::Now) || added.is_empty() {
             return Ok(());
         }
-        let within = added.intersect(Span::first(self.backing.facts().len));
+        let within = added.intersect(ByteRange::first(self.backing.facts().len));
         let file = self.backing.try_clone().filter(|_| self.backing.facts().is_file());
         let Some(file) = file.filter(|_| !within.is_empty()) else {
             return match limits::before_locking(added.len(), 0) {
-                Some(limit) => Err(Error::new("lock", Some(added), Cause::Limit(limit))),
+                Some(limit) => Err(Error::new("lock", Some(added), ErrorKind::Limit(limit))),
                 None => Ok(()),
             };
         };
-        let mut probe = Region::new(file, within, Shape::sliding(Prot::Read))?;
+        let mut probe = Region::new(file, within, MapOptions::sliding(Prot::Read))?;
         probe.check_memory("lock", within)?;
         let failed = |error| Error {
             action: "lock",
@@ -193,7 +193,7 @@ impl Region {
     /// How its pages are brought in, as MAP_POPULATE and mlock(2) have it: a private page that can be stored into is
     /// copied at once.
     pub fn populating(&self) -> Populate {
-        if self.shape.prot.writes() && !self.reaches_file() {
+        if self.shape.prot.writes() && !self.is_shared_file() {
             Populate::Write
         } else {
             Populate::Read
@@ -217,7 +217,7 @@ impl Region {
     }
 
     /// madvise(2) for the pages of `span`, window by window; no further than the first failure.
-    pub(in crate::mapping) fn madvise(&mut self, span: Span, advice: libc::c_int) -> Result<nix::Result<()>> {
+    pub(in crate::mapping) fn madvise(&mut self, span: ByteRange, advice: libc::c_int) -> Result<nix::Result<()>> {
         let page = self.backing.facts().page;
         let mut rest = self.check("advise the kernel on", Some(span))?;
         while !rest.is_empty() {

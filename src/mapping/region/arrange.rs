@@ -3,13 +3,13 @@
 #![allow(unsafe_code)]
 
 use super::super::backing::Kind;
-use super::super::error::{Cause, Error, Hindrance, Result};
-use super::super::layout::{Arranging, Layout};
+use super::super::error::{Error, ErrorKind, RemapUnsupported, Result};
 use super::super::limits;
-use super::super::shape::{Prot, Shape, Visibility};
-use super::super::span::Span;
+use super::super::options::{MapOptions, Prot, Visibility};
+use super::super::order::{PageOrder, RemapMethod};
+use super::super::range::ByteRange;
 use super::super::trace::{Address, traced};
-use super::memory::{Memory, Wanted};
+use super::memory::{MmapRequest, RawMapping};
 use super::{Region, Window};
 use nix::errno::Errno;
 use std::ffi::c_void;
@@ -22,37 +22,37 @@ impl Region {
     /// advice, ends when the view stands; when that fails, it stays.
     ///
     /// # Errors
-    /// [`Cause::Arrange`] where the method cannot do it; [`Cause::Limit`] before anything is mapped that would come
+    /// [`ErrorKind::Arrange`] where the method cannot do it; [`ErrorKind::Limit`] before anything is mapped that would come
     /// near `vm.max_map_count`; what mmap(2) and remap_file_pages(2) say.
-    pub fn arrange(&mut self, layout: Layout, method: Arranging) -> Result<()> {
+    pub fn arrange(&mut self, layout: PageOrder, method: RemapMethod) -> Result<()> {
         let failed = |cause| Error::new("arrange", None, cause);
         if self.not_inherited {
-            return Err(failed(Cause::NotInherited));
+            return Err(failed(ErrorKind::NotInherited));
         }
         if let Some(hindrance) = self.hindrance(&layout, method) {
-            return Err(failed(Cause::Arrange(hindrance)));
+            return Err(failed(ErrorKind::Arrange(hindrance)));
         }
         if let Some(limit) = limits::before_arranging(layout.kernel_mappings()) {
-            return Err(failed(Cause::Limit(limit)));
+            return Err(failed(ErrorKind::Limit(limit)));
         }
         let len = usize::try_from(layout.mapped()).ok().and_then(NonZeroUsize::new);
-        let len = len.ok_or_else(|| failed(Cause::Sys(Errno::ENOMEM)))?;
+        let len = len.ok_or_else(|| failed(ErrorKind::Sys(Errno::ENOMEM)))?;
         if self.is_memory() {
             // What the view is made of.
-            self.establish()?;
+            self.map_now()?;
         }
         let made = match method {
-            Arranging::Mmap => self.map_parts(&layout, len),
-            Arranging::RemapFilePages => self.remap_parts(&layout, len),
+            RemapMethod::Mmap => self.map_parts(&layout, len),
+            RemapMethod::RemapFilePages => self.remap_parts(&layout, len),
         };
         let memory = made.map_err(|errno| match errno {
             Errno::ENOMEM => failed(self.out_of_memory(layout.mapped())),
-            errno => failed(Cause::Sys(errno)),
+            errno => failed(ErrorKind::Sys(errno)),
         })?;
-        let covers = Span::first(layout.mapped());
+        let covers = ByteRange::first(layout.mapped());
         self.window = Some(Window { memory, covers });
-        self.span = Span::first(layout.len());
-        self.shape = Shape {
+        self.span = ByteRange::first(layout.len());
+        self.shape = MapOptions {
             window: None,
             address: None,
             ..self.shape
@@ -62,42 +62,42 @@ impl Region {
         Ok(())
     }
 
-    fn hindrance(&self, layout: &Layout, method: Arranging) -> Option<Hindrance> {
+    fn hindrance(&self, layout: &PageOrder, method: RemapMethod) -> Option<RemapUnsupported> {
         let facts = self.backing.facts();
         let huge = facts.page > crate::mapping::page_size();
         match method {
-            _ if self.shape.visibility == Visibility::Private => Some(Hindrance::Private),
-            Arranging::Mmap if self.is_memory() => Some(Hindrance::NoFile),
-            Arranging::Mmap => None,
-            Arranging::RemapFilePages if facts.kind == Kind::Anonymous && huge => Some(Hindrance::HugeMemory),
-            Arranging::RemapFilePages if self.is_memory() => None,
-            Arranging::RemapFilePages if !facts.writable => Some(Hindrance::ReadOnly),
-            Arranging::RemapFilePages if huge && layout.mapped() > facts.len => Some(Hindrance::HugeFile),
-            Arranging::RemapFilePages => None,
+            _ if self.shape.visibility == Visibility::Private => Some(RemapUnsupported::Private),
+            RemapMethod::Mmap if self.is_memory() => Some(RemapUnsupported::NoFile),
+            RemapMethod::Mmap => None,
+            RemapMethod::RemapFilePages if facts.kind == Kind::Anonymous && huge => Some(RemapUnsupported::HugeMemory),
+            RemapMethod::RemapFilePages if self.is_memory() => None,
+            RemapMethod::RemapFilePages if !facts.writable => Some(RemapUnsupported::ReadOnly),
+            RemapMethod::RemapFilePages if huge && layout.mapped() > facts.len => Some(RemapUnsupported::HugeFile),
+            RemapMethod::RemapFilePages => None,
         }
     }
 
     /// Address space of the view's length, and each part mapped over it.
-    fn map_parts(&self, layout: &Layout, len: NonZeroUsize) -> nix::Result<Memory> {
+    fn map_parts(&self, layout: &PageOrder, len: NonZeroUsize) -> nix::Result<RawMapping> {
         let file = self.backing.file("map").map_err(|_| Errno::EBADF)?;
         let mut memory = if self.page() > crate::mapping::page_size() {
             // Only the file itself gets addresses that its huge pages can be at.
-            Memory::map(&Wanted {
+            RawMapping::map(&MmapRequest {
                 file: Some(file),
                 offset: 0,
                 len,
-                shape: Shape {
+                shape: MapOptions {
                     noreserve: true,
-                    ..Shape::whole(Visibility::Shared, Prot::None)
+                    ..MapOptions::whole(Visibility::Shared, Prot::None)
                 },
                 huge: None,
                 over: false,
             })?
         } else {
-            Memory::reserve(None, len)?
+            RawMapping::reserve(None, len)?
         };
-        for part in layout.parts(Span::first(layout.mapped())) {
-            let wanted = Wanted {
+        for part in layout.parts(ByteRange::first(layout.mapped())) {
+            let wanted = MmapRequest {
                 file: Some(file),
                 offset: part.file.start(),
                 len: NonZeroUsize::new(part.file.len() as usize).ok_or(Errno::EINVAL)?,
@@ -111,16 +111,16 @@ impl Region {
     }
 
     /// A linear mapping of the view's length, and remap_file_pages(2) for each part that stands elsewhere.
-    fn remap_parts(&self, layout: &Layout, len: NonZeroUsize) -> nix::Result<Memory> {
+    fn remap_parts(&self, layout: &PageOrder, len: NonZeroUsize) -> nix::Result<RawMapping> {
         let memory = if self.is_memory() {
             let window = self.window.as_ref().ok_or(Errno::EFAULT)?;
             second_mapping(window.memory.base(), len)?
         } else {
-            Memory::map(&Wanted {
+            RawMapping::map(&MmapRequest {
                 file: Some(self.backing.file("map").map_err(|_| Errno::EBADF)?),
                 offset: 0,
                 len,
-                shape: Shape {
+                shape: MapOptions {
                     address: None,
                     ..self.shape
                 },
@@ -128,7 +128,7 @@ impl Region {
                 over: false,
             })?
         };
-        for part in layout.parts(Span::first(layout.mapped())) {
+        for part in layout.parts(ByteRange::first(layout.mapped())) {
             // A second mapping of memory begins with what stood first in it.
             if part.file.start() != part.view || self.is_memory() {
                 remap_file_pages(&memory, part.view, part.file)?;
@@ -157,7 +157,7 @@ fn count_within(maps: &str, from: usize, to: usize) -> u64 {
 }
 
 /// Another mapping, of `len` bytes, of the shared memory that is at `base`: mremap(2) with an old length of 0.
-fn second_mapping(base: usize, len: NonZeroUsize) -> nix::Result<Memory> {
+fn second_mapping(base: usize, len: NonZeroUsize) -> nix::Result<RawMapping> {
     // SAFETY: with an old length of 0 the mapping at `base`, which is ours, stays as it is; the kernel chooses the
     // place of the new one.
     let made = unsafe { libc::mremap(base as *mut c_void, 0, len.get(), libc::MREMAP_MAYMOVE) };
@@ -167,11 +167,11 @@ fn second_mapping(base: usize, len: NonZeroUsize) -> nix::Result<Memory> {
     };
     let made = traced(result, || format!("mremap({base:#x}, 0, {len}, MREMAP_MAYMOVE)"))?;
     let made = NonNull::new(made.0 as *mut c_void).ok_or(Errno::EFAULT)?;
-    Ok(Memory::owned(made, len.get()))
+    Ok(RawMapping::owned(made, len.get()))
 }
 
 /// remap_file_pages(2): at `view` in `memory` stands what is at `file`. Without MAP_NONBLOCK it would read every page.
-fn remap_file_pages(memory: &Memory, view: u64, file: Span) -> nix::Result<()> {
+fn remap_file_pages(memory: &RawMapping, view: u64, file: ByteRange) -> nix::Result<()> {
     let address = memory.base() + view as usize;
     let page = file.start() / crate::mapping::page_size();
     let (len, flags) = (file.len(), libc::MAP_NONBLOCK);

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::super::error::{Error, Result};
-use super::super::span::Span;
+use super::super::range::ByteRange;
 use super::Region;
 use nix::errno::Errno;
 use std::ffi::c_void;
@@ -10,7 +10,7 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// cachestat(2) of a range of a file; `None` where the kernel or a filter does not have it.
-pub(in crate::mapping) fn cachestat(file: BorrowedFd<'_>, span: Span) -> Option<CacheStat> {
+pub(in crate::mapping) fn cachestat(file: BorrowedFd<'_>, span: ByteRange) -> Option<CacheStat> {
     const SYS_CACHESTAT: libc::c_long = 451; // the same on every architecture
     let range = [span.start(), span.len()];
     let mut stat = CacheStat::default();
@@ -21,12 +21,12 @@ pub(in crate::mapping) fn cachestat(file: BorrowedFd<'_>, span: Span) -> Option<
 
 impl Region {
     /// [`cachestat`] of the file range; none in a nonlinear view, whose ranges are no ranges of the file.
-    pub(in crate::mapping) fn cachestat(&self, span: Span) -> Option<CacheStat> {
+    pub(in crate::mapping) fn cachestat(&self, span: ByteRange) -> Option<CacheStat> {
         cachestat(self.backing.fd().filter(|_| self.layout.is_none())?, span)
     }
 
     /// mincore(2): how many pages of `span` are resident.
-    pub(in crate::mapping) fn mincore(&mut self, span: Span) -> Result<u64> {
+    pub(in crate::mapping) fn mincore(&mut self, span: ByteRange) -> Result<u64> {
         let page = self.backing.facts().page;
         let system_page = crate::mapping::page_size();
         let mut count = 0;
@@ -45,8 +45,8 @@ impl Region {
 
     /// PAGEMAP_SCAN (Linux 6.7): hands each run of pages that are present, with its file range and categories,
     /// to `each`. False where the kernel does not have it.
-    pub(in crate::mapping) fn scan(&mut self, mut each: impl FnMut(Span, Categories)) -> Result<bool> {
-        let (base, len) = self.establish()?;
+    pub(in crate::mapping) fn scan(&mut self, mut each: impl FnMut(ByteRange, Categories)) -> Result<bool> {
+        let (base, len) = self.map_now()?;
         let first = self.span.pages(self.backing.facts().page).start();
         let Ok(pagemap) = File::open("/proc/self/pagemap") else {
             return Ok(false);
@@ -70,7 +70,7 @@ impl Region {
                 return Ok(false);
             };
             for run in &runs[..count as usize] {
-                if let Some(span) = Span::at(first + (run.start - base as u64), run.end - run.start) {
+                if let Some(span) = ByteRange::at(first + (run.start - base as u64), run.end - run.start) {
                     each(span, Categories(run.categories));
                 }
             }

@@ -1,12 +1,12 @@
 //! Durability: what brings the bytes of a region to the device. Part of the door for `unsafe`.
 #![allow(unsafe_code)]
 
-use super::super::error::{Cause, Error, FLUSH, Protection, Result};
-use super::super::shape::Flush;
-use super::super::span::Span;
+use super::super::error::{AccessDenied, Error, ErrorKind, FLUSH, Result};
+use super::super::options::Flush;
+use super::super::range::ByteRange;
 use super::super::trace::{traced, uninterrupted};
 use super::Region;
-use crate::mapping::{Interrupted, Step};
+use crate::mapping::{Interrupted, ProgressFn};
 use nix::errno::Errno;
 use std::ffi::c_void;
 use std::os::fd::AsRawFd;
@@ -27,24 +27,24 @@ impl Region {
     ///
     /// # Errors
     /// Final: the kernel has marked the pages clean, and trying again would prove nothing.
-    pub fn flush(&mut self, span: Span, invalidate: bool) -> Result<Flush> {
+    pub fn flush(&mut self, span: ByteRange, invalidate: bool) -> Result<Flush> {
         let span = self.check("flush", Some(span))?;
         if self.fell_back {
             self.flush_length()?;
             return Ok(Flush::Fdatasync);
         }
-        if !self.reaches_file() {
-            let lack = Protection::NeverReachesFile;
-            return Err(Error::new("flush", Some(span), Cause::Protection(lack)));
+        if !self.is_shared_file() {
+            let lack = AccessDenied::NeverReachesFile;
+            return Err(Error::new("flush", Some(span), ErrorKind::AccessDenied(lack)));
         }
         let writable = self.backing.facts().writable;
         // What cannot be mapped shared is flushed as a file.
         let unmappable = |error: &Error| {
             let refused = [Errno::ENODEV, Errno::EACCES, Errno::EINVAL];
-            matches!(error.cause, Cause::Sys(errno) if refused.contains(&errno))
+            matches!(error.cause, ErrorKind::Sys(errno) if refused.contains(&errno))
                 || matches!(
                     error.cause,
-                    Cause::Protection(Protection::Sealed | Protection::ReadOnlyDevice)
+                    ErrorKind::AccessDenied(AccessDenied::Sealed | AccessDenied::ReadOnlyDevice)
                 )
         };
         // An empty range has no page to name, but the file's length may be news.
@@ -55,7 +55,7 @@ impl Region {
         if (writable || invalidate) && !span.is_empty() {
             let failed = |errno| Error::sys(FLUSH, Some(span), errno);
             match self.msync(span, invalidate) {
-                Err(error) if (matches!(error.cause, Cause::Limit(_)) || unmappable(&error)) && !invalidate => {
+                Err(error) if (matches!(error.cause, ErrorKind::Limit(_)) || unmappable(&error)) && !invalidate => {
                     self.flush_length()?;
                     return Ok(Flush::Fdatasync);
                 }
@@ -84,14 +84,14 @@ impl Region {
     /// # Errors
     /// What the file system has said to the pages of the region that were dirty.
     pub fn send_now(&self) -> Result<()> {
-        if !self.backing.facts().sends_at_close || !self.reaches_file() {
+        if !self.backing.facts().sends_at_close || !self.is_shared_file() {
             return Ok(());
         }
         const SEND: libc::c_uint =
             libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
         let name = "SYNC_FILE_RANGE_WAIT_BEFORE|SYNC_FILE_RANGE_WRITE|SYNC_FILE_RANGE_WAIT_AFTER";
         // A length of 0 means to the end.
-        match self.sync_file_range(Span::first(0), SEND, name)? {
+        match self.sync_file_range(ByteRange::first(0), SEND, name)? {
             Err(errno) if !NO_CALL.contains(&errno) => Err(Error::sys("write out", None, errno)),
             // Where the call is not to be had, close(2) reports the error.
             _ => Ok(()),
@@ -100,7 +100,7 @@ impl Region {
 
     /// One msync(2) for the range, whatever the window: no page is touched, so its size costs nothing, and each
     /// call waits for the device anew.
-    fn msync(&self, span: Span, invalidate: bool) -> Result<nix::Result<()>> {
+    fn msync(&self, span: ByteRange, invalidate: bool) -> Result<nix::Result<()>> {
         let pages = span.pages(self.backing.facts().page);
         let whole;
         let window = match &self.window {
@@ -127,7 +127,7 @@ impl Region {
 
     /// Starts writing the dirty pages of `span` and does not wait: sync_file_range(2) with
     /// SYNC_FILE_RANGE_WRITE (MS_ASYNC does nothing on Linux). It promises nothing.
-    pub fn start_writeback(&self, span: Span) -> Result<()> {
+    pub fn start_writeback(&self, span: ByteRange) -> Result<()> {
         let span = self.check("start writing", Some(span))?;
         if span.is_empty() {
             return Ok(()); // a length of 0 would mean "to the end"
@@ -140,7 +140,7 @@ impl Region {
         }
     }
 
-    fn start_writeback_of(&self, span: Span) -> Result<()> {
+    fn start_writeback_of(&self, span: ByteRange) -> Result<()> {
         let failed = |errno| Error::sys("start writing", Some(span), errno);
         let result = self.sync_file_range(span, libc::SYNC_FILE_RANGE_WRITE, "SYNC_FILE_RANGE_WRITE")?;
         result.map_err(failed)
@@ -152,9 +152,9 @@ impl Region {
     ///
     /// # Errors
     /// Those of the device are final, as those of [`Region::flush`].
-    pub fn write_back(&self, span: Span, step: &mut Step<'_>) -> Result<()> {
+    pub fn write_back(&self, span: ByteRange, step: &mut ProgressFn<'_>) -> Result<()> {
         let span = self.check("flush", Some(span))?;
-        if self.layout.is_some() || !self.reaches_file() {
+        if self.layout.is_some() || !self.is_shared_file() {
             return Ok(());
         }
         let write = |window| self.sync_file_range(window, libc::SYNC_FILE_RANGE_WRITE, "SYNC_FILE_RANGE_WRITE");
@@ -186,13 +186,13 @@ impl Region {
             };
             let done = window.end() - span.start();
             step(done).map_err(|Interrupted(signal)| {
-                Error::new("flush", Some(span.from(window.end())), Cause::Interrupted(signal))
+                Error::new("flush", Some(span.from(window.end())), ErrorKind::Interrupted(signal))
             })?;
         }
         Ok(())
     }
 
-    fn sync_file_range(&self, span: Span, flag: libc::c_uint, name: &str) -> Result<nix::Result<()>> {
+    fn sync_file_range(&self, span: ByteRange, flag: libc::c_uint, name: &str) -> Result<nix::Result<()>> {
         let fd = self.backing.file("start writing")?.as_raw_fd();
         let (start, len) = (span.start() as i64, span.len() as i64);
         // SAFETY: plain arguments, no memory.

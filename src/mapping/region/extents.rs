@@ -1,7 +1,7 @@
 //! FIEMAP: what kind of blocks a file has where, see fiemap.rst of the kernel. Part of the door for `unsafe`.
 #![allow(unsafe_code)]
 
-use super::super::span::Span;
+use super::super::range::ByteRange;
 use nix::errno::Errno;
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -16,8 +16,8 @@ const MOST: usize = 128;
 /// EOPNOTSUPP, ENOTTY where the file system cannot say.
 pub(in crate::mapping) fn unwritten_extents(
     file: &File,
-    span: Span,
-    mut each: impl FnMut(Span) -> bool,
+    span: ByteRange,
+    mut each: impl FnMut(ByteRange) -> bool,
 ) -> nix::Result<()> {
     let mut rest = span;
     while !rest.is_empty() {
@@ -33,7 +33,7 @@ pub(in crate::mapping) fn unwritten_extents(
         let extents = &map.extents[..(map.mapped as usize).min(MOST)];
         let Some(last) = extents.last() else { return Ok(()) };
         for extent in extents.iter().filter(|extent| extent.flags & UNWRITTEN != 0) {
-            let found = Span::at(extent.logical, extent.length).map(|found| found.intersect(span));
+            let found = ByteRange::at(extent.logical, extent.length).map(|found| found.intersect(span));
             if found.is_some_and(|found| !found.is_empty() && !each(found)) {
                 return Ok(());
             }

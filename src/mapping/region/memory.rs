@@ -2,7 +2,7 @@
 //! where it has none. Part of the door for `unsafe`.
 #![allow(unsafe_code)]
 
-use super::super::shape::{Prot, Shape, Visibility};
+use super::super::options::{MapOptions, Prot, Visibility};
 use super::super::trace::{Address, traced};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
@@ -17,7 +17,7 @@ use std::ptr::NonNull;
 
 /// A kernel mapping that ends with its owner.
 #[derive(Debug)]
-pub(super) enum Memory {
+pub(super) enum RawMapping {
     /// What memmap2 can express.
     Ordinary(MmapRaw),
     /// The rest: shared anonymous memory, PROT_NONE, huge pages, a chosen address, what mremap(2) has moved.
@@ -25,11 +25,11 @@ pub(super) enum Memory {
 }
 
 // SAFETY: mappings are the process's, and every thread finds them at the same address; as memmap2 says of its own.
-unsafe impl Send for Memory {}
+unsafe impl Send for RawMapping {}
 
 /// What to map.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted<'a> {
+pub(super) struct MmapRequest<'a> {
     /// `None`: anonymous memory.
     pub file: Option<&'a File>,
     /// File offset of the first byte, a multiple of the page size.
@@ -37,28 +37,28 @@ pub(super) struct Wanted<'a> {
     /// Bytes.
     pub len: NonZeroUsize,
     /// Visibility, rights and the rest.
-    pub shape: Shape,
+    pub shape: MapOptions,
     /// The size of the huge pages that anonymous memory is to be made of, in bytes.
     pub huge: Option<u64>,
     /// Replace what is at the shape's address, which is ours (MAP_FIXED).
     pub over: bool,
 }
 
-impl Memory {
+impl RawMapping {
     /// mmap(2), traced.
-    pub fn map(wanted: &Wanted<'_>) -> nix::Result<Memory> {
+    pub fn map(wanted: &MmapRequest<'_>) -> nix::Result<RawMapping> {
         let made = wanted.map().map(Traced);
         traced(made, || wanted.to_string()).map(|made| made.0)
     }
 
     /// Address space without rights at `address`, which nothing else has; it takes no memory.
-    pub fn reserve(address: Option<usize>, len: NonZeroUsize) -> nix::Result<Memory> {
-        let shape = Shape {
+    pub fn reserve(address: Option<usize>, len: NonZeroUsize) -> nix::Result<RawMapping> {
+        let shape = MapOptions {
             noreserve: true,
             address,
-            ..Shape::whole(Visibility::Private, Prot::None)
+            ..MapOptions::whole(Visibility::Private, Prot::None)
         };
-        Memory::map(&Wanted {
+        RawMapping::map(&MmapRequest {
             file: None,
             offset: 0,
             len,
@@ -72,12 +72,12 @@ impl Memory {
     ///
     /// # Errors
     /// EINVAL for what would reach out of this memory; what mmap says.
-    pub fn replace(&mut self, at: usize, wanted: Wanted<'_>) -> nix::Result<()> {
+    pub fn replace(&mut self, at: usize, wanted: MmapRequest<'_>) -> nix::Result<()> {
         if at.checked_add(wanted.len.get()).is_none_or(|end| end > self.len()) {
             return Err(Errno::EINVAL);
         }
-        let wanted = Wanted {
-            shape: Shape {
+        let wanted = MmapRequest {
+            shape: MapOptions {
                 address: Some(self.base() + at),
                 ..wanted.shape
             },
@@ -85,43 +85,43 @@ impl Memory {
             ..wanted
         };
         // The new piece belongs to this owner, which unmaps all of its range.
-        Memory::map(&wanted).map(std::mem::forget)
+        RawMapping::map(&wanted).map(std::mem::forget)
     }
 
     pub fn base(&self) -> usize {
         match self {
-            Memory::Ordinary(raw) => raw.as_ptr() as usize,
-            Memory::Special(base, _) => base.as_ptr() as usize,
+            RawMapping::Ordinary(raw) => raw.as_ptr() as usize,
+            RawMapping::Special(base, _) => base.as_ptr() as usize,
         }
     }
 
     pub fn len(&self) -> usize {
         match self {
-            Memory::Ordinary(raw) => raw.len(),
-            Memory::Special(_, len) => *len,
+            RawMapping::Ordinary(raw) => raw.len(),
+            RawMapping::Special(_, len) => *len,
         }
     }
 
     /// A mapping that mremap(2) made.
-    pub fn owned(base: NonNull<c_void>, len: usize) -> Memory {
-        Memory::Special(base, len)
+    pub fn owned(base: NonNull<c_void>, len: usize) -> RawMapping {
+        RawMapping::Special(base, len)
     }
 
     /// The same mapping after mremap(2) has moved or resized it. The old owner must not unmap what it had.
-    pub fn moved(self, base: NonNull<c_void>, len: usize) -> Memory {
+    pub fn moved(self, base: NonNull<c_void>, len: usize) -> RawMapping {
         std::mem::forget(self);
-        Memory::Special(base, len)
+        RawMapping::Special(base, len)
     }
 }
 
-impl Drop for Memory {
+impl Drop for RawMapping {
     fn drop(&mut self) {
         let (base, len) = (self.base(), self.len());
         let result = match self {
             // MmapRaw unmaps when it is dropped, right after this.
-            Memory::Ordinary(_) => Ok(()),
+            RawMapping::Ordinary(_) => Ok(()),
             // SAFETY: base and len are those of our own mmap, and nothing uses them after the owner.
-            Memory::Special(base, len) => unsafe { mman::munmap(*base, *len) },
+            RawMapping::Special(base, len) => unsafe { mman::munmap(*base, *len) },
         };
         // munmap of one's own mapping fails only where splitting would pass max_map_count; it is whole here.
         let _ = traced(result.map(|()| 0), || format!("munmap({base:#x}, {len})"));
@@ -129,7 +129,7 @@ impl Drop for Memory {
 }
 
 /// The mapping that mmap made; its address is what strace prints.
-struct Traced(Memory);
+struct Traced(RawMapping);
 
 impl std::fmt::Display for Traced {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -137,8 +137,8 @@ impl std::fmt::Display for Traced {
     }
 }
 
-impl Wanted<'_> {
-    fn map(&self) -> nix::Result<Memory> {
+impl MmapRequest<'_> {
+    fn map(&self) -> nix::Result<RawMapping> {
         let shape = self.shape;
         if shape.address.is_some() || shape.dax || self.huge.is_some() {
             return self.map_special();
@@ -164,11 +164,11 @@ impl Wanted<'_> {
             _ => return self.map_special(),
         };
         ordinary
-            .map(Memory::Ordinary)
+            .map(RawMapping::Ordinary)
             .map_err(|error| error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw))
     }
 
-    fn map_special(&self) -> nix::Result<Memory> {
+    fn map_special(&self) -> nix::Result<RawMapping> {
         let (prot, flags) = (self.shape.prot.flags(), self.flags());
         let address = self.shape.address.and_then(NonZeroUsize::new);
         let base = match self.file {
@@ -178,7 +178,7 @@ impl Wanted<'_> {
             // SAFETY: as above.
             None => unsafe { mman::mmap_anonymous(address, self.len, prot, flags) },
         }?;
-        let memory = Memory::Special(base, self.len.get());
+        let memory = RawMapping::Special(base, self.len.get());
         // A kernel before 4.17 takes the address for a hint.
         match address {
             Some(address) if memory.base() != address.get() => Err(Errno::EEXIST),
@@ -209,7 +209,7 @@ impl Wanted<'_> {
 }
 
 /// As strace writes it.
-impl std::fmt::Display for Wanted<'_> {
+impl std::fmt::Display for MmapRequest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let prot: Vec<_> = match self.shape.prot {
             Prot::None => vec!["PROT_NONE"],

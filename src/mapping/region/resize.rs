@@ -2,11 +2,11 @@
 #![allow(unsafe_code)]
 
 use super::super::backing::Kind;
-use super::super::error::{Cause, Error, Protection, Result};
-use super::super::shape::{Resize, Visibility};
-use super::super::span::Span;
+use super::super::error::{AccessDenied, Error, ErrorKind, Result};
+use super::super::options::{Resize, Visibility};
+use super::super::range::ByteRange;
 use super::super::trace::{Address, traced};
-use super::memory::Memory;
+use super::memory::RawMapping;
 use super::{Region, Window};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
@@ -36,13 +36,13 @@ impl Region {
     /// is resized, or moved, by mremap(2).
     ///
     /// # Errors
-    /// [`Cause::Nonlinear`] in a view; [`Cause::Protection`] where the mapping is such that it cannot be resized, or that
-    /// the file must not be, or has become longer by another's hand; [`Cause::Shrunk`]; [`Cause::AddressTaken`];
-    /// [`Cause::Limit`]; what ftruncate, fallocate and mremap say.
+    /// [`ErrorKind::Nonlinear`] in a view; [`ErrorKind::AccessDenied`] where the mapping is such that it cannot be resized, or that
+    /// the file must not be, or has become longer by another's hand; [`ErrorKind::Shrunk`]; [`ErrorKind::AddressTaken`];
+    /// [`ErrorKind::Limit`]; what ftruncate, fallocate and mremap say.
     pub fn remap(&mut self, len: u64, how: &Resize) -> Result<()> {
-        let refused = |lack| Err(Error::new("resize", None, Cause::Protection(lack)));
+        let refused = |lack| Err(Error::new("resize", None, ErrorKind::AccessDenied(lack)));
         if self.not_inherited {
-            return Err(Error::new("resize", None, Cause::NotInherited));
+            return Err(Error::new("resize", None, ErrorKind::NotInherited));
         }
         self.check_linear(
             "resize",
@@ -51,19 +51,19 @@ impl Region {
         let file = self.backing.facts().is_file();
         let alone = how.keep_file || !file;
         if !alone && matches!(self.backing.facts().kind, Kind::BlockDevice | Kind::CharDevice) {
-            return refused(Protection::DeviceLength);
+            return refused(AccessDenied::DeviceLength);
         }
         if file && !alone && self.shape.visibility == Visibility::Private {
-            return refused(Protection::PrivateResize);
+            return refused(AccessDenied::PrivateResize);
         }
         if file && !alone && !self.backing.facts().writable {
-            return refused(Protection::FileReadOnly);
+            return refused(AccessDenied::FileReadOnly);
         }
         if file && !alone && len < self.span.start() {
-            return refused(Protection::BeginsBehindEnd);
+            return refused(AccessDenied::BeginsBehindEnd);
         }
         if file && !alone && self.span.end() != self.length() {
-            return refused(Protection::EndsBeforeFile);
+            return refused(AccessDenied::EndsBeforeFile);
         }
         if file && !alone {
             // What somebody has written behind the end since its length was looked at would be cut off.
@@ -71,15 +71,15 @@ impl Region {
         }
         let old = self.span;
         let end = if alone { old.start().checked_add(len) } else { Some(len) };
-        let Some(new) = end.and_then(|end| Span::new(old.start().min(end), end)) else {
-            return refused(Protection::TooLong);
+        let Some(new) = end.and_then(|end| ByteRange::new(old.start().min(end), end)) else {
+            return refused(AccessDenied::TooLong);
         };
         if alone {
             if new.is_empty() {
-                return refused(Protection::Empty);
+                return refused(AccessDenied::Empty);
             }
             if !file && self.shape.visibility == Visibility::Shared && new.len() > old.pages(self.page()).len() {
-                return refused(Protection::SharedAnonymous);
+                return refused(AccessDenied::SharedAnonymous);
             }
             self.check_lock_of(new.from(old.end()))?;
             self.remap_window(new, how)?;
@@ -120,7 +120,8 @@ impl Region {
             let now = self.backing.usage()?;
             let is_theirs = matches!(
                 error.cause,
-                Cause::Protection(Protection::FileGrown | Protection::GrownTogether) | Cause::Shrunk { .. }
+                ErrorKind::AccessDenied(AccessDenied::FileGrown | AccessDenied::GrownTogether)
+                    | ErrorKind::Shrunk { .. }
             );
             if now.len == len && !is_theirs {
                 self.backing.set_len(before)?;
@@ -140,11 +141,11 @@ impl Region {
     /// Blocks come first: fallocate(2) refuses what ftruncate(2) would do (an active swap file), and a full file system
     /// is found before the length has changed. The length is set by fallocate(2), too, which never makes a file shorter;
     /// by ftruncate(2) only where there is no fallocate, or the new bytes are to be a hole.
-    fn grow(&mut self, new: Span, added: Span, how: &Resize) -> Result<()> {
+    fn grow(&mut self, new: ByteRange, added: ByteRange, how: &Resize) -> Result<()> {
         // From the start of the page that the end is in: its blocks may be shared with another file (a reflink).
         let page = self.page();
         let blocks = added.start() / page * page;
-        let blocks = Span::new(blocks, added.end()).unwrap_or(added);
+        let blocks = ByteRange::new(blocks, added.end()).unwrap_or(added);
         // The length of a file of huge pages must be set in whole ones, which ftruncate(2) alone sees to.
         let huge = self.page() != super::super::page_size();
         let asked = match how.sparse {
@@ -155,9 +156,9 @@ impl Region {
         };
         let by_hand = match asked {
             Ok(()) => false,
-            Err(error) if error.cause == Cause::Sys(Errno::ETXTBSY) => return Err(error),
+            Err(error) if error.cause == ErrorKind::Sys(Errno::ETXTBSY) => return Err(error),
             Err(_) if how.sparse => false,
-            Err(error) if error.cause == Cause::Sys(Errno::EOPNOTSUPP) => true,
+            Err(error) if error.cause == ErrorKind::Sys(Errno::EOPNOTSUPP) => true,
             Err(error) => {
                 return Err(Error {
                     span: error.span.map(|_| added),
@@ -182,12 +183,12 @@ impl Region {
 
     /// Gives `added` its blocks without fallocate(2), which NFS before 4.2, ext2 and some of FUSE do not have: zeros are
     /// stored and written out. Some of these file systems notice only then that they are full.
-    fn fill(&mut self, added: Span) -> Result<()> {
+    fn fill(&mut self, added: ByteRange) -> Result<()> {
         self.zero(added, &mut |_| Ok(()))
             .map_err(|error| Error { stored: 0, ..error })?;
         self.flush(added, false).map(drop).map_err(|error| {
             let cause = match error.cause {
-                Cause::Sys(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => Cause::Full(errno),
+                ErrorKind::Sys(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => ErrorKind::Full(errno),
                 cause => cause,
             };
             // The new bytes are zeros, and the old length is set again: nothing is lost.
@@ -197,7 +198,7 @@ impl Region {
 
     /// Makes what is mapped of `self.span` a mapping of `new`, which begins at the same offset. A window that slides
     /// is let go, and made anew where it is needed.
-    fn remap_window(&mut self, new: Span, how: &Resize) -> Result<()> {
+    fn remap_window(&mut self, new: ByteRange, how: &Resize) -> Result<()> {
         let window = match self.window.take() {
             Some(window) if self.shape.window.is_none() && !new.is_empty() => window,
             _ => return Ok(()),
@@ -207,7 +208,7 @@ impl Region {
         let failed = |cause| Error::new("remap", Some(covers), cause);
         let Some(len) = usize::try_from(covers.len()).ok().and_then(NonZeroUsize::new) else {
             self.window = Some(window);
-            return Err(failed(Cause::Sys(Errno::EINVAL)));
+            return Err(failed(ErrorKind::Sys(Errno::EINVAL)));
         };
         if len.get() == old_len && how.address.is_none() && !how.dont_unmap {
             self.window = Some(Window { covers, ..window });
@@ -218,10 +219,10 @@ impl Region {
             .filter(|address| !(*address as u64).is_multiple_of(self.page()))
         {
             self.window = Some(window);
-            return Err(failed(Cause::Unaligned(address, self.page())));
+            return Err(failed(ErrorKind::Unaligned(address, self.page())));
         }
         // mremap would unmap whatever is at the address, so it must be ours to begin with.
-        let reserved = match how.address.map(|address| Memory::reserve(Some(address), len)) {
+        let reserved = match how.address.map(|address| RawMapping::reserve(Some(address), len)) {
             None => None,
             Some(Ok(reserved)) => Some(reserved),
             Some(Err(errno)) => {
@@ -229,9 +230,9 @@ impl Region {
                 let address = how.address.unwrap_or_default();
                 let taken = errno == Errno::EEXIST;
                 return Err(failed(if taken {
-                    Cause::AddressTaken(address)
+                    ErrorKind::AddressTaken(address)
                 } else {
-                    Cause::Sys(errno)
+                    ErrorKind::Sys(errno)
                 }));
             }
         };
@@ -243,7 +244,7 @@ impl Region {
                 }
                 let memory = if how.dont_unmap {
                     self.unmapped_leftovers.push(window.memory);
-                    Memory::owned(new_base, len.get())
+                    RawMapping::owned(new_base, len.get())
                 } else {
                     window.memory.moved(new_base, len.get())
                 };
@@ -255,10 +256,10 @@ impl Region {
                 let more = (len.get() as u64).saturating_sub(old_len as u64);
                 Err(failed(match errno {
                     Errno::ENOMEM => match self.out_of_memory(more) {
-                        Cause::Sys(_) if how.no_move => Cause::NoRoomBehind,
+                        ErrorKind::Sys(_) if how.no_move => ErrorKind::NoRoomBehind,
                         cause => cause,
                     },
-                    errno => Cause::Sys(errno),
+                    errno => ErrorKind::Sys(errno),
                 }))
             }
         }
@@ -321,7 +322,11 @@ mod tests {
             let mut region = Region::sliding(backing, Prot::ReadWrite).unwrap();
             file.as_file().set_len(left).unwrap();
             let error = region.resize(len, false).unwrap_err();
-            assert_eq!(matches!(error.cause, Cause::Shrunk { len: 2 }), left == 2, "{error}");
+            assert_eq!(
+                matches!(error.cause, ErrorKind::Shrunk { len: 2 }),
+                left == 2,
+                "{error}"
+            );
             assert_eq!(file.as_file().metadata().unwrap().len(), left);
         }
     }

@@ -1,6 +1,6 @@
 //! Tests of scan.rs.
 
-use super::super::{Access, Backing, Cause, Prot};
+use super::super::{Access, Backing, ErrorKind, Prot};
 use super::*;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -45,7 +45,7 @@ fn plus_one(range: ByteRange, row: u64, len: u64, stop: u64) -> (Vec<u64>, Optio
             ends.push(piece.range.end());
             all.extend_from_slice(made);
             match piece.range.end() >= stop {
-                true => Err(Error::new("take", None, Cause::Interrupted(2))),
+                true => Err(Error::new("take", None, ErrorKind::Interrupted(2))),
                 false => Ok(()),
             }
         },
@@ -83,7 +83,10 @@ fn what_stands_before_an_error_comes_first() {
     for len in [0, 5000, (3 << 20) + 77] {
         let (ends, error) = plus_one(ByteRange::first(LEN), 16, len, u64::MAX);
         let error = error.unwrap();
-        assert_eq!((error.cause.clone(), error.place()), (Cause::Shrunk { len }, Some(len)));
+        assert_eq!(
+            (error.cause.clone(), error.place()),
+            (ErrorKind::Shrunk { len }, Some(len))
+        );
         assert_eq!(ends.last().copied().unwrap_or(0), len);
     }
 }
@@ -91,7 +94,7 @@ fn what_stands_before_an_error_comes_first() {
 #[test]
 fn a_scan_that_is_stopped_hands_on_no_more() {
     let (ends, error) = plus_one(ByteRange::first(LEN), 16, LEN, 1 << 20);
-    assert_eq!(error.unwrap().cause, Cause::Interrupted(2));
+    assert_eq!(error.unwrap().cause, ErrorKind::Interrupted(2));
     assert_eq!(ends.last(), Some(&(1 << 20)));
 }
 
@@ -118,13 +121,13 @@ fn holes_of_either_file_are_not_read_and_pieces_overlap() {
         .each_mut()
         .map(|region| region.source(Operation::Read, whole).unwrap());
     let (mut at, mut bytes, mut sevens) = (0, 0, 0);
-    let each = |piece: &Piece<(), 2>, (read, seen): &mut (u64, u64)| {
+    let each = |piece: &Chunk<(), 2>, (read, seen): &mut (u64, u64)| {
         assert_eq!(piece.range.start(), at);
         at = piece.range.end();
         (bytes, sevens) = (bytes + *read, sevens + *seen);
         Ok::<(), Error>(())
     };
-    let count = |piece: &Piece<(), 2>, contents: [Content<'_>; 2], made: &mut (u64, u64)| {
+    let count = |piece: &Chunk<(), 2>, contents: [Content<'_>; 2], made: &mut (u64, u64)| {
         *made = (0, 0);
         for content in contents {
             match content {

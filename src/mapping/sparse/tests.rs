@@ -23,13 +23,13 @@ fn what_is_written_after_it_was_found_to_be_zeros_is_not_freed() {
     // Somebody else has it open: there is no lease.
     let len = backing.facts().len;
     let mut region = Region::sliding(backing, Prot::ReadWrite).unwrap();
-    let source = region.source(Operation::Read, Span::first(len)).unwrap();
+    let source = region.source(Operation::Read, ByteRange::first(len)).unwrap();
     let backing = source.backing().unwrap();
     let mut freeing = Freeing::new(backing, &source, true).unwrap();
     assert!(!freeing.is_alone());
     file.as_file().write_all_at(b"x", AGAIN + 7).unwrap();
     file.as_file().write_all_at(b"appended", 3 * AGAIN + 100).unwrap();
-    let blocks = Span::first(3 * AGAIN + 4096);
+    let blocks = ByteRange::first(3 * AGAIN + 4096);
     freeing.stats.zeros = blocks.len();
     freeing.punch_what_still_is(blocks).unwrap();
     assert_eq!(freeing.stats.zeros, blocks.len() - (AGAIN + 100));

@@ -1,11 +1,11 @@
 //! Tests of threads.rs.
 
-use super::super::Cause;
+use super::super::ErrorKind;
 use super::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Squares of 0 to `count`, by `helpers`; the one at `bad` cannot be done, and the one at `stop` is not wanted.
-fn squares(count: u64, helpers: usize, bad: u64, stop: u64) -> (Vec<u64>, Option<Cause>) {
+fn squares(count: u64, helpers: usize, bad: u64, stop: u64) -> (Vec<u64>, Option<ErrorKind>) {
     let mut next = 0;
     let taken = AtomicU64::new(0);
     let mut squares = Vec::new();
@@ -15,7 +15,7 @@ fn squares(count: u64, helpers: usize, bad: u64, stop: u64) -> (Vec<u64>, Option
         ahead: 3,
         meanwhile: None,
     };
-    let error = |signal| Error::new("count", None, Cause::Interrupted(signal));
+    let error = |signal| Error::new("count", None, ErrorKind::Interrupted(signal));
     let result = share(
         sharing,
         &mut (),
@@ -46,9 +46,9 @@ fn results_come_in_order_and_end_with_the_first_error() {
             assert_eq!(squares(count, helpers, u64::MAX, u64::MAX), (expected(count), None));
         }
         let bad = squares(5000, helpers, 777, u64::MAX);
-        assert_eq!(bad, (expected(778), Some(Cause::Interrupted(1))));
+        assert_eq!(bad, (expected(778), Some(ErrorKind::Interrupted(1))));
         let stopped = squares(5000, helpers, 4000, 777);
-        assert_eq!(stopped, (expected(778), Some(Cause::Interrupted(2))));
+        assert_eq!(stopped, (expected(778), Some(ErrorKind::Interrupted(2))));
     }
 }
 

@@ -23,14 +23,14 @@ fn what_was_cut_off_within_a_page_is_not_read_as_zeros() {
     let mut buf = [0; 1000];
     assert!(region.read(3500, &mut buf).is_ok());
     let error = region.read(4000, &mut buf).unwrap_err();
-    assert_eq!(error.cause, Cause::Shrunk { len: 4500 });
+    assert_eq!(error.cause, ErrorKind::Shrunk { len: 4500 });
     assert_eq!((error.place(), &buf[..500]), (Some(4500), &[b'A'; 500][..]));
     let mut seen = Vec::new();
-    let result = region.read_chunks(Span::first(5000), |_, bytes| {
+    let result = region.read_chunks(ByteRange::first(5000), |_, bytes| {
         seen.extend_from_slice(bytes);
         Ok::<_, Error>(())
     });
-    assert_eq!(result.unwrap_err().cause, Cause::Shrunk { len: 4500 });
+    assert_eq!(result.unwrap_err().cause, ErrorKind::Shrunk { len: 4500 });
     assert_eq!(seen, [b'A'; 4500]);
 }
 
@@ -41,7 +41,7 @@ fn nor_where_the_page_behind_it_is_gone_too() {
     let error = region.read(0, &mut Buffer::zeroed(5000).unwrap()).unwrap_err();
     assert_eq!(
         (error.cause.clone(), error.place()),
-        (Cause::Shrunk { len: 100 }, Some(100))
+        (ErrorKind::Shrunk { len: 100 }, Some(100))
     );
 }
 
@@ -53,8 +53,8 @@ fn what_is_stored_behind_an_end_that_has_moved_is_not_called_stored() {
     let mut store = |at| region.store(&[Segment::new(at, 4, 0).unwrap()], payload.as_fd(), &mut |_| Ok(()));
     for (at, gone) in [(4990, 4990), (4498, 4500)] {
         let error = store(at).unwrap_err();
-        assert_eq!((error.cause, error.stored), (Cause::Shrunk { len: 4500 }, 4));
-        assert_eq!(error.span.map(Span::start), Some(gone));
+        assert_eq!((error.cause, error.stored), (ErrorKind::Shrunk { len: 4500 }, 4));
+        assert_eq!(error.span.map(ByteRange::start), Some(gone));
     }
     store(4400).unwrap();
     let bytes = std::fs::read(file.path()).unwrap();

@@ -1,11 +1,11 @@
 //! While the mapping stands: holding it, telling that it is there, running a command beside it.
 
-use super::child::Beside;
+use super::child::ChildEnv;
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::{Exit, report_command};
 use crate::inherited;
+use crate::number::duration;
 use crate::output::Globals;
-use crate::quantity::duration;
 use crate::signals::Signals;
 use crate::text::{self, quoted};
 use nix::errno::Errno;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 // What the mapping is kept for.
 #[derive(Debug, clap::Args)]
-pub(super) struct Stand {
+pub(super) struct HoldArgs {
     /// Keep the mapping until SIGTERM or Ctrl-C, or for a while: --hold=10s
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, value_parser = duration, conflicts_with = "command")]
     pub(super) hold: Option<Option<Duration>>,
@@ -32,7 +32,7 @@ pub(super) struct Stand {
     pub(super) command: Vec<OsString>,
 }
 
-impl Stand {
+impl HoldArgs {
     /// To be called before any file is opened, which might have the number of a descriptor that nobody has opened for us.
     ///
     /// # Errors
@@ -65,7 +65,13 @@ impl Stand {
     }
 
     /// Says that all is in place, then holds the mapping of what `name` says, or runs the command; gives the exit code.
-    pub(super) fn stay(&self, beside: &Beside, name: &str, signals: Option<&Signals>, globals: &Globals) -> Result<u8> {
+    pub(super) fn stay(
+        &self,
+        beside: &ChildEnv,
+        name: &str,
+        signals: Option<&Signals>,
+        globals: &Globals,
+    ) -> Result<u8> {
         if let Some(fd) = self.ready_fd {
             inherited::write_and_close(fd, b"READY=1\n")
                 .map_err(std::io::Error::from)
@@ -87,7 +93,7 @@ impl Stand {
         }
     }
 
-    fn run_command(&self, beside: &Beside, signals: &Signals, globals: &Globals) -> Result<u8> {
+    fn run_command(&self, beside: &ChildEnv, signals: &Signals, globals: &Globals) -> Result<u8> {
         match beside.start(&self.command)? {
             Ok(child) => child.wait_with(signals),
             Err(error) => {

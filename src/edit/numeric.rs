@@ -1,10 +1,10 @@
 //! Numbers as values: `u16le:1,2`, `i8:-1`, `f32be:1.5`, and with a mask `u16le:0x4/0x7`.
 
-use crate::quantity::{self, NoFormat, NumberFormat, NumberKind, Refusal};
+use crate::number::{self, NoFormat, NumberFormat, NumberKind, ParseError};
 
 /// Bytes of which only some bits count: those that are set in a mask of the same length.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Masked {
+pub struct MaskedBytes {
     /// The bytes; bits outside the mask are 0.
     pub bytes: Vec<u8>,
     /// The mask.
@@ -45,7 +45,7 @@ fn fitting(kind: NumberKind, bits: u32, value: i128) -> Option<(char, u32)> {
 
 impl Number {
     /// The kind of that name.
-    pub(super) fn of(kind: &str) -> Result<Number, Refusal> {
+    pub(super) fn of(kind: &str) -> Result<Number, ParseError> {
         let unknown = || {
             let tip = format!("kinds of value: {KINDS}, @FILE, @-; for text write text:WORDS");
             refuse(format!("'{kind}:' is not a kind of value"), tip)
@@ -66,8 +66,8 @@ impl Number {
     }
 
     /// `1,2,3`, each maybe with a mask: `4/7`.
-    pub(super) fn list(self, text: &str) -> Result<Masked, Refusal> {
-        let mut all = Masked::default();
+    pub(super) fn list(self, text: &str) -> Result<MaskedBytes, ParseError> {
+        let mut all = MaskedBytes::default();
         for item in text.split(',') {
             let item = item.trim();
             let (value, mask) = match item.split_once('/') {
@@ -94,7 +94,7 @@ impl Number {
     }
 
     /// The bits that a value may change; it sets none of the others.
-    fn mask(self, item: &str, value: u64, text: &str) -> Result<u64, Refusal> {
+    fn mask(self, item: &str, value: u64, text: &str) -> Result<u64, ParseError> {
         if self.0.kind == NumberKind::Float {
             return refuse(
                 format!("'{item}': a floating-point number has no mask"),
@@ -120,12 +120,12 @@ impl Number {
         Ok(mask)
     }
 
-    fn integer(self, text: &str) -> Result<u64, Refusal> {
+    fn integer(self, text: &str) -> Result<u64, ParseError> {
         let (negative, digits) = match text.strip_prefix('-') {
             Some(digits) => (true, digits),
             None => (false, text),
         };
-        let magnitude = i128::from(quantity::number(digits)?);
+        let magnitude = i128::from(number::number(digits)?);
         let value = if negative { -magnitude } else { magnitude };
         let bits = self.0.bytes as u32 * 8;
         let (least, most) = bounds(self.0.kind, bits);
@@ -151,7 +151,7 @@ impl Number {
         Ok(value as u64)
     }
 
-    fn float(self, text: &str) -> Result<u64, Refusal> {
+    fn float(self, text: &str) -> Result<u64, ParseError> {
         let tip = "write a decimal number such as 1.5 or -2e10, or inf, or nan";
         let Ok(value) = text.parse::<f64>() else {
             return refuse(format!("'{text}' is not a floating-point number"), tip);
@@ -178,8 +178,8 @@ impl Number {
     }
 }
 
-pub(super) fn refuse<T>(message: impl Into<String>, tip: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal {
+pub(super) fn refuse<T>(message: impl Into<String>, tip: impl Into<String>) -> Result<T, ParseError> {
+    Err(ParseError {
         message: message.into(),
         tip: tip.into(),
     })

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 const PAGE: u64 = 4096;
 
-fn up(first: u64, count: u64) -> Run {
-    Run {
+fn up(first: u64, count: u64) -> PageRun {
+    PageRun {
         first,
         count,
         descending: false,
@@ -14,20 +14,20 @@ fn up(first: u64, count: u64) -> Run {
     }
 }
 
-fn down(first: u64, count: u64) -> Run {
-    Run {
+fn down(first: u64, count: u64) -> PageRun {
+    PageRun {
         descending: true,
         ..up(first, count)
     }
 }
 
-fn layout(runs: &[Run], unit: u64, file: u64) -> Layout {
-    Layout::new(runs.to_vec(), unit * PAGE, PAGE, file).unwrap()
+fn layout(runs: &[PageRun], unit: u64, file: u64) -> PageOrder {
+    PageOrder::new(runs.to_vec(), unit * PAGE, PAGE, file).unwrap()
 }
 
 /// The file offset of each page of the view.
-fn pages(layout: &Layout) -> Vec<u64> {
-    let whole = Span::first(layout.mapped());
+fn pages(layout: &PageOrder) -> Vec<u64> {
+    let whole = ByteRange::first(layout.mapped());
     let parts = layout.parts(whole);
     parts
         .flat_map(|part| part.file.windows(PAGE))
@@ -56,7 +56,7 @@ fn a_last_unit_is_as_long_as_the_pages_it_has() {
     let layout = layout(&[down(2, 3)], 4, 10 * PAGE);
     assert_eq!(pages(&layout), [8, 9, 4, 5, 6, 7, 0, 1, 2, 3]);
     assert_eq!(layout.kernel_mappings(), 3);
-    let three = Run { times: 3, ..up(2, 1) };
+    let three = PageRun { times: 3, ..up(2, 1) };
     assert_eq!(pages(&super::tests::layout(&[three], 4, 10 * PAGE)), [8, 9, 8, 9, 8, 9]);
 }
 
@@ -65,7 +65,7 @@ fn neighbours_join_across_runs_and_in_repetitions() {
     let layout = layout(&[up(0, 2), up(2, 1), down(4, 2)], 1, 8 * PAGE);
     assert_eq!(pages(&layout), [0, 1, 2, 4, 3]);
     assert_eq!(layout.kernel_mappings(), 3);
-    let twice = Run { times: 2, ..down(1, 2) };
+    let twice = PageRun { times: 2, ..down(1, 2) };
     let layout = super::tests::layout(&[twice], 1, 8 * PAGE);
     assert_eq!(pages(&layout), [1, 0, 1, 0]);
     assert_eq!(layout.kernel_mappings(), 3);
@@ -76,27 +76,29 @@ fn a_terabyte_in_reverse_is_one_run() {
     let units = 1 << 28;
     let layout = layout(&[down(units - 1, units)], 1, units * PAGE);
     assert_eq!(layout.kernel_mappings(), units);
-    let last = layout.parts(Span::first(layout.len()).from(layout.len() - 1)).next();
+    let last = layout
+        .parts(ByteRange::first(layout.len()).from(layout.len() - 1))
+        .next();
     assert_eq!(last.map(|part| part.file.start()), Some(PAGE - 1));
 }
 
 #[test]
 fn what_the_file_has_not_is_refused() {
-    let new = |runs: &[Run], file| Layout::new(runs.to_vec(), PAGE, PAGE, file).map_err(|error| error.cause);
-    assert_eq!(new(&[up(3, 2)], 4 * PAGE), Err(Cause::PastEnd { len: 4 * PAGE }));
-    assert_eq!(new(&[down(1, 3)], 4 * PAGE), Err(Cause::PastEnd { len: 4 * PAGE }));
-    assert_eq!(new(&[up(0, 1)], 0), Err(Cause::PastEnd { len: 0 }));
-    assert_eq!(new(&[], 4 * PAGE), Err(Cause::Sys(Errno::EINVAL)));
+    let new = |runs: &[PageRun], file| PageOrder::new(runs.to_vec(), PAGE, PAGE, file).map_err(|error| error.cause);
+    assert_eq!(new(&[up(3, 2)], 4 * PAGE), Err(ErrorKind::PastEnd { len: 4 * PAGE }));
+    assert_eq!(new(&[down(1, 3)], 4 * PAGE), Err(ErrorKind::PastEnd { len: 4 * PAGE }));
+    assert_eq!(new(&[up(0, 1)], 0), Err(ErrorKind::PastEnd { len: 0 }));
+    assert_eq!(new(&[], 4 * PAGE), Err(ErrorKind::Sys(Errno::EINVAL)));
     for times in [u64::MAX, 1 << 51] {
-        let often = Run { times, ..up(0, 1) };
-        assert_eq!(new(&[often], PAGE), Err(Cause::Sys(Errno::EOVERFLOW)));
+        let often = PageRun { times, ..up(0, 1) };
+        assert_eq!(new(&[often], PAGE), Err(ErrorKind::Sys(Errno::EOVERFLOW)));
     }
 }
 
-fn any_run(units: u64) -> impl Strategy<Value = Run> {
+fn any_run(units: u64) -> impl Strategy<Value = PageRun> {
     (0..units, 0..units, any::<bool>(), 1..4u64).prop_map(|(one, other, descending, times)| {
         let (low, high) = (one.min(other), one.max(other));
-        Run {
+        PageRun {
             first: if descending { high } else { low },
             count: high - low + 1,
             descending,
@@ -131,13 +133,13 @@ proptest! {
         prop_assert_eq!(layout.len(), layout.mapped() - tail);
         let mappings = 1 + expected.windows(2).filter(|pair| pair[0] + 1 != pair[1]).count() as u64;
         prop_assert_eq!(layout.kernel_mappings(), mappings);
-        let parts: Vec<Part> = layout.parts(Span::first(layout.mapped())).collect();
+        let parts: Vec<Extent> = layout.parts(ByteRange::first(layout.mapped())).collect();
         prop_assert_eq!(parts.len() as u64, mappings);
         let linear = expected.iter().enumerate().all(|(at, page)| at as u64 == *page);
         prop_assert_eq!(layout.is_linear(), linear);
         // From any byte on, and only up to where it was asked.
         for start in (0..layout.len()).step_by(1000) {
-            let span = Span::at(start, 5000).unwrap().intersect(Span::first(layout.len()));
+            let span = ByteRange::at(start, 5000).unwrap().intersect(ByteRange::first(layout.len()));
             let mut at = start;
             for part in layout.parts(span) {
                 prop_assert_eq!(part.view, at);

@@ -1,12 +1,12 @@
 //! How a mapping lives in memory: the report of `map`, and its picture.
 
 use super::child::memfd_path;
-use crate::cmd::Job;
+use crate::cmd::VerbContext;
 use crate::cmd::options::size;
 use crate::edit::Result;
-use crate::mapping::{Cell, Kind, Prot, Region, Residency, Visibility, page_size, survey};
+use crate::mapping::{Cell, Kind, Prot, Region, Residency, Visibility, measure, page_size};
+use crate::number::human;
 use crate::output;
-use crate::quantity::human;
 use crate::report::Report;
 use crate::text::{self, plural};
 use std::os::fd::AsRawFd;
@@ -16,13 +16,13 @@ const CELLS: u64 = 64;
 const BESIDE: u64 = 4;
 
 /// The report of a region as it is now.
-pub(super) fn report(region: &mut Region, job: Job<'_>) -> Result<Report> {
-    let (address, mapped) = region.establish()?;
+pub(super) fn report(region: &mut Region, job: VerbContext<'_>) -> Result<Report> {
+    let (address, mapped) = region.map_now()?;
     let kind = region.backing().facts().kind;
     let shape = region.shape();
     let span = region.span();
     let fit = output::terminal().map(|(columns, _)| (columns as u64).saturating_sub(BESIDE));
-    let seen = survey(region, fit.map_or(CELLS, |fit| fit.clamp(1, CELLS)))?;
+    let seen = measure(region, fit.map_or(CELLS, |fit| fit.clamp(1, CELLS)))?;
     let backing = match kind {
         Kind::Regular => "file",
         Kind::BlockDevice => "block device",
@@ -51,36 +51,36 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> Result<Report> {
     let path = region.backing().fd().filter(|_| kind == Kind::Memfd);
     let path = path.map(|fd| memfd_path(fd.as_raw_fd()).display().to_string());
     let mut report = Report::new("map", job.path, false)
-        .field("backing", backing)
-        .field("visibility", visibility)
-        .field("nonlinear", region.layout().is_some())
-        .field("protection", letters(shape.prot))
-        .field("address", (mapped > 0).then(|| format!("{address:#x}")))
+        .json_field("backing", backing)
+        .json_field("visibility", visibility)
+        .json_field("nonlinear", region.layout().is_some())
+        .json_field("protection", letters(shape.prot))
+        .json_field("address", (mapped > 0).then(|| format!("{address:#x}")))
         .range(span)
-        .field("mapped", mapped)
-        .field("page_size", seen.page)
-        .field("pages", seen.pages)
-        .field("resident", seen.resident)
-        .field("dirty", seen.dirty)
-        .field("writeback", seen.writeback)
-        .field("copied", seen.copied)
-        .field("huge_bytes", seen.huge)
-        .field("locked", seen.locked)
-        .field("hole_bytes", seen.holes)
-        .field("preallocated_bytes", seen.preallocated)
-        .field("past_end", seen.past_end)
-        .field("path", path.clone())
-        .field("pid", std::process::id())
+        .json_field("mapped", mapped)
+        .json_field("page_size", seen.page)
+        .json_field("pages", seen.pages)
+        .json_field("resident", seen.resident)
+        .json_field("dirty", seen.dirty)
+        .json_field("writeback", seen.writeback)
+        .json_field("copied", seen.copied)
+        .json_field("huge_bytes", seen.huge)
+        .json_field("locked", seen.locked)
+        .json_field("hole_bytes", seen.holes)
+        .json_field("preallocated_bytes", seen.preallocated)
+        .json_field("past_end", seen.past_end)
+        .json_field("path", path.clone())
+        .json_field("pid", std::process::id())
         .line(format!("{}: {span}, {}", job.name(), size(span.len())))
-        .fact(
+        .text_field(
             "mapping",
             format!("{backing}, {visibility}, {}{nonlinear}", letters(shape.prot)),
         )
-        .fact("address", at);
+        .text_field("address", at);
     if let Some(path) = path {
-        report = report.fact("path", path);
+        report = report.text_field("path", path);
     }
-    report = report.fact("resident", resident);
+    report = report.text_field("resident", resident);
     let some = |count: Option<u64>| count.filter(|count| *count > 0);
     for (label, count) in [
         ("dirty", seen.dirty),
@@ -90,7 +90,7 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> Result<Report> {
         ("past end", Some(seen.past_end)),
     ] {
         if let Some(count) = some(count) {
-            report = report.fact(label, pages(count));
+            report = report.text_field(label, pages(count));
         }
     }
     for (label, bytes) in [
@@ -99,7 +99,7 @@ pub(super) fn report(region: &mut Region, job: Job<'_>) -> Result<Report> {
         ("preallocated", seen.preallocated),
     ] {
         if let Some(bytes) = some(bytes) {
-            report = report.fact(label, size(bytes));
+            report = report.text_field(label, size(bytes));
         }
     }
     match seen.pages {

@@ -3,8 +3,8 @@
 //! Network file systems and FUSE send what is dirty when a descriptor is closed, so an error that a store caused may
 //! come only then; the implicit close of a descriptor that is dropped would lose it.
 
-use super::backing::Backing;
-use super::error::{Error, Result};
+use super::Backing;
+use crate::mapping::error::{Error, Result};
 use nix::sys::statfs::{self, FsType};
 use std::sync::atomic::Ordering;
 
@@ -22,7 +22,7 @@ const SENDS_AT_CLOSE: [FsType; 9] = [
 ];
 
 /// Whether a file system of this type sends dirty pages at close(2).
-pub(super) fn sends_at_close(fs: FsType) -> bool {
+pub(in crate::mapping) fn sends_at_close(fs: FsType) -> bool {
     SENDS_AT_CLOSE.contains(&fs)
 }
 

@@ -3,8 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn span(start: u64, end: u64) -> Span {
-    Span::new(start, end).unwrap()
+fn span(start: u64, end: u64) -> ByteRange {
+    ByteRange::new(start, end).unwrap()
 }
 
 #[test]
@@ -17,7 +17,7 @@ fn pages_round_outward() {
 
 #[test]
 fn windows_cut_at_multiples_and_cover_the_range() {
-    let pieces: Vec<Span> = span(5, 25).windows(10).collect();
+    let pieces: Vec<ByteRange> = span(5, 25).windows(10).collect();
     assert_eq!(pieces, [span(5, 10), span(10, 20), span(20, 25)]);
     assert_eq!(span(7, 7).windows(10).count(), 0);
     assert_eq!(span(u64::MAX - 3, u64::MAX).windows(1 << 20).count(), 1);
@@ -25,8 +25,8 @@ fn windows_cut_at_multiples_and_cover_the_range() {
 
 #[test]
 fn a_range_that_runs_backwards_or_past_u64_is_no_span() {
-    assert_eq!(Span::new(2, 1), None);
-    assert_eq!(Span::at(u64::MAX, 2), None);
+    assert_eq!(ByteRange::new(2, 1), None);
+    assert_eq!(ByteRange::at(u64::MAX, 2), None);
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 //! Lines that are no rows: what they say of the bytes that they stand for.
 
 use super::Gap;
-use crate::quantity::human;
+use crate::number::human;
 
 /// `at` in eight digits or more, for lines that aren't hot.
 pub(super) fn offset(at: u64) -> String {

@@ -23,19 +23,19 @@ fn nothing_comes_to_light_behind_an_end_that_moved_during_the_store() {
     std::fs::write(file.path(), [b'A'; 5000]).unwrap();
     let backing = Backing::open(file.path(), Access::Write, Duration::ZERO).unwrap();
     let mut region = Region::sliding(backing, Prot::ReadWrite).unwrap();
-    let (mut old, mut new) = (Spool::default(), Spool::default());
+    let (mut old, mut new) = (SpooledBytes::default(), SpooledBytes::default());
     old.push(&[b'A'; 600]).unwrap();
     new.push(&[b'B'; 600]).unwrap();
     let pieces = [piece(4300, 300, 0), piece(4700, 300, 300)];
     file.as_file().set_len(4500).unwrap();
     let stored = region.store(&pieces, new.fd().unwrap(), &mut |_| Ok(()));
-    let before = Before {
+    let before = RollbackPlan {
         pieces: &pieces,
         old: Some(&mut old),
         len: 5000,
         flush: false,
     };
-    or_put_back(&mut region, before, stored.map_err(Stopped::from)).unwrap_err();
+    rollback_on_error(&mut region, before, stored.map_err(PartialStore::from)).unwrap_err();
     file.as_file().set_len(6000).unwrap();
     let bytes = std::fs::read(file.path()).unwrap();
     assert!(bytes[..4500] == [b'A'; 4500] && bytes[4500..] == [0; 1500]);

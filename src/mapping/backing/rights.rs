@@ -1,9 +1,9 @@
 //! The rights that a file gives beyond its permission bits: the privileges of a program, which a store must take away,
 //! and the access control list, which a copy of the file's bytes must not exceed.
 
-use super::backing::{Backing, Kind};
-use super::error::{Error, Result};
-use super::region::{LONGEST_XATTR, remove_xattr, xattr};
+use super::{Backing, Kind};
+use crate::mapping::error::{Error, Result};
+use crate::mapping::region::{LONGEST_XATTR, remove_xattr, xattr};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::stat::{Mode, fchmod};
@@ -29,7 +29,7 @@ pub struct Privileges {
 
 impl Privileges {
     /// Those of an open file with this `st_mode`.
-    pub(super) fn of(file: &File, mode: u32) -> Privileges {
+    pub(in crate::mapping) fn of(file: &File, mode: u32) -> Privileges {
         let set_gid = mode & libc::S_ISGID != 0 && mode & libc::S_IXGRP != 0;
         Privileges {
             set_id: mode & libc::S_ISUID != 0 || set_gid,
@@ -56,7 +56,7 @@ impl Backing {
     ///
     /// # Errors
     /// EPERM when they stay. Nothing has been stored then.
-    pub(super) fn drop_privileges(&self) -> Result<()> {
+    pub(in crate::mapping) fn drop_privileges(&self) -> Result<()> {
         if !self.facts().privileges.any() || !self.privileges()?.any() {
             return Ok(());
         }

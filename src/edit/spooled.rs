@@ -18,7 +18,7 @@ const BLOCK: usize = 128 << 10;
 
 /// A growing sequence of bytes.
 #[derive(Debug, Default)]
-pub struct Spool {
+pub struct SpooledBytes {
     /// The first part, once the bytes were too many, or a descriptor was asked for.
     file: Option<File>,
     /// Length of the part in the file.
@@ -29,7 +29,7 @@ pub struct Spool {
     block: (u64, Vec<u8>),
 }
 
-impl Spool {
+impl SpooledBytes {
     /// Its length in bytes.
     pub fn len(&self) -> u64 {
         self.filed + self.tail.len() as u64
@@ -160,13 +160,13 @@ impl Spool {
     }
 
     /// Uses the file of `other`, whose bytes are lost, for a descriptor of these bytes: none has to be made then.
-    pub fn take_over(&mut self, other: &mut Spool) {
+    pub fn reuse_file_of(&mut self, other: &mut SpooledBytes) {
         if self.file.is_none() {
             self.file = other.file.take();
         }
     }
 
-    /// Writes out what a file that is there already has not yet, so that [`Spool::fd`] cannot fail later for want of room.
+    /// Writes out what a file that is there already has not yet, so that [`SpooledBytes::fd`] cannot fail later for want of room.
     pub fn settle(&mut self) -> Result<()> {
         if self.file.is_some() && !self.tail.is_empty() {
             self.file_tail()?;
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn bytes_come_back_alike_from_memory_from_a_file_and_across_the_change() {
-        let mut spool = Spool::default();
+        let mut spool = SpooledBytes::default();
         let mut all = Vec::new();
         for round in 0..40u8 {
             let piece = vec![round; 100_000];
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_gives_what_was_pushed_before_and_after_it_was_asked_for() {
-        let mut spool = Spool::default();
+        let mut spool = SpooledBytes::default();
         spool.push(b"abc").unwrap();
         spool.fd().unwrap();
         spool.push(b"def").unwrap();
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn bytes_can_be_written_over_in_the_file_in_memory_and_across() {
-        let mut spool = Spool::default();
+        let mut spool = SpooledBytes::default();
         spool.push(b"abcd").unwrap();
         spool.fd().unwrap();
         spool.push(b"efgh").unwrap();
@@ -256,14 +256,14 @@ mod tests {
 
     #[test]
     fn a_source_is_read_no_further_than_asked() {
-        let mut spool = Spool::default();
+        let mut spool = SpooledBytes::default();
         spool.push_from(&mut std::io::repeat(7), 70_000).unwrap();
         assert_eq!(spool.len(), 70_000);
     }
 
     #[test]
     fn reading_past_the_end_is_an_error() {
-        let mut spool = Spool::default();
+        let mut spool = SpooledBytes::default();
         spool.push(b"ab").unwrap();
         assert!(spool.read_at(1, &mut [0; 2]).is_err());
     }

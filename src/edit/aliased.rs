@@ -1,15 +1,15 @@
 //! Edits in a nonlinear view, where a byte of the file may stand at several offsets.
 
-use super::edits::{Edits, Extra};
+use super::edits::{EditDetail, Edits};
 use crate::edit::error::{Error, Result};
-use crate::mapping::{Layout, Part, Region, Span};
+use crate::mapping::{ByteRange, Extent, PageOrder, Region};
 
 /// Refuses edits of one byte of the file at two offsets of the view, and checksums of what is edited at another: which
 /// of the bytes would stay depends on the order, and no undo script could say it.
 ///
 /// # Errors
 /// Code 2, with both offsets.
-pub fn refuse_doubles(edits: &Edits, region: &Region) -> Result<()> {
+pub fn reject_aliased_edits(edits: &Edits, region: &Region) -> Result<()> {
     let Some(layout) = region.layout() else {
         return Ok(());
     };
@@ -18,7 +18,7 @@ pub fn refuse_doubles(edits: &Edits, region: &Region) -> Result<()> {
         let failure = Error::untouched(message);
         Err(failure.tip("give each byte once; 'map FILE -c \"remap --order …\" -c map' shows the view"))
     };
-    let mut parts: Vec<Part> = edits.list.iter().flat_map(|edit| layout.parts(edit.range())).collect();
+    let mut parts: Vec<Extent> = edits.list.iter().flat_map(|edit| layout.parts(edit.range())).collect();
     parts.sort_by_key(|part| part.file.start());
     for pair in parts.windows(2) {
         let again = pair[0].file.intersect(pair[1].file);
@@ -28,7 +28,7 @@ pub fn refuse_doubles(edits: &Edits, region: &Region) -> Result<()> {
         }
     }
     for extra in &edits.extras {
-        let Extra::Sum(sum) = extra else { continue };
+        let EditDetail::Sum(sum) = extra else { continue };
         if let Some((summed, edited)) = summed_elsewhere(&parts, layout, sum.range) {
             return refuse(summed, edited, "and one is summed, the other edited");
         }
@@ -37,7 +37,7 @@ pub fn refuse_doubles(edits: &Edits, region: &Region) -> Result<()> {
 }
 
 /// Where a byte within `range` of the view stands once more, in one of `parts` (ascending in the file).
-fn summed_elsewhere(parts: &[Part], layout: &Layout, range: Span) -> Option<(u64, u64)> {
+fn summed_elsewhere(parts: &[Extent], layout: &PageOrder, range: ByteRange) -> Option<(u64, u64)> {
     layout.parts(range).find_map(|summed| {
         let first = parts.partition_point(|part| part.file.end() <= summed.file.start());
         let meet = parts[first..]
@@ -50,6 +50,6 @@ fn summed_elsewhere(parts: &[Part], layout: &Layout, range: Span) -> Option<(u64
 }
 
 /// Where the first byte of `file`, which lies in the part, stands in the view.
-fn place(part: &Part, file: Span) -> u64 {
+fn place(part: &Extent, file: ByteRange) -> u64 {
     part.view + (file.start() - part.file.start())
 }

@@ -1,12 +1,12 @@
 //! Nonlinear views: which pages of a file stand where in a mapping of it. Pure: no system call, no mapping.
 
-use super::error::{Cause, Error, Result};
-use super::span::Span;
+use super::error::{Error, ErrorKind, Result};
+use super::range::ByteRange;
 use nix::errno::Errno;
 
 /// By which system call a region becomes a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arranging {
+pub enum RemapMethod {
     /// mmap(2) with MAP_FIXED, for each piece.
     Mmap,
     /// remap_file_pages(2), for each piece that is not where a linear mapping has it.
@@ -16,7 +16,7 @@ pub enum Arranging {
 /// Units of a file, one behind the other, and all of them as often as `times` says. Nothing in it grows with the
 /// number of units, so that a terabyte in reverse takes no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
+pub struct PageRun {
     /// The number of the unit that stands first.
     pub first: u64,
     /// How many units; the others follow in ascending order, or in descending order.
@@ -27,7 +27,7 @@ pub struct Run {
     pub times: u64,
 }
 
-impl Run {
+impl PageRun {
     fn low(&self) -> u64 {
         if self.descending {
             (self.first + 1).saturating_sub(self.count)
@@ -51,11 +51,11 @@ impl Run {
 
 /// A stretch of a view that is linear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub struct Extent {
     /// Where it stands in the view: the offset of its first byte.
     pub view: u64,
     /// What stands there. Its end is a page's: it may lie behind the end of the file, and the bytes between are zeros.
-    pub file: Span,
+    pub file: ByteRange,
 }
 
 /// The pages of a file in an order of one's own.
@@ -68,8 +68,8 @@ pub struct Part {
 ///   file   |  0  |  1  |  2|        view of 2,0,1   |  2|0|  0  |  1  |
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
-    runs: Vec<Run>,
+pub struct PageOrder {
+    runs: Vec<PageRun>,
     /// The view offset behind each run.
     ends: Vec<u64>,
     /// Bytes a unit.
@@ -82,33 +82,36 @@ pub struct Layout {
     len: u64,
 }
 
-impl Layout {
+impl PageOrder {
     /// The view of a file of `file` bytes, in pages of `page` bytes, that `runs` of units of `unit` bytes (a multiple
     /// of the page) make.
     ///
     /// # Errors
-    /// [`Cause::PastEnd`] for a unit that the file does not have; EINVAL for a view without any; EOVERFLOW for one
+    /// [`ErrorKind::PastEnd`] for a unit that the file does not have; EINVAL for a view without any; EOVERFLOW for one
     /// that is longer than a file can be.
-    pub fn new(runs: Vec<Run>, unit: u64, page: u64, file: u64) -> Result<Layout> {
+    pub fn new(runs: Vec<PageRun>, unit: u64, page: u64, file: u64) -> Result<PageOrder> {
         let failed = |span, cause| Err(Error::new("arrange", span, cause));
-        let mut layout = Layout {
+        let mut layout = PageOrder {
             runs,
             ends: Vec::new(),
             unit: unit.max(page),
             file,
-            pages: Span::first(file).pages(page).end(),
+            pages: ByteRange::first(file).pages(page).end(),
             len: 0,
         };
         let mut end = 0u64;
         for run in &layout.runs {
             let start = run.high().saturating_mul(layout.unit);
             if start >= layout.pages || run.count > run.high() + 1 {
-                return failed(Some(Span::first(start).from(start)), Cause::PastEnd { len: file });
+                return failed(
+                    Some(ByteRange::first(start).from(start)),
+                    ErrorKind::PastEnd { len: file },
+                );
             }
             let len = layout.block(run).len().checked_mul(run.times);
             let sum = len.and_then(|len| end.checked_add(len));
             let Some(sum) = sum.filter(|sum| i64::try_from(*sum).is_ok()) else {
-                return failed(None, Cause::Sys(Errno::EOVERFLOW));
+                return failed(None, ErrorKind::Sys(Errno::EOVERFLOW));
             };
             end = sum;
             layout.ends.push(end);
@@ -119,7 +122,7 @@ impl Layout {
                 layout.len = end - last.end().saturating_sub(file);
                 Ok(layout)
             }
-            _ => failed(None, Cause::Sys(Errno::EINVAL)),
+            _ => failed(None, ErrorKind::Sys(Errno::EINVAL)),
         }
     }
 
@@ -141,13 +144,13 @@ impl Layout {
 
     /// Whether each byte stands where it stands in the file.
     pub fn is_linear(&self) -> bool {
-        let first = self.parts(Span::first(self.mapped())).next();
-        first.is_some_and(|part| part.file == Span::first(self.mapped()))
+        let first = self.parts(ByteRange::first(self.mapped())).next();
+        first.is_some_and(|part| part.file == ByteRange::first(self.mapped()))
     }
 
     /// How many kernel mappings it takes: neighbours in the view that are neighbours in the file become one.
     pub fn kernel_mappings(&self) -> u64 {
-        let of_run = |run: &Run| {
+        let of_run = |run: &PageRun| {
             let block = if run.descending { run.count } else { 1 };
             let joined = if run.last() + 1 == run.first { run.times - 1 } else { 0 };
             block.saturating_mul(run.times) - joined
@@ -158,7 +161,7 @@ impl Layout {
     }
 
     /// The linear stretches of the view range `span`, in order, each as long as it can be.
-    pub fn parts(&self, span: Span) -> impl Iterator<Item = Part> {
+    pub fn parts(&self, span: ByteRange) -> impl Iterator<Item = Extent> {
         let mut at = span.start();
         std::iter::from_fn(move || {
             let mut part = self.stretch(at).filter(|_| at < span.end())?;
@@ -173,24 +176,24 @@ impl Layout {
             }
             let behind = at.saturating_sub(span.end());
             let end = part.file.end() - behind;
-            part.file = Span::new(part.file.start(), end).unwrap_or(part.file);
+            part.file = ByteRange::new(part.file.start(), end).unwrap_or(part.file);
             Some(part)
         })
     }
 
     /// The bytes of the file that stand at `span` of the view first, in one piece; with a place in the zeros behind
     /// its end, the page that they are in.
-    pub fn behind(&self, span: Span, page: u64) -> Option<Span> {
+    pub fn behind(&self, span: ByteRange, page: u64) -> Option<ByteRange> {
         let file = self.parts(span).next()?.file;
-        let bytes = file.intersect(Span::first(self.file));
+        let bytes = file.intersect(ByteRange::first(self.file));
         if bytes.is_empty() {
-            return Some(file.pages(page).intersect(Span::first(self.file)));
+            return Some(file.pages(page).intersect(ByteRange::first(self.file)));
         }
         Some(bytes)
     }
 
     /// From the view offset `at` on, as far as its run tells without a look at the next.
-    fn stretch(&self, at: u64) -> Option<Part> {
+    fn stretch(&self, at: u64) -> Option<Extent> {
         let index = self.ends.partition_point(|end| *end <= at);
         let run = self.runs.get(index)?;
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
@@ -209,18 +212,18 @@ impl Layout {
         } else {
             block.from(block.start() + within)
         };
-        Some(Part { view: at, file })
+        Some(Extent { view: at, file })
     }
 
     /// The file range of the units of a run.
-    fn block(&self, run: &Run) -> Span {
+    fn block(&self, run: &PageRun) -> ByteRange {
         self.span_of(run.low()).join(self.span_of(run.high()))
     }
 
     /// The file range of a unit's pages.
-    fn span_of(&self, unit: u64) -> Span {
+    fn span_of(&self, unit: u64) -> ByteRange {
         let start = unit.saturating_mul(self.unit);
-        Span::first(self.pages).from(start).split(self.unit).0
+        ByteRange::first(self.pages).from(start).split(self.unit).0
     }
 }
 

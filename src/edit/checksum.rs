@@ -1,11 +1,10 @@
 //! Checksums as values: computed over what the file will hold once every other edit is in.
 
-use super::compare::count_differing;
-use super::edits::{Edits, Extra, SumOf};
-use super::spool::Spool;
+use super::edits::{EditDetail, Edits, ResolvedChecksum, count_differing};
+use super::spooled::SpooledBytes;
 use crate::edit::error::{Error, Result};
 use crate::mapping::{
-    self, ByteRange, Content, Cut, Operation, PIECE, Piece, Pieces, Region, Segment, Source, Step, scan,
+    self, ByteRange, CHUNK_LEN, Chunk, Chunks, Content, Cut, Operation, ProgressFn, Region, Segment, Source, scan,
 };
 use crc32fast::Hasher;
 
@@ -21,13 +20,13 @@ pub fn compute(
     edits: &mut Edits,
     region: &mut Region,
     mut differing: impl FnMut(usize, u64),
-    old: &mut Spool,
-    step: &mut Step<'_>,
+    old: &mut SpooledBytes,
+    step: &mut ProgressFn<'_>,
 ) -> Result<()> {
-    let sums: Vec<(usize, SumOf)> = (edits.notes.iter().enumerate())
+    let sums: Vec<(usize, ResolvedChecksum)> = (edits.notes.iter().enumerate())
         .filter_map(|(index, note)| match edits.extras[note.extra()?] {
-            Extra::Sum(sum) => Some((index, sum)),
-            Extra::Masks { .. } => None,
+            EditDetail::Sum(sum) => Some((index, sum)),
+            EditDetail::Masks { .. } => None,
         })
         .collect();
     let mut done = 0;
@@ -46,7 +45,7 @@ pub fn compute(
 
 /// `sums`, which ascend, in an order in which each comes after those that it sums. A depth-first search that looks at
 /// each of them once for each sum over it: never more work than summing their bytes will be.
-fn in_order(sums: &[(usize, SumOf)], list: &[Segment]) -> Result<Vec<(usize, SumOf)>> {
+fn in_order(sums: &[(usize, ResolvedChecksum)], list: &[Segment]) -> Result<Vec<(usize, ResolvedChecksum)>> {
     #[derive(Clone, Copy)]
     enum Seen {
         Not,
@@ -92,7 +91,7 @@ fn in_order(sums: &[(usize, SumOf)], list: &[Segment]) -> Result<Vec<(usize, Sum
     Ok(order)
 }
 
-fn crc_of(edits: &mut Edits, region: &mut Region, range: ByteRange, step: &mut Step<'_>) -> Result<u32> {
+fn crc_of(edits: &mut Edits, region: &mut Region, range: ByteRange, step: &mut ProgressFn<'_>) -> Result<u32> {
     let Edits { list, new, .. } = edits;
     let pieces = Unedited {
         cut: Cut::with_holes(range),
@@ -130,10 +129,10 @@ struct Unedited<'a> {
     list: &'a [Segment],
 }
 
-impl Pieces<1> for Unedited<'_> {
+impl Chunks<1> for Unedited<'_> {
     type Key = bool;
 
-    fn next(&mut self, sources: &[Source<'_>; 1]) -> mapping::Result<Option<Piece<bool, 1>>> {
+    fn next(&mut self, sources: &[Source<'_>; 1]) -> mapping::Result<Option<Chunk<bool, 1>>> {
         let Some(mut piece) = self.cut.next(sources)? else {
             return Ok(None);
         };
@@ -141,11 +140,11 @@ impl Pieces<1> for Unedited<'_> {
         let edit = edit.filter(|edit| edit.at() < piece.range.end());
         let end = match edit {
             Some(edit) if piece.is_zeros == [true] && edit.at() > piece.range.start() => edit.at(),
-            Some(_) => piece.range.start().saturating_add(PIECE),
+            Some(_) => piece.range.start().saturating_add(CHUNK_LEN),
             None => piece.range.end(),
         };
         self.cut.shorten(&mut piece, end);
-        Ok(Some(Piece {
+        Ok(Some(Chunk {
             key: edit.is_some_and(|edit| edit.at() < piece.range.end()),
             range: piece.range,
             overlap: piece.overlap,
@@ -164,7 +163,7 @@ struct PieceSum {
 }
 
 impl PieceSum {
-    fn of(piece: &Piece<bool, 1>, [content]: [Content<'_>; 1], summed: &mut PieceSum) {
+    fn of(piece: &Chunk<bool, 1>, [content]: [Content<'_>; 1], summed: &mut PieceSum) {
         match content {
             _ if piece.key => {
                 summed.bytes.clear();

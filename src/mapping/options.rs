@@ -1,6 +1,6 @@
 //! The words for how memory is mapped and what is asked of it: visibility, protection, populating, locking, advice.
 
-use super::span::ByteRange;
+use super::range::ByteRange;
 use nix::sys::mman::ProtFlags;
 
 /// The size of a sliding window, in bytes: large enough that mapping it costs nothing beside copying it, small
@@ -50,7 +50,7 @@ impl Prot {
 
 /// How a region is mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct MapOptions {
     /// Shared or private.
     pub visibility: Visibility,
     /// Read, write, execute.
@@ -66,18 +66,18 @@ pub struct Shape {
     pub window: Option<u64>,
 }
 
-impl Shape {
+impl MapOptions {
     /// What a verb on a file uses: shared, and a window that slides, so that memory stays flat.
-    pub fn sliding(prot: Prot) -> Shape {
-        Shape {
+    pub fn sliding(prot: Prot) -> MapOptions {
+        MapOptions {
             window: Some(WINDOW),
-            ..Shape::whole(Visibility::Shared, prot)
+            ..MapOptions::whole(Visibility::Shared, prot)
         }
     }
 
     /// The whole range at one address.
-    pub fn whole(visibility: Visibility, prot: Prot) -> Shape {
-        Shape {
+    pub fn whole(visibility: Visibility, prot: Prot) -> MapOptions {
+        MapOptions {
             visibility,
             prot,
             noreserve: false,

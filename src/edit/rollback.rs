@@ -1,15 +1,15 @@
 //! All or nothing: after a store that failed half-way, the old bytes and the old length come back.
 
-use super::spool::Spool;
+use super::spooled::SpooledBytes;
 use crate::edit::error::{Error, Outcome, Result};
-use crate::mapping::{self, Cause, Region, Segment, Span};
+use crate::mapping::{self, ByteRange, ErrorKind, Region, Segment};
 
 /// What a file was before a store began.
-pub struct Before<'a> {
+pub struct RollbackPlan<'a> {
     /// What was to be stored, in the order of storing.
     pub pieces: &'a [Segment],
     /// The old bytes, in the same places as the new ones have in the payload; `None` when they were too many to keep.
-    pub old: Option<&'a mut Spool>,
+    pub old: Option<&'a mut SpooledBytes>,
     /// The length, in bytes.
     pub len: u64,
     /// Whether the old bytes must be on the device again.
@@ -18,24 +18,24 @@ pub struct Before<'a> {
 
 /// A store that ended early.
 #[derive(Debug)]
-pub struct Stopped {
+pub struct PartialStore {
     /// Why.
     pub error: Error,
     /// How many bytes of the pieces were stored, counted from the first on.
     pub stored: u64,
 }
 
-impl Stopped {
+impl PartialStore {
     /// Before anything was stored.
-    pub fn early(error: Error) -> Stopped {
-        Stopped { error, stored: 0 }
+    pub fn early(error: Error) -> PartialStore {
+        PartialStore { error, stored: 0 }
     }
 }
 
-impl From<mapping::Error> for Stopped {
-    fn from(error: mapping::Error) -> Stopped {
+impl From<mapping::Error> for PartialStore {
+    fn from(error: mapping::Error) -> PartialStore {
         let stored = error.stored;
-        Stopped {
+        PartialStore {
             error: error.into(),
             stored,
         }
@@ -47,8 +47,12 @@ impl From<mapping::Error> for Stopped {
 /// # Errors
 /// The failure, with what became of the file said in front: nothing was written, or it was put back as it was
 /// (exit code 2), or, when that failed too or the old bytes were not kept, that it is in doubt (exit code 4).
-pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), Stopped>) -> Result<()> {
-    let Err(Stopped { error, stored }) = result else {
+pub fn rollback_on_error(
+    region: &mut Region,
+    before: RollbackPlan<'_>,
+    result: Result<(), PartialStore>,
+) -> Result<()> {
+    let Err(PartialStore { error, stored }) = result else {
         return Ok(());
     };
     if stored == 0 && region.length() == before.len {
@@ -89,7 +93,7 @@ pub fn or_put_back(region: &mut Region, before: Before<'_>, result: Result<(), S
 /// is perhaps no memory left.
 type Prefix<'a> = (&'a [Segment], Option<Segment>);
 
-fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut Spool, len: u64, flush: bool) -> Result<()> {
+fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut SpooledBytes, len: u64, flush: bool) -> Result<()> {
     if region.length() < len {
         region.resize(len, true)?;
     }
@@ -111,7 +115,8 @@ fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut Spool, len: u64,
     let stored = match store(region) {
         // A page that was gone for a moment says nothing of those after it, which were not stored.
         Err(mapping::Error {
-            cause: Cause::Vanished, ..
+            cause: ErrorKind::Vanished,
+            ..
         }) => store(region),
         stored => stored,
     };
@@ -120,12 +125,12 @@ fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut Spool, len: u64,
         // Pieces ascend, so all that still exists is back; what the file has lost was not ours to keep, nor to come to
         // light when it grows again.
         Err(mapping::Error {
-            cause: Cause::Shrunk { len: now },
+            cause: ErrorKind::Shrunk { len: now },
             ..
         }) => {
             if let Some(last) = last {
-                let page = Span::first(now).pages(region.backing().facts().page);
-                let tail = Span::first(page.end().min(last.range().end())).from(now);
+                let page = ByteRange::first(now).pages(region.backing().facts().page);
+                let tail = ByteRange::first(page.end().min(last.range().end())).from(now);
                 // Where the end has moved once more, there is nothing left to be done for it.
                 let _ = region.zero(tail, &mut |_| Ok(()));
             }

@@ -4,7 +4,7 @@ use crate::mapping::Segment;
 
 /// A block of a script that has nothing but plain lines, comments and empty lines.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Plain {
+pub struct FastLines {
     /// Where its edits go; `from` counts from the block's first new byte.
     pub list: Vec<Segment>,
     /// The line of each, from 1 for the block's first.
@@ -21,7 +21,7 @@ pub struct Plain {
     pub end: u64,
 }
 
-impl Plain {
+impl FastLines {
     /// Reads `text`, whole lines, in place of what was read before. False when a line is of another kind; what was read
     /// is then of no use.
     pub fn read(&mut self, text: &[u8]) -> bool {
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_block_of_plain_lines_comments_and_empty_lines_is_read() {
-        let mut plain = Plain::default();
+        let mut plain = FastLines::default();
         // Twice, for what was read before must leave nothing behind.
         for _ in 0..2 {
             assert!(plain.read(b"# one\r\n0x40: 7405 -> 9090\r\n\n\r\n0x10: 01 -> fF"));
@@ -251,7 +251,7 @@ mod tests {
             "x",
         ] {
             let text = format!("0x0: 00 -> 01\n{line}\n0x8: 00 -> 01\n");
-            assert!(!Plain::default().read(text.as_bytes()), "{line}");
+            assert!(!FastLines::default().read(text.as_bytes()), "{line}");
         }
     }
 }

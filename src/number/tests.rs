@@ -6,7 +6,7 @@ use std::ffi::OsString;
 
 const PAGE: u64 = 4096;
 
-fn refused(kind: &str, text: &str) -> Option<Refusal> {
+fn refused(kind: &str, text: &str) -> Option<ParseError> {
     match kind {
         "number" => number(text).err(),
         "qty" => text.parse::<Qty>().err(),
@@ -456,7 +456,7 @@ fn size() -> impl Strategy<Value = Size> {
     (make, qty()).prop_map(|(make, qty)| make(qty))
 }
 
-fn comes_back<T: FromStr<Err = Refusal> + Display + PartialEq + fmt::Debug>(value: &T) {
+fn comes_back<T: FromStr<Err = ParseError> + Display + PartialEq + fmt::Debug>(value: &T) {
     assert_eq!(value.to_string().parse().as_ref(), Ok(value));
 }
 

@@ -4,7 +4,7 @@
 //! looked for, down to one number. The grammar never calls back: 100,000 signs are refused without deep recursion.
 
 use super::units::{UNITS, Unit, unit};
-use super::{Offset, PREFIXES, Qty, Range, Refusal, SIGNS, Size, digits, plain, split_digits};
+use super::{Offset, PREFIXES, ParseError, Qty, Range, SIGNS, Size, digits, plain, split_digits};
 
 const EXAMPLES: &str = "write a number such as 4096, 0x1000, 4K or 3p (pages)";
 const RANGES: &str = "write START..END, START..+LENGTH, or .. for everything";
@@ -14,7 +14,7 @@ const UNIT_AFTER_PREFIX: &str = "has a unit, and units follow decimal numbers on
 
 /// What a text was meant to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Meant {
     Number,
     Quantity,
     Offset,
@@ -22,22 +22,22 @@ pub(super) enum Kind {
     Size,
 }
 
-impl Kind {
+impl Meant {
     fn admits(self, text: &str) -> bool {
         match self {
-            Kind::Number => plain(text).is_some(),
-            Kind::Quantity => Qty::read(text).is_some(),
-            Kind::Offset => Offset::read(text).is_some(),
-            Kind::Range => Range::read(text).is_some(),
-            Kind::Size => Size::read(text).is_some(),
+            Meant::Number => plain(text).is_some(),
+            Meant::Quantity => Qty::read(text).is_some(),
+            Meant::Offset => Offset::read(text).is_some(),
+            Meant::Range => Range::read(text).is_some(),
+            Meant::Size => Size::read(text).is_some(),
         }
     }
 }
 
 /// Why `text`, which the grammar does not admit, is refused.
-pub(super) fn refusal(kind: Kind, text: &str) -> Refusal {
+pub(super) fn refusal(kind: Meant, text: &str) -> ParseError {
     if text.is_empty() {
-        return wrong(text, "is empty", if kind == Kind::Range { RANGES } else { EXAMPLES });
+        return wrong(text, "is empty", if kind == Meant::Range { RANGES } else { EXAMPLES });
     }
     let squeezed: String = text.split_whitespace().collect();
     if squeezed != text {
@@ -80,16 +80,16 @@ const SLIPS: [Slip; 9] = [
 
 // ---- which part is wrong ---------------------------------------------------------------------------------------------
 
-fn explain(kind: Kind, text: &str) -> Refusal {
+fn explain(kind: Meant, text: &str) -> ParseError {
     let after_end = text.strip_prefix("end").filter(|rest| rest.starts_with(SIGNS));
     let mut terms = after_end.unwrap_or(text).split(SIGNS).filter(|term| !term.is_empty());
     let (what, tip) = if let Some(tip) = pair(text) {
         ("holds a ':', which no number does", tip)
-    } else if kind == Kind::Range {
+    } else if kind == Meant::Range {
         return range(text);
-    } else if Kind::Range.admits(text) {
+    } else if Meant::Range.admits(text) {
         ("is a range where one number belongs", format!("write --range {text}"))
-    } else if let Some(term) = terms.find(|term| !Kind::Quantity.admits(term)) {
+    } else if let Some(term) = terms.find(|term| !Meant::Quantity.admits(term)) {
         return number(term);
     } else {
         match Qty::read(text) {
@@ -100,19 +100,19 @@ fn explain(kind: Kind, text: &str) -> Refusal {
     wrong(text, what, tip)
 }
 
-fn range(text: &str) -> Refusal {
+fn range(text: &str) -> ParseError {
     let Some((left, right)) = text.split_once("..") else {
         return not_a_range(text);
     };
     match right.strip_prefix('+') {
         _ if right.contains("..") => wrong(text, "has more than one '..'", RANGES),
-        _ if !left.is_empty() && !Kind::Offset.admits(left) => refusal(Kind::Offset, left),
-        Some(length) => refusal(Kind::Quantity, length),
-        None => refusal(Kind::Offset, right),
+        _ if !left.is_empty() && !Meant::Offset.admits(left) => refusal(Meant::Offset, left),
+        Some(length) => refusal(Meant::Quantity, length),
+        None => refusal(Meant::Offset, right),
     }
 }
 
-fn not_a_range(text: &str) -> Refusal {
+fn not_a_range(text: &str) -> ParseError {
     let bytes = |text: &str| Qty::read(text).and_then(|qty| qty.bytes(4096).ok());
     if let Some((left, right)) = text.split_once('-')
         && let (Some(left), Some(right)) = (likely(left), likely(right))
@@ -121,8 +121,8 @@ fn not_a_range(text: &str) -> Refusal {
         let tip = format!("write {left}..{right} (the end is not included)");
         return wrong(text, "is not a range", tip);
     }
-    if !Kind::Offset.admits(text) {
-        return refusal(Kind::Offset, text);
+    if !Meant::Offset.admits(text) {
+        return refusal(Meant::Offset, text);
     }
     let tip = format!("write {text}..+LEN, {text}.. to go on to the end, or ..{text} to stop there");
     wrong(text, "is not a range", tip)
@@ -138,7 +138,7 @@ fn pair(text: &str) -> Option<String> {
 
 /// The text itself if it is an amount, or hex digits with the prefix they lack.
 fn likely(text: &str) -> Option<String> {
-    let amount = Kind::Quantity.admits(text).then(|| text.to_owned());
+    let amount = Meant::Quantity.admits(text).then(|| text.to_owned());
     amount.or_else(|| as_hex(text))
 }
 
@@ -150,7 +150,7 @@ fn as_hex(text: &str) -> Option<String> {
 // ---- what is wrong with one number -----------------------------------------------------------------------------------
 
 /// The first that applies; the order matters: `01b` is looked at as hex before its unit is.
-fn number(text: &str) -> Refusal {
+fn number(text: &str) -> ParseError {
     if let Some((prefix, radix)) = PREFIXES.into_iter().find(|(prefix, _)| text.starts_with(prefix)) {
         return prefixed(text, &text[prefix.len()..], radix);
     }
@@ -175,7 +175,7 @@ fn number(text: &str) -> Refusal {
     wrong(text, what, tip)
 }
 
-fn prefixed(text: &str, body: &str, radix: u32) -> Refusal {
+fn prefixed(text: &str, body: &str, radix: u32) -> ParseError {
     let (num, tail) = split_digits(body, radix);
     let tip = match radix {
         16 => "hex digits are 0-9 and a-f, as in 0x40",
@@ -196,7 +196,7 @@ fn prefixed(text: &str, body: &str, radix: u32) -> Refusal {
     wrong(text, what, tip)
 }
 
-fn leading_zero(text: &str, num: &str, tail: &str) -> Option<Refusal> {
+fn leading_zero(text: &str, num: &str, tail: &str) -> Option<ParseError> {
     let padded = num.strip_prefix('0')?.replace('_', "");
     let n: u64 = padded.parse().ok()?;
     unit(tail).map_or(Some(Qty::Bytes(n)), |unit| unit.times(n))?;
@@ -216,7 +216,7 @@ fn leading_zero(text: &str, num: &str, tail: &str) -> Option<Refusal> {
     Some(wrong(text, what, tip))
 }
 
-fn too_large(text: &str) -> Refusal {
+fn too_large(text: &str) -> ParseError {
     let tip = format!("write at most {:#x}", u64::MAX);
     wrong(text, "is more than 64 bits can count", tip)
 }
@@ -267,16 +267,16 @@ fn known_unit(num: &str, tail: &str) -> String {
     let candidate = format!("{num}{known}");
     match digits(num, 10).and_then(|n| n.checked_mul(1024)) {
         Some(t) if tail == "P" => format!("write {candidate} for pages or {t}T for pebibytes; "),
-        _ if Kind::Quantity.admits(&candidate) => format!("write {candidate}; "),
+        _ if Meant::Quantity.admits(&candidate) => format!("write {candidate}; "),
         _ => String::new(),
     }
 }
 
 /// Refuses `text`, in quotes, without control characters (scripts come from anywhere) and cut to what fits a line.
-fn wrong(text: &str, what: &str, tip: impl Into<String>) -> Refusal {
+fn wrong(text: &str, what: &str, tip: impl Into<String>) -> ParseError {
     let cut = text.char_indices().nth(48).map_or(text.len(), |(at, _)| at);
     let dots = if cut < text.len() { "…" } else { "" };
-    Refusal {
+    ParseError {
         message: format!("'{}{dots}' {what}", text[..cut].escape_debug()),
         tip: tip.into(),
     }

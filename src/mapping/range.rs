@@ -2,31 +2,28 @@
 
 use std::fmt;
 
-/// The name of [`Span`] from now on.
-pub type ByteRange = Span;
-
 /// A half-open byte range of a file, `start..end`, in file offsets. `start <= end` always holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Span {
+pub struct ByteRange {
     start: u64,
     end: u64,
 }
 
-impl Span {
+impl ByteRange {
     /// The range `start..end`; `None` when it runs backwards.
-    pub fn new(start: u64, end: u64) -> Option<Span> {
-        (start <= end).then_some(Span { start, end })
+    pub fn new(start: u64, end: u64) -> Option<ByteRange> {
+        (start <= end).then_some(ByteRange { start, end })
     }
 
     /// The `len` bytes from `start`; `None` when their end is past `u64::MAX`.
-    pub fn at(start: u64, len: u64) -> Option<Span> {
+    pub fn at(start: u64, len: u64) -> Option<ByteRange> {
         let end = start.checked_add(len)?;
-        Some(Span { start, end })
+        Some(ByteRange { start, end })
     }
 
     /// The first `len` bytes of a file.
-    pub fn first(len: u64) -> Span {
-        Span { start: 0, end: len }
+    pub fn first(len: u64) -> ByteRange {
+        ByteRange { start: 0, end: len }
     }
 
     /// File offset of the first byte.
@@ -50,30 +47,30 @@ impl Span {
     }
 
     /// Whether every byte of `other` lies in this range.
-    pub fn contains(self, other: Span) -> bool {
+    pub fn contains(self, other: ByteRange) -> bool {
         self.start <= other.start && other.end <= self.end
     }
 
     /// The bytes that both ranges have; empty (at an arbitrary place) when there are none.
-    pub fn intersect(self, other: Span) -> Span {
+    pub fn intersect(self, other: ByteRange) -> ByteRange {
         let start = self.start.max(other.start);
-        Span {
+        ByteRange {
             start,
             end: self.end.min(other.end).max(start),
         }
     }
 
     /// The smallest range that holds both.
-    pub fn join(self, other: Span) -> Span {
-        Span {
+    pub fn join(self, other: ByteRange) -> ByteRange {
+        ByteRange {
             start: self.start.min(other.start),
             end: self.end.max(other.end),
         }
     }
 
     /// The range from `start` on, without what lies before it.
-    pub fn from(self, start: u64) -> Span {
-        Span {
+    pub fn from(self, start: u64) -> ByteRange {
+        ByteRange {
             start: start.clamp(self.start, self.end),
             end: self.end,
         }
@@ -86,9 +83,9 @@ impl Span {
     ///   |------[=============]----|---
     ///   ^ page boundary           ^ page boundary
     /// ```
-    pub fn pages(self, page: u64) -> Span {
+    pub fn pages(self, page: u64) -> ByteRange {
         let mask = page - 1;
-        Span {
+        ByteRange {
             start: self.start & !mask,
             // A file ends at i64::MAX at the latest, so only nonsense saturates.
             end: self.end.saturating_add(mask) & !mask,
@@ -96,9 +93,9 @@ impl Span {
     }
 
     /// The first `len` bytes, or all of them where there are fewer, and the rest.
-    pub fn split(self, len: u64) -> (Span, Span) {
+    pub fn split(self, len: u64) -> (ByteRange, ByteRange) {
         let rest = self.from(self.start.saturating_add(len));
-        let first = Span {
+        let first = ByteRange {
             start: self.start,
             end: rest.start.min(self.end),
         };
@@ -106,14 +103,14 @@ impl Span {
     }
 
     /// The range cut at multiples of `step` (not zero), in order; the first and last piece may be short.
-    pub fn windows(self, step: u64) -> impl Iterator<Item = Span> {
+    pub fn windows(self, step: u64) -> impl Iterator<Item = ByteRange> {
         let mut at = self.start;
         std::iter::from_fn(move || {
             if at >= self.end {
                 return None;
             }
             let boundary = (at / step + 1).saturating_mul(step);
-            let piece = Span {
+            let piece = ByteRange {
                 start: at,
                 end: boundary.min(self.end),
             };
@@ -124,7 +121,7 @@ impl Span {
 
     /// The range cut into `count` pieces (not zero) of whole pages, as even as they come; fewer when
     /// there are fewer pages.
-    pub fn cells(self, count: u64, page: u64) -> Vec<Span> {
+    pub fn cells(self, count: u64, page: u64) -> Vec<ByteRange> {
         let pages = self.pages(page);
         let total = pages.len() / page;
         let count = count.min(total);
@@ -132,7 +129,7 @@ impl Span {
             .map(|i| {
                 let bound =
                     |i: u64| pages.start + (u128::from(total) * u128::from(i) / u128::from(count)) as u64 * page;
-                Span {
+                ByteRange {
                     start: bound(i),
                     end: bound(i + 1),
                 }
@@ -142,7 +139,7 @@ impl Span {
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for ByteRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}..{:#x}", self.start, self.end)
     }

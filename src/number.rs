@@ -25,7 +25,7 @@ mod units;
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
-use advice::{Kind, refusal};
+use advice::{Meant, refusal};
 pub use argv::join_negative_values;
 pub use duration::{duration, interval};
 pub use format::{NoFormat, NumberFormat, NumberKind};
@@ -34,23 +34,23 @@ use units::{Unit, unit};
 
 /// Why a text is not a quantity, and what to type instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ParseError {
     /// What is wrong, quoting the offending piece; one line, no full stop.
     pub message: String,
     /// What to type instead; empty when there is nothing to suggest.
     pub tip: String,
 }
 
-impl Display for Refusal {
+impl Display for ParseError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for ParseError {}
 
-fn refuse<T>(message: impl Into<String>, tip: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal {
+fn refuse<T>(message: impl Into<String>, tip: impl Into<String>) -> Result<T, ParseError> {
+    Err(ParseError {
         message: message.into(),
         tip: tip.into(),
     })
@@ -69,10 +69,10 @@ pub enum Qty {
 
 impl Qty {
     /// The amount in bytes, with pages of `page` bytes. Refused above `u64::MAX`.
-    pub fn bytes(self, page: u64) -> Result<u64, Refusal> {
+    pub fn bytes(self, page: u64) -> Result<u64, ParseError> {
         match self {
             Qty::Bytes(n) => Ok(n),
-            Qty::Pages(n) => n.checked_mul(page).ok_or_else(|| Refusal {
+            Qty::Pages(n) => n.checked_mul(page).ok_or_else(|| ParseError {
                 message: format!("{self} is more than 64 bits can count, at {page} bytes a page"),
                 tip: format!("write at most {}p", u64::MAX / page.max(1)),
             }),
@@ -86,9 +86,9 @@ impl Qty {
 }
 
 impl FromStr for Qty {
-    type Err = Refusal;
-    fn from_str(text: &str) -> Result<Qty, Refusal> {
-        Qty::read(text).ok_or_else(|| refusal(Kind::Quantity, text))
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Qty, ParseError> {
+        Qty::read(text).ok_or_else(|| refusal(Meant::Quantity, text))
     }
 }
 
@@ -119,7 +119,7 @@ pub struct Offset {
 impl Offset {
     /// The place in bytes from the start, for a file of `len` bytes and pages of `page` bytes: `0..=len`.
     /// Refused before the start and past the end; the end itself is allowed.
-    pub fn resolve(&self, len: u64, page: u64) -> Result<u64, Refusal> {
+    pub fn resolve(&self, len: u64, page: u64) -> Result<u64, ParseError> {
         let at = self.place(len, page)?;
         if at > len {
             return refuse(
@@ -134,7 +134,7 @@ impl Offset {
     ///
     /// # Errors
     /// Refused before the start, and above `u64::MAX`.
-    pub fn place(&self, len: u64, page: u64) -> Result<u64, Refusal> {
+    pub fn place(&self, len: u64, page: u64) -> Result<u64, ParseError> {
         let mut at = if self.from_end { i128::from(len) } else { 0 };
         for (sign, qty) in &self.terms {
             let bytes = i128::from(qty.bytes(page)?);
@@ -208,9 +208,9 @@ impl From<u64> for Offset {
 }
 
 impl FromStr for Offset {
-    type Err = Refusal;
-    fn from_str(text: &str) -> Result<Offset, Refusal> {
-        Offset::read(text).ok_or_else(|| refusal(Kind::Offset, text))
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Offset, ParseError> {
+        Offset::read(text).ok_or_else(|| refusal(Meant::Offset, text))
     }
 }
 
@@ -257,12 +257,12 @@ impl Range {
     ///
     /// `start <= end` and `start <= len` hold; the end may lie past `len`, and the caller clips or refuses it.
     /// Refused: a start outside the file, an end before the start, an end above `u64::MAX`.
-    pub fn resolve(&self, len: u64, page: u64) -> Result<(u64, u64), Refusal> {
+    pub fn resolve(&self, len: u64, page: u64) -> Result<(u64, u64), ParseError> {
         self.resolve_within((0, len), len, page)
     }
 
     /// As [`Range::resolve`], where a place left out means the start or the end of `whole`, a part of it.
-    pub fn resolve_within(&self, whole: (u64, u64), len: u64, page: u64) -> Result<(u64, u64), Refusal> {
+    pub fn resolve_within(&self, whole: (u64, u64), len: u64, page: u64) -> Result<(u64, u64), ParseError> {
         let start = match &self.start {
             Some(offset) => offset.resolve(len, page)?,
             None => whole.0,
@@ -271,17 +271,17 @@ impl Range {
     }
 
     /// As [`Range::resolve`], for a file that is about to grow: the start may lie past `len`, too.
-    pub fn place(&self, len: u64, page: u64) -> Result<(u64, u64), Refusal> {
+    pub fn place(&self, len: u64, page: u64) -> Result<(u64, u64), ParseError> {
         let start = self.start.as_ref().map_or(Ok(0), |offset| offset.place(len, page))?;
         self.until(start, len, len, page)
     }
 
-    fn until(&self, start: u64, default: u64, len: u64, page: u64) -> Result<(u64, u64), Refusal> {
+    fn until(&self, start: u64, default: u64, len: u64, page: u64) -> Result<(u64, u64), ParseError> {
         let end = match &self.until {
             // Of a part, the end may lie before a start that the file has.
             Until::End => default.max(start),
             Until::At(offset) => offset.place(len, page)?,
-            Until::Length(qty) => start.checked_add(qty.bytes(page)?).ok_or_else(|| Refusal {
+            Until::Length(qty) => start.checked_add(qty.bytes(page)?).ok_or_else(|| ParseError {
                 message: format!("range {self} ends past what 64 bits can count"),
                 tip: format!("write {start:#x}.. to reach the end"),
             })?,
@@ -321,9 +321,9 @@ impl Range {
 }
 
 impl FromStr for Range {
-    type Err = Refusal;
-    fn from_str(text: &str) -> Result<Range, Refusal> {
-        Range::read(text).ok_or_else(|| refusal(Kind::Range, text))
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Range, ParseError> {
+        Range::read(text).ok_or_else(|| refusal(Meant::Range, text))
     }
 }
 
@@ -354,16 +354,16 @@ pub enum Size {
 impl Size {
     /// The new length in bytes, from `len` bytes now and pages of `page` bytes: `0..=i64::MAX`, as off_t allows.
     /// Refused: shrinking below 0, growing above `i64::MAX`.
-    pub fn resolve(self, len: u64, page: u64) -> Result<u64, Refusal> {
+    pub fn resolve(self, len: u64, page: u64) -> Result<u64, ParseError> {
         let new = match self {
             Size::To(qty) => Some(qty.bytes(page)?),
             Size::Grow(qty) => len.checked_add(qty.bytes(page)?),
-            Size::Shrink(qty) => Some(len.checked_sub(qty.bytes(page)?).ok_or_else(|| Refusal {
+            Size::Shrink(qty) => Some(len.checked_sub(qty.bytes(page)?).ok_or_else(|| ParseError {
                 message: format!("cannot shrink by {qty}; the length is {}", extent(len)),
                 tip: format!("write the new length itself; {len:#x} is the present one"),
             })?),
         };
-        new.filter(|new| i64::try_from(*new).is_ok()).ok_or_else(|| Refusal {
+        new.filter(|new| i64::try_from(*new).is_ok()).ok_or_else(|| ParseError {
             message: format!(
                 "size {self} is larger than a file can be; the length is {}",
                 extent(len)
@@ -382,9 +382,9 @@ impl Size {
 }
 
 impl FromStr for Size {
-    type Err = Refusal;
-    fn from_str(text: &str) -> Result<Size, Refusal> {
-        Size::read(text).ok_or_else(|| refusal(Kind::Size, text))
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Size, ParseError> {
+        Size::read(text).ok_or_else(|| refusal(Meant::Size, text))
     }
 }
 
@@ -399,8 +399,8 @@ impl Display for Size {
 }
 
 /// Any non-negative plain number NUM, `0..=u64::MAX`, for values and lists. A sign or a unit is refused.
-pub fn number(text: &str) -> Result<u64, Refusal> {
-    plain(text).ok_or_else(|| refusal(Kind::Number, text))
+pub fn number(text: &str) -> Result<u64, ParseError> {
+    plain(text).ok_or_else(|| refusal(Meant::Number, text))
 }
 
 // ---- reading one number: the only path from digits to a value ---------------------------------------------------------
