@@ -73,7 +73,7 @@ impl Qty {
         match self {
             Qty::Bytes(n) => Ok(n),
             Qty::Pages(n) => n.checked_mul(page).ok_or_else(|| ParseError {
-                message: format!("{self} is more than 64 bits can count, at {page} bytes a page"),
+                message: format!("{self} does not fit into 64 bits, at {page} bytes a page"),
                 tip: format!("write at most {}p", u64::MAX / page.max(1)),
             }),
         }
@@ -261,7 +261,8 @@ impl Range {
         self.resolve_within((0, len), len, page)
     }
 
-    /// As [`Range::resolve`], where a place left out means the start or the end of `whole`, a part of it.
+    /// The offsets of start and end in a file of `len` bytes; a place left out means the start or the end of `whole`, a part
+    /// of the file. Refusals are those of [`Range::resolve`].
     pub fn resolve_within(&self, whole: (u64, u64), len: u64, page: u64) -> Result<(u64, u64), ParseError> {
         let start = match &self.start {
             Some(offset) => offset.resolve(len, page)?,
@@ -270,7 +271,7 @@ impl Range {
         self.until(start, whole.1, len, page)
     }
 
-    /// As [`Range::resolve`], for a file that is about to grow: the start may lie past `len`, too.
+    /// The offsets of start and end in a file that is about to grow: the start may lie past `len`, too.
     pub fn place(&self, len: u64, page: u64) -> Result<(u64, u64), ParseError> {
         let start = self.start.as_ref().map_or(Ok(0), |offset| offset.place(len, page))?;
         self.until(start, len, len, page)

@@ -20,13 +20,13 @@ static CHANGED: AtomicBool = AtomicBool::new(false);
 /// Flags that every verb takes, before or behind its name.
 #[derive(Debug, Clone, Args)]
 pub struct Globals {
-    /// Report, and errors, as one JSON object each
+    /// Print each report and each error as one JSON object
     #[arg(help_heading = "Global options", long, global = true)]
     pub json: bool,
-    /// No report and no progress bar
+    /// Print no report and no progress bar
     #[arg(help_heading = "Global options", short, long, global = true)]
     pub quiet: bool,
-    /// Show each mapping system call on stderr as it is made, the way strace writes it
+    /// Print each mapping system call on stderr, as strace does
     #[arg(help_heading = "Global options", short, long, global = true)]
     pub verbose: bool,
     /// Colour the output
@@ -40,7 +40,7 @@ pub struct Globals {
 /// A choice that `auto` leaves to where the output goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum When {
-    /// Where the output is a terminal
+    /// If the output is a terminal
     Auto,
     /// Always
     Always,

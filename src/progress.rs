@@ -92,7 +92,7 @@ impl Progress {
         u64::try_from(shown).map_or(self.total, |shown| shown.min(self.total))
     }
 
-    /// As [`Progress::step`], where how much there is becomes known only now.
+    /// Reports a step where how much there is becomes known only now.
     pub fn step_of(&mut self, total: u64, done: u64) -> Result<(), Interrupted> {
         (self.total, self.work) = (total, total);
         self.step(done)

@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 /// The version of the JSON objects: fields may be added under the same number, never changed or removed.
 const SCHEMA: u64 = 1;
 
-const ROOM: &str = "make room where stdout goes, or leave the report out with --quiet";
+const ROOM: &str = "free some space where stdout is written, or suppress the report with --quiet";
 const OPEN: &str =
-    "stdout is not open for writing: send the report somewhere, as with '>/dev/null', or leave it out with --quiet";
+    "stdout is not open for writing: redirect the report, for example with '>/dev/null', or suppress it with --quiet";
 
 /// How much of a [`Stream`] is gathered before it is written out, in bytes.
 const STREAMED: usize = 256 << 10;
@@ -146,23 +146,23 @@ impl Report {
             let room = if is_closed(&error) { OPEN } else { ROOM };
             if let Some(path) = &self.made {
                 let failure = || {
-                    Error::changed(format!("the report is lost, and '{}' was written", shown(path)))
-                        .tip("it is done, so do not run it again")
+                    Error::changed(format!("'{}' was written, but not the report", shown(path)))
+                        .tip("the change is complete; do not run the command again")
                 };
                 return Err(error).map_failure(failure);
             }
             let (outcome, what, tip) = match (self.changed, &self.stored_in) {
                 (true, Some(path)) => {
                     let tip = format!(
-                        "it is done, so do not run it again; 'mmapctl sync {}' makes it durable",
+                        "the change is complete; do not run the command again; 'mmapctl sync {}' makes it durable",
                         quoted(path)
                     );
                     (Outcome::Changed, "the file was changed", tip)
                 }
-                (true, None) => (Outcome::Untouched, "memory was changed, and no file", room.to_string()),
+                (true, None) => (Outcome::Untouched, "only memory was changed, no file", room.to_string()),
                 (false, _) => (Outcome::Untouched, "nothing was changed", room.to_string()),
             };
-            let failure = || Error::new(outcome, format!("the report is lost, and {what}")).tip(tip);
+            let failure = || Error::new(outcome, format!("the report could not be written; {what}")).tip(tip);
             Err(error).map_failure(failure)
         };
         match out(text.as_bytes()) {
@@ -205,7 +205,7 @@ impl Stream {
         Stream::begin(report, name, "\"", "\"")
     }
 
-    /// The same with a list.
+    /// The object of `report`, up to a field of this name, which is a list.
     pub fn of_list(report: &Report, name: &str) -> Stream {
         Stream::begin(report, name, "[", "]")
     }
@@ -268,8 +268,8 @@ impl Stream {
     }
 }
 
-/// As [`Report::print_anew`], for a text made elsewhere: as much of it as the terminal has room for now, with a last line
-/// in which `left_out` tells of the others.
+/// Writes a text over the one before on a terminal: as much of it as there is room for now, with a last line in which
+/// `left_out` describes the others.
 pub fn redraw(text: &str, left_out: &dyn Fn(&[&str]) -> String) -> Result<()> {
     if !io::stdout().is_terminal() {
         return out(text.as_bytes());
@@ -286,7 +286,7 @@ pub fn redraw(text: &str, left_out: &dyn Fn(&[&str]) -> String) -> Result<()> {
 /// What there is to say of lines left out, where they are of no kind of their own.
 pub fn more_lines(left_out: &[&str]) -> String {
     let lines = plural(left_out.len() as u64, "line");
-    format!("{lines} more, in a larger terminal")
+    format!("{lines} more; a larger terminal shows them")
 }
 
 /// Closes stdout, if anything was written to it, because a file system may say only then that it has no room (FUSE, NFS).
@@ -299,13 +299,13 @@ pub fn close_stdout() -> Result<()> {
         return Ok(());
     }
     let (outcome, what) = match is_changed() {
-        true => (Outcome::Changed, "a file was changed, and the report of it may be lost"),
+        true => (Outcome::Changed, "a file was changed, and its report may be lost"),
         false => (Outcome::Untouched, "what was written to stdout may be lost"),
     };
     let closed = nix::unistd::close(libc::STDOUT_FILENO).map_err(io::Error::from);
     closed
         .context("cannot close stdout")
-        .map_failure(|| Error::new(outcome, what).tip("see whether there is room where stdout goes: 'df'"))
+        .map_failure(|| Error::new(outcome, what).tip("check the free space where stdout is written: 'df'"))
 }
 
 /// Refuses a stdout that is the very file that is about to be read: what is written would be read again, or replace what
@@ -328,7 +328,7 @@ pub fn not_into_itself(backing: &Backing, raw: Option<u64>) -> Result<()> {
         return Ok(());
     }
     let failure = Error::untouched("input file is output file");
-    Err(failure.tip("write to a file that is not there yet, with '> OTHER'"))
+    Err(failure.tip("write to a file that does not exist yet, with '> OTHER'"))
 }
 
 /// Whether what failed is a write to a stdout that is not open for that.

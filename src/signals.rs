@@ -62,7 +62,7 @@ impl Signals {
     }
 
     fn hold_set(set: &SigSet) -> anyhow::Result<Signals> {
-        set.thread_block().context("cannot hold back signals")?;
+        set.thread_block().context("cannot block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let queue = SignalFd::with_flags(set, flags).context("cannot wait for signals")?;
         Ok(Signals { queue })
@@ -129,13 +129,13 @@ pub fn let_through_after<T>(work: impl FnOnce() -> T) -> T {
 pub fn for_child<T>(spawn: impl FnOnce() -> T) -> anyhow::Result<T> {
     let mask = match INHERITED.get() {
         Some(mask) => *mask,
-        None => SigSet::thread_get_mask().context("cannot see which signals are held back")?,
+        None => SigSet::thread_get_mask().context("cannot read the signal mask")?,
     };
     let held = mask
         .thread_swap_mask(SigmaskHow::SIG_SETMASK)
-        .context("cannot release signals")?;
+        .context("cannot unblock signals")?;
     let result = spawn();
-    held.thread_set_mask().context("cannot hold back signals")?;
+    held.thread_set_mask().context("cannot block signals")?;
     Ok(result)
 }
 

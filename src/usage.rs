@@ -129,7 +129,7 @@ impl CommandLine {
             .map(|at| quoted(Path::new(&self.raw[at + 1])));
         let file = file.as_deref().unwrap_or("FILE");
         let tip = VERBS.iter().find(|(list, ..)| names(list)).map(|(.., how)| *how);
-        let report = names(REPORTS).then_some("'mmapctl map FILE' shows how a file lives in memory");
+        let report = names(REPORTS).then_some("'mmapctl map FILE' shows what part of a file is in memory");
         match tip.or(report) {
             Some(how) if self.in_session => how.replace("'mmapctl cat FILE -x'", "cat -x").replace(
                 "'mmapctl map FILE' shows how a file lives",
@@ -153,7 +153,7 @@ impl CommandLine {
             return self.extra_word(number);
         }
         if self.in_session && OF_SESSIONS.contains(&name) {
-            return format!("it goes for the session as a whole: mmapctl map FILE {name} …");
+            return format!("it applies to the whole session: mmapctl map FILE {name} …");
         }
         if verb == "remap" && self.words.iter().any(|word| word.starts_with("--order")) {
             return self.help();

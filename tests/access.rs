@@ -206,7 +206,7 @@ fn a_character_device_takes_force_a_length_and_a_mapping() {
             "it does not support memory mapping (ENODEV)",
         ),
         ("cat /dev/null", "it is a character device"),
-        ("cat /dev/zero", "without a length"),
+        ("cat /dev/zero", "it has no length"),
         ("cat /dev/zero --access 4", "has no length"),
         ("cat /dev/zero -o 64 --access 4", "has no length"),
         ("cat /dev/zero -r 64.. --access 4", "has no length"),
@@ -488,7 +488,7 @@ fn interrupted_stores_are_counted_and_exit_4() {
     output
         .code(4)
         .stderr_has(" of 33554432 stores were made, and cannot be undone")
-        .stderr_has("truncated under us")
+        .stderr_has("truncated meanwhile")
         .stderr_has("tip: see what is there");
     assert_eq!(fs::metadata(&path).unwrap().len(), 0);
 }

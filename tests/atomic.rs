@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::process::Stdio;
 
-const NOTE: &str = "an atomic patch had been cut short; the file was put back as it was before it";
+const NOTE: &str = "an atomic patch had been interrupted; the file was put back as it was before the patch";
 const RECOVER: &str = "patch f --script /dev/null";
 
 #[test]
@@ -167,7 +167,7 @@ fn a_journal_that_does_not_fit_the_file_is_refused() {
     is_refused(&dir, "made at another time");
 
     put(&place, &journal(target, size + 1, size + 2, &edits()));
-    is_refused(&dir, "neither the 0x4e21 of before nor the 0x4e22 of after");
+    is_refused(&dir, "neither 0x4e21 as before the patch nor 0x4e22 as after it");
 
     put(&place, &good);
     let mut bytes = read(&path);
@@ -206,7 +206,7 @@ fn an_unknown_journal_is_refused_and_kept() {
     for (record, why) in [
         (change(8, 1), "another version"),
         (change(8, 0), "another version"),
-        (change(0, 7), "no journal"),
+        (change(0, 7), "not a journal"),
         (change(56, 4), "its contents are not"),
         (change(56, u64::MAX), "its contents are not"),
         (change(72, 5), "its contents are not"),
@@ -299,7 +299,7 @@ fn a_named_file_that_is_no_journal_is_kept() {
         "patch f -o 0 dead --journal notes",
         "patch f -o 0 dead --atomic --journal notes",
     ] {
-        dir.refused_untouched(line).has("no journal of mmapctl's");
+        dir.refused_untouched(line).has("not a journal of mmapctl");
         assert_eq!(dir.read("notes"), b"milk, bread");
     }
     // Zeros may be a journal that never came to the disk, or anything of the user's: a name of theirs is theirs.

@@ -99,7 +99,7 @@ fn a_used_journal_that_cannot_be_removed_undoes_nothing() {
     dir.file("f", noise(64));
     dir.inject(&["unlinkat:error=EPERM"], "patch f --atomic -o 0 fill:43:8")
         .code(3)
-        .stderr_has("which has served")
+        .stderr_has("finished journal")
         .lacks("in doubt");
     assert!(read(beside(&dir)).starts_with(b"MMAPDONE"));
     dir.run(RECOVER).code(0);
@@ -127,7 +127,7 @@ fn a_folder_renamed_before_the_journal_is_made_gets_none() {
     });
     let told = output.stderr();
     assert!(
-        output.exit() == 2 && told.contains("another file is at its path"),
+        output.exit() == 2 && told.contains("another file or directory is at its path"),
         "{told}"
     );
     for name in ["d/f", "x/f"] {

@@ -103,7 +103,7 @@ fn a_named_journal_of_zeros_is_kept_and_explained() {
     for zeros in [1, 600, 300_000] {
         named(&dir, &vec![0; zeros]);
         dir.refused_untouched("patch f -o 0 dead --atomic --journal named")
-            .has("nothing but zeros")
+            .has("only zeros")
             .has("power")
             .has("mv -nT named refused-journal")
             .has("another path");
@@ -118,7 +118,7 @@ fn nobody_is_told_to_remove_a_file_that_is_no_journal() {
     for bytes in [&b"milk, bread"[..], &noise(9_000), b"MMAP"] {
         named(&dir, bytes);
         dir.refused_untouched("patch f -o 0 dead --atomic --journal named")
-            .has("no journal of mmapctl's")
+            .has("not a journal of mmapctl")
             .has("another path")
             .lacks("rm ")
             .lacks("mv ");
@@ -159,7 +159,7 @@ fn an_answer_of_no_says_that_the_file_was_put_back_first() {
         let recovered = !line.contains("--undo");
         text.code(code);
         assert_eq!(
-            text.contains("put back as it was before a patch"),
+            text.contains("put back as it was before an interrupted patch"),
             recovered,
             "{line}: {text}"
         );

@@ -9,7 +9,7 @@ use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
 
-const NOTE: &str = "the file was put back as it was before it";
+const NOTE: &str = "the file was put back as it was before the patch";
 const RECOVER: &str = "patch f --script /dev/null";
 
 /// Every verb refuses the journal of "f" with `why`, touches neither, and has no tip to remove anything. What the
@@ -38,7 +38,7 @@ fn is_not_believed(dir: &Sandbox, why: &str) {
     }
     dir.run("cat f --ignore-journal -n 4 -x").code(0);
     let text = dir.run("patch f -o 0 dead");
-    let (_, tip) = text.split_once("out of the way: ").expect("a tip");
+    let (_, tip) = text.split_once("away: ").expect("a tip");
     let typed = tip.lines().next().unwrap();
     assert!(typed.starts_with("mv -nT "), "{typed}");
     dir.peer("sh", &["-c", typed]);
@@ -154,7 +154,7 @@ fn where_no_journal_would_be_believed_none_is_begun() {
         let at = &mount;
         let text = at.refused("patch f -o 0 dead --atomic");
         assert!(at.read("f") == old());
-        text.has("no recovery would believe it").has("--journal PATH");
+        text.has("recovery would not trust it").has("--journal PATH");
         assert!(!beside(at).exists(), "{options:?}");
         let named = elsewhere.join("j").display().to_string();
         let text = at.run(&format!("patch f -o 0 dead --atomic --journal {named}"));
@@ -343,7 +343,7 @@ fn a_bind_mounted_file_gets_no_journal_that_is_never_found() {
         let output = mounted(more, "dead --atomic");
         let text = output.is_refusal();
         assert!(
-            text.contains("mounted by itself") && text.contains("--journal PATH"),
+            text.contains("a mount point") && text.contains("--journal PATH"),
             "{text}"
         );
         assert!(read(&path) == old());

@@ -98,7 +98,9 @@ fn a_file_that_is_cut_within_a_row_is_shown_to_its_last_byte() {
             let output = child.outcome();
             let text = &output;
             assert!(
-                text.contains("truncated under us") && text.contains(&format!("{left:#x}")) && text.ends_with("exit 2"),
+                text.contains("truncated meanwhile")
+                    && text.contains(&format!("{left:#x}"))
+                    && text.ends_with("exit 2"),
                 "{format}: {text}"
             );
             assert!(

@@ -114,7 +114,7 @@ fn a_number_has_a_byte_order() {
     let dir = Sandbox::new();
     dir.file("f", b"12345678");
     dir.refused("cat f -f u32")
-        .is("! error: --format: 'u32' does not say the byte order\n\
+        .is("! error: --format: 'u32' does not give the byte order\n\
          !   tip: write u32le (x86, ARM: lowest byte first) or u32be (network order)\n\
          exit 2");
     dir.run("cat f -f u32be -n 4")
@@ -444,8 +444,8 @@ fn a_watch_is_of_rows_and_of_what_fits_memory() {
     let dir = Sandbox::new();
     dir.sparse("f", (1 << 20) + 1);
     dir.refused("cat f --watch").is(
-        "! error: f: 0x0..0x100001 is 1.0 MiB (1048577 bytes), and --watch keeps no more than 1 MiB in mind\n\
-         !   tip: say which part: --offset OFFSET --length 256\n\
+        "! error: f: 0x0..0x100001 is 1.0 MiB (1048577 bytes), and --watch compares at most 1 MiB\n\
+         !   tip: give a part: --offset OFFSET --length 256\n\
          exit 2",
     );
     for format in ["raw", "c"] {
@@ -454,7 +454,7 @@ fn a_watch_is_of_rows_and_of_what_fits_memory() {
     }
     for often in ["0", "0.0001ms", "9ms"] {
         dir.run(&format!("cat f -n 16 --watch={often}"))
-            .has("some time must pass between two looks: write 10ms or more");
+            .has("the interval is too short: write 10ms or more");
     }
 }
 

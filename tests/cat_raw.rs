@@ -471,6 +471,35 @@ fn skip_holes_makes_a_file_as_sparse_as_the_range() {
 }
 
 #[test]
+fn skip_holes_ends_at_the_first_byte_that_is_not_had() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    let path = dir.sparse("f", 8 << 20);
+    let data = noise(1 << 20);
+    writer(&path).write_all_at(&data, 0).unwrap();
+    writer(&path).write_all_at(&data, 5 << 20).unwrap();
+    synced(&path);
+    if allocated(&path) > 4 << 20 {
+        return skip("no holes here");
+    }
+    // The data after the hole cannot be read, in any way.
+    for first in 1..8 {
+        let fault = format!("inject=pread64,copy_file_range,sendfile:error=EIO:when={first}+");
+        let others = "inject=ioctl,process_vm_readv,madvise:error=EFAULT";
+        let args = ["-qq", "-o", "/dev/null", "-e", &fault, "-e", others];
+        let mut command = dir.program("strace", &args);
+        let out = File::create(dir.join("out")).unwrap();
+        let output = command.args([BINARY, "cat", "f", "--skip-holes"]).stdout(out).outcome();
+        let written = dir.read("out");
+        if output.exit() == 2 {
+            let place = format!("cannot read {:#x}..", written.len());
+            assert!(output.stderr().contains(&place), "{} bytes: {output}", written.len());
+        }
+        assert!(read(&path).starts_with(&written), "{output}");
+    }
+}
+
+#[test]
 fn skip_holes_is_refused_where_the_bytes_are_not_raw() {
     let dir = Sandbox::new();
     dir.file("f", b"12345678");

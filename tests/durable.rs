@@ -221,7 +221,7 @@ fn close_fails(dir: &Sandbox, path: &str, line: &str) -> Outcome {
 fn an_error_of_close_is_one_of_the_verb_that_wrote() {
     needs!(strace_works());
     let dir = Sandbox::new();
-    let lost = "may not keep the change";
+    let lost = "the change may be lost";
     for (line, exit, says) in [
         ("patch f -o 0 dead", 3, lost),
         ("patch f -o 0 dead --sync", 3, lost),
@@ -356,7 +356,7 @@ fn a_session_does_not_store_into_a_file_that_was_replaced() {
     let output = dir.mmapctl(&line);
     output.code(2);
     assert_eq!(output.stdout, b"old-content");
-    output.stderr_has("not the one at this path any more");
+    output.stderr_has("no longer the one at this path");
     assert_eq!(dir.read("f"), b"new-content");
 }
 

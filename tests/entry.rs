@@ -34,7 +34,7 @@ fn output_for_a_closed_stdout_is_not_lost_in_silence() {
         let told = &output;
         let says = told.contains("cannot write to stdout: Bad file") && told.contains("EBADF");
         assert!(says, "{args:?}: {told}");
-        let tip = told.contains("tip: stdout is not open for writing: send the report somewhere");
+        let tip = told.contains("tip: stdout is not open for writing: redirect the report");
         assert_eq!(
             tip,
             ["map", "sync"].contains(&args[0]) && args.len() == 2 && args[1] == "f",

@@ -96,7 +96,7 @@ fn race(len: u64, sink: Sink, args: impl Fn(u32) -> String, judge: impl Fn(u32, 
                 let known = told.contains("the file ends at 0x")
                     || told.contains("lies past the end")
                     || told.contains("it is empty")
-                    || told.contains("no whole number of units")
+                    || told.contains("not a whole number of units")
                     || told.contains("0x") && told.contains("truncated");
                 assert!(known, "round {round}: neither the offset nor truncation in: {told}");
             }

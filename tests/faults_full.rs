@@ -377,7 +377,7 @@ fn huge_pages_that_a_file_has_count_as_resident() {
     assert_eq!(resident("map f --private --noreserve"), 1);
     assert_eq!(resident("map f -r 0..2M"), serde_json::Value::Null);
     dir.run("map f -r 2M..4M")
-        .has("of huge pages the kernel counts those of the whole file");
+        .has("the kernel counts huge pages only for the whole file");
     assert_eq!(resident("map f --populate"), 3);
     assert_eq!(resident("map f -r 2M..4M"), 1);
     let table = dir.report("map f -R");

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The day on which the manual texts last said something new.
-const DATE: &str = "2026-11-23";
+const DATE: &str = "2026-11-28";
 
 /// Each page's own text, and its examples, which `--help` shows as well.
 const MANUAL: [(&str, &str, &str); 7] = {

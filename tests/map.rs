@@ -328,7 +328,7 @@ fn more_memory_than_addresses_is_explained_for_every_kind() {
         for length in ["0xffffffffffffffff", "0x7fffffffffffffff", "1000000T"] {
             let text = dir.refused(&format!("map {memory} --noreserve -n {length}"));
             let explained =
-                text.contains("a process of this machine has addresses for ") && text.contains("--length 1T");
+                text.contains("a process on this machine has addresses for ") && text.contains("--length 1T");
             // On a kernel without them.
             let no_huge = memory.contains("--huge") && text.contains("no huge pages of that size");
             assert!(explained || no_huge, "{memory} {length}: {text}");
@@ -398,7 +398,7 @@ fn what_stands_in_the_way_is_told_with_what_to_type() {
         ("cat loop", "'namei loop'"),
         ("cat folder/missing/x", "'ls folder' shows"),
         ("cat -- -x", "'ls .' shows what is there"),
-        ("cat /dev/null", "by read(2) alone: 'cat /dev/null'"),
+        ("cat /dev/null", "only be read by read(2): 'cat /dev/null'"),
         ("patch q --script folder", "'ls folder'"),
         ("map q --address 0xffffffffffff0000", "leave it out"),
         ("remap q --size 7E", "7340032T for exbibytes, or 0x7e for hex"),
@@ -423,7 +423,7 @@ fn what_stands_in_the_way_is_told_with_what_to_type() {
     let long = dir.mmapctl(&["map", &name, "-n", "4K"]);
     assert!(long.is_refusal().contains("at most 249"));
     dir.mmapctl_into_full(&["patch", "q", "-o", "0", "text:new"])
-        .has("do not run it again");
+        .has("do not run the command again");
     for verb in ["patch -o 0 text:New", "patch -o 0 text:New! --access 4", "zero -r ..4"] {
         for memory in [
             &["q", "--private"][..],
@@ -431,7 +431,7 @@ fn what_stands_in_the_way_is_told_with_what_to_type() {
             &["--anonymous", "-n", "4K"],
         ] {
             let lost = dir.mmapctl_into_full(&[&["map"], memory, &["-c", verb]].concat());
-            lost.has("the report is lost, and memory was changed, and no file")
+            lost.has("the report could not be written; only memory was changed, no file")
                 .code(2);
         }
     }

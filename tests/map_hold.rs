@@ -460,7 +460,7 @@ fn a_service_manager_hears_of_readiness_and_of_the_end() {
         .env("NOTIFY_SOCKET", "/nowhere")
         .outcome()
         .code(2)
-        .has("cannot tell the service manager (NOTIFY_SOCKET)");
+        .has("cannot notify the service manager (NOTIFY_SOCKET)");
 }
 
 #[test]

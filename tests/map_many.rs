@@ -271,7 +271,7 @@ fn a_file_with_several_names_is_counted_once() {
     tree(&dir);
     fs::hard_link(dir.join("t/a"), dir.join("t/sub/same")).unwrap();
     dir.run("map -R t")
-        .has(" total of 5 files in 3 folders, 1 further names of a file counted once\n");
+        .has(" total of 5 files in 3 folders, 1 more names of files already counted\n");
     // So is one that is named twice, and a folder in a folder.
     assert_eq!(taken(&dir, "map t/a t/a t/sub/same t/z"), ["t/a", "t/z"]);
     assert_eq!(dir.report("map -R t t/sub t")["totals"]["files"], 5);

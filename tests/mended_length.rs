@@ -101,10 +101,7 @@ fn a_length_on_the_way_is_one_that_recovery_takes_back() {
             let what = format!("{script} {len} {holds_old}: {text}");
             match is_ours {
                 true => assert!(text.ends_with("exit 0") && read(&path) == old, "{what}"),
-                false => assert!(
-                    text.contains("bytes, neither the ") && text.ends_with("exit 2"),
-                    "{what}"
-                ),
+                false => assert!(text.contains("bytes, neither ") && text.ends_with("exit 2"), "{what}"),
             }
         }
     }

@@ -119,8 +119,8 @@ fn a_range_is_filled_exactly_or_not_at_all() {
     let dir = Sandbox::new();
     dir.file("f", [7; 64]);
     dir.refused_untouched("patch f -r 4..8 aabbcc").is(
-        "! error: f: the range 0x4..0x8 takes 4 bytes, and 3 bytes came\n\
-         !   tip: give --offset alone to write as many as there are\n\
+        "! error: f: the range 0x4..0x8 has 4 bytes, but 3 bytes were given\n\
+         !   tip: give only --offset to write all of them\n\
          exit 2",
     );
     dir.refused_untouched("patch f -r 4..8 aabbccddee");

@@ -65,8 +65,8 @@ fn bytes_that_are_not_there_are_an_answer_of_no() {
     let path = dir.file("f", b"one two three");
     let before = State::of(&path);
     dir.run("patch f --find text:four 00").is(
-        "! error: f: the bytes to find are not in 0x0..0xd; nothing was written\n\
-         !   tip: 'mmapctl cat f -x' shows what is there; a second run of the same patch ends here, too\n\
+        "! error: f: the pattern was not found in 0x0..0xd; nothing was written\n\
+         !   tip: 'mmapctl cat f -x' shows what is there; this also happens if the same patch is run a second time\n\
          exit 1",
     );
     for rest in ["--all", "--nth 1", "--range 0..2", "--offset 8", "--dry-run"] {
@@ -85,7 +85,7 @@ fn several_matches_are_named_and_nothing_is_written() {
     let before = State::of(&path);
     dir.run("patch f --find text:ab 00")
         .is("! error: f: 3 matches, at 0x0, 0x4, 0x8; nothing was written\n\
-         !   tip: take one with --nth N, all with --all, or look in a part with --range\n\
+         !   tip: choose one with --nth N, all with --all, or search only a part with --range\n\
          exit 1");
     assert_eq!(State::of(&path), before);
     dir.file("f", b"ab".repeat(1000));
@@ -107,7 +107,7 @@ fn all_matches_are_written_over_or_the_one_that_is_counted() {
     assert_eq!(read(&path), b"YZ..Xb..YZ");
     let before = State::of(&path);
     dir.run("patch f --find text:YZ text:YZ --nth 3").is(
-        "! error: f: there are 2 matches, and number 3 is wanted; nothing was written\n\
+        "! error: f: there are 2 matches, but number 3 was requested; nothing was written\n\
          !   tip: count from 1, or give --all\n\
          exit 1",
     );
@@ -219,7 +219,7 @@ fn more_on_stdin_than_is_kept_is_refused_and_not_cut_off() {
     writer(&path).write_all_at(b"ab", 0).unwrap();
     let input = vec![7; (16 << 20) + 1];
     dir.refused_fed("patch f --find text:ab", &input)
-        .has("more than 16 MiB on stdin");
+        .has("stdin has more than 16 MiB");
     assert_eq!(read(path)[..2], *b"ab");
 }
 
@@ -285,5 +285,5 @@ fn a_search_is_limited_by_offset_length_and_range_alike() {
         .is("f: 2 bytes of 0x2..0x4 changed\nexit 0");
     dir.run("patch f --find text:XX text:YY -o 12 -n 3")
         .code(1)
-        .has("not in 0xc..0xf");
+        .has("not found in 0xc..0xf");
 }

@@ -124,18 +124,15 @@ fn too_many_old_bytes_are_refused_before_they_are_read() {
             &["-o", "0", "--expect", "zero:700M", "00"][..],
             "734003200 bytes expected",
         ),
-        (
-            &["-e", &format!("0: zero:{most} -> 02")],
-            "bytes expected, where 1 byte",
-        ),
+        (&["-e", &format!("0: zero:{most} -> 02")], "bytes expected, but 1 byte"),
         (&["-e", "0: zero:700M zero:1 u8:0/1 -> 02"], "734003202 bytes expected"),
         (&["-e", &format!("0: zero:{most} zero:{most} -> 02")], "bytes expected"),
         (
             &["-e", &format!("0: 02 -> zero:{most}"), "--reverse"],
-            "bytes expected, where 1 byte",
+            "bytes expected, but 1 byte",
         ),
-        (&["-e", "0: @/dev/zero -> 02"], "2 bytes expected, where 1 byte"),
-        (&["-e", "0: 00 @/dev/zero -> 0203"], "3 bytes expected, where 2 bytes"),
+        (&["-e", "0: @/dev/zero -> 02"], "2 bytes expected, but 1 byte"),
+        (&["-e", "0: 00 @/dev/zero -> 0203"], "3 bytes expected, but 2 bytes"),
         (
             &["-r", "0xf..0xffffffffffffffff", "fill:00:0xfffffffffffffff0", "--grow"],
             "cannot write 0xf..0xffffffffffffffff",

@@ -153,7 +153,7 @@ fn a_script_for_a_file_of_another_size_is_refused() {
     let path = dir.file("f", [0; 32]);
     let before = State::of(&path);
     script(&dir, "# mmapctl-patch 1\nsize 0x21\n0: 00 -> 01\n").is(
-        "! error: f: -: line 2: it has 0x20 bytes, and line 2 expects 0x21; nothing was written\n\
+        "! error: f: -: line 2: it has 0x20 bytes, but line 2 expects 0x21; nothing was written\n\
          !   tip: the script was made for another file, or another version of it\n\
          exit 1",
     );
@@ -200,7 +200,7 @@ fn a_resize_after_an_edit_is_refused_and_a_guard_is_not() {
         "0: 30 -> 58\nsize 10 -> 8\n",
         "0: text:0 -> 58\n# why\nsize 10 -> 12\n",
     ] {
-        refused_script(&dir, text).has("the length is changed behind the edit of line 1");
+        refused_script(&dir, text).has("the length is changed after the edit in line 1");
     }
     script(&dir, "0: 30 -> 58\nsize 10\n").code(0);
     // With an edit of the command line it goes.
@@ -354,8 +354,8 @@ fn a_line_that_is_not_understood_is_refused_with_its_number() {
     let dir = Sandbox::new();
     dir.file("f", [0; 64]);
     for (line, words) in [
-        ("nonsense", "'nonsense' has no ':' behind its offset"),
-        ("0x10 00 -> 01", "has no ':' behind its offset"),
+        ("nonsense", "'nonsense' has no ':' after its offset"),
+        ("0x10 00 -> 01", "has no ':' after its offset"),
         ("0x10:", "the edit has no new bytes"),
         ("0x10: 00 ->", "the edit has no new bytes"),
         ("0x10: ->", "the edit has no new bytes"),
@@ -363,18 +363,18 @@ fn a_line_that_is_not_understood_is_refused_with_its_number() {
         ("020: 00", "020"),
         ("0x10K: 00", "0x10K"),
         ("1.5K: 00", "1.5K"),
-        ("0x10: 0x1234", "its byte order is not said"),
+        ("0x10: 0x1234", "is a number without a byte order"),
         ("0x10: 00 -> abc", "odd number of hex digits"),
         ("0x10: 74?? -> 9090", "wildcards"),
         ("0x10: 00 -> 01 -> 02", "'->'"),
-        ("0x10: 00 01 -> 02", "2 bytes expected, where 1 byte will be written"),
+        ("0x10: 00 01 -> 02", "2 bytes expected, but 1 byte will be written"),
         ("0x10: 00 -> text:\"ab", "is not closed"),
         ("0x40: 00 -> 01", "the file ends at 0x40"),
         ("0x3f: 0000 -> 0101", "the file ends at 0x40"),
         ("end: -> 01", "the file ends at 0x40"),
         ("end+1: -> 01", "past the end"),
         ("-65: -> 01", "before the start"),
-        ("+0: -> 01", "no edit before"),
+        ("+0: -> 01", "no previous edit"),
         ("+end: -> 01", "end"),
         ("0xfffffffffffffffff: 00 -> 01", "0xfffffffffffffffff"),
         ("0xffffffffffffffff: 00 -> 01", ""),
@@ -416,11 +416,11 @@ fn edits_that_overlap_are_refused_wherever_they_come_from() {
     dir.file("f", [0; 64]);
     refused_script(&dir, "0x10: -> 01020304\n0: -> 01\n0x12: -> 05060708\n").is(
         "! error: f: two edits write to 0x12..0x14: line 1 and line 3\n\
-         !   tip: leave one of them out, or make them one\n\
+         !   tip: leave out one of them, or combine them\n\
          exit 2",
     );
     dir.refused_untouched("patch f -o 4 0102 -e 5:03")
-        .has("0x5..0x6: the edit of the command line and --edit 1");
+        .has("0x5..0x6: the edit on the command line and --edit 1");
     dir.refused_untouched("patch f -e 5:03 -e 5:03");
     // Side by side is not over one another.
     edit(&dir, &["6: 01", "4: 0102", "7: 03"]).code(0);
@@ -456,12 +456,12 @@ fn stdin_is_given_to_one_reader_and_a_second_is_refused() {
         "patch f --find 0000 --nth 1 --script -",
     ] {
         dir.refused_untouched_fed(line, b"4: 00 -> 01\n")
-            .has("stdin is asked for twice");
+            .has("stdin is used twice");
     }
     // The script itself names it: that must be seen before anyone waits.
     refused_script(&dir, "0: -> @-\n")
         .has("line 1: ")
-        .has("stdin is asked for twice");
+        .has("stdin is used twice");
     dir.run_fed("patch f --script s", b"from a pipe")
         .is("f: 11 bytes of 0x0..0xb changed\nexit 0");
 }

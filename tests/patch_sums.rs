@@ -53,7 +53,7 @@ fn masked_bits_are_not_expected_where_a_checksum_goes() {
     for old in ["u32le:0/0xff", "u8:0/0xf 11 22 33", "u32le:0x33221100/0xffffff00"] {
         let before = State::of(&path);
         patch(&format!("0: {old} -> crc32le:4..8"))
-            .has("--edit 1: bits under a mask cannot be expected")
+            .has("--edit 1: masked bits cannot be expected")
             .code(2)
             .has("tip: expect all of its four bytes");
         assert_eq!(State::of(&path), before);

@@ -132,7 +132,7 @@ fn undo_never_writes_over_what_is_there() {
     symlink("u", dir.join("link")).unwrap();
     dir.refused_untouched("patch f -o 0 01 --undo u").is(
         "! error: f: nothing was written: cannot make the undo script 'u': File exists (EEXIST)\n\
-         !   tip: --undo takes a file that is not there yet\n\
+         !   tip: --undo needs the path of a file that does not exist yet\n\
          exit 2",
     );
     for name in ["f", "link", "dangling", "folder", "missing/u", "/dev/null", "."] {

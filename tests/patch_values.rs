@@ -250,13 +250,13 @@ fn checksums_that_sum_each_other_or_themselves_are_refused() {
     let dir = Sandbox::new();
     dir.file("f", [7; 64]);
     dir.refused_untouched("patch f -o 60 crc32le:..").is(
-        "! error: f: the checksum would stand within the bytes 0x0..0x40 that it sums\n\
+        "! error: f: the checksum would be inside the range 0x0..0x40 that it covers\n\
          !   tip: leave its four bytes out of the range: crc32le:0..end-4\n\
          exit 2",
     );
     dir.refused_untouched("patch f -e 0:crc32le:4..8 -e 4:crc32le:0..4").is(
-        "! error: f: the checksum at 0x0 sums another one that sums it\n\
-         !   tip: leave one of the two out of the other's range\n\
+        "! error: f: the checksum at 0x0 covers another one that covers it\n\
+         !   tip: move one of the two out of the other's range\n\
          exit 2",
     );
     for line in [
@@ -280,7 +280,7 @@ fn a_range_that_cannot_be_summed_is_refused() {
     dir.file("f", [7; 64]);
     for (value, words) in [
         ("crc32le:", "0..end-4"),
-        ("crc32le:0..61", "within the bytes"),
+        ("crc32le:0..61", "inside the range"),
         ("crc32le:0..65", "the file ends at 0x40"),
         ("crc32le:65..", "past the end"),
         ("crc32le:8..4", "before its start"),

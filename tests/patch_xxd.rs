@@ -54,7 +54,7 @@ fn the_turned_groups_of_xxd_e_are_not_taken_as_they_stand() {
         dir.refused_untouched_fed(LINE, dump.as_bytes())
             .has("as 'xxd -e' prints them")
             .has("without -e")
-            .has("take the characters away");
+            .has("remove the characters");
     }
 }
 
@@ -74,9 +74,9 @@ fn hex_after_two_spaces_is_refused_and_lookalike_text_is_not() {
         ("0: 4142  4344  ABCD\n", "4344"),
     ] {
         dir.refused_untouched_fed(LINE, dump.as_bytes())
-            .has(format!("line 1: '{word}' stands behind two spaces"))
+            .has(format!("line 1: '{word}' follows two spaces"))
             .has("without -e")
-            .has("take the characters away");
+            .has("remove the characters");
     }
     for dump in [
         "00000000: 3665 3664 2020 6162 6364 6566 6768       6e6d  abcdefgh",

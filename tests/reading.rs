@@ -97,7 +97,12 @@ fn what_is_not_the_files_is_read_where_it_is() {
         // A private mapping has its own bytes, and the file others.
         (private, &[patch, "cat -n 4"][..], 0, "mine"),
         (private, &[patch, "cat -n 4 --json"], 0, "6d696e65"),
-        (private, &[patch, "patch --find text:head 00 --dry-run"], 1, "not in"),
+        (
+            private,
+            &[patch, "patch --find text:head 00 --dry-run"],
+            1,
+            "not found in",
+        ),
         (
             private,
             &[patch, "patch --find text:mine 00 --dry-run"],
@@ -106,7 +111,7 @@ fn what_is_not_the_files_is_read_where_it_is() {
         ),
         (private, &[patch, "patch --diff g"], 0, "0x0: 6d696e65 -> 68656164"),
         (private, &[patch, "patch -o 0 text:mine --strict"], 1, "applied already"),
-        (private, &["zero -r .. --sparsify"], 2, "never does"),
+        (private, &["zero -r .. --sparsify"], 2, "cannot do"),
         // A view has the file's pages in another order.
         (view, &[reverse, "cat -n 4"], 0, "tail"),
         (
@@ -137,7 +142,7 @@ fn what_is_not_the_files_is_read_where_it_is() {
             0,
             "0x8: 00000000 -> 93d3a869",
         ),
-        (anonymous, &["zero -r .. --sparsify"], 2, "never does"),
+        (anonymous, &["zero -r .. --sparsify"], 2, "cannot do"),
         // A child that did not inherit the mapping has nothing.
         (
             &["f", "--advise", "dontfork", "-q"],

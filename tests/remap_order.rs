@@ -414,7 +414,7 @@ fn a_byte_that_stands_in_a_view_twice_is_edited_once() {
         ),
         (
             format!("patch -e '0: -> 5a' -e '8: -> crc32le:{again}..{}'", again + 8),
-            "one is summed",
+            "one is in a checksum",
         ),
     ] {
         for verb in [verb.clone(), format!("{verb} --dry-run")] {

@@ -128,12 +128,12 @@ fn private_and_read_only_mappings_refuse_changes_of_the_file() {
         (
             "f --private",
             "zero -r .. --punch",
-            "punch changes blocks of a file, which this mapping never does",
+            "punch changes the blocks of a file, which this mapping cannot do",
         ),
         (
             "f --private",
             "zero -r .. --method zero-range",
-            "zero-range changes blocks of a file",
+            "zero-range changes the blocks of a file",
         ),
         (
             "f --private",
@@ -163,22 +163,22 @@ fn private_and_read_only_mappings_refuse_changes_of_the_file() {
         (
             "f --prot none",
             "cat -n 1",
-            "the mapping gives no right to read (PROT_NONE)",
+            "the mapping does not permit reading (PROT_NONE)",
         ),
         (
             "f --prot none",
             "patch -o 0 ff",
-            "the mapping gives no right to read (PROT_NONE)",
+            "the mapping does not permit reading (PROT_NONE)",
         ),
         (
             "--memfd --private -n 4K",
             "zero -r .. --punch",
-            "punch changes blocks of a file",
+            "punch changes the blocks of a file",
         ),
         (
             "--anonymous -n 4K",
             "zero -r .. --punch",
-            "punch changes blocks of a file",
+            "punch changes the blocks of a file",
         ),
         (
             "--anonymous -n 4K",
@@ -499,6 +499,6 @@ fn children_of_children_have_an_end() {
     let nested = |forks: usize| dir.mmapctl(&["map", "f", "-c", &("fork ".repeat(forks) + "cat")]);
     nested(16).has("abcd");
     for forks in [17, 20_000] {
-        nested(forks).code(2).has("'fork' within");
+        nested(forks).code(2).has("nested 'fork' verbs");
     }
 }

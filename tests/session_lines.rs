@@ -14,10 +14,10 @@ fn a_mistake_in_any_line_is_told_before_the_first_is_run() {
         ("cat -o 020", "-c 2: --offset: "),
         ("patch -o 0 u8:256", "-c 2: VALUE: "),
         ("patch -o 0 'text:a", "-c 2: a quote is not closed"),
-        ("fork", "-c 2: 'fork' says nothing to do"),
-        ("fork # nothing", "-c 2: 'fork' says nothing to do"),
-        ("!", "-c 2: '!' says no command to run"),
-        ("fork !", "-c 2: '!' says no command to run"),
+        ("fork", "-c 2: 'fork' is not followed by a verb"),
+        ("fork # nothing", "-c 2: 'fork' is not followed by a verb"),
+        ("!", "-c 2: '!' is not followed by a command"),
+        ("fork !", "-c 2: '!' is not followed by a command"),
         ("map f", "-c 2: unexpected argument 'f' found"),
         ("map -c cat", "-c 2: unexpected argument '-c' found"),
         ("map --hold", "-c 2: unexpected argument '--hold' found"),
@@ -100,9 +100,7 @@ fn verbs_on_stdin_run_as_they_come_and_stay_unread_by_commands() {
         ("map f -c -", "patch -o 0\nabc"),
         ("map f -c -", "patch --script -\n0: 61\n"),
     ] {
-        dir.run_fed(line, input.as_bytes())
-            .code(2)
-            .has("stdin is asked for twice");
+        dir.run_fed(line, input.as_bytes()).code(2).has("stdin is used twice");
     }
     assert_eq!(read(&path), b"Ybcdef");
     dir.run_fed("map f -c -", b"").is("exit 0");

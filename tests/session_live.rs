@@ -82,7 +82,7 @@ fn stores_past_the_end_are_refused_and_before_it_made() {
             .has("0x1388")
             .code(2);
         assert!(read(&path) == [b'a'; 5000], "{verb}: it touched the file");
-        // Grown again, by whomever, there is nothing but zeros.
+        // Grown again, by whomever, there is only zeros.
         writer(&path).set_len(6000).unwrap();
         assert!(
             read(&path)[5000..] == [0; 1000],
@@ -248,7 +248,7 @@ fn keep_file_resizes_the_mapping_alone() {
         (
             "--anonymous --shared -n 4K",
             "remap --size 8K",
-            "shared anonymous memory stays as long as it was made",
+            "shared anonymous memory cannot become longer than it was made",
         ),
         ("f --private", "remap --size 1", "its file is not to be changed"),
         ("f", "remap --size 100000T --keep-file", "cannot remap"),
@@ -256,7 +256,7 @@ fn keep_file_resizes_the_mapping_alone() {
         (
             "f -r 4096..",
             "remap --size 4095",
-            "the mapping begins behind the new end",
+            "the mapping begins after the new end",
         ),
         ("--anonymous -n 4K", "patch -o 4095 0000", "only 0x0..0x1000 is mapped"),
         ("--anonymous -n 4K", "zero -r 0..4097", "only 0x0..0x1000 is mapped"),
@@ -419,7 +419,7 @@ fn a_command_may_write_to_the_file_that_the_session_writes_to() {
     dir.file("f", b"......");
     dir.session("f", &[&ours("A"), "! umask 077; echo > .f.mmapctl-undo", &ours("B")])
         .code(2)
-        .has("-c 2: recovery needed: an atomic patch was cut short");
+        .has("-c 2: recovery needed: an atomic patch was interrupted");
     assert_eq!(read(&path), b"A.....");
 }
 
@@ -477,7 +477,7 @@ fn what_stands_behind_the_session_finds_what_it_has_done() {
     dir.mmapctl(&args).is("Xbc(no newline)\nexit 5");
     dir.session("f --watch", &["cat"])
         .code(2)
-        .has("--watch shows the report");
+        .has("--watch redraws the report");
     let args = ["map", "f", "-c", "! exit 3", "--hold"];
     dir.mmapctl(&args).code(3);
 }
@@ -533,7 +533,7 @@ fn memory_of_huge_pages_is_worked_on_like_any_other() {
     }
     // More than there are is refused by name, or met at the first touch.
     dir.session("--memfd --huge=2M -n 1G", &[])
-        .has("512 huge pages of 2048 KiB are wanted, and of the ")
+        .has("512 huge pages of 2048 KiB were requested, but of the ")
         .code(2)
         .has("nr_hugepages'");
     dir.session(
@@ -562,8 +562,8 @@ fn huge_pages_that_the_machine_has_not_are_refused() {
             "--anonymous -n 4M --huge=512G",
             "this machine has no huge pages of that size",
         ),
-        ("f --huge", "--huge makes memory of huge pages"),
-        ("f --dax", "--dax takes a file of persistent memory"),
+        ("f --huge", "--huge is for memory"),
+        ("f --dax", "--dax needs a file in persistent memory"),
     ] {
         dir.session(what, &["cat"]).code(2).has(why).has("\n!   tip: ");
     }

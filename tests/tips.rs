@@ -24,7 +24,7 @@ fn tips_that_told_to_lose_data_say_what_to_type_instead() {
         ("patch f --script past.mmp", "'stat f' shows its length"),
         ("patch f --script cut.mmp", "one size line"),
         ("patch f --offset 0x40 --value dead", "leave it out"),
-        ("patch f -r 0..8 dead", "give --offset alone"),
+        ("patch f -r 0..8 dead", "give only --offset"),
         (
             "patch f -o 0 --expect 0102030405 0102030405",
             "'mmapctl cat f --range 0x",
@@ -37,7 +37,7 @@ fn tips_that_told_to_lose_data_say_what_to_type_instead() {
         ("zero f -o 0x800", "add --length"),
         ("zero f -r 0x800..0x400", "write 0x400..0x800"),
         ("remap f --size -1M", "0x1000 is the present one"),
-        ("remap f --order reverse --to short", "where nothing is yet"),
+        ("remap f --order reverse --to short", "the path of a new file"),
         ("remap empty --order reverse", "--size"),
         ("remap f --size 4K --keep-file", "'remap --size +4K --keep-file'"),
         ("map f --hold 1s", "write --hold=1s"),
@@ -57,7 +57,7 @@ fn tips_that_told_to_lose_data_say_what_to_type_instead() {
     set_mode(&path, 0o4755);
     dir.run("patch f -o 0 00").has("add --force").lacks("chmod");
     nix::unistd::mkfifo(&dir.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    dir.run("cat fifo").has("each of them once").lacks("'cat fifo'");
+    dir.run("cat fifo").has("each byte once").lacks("'cat fifo'");
 }
 
 #[test]

@@ -28,8 +28,8 @@ fn a_place_or_a_length_without_its_option_is_recognised() {
         ("patch f -o 0 0xaa,0xbb", "write aabb"),
         ("remap f --order 1 0", "an order is one word"),
         ("remap f --order=1 0", "an order is one word"),
-        ("map f --watch --hold=1s", "leave out the one or the other"),
-        ("map f f --watch -- true", "leave out the one or the other"),
+        ("map f --watch --hold=1s", "leave out one or the other"),
+        ("map f f --watch -- true", "leave out one or the other"),
         ("zero f 0x40 16", "write --offset 0x40 --length 16"),
         ("zero f 0x40", "write --offset 0x40 --length LENGTH"),
         ("zero f 0x40..0x50", "write --range 0x40..0x50"),
@@ -44,8 +44,8 @@ fn a_place_or_a_length_without_its_option_is_recognised() {
         ("patch f 0x40=dead", "write --edit '0x40: dead'"),
         ("patch f 0x40:dead", "write --edit '0x40: dead'"),
         ("patch f -o 0 --insert 90", "see 'mmapctl patch --help'"),
-        ("patch f --undo no/u -o 0 00", "make its folder first: 'mkdir -p no'"),
-        ("map no/x", "there is no folder no; 'ls .' shows what is there"),
+        ("patch f --undo no/u -o 0 00", "make its directory first: 'mkdir -p no'"),
+        ("map no/x", "there is no directory no; 'ls .' shows what is there"),
         (
             "sync 0x40",
             "write --offset 0x40; if it is how many bytes, --length 0x40",
@@ -123,7 +123,7 @@ fn options_of_other_tools_lead_to_ours() {
         ("cat f --quux", "see 'mmapctl cat --help'"),
         (
             "patch f --offset 0x40 --value dead",
-            "leave it out, and write the value alone",
+            "leave it out, and write only the value",
         ),
         ("patch f -s 0x40 dead", "write --offset 0x40;"),
         ("patch f -i -o 0 dead", "leave it out"),
@@ -140,7 +140,7 @@ fn options_of_other_tools_lead_to_ours() {
     let output = dir.mmapctl(&["patch", "f", "--value", "dead", "--json"]);
     output.code(2);
     let tip = output.error()["tip"].to_string();
-    assert!(tip.contains("write the value alone"), "{tip}");
+    assert!(tip.contains("write only the value"), "{tip}");
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_line_of_a_session_is_explained_alike() {
         ("cat 0x40", "write --offset 0x40 --length 16"),
         ("patch 0x40 dead", "write --offset 0x40"),
         ("patch f -o 0 dead", "without FILE"),
-        ("patch -o 0 --value dead", "write the value alone"),
+        ("patch -o 0 --value dead", "write only the value"),
         ("map --lock now", "write --lock=now"),
         ("cat --watch 1s", "write --watch=1s"),
         ("cat -C", "write -f canonical"),

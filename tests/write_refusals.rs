@@ -129,7 +129,7 @@ fn names_that_overlayfs_splits_are_said() {
     ];
     let session = merged.run("patch g -o 0 43");
     assert!(mount("umount", &[]));
-    let note = "overlayfs has copied it from its lower layer to be written to; its other names (hard links) keep the old bytes";
+    let note = "overlayfs has copied the file from its lower layer for writing; its other names (hard links) keep the old bytes";
     assert!(told[0].ends_with("exit 0") && !told[0].contains("note:"), "{}", told[0]);
     assert_eq!(told[1..4], ["exit 0", "exit 0", "exit 0"]);
     assert_eq!(told[4], "bytes(no newline)\nexit 0");

@@ -262,7 +262,7 @@ fn a_range_without_an_end_is_refused_with_two_tips() {
     dir.file("f", [1; 10_000]);
     for options in ["", " --punch", " --sparsify", " --dry-run", " --method write"] {
         dir.refused_untouched(&format!("zero f -o 0x1000{options}"))
-            .has("no end of the range to zero")
+            .has("the range to zero has no end")
             .has("add --length")
             .has("write --range 0x1000.. ");
         dir.refused_untouched(&format!("zero f{options}"))

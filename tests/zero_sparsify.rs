@@ -165,7 +165,7 @@ fn what_cannot_go_with_sparsify_is_refused() {
     }
     dir.mmapctl(&["map", "f", "--private", "-c", "zero -r .. --sparsify"])
         .code(2)
-        .has("--sparsify changes blocks of a file");
+        .has("--sparsify changes the blocks of a file");
     keeps_the_safety_rules_of_writers("zero FILE -r .. --sparsify");
 }
 

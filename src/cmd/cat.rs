@@ -40,22 +40,22 @@ pub struct Args {
 pub(crate) struct Options {
     #[command(flatten)]
     place: RangeArgs,
-    /// How to show the bytes; raw when stdout is not a terminal, hex when it is
+    /// Output format; by default hex on a terminal, and raw elsewhere
     #[arg(short, long, value_name = "FORMAT", value_parser = format::FormatParser)]
     format: Option<CatFormat>,
-    /// The same as --format hex
+    /// Short for --format hex
     #[arg(short = 'x', conflicts_with = "format")]
     hex: bool,
     /// Print repeated rows and holes in full
     #[arg(long)]
     no_squeeze: bool,
-    /// Load units of exactly this many bytes, each once, for the registers of a device
+    /// Load units of exactly this many bytes, each once, for device registers
     #[arg(long, value_name = "WIDTH", value_parser = width())]
     access: Option<Width>,
-    /// Raw, into a file: leave holes as holes. Elsewhere they are written as the zeros that they are
+    /// Keep holes when raw bytes are written to a file; elsewhere they are written as zeros
     #[arg(long, conflicts_with_all = ["access", "watch"])]
     skip_holes: bool,
-    /// Show the range again and again, every second or so often, until Ctrl-C, with the bytes marked that have changed
+    /// Redraw the range every INTERVAL (default: 1s) until Ctrl-C, and mark the bytes that have changed
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s", value_parser = interval)]
     watch: Option<Duration>,
 }

@@ -34,13 +34,13 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/map.examples"))]
 pub struct Args {
-    /// The files to map, or with -R folders of them; /dev/zero gives anonymous memory
+    /// The files to map, or with -R directories of files; /dev/zero is anonymous memory
     #[arg(value_name = "FILE", required_unless_present_any = ["anonymous", "memfd", "files_from"], conflicts_with_all = ["anonymous", "memfd"])]
     named: Vec<PathBuf>,
-    /// Map anonymous memory, --length bytes of it
+    /// Map --length bytes of anonymous memory
     #[arg(long, requires = "length", conflicts_with = "memfd")]
     anonymous: bool,
-    /// Map a new file in memory, --length bytes of it, which other processes can open while the mapping stands
+    /// Map a new file in memory, of --length bytes, which other processes can open while the mapping exists
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "mmapctl", requires = "length")]
     memfd: Option<String>,
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub struct Args {
     session: Script,
     #[command(flatten)]
     writer: WriteArgs,
-    /// Map a file that waits for the recovery of an atomic patch all the same
+    /// Map the file even if an interrupted atomic patch has not been recovered
     #[arg(help_heading = "Safety", long)]
     ignore_journal: bool,
     #[command(flatten)]
@@ -65,23 +65,23 @@ pub struct Args {
 // What to do to a mapping that is there.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Bring in every page now
+    /// Bring all pages into memory now
     #[arg(long)]
     populate: bool,
     /// Lock the pages in memory: now, or each when it is first touched
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "now")]
     lock: Option<LockWhen>,
-    /// Advise the kernel, see madvise(2); may be given again
+    /// Give the kernel this advice, see madvise(2); may be repeated
     #[arg(long, value_name = "ADVICE", value_parser = advice())]
     advise: Vec<Advice>,
-    /// Show the report again and again, every second or so often, until Ctrl-C
+    /// Redraw the report every INTERVAL (default: 1s) until Ctrl-C
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s", value_parser = interval)]
     watch: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LockWhen {
-    /// All of them, before anything else happens
+    /// All pages, before anything else happens
     Now,
     /// Each page when it is first touched
     OnFault,
@@ -99,8 +99,9 @@ fn advice() -> impl TypedValueParser<Value = Advice> {
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     args.stand.check()?;
     if args.options.watch.is_some() && args.stand.is_asked() {
-        let failure = Error::untouched("--watch goes on until Ctrl-C, and is not for --hold, --ready-fd and a COMMAND");
-        return Err(failure.tip("leave out the one or the other"));
+        let failure =
+            Error::untouched("--watch runs until Ctrl-C, and cannot be combined with --hold, --ready-fd or a COMMAND");
+        return Err(failure.tip("leave out one or the other"));
     }
     if args.is_of_many()? {
         return args.run_many(globals);
@@ -129,7 +130,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
 impl Args {
     fn run(&self, job: VerbContext<'_>) -> Result<u8> {
         if self.options.watch.is_some() && !self.session.is_empty() {
-            let failure = Error::untouched("--watch shows the report, which a session takes the place of");
+            let failure = Error::untouched("--watch redraws the report, and a session prints none");
             return Err(failure.tip("-c 'map --watch' shows it in a session"));
         }
         let script = self.session.file().map(|path| ("--script", path));
@@ -138,8 +139,9 @@ impl Args {
         let session = self.session.read(job.globals)?;
         let stores = session.stores();
         if stores && self.ignore_journal {
-            let failure = Error::untouched("--ignore-journal is for reading, and a verb of this session may write");
-            return Err(failure.tip("leave it out: the file is put back as it was first"));
+            let failure =
+                Error::untouched("--ignore-journal is only for reading, and a verb of this session may write");
+            return Err(failure.tip("leave it out; then the file is first put back as it was"));
         }
         let (backing, span, recovered) = self.backing(stores, job.globals)?;
         let job = VerbContext { recovered, ..job };
@@ -202,7 +204,7 @@ impl Args {
         // An empty file is shown as one of several is, and a session may make it longer.
         if span.is_empty() && !(is_file && facts.len == 0) {
             let (message, tip) = match is_file {
-                true => ("the range is empty", "a mapping has at least one byte"),
+                true => ("the range is empty", "a mapping must have at least one byte"),
                 false => ("a length of 0", "a mapping has at least one page: --length 4K"),
             };
             let failure = Error::untouched(format!("{message}: there is nothing to map"));

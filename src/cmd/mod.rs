@@ -74,16 +74,16 @@ macro_rules! verbs {
 }
 
 verbs! {
-    Map, map, "Make a mapping, show how it lives in memory, hold it, run a command beside it";
+    Map, map, "Make a mapping, show how it is held in memory, keep it, or run a command beside it";
     Cat, cat, "Show or stream a range of a file: raw, or as a dump";
     Patch, patch, "Edit bytes in place: checked, and all or nothing";
     Sync, sync, "Make a range of a file durable, and prove it";
-    Zero, zero, "Zero a range by the cheapest means that the file system has";
-    Remap, remap, "Grow or shrink a file, with its blocks, or put its pages in another order";
+    Zero, zero, "Zero a range by the cheapest method that the file system has";
+    Remap, remap, "Grow or shrink a file with its blocks, or put its pages in another order";
 }
 
 impl SessionVerb {
-    /// Does it to `region`, and reports.
+    /// Runs the verb on `region`, and reports.
     pub(crate) fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
         self.options().apply(region, job)
     }
@@ -101,7 +101,7 @@ impl SessionVerb {
 
 /// A verb's options: what to do to a region, wherever that came from.
 trait RunOnRegion {
-    /// Does it, and reports.
+    /// Runs the verb on `region`, and reports.
     fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()>;
 
     /// Whether it takes a mapping that stores, and the rules for writers.

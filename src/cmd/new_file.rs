@@ -76,16 +76,17 @@ impl NewFile {
         }
         // Closing another descriptor of it says what closing the last one would.
         nix::unistd::close(self.file.try_clone()?)?;
-        match &self.temporary {
-            None => self.folder.name(&self.file, &self.name)?,
-            Some(temporary) => self.folder.rename(temporary, &self.name)?,
-        }
-        self.temporary = None;
+        // All that may fail comes before the name.
         let made = Made {
             inode: inode_of(&self.file)?,
             folder: Folder(self.folder.0.try_clone()?),
             name: self.name.clone(),
         };
+        match &self.temporary {
+            None => self.folder.name(&self.file, &self.name)?,
+            Some(temporary) => self.folder.rename(temporary, &self.name)?,
+        }
+        self.temporary = None;
         if durable {
             // Without a metadata journal (ext2) the device still has the file as one without names, which e2fsck would
             // remove: its inode is written once more.

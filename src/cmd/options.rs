@@ -17,13 +17,13 @@ use std::time::Duration;
 // The range of the file that a verb works on.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RangeArgs {
-    /// Begin here: 64, 0x40, 4K, 2p, -16 (from the end), end-1M+4
+    /// Start of the range: 64, 0x40, 4K, 2p, -16 (from the end), end-1M+4
     #[arg(help_heading = "Range", short, long, value_name = "OFFSET")]
     pub(crate) offset: Option<Offset>,
-    /// This many bytes: 16, 0x10, 4K (1024s), 4kB (1000s), 1p (a page)
+    /// Length in bytes: 16, 0x10, 4K (1024s), 4kB (1000s), 1p (a page)
     #[arg(help_heading = "Range", short = 'n', long, value_name = "QTY")]
     pub(crate) length: Option<Qty>,
-    /// The range START..END, half-open, or START..+LENGTH; '..' is the whole file
+    /// The range START..END, without END, or START..+LENGTH; '..' is the whole file
     #[arg(help_heading = "Range", short, long, value_name = "RANGE", conflicts_with_all = ["offset", "length"])]
     pub(crate) range: Option<Range>,
 }
@@ -119,13 +119,13 @@ const MOST_REPLACED: usize = 4;
 // Rules for verbs that change a file.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WriteArgs {
-    /// Write to set-user-ID files, read-only modes and devices all the same
+    /// Allow writing to set-user-ID files, read-only files and devices
     #[arg(help_heading = "Safety", long)]
     pub(crate) force: bool,
     /// How long to wait for other writers' advisory lock (flock): 500ms, 10s, 2m
     #[arg(help_heading = "Safety", long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) lock_timeout: Duration,
-    /// The recovery journal of --atomic is at this path, not beside the file
+    /// Path of the recovery journal of --atomic, in place of one beside the file
     #[arg(help_heading = "Safety", long, value_name = "PATH")]
     pub(crate) journal: Option<PathBuf>,
 }
@@ -137,14 +137,14 @@ impl WriteArgs {
         self.open_for(path, Access::Write, globals)
     }
 
-    /// As [`WriteArgs::open`], for this kind of access.
+    /// Opens `path` by the rules of [`WriteArgs::open`], for this kind of access.
     pub(crate) fn open_for(&self, path: &Path, access: Access, globals: &Globals) -> Result<(Region, bool)> {
         let backing = Backing::open(path, access, self.lock_timeout)?;
         let (backing, recovered) = self.open_checked(backing, path, access, globals)?;
         Ok((Region::sliding(backing, Prot::ReadWrite)?, recovered))
     }
 
-    /// As [`WriteArgs::open_for`], for a file that was opened with `access`. Gives another one where that has been renamed
+    /// Applies the rules of [`WriteArgs::open`] to a file that was opened with `access`. Gives another one where that has been renamed
     /// to `path` before the lock was held.
     pub(crate) fn open_checked(
         &self,
@@ -165,14 +165,14 @@ impl WriteArgs {
             }
             backing = Backing::open(path, access, self.lock_timeout)?;
         }
-        let failure = Error::untouched("nothing was written: other files keep taking its place");
-        Err(failure.tip("run again when whoever renames files to it is done"))
+        let failure = Error::untouched("nothing was written: the file was replaced again and again");
+        Err(failure.tip("run the command again when no other program replaces the file"))
     }
 
     /// Puts a file whose lock is held back as it was if an atomic patch was cut short; says whether it did.
     fn recovered(&self, backing: Backing, path: &Path, globals: &Globals) -> Result<(Backing, bool)> {
         if backing.facts().left_its_links {
-            let note = "overlayfs has copied it from its lower layer to be written to; its other names (hard links) keep the old bytes";
+            let note = "overlayfs has copied the file from its lower layer for writing; its other names (hard links) keep the old bytes";
             output::print_note(globals, &format!("{}: {note}", text::shown(path)));
         }
         // A journal of another atomic patch's may be beside the file even where this one's goes elsewhere.
@@ -185,7 +185,7 @@ impl WriteArgs {
         for place in places.into_iter().flatten() {
             if recover(&mut region, &place).after_recovery(recovered)? == Recovery::PutBack {
                 recovered = true;
-                let note = "an atomic patch had been cut short; the file was put back as it was before it";
+                let note = "an atomic patch had been interrupted; the file was put back as it was before the patch";
                 output::print_note(globals, &format!("{}: {note}", text::shown(path)));
             }
         }
@@ -204,10 +204,10 @@ impl WriteArgs {
 // Rules for verbs that only read.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ReadArgs {
-    /// Read a file that waits for the recovery of an atomic patch all the same
+    /// Read the file even if an interrupted atomic patch has not been recovered
     #[arg(help_heading = "Safety", long)]
     pub(crate) ignore_journal: bool,
-    /// Look for the recovery journal of --atomic at this path, too
+    /// Also look for the recovery journal of --atomic at this path
     #[arg(help_heading = "Safety", long, value_name = "PATH")]
     pub(crate) journal: Option<PathBuf>,
 }
@@ -221,7 +221,7 @@ impl ReadArgs {
         self.open_for(path, Access::Read)
     }
 
-    /// As [`ReadArgs::open`], for this kind of access.
+    /// Opens `path` by the rules of [`ReadArgs::open`], for this kind of access.
     pub(crate) fn open_for(&self, path: &Path, access: Access) -> Result<Backing> {
         let backing = Backing::open(path, access, Duration::ZERO)?;
         has_length(&backing)?;
@@ -229,7 +229,7 @@ impl ReadArgs {
         Ok(backing)
     }
 
-    /// As [`ReadArgs::open`], for a file that is open.
+    /// Applies the rules of [`ReadArgs::open`] to a file that is open.
     pub(crate) fn check(&self, backing: &Backing) -> Result<()> {
         if self.ignore_journal {
             return Ok(());
@@ -276,14 +276,14 @@ pub(crate) fn close(region: Region, outcome: Result<u8>) -> Result<u8> {
     }
     output::note_change();
     let Err(error) = backing.finish() else { return outcome };
-    let tip = "the file system may have lost the bytes: look for the cause in 'dmesg' and 'df', then at the file";
+    let tip = "the file system may have lost the bytes: look for the cause in 'dmesg' and 'df', then check the file";
     let failure = match &outcome {
         Ok(code) if *code == Exit::InDoubt as u8 => Error::in_doubt("in doubt"),
         Err(error) if !error.is_reader_gone() => match error.outcome() {
             Outcome::Changed | Outcome::InDoubt => return outcome,
             _ => Error::in_doubt(format!("in doubt: {error}; and then")),
         },
-        _ => Error::changed("the file was changed, but may not keep the change"),
+        _ => Error::changed("the file was changed, but the change may be lost"),
     };
     Err(error).map_failure(|| failure.tip(tip))
 }
@@ -294,7 +294,7 @@ pub(crate) fn usage_after(region: &Region, changed: bool) -> Result<SpaceUsage> 
     if !changed {
         return Ok(usage?);
     }
-    usage.map_failure(|| Error::changed("the file was changed, and the report is lost"))
+    usage.map_failure(|| Error::changed("the file was changed, but the report could not be written"))
 }
 
 /// Refuses, before anything is stored, a mapping whose bytes no flush makes durable.
@@ -309,7 +309,7 @@ pub(crate) fn to_be_durable(region: &Region) -> Result<()> {
 /// `/dev/zero` can be mapped, but has no bytes of its own to see or to change.
 pub(crate) fn has_length(backing: &Backing) -> Result<()> {
     if backing.facts().kind == crate::mapping::Kind::Zero {
-        let failure = Error::untouched("its mappings are fresh anonymous memory, without a length");
+        let failure = Error::untouched("its mappings are new anonymous memory, and it has no length");
         return Err(failure.tip("'mmapctl map /dev/zero --length 4K' makes one"));
     }
     Ok(())
@@ -343,7 +343,7 @@ pub(crate) fn units(span: ByteRange, width: Width) -> Result<()> {
         };
         (
             format!(
-                "{span} is {}, no whole number of units of {bytes}",
+                "{span} is {}, which is not a whole number of units of {bytes}",
                 text::plural(span.len(), "byte")
             ),
             format!("give {whole} bytes, or --access {narrower}"),
@@ -351,7 +351,7 @@ pub(crate) fn units(span: ByteRange, width: Width) -> Result<()> {
     } else {
         let below = span.start() / bytes * bytes;
         (
-            format!("{span} does not begin at a multiple of {bytes}, and no unaligned access is made"),
+            format!("{span} does not begin at a multiple of {bytes}, and unaligned accesses are not made"),
             format!(
                 "begin at {below:#x} or {:#x}, or give --access {narrower}",
                 below.saturating_add(bytes)
@@ -365,7 +365,7 @@ pub(crate) fn units(span: ByteRange, width: Width) -> Result<()> {
 pub(crate) fn address(text: &str) -> Result<usize, ParseError> {
     let address = usize::try_from(number::number(text)?).ok();
     address.filter(|address| *address > 0).ok_or_else(|| ParseError {
-        message: format!("'{text}' is no address that a mapping can have"),
+        message: format!("'{text}' is not an address that a mapping can have"),
         tip: "write one such as 0x7f0000000000".into(),
     })
 }

@@ -41,21 +41,21 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// The new bytes, one value after the other: dead, text:V1\n, u32le:1,2, u8:4/7, fill:5a:4K, crc32le:..end-4, @FILE;
-    /// without any, stdin
+    /// without any, they come from stdin
     #[arg(value_name = "VALUE", value_parser = value())]
     values: Vec<Value>,
     #[command(flatten)]
     place: RangeArgs,
-    /// Write where these bytes stand, which must be in one place: 7405, 74??eb, text:V1
+    /// Write where this pattern is found, which must be in exactly one place: 7405, 74??eb, text:V1
     #[arg(long, value_name = "VALUE", value_parser = OsStringValueParser::new().try_map(|text| pattern(&text)), conflicts_with = "expect")]
     find: Option<crate::edit::MaskedBytes>,
-    /// Write in all places that --find finds
+    /// Write at every match of --find
     #[arg(long, requires = "find")]
     all: bool,
-    /// Write in the N-th place that --find finds, counted from 1
+    /// Write at the N-th match of --find, counted from 1
     #[arg(long, value_name = "N", requires = "find", conflicts_with = "all", value_parser = clap::value_parser!(u64).range(1..))]
     nth: Option<u64>,
-    /// An edit as a line of a script: '0x40: 7405 -> 9090'; may be given again
+    /// An edit as a line of a script: '0x40: 7405 -> 9090'; may be repeated
     #[arg(short, long, value_name = "EDIT", allow_hyphen_values = true)]
     edit: Vec<OsString>,
     /// Read edits from a script (- for stdin), see mmapctl-patch-script(5)
@@ -64,34 +64,34 @@ pub(crate) struct Options {
     /// The format of the script
     #[arg(long, value_name = "FORMAT", requires = "script")]
     format: Option<ScriptFormat>,
-    /// Apply --edit and --script backwards: old bytes in place of new ones
+    /// Apply --edit and --script in reverse: replace new bytes by old ones
     #[arg(long)]
     reverse: bool,
     /// Print the script that turns FILE into OTHER, which has the same length; write nothing
     #[arg(long, value_name = "OTHER", conflicts_with_all = ["values", "find", "edit", "script", "offset", "length", "range"])]
     diff: Option<PathBuf>,
-    /// Write only if these bytes stand there now (or the new ones already do), else exit with 1
+    /// Write only if these bytes are there now, or the new ones already are; otherwise exit with 1
     #[arg(long, value_name = "VALUE", value_parser = value())]
     expect: Option<Value>,
-    /// Exit with 1 where the old bytes are not there, even if the new ones are, or nothing would change
+    /// Exit with 1 if the old bytes are not there, even if the new ones are, or if nothing would change
     #[arg(long)]
     strict: bool,
-    /// Let edits reach past the end, and the file grow by them
+    /// Let edits reach past the end of the file, which grows accordingly
     #[arg(long)]
     grow: bool,
     /// Check everything, write nothing, and print the edit script that would be applied
     #[arg(long)]
     dry_run: bool,
-    /// Before anything is written, write the script that undoes it to this new file
+    /// First write a script that undoes the patch to this new file
     #[arg(long, value_name = "PATH", conflicts_with = "dry_run")]
     undo: Option<PathBuf>,
     /// Return only when the new bytes are on the device (msync)
     #[arg(long)]
     sync: bool,
-    /// Old or new as a whole even if the power fails on the way (a recovery journal beside the file); implies --sync
+    /// Write all bytes or none, even if the power fails (by a recovery journal beside the file); implies --sync
     #[arg(long)]
     atomic: bool,
-    /// Store units of exactly this many bytes and read nothing, for the registers of a device
+    /// Store units of exactly this many bytes and read nothing, for device registers
     #[arg(long, value_name = "WIDTH", value_parser = width())]
     access: Option<Width>,
 }
@@ -99,7 +99,7 @@ pub(crate) struct Options {
 /// How a script is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ScriptFormat {
-    /// As mmapctl-patch-script(5) says
+    /// An edit script, see mmapctl-patch-script(5)
     Script,
     /// A dump of xxd, read strictly
     Xxd,
@@ -220,7 +220,7 @@ impl Options {
         }
         region.check_linear(
             "patch it with --atomic",
-            "and the recovery journal speaks of the file's offsets",
+            "and the recovery journal records offsets of the file",
         )?;
         JournalPath::of(region.backing(), job.journal).map(Some)
     }
@@ -327,8 +327,8 @@ fn save_undo(path: &Path, source: &Backing, edits: &mut Edits, comparison: &mut 
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
         Error::untouched(message).tip(match folder {
-            Some(folder) => format!("make its folder first: 'mkdir -p {}'", quoted(folder)),
-            None => "--undo takes a file that is not there yet".to_string(),
+            Some(folder) => format!("make its directory first: 'mkdir -p {}'", quoted(folder)),
+            None => "--undo needs the path of a file that does not exist yet".to_string(),
         })
     })
 }

@@ -56,7 +56,7 @@ pub(super) fn journal_must_differ(file: &Backing, journal: Option<&Path>) -> Res
 
 fn the_same(one: &str, (other, path): Named<'_>) -> Error {
     let message = format!("{one} and {other} are the same file, '{}'", shown(path));
-    Error::untouched(message).tip(format!("give {other} another path, where nothing is yet"))
+    Error::untouched(message).tip(format!("give {other} another path, at which no file exists"))
 }
 
 /// Whether two paths lead to one file, or would when one is made there.

@@ -26,7 +26,7 @@ pub struct Args {
     options: Options,
     #[command(flatten)]
     writer: WriteArgs,
-    /// With --order: show a file that waits for the recovery of an atomic patch all the same
+    /// With --order: show the file even if an interrupted atomic patch has not been recovered
     #[arg(help_heading = "Safety", long)]
     ignore_journal: bool,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Options {
 // What only a mapping that stands can be asked: in a session of 'mmapctl map'.
 #[derive(Debug, clap::Args)]
 struct Live {
-    /// In a session: leave the file as it is, and resize the mapping alone, even past the end of the file
+    /// In a session: resize only the mapping, even past the end of the file, and leave the file as it is
     #[arg(help_heading = "Live mapping", long, requires = "size")]
     keep_file: bool,
     /// In a session: fail rather than move the mapping to another address
@@ -58,7 +58,7 @@ struct Live {
     /// In a session: move the mapping to this address, never over another mapping (MREMAP_FIXED)
     #[arg(help_heading = "Live mapping", long, value_name = "ADDR", value_parser = address)]
     address: Option<usize>,
-    /// In a session: move the pages, and leave the old mapping standing without them (MREMAP_DONTUNMAP)
+    /// In a session: move the pages, and keep the old mapping without them (MREMAP_DONTUNMAP)
     #[arg(help_heading = "Live mapping", long, conflicts_with = "size")]
     dont_unmap: bool,
 }
@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let work = || {
         args.options.validate()?;
         if args.options.live.is_given() {
-            let failure = Error::untouched("no mapping of the file stands that could be moved, or resized alone");
+            let failure = Error::untouched("there is no mapping of the file that could be moved, or resized alone");
             let tip = format!(
                 "make one and work on it: mmapctl map {} -c 'remap --size +4K --keep-file'",
                 job.file()
@@ -131,7 +131,7 @@ impl RunOnRegion for Options {
         // The length is the file's, and may stay as it is.
         let what = if of_file { "length" } else { "mapping" };
         let line = if self.size.is_none() {
-            format!("{name}: moved, {} of it", size(old))
+            format!("{name}: moved {}", size(old))
         } else if new == old {
             format!("{name}: the {what} is {} already", size(new))
         } else {
@@ -188,25 +188,28 @@ impl Options {
         ];
         let alone = of_size.iter().find(|(given, _)| *given && self.size.is_none());
         if let Some((_, option)) = alone {
-            return wrong(&format!("{option} is for --size"), "see 'mmapctl remap --help'");
+            return wrong(
+                &format!("{option} applies only to --size"),
+                "see 'mmapctl remap --help'",
+            );
         }
         if self.sparse && self.live.keep_file {
             return wrong(
-                "--sparse is about the file, which --keep-file leaves alone",
-                "leave out the one or the other",
+                "--sparse applies to the file, which --keep-file does not change",
+                "leave out one or the other",
             );
         }
         if let Some(option) = self.view.option_without_order() {
             let tip = match self.size {
-                Some(_) => "--size changes the file itself, and writes no other",
+                Some(_) => "--size changes the file itself, and writes no other file",
                 None => "see 'mmapctl remap --help'",
             };
-            return wrong(&format!("{option} is for --order"), tip);
+            return wrong(&format!("{option} applies only to --order"), tip);
         }
         let given = self.size.is_some() || self.view.is_given();
         if !given && self.live.address.is_none() && !self.live.dont_unmap {
             return wrong(
-                "nothing to change was given",
+                "no change was requested",
                 "add --size or --order: see 'mmapctl remap --help'",
             );
         }

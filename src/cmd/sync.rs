@@ -28,7 +28,7 @@ pub struct Args {
     files: Vec<PathBuf>,
     #[command(flatten)]
     options: Options,
-    /// Look for the recovery journal of --atomic at this path, too
+    /// Also look for the recovery journal of --atomic at this path
     #[arg(help_heading = "Safety", long, value_name = "PATH")]
     journal: Option<PathBuf>,
 }
@@ -41,7 +41,7 @@ pub(crate) struct Options {
     /// Start writing and return at once; nothing is promised
     #[arg(long = "async", conflicts_with_all = ["invalidate", "evict"])]
     start_only: bool,
-    /// Ask other mappings of the range to take the fresh bytes, too (MS_INVALIDATE)
+    /// Also ask other mappings of the range to show the new bytes (MS_INVALIDATE)
     #[arg(long)]
     invalidate: bool,
     /// Then drop the clean pages of the range from the page cache

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/zero.examples"))]
 pub struct Args {
-    /// The file to zero a range of; it keeps its length
+    /// The file in which a range is zeroed; it keeps its length
     file: PathBuf,
     #[command(flatten)]
     options: Options,
@@ -33,16 +33,16 @@ pub struct Args {
 pub(crate) struct Options {
     #[command(flatten)]
     place: RangeArgs,
-    /// How: auto tries zero-range, then write
+    /// The method; auto tries zero-range, then write
     #[arg(long, value_name = "METHOD", default_value = "auto", hide_default_value = true)]
     method: ZeroMethod,
     /// Free the blocks; the same as --method punch
     #[arg(long, conflicts_with = "method")]
     punch: bool,
-    /// Free blocks that hold nothing but zeros; no byte changes
+    /// Free blocks that contain only zeros; no byte changes
     #[arg(long, conflicts_with_all = ["method", "punch"])]
     sparsify: bool,
-    /// Say what would be zeroed, and what --punch and --sparsify would free; write nothing
+    /// Report what would be zeroed, and what --punch and --sparsify would free; write nothing
     #[arg(long)]
     dry_run: bool,
     /// Return only when the zeros are on the device (msync)
@@ -53,7 +53,7 @@ pub(crate) struct Options {
 /// The means to zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ZeroMethod {
-    /// The cheapest that keeps blocks allocated
+    /// The cheapest method that keeps blocks allocated
     Auto,
     /// fallocate(FALLOC_FL_ZERO_RANGE): blocks stay, nothing is written
     ZeroRange,
@@ -185,7 +185,7 @@ impl Options {
                 "add --range START..END, or --range .. for the whole file".to_string(),
             ),
             Some(offset) => (
-                "no end of the range to zero was given",
+                "the range to zero has no end",
                 format!(
                     "add --length, such as --length 4K, or write --range {offset}.. to zero everything up to the end"
                 ),
@@ -222,10 +222,11 @@ impl Options {
         drop(progress);
         let found = match found {
             Err(error) if unsupported(&error) => {
-                let failure = Error::untouched("the file system frees no blocks in the middle of a file");
-                return Err(error).map_failure(|| failure.tip("'cp --sparse=always' makes a copy without them"));
+                let failure = Error::untouched("the file system cannot free blocks in the middle of a file");
+                return Err(error)
+                    .map_failure(|| failure.tip("'cp --sparse=always' makes a copy without these blocks"));
             }
-            found => found.context("no byte was changed; what was freed before stays so")?,
+            found => found.context("no byte was changed; blocks freed before stay freed")?,
         };
         if !self.dry_run {
             let failure = match found.zeros {
@@ -291,7 +292,7 @@ impl Options {
         };
         if matches!(method, ZeroMethod::Punch | ZeroMethod::ZeroRange) && !region.is_shared_file() {
             let message = format!(
-                "{} changes blocks of a file, which this mapping never does",
+                "{} changes the blocks of a file, which this mapping cannot do",
                 if self.sparsify { "--sparsify" } else { method.name() }
             );
             let failure = Error::untouched(message);
@@ -422,7 +423,8 @@ fn call(
             return outcome.map_failure(|| failure.tip(tip));
         }
         let failure = Error::untouched(format!("the file system has no {}", method.name()));
-        return outcome.map_failure(|| failure.tip("--method write works everywhere; auto picks what works"));
+        return outcome
+            .map_failure(|| failure.tip("--method write works everywhere; auto chooses a method that works"));
     }
     outcome
 }

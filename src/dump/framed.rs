@@ -19,7 +19,7 @@ pub(super) struct Borders<'a> {
 }
 
 impl<'a> Borders<'a> {
-    /// Those of rows without a frame.
+    /// The borders of rows without a frame.
     pub(super) fn open(bar: &'a [u8]) -> Borders<'a> {
         Borders {
             offset: ("", "  "),

@@ -159,7 +159,8 @@ pub fn dump(format: Format<'_>, start: u64, style: Style) -> Box<dyn Dump> {
     of(format, start, style, None)
 }
 
-/// The same with the bytes marked that `changed` says, one entry a byte; a row with a mark is never left out.
+/// The text of a dump in which the bytes are marked that `changed` says, one entry a byte; a row with a mark is never left
+/// out.
 ///
 /// Marks are reverse video where there is colour, and `>` in front of the row where there is none. Formats
 /// [without rows](Format::has_rows) have none.

@@ -13,7 +13,7 @@ pub(super) const BARE: Style = Style {
     unicode: false,
     fit: RowWidth::Rows,
 };
-/// The same, with every row printed.
+/// [`BARE`], with every row printed.
 pub(super) const VERBOSE: Style = Style { squeeze: false, ..BARE };
 
 /// What a dump is fed.

@@ -30,7 +30,7 @@ pub fn reject_aliased_edits(edits: &Edits, region: &Region) -> Result<()> {
     for extra in &edits.extras {
         let EditDetail::Sum(sum) = extra else { continue };
         if let Some((summed, edited)) = summed_elsewhere(&parts, layout, sum.range) {
-            return refuse(summed, edited, "and one is summed, the other edited");
+            return refuse(summed, edited, "and one is in a checksum's range, the other is edited");
         }
     }
     Ok(())

@@ -108,7 +108,7 @@ impl Transaction<'_> {
     /// page is written even if a failed flush has left it clean; afterwards they are made writable again.
     fn settle_old(&self, region: &mut Region, step: &mut ProgressFn<'_>) -> Result<()> {
         region.flush_length().map_failure(|| {
-            let message = "nothing was written: what the file holds cannot be made durable first";
+            let message = "nothing was written: the present contents of the file cannot first be made durable";
             Error::untouched(message).tip("the device may have lost data: see 'dmesg'")
         })?;
         self.make_writable(region, &mut |_| step(0))
@@ -179,8 +179,8 @@ impl Transaction<'_> {
     }
 }
 
-/// Those of `pieces`, which ascend, that lie before the offset `len`, and what does of the one that it lies in: almost
-/// always they are all, and a million need not be copied.
+/// Splits `pieces`, which ascend, at the offset `len`: the whole pieces before it, and the part before it of the piece that
+/// it lies in. Almost always that is all of them, and a million need not be copied.
 fn split_at_end(pieces: &[Segment], len: u64) -> (&[Segment], Option<Segment>) {
     let within = pieces.partition_point(|piece| piece.range().end() <= len);
     let edge = pieces.get(within).and_then(|piece| piece.before(len));
@@ -190,8 +190,8 @@ fn split_at_end(pieces: &[Segment], len: u64) -> (&[Segment], Option<Segment>) {
 /// What to say when the file system does not take what was stored: see [`Region::send_now`].
 pub fn not_taken() -> Error {
     let tip =
-        "the bytes may be lost: when the cause is gone, store the same bytes at the same offsets again, with --sync";
-    Error::changed("the file was changed, but its file system did not take all of it").tip(tip)
+        "the bytes may be lost: remove the cause, then store the same bytes at the same offsets again, with --sync";
+    Error::changed("the file was changed, but its file system did not accept all of it").tip(tip)
 }
 
 fn not_durable(changes: bool) -> Error {

@@ -242,7 +242,7 @@ pub(super) fn unreadable<T>(read: std::io::Result<T>) -> Result<T> {
     let is_too_long = read.as_ref().err().map(std::io::Error::kind) == Some(ErrorKind::InvalidData);
     let failure = Error::untouched("cannot read the script");
     read.map_failure(|| match is_too_long {
-        true => failure.tip("a script has one edit a line, such as '0x40: 7405 -> 9090'"),
+        true => failure.tip("a script has one edit on each line, such as '0x40: 7405 -> 9090'"),
         false => failure,
     })
 }

@@ -121,7 +121,7 @@ impl Builder {
             EditPlace::At(offset) => Ok(offset.resolve(self.len, self.page)?),
             EditPlace::Behind(distance) => {
                 let Some(previous) = self.previous else {
-                    let failure = Error::untouched("there is no edit before that '+' could count from");
+                    let failure = Error::untouched("there is no previous edit from which '+' could count");
                     return Err(failure.tip("begin with an offset, such as 0x40"));
                 };
                 let distance = distance.bytes(self.page)?;
@@ -213,7 +213,7 @@ impl Builder {
                 let bytes = values.iter().map(|value| match value {
                     Value::Bytes(bytes) => Ok(bytes.as_slice()),
                     _ => Err(one_way(
-                        "an edit of other than plain bytes, in a script that grows the file,",
+                        "an edit with other than plain bytes, in a script that lengthens the file,",
                     )),
                 });
                 Ok(bytes.collect::<Result<Vec<_>, _>>()?.concat())
@@ -305,7 +305,7 @@ impl Builder {
                 }),
                 // An edit has one or the other, and without its mask the wrong bits would be compared.
                 Some(EditDetail::Sum(_)) if compared().is_some_and(|masks| masks.iter().any(|bits| *bits != 0xff)) => {
-                    let failure = Error::untouched("bits under a mask cannot be expected where a checksum is written");
+                    let failure = Error::untouched("masked bits cannot be expected where a checksum is written");
                     return Err(failure.tip("expect all of its four bytes, or none: OFFSET: -> crc32le:0..end-4"));
                 }
                 extra => extra,
@@ -342,9 +342,8 @@ impl Builder {
                 }
                 self.check_mapped("sum", range)?;
                 if place.is_some_and(|place| !place.intersect(range).is_empty()) {
-                    let failure = Error::untouched(format!(
-                        "the checksum would stand within the bytes {range} that it sums"
-                    ));
+                    let failure =
+                        Error::untouched(format!("the checksum would be inside the range {range} that it covers"));
                     return Err(failure.tip("leave its four bytes out of the range: crc32le:0..end-4"));
                 }
                 Ok(Some(EditDetail::Sum(ResolvedChecksum { range, big: sum.big })))
@@ -414,14 +413,14 @@ impl Builder {
         };
         if self.len != before && Some(self.len) != after {
             let message = format!(
-                "it has {:#x} bytes, and {origin} expects {before:#x}; nothing was written",
+                "it has {:#x} bytes, but {origin} expects {before:#x}; nothing was written",
                 self.len
             );
             return Err(Error::new(Outcome::Mismatch, message)
                 .tip("the script was made for another file, or another version of it"));
         }
         if self.edits.len_after != self.len && Some(self.edits.len_after) != after {
-            let failure = Error::untouched("a line before sets another length");
+            let failure = Error::untouched("an earlier line sets another length");
             return Err(failure.tip("give one size line"));
         }
         let Some(after) = after.filter(|after| *after != self.len) else {
@@ -429,11 +428,11 @@ impl Builder {
         };
         // What came before was held against the length that the file has now.
         if let Some(SourceLocation::Line(line)) = self.edits.notes.last().map(|note| note.origin()) {
-            let failure = Error::untouched(format!("the length is changed behind the edit of line {line}"));
-            return Err(failure.tip("put the size line in front of the edits"));
+            let failure = Error::untouched(format!("the length is changed after the edit in line {line}"));
+            return Err(failure.tip("put the size line before the edits"));
         }
         if after > i64::MAX as u64 {
-            let failure = Error::untouched(format!("{after:#x} is more than any file can have"));
+            let failure = Error::untouched(format!("no file can have {after:#x} bytes"));
             return Err(failure.tip("64-bit file offsets end at 0x7fffffffffffffff"));
         }
         self.edits.len_after = after;
@@ -498,12 +497,14 @@ impl Builder {
                 continue;
             };
             if range.end() > len && len < self.len {
-                let failure = Error::untouched(format!("the checksum's range {range} reaches into what is cut off"));
-                return Err(failure.tip("sum what remains"));
+                let failure = Error::untouched(format!("the checksum's range {range} includes bytes that are cut off"));
+                return Err(failure.tip("give a range that remains"));
             }
             if range.end() > len {
-                let failure = Error::untouched(format!("cannot sum {range}: the file will end at {len:#x}"));
-                return Err(failure.tip(format!("sum no more than 0..{len:#x}")));
+                let failure = Error::untouched(format!(
+                    "cannot compute the checksum of {range}: the file will end at {len:#x}"
+                ));
+                return Err(failure.tip(format!("give a range within 0..{len:#x}")));
             }
         }
         Ok(())
@@ -520,7 +521,7 @@ impl Builder {
         let both = list[first].range().intersect(list[first + 1].range());
         let origin = |index: usize| self.edits.notes[index].origin();
         let message = format!("two edits write to {both}: {} and {}", origin(first), origin(first + 1));
-        Err(Error::untouched(message).tip("leave one of them out, or make them one"))
+        Err(Error::untouched(message).tip("leave out one of them, or combine them"))
     }
 }
 
@@ -541,8 +542,8 @@ fn mask_of(value: &Value, len: u64, masks: &mut Vec<u8>) {
 
 /// What to say of a place counted from the end of a device, and of a length that it is to have.
 pub(crate) fn no_end() -> Error {
-    Error::untouched("a character device has no length, and so no end to count from")
-        .tip("write an offset, and a length where it matters: --range 0x1000..+4")
+    Error::untouched("a character device has no length, so no end to count from")
+        .tip("write an offset, and a length if needed: --range 0x1000..+4")
 }
 
 fn one_way(what: &str) -> Error {
@@ -557,14 +558,14 @@ fn past_end(at: u64, len: u64, cause: ErrorKind) -> mapping::Error {
 
 fn unfilled(place: ByteRange, given: &str) -> Error {
     let message = format!(
-        "the range {place} takes {}, and {given} came",
+        "the range {place} has {}, but {given} were given",
         plural(place.len(), "byte")
     );
-    Error::untouched(message).tip("give --offset alone to write as many as there are")
+    Error::untouched(message).tip("give only --offset to write all of them")
 }
 
 fn unequal(old: u64, new: u64) -> Error {
     let bytes = |count| plural(count, "byte");
-    let message = format!("{} expected, where {} will be written", bytes(old), bytes(new));
+    let message = format!("{} expected, but {} will be written", bytes(old), bytes(new));
     Error::untouched(message).tip("give both the same length")
 }

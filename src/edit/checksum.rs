@@ -82,8 +82,8 @@ fn in_order(sums: &[(usize, ResolvedChecksum)], list: &[Segment]) -> Result<Vec<
                 }
                 Seen::Waiting => {
                     let at = place(other).start();
-                    let message = format!("the checksum at {at:#x} sums another one that sums it");
-                    return Err(Error::untouched(message).tip("leave one of the two out of the other's range"));
+                    let message = format!("the checksum at {at:#x} covers another one that covers it");
+                    return Err(Error::untouched(message).tip("move one of the two out of the other's range"));
                 }
             }
         }

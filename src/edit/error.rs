@@ -67,7 +67,7 @@ pub enum SourceLocation {
 impl Display for SourceLocation {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
-            SourceLocation::Arguments => f.write_str("the edit of the command line"),
+            SourceLocation::Arguments => f.write_str("the edit on the command line"),
             SourceLocation::Option(number) => write!(f, "--edit {number}"),
             SourceLocation::Line(number) => write!(f, "line {number}"),
         }
@@ -191,7 +191,7 @@ impl Error {
         if !recovered {
             return self;
         }
-        let mut error = self.context("put back as it was before a patch that had been cut short, and then");
+        let mut error = self.context("put back as it was before an interrupted patch, and then");
         error.details.recovered = true;
         error
     }

@@ -57,12 +57,14 @@ pub fn find(
     let answer = |message: String, tip: &str| Err(Error::new(Outcome::Mismatch, message).tip(tip));
     match which {
         _ if count == 0 => answer(
-            format!("the bytes to find are not in {range}; nothing was written"),
-            &format!("'mmapctl cat {FILE} -x' shows what is there; a second run of the same patch ends here, too"),
+            format!("the pattern was not found in {range}; nothing was written"),
+            &format!(
+                "'mmapctl cat {FILE} -x' shows what is there; this also happens if the same patch is run a second time"
+            ),
         ),
         Find::Nth(nth) if nth > count => answer(
             format!(
-                "{}, and number {nth} is wanted; nothing was written",
+                "{}, but number {nth} was requested; nothing was written",
                 match count {
                     1 => "there is 1 match".to_string(),
                     count => format!("there are {count} matches"),
@@ -75,7 +77,7 @@ pub fn find(
             let more = if count as usize > found.len() { ", …" } else { "" };
             answer(
                 format!("{count} matches, at {}{more}; nothing was written", offsets.join(", ")),
-                "take one with --nth N, all with --all, or look in a part with --range",
+                "choose one with --nth N, all with --all, or search only a part with --range",
             )
         }
         _ => Ok(found),

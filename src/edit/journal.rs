@@ -110,7 +110,7 @@ impl Journal {
     ) -> Result<()> {
         make_believable(&self.file, region)?;
         if !self.place.is_beside(&self.folder, region.backing())? {
-            let failure = Error::untouched("another file is at its path by now, or another folder");
+            let failure = Error::untouched("another file or directory is at its path now");
             return Err(failure.tip("run the same command again"));
         }
         let mut out = CrcWriter::new(BufWriter::with_capacity(BLOCK as usize, &self.file));
@@ -185,8 +185,7 @@ impl Journal {
             }
             Err(Removal::NotDurable(error)) => Err(error).map_failure(|| {
                 let message = "the file was changed, but the journal's removal is not proven durable";
-                let tip =
-                    "after a power failure now, the next mmapctl verb that writes may undo the patch; see 'dmesg'";
+                let tip = "if the power fails now, the next mmapctl verb that writes may undo the patch; see 'dmesg'";
                 Error::changed(message).tip(tip)
             }),
         }
@@ -203,7 +202,7 @@ impl Journal {
             Err(Removal::Ended(error)) => Err(error).map_failure(|| self.ended_one("the file was put back as it was", Outcome::RolledBack)),
             Err(Removal::NotDurable(error)) => Err(error).map_failure(|| {
                 let message = "the file was put back as it was, but the journal's removal is not proven durable";
-                let tip = "after a power failure now, the journal may be there again, and other edits in its way; see 'dmesg'";
+                let tip = "if the power fails now, the journal may be there again, and recovery refused because of later edits; see 'dmesg'";
                 Error::untouched(message).tip(tip)
             }),
         }
@@ -213,10 +212,10 @@ impl Journal {
     fn ended_one(&self, done: &str, outcome: Outcome) -> Error {
         let path = shown(&self.place.path);
         let message = format!(
-            "{done}, but its journal '{path}', which has served, cannot be removed, and verbs that read refuse while it is there"
+            "{done}, but its finished journal '{path}' cannot be removed; verbs that read refuse the file until it is gone"
         );
         let tip = format!(
-            "when its folder allows it again, the next verb that writes removes it: '{}'",
+            "when its directory permits this again, the next verb that writes removes it: '{}'",
             self.remedy
         );
         Error::new(outcome, message).tip(tip)
@@ -246,7 +245,7 @@ fn make_believable(file: &File, region: &Region) -> Result<()> {
     match distrust(&file.metadata()?, || is_fat(fstatfs(file)), region.backing())? {
         None => Ok(()),
         Some(why) => {
-            let message = format!("no recovery would believe it: {why}");
+            let message = format!("recovery would not trust it: {why}");
             let tip = "--journal PATH puts it elsewhere, on a file system that keeps owners and modes";
             Err(Error::untouched(message).tip(tip))
         }

@@ -52,14 +52,14 @@ impl Number {
         };
         if kind == "crc32" {
             return refuse(
-                "'crc32:' does not say the byte order",
+                "'crc32:' does not give the byte order",
                 "write crc32le: (gzip, ZIP: lowest byte first) or crc32be: (PNG: highest byte first)",
             );
         }
         NumberFormat::parse(kind).map(Number).or_else(|no| match no {
             NoFormat::Unknown => unknown(),
             NoFormat::NoByteOrder => refuse(
-                format!("'{kind}:' does not say the byte order"),
+                format!("'{kind}:' does not give the byte order"),
                 format!("write {kind}le: (x86, ARM: lowest byte first) or {kind}be: (network order)"),
             ),
         })
@@ -97,8 +97,8 @@ impl Number {
     fn mask(self, item: &str, value: u64, text: &str) -> Result<u64, ParseError> {
         if self.0.kind == NumberKind::Float {
             return refuse(
-                format!("'{item}': a floating-point number has no mask"),
-                "take the u32 or u64 of the same bytes",
+                format!("'{item}': a floating-point number cannot have a mask"),
+                "use u32 or u64 for the same bytes",
             );
         }
         let unsigned = Number(NumberFormat {
@@ -112,7 +112,7 @@ impl Number {
             return refuse(
                 format!("'{item}' sets bits outside its mask ({outside:#x})"),
                 format!(
-                    "write VALUE/MASK with the value in place: {:#x}/{mask:#x}",
+                    "write VALUE/MASK with the value's bits in their places: {:#x}/{mask:#x}",
                     value & mask
                 ),
             );
@@ -136,7 +136,7 @@ impl Number {
                     format!("write {letter}{bits}le:{text} or {letter}{bits}be:{text}")
                 }
                 Some((letter, bits)) => format!("write {letter}{bits}{}:{text}", if self.0.big { "be" } else { "le" }),
-                None => "64 bits are the most; write longer numbers as hex bytes".into(),
+                None => "numbers have at most 64 bits; write longer ones as hex bytes".into(),
             };
             let kind = if self.0.kind == NumberKind::Signed {
                 "signed"
@@ -170,7 +170,7 @@ impl Number {
         match bits {
             Ok((true, _)) if !named => refuse(
                 format!("{text} is too large for {} bits", self.0.bytes * 8),
-                "write inf if that is meant, or take f64le: or f64be:",
+                "write inf if that is meant, or use f64le: or f64be:",
             ),
             Ok((_, bits)) => Ok(bits),
             Err(_) => refuse(format!("'{text}' is not a floating-point number"), tip),

@@ -65,12 +65,12 @@ pub fn rollback_on_error(
         }
         // Zeros: the range is in the command.
         None => {
-            "run the same command again when the cause is gone, which completes it, or take these bytes from a backup"
+            "remove the cause and run the same command again, which completes the change, or take these bytes from a backup"
         }
     };
     let undone = match before.old {
         Some(old) => put_back(region, changed, old, before.len, before.flush),
-        None => Err(Error::untouched("the old bytes were too many to keep")),
+        None => Err(Error::untouched("there were too many old bytes to keep")),
     };
     match undone {
         Ok(()) => Err(error

@@ -82,7 +82,7 @@ fn line_of(line: &[u8], builder: &mut Builder, origin: SourceLocation) -> Result
     let usage = "write OFFSET: OLD -> NEW, OFFSET: -> NEW, or size LENGTH";
     // The place has no colon of its own; the first value may touch the one behind it.
     let Some(colon) = first.iter().position(|byte| *byte == b':') else {
-        let message = format!("'{}' has no ':' behind its offset", String::from_utf8_lossy(first));
+        let message = format!("'{}' has no ':' after its offset", String::from_utf8_lossy(first));
         return Err(Error::untouched(message).tip(usage));
     };
     let (place, glued) = (&first[..colon], &first[colon + 1..]);

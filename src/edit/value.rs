@@ -50,7 +50,7 @@ impl Value {
         let bytes = argument.as_bytes();
         if let Some(path) = bytes.strip_prefix(b"@") {
             return match path {
-                b"" => refuse("'@' names no file", "write @PATH, or @- for stdin"),
+                b"" => refuse("'@' is not followed by a file name", "write @PATH, or @- for stdin"),
                 b"-" => Ok(Value::Stdin),
                 path => Ok(Value::File(OsStr::from_bytes(path).into())),
             };
@@ -62,7 +62,7 @@ impl Value {
         if let Some(end) = place {
             let text = argument.to_string_lossy();
             return refuse(
-                format!("'{text}' is a place and a value in one"),
+                format!("'{text}' combines an offset and a value"),
                 format!("write --edit '{}: {}'", &text[..end], &text[end + 1..]),
             );
         }
@@ -137,7 +137,7 @@ impl Value {
 pub fn take_stdin() -> Result<()> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::Relaxed) {
-        let failure = Error::untouched("stdin is asked for twice");
+        let failure = Error::untouched("stdin is used twice");
         return Err(failure.tip("put one of the two into a file: @PATH, --script PATH"));
     }
     Ok(())
@@ -159,7 +159,7 @@ fn bare_hex(text: &str) -> Result<Value, ParseError> {
     if let Some(digits) = prefixed.filter(|digits| digits.chars().all(|c| c.is_ascii_hexdigit() || c == '_')) {
         let even = if digits.len() % 2 == 1 { "0" } else { "" };
         return refuse(
-            format!("'{text}' is a number, and its byte order is not said"),
+            format!("'{text}' is a number without a byte order"),
             format!("write {even}{digits} for these bytes in file order, or u16le:{text}, u32be:{text}, …"),
         );
     }
@@ -187,7 +187,7 @@ fn bare_hex(text: &str) -> Result<Value, ParseError> {
         let text = if is_text { text } else { "WORDS" };
         format!("for text write text:{text}; kinds of value: {KINDS}, @FILE, @-")
     };
-    refuse(format!("'{text}' is not a run of hex bytes"), tip)
+    refuse(format!("'{text}' is not a sequence of hex bytes"), tip)
 }
 
 /// What `--find` looks for: any VALUE whose bytes are known, and hex in which `?` stands for any digit (`74??eb`).
@@ -207,8 +207,8 @@ pub fn pattern(argument: &OsStr) -> Result<MaskedBytes, ParseError> {
         let mask = hex(&digits.replace(|c: char| c.is_ascii_hexdigit(), "f").replace('?', "0"))?;
         if mask.iter().all(|bits| *bits == 0) {
             return refuse(
-                format!("'{text}' is nothing but wildcards"),
-                "give at least one digit to look for",
+                format!("'{text}' consists only of wildcards"),
+                "give at least one digit to search for",
             );
         }
         return Ok(MaskedBytes { bytes, mask });
@@ -219,14 +219,14 @@ pub fn pattern(argument: &OsStr) -> Result<MaskedBytes, ParseError> {
             bytes,
         }),
         Value::Masked(masked) if masked.mask.iter().all(|bits| *bits == 0) => refuse(
-            format!("'{text}' compares no bit, and so stands everywhere"),
-            "give a mask with at least one bit to look for",
+            format!("'{text}' compares no bit, so it matches everywhere"),
+            "give a mask with at least one bit",
         ),
         Value::Masked(masked) => Ok(masked),
         Value::Fill(byte, count) => {
             let len = count.bytes(crate::mapping::page_size())?.min(MOST_PATTERN + 1) as usize;
             if len as u64 > MOST_PATTERN || len == 0 {
-                return refuse("a pattern of that length", "look for 1 byte to 64K");
+                return refuse("a pattern of that length", "search for 1 byte to 64K");
             }
             Ok(MaskedBytes {
                 bytes: vec![byte; len],
@@ -234,7 +234,7 @@ pub fn pattern(argument: &OsStr) -> Result<MaskedBytes, ParseError> {
             })
         }
         Value::Sum(_) | Value::File(_) | Value::Stdin => refuse(
-            format!("'{text}' is not something to look for"),
+            format!("'{text}' cannot be searched for"),
             "write the bytes themselves: hex, text:…, u32le:…",
         ),
     }
@@ -269,7 +269,7 @@ fn hex(text: &str) -> Result<Vec<u8>, ParseError> {
 
 fn sum(arg: &str, big: bool) -> Result<Value, ParseError> {
     if arg.is_empty() {
-        return refuse("a checksum of nothing", "say of which bytes: crc32le:0..end-4");
+        return refuse("a checksum of nothing", "give the range: crc32le:0..end-4");
     }
     let range = arg.parse()?;
     Ok(Value::Sum(ChecksumSpec { range, big }))
@@ -278,7 +278,7 @@ fn sum(arg: &str, big: bool) -> Result<Value, ParseError> {
 fn fill(arg: &str) -> Result<Value, ParseError> {
     let usage = "write fill:BYTE:COUNT, such as fill:ff:4K";
     let Some((byte, count)) = arg.split_once(':') else {
-        return refuse(format!("'fill:{arg}' says no count"), usage);
+        return refuse(format!("'fill:{arg}' has no count"), usage);
     };
     match hex(byte)?.as_slice() {
         [byte] => Ok(Value::Fill(*byte, count.parse()?)),

@@ -39,8 +39,8 @@ pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> Result<()> 
         }
         if let Some(word) = row.more_hex(bytes.len()) {
             let word = String::from_utf8_lossy(word);
-            let message = format!("'{word}' stands behind two spaces, which end the hex; 'xxd -e' prints such rows");
-            let tip = "dump it again without -e, or put one space between groups; if the bytes end there, take the characters away";
+            let message = format!("'{word}' follows two spaces, which end the hex; 'xxd -e' prints such rows");
+            let tip = "dump it again without -e, or put one space between groups; if the bytes end there, remove the characters";
             return Err(Error::untouched(message).tip(tip));
         }
         order.see(&row, &bytes);
@@ -51,8 +51,8 @@ pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> Result<()> 
     rows.check_radix()?;
     read?;
     if order.is_turned() {
-        let failure = Error::untouched("the bytes of each group are turned round, as 'xxd -e' prints them");
-        let tip = "dump it again without -e; if the bytes are right as they stand, take the characters away";
+        let failure = Error::untouched("the bytes of each group are reversed, as 'xxd -e' prints them");
+        let tip = "dump it again without -e; if the bytes are in the right order, remove the characters";
         return Err(failure.tip(tip));
     }
     rows.check_gaps()

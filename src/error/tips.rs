@@ -13,18 +13,18 @@ pub(super) fn of(cause: &ErrorKind, path: Option<&Path>) -> Option<String> {
         ErrorKind::Sys(Errno::ENOENT) => {
             let folder = path.and_then(there).unwrap_or(Path::new("."));
             let parent = path.and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty());
-            let missing = parent.filter(|parent| *parent != folder).map(|parent| format!("there is no folder {}; ", quoted(parent)));
+            let missing = parent.filter(|parent| *parent != folder).map(|parent| format!("there is no directory {}; ", quoted(parent)));
             let meant = path.and_then(Path::to_str).and_then(meant_by);
-            meant.unwrap_or_else(|| format!("{}'ls {}' shows what is there; no verb makes a new file", missing.unwrap_or_default(), quoted(folder)))
+            meant.unwrap_or_else(|| format!("{}'ls {}' shows what is there; no verb creates it", missing.unwrap_or_default(), quoted(folder)))
         }
         ErrorKind::Sys(Errno::ENOTDIR) => {
             let part = path.and_then(there).map_or(file, quoted);
-            format!("on the way there is a file where a folder should be: 'ls -ld {part}'")
+            format!("a part of the path is a file, not a directory: 'ls -ld {part}'")
         }
-        ErrorKind::Sys(Errno::ELOOP) => format!("a symbolic link is in the way, or a circle of them: 'namei {file}'"),
-        ErrorKind::Sys(Errno::ENXIO) => format!("nothing is behind it now; 'ls -l {file}' shows which device it stands for"),
-        ErrorKind::Sys(Errno::EACCES) => format!("see who may: 'ls -l {file}'"),
-        ErrorKind::Sys(Errno::ENODEV) => format!("its bytes come by read(2) alone: 'cat {file}'"),
+        ErrorKind::Sys(Errno::ELOOP) => format!("the path has a symbolic link, or a loop of them: 'namei {file}'"),
+        ErrorKind::Sys(Errno::ENXIO) => format!("no such device is present; 'ls -l {file}' shows its number"),
+        ErrorKind::Sys(Errno::EACCES) => format!("see who is permitted to: 'ls -l {file}'"),
+        ErrorKind::Sys(Errno::ENODEV) => format!("it can only be read by read(2): 'cat {file}'"),
         ErrorKind::Sys(Errno::EPERM) if path.is_some_and(is_char_device) => {
             "the kernel keeps that memory to itself (CONFIG_STRICT_DEVMEM, lockdown); a PCI device has files of its own: 'ls /sys/bus/pci/devices/*/resource*'".into()
         }
@@ -45,9 +45,9 @@ pub(super) fn of(cause: &ErrorKind, path: Option<&Path>) -> Option<String> {
             "on hugetlbfs, lengths and offsets are multiples of the huge page: 'grep Hugepagesize /proc/meminfo'".into()
         }
         ErrorKind::Full(_) => format!("make room: 'df -h {file}'"),
-        ErrorKind::Shrunk { .. } | ErrorKind::Vanished => "another process cut the file short; run again when it is done".into(),
+        ErrorKind::Shrunk { .. } | ErrorKind::Vanished => "another process truncated the file; run the command again when it has finished".into(),
         ErrorKind::PastEnd { .. } if path.is_some_and(is_block_device) => {
-            format!("it is a device, and cannot be made longer; 'blockdev --getsize64 {file}' prints its length")
+            format!("it is a device, which cannot be made longer; 'blockdev --getsize64 {file}' prints its length")
         }
         ErrorKind::PastEnd { .. } => {
             format!("'stat {file}' shows its length; patch --grow lets edits reach past the end, and remap --size moves the end")
@@ -57,10 +57,10 @@ pub(super) fn of(cause: &ErrorKind, path: Option<&Path>) -> Option<String> {
             format!("'blockdev --getro {file}' prints 1; 'blockdev --setrw {file}' allows writing, where the device does")
         }
         ErrorKind::AccessDenied(AccessDenied::Sealed | AccessDenied::SealedLength) => {
-            "a seal cannot be taken off; work on a copy of it".into()
+            "a seal cannot be removed; work on a copy of it".into()
         }
         ErrorKind::AccessDenied(AccessDenied::NeverReachesFile) => {
-            "what a private mapping stores stays with this process; only a shared mapping changes the file".into()
+            "stores into a private mapping stay in this process; only a shared mapping changes the file".into()
         }
         ErrorKind::AccessDenied(AccessDenied::PrivateResize) => {
             "map it with --shared, or resize the mapping alone with --keep-file".into()
@@ -72,22 +72,22 @@ pub(super) fn of(cause: &ErrorKind, path: Option<&Path>) -> Option<String> {
         ErrorKind::AccessDenied(AccessDenied::ReadOnly | AccessDenied::FileReadOnly) => "map it with --prot rw, or leave out --prot".into(),
         ErrorKind::AccessDenied(AccessDenied::NoRead) => "map it with --prot r, or leave out --prot".into(),
         ErrorKind::NotMapped(_) => "give a range within it, or map more of the file".into(),
-        ErrorKind::AddressTaken(_) => format!("leave out --address, or see what is where: mmapctl map {file} -c '! cat /proc/$MMAPCTL_PID/maps'"),
+        ErrorKind::AddressTaken(_) => format!("leave out --address, or list the mappings: mmapctl map {file} -c '! cat /proc/$MMAPCTL_PID/maps'"),
         ErrorKind::Unaligned(address, page) => {
             format!("write --address {:#x}", (*address as u64 / page * page).max(16 * page))
         }
         ErrorKind::NoRoomBehind => "leave out --no-move".into(),
         ErrorKind::UnsupportedFileType(UnsupportedFileType::Directory) => format!("name a file in it; 'mmapctl map -R {file}' looks at all of them"),
-        ErrorKind::UnsupportedFileType(UnsupportedFileType::Socket) => format!("its bytes come by a connection: 'socat - UNIX-CONNECT:{file}'"),
+        ErrorKind::UnsupportedFileType(UnsupportedFileType::Socket) => format!("its bytes come through a connection: 'socat - UNIX-CONNECT:{file}'"),
         ErrorKind::UnsupportedFileType(UnsupportedFileType::CharDevice) if path.is_some_and(may_have_registers) => {
-            format!("its bytes come by read(2): 'cat {file}'; registers that it lets one map, by 'mmapctl cat {file} --range 0x0..+4 --access 4'")
+            format!("it is read by read(2): 'cat {file}'; registers that can be mapped, by 'mmapctl cat {file} --range 0x0..+4 --access 4'")
         }
         // What is read from it is gone for everybody else.
-        ErrorKind::UnsupportedFileType(UnsupportedFileType::Fifo) => "its bytes come by read(2) alone, and each of them once".into(),
-        ErrorKind::UnsupportedFileType(_) => format!("its bytes come by read(2) alone: 'cat {file}'"),
-        ErrorKind::Refused(WriteGuard::SetId) => "add --force to write to it: the file then loses the bit where write(2) would take it away".into(),
+        ErrorKind::UnsupportedFileType(UnsupportedFileType::Fifo) => "it can only be read by read(2), and each byte once".into(),
+        ErrorKind::UnsupportedFileType(_) => format!("it can only be read by read(2): 'cat {file}'"),
+        ErrorKind::Refused(WriteGuard::SetId) => "add --force to write to it: the file then loses the bit if write(2) would remove it".into(),
         ErrorKind::Refused(WriteGuard::Capabilities) => {
-            "add --force to write to it: the file then loses its capabilities, as write(2) would take them away".into()
+            "add --force to write to it: the file then loses its capabilities, as write(2) would remove them".into()
         }
         ErrorKind::Refused(WriteGuard::ReadOnlyMode) => format!("allow it with 'chmod u+w {file}', or add --force"),
         ErrorKind::DeviceMemory => format!("give the width, such as --access 4: 'mmapctl cat {file} --range 0x0..+4 --access 4'"),
@@ -101,7 +101,7 @@ pub(super) fn of(cause: &ErrorKind, path: Option<&Path>) -> Option<String> {
         ErrorKind::Nonlinear(_) => "'remap --order linear' makes it a linear mapping of the file again".into(),
         ErrorKind::Arrange(RemapUnsupported::Private) => "map it with --shared, or write a new file with --to OUT".into(),
         ErrorKind::Arrange(RemapUnsupported::NoFile) => "use --method remap-file-pages, or map a --memfd".into(),
-        ErrorKind::Arrange(RemapUnsupported::ReadOnly | RemapUnsupported::HugeFile) => "--method mmap does without".into(),
+        ErrorKind::Arrange(RemapUnsupported::ReadOnly | RemapUnsupported::HugeFile) => "--method mmap works without it".into(),
         ErrorKind::Arrange(RemapUnsupported::HugeMemory) => "map a --memfd, which --huge takes as well".into(),
         _ => return None,
     };

@@ -198,7 +198,7 @@ impl Backing {
     }
 
     fn new(mut file: File, writable: bool, registers: bool) -> Result<Backing> {
-        let failed = |error: std::io::Error| Error::io("look at it", &error);
+        let failed = |error: std::io::Error| Error::io("read its metadata", &error);
         let meta = file.metadata().map_err(failed)?;
         let kind = meta.file_type();
         let unmappable = |kind| Err(Error::new("map it", None, ErrorKind::UnsupportedFileType(kind)));
@@ -220,7 +220,7 @@ impl Backing {
         } else {
             return unmappable(UnsupportedFileType::CharDevice);
         };
-        let fs = fstatfs(&file).map_err(|errno| Error::sys("look at its file system", None, errno))?;
+        let fs = fstatfs(&file).map_err(|errno| Error::sys("identify its file system", None, errno))?;
         if kind == Kind::Regular && len == 0 && PSEUDO.contains(&fs.filesystem_type()) {
             return unmappable(UnsupportedFileType::Pseudo);
         }
@@ -308,7 +308,7 @@ impl Backing {
         self
     }
 
-    /// The same open file by another descriptor; the lock is held until both are closed. `None` without a file, or when
+    /// Another descriptor of this open file; the lock is held until both are closed. `None` without a file, or when
     /// there are no descriptors left.
     pub(super) fn try_clone(&self) -> Option<Backing> {
         Some(Backing {
@@ -373,7 +373,7 @@ impl Backing {
     pub(super) fn refresh_rights(&mut self) -> Result<()> {
         if self.facts.kind == Kind::Regular && self.facts.writable {
             self.facts.mode = self.metadata()?.mode();
-            self.facts.privileges = Privileges::of(self.file("look at it")?, self.facts.mode);
+            self.facts.privileges = Privileges::of(self.file("read its metadata")?, self.facts.mode);
         }
         Ok(())
     }
@@ -418,8 +418,8 @@ impl Backing {
 
     /// What fstat(2) says of the file now.
     pub fn metadata(&self) -> Result<std::fs::Metadata> {
-        let failed = |error: std::io::Error| Error::io("look at it", &error);
-        self.file("look at it")?.metadata().map_err(failed)
+        let failed = |error: std::io::Error| Error::io("read its metadata", &error);
+        self.file("read its metadata")?.metadata().map_err(failed)
     }
 
     /// Whether the kernel tells us which of its pages are in memory: only of files that we own or may write, see

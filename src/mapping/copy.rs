@@ -138,19 +138,10 @@ impl Region {
             copier.copy(range)?;
             return copier.flush();
         }
-        let mut at = range.start();
-        while at < range.end() {
-            let data = copier.region.next_data(at, range)?;
-            let begin = data.map_or(range.end(), ByteRange::start);
-            copier.zeros(begin - at)?;
-            let Some(data) = data else { break };
-            copier.copy(data)?;
-            at = data.end();
-        }
-        copier.flush()?;
+        let copied = copier.data_and_holes(range);
+        // Also after an error: a hole at the end is only there once the file is as long.
         end_here(target)?;
-        // What was cut off meanwhile looks like a hole.
-        Ok(self.check_there(range)?)
+        copied
     }
 
     /// Writes the view that `layout` makes of this region, which is linear, to `target`. `step` hears how many bytes are
@@ -286,6 +277,25 @@ impl<'a, 'b> Copier<'a, 'b> {
             buffer: Buffer::default(),
             step,
         }
+    }
+
+    /// Writes the data of `range`, and leaves its holes as holes.
+    fn data_and_holes(&mut self, range: ByteRange) -> CopyResult<()> {
+        let mut at = range.start();
+        while at < range.end() {
+            let data = self.region.next_data(at, range)?;
+            let begin = data.map_or(range.end(), ByteRange::start);
+            let hole = range.intersect(ByteRange::first(begin)).from(at);
+            // What was cut off meanwhile looks like a hole.
+            let there = self.region.check_there(hole);
+            let end = there.as_ref().err().map_or(Some(begin), Error::place);
+            self.zeros(end.map_or(0, |end| end.clamp(at, begin) - at))?;
+            there?;
+            let Some(data) = data else { break };
+            self.copy(data)?;
+            at = data.end();
+        }
+        self.flush()
     }
 
     /// Writes `len` zeros, or leaves a hole.

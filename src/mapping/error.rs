@@ -220,13 +220,13 @@ impl fmt::Display for ErrorKind {
             ErrorKind::Sys(Errno::ENODEV) => write!(f, "it does not support memory mapping (ENODEV)"),
             ErrorKind::Sys(Errno::EOPNOTSUPP) => write!(f, "the file system does not support it (EOPNOTSUPP)"),
             ErrorKind::Sys(errno) => write!(f, "{} ({errno:?})", errno.desc()),
-            ErrorKind::Shrunk { len } => write!(f, "the file was truncated under us; it now ends at {len:#x}"),
+            ErrorKind::Shrunk { len } => write!(f, "the file was truncated meanwhile; it now ends at {len:#x}"),
             ErrorKind::Vanished => write!(
                 f,
-                "a page was gone for a moment, as when a file is truncated and made longer again"
+                "a page was missing for a moment, as when a file is truncated and made longer again"
             ),
             ErrorKind::Bus => write!(f, "the device did not answer (SIGBUS)"),
-            ErrorKind::DeviceMemory => write!(f, "it is the memory of a device, for accesses of one width"),
+            ErrorKind::DeviceMemory => write!(f, "it is device memory, which needs accesses of one width"),
             ErrorKind::PastEnd { len } => write!(f, "the file ends at {len:#x} ({len} bytes)"),
             ErrorKind::NotMapped(span) => write!(f, "only {span} is mapped"),
             ErrorKind::NotInherited => write!(f, "the child did not inherit the mapping (MADV_DONTFORK)"),
@@ -237,7 +237,7 @@ impl fmt::Display for ErrorKind {
                     "the address {address:#x} is not a multiple of the page size, {page:#x}"
                 )
             }
-            ErrorKind::NoRoomBehind => write!(f, "another mapping is right behind it, and it may not move (ENOMEM)"),
+            ErrorKind::NoRoomBehind => write!(f, "another mapping follows it directly, and it may not move (ENOMEM)"),
             ErrorKind::Full(Errno::EDQUOT) => write!(f, "no room: the disk quota is used up (EDQUOT)"),
             ErrorKind::Full(errno) => write!(f, "no room: the file system is full ({errno:?})"),
             ErrorKind::UnsupportedFileType(kind) => kind.fmt(f),
@@ -263,7 +263,7 @@ impl fmt::Display for UnsupportedFileType {
             UnsupportedFileType::Fifo => "it is a FIFO",
             UnsupportedFileType::Socket => "it is a socket",
             UnsupportedFileType::CharDevice => "it is a character device",
-            UnsupportedFileType::Pseudo => "it is a file of the kernel's without a length",
+            UnsupportedFileType::Pseudo => "it is a kernel file without a length",
         })
     }
 }
@@ -271,21 +271,21 @@ impl fmt::Display for UnsupportedFileType {
 impl fmt::Display for AccessDenied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            AccessDenied::NoRead => "the mapping gives no right to read (PROT_NONE)",
+            AccessDenied::NoRead => "the mapping does not permit reading (PROT_NONE)",
             AccessDenied::ReadOnly => "the mapping is read-only",
             AccessDenied::FileReadOnly => "the file is open for reading only",
             AccessDenied::NoFile => "anonymous memory has no file",
             AccessDenied::NeverReachesFile => "changes in it never reach a file",
             AccessDenied::PrivateResize => "the mapping is private, and its file is not to be changed",
-            AccessDenied::BeginsBehindEnd => "the mapping begins behind the new end",
+            AccessDenied::BeginsBehindEnd => "the mapping begins after the new end",
             AccessDenied::EndsBeforeFile => "the mapping does not end where its file does",
             AccessDenied::FileGrown => "another process has made the file longer meanwhile",
             AccessDenied::GrownTogether => {
                 "another process appended to the file at the same moment; zeros may follow what it wrote"
             }
-            AccessDenied::TooLong => "the length is more than a mapping can have",
+            AccessDenied::TooLong => "the length is greater than a mapping can have",
             AccessDenied::Empty => "a mapping has at least one page",
-            AccessDenied::SharedAnonymous => "shared anonymous memory stays as long as it was made",
+            AccessDenied::SharedAnonymous => "shared anonymous memory cannot become longer than it was made",
             AccessDenied::DeviceLength => "it is a device, whose length cannot be set",
             AccessDenied::ReadOnlyDevice => "the block device is read-only",
             AccessDenied::Sealed => "it is a memfd that is sealed against writing (F_SEAL_WRITE)",

@@ -44,7 +44,7 @@ pub enum Limit {
         /// The sysctl's value.
         limit: u64,
     },
-    /// The same, before a nonlinear view is made: at the limit, undoing would fail as well.
+    /// Too many mappings for a nonlinear view, found before it is made: at the limit, undoing would fail as well.
     Arrangement {
         /// The sysctl's value.
         limit: u64,
@@ -91,11 +91,11 @@ impl fmt::Display for Limit {
         match self {
             Limit::Addresses { limit, wanted } => write!(
                 f,
-                "a process of this machine has addresses for {limit} bytes, and {wanted} are wanted"
+                "a process on this machine has addresses for {limit} bytes, but {wanted} were requested"
             ),
             Limit::AddressSpace { limit, needed } => write!(
                 f,
-                "the address space limit RLIMIT_AS is {limit} bytes, and {needed} are needed"
+                "the address space limit RLIMIT_AS is {limit} bytes, but {needed} are needed"
             ),
             Limit::CommitLimit {
                 limit,
@@ -123,7 +123,7 @@ impl fmt::Display for Limit {
                 wanted,
             } => write!(
                 f,
-                "{wanted} huge pages of {} KiB are wanted, and of the {total} in the pool (nr_hugepages) {free} are free",
+                "{wanted} huge pages of {} KiB were requested, but of the {total} in the pool (nr_hugepages) only {free} are free",
                 page / 1024
             ),
             Limit::LockedMemory { limit, wanted } => write!(
@@ -137,7 +137,7 @@ impl fmt::Display for Limit {
             Limit::OpenFiles { limit } => {
                 write!(
                     f,
-                    "the process has all the files open that RLIMIT_NOFILE allows, {limit}"
+                    "the process has as many open files as RLIMIT_NOFILE permits, {limit}"
                 )
             }
         }

@@ -17,7 +17,7 @@ impl Backing {
     pub fn preallocated(&self, span: ByteRange) -> Option<Vec<ByteRange>> {
         let span = span.intersect(ByteRange::first(self.facts().len));
         let file = self
-            .file("look for blocks in")
+            .file("search for blocks in")
             .ok()
             .filter(|_| self.facts().has_holes())?;
         let mut found: Vec<ByteRange> = Vec::new();
@@ -37,7 +37,7 @@ impl Backing {
 
     /// On tmpfs a page that was given in advance is in the page cache, and yet SEEK_DATA passes it over.
     fn preallocated_in_memory(&self, span: ByteRange) -> Option<Vec<ByteRange>> {
-        let file = self.file("look for blocks in").ok()?;
+        let file = self.file("search for blocks in").ok()?;
         if !fstatfs(file).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC) {
             return None;
         }

@@ -70,7 +70,7 @@ impl Backing {
         if rest.is_empty() {
             return Ok(None);
         }
-        let failed = |errno| Err(Error::sys("look for holes in", Some(rest), errno));
+        let failed = |errno| Err(Error::sys("search for holes in", Some(rest), errno));
         let seek = |at: u64, whence| lseek64(fd, at as i64, whence);
         let start = match seek(rest.start(), Whence::SeekData) {
             Ok(at) => at as u64,

@@ -111,7 +111,7 @@ impl Backing {
         if page > super::page_size() {
             return Ok(page);
         }
-        let fs = fstatfs(self.file("read")?).map_err(|errno| Error::sys("look at its file system", None, errno))?;
+        let fs = fstatfs(self.file("read")?).map_err(|errno| Error::sys("identify its file system", None, errno))?;
         let block = u64::try_from(fs.block_size()).unwrap_or(page);
         // Network file systems give the size of a transfer.
         Ok(if block.is_power_of_two() && (512..=64 << 10).contains(&block) {

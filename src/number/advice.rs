@@ -43,7 +43,7 @@ pub(super) fn refusal(kind: Meant, text: &str) -> ParseError {
     if squeezed != text {
         let admitted = kind.admits(&squeezed).then(|| format!("write {squeezed}"));
         let tip = admitted.unwrap_or_else(|| refusal(kind, &squeezed).tip);
-        return wrong(text, "has a blank in it", tip);
+        return wrong(text, "contains a blank", tip);
     }
     for (what, mend) in SLIPS {
         let mended = mend(text);
@@ -59,7 +59,7 @@ type Slip = (&'static str, fn(&str) -> String);
 /// What is said of a text, if this makes the grammar accept it.
 #[rustfmt::skip]
 const SLIPS: [Slip; 9] = [
-    ("has capitals where small letters belong", |text| {
+    ("has upper-case letters where lower-case ones are required", |text| {
         text.replace("0X", "0x").replace("0O", "0o").replace("0B", "0b").replace("END", "end")
     }),
     ("has a '_' that is not between two digits", |text| text.replace('_', "")),
@@ -69,13 +69,13 @@ const SLIPS: [Slip; 9] = [
         if text.split(',').skip(1).all(thousands) { text.replace(',', "") } else { String::new() }
     }),
     ("has three dots", |text| text.replace("...", "..")),
-    ("includes its end, as ranges here do not", |text| text.replacen("..=", "..", 1) + "+1"),
+    ("includes its end, but ranges here do not", |text| text.replacen("..=", "..", 1) + "+1"),
     ("is not a range", |text| if text.starts_with('+') { format!("..{text}") } else { String::new() }),
     ("has no number after its sign, such as 16", |text| {
         if text.ends_with(SIGNS) { format!("{text}16") } else { String::new() }
     }),
     ("has two signs in a row", |text| text.replace("++", "+").replace("+-", "-").replace("-+", "-").replace("--", "-")),
-    ("has a sign where none belongs", |text| text.trim_start_matches(SIGNS).to_owned()),
+    ("has a sign where none is allowed", |text| text.trim_start_matches(SIGNS).to_owned()),
 ];
 
 // ---- which part is wrong ---------------------------------------------------------------------------------------------
@@ -84,16 +84,19 @@ fn explain(kind: Meant, text: &str) -> ParseError {
     let after_end = text.strip_prefix("end").filter(|rest| rest.starts_with(SIGNS));
     let mut terms = after_end.unwrap_or(text).split(SIGNS).filter(|term| !term.is_empty());
     let (what, tip) = if let Some(tip) = pair(text) {
-        ("holds a ':', which no number does", tip)
+        ("contains a ':', and no number does", tip)
     } else if kind == Meant::Range {
         return range(text);
     } else if Meant::Range.admits(text) {
-        ("is a range where one number belongs", format!("write --range {text}"))
+        (
+            "is a range, where one number is required",
+            format!("write --range {text}"),
+        )
     } else if let Some(term) = terms.find(|term| !Meant::Quantity.admits(term)) {
         return number(term);
     } else {
         match Qty::read(text) {
-            Some(Qty::Bytes(n)) => ("has a unit where a plain number belongs", format!("write {n}")),
+            Some(Qty::Bytes(n)) => ("has a unit, where a plain number is required", format!("write {n}")),
             _ => ("is not one plain amount", "write one amount in bytes".to_owned()),
         }
     };
@@ -202,10 +205,10 @@ fn leading_zero(text: &str, num: &str, tail: &str) -> Option<ParseError> {
     unit(tail).map_or(Some(Qty::Bytes(n)), |unit| unit.times(n))?;
     let octal = plain(&format!("0o{n}")).map_or(String::new(), |_| format!(", 0o{n} for octal"));
     let (what, tip) = match padded.len() {
-        _ if n == 0 || !tail.is_empty() => ("has zeros to spare", format!("write {n}{tail}")),
+        _ if n == 0 || !tail.is_empty() => ("has leading zeros", format!("write {n}{tail}")),
         // hexdump pads an address to seven digits, and others to more.
         6.. => (
-            "looks like a dump's",
+            "looks like an offset of a dump",
             format!("write 0x{n} for hex, or {n} for decimal"),
         ),
         _ => {
@@ -218,7 +221,7 @@ fn leading_zero(text: &str, num: &str, tail: &str) -> Option<ParseError> {
 
 fn too_large(text: &str) -> ParseError {
     let tip = format!("write at most {:#x}", u64::MAX);
-    wrong(text, "is more than 64 bits can count", tip)
+    wrong(text, "does not fit into 64 bits", tip)
 }
 
 /// Whether what is wrong with these digits can only be that they are many.

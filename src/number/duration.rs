@@ -23,7 +23,7 @@ pub fn interval(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         // More often than that, nobody sees it, and a processor does nothing else.
         interval if interval < Duration::from_millis(10) => {
-            Err("some time must pass between two looks: write 10ms or more, such as 100ms".into())
+            Err("the interval is too short: write 10ms or more, such as 100ms".into())
         }
         interval => Ok(interval),
     }

@@ -30,7 +30,7 @@ pub(super) const VERBS: [(&str, &str, &str); 8] = [
     (
         "fill",
         "patch",
-        "patch writes one byte again and again with a value such as fill:ff:16: see 'mmapctl patch --help'",
+        "patch repeats one byte with a value such as fill:ff:16: see 'mmapctl patch --help'",
     ),
     (
         "wipe clear erase blank punch discard trim sparsify dig",
@@ -99,7 +99,7 @@ pub(super) const OPTIONS: [(&str, &str, &str, Takes); 27] = [
     (
         "--value --values --val --data --bytes --write --new --hex --text --string --with",
         "patch",
-        "leave it out, and write the value alone: dead, text:words, u32le:1",
+        "leave it out, and write only the value: dead, text:words, u32le:1",
         Takes::Nothing,
     ),
     (

@@ -18,13 +18,13 @@ const APART: u64 = 1 << 20;
 
 /// A range that reads as zeros because there is no data.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Gap {
+pub(super) struct HoleRange {
     pub(super) span: ByteRange,
     /// Whether it has blocks, which were never written.
     is_preallocated: bool,
 }
 
-impl Gap {
+impl HoleRange {
     pub(super) fn feed(&self, dump: &mut dyn Dump, out: &mut Vec<u8>) {
         match self.is_preallocated {
             true => dump.preallocated(self.span.len(), out),
@@ -34,12 +34,12 @@ impl Gap {
 }
 
 /// `span`, in which there is no data, cut into what has blocks and what has none.
-pub(super) fn gaps(region: &Region, span: ByteRange) -> Vec<Gap> {
+pub(super) fn gaps(region: &Region, span: ByteRange) -> Vec<HoleRange> {
     let mut gaps = Vec::new();
     if span.is_empty() {
         return gaps;
     }
-    let gap = |span: ByteRange, is_preallocated| Gap { span, is_preallocated };
+    let gap = |span: ByteRange, is_preallocated| HoleRange { span, is_preallocated };
     let mut at = span.start();
     for given in region.preallocated(span) {
         let hole = ByteRange::new(at, given.start()).filter(|hole| !hole.is_empty());

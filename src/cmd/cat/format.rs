@@ -21,25 +21,25 @@ pub(super) enum CatFormat {
 /// The names, with what help says of them.
 const NAMES: [(&str, &str); 24] = [
     ("raw", "The bytes as they are"),
-    ("hex", "For people: coloured by byte class, holes named"),
+    ("hex", "For people: coloured by kind of byte, with holes named"),
     ("canonical", "As 'hexdump -C'"),
     ("xxd", "As 'xxd'; 'xxd -r' reads it"),
     ("plain", "As 'xxd -p'"),
     ("c", "As 'xxd -i': an array for a C source"),
     ("u8", "Columns of numbers, as 'od -t u1'"),
-    ("i8", "The same, signed"),
-    ("u16le", "Of 16 bits, lowest byte first"),
-    ("u16be", "Of 16 bits, highest byte first"),
-    ("i16le", "Signed, lowest byte first"),
-    ("i16be", "Signed, highest byte first"),
-    ("u32le", "Of 32 bits, lowest byte first"),
-    ("u32be", "Of 32 bits, highest byte first"),
-    ("i32le", "Signed, lowest byte first"),
-    ("i32be", "Signed, highest byte first"),
-    ("u64le", "Of 64 bits, lowest byte first"),
-    ("u64be", "Of 64 bits, highest byte first"),
-    ("i64le", "Signed, lowest byte first"),
-    ("i64be", "Signed, highest byte first"),
+    ("i8", "Columns of signed numbers, as 'od -t d1'"),
+    ("u16le", "Unsigned, 16 bits, lowest byte first"),
+    ("u16be", "Unsigned, 16 bits, highest byte first"),
+    ("i16le", "Signed, 16 bits, lowest byte first"),
+    ("i16be", "Signed, 16 bits, highest byte first"),
+    ("u32le", "Unsigned, 32 bits, lowest byte first"),
+    ("u32be", "Unsigned, 32 bits, highest byte first"),
+    ("i32le", "Signed, 32 bits, lowest byte first"),
+    ("i32be", "Signed, 32 bits, highest byte first"),
+    ("u64le", "Unsigned, 64 bits, lowest byte first"),
+    ("u64be", "Unsigned, 64 bits, highest byte first"),
+    ("i64le", "Signed, 64 bits, lowest byte first"),
+    ("i64be", "Signed, 64 bits, highest byte first"),
     ("f32le", "Floating-point, 32 bits, lowest byte first"),
     ("f32be", "Floating-point, 32 bits, highest byte first"),
     ("f64le", "Floating-point, 64 bits, lowest byte first"),
@@ -84,7 +84,7 @@ impl TypedValueParser for FormatParser {
         if value.to_str().map(NumberFormat::parse) == Some(Err(NoFormat::NoByteOrder)) {
             let refuse = |name: String| -> Result<CatFormat, ParseError> {
                 Err(ParseError {
-                    message: format!("'{name}' does not say the byte order"),
+                    message: format!("'{name}' does not give the byte order"),
                     tip: format!("write {name}le (x86, ARM: lowest byte first) or {name}be (network order)"),
                 })
             };

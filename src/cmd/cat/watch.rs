@@ -1,6 +1,6 @@
 //! `cat --watch`: look after look at one range, with what has changed since the last marked.
 
-use super::dumping::{Gap, gaps};
+use super::dumping::{HoleRange, gaps};
 use super::{CatPlan, VerbContext, fitted};
 use crate::cmd::options::{size, unless_cut_short};
 use crate::dump::{self, Style};
@@ -28,12 +28,12 @@ pub(super) fn watch(region: &mut Region, plan: &CatPlan<'_>, interval: Duration,
     };
     if plan.span.len() > MOST {
         let message = format!(
-            "{} is {}, and --watch keeps no more than {} in mind",
+            "{} is {}, and --watch compares at most {}",
             plan.span,
             size(plan.span.len()),
             human(MOST)
         );
-        let tip = "say which part: --offset OFFSET --length 256";
+        let tip = "give a part: --offset OFFSET --length 256";
         return Err(Error::untouched(message).tip(tip));
     }
     // Marks take two columns where they are not colour.
@@ -64,7 +64,7 @@ struct Snapshot {
     /// Of a hole the zeros.
     bytes: Vec<u8>,
     /// What of it has no data, ascending.
-    gaps: Vec<Gap>,
+    gaps: Vec<HoleRange>,
 }
 
 impl Snapshot {
@@ -125,8 +125,8 @@ impl Snapshot {
     fn text(&self, format: dump::Format<'_>, style: Style, changed: Vec<bool>) -> String {
         let index = |at: u64| (at - self.start) as usize;
         // A hole that has come to be since is shown as what it reads as: its rows have marks.
-        let is_marked = |gap: &Gap| changed[index(gap.span.start())..index(gap.span.end())].contains(&true);
-        let gaps: Vec<Gap> = self.gaps.iter().filter(|gap| !is_marked(gap)).copied().collect();
+        let is_marked = |gap: &HoleRange| changed[index(gap.span.start())..index(gap.span.end())].contains(&true);
+        let gaps: Vec<HoleRange> = self.gaps.iter().filter(|gap| !is_marked(gap)).copied().collect();
         let mut dump = dump::marked(format, self.start, style, changed);
         let mut out = Vec::new();
         let mut at = self.start;

@@ -23,31 +23,31 @@ use std::path::{Path, PathBuf};
 // Which files to map.
 #[derive(Debug, clap::Args)]
 pub(super) struct Files {
-    /// Map the files in folders, and in the folders in them
+    /// Map the files in directories and their subdirectories
     #[arg(help_heading = "Several files", short = 'R', long)]
     recursive: bool,
-    /// Also map the files named in this one, a line each; - reads them from stdin
+    /// Also map the files listed in this file, one name on each line; - reads the list from stdin
     #[arg(help_heading = "Several files", long, value_name = "FILE", conflicts_with_all = ["anonymous", "memfd"])]
     files_from: Option<PathBuf>,
-    /// In --files-from, names end with a NUL, as 'find -print0' writes them
+    /// Names in --files-from end with a NUL, as 'find -print0' writes them
     #[arg(help_heading = "Several files", short = '0', long, requires = "files_from")]
     null: bool,
-    /// Leave out files that are larger
+    /// Skip files that are larger
     #[arg(help_heading = "Several files", long, value_name = "QTY")]
     max_size: Option<Qty>,
-    /// Take only files of which the name matches, or with a slash in GLOB, the path; may be given again
+    /// Map only files whose name matches, or whose path, if GLOB has a slash; may be repeated
     #[arg(help_heading = "Several files", long, value_name = "GLOB", value_parser = glob())]
     include: Vec<Glob>,
-    /// Leave out files and folders of which the name matches, or the path; may be given again
+    /// Skip files and directories whose name matches, or whose path; may be repeated
     #[arg(help_heading = "Several files", long, value_name = "GLOB", value_parser = glob())]
     exclude: Vec<Glob>,
-    /// Follow symbolic links in folders
+    /// Follow symbolic links in directories
     #[arg(help_heading = "Several files", short = 'L', long)]
     dereference: bool,
-    /// Enter folders on other file systems than the one named
+    /// Enter directories on other file systems
     #[arg(help_heading = "Several files", long)]
     cross_file_system: bool,
-    /// Print the totals alone
+    /// Print only the totals
     #[arg(help_heading = "Several files", short, long)]
     pub(super) summarize: bool,
 }
@@ -128,7 +128,7 @@ impl Files {
     pub(super) fn check(&self) -> Result<()> {
         if self.include.iter().any(Glob::takes_folders_only) {
             let failure =
-                Error::untouched("--include is about files, and a pattern with a slash at its end takes folders");
+                Error::untouched("--include selects files, and a pattern that ends with a slash matches directories");
             return Err(failure.tip("write --include 'FOLDER/**'"));
         }
         Ok(())
@@ -215,7 +215,7 @@ impl Walk<'_> {
                 0 => return Ok(()),
                 read if read > LONGEST_PATH => {
                     let failure = Error::untouched(format!("a name in it is longer than {LONGEST_PATH} bytes"));
-                    return Err(failure.tip("--files-from takes a list with one name a line")).with_path(list);
+                    return Err(failure.tip("--files-from takes a list with one name on each line")).with_path(list);
                 }
                 _ => {}
             }
@@ -224,13 +224,13 @@ impl Walk<'_> {
             }
             if name.contains(&0) {
                 let failure =
-                    Error::untouched("a name in it has a NUL, as between the names that 'find -print0' writes");
+                    Error::untouched("a name in it contains a NUL; 'find -print0' writes these between names");
                 return Err(failure.tip("add -0, for names that end with a NUL")).with_path(list);
             }
             empty = if name.is_empty() { empty + 1 } else { 0 };
             if empty > MOST_EMPTY {
-                let failure = Error::untouched(format!("there are more than {MOST_EMPTY} empty names in a row in it"));
-                return Err(failure.tip("--files-from takes a list with one name a line")).with_path(list);
+                let failure = Error::untouched(format!("it has more than {MOST_EMPTY} empty names in a row"));
+                return Err(failure.tip("--files-from takes a list with one name on each line")).with_path(list);
             }
             if !name.is_empty() {
                 self.named(Path::new(OsStr::from_bytes(&name)), visit)?;
@@ -276,7 +276,7 @@ impl Walk<'_> {
             // A folder that went away on the way to it.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => {
-                self.trouble_here("read the folder", &error);
+                self.trouble_here("read the directory", &error);
                 return Ok(());
             }
         };
@@ -311,7 +311,7 @@ impl Walk<'_> {
                 // A link into nowhere is as special as a FIFO.
                 Err(error) if link || error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
                 Err(error) => {
-                    self.trouble_here("look at it", &error);
+                    self.trouble_here("read its metadata", &error);
                     return Ok(());
                 }
             };

@@ -38,7 +38,7 @@ impl Glob {
             return Err(refusal(format!("the pattern '{shown}' matches nothing")));
         }
         match fast_glob::validate(&pattern) {
-            Err(error) => Err(refusal(format!("'{shown}' is no pattern: {error}"))),
+            Err(error) => Err(refusal(format!("'{shown}' is not a pattern: {error}"))),
             Ok(()) => Ok(Glob {
                 pattern,
                 of_path,

@@ -21,13 +21,13 @@ use std::time::Duration;
 // What the mapping is kept for.
 #[derive(Debug, clap::Args)]
 pub(super) struct HoldArgs {
-    /// Keep the mapping until SIGTERM or Ctrl-C, or for a while: --hold=10s
+    /// Keep the mapping until SIGTERM or Ctrl-C, or for a time: --hold=10s
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, value_parser = duration, conflicts_with = "command")]
     pub(super) hold: Option<Option<Duration>>,
-    /// When all is in place, write a line to this file descriptor and close it
+    /// When everything is ready, write a line to this file descriptor and close it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..))]
     ready_fd: Option<i32>,
-    /// Run this command while the mapping stands, and exit with its code
+    /// Run this command while the mapping exists, and exit with its code
     #[arg(last = true, value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
 }
@@ -102,7 +102,7 @@ impl HoldArgs {
                 let command = Path::new(&self.command[0]);
                 let (name, typed) = (text::shown(command), quoted(command));
                 let tip = match code {
-                    127 => format!("'command -v {typed}' tells whether it is in PATH; give its path where it is not"),
+                    127 => format!("'command -v {typed}' shows whether it is in PATH; if not, give its path"),
                     _ => format!("see whether it is a program, and who may run it: 'ls -l {typed}'"),
                 };
                 let failed = || Error::untouched(format!("cannot run '{name}'")).tip(tip);
@@ -145,6 +145,6 @@ fn notify(state: &str) -> Result<()> {
         _ => SocketAddr::from_pathname(&name),
     };
     let send = || UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address?);
-    send().context("cannot tell the service manager (NOTIFY_SOCKET)")?;
+    send().context("cannot notify the service manager (NOTIFY_SOCKET)")?;
     Ok(())
 }

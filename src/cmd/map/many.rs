@@ -22,11 +22,11 @@ impl Args {
     pub(super) fn is_of_many(&self) -> Result<bool> {
         let many = self.files.are_many(&self.named);
         if many && (self.anonymous || self.memfd.is_some()) {
-            let failure = Error::untouched("this maps new memory, and there are no files to look for");
+            let failure = Error::untouched("this maps new memory, so there are no files to search for");
             return Err(failure.tip("leave out -R and the other options for several files"));
         }
         if self.files.lacks_list() {
-            return Err(Error::untouched("-0 is for --files-from").tip("leave it out"));
+            return Err(Error::untouched("-0 applies only to --files-from").tip("leave it out"));
         }
         Ok(many)
     }
@@ -69,7 +69,7 @@ impl Args {
                 false => "the command was not run",
             };
             let failure = Error::untouched(format!("{what}, because not every file could be mapped"));
-            return Err(failure.tip("leave out those that cannot be: --exclude GLOB"));
+            return Err(failure.tip("exclude those that cannot be mapped: --exclude GLOB"));
         }
         if worst > Exit::Done {
             return Ok(worst as u8);
@@ -97,16 +97,16 @@ impl Args {
     fn fits_many(&self) -> Result<()> {
         self.files.check()?;
         let (message, tip) = if !self.session.is_empty() {
-            let message = "a session works on one mapping, and this is about several files";
+            let message = "a session works on one mapping, but several files are given";
             (message, "run one session for each file")
         } else if self.map_as.has_address() {
             (
-                "--address is for one mapping, and this is about several files",
+                "--address applies to one mapping, but several files are given",
                 "leave it out",
             )
         } else if self.options.watch.is_some() && self.files.reads_stdin() {
             (
-                "--watch looks at the list of files again, and stdin cannot be read twice",
+                "--watch reads the list of files again, and stdin cannot be read twice",
                 "write the list to a file",
             )
         } else {

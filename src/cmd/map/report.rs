@@ -40,8 +40,8 @@ pub(super) fn report(region: &mut Region, job: VerbContext<'_>) -> Result<Report
     let resident = match seen.resident {
         Some(count) if seen.pages == 0 => pages(count),
         Some(count) => format!("{} ({} %)", pages(count), percent(count, seen.pages)),
-        None if seen.page > page_size() => "unknown: of huge pages the kernel counts those of the whole file".into(),
-        None => "unknown: the kernel tells only the owner of a file, or who may write to it".into(),
+        None if seen.page > page_size() => "unknown: the kernel counts huge pages only for the whole file".into(),
+        None => "unknown: the kernel reports it only to those who own the file or may write it".into(),
     };
     let at = match mapped {
         0 => "none, as there are no bytes to map".into(),

@@ -25,8 +25,7 @@ const FORKS: usize = 16;
 // The verbs of a session, as they are written.
 #[derive(Debug, Args)]
 pub(crate) struct Script {
-    /// Run a verb, without FILE, on this mapping; also 'fork VERB', '! SHELL COMMAND', and - to read them from stdin, a
-    /// line each. May be given again
+    /// Run a verb, without FILE, on this mapping; also 'fork VERB', '! SHELL COMMAND', or - to read verbs from stdin, one on each line. May be repeated
     #[arg(
         help_heading = "Session",
         short = 'c',
@@ -34,10 +33,10 @@ pub(crate) struct Script {
         allow_hyphen_values = true
     )]
     lines: Vec<OsString>,
-    /// Then run the verbs of this file, a line each
+    /// Then run the verbs in this file, one on each line
     #[arg(help_heading = "Session", long, value_name = "PATH")]
     script: Option<PathBuf>,
-    /// Go on behind a verb that failed; the first failure's exit code is the session's
+    /// Continue after a verb that failed; the session ends with the exit code of the first failure
     #[arg(help_heading = "Session", long)]
     keep_going: bool,
 }
@@ -72,7 +71,7 @@ enum What {
     Verb(SessionVerb),
     /// A shell command.
     Shell(OsString),
-    /// The same in a child process.
+    /// Any of these in a child process.
     Fork(Box<What>),
 }
 
@@ -114,8 +113,8 @@ impl Script {
             let read = file.take(LONGEST_TEXT + 1).read_to_end(&mut text);
             read.map_failure(failed).with_path(path)?;
             if text.len() as u64 > LONGEST_TEXT {
-                let failure = Error::untouched("there are more than 64 MiB of verbs in it");
-                return Err(failure.tip("-c - runs them from stdin as they come")).with_path(path);
+                let failure = Error::untouched("it has more than 64 MiB of verbs");
+                return Err(failure.tip("-c - reads them from stdin, and runs each when it arrives")).with_path(path);
             }
             let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
             for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
@@ -249,10 +248,11 @@ impl What {
                     && region.is_shared_file()
                     && job.path.is_some_and(|path| !region.backing().is_at(path))
                 {
-                    let failure = Error::untouched(
-                        "nothing was written: the file mapped here is not the one at this path any more",
+                    let failure =
+                        Error::untouched("nothing was written: the mapped file is no longer the one at this path");
+                    return Err(
+                        failure.tip("it was replaced or deleted; start a new session for the file that is there now")
                     );
-                    return Err(failure.tip("another one was renamed to it, or it was deleted; begin a new session for the one that is there"));
                 }
                 if deed.stores() && region.is_shared_file() {
                     region.refresh_rights()?;
@@ -370,7 +370,7 @@ impl LineReader {
         if let Some(rest) = line.strip_prefix(b"!") {
             let command = OsStr::from_bytes(rest.trim_ascii()).to_os_string();
             if command.is_empty() {
-                let failure = Error::untouched("'!' says no command to run");
+                let failure = Error::untouched("'!' is not followed by a command");
                 return Err(failure.tip("write ! COMMAND, such as ! cmp FILE OTHER"));
             }
             return Ok(Some(step(What::Shell(command), self.globals.clone())));
@@ -381,11 +381,11 @@ impl LineReader {
         {
             let within = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
             if within.take_while(|word| *word == b"fork").count() >= FORKS {
-                let failure = Error::untouched(format!("'fork' within more than {FORKS} others"));
-                return Err(failure.tip("a few children of children show all that there is to see"));
+                let failure = Error::untouched(format!("more than {FORKS} nested 'fork' verbs"));
+                return Err(failure.tip("leave some of them out"));
             }
             let Some(inner) = self.read(OsStr::from_bytes(rest), origin)? else {
-                let failure = Error::untouched("'fork' says nothing to do in the child");
+                let failure = Error::untouched("'fork' is not followed by a verb");
                 return Err(failure.tip("write fork VERB, such as fork patch -o 0 text:child"));
             };
             return Ok(Some(step(What::Fork(Box::new(inner.what)), inner.globals)));

@@ -13,25 +13,25 @@ use std::ffi::CString;
 // What mapping to make, whatever it is made of.
 #[derive(Debug, clap::Args)]
 pub(super) struct MappingArgs {
-    /// Stores reach the file and everybody who maps it (the default, but for anonymous memory)
+    /// Stores change the file, for everybody who maps it (the default, except for anonymous memory)
     #[arg(long, conflicts_with = "private")]
     shared: bool,
     /// Stores stay in this mapping, as copies of its pages (the default for anonymous memory)
     #[arg(long)]
     private: bool,
-    /// Rights of the mapping [default: r for a file mapped shared that nothing is to be stored into, else rw]
+    /// Access rights of the mapping [default: r for a file mapped shared that no verb stores into, otherwise rw]
     #[arg(long, value_name = "PROT")]
     prot: Option<Rights>,
-    /// Take no swap space, or no huge pages, in advance (MAP_NORESERVE)
+    /// Reserve no swap space or huge pages in advance (MAP_NORESERVE)
     #[arg(long)]
     noreserve: bool,
-    /// Make anonymous memory or a memfd of huge pages, of this size: 2M, 1G [default: Hugepagesize of /proc/meminfo]
+    /// Use huge pages of this size for anonymous memory or a memfd: 2M, 1G [default: Hugepagesize of /proc/meminfo]
     #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true)]
     huge: Option<Option<Qty>>,
     /// Map at this address, a multiple of the page size, and never over another mapping
     #[arg(long, value_name = "ADDR", value_parser = address)]
     address: Option<usize>,
-    /// Map persistent memory itself, so that stores need no msync (MAP_SYNC)
+    /// Map persistent memory directly, so that stores need no msync (MAP_SYNC)
     #[arg(long, conflicts_with = "private")]
     dax: bool,
 }
@@ -119,7 +119,7 @@ impl MappingArgs {
         };
         if name.len() > LONGEST_NAME {
             let failure = Error::untouched(format!("the name has {} bytes", name.len()));
-            return Err(failure.tip(format!("one of at most {LONGEST_NAME} is allowed")));
+            return Err(failure.tip(format!("at most {LONGEST_NAME} bytes are allowed")));
         }
         let name = CString::new(name)
             .map_err(anyhow::Error::new)
@@ -135,8 +135,7 @@ impl MappingArgs {
     /// Refuses options that mean nothing for a file.
     pub(super) fn for_file(&self, facts: &FileInfo) -> Result<()> {
         if self.huge.is_some() && facts.page == mapping::page_size() {
-            let failure =
-                Error::untouched("--huge makes memory of huge pages, and a file has the pages of its file system");
+            let failure = Error::untouched("--huge is for memory, and a file has the pages of its file system");
             return Err(failure
                 .tip("use --memfd or --anonymous, a file on hugetlbfs, or --advise hugepage for a file on tmpfs"));
         }
@@ -156,20 +155,20 @@ impl MappingArgs {
             |error: &mapping::Error| matches!(error.cause, ErrorKind::Sys(Errno::EOPNOTSUPP | Errno::EINVAL));
         match region.map_now() {
             Err(error) if self.dax && unsupported(&error) => Err(error).map_failure(|| {
-                let message = "--dax takes a file of persistent memory, on a file system mounted with -o dax";
+                let message = "--dax needs a file in persistent memory, on a file system mounted with -o dax";
                 Error::untouched(message).tip("leave it out: a store is durable after 'mmapctl sync'")
             }),
             Err(error) if self.address.is_some() && error.cause == ErrorKind::Sys(Errno::ENOMEM) => Err(error)
                 .map_failure(|| {
-                    let message = "at that --address there is no room for it";
-                    Error::untouched(message).tip("leave it out, and the kernel finds a place")
+                    let message = "there is no room for it at that --address";
+                    Error::untouched(message).tip("leave it out, and the kernel chooses an address")
                 }),
             Err(error) if huge && unsupported(&error) => Err(error).map_failure(no_such_pages),
             Err(error) => Err(error.into()),
             // To be read it was mapped privately, which is not what was asked for.
             Ok(_) if self.shared && region.shape().visibility == Visibility::Private => {
                 let failure = Error::untouched("its file system has no shared mappings (ENODEV)");
-                Err(failure.tip("leave out --shared, and it is mapped privately"))
+                Err(failure.tip("leave out --shared, and it is mapped private"))
             }
             Ok(_) => Ok(region),
         }
@@ -209,7 +208,7 @@ pub(super) fn wanted_len(place: &RangeArgs, page: u64) -> Result<u64> {
             }
         }
         _ => {
-            let failure = Error::untouched("how much memory to map is not said");
+            let failure = Error::untouched("no length of the memory was given");
             Err(failure.tip("add --length 4K, and no --offset or --range"))
         }
     }

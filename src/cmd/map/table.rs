@@ -117,7 +117,7 @@ impl<'a> Table<'a> {
     /// A file more.
     ///
     /// # Errors
-    /// Those of [`output::out`].
+    /// Errors of [`output::out`].
     pub(super) fn row(&mut self, row: &FileRow<'_>) -> Result<()> {
         let Counts {
             page,
@@ -195,7 +195,7 @@ impl<'a> Table<'a> {
     /// The totals, and `held`: what is told of a mapping that is kept.
     ///
     /// # Errors
-    /// Those of [`output::out`].
+    /// Errors of [`output::out`].
     pub(super) fn finish(mut self, walk: &Walk<'_>, held: Option<String>) -> Result<()> {
         if !self.speaks {
             return Ok(());
@@ -239,8 +239,8 @@ impl<'a> Table<'a> {
                 name += &format!(" in {}", plural(walk.folders, "folder"));
             }
             for (count, what) in [
-                (walk.repeated, "further names of a file counted once"),
-                (unknown, "of which the kernel does not tell"),
+                (walk.repeated, "more names of files already counted"),
+                (unknown, "not reported by the kernel"),
                 (walk.failed, "failed"),
             ] {
                 if count > 0 {

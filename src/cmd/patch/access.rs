@@ -31,8 +31,8 @@ impl Options {
             return Err(needs_to_read(option));
         }
         if self.grow {
-            let failure = Error::untouched("--access stores into what is there, and --grow is for more");
-            return Err(failure.tip("leave one of the two out"));
+            let failure = Error::untouched("--access stores into existing bytes, and --grow adds bytes");
+            return Err(failure.tip("leave out one of the two"));
         }
         Ok(())
     }
@@ -59,7 +59,7 @@ impl Options {
         }
         if self.sync && facts.device_memory {
             let failure = Error::untouched("a device has no cached pages that --sync could write to it");
-            return Err(failure.tip("leave --sync out: the store goes to the device itself"));
+            return Err(failure.tip("leave out --sync: the store goes to the device itself"));
         }
         let len = Some(facts.len).filter(|_| facts.has_end());
         if self.dry_run {
@@ -132,9 +132,9 @@ impl Options {
 
 fn needs_to_read(what: &str) -> Error {
     Error::untouched(format!(
-        "{what} has to read the bytes that are there, and --access reads nothing"
+        "{what} must read the existing bytes, and --access reads nothing"
     ))
-    .tip("leave one of the two out; cat --access 4 reads a register")
+    .tip("leave out one of the two; cat --access 4 reads a register")
 }
 
 /// Refuses an edit that depends on what is there.
@@ -168,7 +168,7 @@ fn cut_short(done: u64, total: u64, width: Width, all: ByteRange, job: VerbConte
     let (made, of) = (done / width.bytes(), plural(total / width.bytes(), "store"));
     let message = format!("{made} of {of} were made, and cannot be undone, as --access reads nothing");
     let tip = format!(
-        "see what is there with 'mmapctl cat {} --range {all} --access {}', and do the rest from the offset on",
+        "see what is there with 'mmapctl cat {} --range {all} --access {}', and store the rest from that offset on",
         job.file(),
         width.bytes()
     );

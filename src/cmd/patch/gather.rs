@@ -22,15 +22,18 @@ impl Options {
         if self.undo.as_deref().is_some_and(is_journal_name) {
             return wrong(
                 "--undo has the name of a recovery journal, which the next verb that writes to that file removes",
-                "name the script otherwise, such as --undo undo.patch",
+                "give the script another name, such as --undo undo.patch",
             );
         }
         // clap lets an option do without the one that it needs when that is excluded by a third.
         if (self.all || self.nth.is_some()) && self.find.is_none() {
-            return wrong("--all and --nth are for --find", "leave them out, or add --find VALUE");
+            return wrong(
+                "--all and --nth apply only to --find",
+                "leave them out, or add --find VALUE",
+            );
         }
         if self.format.is_some() && self.script.is_none() {
-            return wrong("--format is for --script", "leave it out");
+            return wrong("--format applies only to --script", "leave it out");
         }
         let placed = self.place.is_given() || self.find.is_some();
         let scripted = !self.edit.is_empty() || self.script.is_some();
@@ -46,13 +49,13 @@ impl Options {
         }
         if !placed && (!scripted || !self.values.is_empty() || self.expect.is_some()) {
             return wrong(
-                "where to write is not said",
+                "no place to write was given",
                 "give the place with --offset, and the bytes as VALUE: see 'mmapctl patch --help'",
             );
         }
         if self.reverse && (placed || !scripted) {
             return wrong(
-                "--reverse is for --edit and --script",
+                "--reverse applies only to --edit and --script",
                 "give the old bytes in place of the new ones",
             );
         }
@@ -63,7 +66,7 @@ impl Options {
             + usize::from(self.script.as_deref() == Some(Path::new("-")));
         if from_stdin > 1 {
             return wrong(
-                "stdin is asked for twice",
+                "stdin is used twice",
                 "put one of the two into a file: @PATH, --script PATH",
             );
         }
@@ -156,8 +159,8 @@ impl Options {
             let mut stdin = std::io::stdin().lock().take(MOST_FOR_ALL + 1);
             stdin.read_to_end(&mut bytes).context("cannot read stdin")?;
             if bytes.len() as u64 > MOST_FOR_ALL {
-                let failure = Error::untouched("there are more than 16 MiB on stdin");
-                return Err(failure.tip("put them into a file, and give @PATH"));
+                let failure = Error::untouched("stdin has more than 16 MiB");
+                return Err(failure.tip("put the bytes into a file, and give @PATH"));
             }
             let read = |value: &Value| match value {
                 Value::Stdin => Value::Bytes(bytes.clone()),

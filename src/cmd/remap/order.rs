@@ -64,7 +64,12 @@ impl OrderArg {
     pub(super) fn parse(typed: &OsStr) -> Result<OrderArg, ParseError> {
         let text = typed.to_string_lossy().into_owned();
         let source = match typed.as_bytes().strip_prefix(b"@") {
-            Some(b"") => return refuse("'@' names no file".into(), "write @FILE, or @- for stdin"),
+            Some(b"") => {
+                return refuse(
+                    "'@' is not followed by a file name".into(),
+                    "write @FILE, or @- for stdin",
+                );
+            }
             Some(path) => OrderSource::File(OsStr::from_bytes(path).into()),
             None => {
                 let mut items = Vec::new();
@@ -146,7 +151,7 @@ fn read(path: &Path) -> Result<String> {
 
 fn item(text: &str) -> Result<Item, ParseError> {
     match text {
-        "" => return refuse("the order has no unit between two commas, or none at all".into(), TIP),
+        "" => return refuse("the order is empty, or has no unit between two commas".into(), TIP),
         "reverse" => return Ok(Item::Reverse),
         "linear" => return Ok(Item::Linear),
         _ => {}
@@ -166,7 +171,7 @@ fn item(text: &str) -> Result<Item, ParseError> {
             (start, end)
         }
         None if units.starts_with(|c: char| c.is_ascii_digit()) => (number(units)?, End::One),
-        None => return refuse(format!("'{text}' is no unit, and no order"), TIP),
+        None => return refuse(format!("'{text}' is neither a unit nor an order"), TIP),
     };
     match end {
         End::At(end) if end < start => refuse(
@@ -181,7 +186,7 @@ fn item(text: &str) -> Result<Item, ParseError> {
             format!("the range {units} has no unit"),
             format!("write {start} for one"),
         ),
-        _ if times == 0 => refuse(format!("'{text}' is no unit at all"), "leave it out, or write *1"),
+        _ if times == 0 => refuse(format!("'{text}' repeats a unit 0 times"), "leave it out, or write *1"),
         end => Ok(Item::Units { start, end, times }),
     }
 }

@@ -29,16 +29,16 @@ use std::path::{Path, PathBuf};
 // The pages in another order.
 #[derive(Debug, clap::Args)]
 pub(super) struct View {
-    /// Put pages in another order: 3,0..2,5*4 (numbers of units), reverse, linear, or @PATH of a list
+    /// Put pages in another order: 3,0..2,5*4 (numbers of units), reverse, linear, or @PATH to read a list
     #[arg(help_heading = "Order", long, value_name = "LIST", value_parser = order(), conflicts_with_all = ["size", "address", "dont_unmap"])]
     order: Option<OrderArg>,
-    /// So many pages are a unit of the order [default: 1]
+    /// The size of a unit of the order, in pages [default: 1]
     #[arg(help_heading = "Order", long, value_name = "PAGES", requires = "order", value_parser = pages)]
     unit: Option<u64>,
-    /// How the mapping is made, where one is made [default: mmap]
+    /// How to make the mapping [default: mmap]
     #[arg(help_heading = "Order", long, value_name = "METHOD", requires = "order")]
     method: Option<OrderMethod>,
-    /// Map nothing in another order; write the pages in that order to this new file, or with - to stdout
+    /// Instead of mapping the pages, write them in that order to this new file, or with - to stdout
     #[arg(help_heading = "Order", long, value_name = "PATH", requires = "order")]
     to: Option<PathBuf>,
 }
@@ -46,9 +46,9 @@ pub(super) struct View {
 /// The system calls that make a nonlinear mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OrderMethod {
-    /// mmap(2) with MAP_FIXED for each piece; reading is enough
+    /// mmap(2) with MAP_FIXED for each piece; needs only read permission
     Mmap,
-    /// remap_file_pages(2) for each piece; needs the right to write
+    /// remap_file_pages(2) for each piece; needs write permission
     RemapFilePages,
 }
 
@@ -273,19 +273,19 @@ fn fitting(error: mapping::Error, order: &OrderArg, region: &Region) -> Result<(
     );
     let facts = region.backing().facts();
     let tip = if region.layout().is_some() {
-        format!("give back those of the present view first, with 'remap --order linear'; or {raise}")
+        format!("first release those of the current view with 'remap --order linear'; or {raise}")
     } else if order.is_reverse() && free > 0 {
         let unit = facts.len.div_ceil(facts.page).div_ceil(free);
         format!("--unit {unit} would fit; --to OUT maps nothing; or {raise}")
     } else {
-        format!("a larger --unit takes fewer; --to OUT maps nothing; or {raise}")
+        format!("use a larger --unit, or --to OUT, which maps nothing; or {raise}")
     };
     Err(error).map_failure(|| Error::untouched("nothing was mapped").tip(tip))
 }
 
 fn to_stdout(region: &mut Region, layout: &PageOrder, job: VerbContext<'_>) -> Result<()> {
     if job.globals.json {
-        let failure = Error::untouched("with --to - the bytes go to stdout, and a report has no place there");
+        let failure = Error::untouched("with --to - the bytes go to stdout, where no report can be written");
         return Err(failure.tip("leave out --json, or write --to FILE"));
     }
     not_into_itself(region.backing(), None)?;
@@ -313,11 +313,11 @@ fn to_file(region: &mut Region, layout: &PageOrder, path: &Path, job: VerbContex
         let failure = Error::untouched(format!(
             "'{name}' is the name of a recovery journal, which the next verb that writes to that file removes"
         ));
-        return Err(failure.tip("name the output otherwise, such as --to view.bin"));
+        return Err(failure.tip("give the output another name, such as --to view.bin"));
     }
     let mut progress = Progress::writing(job.globals, "writing", layout.len())?;
     let making = || {
-        let tip = "--to takes the path of a new file, where nothing is yet, in a folder that is there";
+        let tip = "--to needs the path of a new file, in an existing directory";
         Error::untouched(format!("cannot make '{name}'")).tip(tip)
     };
     let out = NewFile::create(path, region.backing(), Mode::empty()).map_failure(making)?;

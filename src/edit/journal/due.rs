@@ -100,11 +100,11 @@ fn waits(backing: &Backing, place: &JournalPath) -> Result<bool> {
 /// What to say of it, as an error with this outcome.
 pub fn recovery_needed(place: &JournalPath, backing: &Backing, outcome: Outcome) -> Error {
     let message = format!(
-        "recovery needed: an atomic patch was cut short, and left '{}'",
+        "recovery needed: an atomic patch was interrupted, and left '{}'",
         shown(place.path())
     );
     let tip = match backing.holds_lock() {
-        true => "begin anew: a session that stores puts the file back first".into(),
+        true => "start a new session: one that stores puts the file back first".into(),
         false => format!(
             "any verb that writes puts the file back: '{}'; cat and map show it as it is with --ignore-journal",
             place.recovery_command(backing)

@@ -170,12 +170,14 @@ impl JournalContents {
             Ok(u64::from_le_bytes(bytes))
         };
         if magic != MAGIC {
-            return Ok(ParsedJournal::Strange("it is no journal of mmapctl's"));
+            return Ok(ParsedJournal::Strange("it is not a journal of mmapctl"));
         }
         if number()? != VERSION {
             return Ok(ParsedJournal::Strange("another version of mmapctl wrote it"));
         }
-        let nonsense = Ok(ParsedJournal::Strange("its checksum is right and its contents are not"));
+        let nonsense = Ok(ParsedJournal::Strange(
+            "its checksum is correct, but its contents are not",
+        ));
         let Some(bytes) = len.checked_sub(HEAD + TAIL) else {
             return nonsense;
         };

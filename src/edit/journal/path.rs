@@ -51,13 +51,13 @@ impl JournalPath {
         if let Some(path) = named {
             return Ok(JournalPath::at(path));
         }
-        let refuse = |why: &str| Err(Error::untouched(why).tip("say where it goes: --journal PATH"));
+        let refuse = |why: &str| Err(Error::untouched(why).tip("give a path for it: --journal PATH"));
         let Some(place) = JournalPath::beside(backing)? else {
             return refuse(match backing.facts().kind {
                 Kind::Regular => {
-                    "the file has no name any more, beside which the recovery journal of --atomic could be"
+                    "the file no longer has a name, beside which the recovery journal of --atomic could be"
                 }
-                _ => "a device has no folder for the recovery journal of --atomic",
+                _ => "a device has no directory for the recovery journal of --atomic",
             });
         };
         if let Some(fd) = backing.fd()
@@ -65,8 +65,7 @@ impl JournalPath {
             && is_mounted_alone(backing, fd, &folder)
         {
             return refuse(
-                "the file is mounted by itself, and whoever opens it elsewhere would not find a recovery journal of \
-                 --atomic beside it",
+                "the file is a mount point, and a program that opens it elsewhere would not find a recovery journal of --atomic beside it",
             );
         }
         Ok(place)
@@ -140,7 +139,7 @@ impl JournalPath {
                 fstatat(folder, self.name(), AtFlags::AT_SYMLINK_NOFOLLOW)?,
             );
             if (meta.dev(), meta.ino()) != (named.st_dev, named.st_ino) {
-                return Err(std::io::Error::other("another file has its name by now"));
+                return Err(std::io::Error::other("another file has its name now"));
             }
             Ok(unlinkat(folder, self.name(), UnlinkatFlags::NoRemoveDir)?)
         };
@@ -157,7 +156,7 @@ impl JournalPath {
         let opened = File::from(openat(folder, self.name(), flags, Mode::empty())?);
         match (opened.metadata()?.ino(), journal.metadata()?.ino()) {
             (one, other) if one == other => Ok(opened),
-            _ => Err(std::io::Error::other("another file has its name by now")),
+            _ => Err(std::io::Error::other("another file has its name now")),
         }
     }
 
@@ -221,8 +220,7 @@ impl JournalPath {
 pub fn sync_parent_dir(backing: &Backing, named: Option<&Path>) -> Result<()> {
     let failed = |place: &Path| {
         let message = format!(
-            "cannot make durable that no recovery journal is at '{}': one that was removed may come back after a power \
-             failure",
+            "cannot make the removal of a recovery journal at '{}' durable: it may come back after a power failure",
             shown(place)
         );
         Error::untouched(message).tip("the device may be failing: see 'dmesg'")

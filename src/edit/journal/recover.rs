@@ -81,7 +81,7 @@ pub fn recover(region: &mut Region, place: &JournalPath) -> Result<Recovery> {
         ParsedJournal::Unfinished { .. } => {
             let folder = place
                 .folder()
-                .map_failure(|| refused(place, "its folder cannot be opened"))?;
+                .map_failure(|| refused(place, "its directory cannot be opened"))?;
             return match place.remove(&file, &folder) {
                 // Should it come back, it is invalid then, too.
                 Ok(()) | Err(Removal::NotDurable(_)) => Ok(Recovery::Unfinished),
@@ -98,20 +98,20 @@ pub fn recover(region: &mut Region, place: &JournalPath) -> Result<Recovery> {
     let len = region.length();
     if !record.may_have_left(len, &target) {
         return refuse(&format!(
-            "the file has {len:#x} bytes, neither the {:#x} of before nor the {:#x} of after, nor any number between",
+            "the file has {len:#x} bytes, neither {:#x} as before the patch nor {:#x} as after it, nor any number between",
             record.before, record.after
         ));
     }
     if let Some(at) = record.first_unknown_byte(&file, region)? {
         return refuse(&format!(
-            "the byte at {at:#x} is neither the old nor the new one: somebody else wrote to the file"
+            "the byte at {at:#x} is neither the old nor the new one: another program has written to the file"
         ));
     }
     let journal = Journal {
         place: place.clone(),
         folder: place
             .folder()
-            .map_failure(|| refused(place, "its folder cannot be opened"))?,
+            .map_failure(|| refused(place, "its directory cannot be opened"))?,
         file,
         remedy: place.recovery_command(region.backing()),
     };
@@ -131,7 +131,7 @@ fn refused(place: &JournalPath, why: &str) -> Error {
 /// A tip that loses nothing: the journal may turn out to be needed.
 fn out_of_the_way(place: &JournalPath) -> String {
     format!(
-        "if the file is right as it is, move the journal out of the way: {}",
+        "if the file is correct as it is, move the journal away: {}",
         rename(place)
     )
 }
@@ -157,7 +157,7 @@ fn not_believed(place: &JournalPath, why: &str) -> Error {
     failure.tip(match place.named {
         true => "--journal takes the path that was given to --atomic".to_string(),
         false => format!(
-            "'ls -l {}' shows whose it is, and who made a journal can recover the file; {}",
+            "'ls -l {}' shows its owner, who can recover the file; {}",
             quoted(&place.path),
             out_of_the_way(place)
         ),
@@ -199,8 +199,7 @@ fn of_another_file(place: &JournalPath, said: &TargetId, now: &TargetId, target:
     );
     match (JournalPath::beside(target), target.path()) {
         (Ok(Some(beside)), Some(file)) => failure.tip(format!(
-            "device numbers may change at a restart; if it is this file's all the same, put it beside the file and \
-             recover: mv -nT {} {} && mmapctl patch {} --script /dev/null",
+            "device numbers may change at a restart; if it nevertheless belongs to this file, put it beside the file and recover: mv -nT {} {} && mmapctl patch {} --script /dev/null",
             quoted(&place.path),
             quoted(&beside.path),
             quoted(file)
@@ -209,20 +208,19 @@ fn of_another_file(place: &JournalPath, said: &TargetId, now: &TargetId, target:
     }
 }
 
-const PATH_OF_ITS_OWN: &str = "--journal takes a path of its own: name another path, where nothing is";
+const PATH_OF_ITS_OWN: &str = "--journal needs a path of its own: give another path, at which no file exists";
 
 /// What stands under a name of the user's and is no journal: it may be anything, and is not ours to remove.
 fn not_ours(place: &JournalPath, zeros: bool) -> Error {
     let path = shown(&place.path);
     if !zeros {
-        return Error::untouched(format!("'{path}' is there, and is no journal of mmapctl's")).tip(PATH_OF_ITS_OWN);
+        return Error::untouched(format!("'{path}' exists, and is not a journal of mmapctl")).tip(PATH_OF_ITS_OWN);
     }
     Error::untouched(format!(
-        "'{path}' is there and has nothing but zeros: a journal that a power failure kept from the disk, before the \
-         file was touched, or a file of yours"
+        "'{path}' exists and contains only zeros: it is a journal that did not reach the disk before a power failure (then the file is untouched), or a file of yours"
     ))
     .tip(format!(
-        "if it is a journal, move it out of the way: {}; if not, name another path",
+        "if it is a journal, move it away: {}; if not, give another path",
         rename(place)
     ))
 }

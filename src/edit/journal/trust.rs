@@ -33,9 +33,9 @@ pub(super) fn distrust(journal: &Metadata, on_fat: impl FnOnce() -> bool, target
             "it belongs to another user (UID {uid}), neither to you nor to the owner of the file"
         ))
     } else if links != 1 {
-        Some(format!("it has {links} hard links, and a journal has one"))
+        Some(format!("it has {links} hard links, but a journal has only one"))
     } else if mode & !MODE != 0 && (mode & !MODE_ON_FAT != 0 || !on_fat()) {
-        Some(format!("its mode is {mode:04o}, and that of a journal is {MODE:04o}"))
+        Some(format!("its mode is {mode:04o}, but that of a journal is {MODE:04o}"))
     } else {
         None
     })

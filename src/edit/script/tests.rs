@@ -118,7 +118,7 @@ fn a_bad_line_in_the_seventh_block_is_named_by_its_number() {
         ("0x200: 01 -> 0", "line 130: "),
         (
             "0x200: 01 -> 0203",
-            "line 130: 1 byte expected, where 2 bytes will be written",
+            "line 130: 1 byte expected, but 2 bytes will be written",
         ),
         ("0x1000: 01 -> 02", "line 130: cannot write 0x1000..0x1001: "),
         ("nonsense", "line 130: 'nonsense' has no ':'"),

@@ -83,7 +83,7 @@ impl RowStatistics {
                 "this row is not a whole number of rows of {} away from the others, and no dump of xxd has such a gap",
                 crate::text::plural(width, "byte")
             );
-            let tip = "apply two dumps one after the other; if the offsets are right, take the characters away";
+            let tip = "apply two dumps one after the other; if the offsets are right, remove the characters";
             let failure = Error::untouched(message).tip(tip);
             return Err(failure).context(SourceLocation::Line(self.printed.line).to_string());
         }

@@ -28,7 +28,7 @@ pub struct Privileges {
 }
 
 impl Privileges {
-    /// Those of an open file with this `st_mode`.
+    /// The privileges of an open file with this `st_mode`.
     pub(in crate::mapping) fn of(file: &File, mode: u32) -> Privileges {
         let set_gid = mode & libc::S_ISGID != 0 && mode & libc::S_IXGRP != 0;
         Privileges {
@@ -46,8 +46,10 @@ impl Privileges {
 
 impl Backing {
     fn privileges(&self) -> Result<Privileges> {
-        let file = self.file("look at it")?;
-        let meta = file.metadata().map_err(|error| Error::io("look at it", &error))?;
+        let file = self.file("read its metadata")?;
+        let meta = file
+            .metadata()
+            .map_err(|error| Error::io("read its metadata", &error))?;
         Ok(Privileges::of(file, meta.mode()))
     }
 
@@ -97,7 +99,10 @@ impl Backing {
     /// What keeps this file or the copy from being looked at. A file system on which permissions cannot be set keeps
     /// those that `copy` was made with.
     pub fn protect_copy(&self, copy: &File, umask: Mode) -> Result<()> {
-        let gid = copy.metadata().map_err(|error| Error::io("look at it", &error))?.gid();
+        let gid = copy
+            .metadata()
+            .map_err(|error| Error::io("read its metadata", &error))?
+            .gid();
         let mode = self.mode_of_copy(gid)? & !umask.bits();
         // A folder may have given the copy a list of its own, whose entries the group bits would bring to life.
         if remove_xattr(copy, ACCESS_LIST).is_ok() {
@@ -112,8 +117,10 @@ impl Backing {
             // Memory has no permission bits, and no other user can reach it.
             return Ok(0o600);
         }
-        let file = self.file("look at it")?;
-        let meta = file.metadata().map_err(|error| Error::io("look at it", &error))?;
+        let file = self.file("read its metadata")?;
+        let meta = file
+            .metadata()
+            .map_err(|error| Error::io("read its metadata", &error))?;
         let list = match xattr(file, ACCESS_LIST, LONGEST_XATTR) {
             Ok(None) => Some(Vec::new()),
             Ok(Some(list)) => entries(&list),

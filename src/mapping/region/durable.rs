@@ -151,7 +151,7 @@ impl Region {
     /// [`Region::flush`] is still to come, for what the file system and the device keep back.
     ///
     /// # Errors
-    /// Those of the device are final, as those of [`Region::flush`].
+    /// Errors of the device are final, like those of [`Region::flush`].
     pub fn write_back(&self, span: ByteRange, step: &mut ProgressFn<'_>) -> Result<()> {
         let span = self.check("flush", Some(span))?;
         if self.layout.is_some() || !self.is_shared_file() {

@@ -107,7 +107,7 @@ impl RawMapping {
         RawMapping::Special(base, len)
     }
 
-    /// The same mapping after mremap(2) has moved or resized it. The old owner must not unmap what it had.
+    /// This mapping after mremap(2) has moved or resized it. The old owner must not unmap what it had.
     pub fn moved(self, base: NonNull<c_void>, len: usize) -> RawMapping {
         std::mem::forget(self);
         RawMapping::Special(base, len)
