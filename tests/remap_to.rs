@@ -241,3 +241,14 @@ fn long_pieces_are_reflinks_where_the_file_system_has_them() {
     assert!(mount.read("out") == expected);
     assert!(taken < 8 << 20, "{taken} bytes of blocks were taken");
 }
+
+#[test]
+fn a_session_on_a_part_writes_the_whole_file_in_another_order() {
+    let dir = Sandbox::new();
+    let bytes = noise(16 * page_size() as usize);
+    dir.file("f", &bytes);
+    dir.session("f -q -r 0..1p", &["remap --order reverse --to out"])
+        .code(0);
+    let reversed: Vec<u8> = bytes.rchunks(page_size() as usize).flatten().copied().collect();
+    assert!(dir.read("out") == reversed && dir.read("f") == bytes);
+}

@@ -157,6 +157,9 @@ impl Region {
     ) -> CopyResult<()> {
         self.check_linear("write it out in another order", "which 'cat' writes out as it is")?;
         let file = ByteRange::first(layout.file_len());
+        if let Some(mut whole) = self.of_whole_file(file) {
+            return whole.write_view(layout, target, step);
+        }
         let is_in_file = self.source(Operation::Read, file)?.file().is_some();
         let extents = self.extents(file)?;
         let method = match target {
@@ -288,8 +291,8 @@ impl<'a, 'b> Copier<'a, 'b> {
             let hole = range.intersect(ByteRange::first(begin)).from(at);
             // What was cut off meanwhile looks like a hole.
             let there = self.region.check_there(hole);
-            let end = there.as_ref().err().map_or(Some(begin), Error::place);
-            self.zeros(end.map_or(0, |end| end.clamp(at, begin) - at))?;
+            let end = there.as_ref().err().and_then(Error::place).unwrap_or(begin);
+            self.zeros(end.clamp(at, begin) - at)?;
             there?;
             let Some(data) = data else { break };
             self.copy(data)?;
@@ -583,10 +586,9 @@ fn leave_hole(file: BorrowedFd<'_>, len: u64) -> nix::Result<()> {
 fn end_here(file: BorrowedFd<'_>) -> nix::Result<()> {
     let at = lseek64(file, 0, Whence::SeekCur)?;
     if fstat(file)?.st_size < at {
-        ftruncate(file, at)
-    } else {
-        Ok(())
+        ftruncate(file, at)?;
     }
+    Ok(())
 }
 
 /// Waits until a descriptor that does not wait by itself takes more.

@@ -111,6 +111,13 @@ impl Region {
         })
     }
 
+    /// Another region, of the whole file, where this one maps a part of it and the bytes of `whole` are the file's own.
+    pub(super) fn of_whole_file(&self, whole: ByteRange) -> Option<Region> {
+        let is_part = self.is_shared_file() && !self.span().contains(whole);
+        let backing = is_part.then(|| self.backing.try_clone()).flatten();
+        backing.and_then(|backing| Region::sliding(backing, Prot::Read).ok())
+    }
+
     /// The whole of `backing`, through a window that slides.
     pub fn sliding(backing: Backing, prot: Prot) -> Result<Region> {
         let span = ByteRange::first(backing.facts().len);

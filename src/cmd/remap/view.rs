@@ -338,7 +338,11 @@ fn to_file(region: &mut Region, layout: &PageOrder, path: &Path, job: VerbContex
     };
     out.file().set_len(layout.len()).map_err(failed)?;
     match region.write_view(layout, CopyTarget::NewFile(out.file()), &mut |done| progress.step(done)) {
-        Ok(()) => Ok(out.finish(false).map(drop).map_err(failed)?),
+        Ok(()) => {
+            // The file is there from here on, whatever the report of it runs out of.
+            crate::memory::begin_change();
+            Ok(out.finish(false).map(drop).map_err(failed)?)
+        }
         Err(CopyError::Source(error)) => Err(error).map_failure(|| Error::untouched(format!("'{name}' was not made"))),
         Err(CopyError::Target(error)) => Err(failed(error)),
     }
