@@ -1,6 +1,8 @@
 //! `cat` of what cannot be read to its end: everything before the first bad byte is printed, and nothing after it.
 
+use crate::support::strace::*;
 use crate::support::*;
+use std::fs;
 use std::io::Read;
 use std::process::Stdio;
 
@@ -109,5 +111,31 @@ fn a_file_that_is_cut_within_a_row_is_shown_to_its_last_byte() {
                 shown.len()
             );
         }
+    }
+}
+
+#[test]
+fn a_dump_shows_what_was_read_before_a_truncation() {
+    needs!(strace_works());
+    for format in ["hex", "canonical", "xxd", "plain"] {
+        let dir = Sandbox::new();
+        let bytes = noise(40_000);
+        let path = dir.file("f", &bytes);
+        let slow = "inject=pread64:delay_exit=600000:when=1";
+        let mut command = dir.program("strace", &["-f", "-qq", "-o", "strace.log", "-e", slow]);
+        command.args([BINARY, "cat", "f", "-f", format]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        assert!(eventually(
+            || fs::read_to_string(dir.join("strace.log")).is_ok_and(|log| log.contains("pread64("))
+        ));
+        writer(&path).set_len(39_000).unwrap();
+        let output = child.outcome();
+        // All of it, or up to the new end, by when the read was made.
+        let there = if output.exit() == 0 {
+            &bytes[..]
+        } else {
+            &bytes[..39_000]
+        };
+        assert!(is_exact(&output.stdout, there, "f", format), "{format}: {output}");
     }
 }

@@ -224,7 +224,7 @@ trait RowFormat<const N: usize>: Sync {
     /// one above.
     fn repeats(&self, _end: u64, _bytes: u64, _out: &mut Vec<u8>) {}
 
-    /// Appends the line for a gap; called only with [`NAMES_HOLES`](Layout::NAMES_HOLES).
+    /// Appends the line for a gap; called only with [`NAMES_HOLES`](RowFormat::NAMES_HOLES).
     fn gap(&self, _gap: Gap, _from: u64, _to: u64, _out: &mut Vec<u8>) {}
 
     /// Appends the closing line of a dump that ends at `at`.

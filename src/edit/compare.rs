@@ -51,7 +51,7 @@ impl Edits {
     /// see all the others. A range that holds the new bytes already is as good as one that holds the expected ones,
     /// unless `strict`: so the same edits twice change nothing. The edits that change nothing go to the end of the
     /// list, and what is known beside the bytes of all goes: many edits take much memory. What lies past the end of the file counts as zeros.
-    /// `step` hears how many bytes are read, of [`Edits::to_read`].
+    /// `step` hears how many bytes are read, of [`Edits::bytes_to_read`].
     ///
     /// # Errors
     /// What keeps the file or the edits' bytes from being read; in a nonlinear view, edits of one byte at two offsets.

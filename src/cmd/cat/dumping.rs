@@ -3,7 +3,7 @@
 use super::CatPlan;
 use crate::dump::{Dump, EncodedRows};
 use crate::edit::{Error, Result};
-use crate::mapping::{ByteRange, Chunk, Content, Cut, Operation, Region, scan};
+use crate::mapping::{self, ByteRange, Chunk, Content, Cut, Operation, Region, scan};
 use crate::output;
 use crate::progress::Progress;
 
@@ -87,21 +87,26 @@ impl<'a> Dumping<'a> {
                 Some(span.from(at))
             };
             let begin = data.map_or(span.end(), ByteRange::start);
-            for gap in gaps(region, span.from(at).split(begin - at).0) {
+            let hole = span.from(at).split(begin - at).0;
+            // What was cut off meanwhile looks like a hole.
+            let there = region.check_there(hole);
+            let end = there.as_ref().err().and_then(mapping::Error::place).unwrap_or(begin);
+            for gap in gaps(region, hole.split(end.clamp(at, begin) - at).0) {
                 gap.feed(&mut *self.dump, &mut self.text);
             }
-            let Some(data) = data else { break };
-            let result = self.data(region, data);
+            let result = match (there, data) {
+                (Ok(()), Some(data)) => self.data(region, data),
+                (there, _) => there.map_err(Error::from),
+            };
             if result.is_err() {
                 // Up to the first byte that could not be had.
                 self.dump.cut(&mut self.text);
                 output::out(&self.text)?;
                 return result;
             }
+            let Some(data) = data else { break };
             at = data.end();
         }
-        // What was cut off meanwhile looks like a hole at the end.
-        region.check_there(span)?;
         self.dump.finish(&mut self.text);
         output::out(&self.text)
     }
