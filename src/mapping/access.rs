@@ -327,13 +327,11 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The next range of data at or after `from`, within `range`: everything else reads as zeros. File systems that keep
-    /// what was stored to themselves until it is sent are not asked: they may call a hole what has data by now.
+    /// The next range of data at or after `from`, within `range`: everything else reads as zeros.
     pub(super) fn next_data(&self, from: u64, range: ByteRange) -> Result<Option<ByteRange>> {
         let within = range.intersect(self.range).from(from);
         match &self.origin {
             _ if within.is_empty() => Ok(None),
-            ByteOrigin::File(backing, _) if backing.facts().sends_at_close => Ok(Some(within)),
             ByteOrigin::File(backing, _) => backing.next_data(from, within),
             ByteOrigin::Mapping(region) => region.next_data(from, within),
         }

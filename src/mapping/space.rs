@@ -61,10 +61,14 @@ impl Backing {
     }
 
     /// The next stretch of data at or behind `from`, within `span`: lseek(2) with SEEK_DATA and SEEK_HOLE.
-    /// `None` when there are only holes. A file system that does not know its holes has none.
+    /// `None` when there are only holes. A file system that does not know its holes has none, and one that is only sent
+    /// later what was stored may call a hole what has data by now.
     pub fn next_data(&self, from: u64, span: ByteRange) -> Result<Option<ByteRange>> {
         let rest = span.from(from);
-        let Some(fd) = self.fd().filter(|_| self.facts().has_holes()) else {
+        let Some(fd) = self
+            .fd()
+            .filter(|_| self.facts().has_holes() && !self.facts().sends_at_close)
+        else {
             return Ok(Some(rest).filter(|rest| !rest.is_empty()));
         };
         if rest.is_empty() {
