@@ -59,13 +59,13 @@ impl Diagnostic {
         let (root_path, path) = error.paths();
         let (tip, tip_path) = error.tip_given();
         let about = match error.core().map(|core| &core.cause) {
-            // The path of a script may come first, but the end that an edit exceeds is the file's.
+            // The edit may be in a script, but the end that it exceeds is that of the verb's file.
             Some(ErrorKind::PastEnd { .. }) => path,
             _ => root_path,
         };
         let of_root = || match error.root() {
             RootCause::Core(core) => tips::of(&core.cause, about),
-            // Other causes with a file that is only read are left to the user.
+            // For other errors, the layer that reads the file adds the tip.
             RootCause::Io(io) if io.kind() == std::io::ErrorKind::IsADirectory => about.map(tips::in_folder),
             _ => None,
         };

@@ -310,8 +310,8 @@ pub fn close_stdout() -> Result<()> {
 }
 
 /// Rejects a stdout that is the file to be read: the output would be read again, or replace bytes that are still to be
-/// read. `raw` is the offset from which bytes are written unchanged: if stdout is at that offset or later, they only
-/// overwrite what has been read.
+/// read. `raw` is the offset of the first byte if bytes are written unchanged: unless stdout is at a later offset, they
+/// only overwrite what has been read.
 ///
 /// # Errors
 /// Like cat(1): the input file is the output file.
