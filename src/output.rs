@@ -113,7 +113,7 @@ pub fn note_change() {
 /// Writes `bytes` to stdout, and waits if it does not accept more (a terminal or pipe set to O_NONBLOCK).
 ///
 /// # Errors
-/// Those of write(2); for EPIPE, [`RootCause::ReaderGone`](crate::edit::RootCause).
+/// Errors of write(2); for EPIPE, [`RootCause::ReaderGone`](crate::edit::RootCause).
 pub fn out(bytes: &[u8]) -> Result<()> {
     let stdout = raw_stdout();
     let mut rest = bytes;

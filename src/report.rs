@@ -175,7 +175,7 @@ impl Report {
     /// Writes one of several reports: as text on a terminal, over the previous one, from the upper left corner.
     ///
     /// # Errors
-    /// Those of write(2), and that stdout has no reader any more.
+    /// Errors of write(2), and [`RootCause::ReaderGone`].
     pub fn print_redrawn(&self, globals: &Globals) -> Result<()> {
         if globals.json {
             return out((self.json() + "\n").as_bytes());
@@ -241,7 +241,7 @@ impl Stream {
     /// unless a part of it has been written already: then it is completed, with `"complete":false`.
     ///
     /// # Errors
-    /// That of `result`; those of [`out`].
+    /// The error of `result`, or one of [`out`].
     pub fn end(mut self, result: Result<()>, more: &[(&str, Value)]) -> Result<()> {
         if result.is_err() && !self.begun {
             return result;

@@ -1,5 +1,5 @@
 //! A new file into which a verb writes bytes of another file: `patch --undo`, `remap --to`. It gets its name only when
-//! it is complete, and nobody can read it who cannot read the file from which the bytes are.
+//! it is complete, and only users who can read the other file can read it.
 
 use crate::edit;
 use crate::mapping::Backing;

@@ -85,7 +85,7 @@ impl RangeArgs {
     /// The range to write, all of which is within the file and the region.
     ///
     /// # Errors
-    /// Those for reading, and if the range ends past the end of the file.
+    /// See [`RangeArgs::resolve_for_read`]; also if the range ends past the end of the file.
     pub(crate) fn resolve_for_write(&self, region: &Region) -> Result<ByteRange> {
         check_within(self.resolve(region, true)?, region)
     }
@@ -159,7 +159,7 @@ impl WriteArgs {
             has_length(&backing)?;
             backing.lock(self.lock_timeout)?;
             if backing.is_at(path) {
-                // The previous holder of the lock may have changed the file's mode.
+                // The previous holder of the lock may have changed the file's permissions.
                 unless_refused(&backing, self.force)?;
                 return self.recovered(backing, path, globals);
             }
@@ -268,7 +268,7 @@ pub(crate) fn unless_cut_short(region: &Region, job: VerbContext<'_>, outcome: O
 /// anything was written, an error of close(2) is an error of the verb.
 ///
 /// # Errors
-/// That of the outcome. If close fails: exit code 3, or 4 if old bytes had been restored.
+/// The error of the outcome. If close fails: exit code 3, or 4 if old bytes had been restored.
 pub(crate) fn close(region: Region, outcome: Result<u8>) -> Result<u8> {
     let backing = region.into_backing();
     if !backing.is_written() {

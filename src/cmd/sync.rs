@@ -68,7 +68,7 @@ type Synced = (Option<Report>, Option<Error>);
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let mut worst = Exit::Done;
-    // The other files are synced all the same; the process exits with the worst code.
+    // The other files are still synced; the process exits with the worst code.
     let mut tell = |(report, error): Synced| {
         let unprinted = report.and_then(|report| report.print(globals).err());
         for error in unprinted.iter().chain(&error) {

@@ -194,7 +194,7 @@ impl Options {
         Err(Error::untouched(failure).tip(tip))
     }
 
-    /// The fields that the reports of both ways have.
+    /// The part that the reports of zeroing and of sparsifying have in common.
     fn report(&self, job: VerbContext<'_>, changed: bool, span: ByteRange, method: &str, usage: Change) -> Report {
         Report::new("zero", job.path, changed)
             .range(span)

@@ -11,7 +11,7 @@ use std::thread::{Builder, JoinHandle};
 /// How many bytes are read at a time; they fit in the second-level cache.
 pub const BLOCK: usize = 256 << 10;
 
-/// How many blocks are read before starting a thread pays off.
+/// How many blocks are read before a thread is started, which pays off only for long scripts.
 const ALONE: usize = 4;
 
 /// How many blocks the thread may be ahead.

@@ -10,7 +10,7 @@ pub const MOST_OFFSETS: usize = 1000;
 /// This many edits take about as much memory as a window (3 MiB, plus their bytes) and keep a second thread busy.
 pub(super) const MANY: usize = 100_000;
 
-/// How many bytes a script may cut off at most. They are kept in memory, for the rollback and for `--undo`.
+/// How many bytes a script may cut off at most. They are kept for the rollback and for `--undo`.
 pub(super) const MOST_CUT: u64 = 64 << 20;
 
 /// Properties of an edit besides its [`Segment`]. Scripts may have millions of edits, so this is kept small.

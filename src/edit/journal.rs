@@ -17,9 +17,9 @@
 //!
 //! The order of the steps is what makes this work: the old bytes are durable before the journal, the journal and its
 //! name before the first store, the stores before the magic becomes "MMAPDONE", and that before the journal is
-//! unlinked. So an invalid journal means that the target is whole (either untouched or completely patched), and a valid
-//! one has everything that is needed to restore it. For each barrier, a mutant in tests/crash_model.rs shows what
-//! happens without it.
+//! unlinked. So an invalid journal means that the target is whole, either because it was never touched or because the
+//! patch has ended, and a valid one has everything that is needed to restore it. For each barrier, a mutant in
+//! tests/crash_model.rs shows what happens without it.
 
 mod due;
 mod format;
@@ -160,7 +160,7 @@ impl Journal {
     /// Ends the patch that had `outcome`: removes the journal once the new bytes, or the old ones again, are durable.
     ///
     /// # Errors
-    /// Those of the outcome, of [`Journal::end`] and of [`Journal::end_put_back`]; a file in doubt keeps its journal.
+    /// Errors of the outcome, of [`Journal::end`] and of [`Journal::end_put_back`]; a file in doubt keeps its journal.
     pub(super) fn close(self, outcome: Result<()>) -> Result<()> {
         match outcome {
             Ok(()) => self.end(),

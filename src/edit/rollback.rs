@@ -89,8 +89,8 @@ pub fn rollback_on_error(
     }
 }
 
-/// Whole pieces, and the beginning of one. Not a list of its own, which would be as long as that of all pieces, when
-/// perhaps no memory is left.
+/// Whole pieces, and the beginning of the next one. Not a list of its own: it would be as long as that of all pieces,
+/// and perhaps no memory is left.
 type Prefix<'a> = (&'a [Segment], Option<Segment>);
 
 fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut SpooledBytes, len: u64, flush: bool) -> Result<()> {

@@ -117,7 +117,7 @@ impl<'a> Table<'a> {
     /// Adds a file.
     ///
     /// # Errors
-    /// Those of [`output::out`].
+    /// See [`output::out`].
     pub(super) fn row(&mut self, row: &FileRow<'_>) -> Result<()> {
         let Counts {
             page,
@@ -195,7 +195,7 @@ impl<'a> Table<'a> {
     /// Writes the totals, and `held`: the description of a mapping that is kept.
     ///
     /// # Errors
-    /// Those of [`output::out`].
+    /// See [`output::out`].
     pub(super) fn finish(mut self, walk: &Walk<'_>, held: Option<String>) -> Result<()> {
         if !self.speaks {
             return Ok(());
