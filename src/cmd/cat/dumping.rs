@@ -13,7 +13,7 @@ const TEXT: usize = 256 << 10;
 /// How many parts each thread may format ahead of the consumer.
 pub(super) const AHEAD: usize = 6;
 
-/// With at least this many bytes of data, rows are formatted by threads.
+/// Several threads format the rows if there are at least this many bytes of data.
 const APART: u64 = 1 << 20;
 
 /// A range that reads as zeros because there is no data.

@@ -45,7 +45,7 @@ impl HoldArgs {
         }
     }
 
-    /// From now on, no request to end is missed; `None` if the mapping is not to be held.
+    /// From now on, no request to end is missed; `None` if there is nothing to wait for.
     pub(super) fn signals(&self) -> Result<Option<Signals>> {
         match (&self.hold, self.command.is_empty()) {
             (None, true) => Ok(None),

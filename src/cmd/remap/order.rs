@@ -3,7 +3,7 @@
 //! ```text
 //! LIST = ITEM {"," ITEM} | "@" PATH            in a file, white space parts as well, and '#' begins a comment
 //! ITEM = "reverse" | "linear" | UNITS ["*" NUM]
-//! UNITS = NUM | [NUM] ".." [NUM] | [NUM] "..+" NUM        half-open, as every RANGE; NUM as in units.rs
+//! UNITS = NUM | [NUM] ".." [NUM] | [NUM] "..+" NUM        half-open, as every RANGE; NUM as in number.rs
 //! ```
 
 use crate::edit::{Error, ErrorContext, Result};

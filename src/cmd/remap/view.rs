@@ -245,7 +245,7 @@ impl View {
                     .map(|piece| json!({"view": piece.view, "file": piece.file.start(), "length": piece.file.len()}))
                     .collect::<Vec<_>>(),
             );
-        // A line for one remaining piece would be as long as the piece itself.
+        // If only one piece would be left out, it is shown: a line about it would be just as long.
         let shown = if count <= SHOWN as u64 + 1 {
             count as usize
         } else {
