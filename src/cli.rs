@@ -1,4 +1,4 @@
-//! The command line: global flags, parsing, and what happens to an error at the very end.
+//! The command line: global flags, parsing, and reporting errors at the very end.
 
 use crate::cmd::Verb;
 use crate::error::{Diagnostic, Exit, report_error, report_in_json};
@@ -26,12 +26,12 @@ struct Cli {
     verb: Verb,
 }
 
-/// The definition of the command line, from which help, man pages and completions are made.
+/// The definition of the command line, from which help, man pages and completions are generated.
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Runs a command line, the program's name first; the result is the process's exit code.
+/// Runs a command line, which begins with the program's name; returns the process's exit code.
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     signals::begin();
     let argv = number::join_negative_values(argv);
@@ -62,11 +62,11 @@ fn parse(argv: &[OsString]) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
-/// What clap has to write_stderr: help and the version on stdout, mistakes in our own form where we know better.
+/// Prints clap's messages: help and the version on stdout, errors in mmapctl's own form where that is more helpful.
 fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
     if !error.use_stderr() {
         let lost = match error.print() {
-            // What is written to a closed stdout, the standard library takes for written.
+            // The standard library treats a write to a closed stdout as successful.
             Ok(()) => {
                 let stdout = std::io::stdout();
                 let closed = || nix::unistd::close(nix::libc::STDOUT_FILENO);
@@ -75,7 +75,7 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
                     .err()
                     .map(Into::into)
             }
-            // `mmapctl --help | head -1` is a reader that has seen enough.
+            // In `mmapctl --help | head -1`, the reader has seen enough.
             Err(error) => Some(error).filter(|error| error.kind() != std::io::ErrorKind::BrokenPipe),
         };
         let Some(lost) = lost else { return Exit::Done };
@@ -86,12 +86,12 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
     let typed = CommandLine::new(argv, Verb::NAMES, false);
     let diagnostic = match refusal_of(error, &typed) {
         Some((message, tip)) => Diagnostic::usage(message, tip),
-        // clap prints what was typed as it is.
+        // clap prints the typed words without escaping them.
         None if is_json(argv) || argv.iter().any(|arg| arg.to_string_lossy().contains(char::is_control)) => {
             Diagnostic::usage(first_paragraph(error), Some("see 'mmapctl --help'".into()))
         }
         None => {
-            // Nothing is left to do about a stderr that cannot be written.
+            // If stderr cannot be written, nothing more can be done.
             let _ = error.print();
             return Exit::Failed;
         }
@@ -103,7 +103,7 @@ fn is_json(argv: &[OsString]) -> bool {
     argv.iter().any(|arg| arg == "--json")
 }
 
-/// Reports a mistake on a command line that was not understood, in the form that it asks for.
+/// Reports an error on a command line that could not be parsed, in the form that it asks for.
 fn refuse(argv: &[OsString], diagnostic: &Diagnostic) -> Exit {
     if is_json(argv) {
         write_stderr(&diagnostic.json(CommandLine::new(argv, Verb::NAMES, false).verb(), None));

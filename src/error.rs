@@ -1,4 +1,4 @@
-//! Exit codes, and what is printed for an error: text or JSON, and the tip that says what to type.
+//! Exit codes, and how an error is printed: as text or JSON, with a tip that says what to type.
 
 mod tips;
 
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the exit code says: above all, whether the file changed.
+/// The exit code, which above all says whether the file changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
-    /// Done, as durable as asked.
+    /// Done, as durable as requested.
     Done = 0,
-    /// The answer is no: expected bytes differ. The file is untouched.
+    /// Expected bytes differ. The file is untouched.
     Mismatch = 1,
-    /// Usage or trouble. The file is untouched, or put back as it was.
+    /// A usage error or a failure. The file is untouched, or was restored.
     Failed = 2,
     /// Changed, but not proven durable, or the report could not be written.
     NotDurable = 3,
@@ -42,7 +42,7 @@ impl From<Outcome> for Exit {
 #[derive(Debug)]
 pub struct Diagnostic {
     exit: Exit,
-    /// The signal that the process ends with instead, once this is printed.
+    /// The signal by which the process ends, in place of an exit code, once this is printed.
     signal: Option<i32>,
     message: String,
     tip: Option<String>,
@@ -53,19 +53,19 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// All that is known about `error`.
+    /// Makes the message, the tip and the exit code for `error`.
     pub fn of(error: &Error) -> Diagnostic {
         let exit = error.outcome().into();
         let (root_path, path) = error.paths();
         let (tip, tip_path) = error.tip_given();
         let about = match error.core().map(|core| &core.cause) {
-            // A script may have an edit past the end, but the end is the file's.
+            // The edit may be in a script, but the end that it exceeds is that of the verb's file.
             Some(ErrorKind::PastEnd { .. }) => path,
             _ => root_path,
         };
         let of_root = || match error.root() {
             RootCause::Core(core) => tips::of(&core.cause, about),
-            // What else may be wrong with a file that is only read, whoever reads it knows.
+            // For other errors, the layer that reads the file adds the tip.
             RootCause::Io(io) if io.kind() == std::io::ErrorKind::IsADirectory => about.map(tips::in_folder),
             _ => None,
         };
@@ -73,7 +73,7 @@ impl Diagnostic {
         let span = error.core().and_then(|core| core.span);
         Diagnostic {
             exit,
-            // A file left in doubt is worth a code of its own, which a signal's would hide.
+            // A file left in doubt has an exit code of its own, which ending by a signal would hide.
             signal: error.signal().filter(|_| exit <= Exit::Failed),
             message: error.to_string(),
             tip: tip.map(|tip| tips::with_file(tip, tip_path)).or_else(of_root),
@@ -84,13 +84,13 @@ impl Diagnostic {
         }
     }
 
-    /// A mistake on the command line.
+    /// An error on the command line.
     pub fn usage(message: String, tip: Option<String>) -> Diagnostic {
         let error = Error::untouched(message).tip(tip.unwrap_or_default());
         Diagnostic::of(&error)
     }
 
-    /// Two lines for people.
+    /// The error as text, on two lines.
     pub fn text(&self, color: bool) -> String {
         let (red, green, plain) = if color {
             ("\x1b[1m\x1b[31m", "\x1b[32m", "\x1b[0m")
@@ -104,7 +104,7 @@ impl Diagnostic {
         text
     }
 
-    /// One JSON object on a line. `code` is the exit code where that is a command's and not our own.
+    /// The error as one JSON object on a line. `code` is the exit code if it is that of a command that mmapctl ran.
     pub fn json(&self, verb: Option<&str>, code: Option<u8>) -> String {
         let mut object = Object::default();
         object.insert("schema", json!(1));
@@ -139,12 +139,13 @@ fn mismatch(one: &Mismatch) -> Value {
     })
 }
 
-/// Reports an error as the globals want it and gives its exit code, or ends by the signal that it came from.
+/// Reports an error in the form that `globals` ask for, and returns its exit code; or ends the process by the signal
+/// that caused it.
 pub fn report_error(globals: &Globals, verb: &str, error: &Error) -> Exit {
     report_with_code(globals, verb, error, None)
 }
 
-/// Reports that a command ended with this code, or could not be started: as [`report_error`].
+/// Reports that a command ended with this code or could not be started, like [`report_error`].
 pub fn report_command(globals: &Globals, error: &Error, code: u8) {
     report_with_code(globals, "map", error, Some(code));
 }
@@ -164,12 +165,12 @@ fn report_with_code(globals: &Globals, verb: &str, error: &Error, code: Option<u
 
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// Notes that errors are to be JSON, for [`out_of_memory`], which has no arguments to look at.
+/// Notes that errors are to be reported in JSON, for [`out_of_memory`], which has no access to the arguments.
 pub fn report_in_json(json: bool) {
     JSON.store(json, Ordering::Relaxed);
 }
 
-/// What to print when the system refused `size` bytes.
+/// The message for an allocation of `size` bytes that the system refused.
 pub fn out_of_memory(size: usize) -> String {
     let (why, tip) = memory::explain(size);
     let diagnostic = Diagnostic::usage(format!("out of memory: {why}"), Some(tip.into()));
@@ -179,7 +180,7 @@ pub fn out_of_memory(size: usize) -> String {
     }
 }
 
-/// A text without characters that control a terminal: it may quote a script, which comes from anywhere.
+/// Escapes control characters, which could control a terminal: the text may quote a script from any source.
 fn harmless(text: &str) -> String {
     let escape = |c: char| match c {
         c if c.is_control() && c != '\n' => c.escape_debug().to_string(),

@@ -1,7 +1,6 @@
-//! mmapctl: bytes of files and of memory seen, edited, made durable, zeroed and rearranged in place, through
-//! memory mappings.
+//! mmapctl: shows, edits, syncs, zeroes and rearranges bytes of files and of memory in place, through memory mappings.
 //!
-//! The map of this house; data flows one way through it:
+//! How the modules are connected; data flows in one direction:
 //!
 //! ```text
 //! argv ─ cli ─▶ cmd::VERB::Args ─▶ mapping::Backing (facts) ─▶ plan, pure ─▶ mapping::Region ─▶ effect
@@ -9,23 +8,24 @@
 //!                    exit code ◀─ error ◀ text or JSON ◀─ report::Report ◀──────────────────────┘
 //! ```
 //!
-//! | room | what it is for |
+//! | module | purpose |
 //! |---|---|
-//! | [`cli`] | parsing, the last word on errors; nobody imports it |
-//! | `usage` | mistakes on a command line, in our own words |
-//! | [`cmd`] | the only list of verbs; each verb is a file |
-//! | [`mapping`] | the core: mappings, without a signal; its invariants open the file |
+//! | [`cli`] | parsing, and reporting errors at the end; no module imports it |
+//! | `usage` | errors on a command line, in mmapctl's own form |
+//! | [`cmd`] | the only list of verbs; one file for each verb |
+//! | [`mapping`] | the core: mappings, without signals; its documentation begins with its invariants |
 //! | [`edit`] | values, the payload, and stores that are all or nothing |
-//! | [`dump`] | bytes as text, a file a format |
+//! | [`dump`] | bytes as text, one file for each format |
 //! | [`number`] | numbers, offsets, ranges and sizes, as users write them |
-//! | [`report`], [`progress`], [`error`] | what is said: results, waiting, errors |
+//! | [`report`], [`progress`], [`error`] | output: results, progress, errors |
 //! | [`output`] | the global options, stdout and stderr |
 //! | [`text`], [`json`] | how names, numbers and objects are written |
 //! | [`inherited`] | descriptors that the caller has opened |
-//! | [`memory`] | what happens when there is none left |
-//! | [`signals`] | Ctrl-C, held back until the work is at a safe place |
+//! | [`memory`] | what happens when memory runs out |
+//! | [`signals`] | Ctrl-C, blocked until the work is at a safe point |
 //!
-//! The binary is `main.rs`, which glibc enters by `entry.rs`. The one arrow back is [`mapping::ProgressFn`], which serves progress, Ctrl-C and fault tests alike.
+//! The binary is `main.rs`, which glibc enters through `entry.rs`. The only call in the other direction is
+//! [`mapping::ProgressFn`], which serves progress, Ctrl-C and fault tests.
 //!
 //! This library serves the binary and its tests; its interface is not a promise to other crates.
 

@@ -1,4 +1,4 @@
-//! Where output goes and how it looks: the global options, stdout, and remarks on stderr.
+//! Where output goes and how it looks: the global options, stdout, and notes on stderr.
 
 use crate::edit::{Error, ErrorContext, Result};
 use crate::signals;
@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How often somebody who waits for room in stdout looks whether to stop, in milliseconds.
+/// How often a wait for room in stdout checks whether to stop, in milliseconds.
 const LOOK: u16 = 100;
 
 /// Whether anything was written to stdout by this process, and whether a file was changed.
@@ -49,17 +49,17 @@ pub enum When {
 }
 
 impl Globals {
-    /// Whether stdout, or stderr, is to have colour.
+    /// When to colour stdout and stderr.
     pub fn color(&self) -> When {
         self.color.unwrap_or(When::Auto)
     }
 
-    /// Whether there are to be progress bars.
+    /// When to show progress bars.
     pub fn progress(&self) -> When {
         self.progress.unwrap_or(When::Auto)
     }
 
-    /// These flags, with what `more` asks for beside them.
+    /// These flags combined with `more`.
     pub fn with(&self, more: &Globals) -> Globals {
         Globals {
             json: self.json || more.json,
@@ -72,7 +72,7 @@ impl Globals {
 }
 
 impl When {
-    /// Whether a stream gets colour: NO_COLOR, CLICOLOR_FORCE and TERM=dumb are heard for `auto`.
+    /// Whether a stream gets colour. For `auto`, NO_COLOR, CLICOLOR_FORCE and TERM=dumb are respected.
     pub fn color(self, stream: &impl anstream::stream::RawStream) -> bool {
         match self {
             When::Always => true,
@@ -82,13 +82,14 @@ impl When {
     }
 }
 
-/// The columns and lines of the terminal that stdout is; `None` where it is none, or does not write_stderr (TIOCGWINSZ).
+/// The columns and lines of the terminal that stdout is; `None` if it is none, or does not report its size
+/// (TIOCGWINSZ).
 pub fn terminal() -> Option<(usize, usize)> {
     let (columns, lines) = terminal_size::terminal_size_of(io::stdout())?;
     Some((columns.0.into(), lines.0.into()))
 }
 
-/// stdout, for bytes that go there straight.
+/// stdout, for bytes that are written to it directly.
 pub fn raw_stdout() -> io::Stdout {
     WRITTEN.store(true, Ordering::Relaxed);
     io::stdout()
@@ -99,27 +100,27 @@ pub fn is_written() -> bool {
     WRITTEN.load(Ordering::Relaxed)
 }
 
-/// Whether a file was changed by it.
+/// Whether this process has changed a file.
 pub fn is_changed() -> bool {
     CHANGED.load(Ordering::Relaxed)
 }
 
-/// Notes that a file was changed: an output that is lost from here on is exit code 3.
+/// Notes that a file was changed: if output is lost from now on, the exit code is 3.
 pub fn note_change() {
     CHANGED.store(true, Ordering::Relaxed);
 }
 
-/// Writes `bytes` to stdout, waiting where it does not take more (a terminal or pipe set to O_NONBLOCK).
+/// Writes `bytes` to stdout, and waits if it does not accept more (a terminal or pipe set to O_NONBLOCK).
 ///
 /// # Errors
-/// What write(2) says; [`RootCause::ReaderGone`](crate::edit::RootCause) for EPIPE.
+/// Errors of write(2); for EPIPE, [`RootCause::ReaderGone`](crate::edit::RootCause).
 pub fn out(bytes: &[u8]) -> Result<()> {
     let stdout = raw_stdout();
     let mut rest = bytes;
     while !rest.is_empty() {
         let mut piece = rest;
         if signals::are_awaited() {
-            // As much as a pipe with room takes without a wait, in which no signal would be heard.
+            // As much as a pipe with room accepts without blocking, because a blocking write would not notice a signal.
             piece = &rest[..rest.len().min(libc::PIPE_BUF)];
             let mut room = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
             if poll(&mut room, LOOK) == Ok(0) {
@@ -144,15 +145,15 @@ pub fn out(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A remark on stderr, for people.
+/// Prints a note on stderr, in text output only.
 pub fn print_note(globals: &Globals, text: &str) {
     if !globals.quiet && !globals.json {
-        // Nobody listening is no reason to stop.
+        // A closed stderr is no reason to stop.
         let _ = io::stderr().write_all(format!("note: {text}\n").as_bytes());
     }
 }
 
-/// Diagnostics go to stderr; there is nobody to tell when that fails.
+/// Writes diagnostics to stderr; a failure cannot be reported anywhere.
 pub fn write_stderr(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -1,4 +1,4 @@
-//! Progress bars, and the `step` that feeds them and listens for Ctrl-C.
+//! Progress bars, and the `step` that updates them and checks for Ctrl-C.
 
 use crate::edit::Result;
 use crate::mapping::Interrupted;
@@ -9,43 +9,43 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Work shorter than this shows no bar.
+/// Shorter work shows no bar.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// So many steps look for a signal each.
+/// Each of the first `FEW` steps checks for a signal.
 const FEW: u64 = 64;
 
-/// How much may be done after that before a signal is heard, in bytes.
+/// How many bytes may be processed after that before the next check.
 const ASK_AGAIN: u64 = 256 << 10;
 
 /// The progress of one verb on one file.
 #[derive(Debug)]
 pub struct Progress {
-    /// The bytes that it is about.
+    /// The total number of bytes.
     total: u64,
-    /// What has been stepped to when all is done: more than the total where bytes are gone over several times.
+    /// The number of bytes stepped to at the end: more than the total if bytes are processed several times.
     work: u64,
     label: &'static str,
     begin: Instant,
     display: Display,
     signals: Option<Signals>,
-    /// How often it has been stepped.
+    /// The number of steps so far.
     steps: u64,
-    /// How much was done when it was last looked whether a signal has come.
+    /// How many bytes were done at the last check for a signal.
     asked: u64,
 }
 
 #[derive(Debug)]
 enum Display {
     Nothing,
-    /// A bar, once the work has lasted long enough.
+    /// A bar, once the work has taken long enough.
     Bar(Option<ProgressBar>),
-    /// A line a second, for `--progress always` in a log.
+    /// A line every second, for `--progress always` in a log.
     Lines(Instant),
 }
 
 impl Progress {
-    /// For work that only reads: Ctrl-C ends the process at once, as nothing needs to be put back.
+    /// For work that only reads: Ctrl-C ends the process at once, because nothing has to be restored.
     pub fn reading(globals: &Globals, label: &'static str, total: u64) -> Progress {
         Progress {
             total,
@@ -59,7 +59,8 @@ impl Progress {
         }
     }
 
-    /// For work that writes to stdout: on a terminal that shows how far it is, and a bar would stand amid the text.
+    /// For work that writes to stdout: on a terminal, the text itself shows the progress, and a bar would be in its
+    /// way.
     pub fn printing(globals: &Globals, label: &'static str, total: u64) -> Progress {
         let mut progress = Progress::reading(globals, label, total);
         if globals.progress() == When::Auto && std::io::stdout().is_terminal() {
@@ -68,15 +69,14 @@ impl Progress {
         progress
     }
 
-    /// For work that writes: from now on, signals wait until [`Progress::step`] hands them over.
+    /// For work that writes: from now on, signals are blocked until [`Progress::step`] returns them.
     pub fn writing(globals: &Globals, label: &'static str, total: u64) -> Result<Progress> {
         let mut progress = Progress::reading(globals, label, total);
         progress.signals = Some(Signals::hold_all()?);
         Ok(progress)
     }
 
-    /// For work that goes over bytes more than once, and steps up to `work`: what is shown goes up to the bytes all the
-    /// same.
+    /// For work that processes bytes more than once, and steps up to `work`: the bar still ends at the number of bytes.
     pub fn stepping_to(mut self, work: u64) -> Progress {
         self.work = work;
         self
@@ -88,17 +88,17 @@ impl Progress {
             return done;
         }
         let shown = u128::from(done) * u128::from(self.total) / u128::from(self.work.max(1));
-        // Making ready may touch pages between edits, too.
+        // Preparing may touch pages between edits, too.
         u64::try_from(shown).map_or(self.total, |shown| shown.min(self.total))
     }
 
-    /// Reports a step where how much there is becomes known only now.
+    /// Reports a step of work whose total becomes known only now.
     pub fn step_of(&mut self, total: u64, done: u64) -> Result<(), Interrupted> {
         (self.total, self.work) = (total, total);
         self.step(done)
     }
 
-    /// Runs `print`, which writes to the same terminal, with the bar out of its way.
+    /// Runs `print`, which writes to the same terminal, with the bar hidden.
     pub fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.display {
             Display::Bar(Some(bar)) => bar.suspend(print),
@@ -106,7 +106,7 @@ impl Progress {
         }
     }
 
-    /// `done` bytes are done; see [`crate::mapping::ProgressFn`].
+    /// Reports that `done` bytes are done, see [`crate::mapping::ProgressFn`].
     pub fn step(&mut self, done: u64) -> Result<(), Interrupted> {
         let shown = self.shown(done);
         match &mut self.display {
@@ -124,12 +124,12 @@ impl Progress {
                     *last = Instant::now();
                     let percent = (shown as f64 * 100.0 / self.total.max(1) as f64) as u64;
                     let line = format!("{} {percent} % of {}\n", self.label, human(self.total));
-                    // Nobody listening to progress is no reason to stop.
+                    // Failing to print progress is no reason to stop.
                     let _ = std::io::stderr().write_all(line.as_bytes());
                 }
             }
         }
-        // Asking costs a system call, which many small steps would feel.
+        // The check is a system call, which would slow down many small steps.
         self.steps += 1;
         if self.signals.is_none() || (self.steps > FEW && done.abs_diff(self.asked) < ASK_AGAIN) {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What a verb did, as text and as JSON: built once, in order, from the same facts.
+//! The report of a verb as text and as JSON: both are built together, in order, from the same facts.
 
 mod frame;
 
@@ -17,14 +17,14 @@ use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The version of the JSON objects: fields may be added under the same number, never changed or removed.
+/// The version of the JSON objects: with the same version, fields may be added, never changed or removed.
 const SCHEMA: u64 = 1;
 
 const ROOM: &str = "free some space where stdout is written, or suppress the report with --quiet";
 const OPEN: &str =
     "stdout is not open for writing: redirect the report, for example with '>/dev/null', or suppress it with --quiet";
 
-/// How much of a [`Stream`] is gathered before it is written out, in bytes.
+/// How many bytes of a [`Stream`] are buffered before they are written out.
 const STREAMED: usize = 256 << 10;
 
 /// A verb's report.
@@ -33,14 +33,14 @@ pub struct Report {
     object: Object,
     text: String,
     changed: bool,
-    /// The file that `changed` is about; `None` for memory, which goes with the process.
+    /// The file that `changed` is about; `None` for memory, which is lost when the process ends.
     stored_in: Option<PathBuf>,
-    /// A new file that was made.
+    /// The new file that was created.
     made: Option<PathBuf>,
 }
 
 impl Report {
-    /// A report of `verb` about `path`; `changed` says whether bytes of it are other than before.
+    /// A report of `verb` about `path`; `changed` says whether bytes of it have changed.
     pub fn new(verb: &str, path: Option<&Path>, changed: bool) -> Report {
         let mut object = Object::default();
         object.insert("schema", json!(SCHEMA));
@@ -59,7 +59,7 @@ impl Report {
         }
     }
 
-    /// The verb has made this file.
+    /// Notes that the verb has created this file.
     pub fn made(self, path: &Path) -> Report {
         Report {
             made: Some(path.to_path_buf()),
@@ -67,8 +67,8 @@ impl Report {
         }
     }
 
-    /// What changed is bytes of `region`, which may be memory that reaches no file. Says which privileges of the file were
-    /// taken away.
+    /// Sets that the change is of `region`, which may be memory without a file. Reports which privileges of the file
+    /// were removed.
     pub fn stored_in(self, region: &Region) -> Report {
         let dropped = region.backing().privileges_dropped();
         let kinds = [
@@ -82,7 +82,7 @@ impl Report {
             ..self
         };
         if !region.is_shared_file() && region.backing().facts().is_file() {
-            // What changed is this process's own copy of the file's pages.
+            // The change is of this process's own copy of the file's pages.
             report.object.insert("changed", json!(false));
             report.object.insert("visibility", json!("private"));
         }
@@ -95,13 +95,14 @@ impl Report {
             .text_field("dropped", text)
     }
 
-    /// A field of the JSON object: sizes and offsets as integers, addresses as hex strings.
+    /// Adds a field of the JSON object: sizes and offsets as integers, addresses as hex strings.
     pub fn json_field(mut self, key: &str, value: impl Into<Value>) -> Report {
         self.object.insert(key, value.into());
         self
     }
 
-    /// A field that is a path, as text; and where that is not UTF-8, one whose name ends in `_hex` with the exact bytes.
+    /// Adds a field with a path, as text. If the path is not UTF-8, another field whose name ends in `_hex` has the
+    /// exact bytes.
     pub fn path(mut self, key: &str, path: Option<&Path>) -> Report {
         self.object.insert(key, json!(path.map(|path| path.to_string_lossy())));
         if let Some(path) = path.filter(|path| path.to_str().is_none()) {
@@ -111,29 +112,29 @@ impl Report {
         self
     }
 
-    /// The range that it is about.
+    /// Adds the range that the report is about.
     pub fn range(self, span: ByteRange) -> Report {
         self.json_field("offset", span.start()).json_field("length", span.len())
     }
 
-    /// A line of the text.
+    /// Adds a line of text.
     pub fn line(mut self, line: impl AsRef<str>) -> Report {
         self.text += line.as_ref();
         self.text.push('\n');
         self
     }
 
-    /// A labelled line of the text.
+    /// Adds a labelled line of text.
     pub fn text_field(self, label: &str, value: impl AsRef<str>) -> Report {
         let line = format!("  {label:<11} {}", value.as_ref());
         self.line(line)
     }
 
-    /// Writes the report to stdout as `globals` want it.
+    /// Writes the report to stdout in the form that `globals` ask for.
     ///
     /// # Errors
-    /// Exit code 3 when the file changed and nobody can be told, 2 when it did not. A reader that has closed the
-    /// pipe has heard enough, and is no error.
+    /// If the report cannot be written: exit code 3 if the file changed, otherwise 2. A reader that has closed the pipe
+    /// is no error.
     pub fn print(&self, globals: &Globals) -> Result<()> {
         let text = if globals.json {
             self.json() + "\n"
@@ -171,10 +172,10 @@ impl Report {
         }
     }
 
-    /// Writes one report of many: as text on a terminal, over the one before, from the upper left corner on.
+    /// Writes one of several reports: as text on a terminal, over the previous one, from the upper left corner.
     ///
     /// # Errors
-    /// What write(2) says, and that nobody reads stdout any more.
+    /// Errors of write(2), and [`RootCause::ReaderGone`].
     pub fn print_redrawn(&self, globals: &Globals) -> Result<()> {
         if globals.json {
             return out((self.json() + "\n").as_bytes());
@@ -182,30 +183,30 @@ impl Report {
         redraw(&self.text, &more_lines)
     }
 
-    /// The JSON object alone.
+    /// The JSON object without the text.
     pub fn json(&self) -> String {
         self.object.to_string()
     }
 }
 
-/// A JSON object with one field that is too long to be held, which is written as it comes.
+/// A JSON object with one field that is too long for memory, which is written piece by piece.
 pub struct Stream {
     text: Vec<u8>,
-    /// How the field ends.
+    /// The end of the field.
     end: &'static str,
-    /// What comes before the next item of a list.
+    /// The separator before the next item of a list.
     comma: &'static str,
-    /// A part of the object is on stdout.
+    /// Whether a part of the object has been written to stdout.
     begun: bool,
 }
 
 impl Stream {
-    /// The object of `report`, up to a field of this name, which is a text.
+    /// Begins the object of `report`, up to a field of this name, which is a string.
     pub fn of_text(report: &Report, name: &str) -> Stream {
         Stream::begin(report, name, "\"", "\"")
     }
 
-    /// The object of `report`, up to a field of this name, which is a list.
+    /// Begins the object of `report`, up to a field of this name, which is a list.
     pub fn of_list(report: &Report, name: &str) -> Stream {
         Stream::begin(report, name, "[", "]")
     }
@@ -222,25 +223,25 @@ impl Stream {
         }
     }
 
-    /// The next part of the text.
+    /// Appends the next part of the string.
     pub fn text(&mut self, part: &str) -> Result<()> {
         let quoted = json!(part).to_string();
         self.text.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
         self.write(STREAMED)
     }
 
-    /// The next item of the list.
+    /// Appends the next item of the list.
     pub fn item(&mut self, item: &Value) -> Result<()> {
         self.text
             .extend_from_slice(format!("{}{item}", std::mem::replace(&mut self.comma, ",")).as_bytes());
         self.write(STREAMED)
     }
 
-    /// Ends the field and, with what is known only now, the object. After a failure there is no object, or where a part
-    /// of it has been written already, a whole one with `"complete":false`.
+    /// Ends the field and, with the fields that became known only now, the object. After a failure there is no object,
+    /// unless a part of it has been written already: then it is completed, with `"complete":false`.
     ///
     /// # Errors
-    /// That of `result`; what [`out`] says.
+    /// The error of `result`, or one of [`out`].
     pub fn end(mut self, result: Result<()>, more: &[(&str, Value)]) -> Result<()> {
         if result.is_err() && !self.begun {
             return result;
@@ -254,7 +255,7 @@ impl Stream {
         }
         self.text.extend_from_slice(b"}\n");
         let written = self.write(0);
-        // What came first is the cause, also of a stdout that takes no more.
+        // The first error is the cause, even if stdout failed as well.
         result.and(written)
     }
 
@@ -268,8 +269,8 @@ impl Stream {
     }
 }
 
-/// Writes a text over the one before on a terminal: as much of it as there is room for now, with a last line in which
-/// `left_out` describes the others.
+/// Writes a text over the previous one on a terminal: as much of it as there is room for now, and a last line in which
+/// `left_out` describes the rest.
 pub fn redraw(text: &str, left_out: &dyn Fn(&[&str]) -> String) -> Result<()> {
     if !io::stdout().is_terminal() {
         return out(text.as_bytes());
@@ -278,22 +279,22 @@ pub fn redraw(text: &str, left_out: &dyn Fn(&[&str]) -> String) -> Result<()> {
         Some(size) => frame::fitting(text, size, left_out),
         None => text.into(),
     };
-    // Each line into an empty row, and nothing of what stood below.
+    // Each line goes into a cleared row, and everything below is cleared.
     let rows: String = frame.lines().flat_map(|line| ["\x1b[K", line, "\n"]).collect();
     out(format!("\x1b[H{rows}\x1b[J").as_bytes())
 }
 
-/// What there is to say of lines left out, where they are of no kind of their own.
+/// Describes the lines left out, if there is nothing more specific to say.
 pub fn more_lines(left_out: &[&str]) -> String {
     let lines = plural(left_out.len() as u64, "line");
     format!("{lines} more; a larger terminal shows them")
 }
 
-/// Closes stdout, if anything was written to it, because a file system may say only then that it has no room (FUSE, NFS).
-/// Nothing can be written to it afterwards.
+/// Closes stdout, if anything was written to it, because some file systems (FUSE, NFS) report only then that they are
+/// full. Nothing can be written to stdout afterwards.
 ///
 /// # Errors
-/// Exit code 3 when a file was changed and the report of it may be lost, 2 otherwise.
+/// Exit code 3 if a file was changed and the report of it may be lost, otherwise 2.
 pub fn close_stdout() -> Result<()> {
     if !is_written() {
         return Ok(());
@@ -308,17 +309,17 @@ pub fn close_stdout() -> Result<()> {
         .map_failure(|| Error::new(outcome, what).tip("check the free space where stdout is written: 'df'"))
 }
 
-/// Refuses a stdout that is the very file that is about to be read: what is written would be read again, or replace what
-/// is still to be read. `raw` is where the bytes begin that are written as they are: no earlier than there, they are
-/// written over what has been read.
+/// Rejects a stdout that is the file to be read: the output would be read again, or replace bytes that are still to be
+/// read. `raw` is the offset of the first byte if bytes are written unchanged: unless stdout is at a later offset, they
+/// only overwrite what has been read.
 ///
 /// # Errors
-/// As cat(1) has it: the input file is the output file.
+/// Like cat(1): the input file is the output file.
 pub fn not_into_itself(backing: &Backing, raw: Option<u64>) -> Result<()> {
     let identity = backing.facts().identity;
     let stdout = io::stdout();
     let is_it = |out: FileStat| (out.st_dev, out.st_ino) == (identity.device, identity.inode);
-    // Anonymous memory is no file, and a stdout that is closed is met when it is written to.
+    // Anonymous memory is no file. A closed stdout is reported when it is written to.
     if !backing.facts().is_file() || !fstat(&stdout).is_ok_and(is_it) {
         return Ok(());
     }
@@ -331,7 +332,7 @@ pub fn not_into_itself(backing: &Backing, raw: Option<u64>) -> Result<()> {
     Err(failure.tip("write to a file that does not exist yet, with '> OTHER'"))
 }
 
-/// Whether what failed is a write to a stdout that is not open for that.
+/// Whether a write failed because stdout is not open for writing.
 fn is_closed(error: &Error) -> bool {
     matches!(error.root(), RootCause::Io(io) if io.raw_os_error() == Some(Errno::EBADF as i32))
 }

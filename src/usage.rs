@@ -1,5 +1,5 @@
-//! Mistakes on a command line: what is wrong, and what to type instead. clap's own suggestions are not passed on: it
-//! proposes `-- --value` for an unknown option, which would store that text into the file.
+//! Errors on a command line: what is wrong, and what to type instead. clap's own suggestions are not passed on: for an
+//! unknown option it suggests `-- --value`, which would store that text in the file.
 
 mod words;
 
@@ -12,20 +12,20 @@ use std::ffi::OsString;
 use std::path::Path;
 use words::{OPTIONS, REPORTS, Takes, VERBS};
 
-/// Options that are not proposed for a word that looks like them: they switch a safety rule off, or turn a patch round.
+/// Options that are not suggested for a similar word: they disable a safety rule, or reverse a patch.
 const NEVER_GUESSED: [&str; 4] = ["--help", "--force", "--ignore-journal", "--reverse"];
 
-/// Options of `map` that its verbs have for themselves outside of a session.
+/// Options of `map` that its verbs have themselves outside of a session.
 const OF_SESSIONS: [&str; 4] = ["--force", "--journal", "--lock-timeout", "--ignore-journal"];
 
-/// What was typed, with the program's name or, in a session, without it.
+/// The words that the user typed: with the program's name, or in a session without it.
 pub(crate) struct CommandLine {
     words: Vec<String>,
-    /// The words as they are: a file's name may be other than UTF-8.
+    /// The original words: the name of a file need not be UTF-8.
     raw: Vec<OsString>,
     /// The names of the verbs.
     verbs: &'static [&'static str],
-    /// The file is given by the session.
+    /// Whether the session determines the file.
     in_session: bool,
 }
 
@@ -39,8 +39,8 @@ impl CommandLine {
         }
     }
 
-    /// A value that stands apart from an option whose value is joined to it by '=', and would be taken for a file: the
-    /// message and the tip.
+    /// Finds a value that is separated from its option, although the option takes its value after a '='. It would be
+    /// taken for a file. Returns the message and the tip.
     pub(crate) fn detached_value(&self) -> Option<(String, String)> {
         let end = self.words.iter().position(|word| word == "--");
         let words = &self.words[..end.unwrap_or(self.words.len())];
@@ -54,9 +54,9 @@ impl CommandLine {
                 "--memfd" => !value.starts_with('-'),
                 _ => false,
             };
-            // As the value of another option, it is none itself.
+            // The word may be the value of another option, and is then no option itself.
             let is_value = index > 0 && matches!(words[index - 1].as_str(), "-c" | "--script" | "--files-from");
-            // A file of that name may well be meant, but with --memfd there is none.
+            // A file of that name may be meant, but --memfd takes no file.
             let is_file = option != "--memfd" && Path::new(value).symlink_metadata().is_ok();
             if fits && !is_value && !is_file && (verb == "map" || option == "--watch") {
                 return Some((
@@ -68,7 +68,7 @@ impl CommandLine {
         None
     }
 
-    /// What to say of an unknown verb, an unknown option, or a word too many; `None` for other mistakes.
+    /// The tip for an unknown verb, an unknown option, or an extra word; `None` for other errors.
     pub(crate) fn explain(&self, error: &clap::Error) -> Option<String> {
         match error.kind() {
             ErrorKind::InvalidSubcommand => {
@@ -85,8 +85,7 @@ impl CommandLine {
         }
     }
 
-    /// For a VALUE that was refused, what else it may be: the FILE, in a session, or the place to write to, where none
-    /// was given.
+    /// What a rejected VALUE may be instead: FILE, in a session, or the place to write to, if none was given.
     pub(crate) fn instead_of(&self, value: &str) -> Option<String> {
         let is_place = |word: &String| {
             ["-o", "-r", "-e", "--offset", "--range", "--find", "--edit", "--script"]
@@ -101,7 +100,7 @@ impl CommandLine {
         (is_number && !placed).then(|| format!("if it is the place to write to, write --offset {value}"))
     }
 
-    /// The verb, as it was typed.
+    /// The verb, as the user typed it.
     pub(crate) fn verb(&self) -> Option<&str> {
         let words = self.words.iter().skip(usize::from(!self.in_session));
         words.map(String::as_str).find(|word| self.verbs.contains(word))
@@ -114,7 +113,7 @@ impl CommandLine {
         }
     }
 
-    /// The word after the `nth`, if there is one and it is no option.
+    /// The word after the `nth`, if there is one and it is not an option.
     fn argument_after(&self, nth: usize) -> Option<&str> {
         let next = self.words.get(nth + 1).map(String::as_str);
         next.filter(|word| !word.starts_with('-'))
@@ -146,7 +145,7 @@ impl CommandLine {
     fn unknown_option(&self, word: &str, error: &clap::Error) -> String {
         let verb = self.verb().unwrap_or_default();
         let name = word.split('=').next().unwrap_or(word);
-        // clap names the first letter of what it takes for a cluster of options.
+        // clap reports the first letter of what it takes for a cluster of short options.
         let typed = self.words.iter().find(|typed| typed.starts_with(word));
         let is_number = word[1..].starts_with(|c: char| c.is_ascii_digit());
         if let Some(number) = typed.filter(|_| is_number) {
@@ -181,7 +180,7 @@ impl CommandLine {
         }
     }
 
-    /// A verb that was written like an option.
+    /// The verb, if it was written like an option.
     fn verb_as_option(&self, word: &str) -> Option<String> {
         let verb = word.trim_start_matches('-').to_lowercase();
         self.verbs.contains(&verb.as_str()).then_some(verb)
@@ -197,7 +196,7 @@ impl CommandLine {
         }
     }
 
-    /// A word that is neither a verb nor an option, where none is taken.
+    /// The tip for a word that is neither a verb nor an option, where no word is expected.
     fn extra_word(&self, word: &str) -> String {
         let verb = self.verb().unwrap_or_default();
         let at = self.words.iter().rposition(|typed| typed == word);
@@ -207,7 +206,7 @@ impl CommandLine {
         if verb == "remap" && word.parse::<Size>().is_ok() {
             return format!("write --size {word}");
         }
-        // An offset may have a '-' in it, but two numbers with one between them are meant for a range.
+        // An offset may contain a '-', but two numbers with a '-' between them are meant as a range.
         let is_amount = |text: &str| text.parse::<Qty>().is_ok();
         let ends = word
             .split_once('-')
@@ -222,7 +221,7 @@ impl CommandLine {
             let length = at
                 .and_then(|at| self.argument_after(at))
                 .filter(|next| Takes::Length.admits(next));
-            // What is to be zeroed, nobody guesses.
+            // The length to zero must not be guessed.
             let example = if verb == "zero" { "LENGTH" } else { "16" };
             return format!("write --offset {word} --length {}", length.unwrap_or(example));
         }
@@ -254,7 +253,7 @@ fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
     }
 }
 
-/// The first of what clap takes for similar.
+/// The first of the names that clap finds similar.
 fn suggested(error: &clap::Error, kind: ContextKind) -> Option<String> {
     match error.get(kind)? {
         ContextValue::String(text) => Some(text.clone()),
@@ -267,7 +266,7 @@ fn capital(text: &str) -> String {
     text.replacen("see", "See", 1)
 }
 
-/// A mistake in a line of a session, split into `words`, as an error like any other.
+/// Turns a clap error for a line of a session, split into `words`, into an error.
 pub(crate) fn complaint(words: &[OsString], verbs: &'static [&'static str], error: &clap::Error) -> Error {
     let typed = CommandLine::new(words, verbs, true);
     if let Some((message, tip)) = typed.detached_value() {
@@ -283,7 +282,8 @@ pub(crate) fn complaint(words: &[OsString], verbs: &'static [&'static str], erro
     }
 }
 
-/// What our own readers of numbers and values have said, or what is said of words that clap does not know; and the tip.
+/// The message and the tip of mmapctl's own parsers of numbers and values, or the tip for words that clap does not
+/// know.
 pub(crate) fn refusal_of(error: &clap::Error, typed: &CommandLine) -> Option<(String, Option<String>)> {
     if let Some(tip) = typed.explain(error) {
         return Some((first_paragraph(error), Some(tip)));
@@ -291,7 +291,7 @@ pub(crate) fn refusal_of(error: &clap::Error, typed: &CommandLine) -> Option<(St
     let refusal = error.source()?.downcast_ref::<number::ParseError>()?;
     let message = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(option)) => {
-            // "--offset <OFFSET>" and "[VALUE]..." as one types them.
+            // "--offset <OFFSET>" and "[VALUE]..." as the user types them.
             let name = option.split([' ', '=']).next().unwrap_or(option);
             format!("{}: {}", name.trim_matches(['[', ']', '.']), refusal.message)
         }
@@ -301,7 +301,7 @@ pub(crate) fn refusal_of(error: &clap::Error, typed: &CommandLine) -> Option<(St
         Some(ContextValue::String(value)) => typed.instead_of(value),
         _ => None,
     };
-    // What makes a value of something else is no help.
+    // If the value is meant as something else, how to write it as a VALUE is no help.
     let tip = instead.unwrap_or_else(|| refusal.tip.clone());
     Some((message, Some(tip).filter(|tip| !tip.is_empty())))
 }

@@ -23,7 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-// Without a doc comment, which clap would take for the verb's description.
+// No doc comment, because clap would take it for the verb's description.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/cat.examples"))]
 pub struct Args {
@@ -78,11 +78,11 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
 /// What to do, decided before the file is mapped.
 struct CatPlan<'a> {
     span: ByteRange,
-    /// `None`: copied out, in whatever widths that takes.
+    /// `None`: bytes are copied out in any widths.
     access: Option<Width>,
     /// `None`: raw.
     dump: Option<(dump::Format<'a>, Style)>,
-    /// What raw output makes of holes.
+    /// How raw output treats holes.
     holes: Holes,
 }
 
@@ -111,7 +111,8 @@ impl RunOnRegion for Options {
     }
 }
 
-/// In rows that fit the terminal, as it is now, beside `margin` columns; `end` is the last offset.
+/// Adapts the style so that rows fit the terminal at its present width, less `margin` columns; `end` is the last
+/// offset.
 fn fitted(style: Style, end: u64, margin: usize) -> Style {
     let fit = output::terminal().map(|(columns, _)| RowWidth::of(columns.saturating_sub(margin), end, style.unicode));
     Style {
@@ -121,7 +122,7 @@ fn fitted(style: Style, end: u64, margin: usize) -> Style {
 }
 
 impl Options {
-    /// `name` is what the file is called in a C source.
+    /// Makes the plan. `name` is the file's name in a C source.
     fn plan<'a>(&self, region: &Region, name: &'a [u8], globals: &Globals) -> Result<CatPlan<'a>> {
         let terminal = std::io::stdout().is_terminal();
         let format = match self.format {
@@ -158,7 +159,7 @@ impl Options {
 }
 
 impl CatPlan<'_> {
-    /// Hands the bytes of `span`, a part of the plan's, to `each` in order, with their offsets.
+    /// Passes the bytes of `span`, a part of the plan's range, to `each` in order, with their offsets.
     fn chunks(&self, region: &mut Region, span: ByteRange, each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         match self.access {
             Some(width) => region.load_units(span, width, each),
@@ -181,7 +182,7 @@ fn raw(region: &mut Region, plan: &CatPlan<'_>, progress: &mut Progress) -> Resu
     match written {
         Ok(()) => Ok(()),
         Err(CopyError::Source(error)) => Err(error.into()),
-        // A reader that has seen enough.
+        // The reader has seen enough.
         Err(CopyError::Target(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         Err(CopyError::Target(error)) => Err(Error::untouched(format!(
             "cannot write to stdout: {}",
@@ -190,7 +191,7 @@ fn raw(region: &mut Region, plan: &CatPlan<'_>, progress: &mut Progress) -> Resu
     }
 }
 
-/// The report, with the bytes as its last field, streamed so that memory stays flat.
+/// Prints the report, with the bytes as its last field, which is streamed to bound the memory use.
 fn json(region: &mut Region, plan: &CatPlan<'_>, job: VerbContext<'_>, progress: &mut Progress) -> Result<()> {
     let span = plan.span;
     let mut report = Report::new("cat", job.path, false).range(span);

@@ -1,4 +1,4 @@
-//! `map`: make a mapping, show how it lives in memory, work on it, hold it, run a command beside it.
+//! `map`: make a mapping, show how it is in memory, work on it, hold it, run a command while it exists.
 
 mod child;
 mod files;
@@ -30,7 +30,7 @@ use shape::{MappingArgs, wanted_len};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-// Without a doc comment, which clap would take for the verb's description.
+// No doc comment, because clap would take it for the verb's description.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/map.examples"))]
 pub struct Args {
@@ -62,7 +62,7 @@ pub struct Args {
     stand: HoldArgs,
 }
 
-// What to do to a mapping that is there.
+// What to do to an existing mapping.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Bring all pages into memory now
@@ -150,7 +150,7 @@ impl Args {
         close(region, outcome)
     }
 
-    /// What is asked of a mapping that is there; gives the process's exit code.
+    /// Does what the options ask for with an existing mapping; returns the process's exit code.
     fn work_on(&self, region: &mut Region, mut session: Session, job: VerbContext<'_>) -> Result<u8> {
         let stays = !self.session.is_empty() || self.stand.is_asked() || self.options.watch.is_some();
         self.options.bring_in(region, job, stays)?;
@@ -166,14 +166,14 @@ impl Args {
         }
     }
 
-    /// What comes after the session: the report, and holding the mapping or running a command beside it.
+    /// What follows the session: prints the report, and holds the mapping or runs a command.
     fn end_of(&self, region: &mut Region, job: VerbContext<'_>) -> Result<u8> {
-        // From before the mapping is announced.
+        // Signals are blocked before the mapping is announced.
         let signals = self.stand.signals()?;
         if self.session.is_empty() && (self.stand.command.is_empty() || job.globals.json) {
             self.report(region, job)?;
         }
-        // Nothing is stored from here on, but perhaps by others.
+        // From now on, this process stores nothing, but others may.
         region.lend_lock()?;
         let beside = ChildEnv::of(region, job.path);
         self.stand.stay(&beside, &job.name(), signals.as_ref(), job.globals)
@@ -201,7 +201,7 @@ impl Args {
             _ => ByteRange::first(facts.len),
         };
         let is_file = matches!(facts.kind, Kind::Regular | Kind::BlockDevice);
-        // An empty file is shown as one of several is, and a session may make it longer.
+        // An empty file is shown like one of several files, and a session may make it longer.
         if span.is_empty() && !(is_file && facts.len == 0) {
             let (message, tip) = match is_file {
                 true => ("the range is empty", "a mapping must have at least one byte"),
@@ -220,13 +220,14 @@ impl Args {
         }
     }
 
-    /// Opens the file, by the writers' rules if it is to be stored into; says whether it was recovered first.
+    /// Opens the file, according to the rules for writers if it is to be stored into; returns whether it was recovered
+    /// first.
     fn file(&self, path: &Path, stores: bool, globals: &Globals) -> Result<(Backing, bool)> {
         let access = self.map_as.access(stores);
         let backing = Backing::open(path, access, self.writer.lock_timeout)?;
         self.map_as.for_file(backing.facts())?;
         match backing.facts().kind {
-            // Fresh memory, which is to be stored into unless the user says otherwise.
+            // New memory, which is writable unless the user says otherwise.
             Kind::Zero => {
                 let backing = Backing::open(path, Access::WriteIfAllowed, Duration::ZERO)?;
                 let len = wanted_len(&self.place, backing.facts().page)?;
@@ -249,12 +250,12 @@ impl RunOnRegion for Options {
 }
 
 impl Options {
-    /// Whether pages come or stay by it, or the kernel is told what to do with them.
+    /// Whether the options bring pages in, keep them, or give the kernel advice about them.
     fn changes_pages(&self) -> bool {
         self.populate || self.lock.is_some() || !self.advise.is_empty()
     }
 
-    /// Advice, populating, locking, in this order; `stays`: somebody uses this very mapping afterwards.
+    /// Applies advice, populating and locking, in this order; with `stays`, this very mapping is used afterwards.
     fn bring_in(&self, region: &mut Region, job: VerbContext<'_>, stays: bool) -> Result<()> {
         for advice in &self.advise {
             region
@@ -264,7 +265,8 @@ impl Options {
         if self.populate {
             let span = region.span();
             let mut progress = Progress::reading(job.globals, "populating", span.len());
-            // Its own page table is of use to nobody then, so what the page cache has is there.
+            // Nothing would use the mapping's page table afterwards, so it is enough to bring the pages into the page
+            // cache.
             if !stays && !self.works_on_table() && region.is_shared_file() && region.shape().prot != Prot::None {
                 prefetch(region, &mut |done| progress.step(done))?;
             } else {
@@ -279,12 +281,12 @@ impl Options {
         Ok(())
     }
 
-    /// Whether pages are to be in the page table: to be locked, or to be made huge.
+    /// Whether pages must be in the page table, to be locked or to be made huge.
     fn works_on_table(&self) -> bool {
         self.lock.is_some() || !self.advise.is_empty()
     }
 
-    /// The report, once or again and again: in place on a terminal, one behind the other elsewhere.
+    /// Prints the report, once or repeatedly: in place on a terminal, otherwise one after the other.
     fn show(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
         let Some(interval) = self.watch else {
             return report::report(region, job)?.print(job.globals);

@@ -1,6 +1,6 @@
 //! The only list of verbs. A verb is a file: its `Args`, which name files and how to open them; its `Options`, which
-//! say what to do; a pure plan; and `apply`, which works on a [`crate::mapping::Region`] and never asks where it came
-//! from: a file of its own, or a session that several verbs work in.
+//! say what to do; a pure plan; and `apply`, which works on a [`crate::mapping::Region`] without knowing where it came
+//! from: a file of its own, or a session in which several verbs work.
 
 mod cat;
 mod map;
@@ -18,9 +18,9 @@ use crate::output::Globals;
 use clap::Subcommand;
 use std::path::Path;
 
-/// Makes [`Verb`] and [`SessionVerb`] of a list of verbs, so that a new one is one line: the variant, the file, and what
-/// `mmapctl --help` says of it. Only the verb in use is built (`defer`): the options of all of them would take longer than
-/// the whole of a small patch.
+/// Defines [`Verb`] and [`SessionVerb`] from a list of verbs, so that a new verb is one line: the variant, the file,
+/// and its description in `mmapctl --help`. Only the verb in use is built (`defer`): building the options of all verbs
+/// would take longer than a whole small patch.
 macro_rules! verbs {
     ($($variant:ident, $module:ident, $about:literal;)*) => {
         /// What to do, with its options.
@@ -34,14 +34,14 @@ macro_rules! verbs {
             /// The names of all verbs.
             pub(crate) const NAMES: &[&str] = &[$(stringify!($module)),*];
 
-            /// Its name on the command line.
+            /// The verb's name on the command line.
             pub(crate) fn name(&self) -> &'static str {
                 match self {
                     $(Verb::$variant(_) => stringify!($module),)*
                 }
             }
 
-            /// Runs it on the files that it names; gives the process's exit code.
+            /// Runs the verb on the files that it names; returns the process's exit code.
             pub(crate) fn run(&self, globals: &Globals) -> Result<u8> {
                 match self {
                     $(Verb::$variant(args) => $module::run(args, globals),)*
@@ -57,7 +57,7 @@ macro_rules! verbs {
         }
 
         impl SessionVerb {
-            /// Its name in a session.
+            /// The verb's name in a session.
             pub(crate) fn name(&self) -> &'static str {
                 match self {
                     $(SessionVerb::$variant(_) => stringify!($module),)*
@@ -83,17 +83,17 @@ verbs! {
 }
 
 impl SessionVerb {
-    /// Runs the verb on `region`, and reports.
+    /// Runs the verb on `region`, and prints its report.
     pub(crate) fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
         self.options().apply(region, job)
     }
 
-    /// Whether it takes a mapping that stores, and the rules for writers.
+    /// Whether the verb needs a writable mapping, and the rules for writers.
     pub(crate) fn stores(&self) -> bool {
         self.options().stores()
     }
 
-    /// Refuses options that say too little, or contradict each other, before any file is looked at.
+    /// Rejects options that are incomplete or contradict each other, before any file is opened.
     pub(crate) fn check_options(&self) -> Result<()> {
         self.options().check_options()
     }
@@ -101,35 +101,35 @@ impl SessionVerb {
 
 /// A verb's options: what to do to a region, wherever that came from.
 trait RunOnRegion {
-    /// Runs the verb on `region`, and reports.
+    /// Runs the verb on `region`, and prints its report.
     fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()>;
 
-    /// Whether it takes a mapping that stores, and the rules for writers.
+    /// Whether the verb needs a writable mapping, and the rules for writers.
     fn stores(&self) -> bool {
         false
     }
 
-    /// Refuses options that say too little, or contradict each other, before any file is looked at.
+    /// Rejects options that are incomplete or contradict each other, before any file is opened.
     fn check_options(&self) -> Result<()> {
         Ok(())
     }
 }
 
-/// What a verb knows beside its region: how to speak, and of which file.
+/// The context of a verb besides its region: the form of the output, and which file it is about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct VerbContext<'a> {
     pub(crate) globals: &'a Globals,
     /// `None` for memory without a path.
     pub(crate) path: Option<&'a Path>,
-    /// What memory without a path is called.
+    /// The name for memory without a path.
     pub(crate) memory: &'a str,
     /// Where the user wants the recovery journal of an atomic patch, if not beside the file.
     pub(crate) journal: Option<&'a Path>,
-    /// Whether an atomic patch had been cut short, and the file was put back first.
+    /// Whether the file was recovered first because an atomic patch had been interrupted.
     pub(crate) recovered: bool,
-    /// Whether the user wants to see the file as it is, also half-patched.
+    /// Whether the user wants to read the file as it is, even half-patched.
     pub(crate) ignores_journal: bool,
-    /// Whether the user has waived the safety rules for writers.
+    /// Whether the user has disabled the safety rules for writers.
     pub(crate) force: bool,
 }
 
@@ -146,7 +146,7 @@ impl<'a> VerbContext<'a> {
         }
     }
 
-    /// With the recovery journal and the safety rules that the options for writers say.
+    /// Adds the recovery journal and the safety rules from the options for writers.
     fn writing(self, writer: &'a options::WriteArgs) -> VerbContext<'a> {
         VerbContext {
             journal: writer.journal.as_deref(),
@@ -155,12 +155,12 @@ impl<'a> VerbContext<'a> {
         }
     }
 
-    /// The file as a tip names it.
+    /// The file's name in a tip.
     fn file(&self) -> String {
         self.path.map_or("FILE".into(), crate::text::quoted)
     }
 
-    /// The file as a report names it.
+    /// The file's name in a report.
     fn name(&self) -> String {
         self.path.map_or(self.memory.into(), crate::text::shown)
     }

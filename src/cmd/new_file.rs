@@ -1,5 +1,5 @@
-//! A new file that a verb writes bytes of another file to: `patch --undo`, `remap --to`. It gets its name only when it is
-//! whole, and nobody can read it who cannot read the file that the bytes are from.
+//! A new file into which a verb writes bytes of another file: `patch --undo`, `remap --to`. It gets its name only when
+//! it is complete, and only users who can read the other file can read it.
 
 use crate::edit;
 use crate::mapping::Backing;
@@ -17,23 +17,23 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
-/// A file in the making. Unless it is finished, it is removed.
+/// A file that is being written. Unless it is finished, it is removed.
 pub(super) struct NewFile {
     folder: Folder,
     name: OsString,
     file: File,
-    /// Its name until then; `None` for one that has none (O_TMPFILE), so that not even SIGKILL leaves it behind.
+    /// Its name until it is finished; `None` if it has none (O_TMPFILE), so that not even SIGKILL leaves it behind.
     temporary: Option<OsString>,
 }
 
 impl NewFile {
-    /// Begins a file that is to be at `path`, where nothing may be, for bytes of `source`; it gets none of the permissions
-    /// in `without`.
+    /// Begins a file that is to be at `path`, where no file may exist, for bytes of `source`; it gets none of the
+    /// permissions in `without`.
     ///
     /// # Errors
-    /// EEXIST when something is there; what keeps a file from being made in that folder.
+    /// EEXIST if there is a file; errors of creating a file in that folder.
     pub(super) fn create(path: &Path, source: &Backing, without: Mode) -> edit::Result<NewFile> {
-        // Asked again when the file gets its name, and asked now so that nothing is written for nothing.
+        // Checked again when the file gets its name, and now so that no bytes are written in vain.
         match fs::symlink_metadata(path) {
             Ok(_) => return Err(std::io::Error::from(Errno::EEXIST).into()),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
@@ -60,23 +60,23 @@ impl NewFile {
         Ok(new)
     }
 
-    /// What to write to.
+    /// The file to write to.
     pub(super) fn file(&self) -> &File {
         &self.file
     }
 
-    /// The file is whole: closes it and gives it its name, without ever replacing another file. With `durable` the bytes
-    /// are on the device before that, and the name afterwards.
+    /// Closes the complete file and gives it its name, without ever replacing another file. With `durable`, the bytes
+    /// are durable before that, and the name afterwards.
     ///
     /// # Errors
-    /// EEXIST when something has come to be at the path; what else fails. The file is then gone.
+    /// EEXIST if there is a file at the path by now; other errors. The file is then gone.
     pub(super) fn finish(mut self, durable: bool) -> Result<Made> {
         if durable {
             self.file.sync_all()?;
         }
-        // Closing another descriptor of it says what closing the last one would.
+        // Closing another descriptor of the file reports the errors that closing the last one would.
         nix::unistd::close(self.file.try_clone()?)?;
-        // All that may fail comes before the name.
+        // Everything that may fail comes before the name.
         let made = Made {
             inode: inode_of(&self.file)?,
             folder: Folder(self.folder.0.try_clone()?),
@@ -88,11 +88,11 @@ impl NewFile {
         }
         self.temporary = None;
         if durable {
-            // Without a metadata journal (ext2) the device still has the file as one without names, which e2fsck would
+            // Without a metadata journal (ext2), the device still has the file as one without names, which e2fsck would
             // remove: its inode is written once more.
             let named = self.file.sync_all().and_then(|()| self.folder.sync());
             if let Err(error) = named {
-                // A name that may go again is not what was asked for.
+                // A name that may vanish again is not what was requested.
                 made.remove();
                 return Err(error);
             }
@@ -101,7 +101,7 @@ impl NewFile {
     }
 }
 
-/// A finished file, by which it is known again.
+/// A finished file, with what identifies it.
 pub(super) struct Made {
     folder: Folder,
     name: OsString,
@@ -110,7 +110,7 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// Takes the file away again, unless another one has its name by now. What fails leaves it there.
+    /// Removes the file, unless another one has its name by now. If that fails, the file remains.
     pub(super) fn remove(&self) {
         let there = fstatat(&self.folder.0, &self.name[..], AtFlags::AT_SYMLINK_NOFOLLOW);
         if there.is_ok_and(|there| (there.st_dev, there.st_ino) == self.inode) {
@@ -119,7 +119,7 @@ impl Made {
     }
 }
 
-/// By what a file is known again: `st_dev` and `st_ino`.
+/// The identity of a file: `st_dev` and `st_ino`.
 fn inode_of(file: &File) -> Result<(u64, u64)> {
     let meta = file.metadata()?;
     Ok((meta.dev(), meta.ino()))
@@ -134,7 +134,7 @@ impl Drop for NewFile {
     }
 }
 
-/// The folder of a new file, held open: whoever may write to a folder above it can put another one in its place.
+/// The folder of a new file, held open: users who may write to a folder above it can put another one in its place.
 struct Folder(File);
 
 impl Folder {
@@ -147,14 +147,15 @@ impl Folder {
         options.open(path).map(Folder)
     }
 
-    /// A file that has no name yet; `None` where that, or naming it later by way of /proc, is not to be had.
+    /// A file that has no name yet; `None` if the file system does not support that, or /proc, by which it is named
+    /// later, is not available.
     fn nameless(&self) -> Option<File> {
         let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
         let file = File::from(openat(&self.0, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR).ok()?);
         fs::metadata(by_descriptor(&file)).is_ok().then_some(file)
     }
 
-    /// A new file that nobody else can open, under a name that nobody can guess.
+    /// A new file that no other user can open, under a name that cannot be guessed.
     fn temporary(&self) -> Result<(File, OsString)> {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
         let mut tries = 0;
@@ -168,7 +169,7 @@ impl Folder {
         }
     }
 
-    /// Gives a file without a name this one.
+    /// Gives this name to a file without a name.
     fn name(&self, file: &File, name: &OsStr) -> Result<()> {
         let here = &self.0;
         Ok(linkat(
@@ -180,11 +181,11 @@ impl Folder {
         )?)
     }
 
-    /// Gives the file named `temporary` another name, unless that is taken.
+    /// Renames the file `temporary`, unless the new name exists.
     fn rename(&self, temporary: &OsStr, name: &OsStr) -> Result<()> {
         let here = &self.0;
         match renameat2(here, temporary, here, name, RenameFlags::RENAME_NOREPLACE) {
-            // Not every file system has it. link(2) replaces nothing either.
+            // Not every file system supports it. link(2) replaces no file either.
             Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EPERM) => {
                 linkat(here, temporary, here, name, AtFlags::empty())?;
                 self.remove(temporary)
@@ -203,7 +204,7 @@ impl Folder {
     }
 }
 
-/// The path by which an open file is named, see open(2) on O_TMPFILE.
+/// The path through which an open file is given a name, see open(2) on O_TMPFILE.
 fn by_descriptor(file: &File) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
@@ -214,8 +215,8 @@ pub(super) fn folder(path: &Path) -> &Path {
     folder.unwrap_or(Path::new("."))
 }
 
-/// The umask, as /proc/self/status has it: umask(2) can only be asked by setting it, for all threads. Without /proc, one
-/// that gives others nothing.
+/// The umask from /proc/self/status: umask(2) can read it only by setting it, for all threads. Without /proc, a umask
+/// that gives other users no permissions.
 fn current_umask() -> Mode {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
@@ -223,7 +224,7 @@ fn current_umask() -> Mode {
     Mode::from_bits_truncate(mask.unwrap_or(0o077))
 }
 
-/// A number that others cannot guess; without /dev/urandom, one that is at least another each time.
+/// A number that cannot be guessed; without /dev/urandom, one that at least differs each time.
 fn random() -> u64 {
     let mut bytes = [0; 8];
     match File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)) {

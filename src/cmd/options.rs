@@ -29,12 +29,12 @@ pub(crate) struct RangeArgs {
 }
 
 impl RangeArgs {
-    /// Whether the user said where.
+    /// Whether the user gave a place.
     pub(crate) fn is_given(&self) -> bool {
         self.offset.is_some() || self.length.is_some() || self.range.is_some()
     }
 
-    /// Whether the user said how many bytes.
+    /// Whether the user gave the number of bytes.
     pub(crate) fn has_end(&self) -> bool {
         self.length.is_some() || self.range.is_some()
     }
@@ -46,8 +46,8 @@ impl RangeArgs {
         }
     }
 
-    /// The range from start to end, in which a place left out is the region's own; `open` when an end that is not said
-    /// is none that matters.
+    /// The range from start to end. A bound that was not given is that of the region; with `open`, a missing end does
+    /// not matter.
     fn resolve(&self, region: &Region, open: bool) -> Result<ByteRange> {
         let range = self.range();
         if !region.backing().facts().has_end() {
@@ -60,20 +60,20 @@ impl RangeArgs {
         let (whole, page) = (region.span(), region.page());
         let len = region.length().max(whole.end());
         let (start, end) = range.resolve_within((whole.start(), whole.end()), len, page)?;
-        // It gives start <= end, so the fallback is never used.
+        // `resolve_within` returns start <= end, so the fallback is never used.
         Ok(ByteRange::first(end).from(start))
     }
 
-    /// The range to map of a file: what lies past its end is left out.
+    /// The part of a file to map, without what is past its end.
     pub(crate) fn to_map(&self, facts: &FileInfo) -> Result<ByteRange> {
         let (start, end) = self.range().resolve(facts.len, facts.page)?;
         Ok(ByteRange::first(end.min(facts.len)).from(start))
     }
 
-    /// The range to read: what lies past the end of the region is left out.
+    /// The range to read, without what is past the end of the region.
     ///
     /// # Errors
-    /// A start past the end or before the region, or a range that runs backwards.
+    /// If the start is past the end of the region or before it, or if the range is reversed.
     pub(crate) fn resolve_for_read(&self, region: &Region) -> Result<ByteRange> {
         let (whole, asked) = (region.span(), self.resolve(region, false)?);
         if asked.start() < whole.start() || asked.start() > whole.end() {
@@ -82,29 +82,29 @@ impl RangeArgs {
         Ok(asked.intersect(ByteRange::first(whole.end())))
     }
 
-    /// The range to write, all of it within the file and the region.
+    /// The range to write, all of which is within the file and the region.
     ///
     /// # Errors
-    /// As for reading, and a range that ends past the end of the file.
+    /// See [`RangeArgs::resolve_for_read`]; also if the range ends past the end of the file.
     pub(crate) fn resolve_for_write(&self, region: &Region) -> Result<ByteRange> {
         check_within(self.resolve(region, true)?, region)
     }
 
-    /// The range to write where the file may grow: it begins at its end at the latest.
+    /// The range to write if the file may grow: it begins at the file's end or before.
     pub(crate) fn to_grow(&self, region: &Region) -> Result<ByteRange> {
         self.resolve(region, false)
     }
 
-    /// Where the range begins.
+    /// The start of the range.
     pub(crate) fn start(&self, region: &Region) -> Result<u64> {
         Ok(self.resolve(region, true)?.start())
     }
 }
 
-/// A range to write, if all of it can be stored into.
+/// Returns `span` if all of it can be stored into.
 pub(crate) fn check_within(span: ByteRange, region: &Region) -> Result<ByteRange> {
     match region.check("write", Some(span))?.end() {
-        // A mapping may reach past the end of its file.
+        // A mapping may extend past the end of its file.
         end if end > region.length() && region.backing().facts().is_file() => {
             let len = region.length();
             Err(mapping::Error::new("write", Some(span), ErrorKind::PastEnd { len }).into())
@@ -113,7 +113,7 @@ pub(crate) fn check_within(span: ByteRange, region: &Region) -> Result<ByteRange
     }
 }
 
-/// How many times in a row a file may be replaced by another while its lock is waited for.
+/// How many times in a row the file may be replaced by another one while waiting for its lock.
 const MOST_REPLACED: usize = 4;
 
 // Rules for verbs that change a file.
@@ -131,21 +131,21 @@ pub(crate) struct WriteArgs {
 }
 
 impl WriteArgs {
-    /// Opens `path` for storing through a mapping: never creates it, keeps the safety rules, holds the lock, and puts
-    /// the file back as it was if an atomic patch was cut short; says whether it did.
+    /// Opens `path` for storing through a mapping: never creates it, applies the safety rules, takes the lock, and
+    /// recovers the file if an atomic patch was interrupted; returns whether it did.
     pub(crate) fn open(&self, path: &Path, globals: &Globals) -> Result<(Region, bool)> {
         self.open_for(path, Access::Write, globals)
     }
 
-    /// Opens `path` by the rules of [`WriteArgs::open`], for this kind of access.
+    /// Opens `path` according to [`WriteArgs::open`], for this kind of access.
     pub(crate) fn open_for(&self, path: &Path, access: Access, globals: &Globals) -> Result<(Region, bool)> {
         let backing = Backing::open(path, access, self.lock_timeout)?;
         let (backing, recovered) = self.open_checked(backing, path, access, globals)?;
         Ok((Region::sliding(backing, Prot::ReadWrite)?, recovered))
     }
 
-    /// Applies the rules of [`WriteArgs::open`] to a file that was opened with `access`. Gives another one where that has been renamed
-    /// to `path` before the lock was held.
+    /// Applies the rules of [`WriteArgs::open`] to a file that was opened with `access`. Returns another file if one
+    /// was renamed to `path` before the lock was taken.
     pub(crate) fn open_checked(
         &self,
         mut backing: Backing,
@@ -159,7 +159,7 @@ impl WriteArgs {
             has_length(&backing)?;
             backing.lock(self.lock_timeout)?;
             if backing.is_at(path) {
-                // Whoever had the lock may have given the file other rights.
+                // The previous holder of the lock may have changed the file's permissions.
                 unless_refused(&backing, self.force)?;
                 return self.recovered(backing, path, globals);
             }
@@ -169,13 +169,13 @@ impl WriteArgs {
         Err(failure.tip("run the command again when no other program replaces the file"))
     }
 
-    /// Puts a file whose lock is held back as it was if an atomic patch was cut short; says whether it did.
+    /// Recovers a locked file if an atomic patch was interrupted; returns whether it did.
     fn recovered(&self, backing: Backing, path: &Path, globals: &Globals) -> Result<(Backing, bool)> {
         if backing.facts().left_its_links {
             let note = "overlayfs has copied the file from its lower layer for writing; its other names (hard links) keep the old bytes";
             output::print_note(globals, &format!("{}: {note}", text::shown(path)));
         }
-        // A journal of another atomic patch's may be beside the file even where this one's goes elsewhere.
+        // The journal of another atomic patch may be beside the file even if this patch's journal is elsewhere.
         let places = [
             JournalPath::beside(&backing)?,
             self.journal.as_deref().map(JournalPath::at),
@@ -192,7 +192,7 @@ impl WriteArgs {
         Ok((region.into_backing(), recovered))
     }
 
-    /// The rules for reading the same file, where a dry run writes nothing.
+    /// The rules for reading the same file, for a dry run, which writes nothing.
     pub(crate) fn reader(&self) -> ReadArgs {
         ReadArgs {
             ignore_journal: false,
@@ -216,12 +216,12 @@ impl ReadArgs {
     /// Opens `path` for reading.
     ///
     /// # Errors
-    /// A file that an atomic patch has left half-written, unless told to ignore that.
+    /// If an interrupted atomic patch has left the file half-patched, unless the user ignores that.
     pub(crate) fn open(&self, path: &Path) -> Result<Backing> {
         self.open_for(path, Access::Read)
     }
 
-    /// Opens `path` by the rules of [`ReadArgs::open`], for this kind of access.
+    /// Opens `path` according to [`ReadArgs::open`], for this kind of access.
     pub(crate) fn open_for(&self, path: &Path, access: Access) -> Result<Backing> {
         let backing = Backing::open(path, access, Duration::ZERO)?;
         has_length(&backing)?;
@@ -229,7 +229,7 @@ impl ReadArgs {
         Ok(backing)
     }
 
-    /// Applies the rules of [`ReadArgs::open`] to a file that is open.
+    /// Applies the rules of [`ReadArgs::open`] to an open file.
     pub(crate) fn check(&self, backing: &Backing) -> Result<()> {
         if self.ignore_journal {
             return Ok(());
@@ -242,7 +242,7 @@ impl ReadArgs {
     }
 }
 
-/// Refuses a file that the safety rules for writers protect, unless told not to.
+/// Rejects a file that the safety rules for writers protect, unless `force`.
 pub(crate) fn unless_refused(backing: &Backing, force: bool) -> Result<()> {
     match backing.refusal().filter(|_| !force) {
         Some(refusal) => Err(mapping::Error::new("write to it", None, ErrorKind::Refused(refusal)).into()),
@@ -250,8 +250,8 @@ pub(crate) fn unless_refused(backing: &Backing, force: bool) -> Result<()> {
     }
 }
 
-/// Refuses a region whose file an atomic patch has left half-written meanwhile, with an error with this outcome. A sync
-/// would make half a patch durable, and is never told to ignore that (exit code 4).
+/// Rejects a region whose file an interrupted atomic patch has left half-patched in the meantime, with an error of this
+/// outcome. A sync would make half a patch durable, so that is never ignored there (exit code 4).
 pub(crate) fn unless_cut_short(region: &Region, job: VerbContext<'_>, outcome: Outcome) -> Result<()> {
     let backing = region.backing();
     if job.ignores_journal && outcome != Outcome::InDoubt && !backing.holds_lock() {
@@ -264,11 +264,11 @@ pub(crate) fn unless_cut_short(region: &Region, job: VerbContext<'_>, outcome: O
     }
 }
 
-/// Closes the file that a verb or a session worked on, and gives `outcome`, its exit code or its error. Where something
-/// was written, an error of close(2) is one of the verb's.
+/// Closes the file that a verb or a session worked on, and returns `outcome`, which is an exit code or an error. If
+/// anything was written, an error of close(2) is an error of the verb.
 ///
 /// # Errors
-/// That of the outcome. Where close fails: exit code 3, or 4 where old bytes had been put back.
+/// The error of the outcome. If close fails: exit code 3, or 4 if old bytes had been restored.
 pub(crate) fn close(region: Region, outcome: Result<u8>) -> Result<u8> {
     let backing = region.into_backing();
     if !backing.is_written() {
@@ -288,7 +288,7 @@ pub(crate) fn close(region: Region, outcome: Result<u8>) -> Result<u8> {
     Err(error).map_failure(|| failure.tip(tip))
 }
 
-/// What a file takes up after the work; when that cannot be told any more, a change stays one.
+/// The space that a file uses after the work. If it cannot be determined, the error says that the file was changed.
 pub(crate) fn usage_after(region: &Region, changed: bool) -> Result<SpaceUsage> {
     let usage = region.backing().usage();
     if !changed {
@@ -297,7 +297,7 @@ pub(crate) fn usage_after(region: &Region, changed: bool) -> Result<SpaceUsage> 
     usage.map_failure(|| Error::changed("the file was changed, but the report could not be written"))
 }
 
-/// Refuses, before anything is stored, a mapping whose bytes no flush makes durable.
+/// Rejects, before anything is stored, a mapping whose bytes no flush makes durable.
 pub(crate) fn to_be_durable(region: &Region) -> Result<()> {
     if region.is_shared_file() {
         return Ok(());
@@ -306,7 +306,7 @@ pub(crate) fn to_be_durable(region: &Region) -> Result<()> {
     Err(failure.tip("leave out --sync and --atomic, or map a file --shared"))
 }
 
-/// `/dev/zero` can be mapped, but has no bytes of its own to see or to change.
+/// Rejects `/dev/zero`: it can be mapped, but has no bytes of its own to show or to change.
 pub(crate) fn has_length(backing: &Backing) -> Result<()> {
     if backing.facts().kind == crate::mapping::Kind::Zero {
         let failure = Error::untouched("its mappings are new anonymous memory, and it has no length");
@@ -315,7 +315,7 @@ pub(crate) fn has_length(backing: &Backing) -> Result<()> {
     Ok(())
 }
 
-/// How `--access` is read.
+/// The parser for `--access`.
 pub(crate) fn width() -> impl TypedValueParser<Value = Width> {
     let names = PossibleValuesParser::new(["1", "2", "4", "8"]);
     names.map(|text| match text.as_str() {
@@ -326,7 +326,7 @@ pub(crate) fn width() -> impl TypedValueParser<Value = Width> {
     })
 }
 
-/// Refuses what is not whole units of `width`, each at a multiple of it, and says what would be.
+/// Rejects a range that does not consist of whole, aligned units of `width`; the tip says what would fit.
 pub(crate) fn units(span: ByteRange, width: Width) -> Result<()> {
     if width.divides(span) {
         return Ok(());
@@ -361,7 +361,7 @@ pub(crate) fn units(span: ByteRange, width: Width) -> Result<()> {
     Err(Error::untouched(message).tip(tip))
 }
 
-/// An address in memory, as /proc/PID/maps and the reports have it, with 0x in front.
+/// Parses an address in memory, as in /proc/PID/maps and the reports, with the prefix 0x.
 pub(crate) fn address(text: &str) -> Result<usize, ParseError> {
     let address = usize::try_from(number::number(text)?).ok();
     address.filter(|address| *address > 0).ok_or_else(|| ParseError {
@@ -370,7 +370,7 @@ pub(crate) fn address(text: &str) -> Result<usize, ParseError> {
     })
 }
 
-/// "64 MiB (67108864 bytes)", and the number alone when it says it all.
+/// "64 MiB (67108864 bytes)", or just the number of bytes if it is small.
 pub(crate) fn size(bytes: u64) -> String {
     if bytes < 1024 {
         human(bytes)

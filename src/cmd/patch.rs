@@ -1,4 +1,4 @@
-//! `patch`: edit bytes in place. Checked before anything is written, all or nothing after.
+//! `patch`: edit bytes in place. Everything is checked before the first write; the writes are all or nothing.
 
 mod access;
 mod gather;
@@ -25,7 +25,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-// Without a doc comment, which clap would take for the verb's description.
+// No doc comment, because clap would take it for the verb's description.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/patch.examples"))]
 pub struct Args {
@@ -113,7 +113,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let job = VerbContext::on(&args.file, globals).writing(&args.writer);
     let options = &args.options;
     let work = || -> Result<u8> {
-        // Before the file is opened, and waited for.
+        // Checked before the file is opened, which may wait for a lock.
         options.validate()?;
         options.check_paths(job)?;
         let (mut region, recovered) = if options.stores() {
@@ -139,7 +139,7 @@ impl RunOnRegion for Options {
         self.validate()
     }
 
-    /// Compares, and stores unless told otherwise.
+    /// Compares, and stores unless the options exclude it.
     fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
         self.validate()?;
         self.check_paths(job)?;
@@ -155,7 +155,7 @@ impl RunOnRegion for Options {
         let mut progress = if self.dry_run {
             Progress::reading(job.globals, "comparing", bytes_to_read)
         } else {
-            // Then making room and storing go over the bytes once each.
+            // After comparing, making room and storing process the bytes once each.
             let work = bytes_to_read.saturating_add(edits.new.len() * 2);
             Progress::writing(job.globals, "patching", bytes_to_read)?.stepping_to(work)
         };
@@ -190,7 +190,7 @@ impl RunOnRegion for Options {
             let mut done = bytes_to_read;
             let mut last = 0;
             let stored = edits.store(region, &mut comparison, durability, &mut |part| {
-                // Each pass begins anew.
+                // Each pass counts from 0 again.
                 done += if part > last { part - last } else { part };
                 last = part;
                 progress.step(done)
@@ -207,10 +207,10 @@ impl RunOnRegion for Options {
 }
 
 impl Options {
-    /// Where the journal of --atomic goes.
+    /// The journal for --atomic.
     ///
     /// # Errors
-    /// A region whose bytes no flush makes durable, or that a journal could not be told of.
+    /// If no flush makes the region's bytes durable, or if a journal cannot describe the region.
     fn durable_in(&self, region: &Region, job: VerbContext<'_>) -> Result<Option<JournalPath>> {
         if (self.sync || self.atomic) && !self.dry_run {
             to_be_durable(region)?;
@@ -225,8 +225,8 @@ impl Options {
         JournalPath::of(region.backing(), job.journal).map(Some)
     }
 
-    /// Before anything is called durable: no journal of an earlier patch comes back. Making a journal beside the file does
-    /// that, too.
+    /// Before anything is declared durable, ensures that no journal of an earlier patch reappears. Creating a journal
+    /// beside the file has this effect, too.
     fn sync_parent_dir(&self, region: &Region, changes: bool, job: VerbContext<'_>) -> Result<()> {
         if self.sync && !self.atomic || self.atomic && (!changes || job.journal.is_some()) {
             sync_parent_dir(region.backing(), job.journal).map_failure(|| Error::untouched("nothing was written"))?;
@@ -234,7 +234,7 @@ impl Options {
         Ok(())
     }
 
-    /// What was done to a file of `len` bytes.
+    /// The report on a patch of a file that had `len` bytes.
     fn report(&self, edits: &Edits, comparison: &Comparison, len: u64, job: VerbContext<'_>) -> Report {
         let (name, span) = (job.name(), comparison.span);
         let durable = self.sync || self.atomic;
@@ -247,7 +247,7 @@ impl Options {
         } else {
             format!("by {} in {span}", plural(count as u64, "edit"))
         };
-        // Zeros that are appended are no change of what was compared, but of the file.
+        // Appended zeros compare as equal, but they change the file.
         let changed = comparison.changing > 0 || comparison.span.end() > len;
         let line = match (changed, resized, count) {
             (false, true, _) => format!("{name}: length {lengths}{end}"),
@@ -309,7 +309,7 @@ impl Options {
     }
 }
 
-/// `--undo`: the reverse script, durable with its name before the first store.
+/// `--undo`: writes the reverse script, which is durable with its name before the first store.
 fn save_undo(path: &Path, source: &Backing, edits: &mut Edits, comparison: &mut Comparison, len: u64) -> Result<Made> {
     let mut write = || -> Result<Made> {
         let executable = Mode::S_IXUSR | Mode::S_IXGRP | Mode::S_IXOTH;
@@ -333,22 +333,22 @@ fn save_undo(path: &Path, source: &Backing, edits: &mut Edits, comparison: &mut 
     })
 }
 
-/// A patch that left the file as it was needs no undo script; one that changed it, or may have, does.
+/// Removes the undo script if the patch left the file as it was; keeps it if the file changed, or may have.
 fn without_undo(error: Error, undo: Option<&Made>) -> Error {
     if let Some(script) = undo.filter(|_| error.outcome() <= Outcome::RolledBack) {
-        // It says no more than what stands in the file.
+        // The script only repeats what the file holds.
         script.remove();
     }
     error
 }
 
-/// `--dry-run`: the edit script that would be applied.
+/// `--dry-run`: prints the edit script that would be applied.
 fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, job: VerbContext<'_>) -> Result<()> {
     let after = edits.len_after;
     if !job.globals.json {
         let mut script = ScriptWriter::new(len, after, output::out);
         each_edit(edits, comparison, after.max(len), |at, old, new| {
-            // What is cut off needs no line: the size says it.
+            // Bytes that are cut off need no line, because the size line says it.
             if at < after { script.edit(at, old, new) } else { Ok(()) }
         })?;
         return script.finish();
@@ -365,7 +365,7 @@ fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, job: V
     lines.end(told, &[])
 }
 
-/// `--diff`: the script that turns the file into `other`.
+/// `--diff`: prints the script that turns the file into `other`.
 fn print_diff(region: &mut Region, other: &Path, job: VerbContext<'_>) -> Result<()> {
     let opened = ReadArgs::default()
         .open(other)

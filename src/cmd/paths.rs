@@ -1,5 +1,4 @@
-//! Paths that a command line gives for different files: what is written must be nothing that is read, nor be written
-//! twice.
+//! Checks that paths on a command line are different files: an output must not be an input, nor be written twice.
 
 use super::new_file::folder;
 use crate::edit::{Error, JournalPath, Result, is_journal_name};
@@ -12,11 +11,11 @@ use std::path::Path;
 /// What a path is for, as users know it (`FILE`, `--undo`), and the path.
 pub(super) type Named<'a> = (&'a str, &'a Path);
 
-/// Refuses an output that is also an input or another output, under whatever names. Inputs may be one file, and so may
-/// what is not given.
+/// Rejects an output that is also an input or another output, under whatever name. Two inputs may be one file. An
+/// option that was not given is `None`.
 ///
 /// # Errors
-/// Two that are one file.
+/// If two of them are one file.
 pub(super) fn must_differ(inputs: &[Option<Named<'_>>], outputs: &[Option<Named<'_>>]) -> Result<()> {
     for (index, output) in outputs.iter().enumerate() {
         let Some(output) = output else { continue };
@@ -29,11 +28,11 @@ pub(super) fn must_differ(inputs: &[Option<Named<'_>>], outputs: &[Option<Named<
     Ok(())
 }
 
-/// Refuses a `--journal` that is the open file itself, or has the name that belongs to the journal of another file: the
-/// next verb that writes to that one would take it for its own.
+/// Rejects a `--journal` that is the open file itself, or has the name that belongs to the journal of another file: the
+/// next verb that writes to that file would take it for its own journal.
 ///
 /// # Errors
-/// As of [`must_differ`].
+/// See [`must_differ`].
 pub(super) fn journal_must_differ(file: &Backing, journal: Option<&Path>) -> Result<()> {
     if let Some(path) = journal.filter(|path| is_journal_name(path)) {
         let own = JournalPath::beside(file)?;
@@ -59,7 +58,7 @@ fn the_same(one: &str, (other, path): Named<'_>) -> Error {
     Error::untouched(message).tip(format!("give {other} another path, at which no file exists"))
 }
 
-/// Whether two paths lead to one file, or would when one is made there.
+/// Whether two paths lead to one file, or would once a file is created there.
 fn are_one(one: &Path, other: &Path) -> bool {
     match (fs::metadata(one), fs::metadata(other)) {
         (Ok(one), Ok(other)) => is_same(&one, &other),

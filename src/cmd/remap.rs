@@ -1,4 +1,4 @@
-//! `remap`: grow or shrink a file with its blocks, and a live mapping with it; or put its pages in another order.
+//! `remap`: grow or shrink a file and its blocks, and a live mapping with it; or put its pages in another order.
 
 mod order;
 mod view;
@@ -16,7 +16,7 @@ use crate::text::FILE;
 use std::path::PathBuf;
 use view::View;
 
-// Without a doc comment, which clap would take for the verb's description.
+// No doc comment, because clap would take it for the verb's description.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/remap.examples"))]
 pub struct Args {
@@ -46,7 +46,7 @@ pub(crate) struct Options {
     live: Live,
 }
 
-// What only a mapping that stands can be asked: in a session of 'mmapctl map'.
+// Options for an existing mapping, in a session of 'mmapctl map'.
 #[derive(Debug, clap::Args)]
 struct Live {
     /// In a session: resize only the mapping, even past the end of the file, and leave the file as it is
@@ -120,7 +120,7 @@ impl RunOnRegion for Options {
             Some(size) => size.resolve(old, region.page())?,
             None => old,
         };
-        // A signal between setting the length and allocating would leave the one without the other.
+        // A signal between setting the length and allocating would leave the file with one but not the other.
         let _signals = Signals::hold_all()?;
         crate::memory::begin_change();
         region
@@ -128,7 +128,7 @@ impl RunOnRegion for Options {
             .or_else(|error| unchanged(region, before.map(|before| before.len), error))?;
         let changed = of_file && new != old;
         let name = job.name();
-        // The length is the file's, and may stay as it is.
+        // The length is that of the file, and may stay the same.
         let what = if of_file { "length" } else { "mapping" };
         let line = if self.size.is_none() {
             format!("{name}: moved {}", size(old))
@@ -177,10 +177,10 @@ impl RunOnRegion for Options {
 }
 
 impl Options {
-    /// Refuses, before any file is opened, what says nothing to do.
+    /// Rejects options that say nothing to do, before any file is opened.
     fn validate(&self) -> Result<()> {
         let wrong = |message: &str, tip: &str| Err(Error::untouched(message).tip(tip));
-        // clap lets an option do without the one that it needs when that is excluded by a third.
+        // clap drops the requirement of another option if a third one excludes that option.
         let of_size = [
             (self.sparse, "--sparse"),
             (self.live.keep_file, "--keep-file"),
@@ -217,12 +217,12 @@ impl Options {
     }
 }
 
-/// A resize that failed has set the old length again, unless that failed, too.
+/// A resize that failed has restored the old length, unless that failed, too.
 fn unchanged(region: &Region, before: Option<u64>, error: mapping::Error) -> Result<()> {
     let Some(before) = before else {
         return Err(error.into());
     };
-    // Found before anything was done to the length: it is another process that has changed it.
+    // Noticed before the length was changed: another process has changed it.
     let moved = matches!(
         error.cause,
         ErrorKind::AccessDenied(AccessDenied::FileGrown) | ErrorKind::Shrunk { .. }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-// Without a doc comment, which clap would take for the verb's description.
+// No doc comment, because clap would take it for the verb's description.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/sync.examples"))]
 pub struct Args {
@@ -49,32 +49,33 @@ pub(crate) struct Options {
     evict: bool,
 }
 
-/// How many files are on their way at a time: each waits for the device, and one flush of it serves many.
+/// How many files are synced at a time: each waits for the device, and one flush of the device serves many.
 const AT_ONCE: usize = 8;
 
-/// How often the progress of several files is looked at.
+/// How often the progress of several files is checked.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// As many bytes may be dirty, or the range as long where that is not known, before a flush is taken in windows.
+/// If more bytes than this are dirty, or the range is longer than this and the number is not known, a flush is done in
+/// windows.
 const LONG: u64 = 256 << 20;
 
-/// What to say where bytes may be lost.
+/// The tip if bytes may be lost.
 const LOST_TIP: &str =
     "the kernel has given up these bytes and counts them as clean: see 'dmesg', write them again, then sync";
 
-/// What became of a file: its report, which is there even where something is wrong beside it, and that.
+/// The result for a file: its report, which exists even if something else failed, and that error.
 type Synced = (Option<Report>, Option<Error>);
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let mut worst = Exit::Done;
-    // The others are synced all the same; the gravest code is the process's.
+    // The other files are still synced; the process exits with the worst code.
     let mut tell = |(report, error): Synced| {
         let unprinted = report.and_then(|report| report.print(globals).err());
         for error in unprinted.iter().chain(&error) {
             worst = worst.max(report_error(globals, "sync", error));
         }
     };
-    // Calls of several threads would stand in each other's trace.
+    // System calls of several threads would be mixed in the trace.
     if args.files.len() == 1 || globals.verbose {
         for file in &args.files {
             let mut progress = Progress::reading(globals, "syncing", 0);
@@ -89,7 +90,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let progress = Progress::reading(globals, "syncing", total);
     let done = AtomicU64::new(0);
     let progress = RefCell::new(progress);
-    // No signal is held back here, so none is handed over.
+    // No signal is blocked here, so none is returned.
     let mut look = || _ = progress.borrow_mut().step(done.load(Ordering::Relaxed));
     let sharing = Sharing {
         helpers: AT_ONCE.min(args.files.len()),
@@ -108,7 +109,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
         });
         Ok(())
     };
-    // In the order in which they were named.
+    // In the order in which the files were named.
     share(
         sharing,
         &mut (),
@@ -123,7 +124,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     Ok(worst as u8)
 }
 
-/// `step` hears how many bytes there are, and how many are done.
+/// Syncs one file. `step` receives the total number of bytes, and how many are done.
 fn one(
     file: &Path,
     args: &Args,
@@ -175,10 +176,10 @@ impl Options {
         let span = self.place.resolve_for_read(region)?;
         let in_memory = self.evict.then(|| resident(region, span)).transpose()?;
         if self.evict {
-            // What this mapping has dirtied is known to the flush before that.
+            // The flush before that knows what this mapping has made dirty.
             region.drop_page_table_entries(span)?;
         }
-        // Counting takes longer than the flush of a clean file, so it is not done for a report that nobody gets.
+        // Counting takes longer than flushing a clean file, so it is skipped if the report is not printed.
         let counts = job.globals.json || !job.globals.quiet;
         let dirty_pages = |region: &Region| counts.then(|| dirty_pages(region, span)).flatten();
         let before = dirty_pages(region);
@@ -214,7 +215,8 @@ impl Options {
         let (state, words) = match before {
             _ if self.start_only => ("started", "writing was started, nothing is promised"),
             Some(1..) => ("durable", "durable"),
-            // An error of the flush that cleaned these pages was reported to whoever made it, and is not reported again.
+            // If a flush that cleaned these pages failed, its error was reported to the process that made it, and is
+            // not reported again.
             _ => ("as-far-as-known", "durable as far as the kernel knows"),
         };
         let name = job.name();
@@ -243,11 +245,11 @@ impl Options {
     }
 }
 
-/// A flush that failed at the device: the file's bytes may be lost, which is more than trouble.
+/// Marks a flush that failed at the device: the file's bytes may be lost, which is worse than a failure.
 fn proven<T>(result: mapping::Result<T>) -> Result<T> {
     const LOST: [Errno; 5] = [Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::ENOLINK, Errno::ESTALE];
     match result {
-        // Not so when it never came to a flush: opening or mapping failed.
+        // Only if there was a flush: opening or mapping may have failed before it.
         Err(error) if error.is_of_flush() && matches!(error.cause, ErrorKind::Sys(errno) if LOST.contains(&errno)) => {
             Err(error).map_failure(|| Error::changed("not durable").tip(LOST_TIP))
         }

@@ -1,4 +1,4 @@
-//! `zero`: zero a range by the cheapest means that the file system has.
+//! `zero`: zero a range by the cheapest method that the file system supports.
 
 use super::options::{RangeArgs, WriteArgs, close, size, to_be_durable, usage_after};
 use super::{RunOnRegion, VerbContext};
@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use nix::errno::Errno;
 use std::path::PathBuf;
 
-// Without a doc comment, which clap would take for the verb's description.
+// No doc comment, because clap would take it for the verb's description.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = include_str!("../manual/zero.examples"))]
 pub struct Args {
@@ -28,7 +28,7 @@ pub struct Args {
     writer: WriteArgs,
 }
 
-// What to zero and how, wherever it is.
+// What to zero and how, wherever it comes from.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -81,17 +81,17 @@ impl ZeroMethod {
     }
 }
 
-/// Old bytes up to this many are kept, to be put back when storing zeros fails or is interrupted.
+/// Up to this many old bytes are kept, to be restored if storing zeros fails or is interrupted.
 const KEEP: u64 = 64 << 20;
 
-/// For one call of fallocate, which hardly ever fails half-way, reading more than this first would cost more than
-/// the zeroing.
+/// How many are kept for one call of fallocate, which hardly ever fails half-way: reading more than this first would
+/// take longer than the zeroing.
 const KEEP_FOR_CALL: u64 = 1 << 20;
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let job = VerbContext::on(&args.file, globals);
     let work = || {
-        // Before the file is opened, and waited for.
+        // Checked before the file is opened, which may wait for a lock.
         args.options.check()?;
         let (mut region, recovered) = if args.options.stores() {
             args.writer.open(&args.file, globals)?
@@ -125,7 +125,7 @@ impl RunOnRegion for Options {
             ZeroPlan::Zero(method) => method,
             ZeroPlan::Sparsify => return self.sparsify(region, span, job),
         };
-        // Of a private mapping, and of anonymous memory, no block is a file's.
+        // The blocks of a private mapping and of anonymous memory belong to no file.
         let of_file = region.is_shared_file() && has_blocks(region);
         let before = of_file.then(|| region.backing().usage()).transpose()?;
         let would_free = self.dry_run && method == ZeroMethod::Punch;
@@ -160,15 +160,15 @@ impl RunOnRegion for Options {
     }
 }
 
-/// What the file takes up before and after.
+/// The space that the file uses before and after.
 type Change = Option<(SpaceUsage, SpaceUsage)>;
 
-/// Whether the kernel counts the blocks that it takes up: not those of a device, of which fstat(2) says 0.
+/// Whether the kernel counts the blocks in use: not for a device, for which fstat(2) returns 0.
 fn has_blocks(region: &Region) -> bool {
     region.backing().facts().kind != Kind::BlockDevice
 }
 
-/// The line of a report on the space that the file takes up.
+/// Adds the space that the file uses to a report.
 fn allocated(report: Report, usage: Change) -> Report {
     let Some((before, after)) = usage else { return report };
     let text = format!("{} before, {} after", size(before.allocated), size(after.allocated));
@@ -176,7 +176,7 @@ fn allocated(report: Report, usage: Change) -> Report {
 }
 
 impl Options {
-    /// Refuses, before any file is opened, to guess how much of it is meant.
+    /// Rejects options that would require guessing how much to zero, before any file is opened.
     fn check(&self) -> Result<()> {
         let (failure, tip) = match &self.place.offset {
             _ if self.place.has_end() => return Ok(()),
@@ -194,7 +194,7 @@ impl Options {
         Err(Error::untouched(failure).tip(tip))
     }
 
-    /// What both ways report.
+    /// The part that the reports of zeroing and of sparsifying have in common.
     fn report(&self, job: VerbContext<'_>, changed: bool, span: ByteRange, method: &str, usage: Change) -> Report {
         Report::new("zero", job.path, changed)
             .range(span)
@@ -214,7 +214,7 @@ impl Options {
         region.flush(span, false).map(drop).map_failure(failed)
     }
 
-    /// Frees the blocks of zeros, or counts them. The bytes are the same at any moment, so it may be ended at any.
+    /// Frees the blocks of zeros, or counts them. The bytes never change, so it may be ended at any moment.
     fn sparsify(&self, region: &mut Region, span: ByteRange, job: VerbContext<'_>) -> Result<()> {
         let before = region.backing().usage()?;
         let mut progress = Progress::reading(job.globals, "looking for zeros", span.len());
@@ -236,11 +236,11 @@ impl Options {
             self.make_durable(region, span, failure)?;
         }
         let after = region.backing().usage()?;
-        // hugetlbfs does not tell holes from data, and what has no block frees none.
+        // hugetlbfs does not distinguish holes from data, and a file without blocks frees none.
         let facts = region.backing().facts();
         let freed = match facts.page > mapping::page_size() && !self.dry_run {
             true => before.allocated.saturating_sub(after.allocated),
-            // Which blocks a device has is not known.
+            // Which blocks of a device are in use is not known.
             false if facts.kind == Kind::BlockDevice => u64::MAX,
             false => before.allocated,
         };
@@ -282,7 +282,7 @@ impl Options {
             self.method
         };
         let method = match method {
-            // The blocks of a private or anonymous mapping are no file's.
+            // The blocks of a private or anonymous mapping belong to no file.
             ZeroMethod::Auto if !region.is_shared_file() || region.layout().is_some() => ZeroMethod::Write,
             ZeroMethod::ZeroRange | ZeroMethod::Punch => {
                 region.check_linear("zero it", "whose offsets fallocate(2) does not know")?;
@@ -315,7 +315,7 @@ impl Options {
     }
 }
 
-/// Zeroes `span` and says by which method it was done.
+/// Zeroes `span` and returns the method that was used.
 fn zero(region: &mut Region, span: ByteRange, method: ZeroMethod, progress: &mut Progress) -> Result<ZeroMethod> {
     let zero_range = |region: &Region, piece| region.backing().zero_range(piece);
     match method {
@@ -329,8 +329,8 @@ fn zero(region: &mut Region, span: ByteRange, method: ZeroMethod, progress: &mut
         )?,
         ZeroMethod::ZeroRange => call(region, span, zero_range, method, progress)?,
         ZeroMethod::Auto => {
-            // Blocks for the holes first, so that a full file system is met before anything is zeroed. Where that
-            // or zero-range is refused, storing decides: it fails only where there really is no room.
+            // First allocates blocks for the holes, so that a full file system is noticed before anything is zeroed. If
+            // allocating or zero-range is not supported, bytes are stored, which fails only if there really is no room.
             if allocate(region, span, progress)? {
                 let zeroed = call(region, span, zero_range, ZeroMethod::ZeroRange, progress);
                 if !zeroed.as_ref().is_err_and(is_unsupported) {
@@ -344,12 +344,12 @@ fn zero(region: &mut Region, span: ByteRange, method: ZeroMethod, progress: &mut
     Ok(method)
 }
 
-/// Gives all of `span` its blocks; false where the file system will not.
+/// Allocates the blocks for all of `span`; returns false if the file system does not support that.
 ///
 /// # Errors
-/// A signal.
+/// If there was a signal.
 fn allocate(region: &Region, span: ByteRange, progress: &mut Progress) -> Result<bool> {
-    // Data has its blocks.
+    // Data has blocks already.
     if region
         .backing()
         .next_data(span.start(), span)
@@ -379,8 +379,8 @@ fn write(region: &mut Region, span: ByteRange, progress: &mut Progress) -> Resul
     rollback_on_error(region, before, stored.map_err(Into::into))
 }
 
-/// Calls of fallocate that do it all, each for so much that it can be waited for; one that fails may still have zeroed
-/// a part.
+/// Zeroes all of it with calls of fallocate, each for a part that does not take long. A call that fails may still have
+/// zeroed a part.
 fn call(
     region: &mut Region,
     span: ByteRange,
@@ -429,14 +429,14 @@ fn call(
     outcome
 }
 
-/// The sector of a block device, in bytes, where `span` is not of whole ones.
+/// The sector size of a block device in bytes, if `span` does not consist of whole sectors.
 fn unaligned(region: &Region, span: ByteRange) -> Option<u64> {
     let sector = region.backing().sector()?;
     let is_whole = span.start().is_multiple_of(sector) && span.end().is_multiple_of(sector);
     (!is_whole).then_some(sector)
 }
 
-/// Whether the file system refused the call as such, with nothing done.
+/// Whether the file system rejected the call itself, with nothing done.
 fn is_unsupported(error: &Error) -> bool {
     error.core().is_some_and(unsupported)
 }
@@ -449,14 +449,14 @@ fn unsupported(error: &mapping::Error) -> bool {
     refused && error.stored == 0
 }
 
-/// The bytes of `span`, to be put back, unless they are more than `most`.
+/// Reads the bytes of `span` for a rollback, unless they are more than `most`.
 fn old_bytes(region: &mut Region, span: ByteRange, most: u64) -> Result<Option<SpooledBytes>> {
     if span.len() > most {
         return Ok(None);
     }
     let mut old = SpooledBytes::default();
     region.read_chunks(span, |_, bytes| old.push(bytes))?;
-    // Putting back must need nothing that could run out by then, such as descriptors.
+    // A rollback must not need anything that could run out by then, such as descriptors.
     old.fd()?;
     Ok(Some(old))
 }

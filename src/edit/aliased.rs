@@ -1,14 +1,14 @@
-//! Edits in a nonlinear view, where a byte of the file may stand at several offsets.
+//! Edits in a nonlinear view, in which one byte of the file may appear at several offsets.
 
 use super::edits::{EditDetail, Edits};
 use crate::edit::error::{Error, Result};
 use crate::mapping::{ByteRange, Extent, PageOrder, Region};
 
-/// Refuses edits of one byte of the file at two offsets of the view, and checksums of what is edited at another: which
-/// of the bytes would stay depends on the order, and no undo script could say it.
+/// Rejects edits of one byte of the file at two offsets of the view, and checksums over bytes that are edited at
+/// another offset. The order of the stores would decide which byte remains, and no undo script could express that.
 ///
 /// # Errors
-/// Code 2, with both offsets.
+/// Exit code 2, with both offsets.
 pub fn reject_aliased_edits(edits: &Edits, region: &Region) -> Result<()> {
     let Some(layout) = region.layout() else {
         return Ok(());
@@ -36,7 +36,7 @@ pub fn reject_aliased_edits(edits: &Edits, region: &Region) -> Result<()> {
     Ok(())
 }
 
-/// Where a byte within `range` of the view stands once more, in one of `parts` (ascending in the file).
+/// Finds a byte within `range` of the view that also appears in one of `parts`, which are in ascending file order.
 fn summed_elsewhere(parts: &[Extent], layout: &PageOrder, range: ByteRange) -> Option<(u64, u64)> {
     layout.parts(range).find_map(|summed| {
         let first = parts.partition_point(|part| part.file.end() <= summed.file.start());
@@ -49,7 +49,7 @@ fn summed_elsewhere(parts: &[Extent], layout: &PageOrder, range: ByteRange) -> O
     })
 }
 
-/// Where the first byte of `file`, which lies in the part, stands in the view.
+/// The offset in the view of the first byte of `file`, which lies in `part`.
 fn place(part: &Extent, file: ByteRange) -> u64 {
     part.view + (file.start() - part.file.start())
 }

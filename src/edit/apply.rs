@@ -1,4 +1,4 @@
-//! The bytes of edits are stored, all of them or none, and as durable as asked.
+//! Stores the bytes of edits, all of them or none, and makes them as durable as requested.
 
 use super::edits::{Comparison, Edits, MANY};
 use super::journal::{Journal, JournalPath};
@@ -7,28 +7,29 @@ use super::spooled::SpooledBytes;
 use crate::edit::error::{Error, ErrorContext, Result};
 use crate::mapping::{ByteRange, ProgressFn, Region, Segment, WINDOW};
 
-/// How sure the new bytes are when the work is done.
+/// How durable the new bytes are when the work is done.
 #[derive(Debug, Clone, Copy)]
 pub enum Durability<'a> {
     /// In the page cache, as a store leaves them.
     Cached,
     /// On the device.
     Synced,
-    /// On the device, and old or new as a whole if the power fails on the way there.
+    /// On the device; if the power fails before that, the file is old or new as a whole.
     Atomic(&'a JournalPath),
 }
 
-/// The most windows of the file that many edits keep mapped, 64 MiB: what is mapped counts as the process's memory.
+/// How many windows of the file stay mapped at most for many edits (64 MiB): mapped pages count as the process's
+/// memory.
 const MOST_WINDOWS: usize = 8;
 
 impl Edits {
-    /// Stores the edits that `comparison` found to change something and sets the length: all of it, or nothing. Where
-    /// they are to be durable, stores all edits: a page may hold the new bytes and be clean although the device has never
-    /// got them, because a failed flush leaves it so, and only a store makes the next flush write it.
+    /// Stores the edits that `comparison` found to change something, and sets the length: all of it, or nothing. If the
+    /// edits are to be durable, stores all of them: after a failed flush, a page may hold the new bytes and be clean
+    /// although the device never received them, and only a store makes the next flush write it.
     ///
     /// # Errors
-    /// What keeps a page from being written. The file is then as it was, unless the error says that it is in doubt,
-    /// or that it changed and is not proven durable.
+    /// If a page cannot be written. The file is then as it was, unless the error says that it is in doubt, or that it
+    /// changed and is not proven durable.
     pub fn store(
         &mut self,
         region: &mut Region,
@@ -50,16 +51,18 @@ impl Edits {
             work.store_again(unchanged, region, step)
                 .map_failure(|| Error::untouched("nothing was written"))?;
         }
-        // After that: it may give a hole its blocks, and until their zeros are written they have what was there before.
+        // Only after making room: that may allocate blocks for a hole, which hold stale data until their zeros are
+        // written.
         if matches!(durability, Durability::Atomic(_)) && changes {
             work.settle_old(region, step)?;
         }
         if let Durability::Atomic(place) = durability
             && changes
         {
-            // What the file holds already is neither old nor new on a device that has lost it, and needs no way back.
+            // Bytes that the file already holds need no rollback; on a device that has lost them, they are neither old
+            // nor new.
             let journal = Journal::begin(place, region, work.len_after, changing, work.old, work.new)?;
-            // A signal that came meanwhile finds the file untouched.
+            // If a signal arrived in the meantime, the file is still untouched.
             let outcome = step(0).map_err(Error::from);
             let outcome = outcome.and_then(|()| work.all_or_nothing(region, true, step));
             return journal.close(outcome);
@@ -72,22 +75,22 @@ impl Edits {
     }
 }
 
-/// What is stored, and what it is to come to.
+/// What is stored, and what is needed to roll it back.
 struct Transaction<'a> {
     todo: &'a [Segment],
-    /// From the first edit to the last.
+    /// The range from the first edit to the last.
     span: ByteRange,
-    /// The file's length afterwards, in bytes.
+    /// The file's length after the edits, in bytes.
     len_after: u64,
     new: &'a mut SpooledBytes,
     old: &'a mut SpooledBytes,
 }
 
 impl Transaction<'_> {
-    /// What must be there before the first store, so that no later one can fail for want of it.
+    /// Allocates everything before the first store, so that no later store can fail for lack of it.
     fn make_room(&mut self, region: &mut Region, step: &mut ProgressFn<'_>) -> Result<()> {
-        // Comparing left pages that can only be read, which would each fault once more; and many edits, which take
-        // memory themselves, shall find the pages that were made ready for them still mapped.
+        // The comparison left read-only pages, each of which would fault once more. And many edits, which take memory
+        // themselves, should find the pages that were prepared for them still mapped.
         if self.todo.len() >= MANY {
             region.set_window_size((self.todo.len() / MANY).min(MOST_WINDOWS) as u64 * WINDOW);
         }
@@ -97,15 +100,16 @@ impl Transaction<'_> {
             let sealed = region.backing().unless_sealed();
             sealed.map_failure(|| Error::untouched("nothing was written"))?;
         }
-        // Storing, and putting back, must need nothing that could run out by then, such as descriptors and disks.
+        // Storing and rolling back must not need anything that could run out by then, such as descriptors or disk
+        // space.
         self.new.fd()?;
         self.old.settle()?;
         Ok(())
     }
 
-    /// Makes the old bytes and the old length durable: what the page cache alone holds is neither old nor new on the
-    /// device, and after a power failure a recovery would find it there. Pages that were made writable are dirty, so a
-    /// page is written even if a failed flush has left it clean; afterwards they are made writable again.
+    /// Makes the old bytes and the old length durable. Bytes that only the page cache holds are neither old nor new on
+    /// the device, and after a power failure a recovery would find that state. Pages that were made writable are dirty,
+    /// so a page is written even if a failed flush left it clean; afterwards the pages are made writable again.
     fn settle_old(&self, region: &mut Region, step: &mut ProgressFn<'_>) -> Result<()> {
         region.flush_length().map_failure(|| {
             let message = "nothing was written: the present contents of the file cannot first be made durable";
@@ -121,10 +125,10 @@ impl Transaction<'_> {
         region.make_writable(edge.as_slice(), step)
     }
 
-    /// Stores edits whose bytes stand in the file, which changes nothing that can be seen.
+    /// Stores edits whose bytes the file already holds, which changes nothing visible.
     fn store_again(&mut self, unchanged: &[Segment], region: &mut Region, step: &mut ProgressFn<'_>) -> Result<()> {
         let mut stop = |_| step(0);
-        // Zeros past the end are there once the file has grown.
+        // Zeros past the end exist once the file has grown.
         let (within, edge) = split_at_end(unchanged, region.length());
         for pieces in [within, edge.as_slice()] {
             region.make_writable(pieces, &mut stop)?;
@@ -133,12 +137,14 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Stores, and puts back what was stored before a failure; with `durable`, either is on the device then.
+    /// Stores the edits; after a failure, restores what was stored before it. With `durable`, the result of either is
+    /// on the device.
     fn all_or_nothing(&mut self, region: &mut Region, durable: bool, step: &mut ProgressFn<'_>) -> Result<()> {
         let len = region.length();
         let stored = self.store_all(region, durable, step);
         if stored.is_err() {
-            // Nor must putting back: the payload has served, and its file has all the room that the old bytes take.
+            // Rolling back must not need any of that either: the payload is no longer needed, and its file has enough
+            // room for the old bytes.
             self.old.reuse_file_of(self.new);
         }
         let before = RollbackPlan {
@@ -154,7 +160,7 @@ impl Transaction<'_> {
         let len_before = region.length();
         if self.len_after > len_before {
             region.resize(self.len_after, false)?;
-            // Blocks alone do not make a page writable (a copy-on-write file system may want more).
+            // Allocated blocks alone do not make a page writable (a copy-on-write file system may need more).
             region.make_writable(self.todo, step)?;
         }
         let payload = self.new.fd().map_err(PartialStore::early)?;
@@ -173,21 +179,22 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Makes the edits durable, and the length that they leave, by one barrier.
+    /// Makes the edits and the new length durable, with one barrier.
     fn flush(&self, region: &mut Region) -> crate::mapping::Result<()> {
         region.flush(self.span.intersect(region.span()), false).map(drop)
     }
 }
 
-/// Splits `pieces`, which ascend, at the offset `len`: the whole pieces before it, and the part before it of the piece that
-/// it lies in. Almost always that is all of them, and a million need not be copied.
+/// Splits `pieces`, which are in ascending order, at the offset `len`: returns the pieces that end at or before it, and
+/// of the piece that contains it the part before it. Almost always these are all of the pieces, so a million need not
+/// be copied.
 fn split_at_end(pieces: &[Segment], len: u64) -> (&[Segment], Option<Segment>) {
     let within = pieces.partition_point(|piece| piece.range().end() <= len);
     let edge = pieces.get(within).and_then(|piece| piece.before(len));
     (&pieces[..within], edge)
 }
 
-/// What to say when the file system does not take what was stored: see [`Region::send_now`].
+/// The error for a file system that does not accept what was stored, see [`Region::send_now`].
 pub fn not_taken() -> Error {
     let tip =
         "the bytes may be lost: remove the cause, then store the same bytes at the same offsets again, with --sync";

@@ -1,4 +1,4 @@
-//! A script in blocks of whole lines; in a long one, a second thread reads ahead.
+//! Reads a script in blocks of whole lines; for a long script, a second thread reads ahead.
 
 use super::LONGEST_TEXT;
 use super::fast_lines::FastLines;
@@ -8,26 +8,26 @@ use std::io::{self, BufRead, ErrorKind, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
-/// How much is read at a time, in bytes: it stays in the second-level cache.
+/// How many bytes are read at a time; they fit in the second-level cache.
 pub const BLOCK: usize = 256 << 10;
 
-/// So many blocks are read before a thread is worth starting.
+/// How many blocks are read before a thread is started, which pays off only for long scripts.
 const ALONE: usize = 4;
 
 /// How many blocks the thread may be ahead.
 const AHEAD: usize = 4;
 
-/// Every so many blocks the thread leaves one to be read by the other, which has to add all edits to those before.
+/// The thread leaves every `SHARE`-th block unparsed. The other thread parses it, and also has to append all edits.
 const SHARE: usize = 4;
 
-/// Whole lines; the last of the script may lack its end.
+/// Whole lines; the last line of the script may lack its line end.
 #[derive(Debug, Default)]
 pub struct Block {
-    /// Their text.
+    /// The text of the lines.
     pub text: Vec<u8>,
-    /// What the text says, if [`Block::is_read`].
+    /// The parsed lines, if [`Block::is_read`].
     pub plain: FastLines,
-    /// The second thread has read it, and found nothing but plain lines.
+    /// Whether the second thread has parsed the text and found only plain lines.
     pub is_read: bool,
 }
 
@@ -46,13 +46,13 @@ enum Reading {
 /// The thread that reads ahead.
 struct Thread {
     blocks: Receiver<io::Result<Block>>,
-    /// Used ones, whose memory serves again.
+    /// Used blocks, whose memory is reused.
     used: Sender<Block>,
     handle: JoinHandle<()>,
 }
 
 impl LineBlocks {
-    /// Of what `source` gives, in blocks of `size` bytes and more where lines are longer.
+    /// Reads `source` in blocks of `size` bytes, or more where lines are longer.
     pub fn new(source: impl Read + Send + 'static, size: usize) -> LineBlocks {
         let cutter = LineSplitter {
             source: Box::new(source),
@@ -66,7 +66,7 @@ impl LineBlocks {
         }
     }
 
-    /// The next block in place of `block`; false at the end.
+    /// Replaces `block` by the next block; returns false at the end.
     pub fn next(&mut self, block: &mut Block) -> io::Result<bool> {
         if let Reading::Alone(cutter) = &mut self.reading {
             self.taken += 1;
@@ -79,11 +79,11 @@ impl LineBlocks {
             other => other,
         };
         match &mut self.reading {
-            // There is no thread to be had.
+            // No thread could be started.
             Reading::Alone(cutter) => cutter.next(block),
             Reading::Ahead(thread) => match thread.blocks.recv() {
                 Ok(next) => {
-                    // A thread that has read all needs no memory any more.
+                    // This fails if the thread has read everything and needs no more memory.
                     let _ = thread.used.send(std::mem::replace(block, next?));
                     Ok(true)
                 }
@@ -96,19 +96,20 @@ impl LineBlocks {
         }
     }
 
-    /// Waits for the thread to end, which it is about to: signals that are held back from now on must not find it.
+    /// Waits for the thread, which is about to end: signals that are blocked from now on must not be delivered to it.
     fn end(&mut self) {
         if let Reading::Ahead(thread) = std::mem::replace(&mut self.reading, Reading::Over) {
-            // It has not panicked, for that would have been the end of the process.
+            // It has not panicked, because a panic ends the process.
             let _ = thread.handle.join();
         }
     }
 }
 
-/// Starts the thread that reads the rest of what `cutter` cuts. When the script turns out to be wrong, nobody waits for it: its source may be a
-/// pipe that never ends.
+/// Starts the thread that reads the rest of `cutter`. If the script turns out to be wrong, the thread is not joined:
+/// its source may be a pipe that never ends.
 fn ahead(cutter: LineSplitter) -> Reading {
-    // The cutter goes there when the thread is, for a thread that cannot be made would take it along.
+    // The splitter is sent once the thread exists: if the thread could not be created, its closure would be dropped
+    // with the splitter in it.
     let (give, take) = channel();
     let (send, blocks) = sync_channel(AHEAD);
     let (used, spare) = channel();
@@ -139,14 +140,14 @@ fn send_all(mut cutter: LineSplitter, send: &SyncSender<io::Result<Block>>, spar
             Err(error) => Err(error),
         };
         let failed = result.is_err();
-        // Nobody takes it any more when a block before it was wrong.
+        // The receiver is gone if an earlier block was wrong.
         if send.send(result).is_err() || failed {
             return;
         }
     }
 }
 
-/// Refuses a line that has no end after `len` bytes.
+/// Rejects a line of at least `len` bytes, if that exceeds [`LONGEST_TEXT`].
 pub(super) fn check_line(len: usize) -> io::Result<()> {
     match len as u64 > LONGEST_TEXT {
         true => Err(io::Error::new(
@@ -157,11 +158,11 @@ pub(super) fn check_line(len: usize) -> io::Result<()> {
     }
 }
 
-/// Cuts at the ends of lines.
+/// Splits a source at line ends.
 struct LineSplitter {
     source: Box<dyn Read + Send>,
     size: usize,
-    /// The beginning of the line that the last block was too short for.
+    /// The beginning of a line that did not fit in the last block.
     cut_off: Vec<u8>,
     ended: bool,
 }
@@ -189,8 +190,8 @@ impl LineSplitter {
     }
 }
 
-/// Hands each line of `source` to `each`, with its number, `before` and one for the first, without its end (LF or CRLF)
-/// and without the byte order mark that some editors put in front. Gives the number of the last one.
+/// Calls `each` with each line of `source` and its number, which is `before` plus one for the first line. The line has
+/// no line end (LF or CRLF), and no byte order mark, which some editors put first. Returns the number of the last line.
 pub(super) fn each_line(
     source: &mut impl BufRead,
     before: u32,
@@ -237,7 +238,7 @@ fn text_of(line: &[u8], number: u32) -> &[u8] {
     }
 }
 
-/// Says of an error that it is about the script; a line that is too long has a tip of its own.
+/// Adds to an error that it is about the script; a line that is too long has its own tip.
 pub(super) fn unreadable<T>(read: std::io::Result<T>) -> Result<T> {
     let is_too_long = read.as_ref().err().map(std::io::Error::kind) == Some(ErrorKind::InvalidData);
     let failure = Error::untouched("cannot read the script");

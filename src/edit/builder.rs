@@ -1,4 +1,4 @@
-//! From what users write to [`Edits`]: places resolved, bytes gathered, order and bounds checked.
+//! Makes [`Edits`] from what users write: resolves places, gathers bytes, checks order and bounds.
 
 mod sort;
 
@@ -19,28 +19,28 @@ pub struct Builder {
     /// The file's length and page size, in bytes.
     len: u64,
     page: u64,
-    /// What is mapped of it.
+    /// The part of the file that is mapped.
     mapped: ByteRange,
-    /// What is mapped has an end of its own.
+    /// Whether the region is a linear view of a file, so that the limit is the file's end.
     of_file: bool,
     grow: bool,
-    /// How many bytes the file system has for it to grow by, where that is known.
+    /// How many bytes the file system has left for the file to grow by, if known.
     free: u64,
-    /// The file is a device without a length, and `len` stands in for it.
+    /// Whether the file is a device without a length; `len` is then a substitute.
     endless: bool,
-    /// Old and new change places.
+    /// Whether old and new bytes are swapped.
     reverse: bool,
     ascending: bool,
-    /// Where the edit before ended.
+    /// The end of the previous edit.
     previous: Option<u64>,
 }
 
-/// Where an edit goes.
+/// Where an edit is written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EditPlace {
     /// At an offset.
     At(Offset),
-    /// So many bytes behind the end of the edit before.
+    /// This many bytes after the end of the previous edit.
     Behind(Qty),
 }
 
@@ -56,7 +56,8 @@ impl FromStr for EditPlace {
 }
 
 impl Builder {
-    /// Edits of a region; with `grow`, they may reach past its end; with `reverse`, each is undone.
+    /// Creates a builder for edits of a region. With `grow`, they may reach past its end; with `reverse`, each is
+    /// undone.
     pub fn new(region: &Region, grow: bool, reverse: bool) -> Builder {
         Builder {
             edits: Edits {
@@ -76,7 +77,7 @@ impl Builder {
         }
     }
 
-    /// The most bytes that can be written at `at`; one more is too many.
+    /// How many bytes can be written at `at`, at most.
     pub fn room(&self, at: u64) -> u64 {
         if self.grow {
             (i64::MAX as u64).saturating_sub(at)
@@ -90,7 +91,7 @@ impl Builder {
         self.reverse && self.edits.len_after < self.len
     }
 
-    /// What stands in the way of a range that goes further than `end`.
+    /// The reason why a range must not reach past `end`.
     fn ends_at(&self, end: u64) -> ErrorKind {
         match self.of_file {
             true => ErrorKind::PastEnd { len: end },
@@ -98,7 +99,7 @@ impl Builder {
         }
     }
 
-    /// Refuses a range that is not mapped. What the file grows by will be, where the mapping goes to its end.
+    /// Rejects a range that is not mapped. What the file grows by will be mapped if the mapping reaches the file's end.
     fn check_mapped(&self, action: &'static str, span: ByteRange) -> crate::mapping::Result<()> {
         let grows = self.mapped.end() >= self.len;
         let end = if grows { u64::MAX } else { self.mapped.end() };
@@ -113,7 +114,7 @@ impl Builder {
         ))
     }
 
-    /// Resolves a place.
+    /// Resolves a place to an offset.
     pub fn place(&self, source: &EditPlace) -> Result<u64> {
         match source {
             EditPlace::At(offset) if self.endless && offset.is_from_end() => Err(no_end()),
@@ -132,10 +133,10 @@ impl Builder {
         }
     }
 
-    /// Adds an edit whose bytes are at hand.
+    /// Adds an edit whose bytes are known already.
     ///
     /// # Errors
-    /// As for [`Builder::add`].
+    /// See [`Builder::add`].
     pub fn add_bytes(&mut self, at: u64, old: Option<&[u8]>, new: &[u8], origin: SourceLocation) -> Result<()> {
         let (old, new) = match (old, self.reverse) {
             (Some(old), true) => (Some(new), old),
@@ -148,7 +149,8 @@ impl Builder {
             return Err(unequal(old.len() as u64, new.len() as u64));
         }
         let end = at.saturating_add(new.len() as u64);
-        // What was written behind the old end goes with the end, and what reaches over it is cut there.
+        // Bytes written after the old end are removed with the new end, and an edit across the old end is truncated
+        // there.
         let left = match self.cuts() {
             true => new.len().min(self.edits.len_after.saturating_sub(at) as usize),
             false => new.len(),
@@ -159,13 +161,13 @@ impl Builder {
             self.edits.new.push(&new[..left])?;
             self.list(at, from, old.is_some(), None, origin)?;
         }
-        // A '+' counts from what the user wrote, cut or not.
+        // A '+' counts from the end that the user wrote, truncated or not.
         self.previous = Some(end);
         Ok(())
     }
 
-    /// Adds the edits of a block before which there were `lines` lines. False, with nothing done, when that takes a
-    /// closer look at one of them.
+    /// Adds the edits of a block that `lines` lines precede. Returns false, with nothing added, if one of them has to
+    /// be checked individually.
     pub fn add_plain(&mut self, plain: &FastLines, lines: u32) -> Result<bool> {
         let most = if self.grow { i64::MAX as u64 } else { self.len };
         if plain.end > most || self.cuts() || !self.mapped.contains(ByteRange::first(self.len)) {
@@ -195,11 +197,11 @@ impl Builder {
         Ok(true)
     }
 
-    /// Adds an edit at `at`: `new` values one after the other, where `old` must stand before, if anything; when a range
-    /// is given as `exact`, they must fill it.
+    /// Adds an edit at `at`: the values `new`, one after the other. If there are values `old`, the file must hold them.
+    /// If `exact` is given, the values must fill that range.
     ///
     /// # Errors
-    /// A range that reaches past the end, old and new bytes of different length, an empty value.
+    /// If the range reaches past the end, if old and new bytes differ in length, or if a value is empty.
     pub fn add(
         &mut self,
         at: u64,
@@ -238,7 +240,7 @@ impl Builder {
                 None => past_end(at, len, end.clone()).into(),
             }
         };
-        // What is too long is not read at all, and what comes from outside no further than there is room for.
+        // Values that are too long are not read at all, and those from outside only as far as there is room.
         let known = known_len(new, self.page)?;
         if known > room {
             return Err(too_many(known));
@@ -270,7 +272,7 @@ impl Builder {
             if known > len {
                 return Err(unequal(known, len));
             }
-            // As long as the bytes, so made only where one is needed.
+            // The masks are as long as the bytes, so they are made only if one is needed.
             let mut masks = old.iter().any(|value| matches!(value, Value::Masked(_))).then(Vec::new);
             for value in old {
                 let begin = self.edits.expected.len();
@@ -286,7 +288,7 @@ impl Builder {
             }
             old_masks = masks;
         }
-        // One edit where nothing is special; else one a value.
+        // Values without masks or checksums become a single edit; otherwise each value becomes an edit.
         if old_masks.is_none() && parts.iter().all(|(_, extra)| extra.is_none()) {
             parts.truncate(1);
         }
@@ -303,7 +305,7 @@ impl Builder {
                     new: None,
                     old: compared(),
                 }),
-                // An edit has one or the other, and without its mask the wrong bits would be compared.
+                // An edit has either a mask or a checksum, and without its mask the wrong bits would be compared.
                 Some(EditDetail::Sum(_)) if compared().is_some_and(|masks| masks.iter().any(|bits| *bits != 0xff)) => {
                     let failure = Error::untouched("masked bits cannot be expected where a checksum is written");
                     return Err(failure.tip("expect all of its four bytes, or none: OFFSET: -> crc32le:0..end-4"));
@@ -331,7 +333,7 @@ impl Builder {
                 if self.endless {
                     return Err(no_end());
                 }
-                // What the file grows by can be summed, too; `finish` knows where it ends.
+                // A checksum may cover what the file grows by; `finish` knows where that ends.
                 let (start, end) = match self.grow {
                     true => sum.range.place(self.len, self.page)?,
                     false => sum.range.resolve(self.len, self.page)?,
@@ -398,10 +400,10 @@ impl Builder {
         Ok(())
     }
 
-    /// Sets the file's length, from `before`, which it must have now (or already the new one).
+    /// Sets the file's length from `before`, which the file must have now (or the new length already).
     ///
     /// # Errors
-    /// Another length, which is an answer and not a mistake.
+    /// If the file has another length, which is a mismatch, not a usage error.
     pub fn resize(&mut self, before: u64, after: Option<u64>, origin: SourceLocation) -> Result<()> {
         if self.endless {
             return Err(no_end());
@@ -426,7 +428,7 @@ impl Builder {
         let Some(after) = after.filter(|after| *after != self.len) else {
             return Ok(());
         };
-        // What came before was held against the length that the file has now.
+        // The edits so far were checked against the present length of the file.
         if let Some(SourceLocation::Line(line)) = self.edits.notes.last().map(|note| note.origin()) {
             let failure = Error::untouched(format!("the length is changed after the edit in line {line}"));
             return Err(failure.tip("put the size line before the edits"));
@@ -444,12 +446,12 @@ impl Builder {
                 ));
                 return Err(failure.tip("a script keeps what it cuts off; remap --size cuts without keeping"));
             }
-            // What is cut off is an edit like any other: kept, put back if need be, and written into undo scripts.
+            // Cut-off bytes are an edit like any other: kept, restored if necessary, and written into undo scripts.
             let from = self.edits.new.len();
             let previous = self.previous;
             self.edits.new.push_fill(0, cut.len())?;
             self.list(after, from, false, None, origin)?;
-            // A '+' counts from what the user wrote, not from this.
+            // A '+' counts from the last edit that the user wrote, not from this one.
             self.previous = previous;
         } else {
             self.grow = true;
@@ -457,18 +459,18 @@ impl Builder {
         Ok(())
     }
 
-    /// The edits in the order in which they were added, and be it twice to the same place: what a register does is up
-    /// to the order.
+    /// Returns the edits in the order in which they were added, even if several are at the same place: the effect on a
+    /// register depends on the order.
     pub fn as_written(self) -> Edits {
         self.edits
     }
 
-    /// The edits, in ascending order.
+    /// Returns the edits in ascending order.
     ///
     /// # Errors
-    /// Edits that overlap, or that leave a gap behind the end of the file.
+    /// If edits overlap, or if they leave a gap after the end of the file.
     pub fn finish(mut self) -> Result<Edits> {
-        // Each behind the one before, as scripts mostly come: then none overlap, and a million need not be gone over.
+        // Scripts mostly have ascending edits: then none overlap, and a million edits need not be checked again.
         if !self.ascending {
             self.edits.sort()?;
             self.refuse_overlap()?;
@@ -489,7 +491,7 @@ impl Builder {
         Ok(self.edits)
     }
 
-    /// A checksum of what is cut off, or of what the file never gets, would be one of nothing.
+    /// Rejects a checksum over bytes that are cut off, or that the file never has.
     fn check_sums(&self) -> Result<()> {
         let len = self.edits.len_after;
         for extra in &self.edits.extras {
@@ -525,7 +527,7 @@ impl Builder {
     }
 }
 
-/// How many bytes values have for certain: those that come from outside may have none.
+/// The known length of the values, in bytes: those that come from outside may be empty.
 fn known_len(values: &[Value], page: u64) -> Result<u64, ParseError> {
     values.iter().try_fold(0u64, |known, value| {
         Ok(known.saturating_add(value.len(page)?.unwrap_or(0)))
@@ -540,7 +542,7 @@ fn mask_of(value: &Value, len: u64, masks: &mut Vec<u8>) {
     }
 }
 
-/// What to say of a place counted from the end of a device, and of a length that it is to have.
+/// The error for a place counted from the end of a device, and for setting the length of a device.
 pub(crate) fn no_end() -> Error {
     Error::untouched("a character device has no length, so no end to count from")
         .tip("write an offset, and a length if needed: --range 0x1000..+4")

@@ -1,4 +1,4 @@
-//! Checksums as values: computed over what the file will hold once every other edit is in.
+//! Checksums as values: computed over what the file will hold after all other edits.
 
 use super::edits::{EditDetail, Edits, ResolvedChecksum, count_differing};
 use super::spooled::SpooledBytes;
@@ -8,14 +8,14 @@ use crate::mapping::{
 };
 use crc32fast::Hasher;
 
-/// How many pieces each thread may have summed before those are due.
+/// How many pieces each thread may compute ahead of the consumer.
 const AHEAD: usize = 6;
 
-/// Computes every checksum of `edits` into its new bytes, those first that no other one is summed by, and tells
-/// `differing` for each how many of its bytes change. `step` hears how many bytes are summed.
+/// Computes every checksum of `edits` into its new bytes, each after those that it covers, and passes to `differing`
+/// how many of its bytes change. `step` receives the number of bytes that are processed.
 ///
 /// # Errors
-/// Checksums that sum each other; what keeps the file from being read; that `step` asks to stop.
+/// If checksums cover each other, if the file cannot be read, or if `step` returns [`mapping::Interrupted`].
 pub fn compute(
     edits: &mut Edits,
     region: &mut Region,
@@ -43,13 +43,13 @@ pub fn compute(
     Ok(())
 }
 
-/// `sums`, which ascend, in an order in which each comes after those that it sums. A depth-first search that looks at
-/// each of them once for each sum over it: never more work than summing their bytes will be.
+/// Sorts `sums`, which are in ascending order, so that each comes after those that it covers. The depth-first search
+/// visits a checksum once for each checksum that covers it, which is never more work than reading the bytes.
 fn in_order(sums: &[(usize, ResolvedChecksum)], list: &[Segment]) -> Result<Vec<(usize, ResolvedChecksum)>> {
     #[derive(Clone, Copy)]
     enum Seen {
         Not,
-        /// Its turn comes when those that it sums have had theirs.
+        /// Placed once all checksums that it covers are placed.
         Waiting,
         Placed,
     }
@@ -118,12 +118,12 @@ fn crc_of(edits: &mut Edits, region: &mut Region, range: ByteRange, step: &mut P
     Ok(all.finalize())
 }
 
-/// The first edit that does not end before `range`.
+/// The index of the first edit that ends after the start of `range`.
 fn first_from(list: &[Segment], range: ByteRange) -> usize {
     list.partition_point(|edit| edit.range().end() <= range.start())
 }
 
-/// The pieces of a range; each says whether edits lie in it, and a hole ends where one begins.
+/// The pieces of a range; each one knows whether it contains edits, and a hole ends where an edit begins.
 struct Unedited<'a> {
     cut: Cut<1>,
     list: &'a [Segment],
@@ -153,12 +153,12 @@ impl Chunks<1> for Unedited<'_> {
     }
 }
 
-/// What is summed of a piece.
+/// The part of a checksum that one piece contributes.
 #[derive(Default)]
 struct PieceSum {
-    /// Where no edits lie in it, its checksum.
+    /// The checksum of the piece, if it contains no edits.
     crc: Hasher,
-    /// Otherwise its bytes, into which the edits go.
+    /// The bytes of the piece, into which edits are put, if it contains any.
     bytes: Vec<u8>,
 }
 
@@ -178,7 +178,7 @@ impl PieceSum {
     }
 }
 
-/// The checksum of `len` zeros, by squaring: in time that grows with the number of its digits.
+/// The checksum of `len` zeros, by repeated squaring: the time is proportional to the number of digits of `len`.
 fn crc_of_zeros(len: u64) -> Hasher {
     let (mut all, mut power) = (Hasher::new(), Hasher::new());
     power.update(&[0]);

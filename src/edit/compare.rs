@@ -1,4 +1,4 @@
-//! Edits held against the file: what stands there, what differs, and what is not as expected.
+//! Compares edits with the file: its present bytes, which of them differ, and which are not as expected.
 
 use super::aliased::reject_aliased_edits;
 use super::checksum;
@@ -11,59 +11,62 @@ use crate::mapping::{ByteRange, Chunk, Content, Operation, ProgressFn, Region, S
 /// How many bytes of a mismatch are shown.
 const SHOWN: u64 = 16;
 
-/// How much of the new bytes is looked at at a time, in bytes.
+/// How many of the new bytes are examined at a time.
 const BLOCK: u64 = 64 << 10;
 
-/// A word. Almost all edits of a long script are as short, and a call to copy or compare each would take the longest.
+/// The length of a word. Almost all edits of a long script are this short, and a call to copy or compare each one would
+/// dominate the time.
 const SHORT: usize = 8;
 
-/// How many parts each thread may have read before those are due.
+/// How many parts each thread may read ahead of the consumer.
 const AHEAD: usize = 4;
 
-/// The bytes of the edits in a part, one after the other; used anew for each part.
+/// The bytes of the edits in a part, one after the other; the buffers are reused for each part.
 #[derive(Default)]
 struct Bytes {
-    /// What they write.
+    /// The bytes that the edits write.
     new: Vec<u8>,
-    /// What they expect, those that do.
+    /// The bytes that conditional edits expect.
     expected: Vec<u8>,
 }
 
-/// What is known of one edit, its bytes seen so far.
+/// The result for one edit, as far as its bytes have been examined.
 #[derive(Default)]
 struct EditDiff {
     differing: u64,
     unexpected: Option<u64>,
 }
 
-/// An edit that does not stand on what it expects.
+/// An edit at whose place the file does not hold the expected bytes.
 struct Unexpected {
-    /// Its place in the list.
+    /// Its index in the list.
     index: usize,
-    /// File offset of the first byte that is other than expected.
+    /// File offset of the first byte that differs from what is expected.
     offset: u64,
-    /// Where what the edit expects begins in [`Edits::expected`].
+    /// Where the bytes that the edit expects begin in [`Edits::expected`].
     expects: u64,
 }
 
 impl Edits {
-    /// Reads what every edit would replace and holds it against what it expects; then computes the checksums, which
-    /// see all the others. A range that holds the new bytes already is as good as one that holds the expected ones,
-    /// unless `strict`: so the same edits twice change nothing. The edits that change nothing go to the end of the
-    /// list, and what is known beside the bytes of all goes: many edits take much memory. What lies past the end of the file counts as zeros.
-    /// `step` hears how many bytes are read, of [`Edits::bytes_to_read`].
+    /// Reads the bytes that every edit would replace and compares them with what it expects; then computes the
+    /// checksums, which take all other edits into account. A range that holds the new bytes already is accepted like
+    /// one that holds the expected bytes, unless `strict`: so applying the same edits twice changes nothing. The edits
+    /// that change nothing are moved to the end of the list, and the properties of all edits are dropped, because many
+    /// edits take much memory. Bytes past the end of the file count as zeros. `step` receives the number of bytes read,
+    /// of [`Edits::bytes_to_read`].
     ///
     /// # Errors
-    /// What keeps the file or the edits' bytes from being read; in a nonlinear view, edits of one byte at two offsets.
+    /// If the file or the bytes of the edits cannot be read, or if in a nonlinear view edits are of one byte at two
+    /// offsets.
     pub fn compare(&mut self, region: &mut Region, strict: bool, step: &mut ProgressFn<'_>) -> Result<Comparison> {
         reject_aliased_edits(self, region)?;
         let mut all = Comparison::of(self);
         let mut differs = vec![false; self.list.len()];
-        // It is read by threads while the edits' bytes are looked at.
+        // Threads read it while the bytes of the edits are examined.
         let list = std::mem::take(&mut self.list);
         let compared = self.compare_parts(&list, region, strict, &mut all, &mut differs, step);
         self.list = list;
-        // Those of checksums: whether these are right already is known only at the end.
+        // Mismatches of checksums: whether the checksum is correct already is known only at the end.
         let doubtful = compared?;
         let compared = all.old.len();
         checksum::compute(
@@ -91,8 +94,8 @@ impl Edits {
         Ok(all)
     }
 
-    /// How many zeros the edits write at or past `end`. Appended, they are bytes that were not there before, though they
-    /// are what was compared.
+    /// How many zeros the edits write at or past `end`. They were compared as equal, but appending them adds bytes to
+    /// the file.
     fn zeros_from(&mut self, end: u64) -> Result<u64> {
         let mut zeros = 0;
         let first = self.list.partition_point(|edit| edit.range().end() <= end);
@@ -106,8 +109,8 @@ impl Edits {
         Ok(zeros)
     }
 
-    /// Compares all but checksums: marks the edits that change something in `differs`, and puts what else there is to
-    /// know into `all`. Gives the checksums that do not stand on what they expect.
+    /// Compares all edits except for the checksums themselves: marks the edits that change something in `differs`, and
+    /// stores the other results in `all`. Returns the checksums that do not find the bytes that they expect.
     fn compare_parts(
         &mut self,
         list: &[Segment],
@@ -118,7 +121,7 @@ impl Edits {
         step: &mut ProgressFn<'_>,
     ) -> Result<Vec<Unexpected>> {
         let mut bytes = Bytes::default();
-        // Those of this part.
+        // The mismatches of this part.
         let mut unexpected = Vec::new();
         let mut doubtful = Vec::new();
         // Where the bytes that the next edit expects begin.
@@ -126,7 +129,7 @@ impl Edits {
         let mut verdict = EditDiff::default();
         let source = region.source(Operation::Compare, all.span)?;
         let gather = |piece: &Chunk<EditGroup, 1>, [content]: [Content<'_>; 1], old: &mut Vec<u8>| {
-            // Of what cannot be read as a whole nothing is compared.
+            // Nothing is compared of a part that cannot be read as a whole.
             if piece.range == piece.key.range {
                 gather(content.as_bytes(), &piece.key, &list[piece.key.edits.clone()], old);
             }
@@ -140,7 +143,7 @@ impl Edits {
             let edits = &list[part.edits.clone()];
             self.fetch(edits, part, expects, old.len(), &mut bytes)?;
             if edits.len() > 1 && self.extras.is_empty() && *old == bytes.expected {
-                // As all expect it, which of many edits is quicker seen at once.
+                // Since all edits expect these bytes, one comparison of all of them is faster.
                 all.differing += count_differing(&bytes.new, old);
                 let mut rest = (&bytes.new[..], &old[..]);
                 for (edit, differs) in edits.iter().zip(&mut differs[part.edits.clone()]) {
@@ -152,7 +155,7 @@ impl Edits {
                 all.old.push(old)?;
                 return Ok(step(all.old.len())?);
             }
-            // How much of the edits' bytes has been looked at.
+            // How many of the edits' bytes have been examined.
             let (mut seen, mut compared) = (0, 0);
             for (index, edit) in part.edits.clone().zip(edits) {
                 let note = self.notes[index];
@@ -189,7 +192,7 @@ impl Edits {
             }
             all.old.push(old)?;
             for one in unexpected.drain(..) {
-                // One for each edit as it was written.
+                // One mismatch for each edit as the user wrote it.
                 let written = self.written(list, one.index);
                 if all.mismatches.last().is_none_or(|last| !is_in(written, last.offset)) {
                     all.mismatches.push(self.mismatch(list[one.index], &one, &mut all.old)?);
@@ -200,7 +203,7 @@ impl Edits {
         Ok(doubtful)
     }
 
-    /// Reads the `len` bytes of `edits` that lie in `part`. What they expect begins at `expects`.
+    /// Reads the `len` bytes of `edits` that lie in `part`. The bytes that they expect begin at `expects`.
     fn fetch(
         &mut self,
         edits: &[Segment],
@@ -224,8 +227,8 @@ impl Edits {
         self.expected.read_at(expects + into, &mut bytes.expected)
     }
 
-    /// Looks at a part of the `index`-th edit, of which the file has `have` at `at`, in the light of what is to be
-    /// there and what it expects; fills in the bits that a mask keeps.
+    /// Compares a part of the `index`-th edit with `have`, the bytes of the file at `at`: both the new bytes and the
+    /// expected ones. Fills in the bits that a mask preserves.
     fn judge(
         &mut self,
         (index, edit): (usize, Segment),
@@ -250,7 +253,7 @@ impl Edits {
             keep_outside(&mask[into..], have, new);
             self.new.overwrite(edit.from + into as u64, new)?;
         }
-        // What a checksum will be is not known yet.
+        // The value of a checksum is not known yet.
         if !self.sums(index) {
             verdict.differing += count_differing(new, have);
         }
@@ -263,7 +266,7 @@ impl Edits {
         matches!(extra, Some(EditDetail::Sum(_)))
     }
 
-    /// The range of the edit, as it was written, of which the `index`-th of `list` is a part.
+    /// The range of the edit as the user wrote it, of which the `index`-th edit of `list` is a part.
     fn written(&self, list: &[Segment], index: usize) -> ByteRange {
         let continues = |index: &usize| self.notes.get(*index).is_some_and(|note| note.continues());
         let (mut first, mut last) = (index, index);
@@ -300,7 +303,7 @@ fn is_in(range: ByteRange, at: u64) -> bool {
     range.start() <= at && at < range.end()
 }
 
-/// Puts the bytes of `edits` that lie in `part`, of which the file has `have`, in place of those in `out`.
+/// Replaces `out` by the bytes of `edits` that lie in `part`, taken from `have`, which are the file's bytes there.
 fn gather(have: &[u8], part: &EditGroup, edits: &[Segment], out: &mut Vec<u8>) {
     if let [_] = edits {
         out.clear();
@@ -310,13 +313,13 @@ fn gather(have: &[u8], part: &EditGroup, edits: &[Segment], out: &mut Vec<u8>) {
     let start = part.range.start();
     let len = edits.iter().map(|edit| edit.len()).sum::<u64>() as usize;
     out.clear();
-    // Room for one word more.
+    // Room for one more word.
     out.resize(len + SHORT, 0);
     let mut end = 0;
     for edit in edits {
         let (from, len) = (&have[(edit.at() - start) as usize..], edit.len() as usize);
         match from.first_chunk::<SHORT>() {
-            // A word too much is copied sooner than so many bytes, and what comes next is written over it.
+            // Copying a whole word is faster than copying `len` bytes; the next edit overwrites the excess.
             Some(word) if len <= SHORT => out[end..end + SHORT].copy_from_slice(word),
             _ => out[end..end + len].copy_from_slice(&from[..len]),
         }
@@ -328,7 +331,7 @@ fn gather(have: &[u8], part: &EditGroup, edits: &[Segment], out: &mut Vec<u8>) {
 /// Whether `a` and `b` differ in their first `len` bytes.
 fn prefix_differs(a: &[u8], b: &[u8], len: usize) -> bool {
     match (a.first_chunk::<SHORT>(), b.first_chunk::<SHORT>()) {
-        // Of a short run, the word that it begins is looked at, and its other bytes shifted out.
+        // Of a short run, the word that begins it is compared, and the excess bytes are shifted out.
         (Some(a), Some(b)) if 0 < len && len <= SHORT => {
             (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)) << (8 * (SHORT - len)) != 0
         }
@@ -336,14 +339,15 @@ fn prefix_differs(a: &[u8], b: &[u8], len: usize) -> bool {
     }
 }
 
-/// Puts the bits of `have` that lie outside `mask` into `bytes`.
+/// Copies the bits of `have` outside `mask` into `bytes`.
 fn keep_outside(mask: &[u8], have: &[u8], bytes: &mut [u8]) {
     for ((byte, have), mask) in bytes.iter_mut().zip(have).zip(mask) {
         *byte = (*byte & mask) | (have & !mask);
     }
 }
 
-/// Brings those of `list` that differ to its front, in place; both parts ascend. Gives how many they are.
+/// Moves the elements of `list` that differ to its front, in place, and returns their number. Both parts are in
+/// ascending order.
 fn sort_by_change(list: &mut [Segment], differs: &[bool]) -> usize {
     let (mut front, mut back) = (0, list.len());
     while front < back {

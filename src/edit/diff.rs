@@ -4,20 +4,21 @@ use super::write::ScriptWriter;
 use crate::edit::error::{Error, Result};
 use crate::mapping::{self, ByteRange, Chunk, Content, Cut, ErrorKind, Operation, ProgressFn, Region, scan};
 
-/// Equal bytes up to this many between two differences do not end a line.
+/// A line continues across up to this many equal bytes between two differences.
 const BRIDGE: usize = 4;
 
-/// The most bytes on either side of a line.
+/// The maximum number of bytes on either side of a line.
 const LINE: usize = 32;
 
-/// How many pieces each thread may have compared before those are due.
+/// How many pieces each thread may compare ahead of the consumer.
 const AHEAD: usize = 6;
 
-/// Writes the script that turns `from` into `to`, files that one types as `names`; gives the number of bytes that differ.
+/// Writes the script that turns `from` into `to` and returns the number of bytes that differ. `names` are the files as
+/// the user typed them.
 ///
 /// # Errors
-/// A file that is mapped in part, for a script is one of a whole file; files of different length; what keeps either from
-/// being read.
+/// If one of the files is mapped only in part (a script is always for a whole file), if the lengths differ, or if a
+/// file cannot be read.
 pub fn diff(
     from: &mut Region,
     to: &mut Region,
@@ -54,17 +55,17 @@ pub fn diff(
     Ok(differing)
 }
 
-/// The lines that a piece makes.
+/// The lines of the script for one piece.
 #[derive(Default)]
 struct Lines {
-    /// The offset of each, and how many bytes differ there, or lie between those that do.
+    /// The offset of each line, and its length in bytes, including the equal bytes in between.
     places: Vec<(u64, usize)>,
-    /// Those bytes of the one file and of the other, line by line.
+    /// The old and the new bytes, line by line.
     bytes: Vec<u8>,
 }
 
 impl Lines {
-    /// The lines of `piece`, in place of those that were there.
+    /// Replaces `lines` by those for `piece`.
     fn compare(piece: &Chunk<(), 2>, contents: [Content<'_>; 2], lines: &mut Lines) {
         lines.places.clear();
         lines.bytes.clear();
@@ -73,7 +74,7 @@ impl Lines {
         }
         let [ours, theirs] = contents.map(Content::as_bytes);
         let mut done = 0;
-        // Comparing all of it first is one memcmp, and most of most files is equal.
+        // Comparing all of the rest first is one memcmp, and most of most files is equal.
         while done < ours.len() && ours[done..] != theirs[done..] {
             let start = done + equal_prefix(&ours[done..], &theirs[done..]);
             let len = line_len(&ours[start..], &theirs[start..]);
@@ -85,7 +86,7 @@ impl Lines {
     }
 }
 
-/// How many bytes both begin with alike.
+/// The length of the common prefix.
 fn equal_prefix(a: &[u8], b: &[u8]) -> usize {
     const BLOCK: usize = 4096;
     let blocks = a.chunks(BLOCK).zip(b.chunks(BLOCK)).take_while(|(a, b)| a == b).count();
@@ -93,7 +94,7 @@ fn equal_prefix(a: &[u8], b: &[u8]) -> usize {
     start + a[start..].iter().zip(&b[start..]).take_while(|(a, b)| a == b).count()
 }
 
-/// The length of the line that begins with a difference: up to the next long stretch of equal bytes.
+/// The length of the line that begins at a difference: it ends before the next long run of equal bytes.
 fn line_len(a: &[u8], b: &[u8]) -> usize {
     let mut end = 1;
     for index in 1..a.len().min(LINE) {

@@ -1,38 +1,39 @@
-//! Edits, and what comparing them with the file has shown.
+//! Edits, and the result of comparing them with the file.
 
 use super::spooled::SpooledBytes;
 use crate::edit::error::{Mismatch, SourceLocation};
 use crate::mapping::{ByteRange, Segment};
 
-/// The most offsets of edits that a JSON report lists; the script has them all.
+/// How many offsets of edits a JSON report lists at most; the script has all of them.
 pub const MOST_OFFSETS: usize = 1000;
 
-/// So many edits take about as much memory as a window, 3 MiB and their bytes, and keep a second thread busy.
+/// This many edits take about as much memory as a window (3 MiB, plus their bytes) and keep a second thread busy.
 pub(super) const MANY: usize = 100_000;
 
-/// The most bytes that a script cuts off: they are kept, so that all or nothing holds, and so does --undo.
+/// How many bytes a script may cut off at most. They are kept for the rollback and for `--undo`.
 pub(super) const MOST_CUT: u64 = 64 << 20;
 
-/// What there is to know of an edit beside its [`Segment`]. Scripts may have millions of edits, so it is kept small.
+/// Properties of an edit besides its [`Segment`]. Scripts may have millions of edits, so this is kept small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EditMeta {
-    /// What else there is to its bytes: its place in [`Edits::extras`] from 1, or 0; and [`EXPECTS`].
+    /// The edit's position in [`Edits::extras`], counted from 1, or 0 for none; with the flags [`EXPECTS`] and
+    /// [`CONTINUES`].
     extra: u32,
-    /// Where the user wrote it.
+    /// Where the user wrote the edit.
     origin: u32,
 }
 
-/// The bit of [`EditMeta::extra`] that says that the edit expects as many bytes as it writes.
+/// The flag in [`EditMeta::extra`] for an edit that expects as many bytes as it writes.
 const EXPECTS: u32 = 1 << 31;
 
-/// The bit of [`EditMeta::extra`] that says that the edit goes on with the bytes of the one before: users wrote one.
+/// The flag in [`EditMeta::extra`] for an edit that continues the one before: the user wrote both as one edit.
 const CONTINUES: u32 = 1 << 30;
 
-/// The bit that tells an option from a line in [`EditMeta::origin`].
+/// The flag in [`EditMeta::origin`] that distinguishes an option from a line.
 const IS_OPTION: u32 = 1 << 31;
 
 impl EditMeta {
-    /// Of an edit that expects bytes or not, with the `extra`-th of [`Edits::extras`] from 1, or 0 for none.
+    /// Creates the properties of an edit. `extra` is its position in [`Edits::extras`], counted from 1, or 0 for none.
     pub fn new(expects: bool, extra: usize, origin: SourceLocation) -> EditMeta {
         let flag = if expects { EXPECTS } else { 0 };
         EditMeta {
@@ -45,12 +46,13 @@ impl EditMeta {
         }
     }
 
-    /// Whether the edit is one on condition: its bytes come next in [`Edits::expected`].
+    /// Whether the edit is conditional: its bytes come next in [`Edits::expected`].
     pub fn expects(self) -> bool {
         self.extra & EXPECTS != 0
     }
 
-    /// As a further part of what is one edit to the user: of a value with a mask, or a checksum, among others.
+    /// Marks the edit as a further part of an edit that the user wrote as one, such as a value with a mask or a
+    /// checksum.
     pub fn continuing(self) -> EditMeta {
         EditMeta {
             extra: self.extra | CONTINUES,
@@ -58,19 +60,19 @@ impl EditMeta {
         }
     }
 
-    /// Whether the edit is one with that before it.
+    /// Whether the user wrote this edit and the one before as one.
     pub fn continues(self) -> bool {
         self.extra & CONTINUES != 0
     }
 
-    /// What else there is to its bytes: an index of [`Edits::extras`].
+    /// The index in [`Edits::extras`] of the edit's mask or checksum, if it has one.
     pub fn extra(self) -> Option<usize> {
         (self.extra & !(EXPECTS | CONTINUES))
             .checked_sub(1)
             .map(|index| index as usize)
     }
 
-    /// Where the user wrote it.
+    /// Where the user wrote the edit.
     pub fn origin(self) -> SourceLocation {
         match self.origin {
             0 => SourceLocation::Arguments,
@@ -80,62 +82,64 @@ impl EditMeta {
     }
 }
 
-/// What a few edits have beside their bytes.
+/// Details that only a few edits have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EditDetail {
-    /// Masks, as long as the edit.
+    /// Masks, each as long as the edit.
     Masks {
-        /// The bits that are changed; `None`: all.
+        /// The bits that are changed; `None` means all.
         new: Option<Vec<u8>>,
-        /// The bits that are compared; `None`: all.
+        /// The bits that are compared; `None` means all.
         old: Option<Vec<u8>>,
     },
     /// The new bytes are a checksum.
     Sum(ResolvedChecksum),
 }
 
-/// Edits in ascending order that do not overlap, with their bytes. Bytes stand in the order of the edits, without gaps.
-/// [`super::Builder`] makes them.
+/// Edits in ascending order that do not overlap, with their bytes. The bytes are in the order of the edits, without
+/// gaps. [`super::Builder`] makes them.
 #[derive(Debug, Default)]
 pub struct Edits {
-    /// The edits: file ranges, and where their bytes stand in `new`.
+    /// The edits: file ranges, and the positions of their bytes in `new`.
     pub list: Vec<Segment>,
-    /// What else there is to know of each.
+    /// The properties of each edit.
     pub notes: Vec<EditMeta>,
     /// The new bytes.
     pub new: SpooledBytes,
-    /// The bytes that edits expect, of those that do.
+    /// The bytes that conditional edits expect.
     pub expected: SpooledBytes,
-    /// What a few of the edits have beside their bytes.
+    /// The details that a few of the edits have.
     pub extras: Vec<EditDetail>,
-    /// How many of them are further parts of what is one edit to the user, see [`EditMeta::continues`].
+    /// How many edits continue the one before, see [`EditMeta::continues`].
     pub continued: usize,
-    /// The file's length afterwards, in bytes.
+    /// The file's length after the edits, in bytes.
     pub len_after: u64,
 }
 
-/// What comparing the edits with the file has shown. [`Edits::list`] then has those that change something; of all of
-/// them, this keeps what reports say, because ten million cannot be listed twice.
+/// The result of comparing the edits with the file. After the comparison, the first entries of [`Edits::list`] are the
+/// edits that change something. What reports need of all the edits is kept here, because ten million cannot be listed
+/// twice.
 #[derive(Debug)]
 pub struct Comparison {
-    /// How many edits there are.
+    /// The number of edits.
     pub count: usize,
     /// The range from the first edit to the last.
     pub span: ByteRange,
-    /// Where the first of them go, as many as a message names.
+    /// The offsets of the first edits, as many as a message lists.
     pub offsets: Vec<u64>,
-    /// How many edits change something. They are the first in [`Edits::list`], and then come the others; both ascend.
+    /// How many edits change something. They come first in [`Edits::list`], followed by the others; both parts are in
+    /// ascending order.
     pub changing: usize,
-    /// What stands in the file now, in the places of the new bytes: enough to undo every edit.
+    /// The file's current bytes at the places of the new bytes: enough to undo every edit.
     pub old: SpooledBytes,
-    /// How many bytes will be other than they are.
+    /// How many bytes will change.
     pub differing: u64,
-    /// Where other bytes stand than are expected.
+    /// Where the file does not hold the bytes that are expected.
     pub mismatches: Vec<Mismatch>,
 }
 
 impl Comparison {
-    /// Of `edits`, before any of them has been compared.
+    /// The state before any of `edits` has been compared.
     pub(super) fn of(edits: &Edits) -> Comparison {
         let written = edits
             .list
@@ -157,9 +161,9 @@ impl Comparison {
 /// A checksum whose range is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResolvedChecksum {
-    /// The bytes it sums.
+    /// The bytes that the checksum covers.
     pub range: ByteRange,
-    /// Highest byte first.
+    /// Whether the highest byte comes first.
     pub big: bool,
 }
 
@@ -172,12 +176,12 @@ impl Edits {
         }
     }
 
-    /// How many edits there are, as they were written.
+    /// The number of edits as the user wrote them.
     pub fn count(&self) -> usize {
         self.list.len() - self.continued
     }
 
-    /// How many bytes comparing reads: those under the edits, and those that checksums are of.
+    /// How many bytes the comparison reads: those that edits replace, and those that checksums cover.
     pub fn bytes_to_read(&self) -> u64 {
         let summed = self.extras.iter().map(|extra| match extra {
             EditDetail::Sum(sum) => sum.range.len(),
@@ -187,7 +191,7 @@ impl Edits {
     }
 }
 
-/// In how many places two runs of bytes differ.
+/// The number of positions at which `a` and `b` differ.
 pub(super) fn count_differing(a: &[u8], b: &[u8]) -> u64 {
     a.iter().zip(b).filter(|(a, b)| a != b).count() as u64
 }

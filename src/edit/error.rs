@@ -1,4 +1,4 @@
-//! What stopped the work on a file, and what has become of the file.
+//! Errors of editing: what stopped the work on a file, and the state that the file is in.
 
 use crate::mapping::{self, ErrorKind, Interrupted};
 use crate::number;
@@ -10,33 +10,33 @@ use std::path::{Path, PathBuf};
 /// The results of editing, and of the verbs.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What the file is after an error, from better to worse.
+/// The state of the file after an error, from better to worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// Untouched: it does not hold the bytes that were expected.
+    /// Untouched: the file does not hold the expected bytes.
     Mismatch,
     /// Untouched.
     Untouched,
-    /// Changed, and then put back as it was.
+    /// Changed, then restored.
     RolledBack,
-    /// Changed, but not proven durable, or the report of it is lost.
+    /// Changed, but not proven durable, or the report of the change is lost.
     Changed,
     /// In doubt: a change could not be undone. The message says what to run.
     InDoubt,
 }
 
-/// What an error began with.
+/// What caused an error in the first place.
 #[derive(Debug)]
 pub enum RootCause {
-    /// A rule of our own; the message says which.
+    /// A rule of mmapctl itself; the message says which.
     Rule,
-    /// An operation of the core.
+    /// An operation of the mapping module.
     Core(mapping::Error),
     /// A call of the standard library.
     Io(io::Error),
-    /// A signal that asked to stop; its number.
+    /// A signal that asked the program to stop; its number.
     Interrupted(i32),
-    /// Whoever read stdout has closed it, and there is nobody to go on for.
+    /// The reader of stdout has closed it, so there is no reason to continue.
     ReaderGone,
 }
 
@@ -45,9 +45,9 @@ pub enum RootCause {
 pub struct Mismatch {
     /// File offset of the first byte that differs from what is expected.
     pub offset: u64,
-    /// What stands there: up to 16 bytes.
+    /// The bytes found there, up to 16.
     pub found: Vec<u8>,
-    /// What was expected there: as many.
+    /// The bytes expected there, as many as in `found`.
     pub expected: Vec<u8>,
     /// Where the edit was written.
     pub origin: SourceLocation,
@@ -74,7 +74,7 @@ impl Display for SourceLocation {
     }
 }
 
-/// An error: each layer that it passes adds what it knows.
+/// An error. Each layer that it passes through adds what it knows.
 pub struct Error {
     outcome: Outcome,
     details: Box<Details>,
@@ -82,15 +82,15 @@ pub struct Error {
 
 struct Details {
     root: RootCause,
-    /// What each layer knows, the innermost first.
+    /// The messages of the layers, the innermost first.
     messages: Vec<String>,
     /// The tip of the outermost layer that has one.
     tip: Option<String>,
-    /// The file that the tip is about: the one named next after it was given.
+    /// The file that the tip is about: the first path that is added after the tip.
     tip_path: Option<PathBuf>,
     /// The file that the root cause is about.
     root_path: Option<PathBuf>,
-    /// The file named last: the verb's.
+    /// The path that was added last: the verb's.
     path: Option<PathBuf>,
     recovered: bool,
     mismatches: Vec<Mismatch>,
@@ -113,7 +113,7 @@ impl Error {
         }
     }
 
-    /// An error that leaves the file as `outcome` says. The message stands after the file's name.
+    /// An error that leaves the file in the state `outcome`. The message is printed after the file's name.
     pub fn new(outcome: Outcome, message: impl Into<String>) -> Error {
         Error::of(RootCause::Rule, message.into()).ending_in(outcome)
     }
@@ -123,7 +123,7 @@ impl Error {
         Error::new(Outcome::Untouched, message)
     }
 
-    /// An error after a change that stays.
+    /// An error after a change that was not undone.
     pub fn changed(message: impl Into<String>) -> Error {
         Error::new(Outcome::Changed, message)
     }
@@ -133,36 +133,36 @@ impl Error {
         Error::new(Outcome::InDoubt, message)
     }
 
-    /// The end of a program whose output nobody reads any more.
+    /// The error that ends the program once its output has no reader.
     pub fn reader_gone() -> Error {
         Error::of(RootCause::ReaderGone, "the reader of stdout has closed it".into())
     }
 
-    /// With this outcome.
+    /// Replaces the outcome.
     pub fn ending_in(self, outcome: Outcome) -> Error {
         Error { outcome, ..self }
     }
 
-    /// Says what to type instead. [`crate::text::FILE`] in it stands for the file that it is about.
+    /// Sets the tip, which says what to type instead. [`crate::text::FILE`] in it stands for the file's name.
     pub fn tip(mut self, tip: impl Into<String>) -> Error {
         self.details.tip = Some(tip.into()).filter(|tip: &String| !tip.is_empty());
         self.details.tip_path = None;
         self
     }
 
-    /// Where other bytes were found than expected.
+    /// Sets the places where the file does not hold the expected bytes.
     pub fn mismatches(mut self, mismatches: Vec<Mismatch>) -> Error {
         self.details.mismatches = mismatches;
         self
     }
 
-    /// With `message` before what it says.
+    /// Adds a message, which is printed before those already there.
     pub fn context(mut self, message: impl Into<String>) -> Error {
         self.details.messages.push(message.into());
         self
     }
 
-    /// As the cause of `outer`, which says more; the worse outcome of the two counts.
+    /// Makes this error the cause of `outer`, which adds its message; the worse of the two outcomes counts.
     pub fn within(self, outer: Error) -> Error {
         let (outcome, message) = (self.outcome.max(outer.outcome), outer.to_string());
         let mut error = self.context(message).ending_in(outcome);
@@ -173,7 +173,7 @@ impl Error {
         error
     }
 
-    /// About the file at `path`.
+    /// Adds the path of the file that the error is about.
     pub fn with_path(self, path: &Path) -> Error {
         let mut error = self.context(shown(path));
         let details = &mut error.details;
@@ -185,8 +185,8 @@ impl Error {
         error
     }
 
-    /// After the file had been put back as it was, where that is so: it is other than it was, whatever the outcome of
-    /// what came next.
+    /// Notes that the file had been recovered before the error, if so. Its content has then changed, whatever the
+    /// outcome of the operation that followed.
     pub fn after_recovery(self, recovered: bool) -> Error {
         if !recovered {
             return self;
@@ -196,17 +196,17 @@ impl Error {
         error
     }
 
-    /// What has become of the file.
+    /// The state that the file is in.
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// What it began with.
+    /// The root cause.
     pub fn root(&self) -> &RootCause {
         &self.details.root
     }
 
-    /// The error of the core that it began with, if that is so.
+    /// The error of the mapping module that is the root cause, if it is one.
     pub fn core(&self) -> Option<&mapping::Error> {
         match &self.details.root {
             RootCause::Core(core) => Some(core),
@@ -214,12 +214,12 @@ impl Error {
         }
     }
 
-    /// Whether nobody reads stdout any more.
+    /// Whether the root cause is that the reader of stdout has closed it.
     pub fn is_reader_gone(&self) -> bool {
         matches!(self.details.root, RootCause::ReaderGone)
     }
 
-    /// The signal that it began with.
+    /// The signal that is the root cause, if it is one.
     pub fn signal(&self) -> Option<i32> {
         match &self.details.root {
             RootCause::Interrupted(signal) => Some(*signal),
@@ -231,28 +231,28 @@ impl Error {
         }
     }
 
-    /// The tip that a layer gave, and the file that it is about.
+    /// The tip that a layer added, and the file that it is about.
     pub fn tip_given(&self) -> (Option<&str>, Option<&Path>) {
         (self.details.tip.as_deref(), self.details.tip_path.as_deref())
     }
 
-    /// The file that the root cause is about, and the verb's.
+    /// The file that the root cause is about, and the verb's file.
     pub fn paths(&self) -> (Option<&Path>, Option<&Path>) {
         (self.details.root_path.as_deref(), self.details.path.as_deref())
     }
 
-    /// Whether the file had been put back as it was, because an atomic patch had been cut short.
+    /// Whether the file had been recovered before the error, after an interrupted atomic patch.
     pub fn is_after_recovery(&self) -> bool {
         self.details.recovered
     }
 
-    /// Where other bytes were found than expected.
+    /// The places where the file does not hold the expected bytes.
     pub fn found_mismatches(&self) -> &[Mismatch] {
         &self.details.mismatches
     }
 }
 
-/// The facts, the outermost first.
+/// Prints the messages, the outermost first.
 impl Display for Error {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         let messages = self.details.messages.iter().rev().map(String::as_str);
@@ -293,24 +293,24 @@ impl From<number::ParseError> for Error {
     }
 }
 
-/// What is prose alone.
+/// Keeps only the text of the error.
 impl From<anyhow::Error> for Error {
     fn from(prose: anyhow::Error) -> Error {
         Error::untouched(format!("{prose:#}"))
     }
 }
 
-/// Adds to the error of a result what one layer knows: see the methods of the same names of [`Error`].
+/// Adds to the error of a result what one layer knows, see the methods of [`Error`].
 pub trait ErrorContext<T> {
-    /// A message before what it says.
+    /// Adds a message before those already there.
     fn context(self, message: impl Into<String>) -> Result<T>;
-    /// A message that is made where there is an error.
+    /// Adds a message that is only made if there is an error.
     fn with_context<M: Into<String>>(self, message: impl FnOnce() -> M) -> Result<T>;
-    /// A message, an outcome and a tip.
+    /// Adds a message, an outcome and a tip.
     fn map_failure(self, outer: impl FnOnce() -> Error) -> Result<T>;
-    /// The file that it is about.
+    /// Adds the path of the file that the error is about.
     fn with_path(self, path: &Path) -> Result<T>;
-    /// Whether the file had been put back first.
+    /// Notes whether the file had been recovered before the error.
     fn after_recovery(self, recovered: bool) -> Result<T>;
 }
 

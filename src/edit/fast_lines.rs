@@ -1,29 +1,29 @@
-//! The lines that programs write, `0x40: 7405 -> 9090`, read without a detour: a script may have a million of them.
+//! A fast parser for lines as programs write them, `0x40: 7405 -> 9090`: a script may have a million of them.
 
 use crate::mapping::Segment;
 
-/// A block of a script that has nothing but plain lines, comments and empty lines.
+/// A block of a script that consists of plain lines, comments and empty lines only.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct FastLines {
-    /// Where its edits go; `from` counts from the block's first new byte.
+    /// The ranges of the edits; `from` counts from the block's first new byte.
     pub list: Vec<Segment>,
-    /// The line of each, from 1 for the block's first.
+    /// The line number of each edit, 1 for the block's first line.
     pub lines: Vec<u32>,
-    /// What they expect, all of it.
+    /// The bytes that the edits expect, all in one.
     pub old: Vec<u8>,
-    /// What they write.
+    /// The bytes that the edits write, all in one.
     pub new: Vec<u8>,
-    /// How many lines the block has.
+    /// The number of lines in the block.
     pub count: u32,
-    /// Each edit begins where the one before ended, or behind it.
+    /// Whether each edit begins at or after the end of the one before.
     pub ascending: bool,
-    /// The offset behind the edit that reaches furthest.
+    /// The highest end offset of the edits.
     pub end: u64,
 }
 
 impl FastLines {
-    /// Reads `text`, whole lines, in place of what was read before. False when a line is of another kind; what was read
-    /// is then of no use.
+    /// Reads `text`, which consists of whole lines, and replaces the previous content. Returns false if there is a line
+    /// of another kind; the content is then unusable.
     pub fn read(&mut self, text: &[u8]) -> bool {
         self.clear();
         let mut rest = text;
@@ -32,7 +32,8 @@ impl FastLines {
             self.count += 1;
             let from = self.new.len();
             let Some((at, behind)) = self.edit(rest) else {
-                // What failed half-way has left bytes behind, and is neither.
+                // A line that failed half-way has appended bytes; it is neither a comment nor empty, so the whole block
+                // is rejected.
                 match without_edit(rest) {
                     Some(behind) => rest = behind,
                     None => return false,
@@ -65,7 +66,7 @@ impl FastLines {
         self.end = 0;
     }
 
-    /// Reads the edit that `text` begins with: its offset, and what follows its line.
+    /// Reads the edit at the beginning of `text`; returns its offset and what follows its line.
     fn edit<'a>(&mut self, text: &'a [u8]) -> Option<(u64, &'a [u8])> {
         let (at, rest) = hex_number(text)?;
         let rest = hex_bytes(rest.strip_prefix(b": ")?, &mut self.old)?;
@@ -74,7 +75,7 @@ impl FastLines {
     }
 }
 
-/// What follows the end of a line, LF or CRLF, that `text` begins with; the last line of a script may go without.
+/// Returns what follows the line end, LF or CRLF, at the beginning of `text`; the last line of a script may lack it.
 fn line_end(text: &[u8]) -> Option<&[u8]> {
     match text {
         [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] => Some(rest),
@@ -83,7 +84,7 @@ fn line_end(text: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// What follows a comment or an empty line that `text` begins with.
+/// Returns what follows the comment or empty line at the beginning of `text`.
 fn without_edit(text: &[u8]) -> Option<&[u8]> {
     if text.first() != Some(&b'#') {
         return line_end(text);
@@ -110,11 +111,11 @@ fn hex_number(text: &[u8]) -> Option<(u64, &[u8])> {
     (count > 0).then(|| (value, &digits[count..]))
 }
 
-/// Appends the bytes whose digits `text` begins with, at least one, to `out`; gives what follows them.
+/// Appends the bytes whose hex digits `text` begins with, at least one, to `out`; returns what follows them.
 fn hex_bytes<'a>(text: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
     let before = out.len();
     let mut rest = text;
-    // Four at a time, as long as it goes.
+    // Four bytes at a time, as long as possible.
     while let Some((digits, tail)) = rest.split_first_chunk::<8>()
         && let Some(bytes) = four_bytes(*digits)
     {
@@ -126,7 +127,7 @@ fn hex_bytes<'a>(text: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
         if high > 15 {
             break;
         }
-        // An odd digit: not a plain line.
+        // An odd digit, so this is not a plain line.
         let [low, tail @ ..] = tail else { return None };
         let low = DIGIT[*low as usize];
         if low > 15 {
@@ -138,13 +139,13 @@ fn hex_bytes<'a>(text: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
     (out.len() > before).then_some(rest)
 }
 
-/// The bytes that eight hex digits stand for, if they are all digits. They are looked at together, as the bytes of a
-/// word: a script has tens of millions of them.
+/// The bytes that eight hex digits stand for, or `None` if one is not a digit. They are decoded together, as the bytes
+/// of a word, because a script has tens of millions of them.
 fn four_bytes(digits: [u8; 8]) -> Option<[u8; 4]> {
     const EACH: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x80 * EACH;
     let word = u64::from_le_bytes(digits);
-    // Without their top bits, adding to one byte never carries into the next.
+    // Without the top bits, an addition in one byte never carries into the next.
     let seven = word & !HIGH;
     let below = |bytes: u64, limit: u64| !(bytes + (0x80 - limit) * EACH) & HIGH;
     let decimal = below(seven ^ (0x30 * EACH), 10);
@@ -153,14 +154,14 @@ fn four_bytes(digits: [u8; 8]) -> Option<[u8; 4]> {
     if (decimal | letter) & !word & HIGH != HIGH {
         return None;
     }
-    // 'a' and 'A' end in 1, and letters alone have the bit of 0x40.
+    // The low digit of 'a' and 'A' is 1, and only letters have the bit 0x40.
     let values = (word & (0x0f * EACH)) + ((word >> 6) & EACH) * 9;
     let pairs = ((values << 4) | (values >> 8)) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs | (pairs >> 8)) & 0x0000_ffff_0000_ffff;
     Some(((fours | (fours >> 16)) as u32).to_le_bytes())
 }
 
-/// The value of a hex digit, by its character; 255 for what is none.
+/// The value of each hex digit by its character; 255 for other characters.
 const DIGIT: [u8; 256] = {
     let mut table = [255; 256];
     let mut value = 0;
@@ -216,7 +217,7 @@ mod tests {
     #[test]
     fn a_block_of_plain_lines_comments_and_empty_lines_is_read() {
         let mut plain = FastLines::default();
-        // Twice, for what was read before must leave nothing behind.
+        // Twice, because the first reading must leave nothing for the second.
         for _ in 0..2 {
             assert!(plain.read(b"# one\r\n0x40: 7405 -> 9090\r\n\n\r\n0x10: 01 -> fF"));
             let pieces = [(0x40, 2, 0), (0x10, 1, 2)].map(|(at, len, from)| Segment::new(at, len, from).unwrap());

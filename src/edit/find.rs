@@ -1,4 +1,4 @@
-//! Looking for bytes in a file, piece by piece, across their borders.
+//! Searches a file for bytes, piece by piece, including matches across the borders of pieces.
 
 use super::numeric::MaskedBytes;
 use crate::edit::error::{Error, Outcome, Result};
@@ -7,27 +7,27 @@ use crate::text::FILE;
 use memchr::memmem::Finder;
 use std::ops::Range;
 
-/// Which of the matches are meant.
+/// Which of the matches are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Find {
-    /// The only one.
+    /// The only match.
     Only,
-    /// All of them; where they overlap, the first of each cluster.
+    /// All matches; of overlapping ones, the first of each cluster.
     All,
-    /// The n-th, from 1, counted as for all.
+    /// The n-th match, from 1, counted as in `All`.
     Nth(u64),
 }
 
-/// How many offsets a message names.
+/// How many offsets a message lists.
 const NAMED: usize = 8;
 
-/// How many pieces each thread may have searched before those are due.
+/// How many pieces each thread may search ahead of the consumer.
 const AHEAD: usize = 6;
 
-/// The offsets in `range` at which `pattern` stands, as many as `which` asks for.
+/// Returns the offsets in `range` at which `pattern` matches, as many as `which` asks for.
 ///
 /// # Errors
-/// None where there must be one, or several where there must be but one (exit code 1), with their offsets.
+/// If there is no match, or if there are several where only one is allowed (exit code 1, with their offsets).
 pub fn find(
     region: &mut Region,
     range: ByteRange,
@@ -84,9 +84,9 @@ pub fn find(
     }
 }
 
-/// Why a search ends before its range does.
+/// Why a search ends before the end of its range.
 enum Stop {
-    /// The match that is wanted is found.
+    /// The wanted match was found.
     Found,
     Failed(Error),
 }
@@ -97,15 +97,15 @@ impl From<mapping::Error> for Stop {
     }
 }
 
-/// The matches that are wanted.
+/// Collects the wanted matches.
 struct Matches {
     which: Find,
-    /// Bytes of the pattern.
+    /// The length of the pattern in bytes.
     len: u64,
-    /// Their offsets, as far as they are wanted or named.
+    /// The offsets of the matches, as far as they are wanted or listed in a message.
     found: Vec<u64>,
     count: u64,
-    /// The first offset that the match before does not reach to.
+    /// The end of the previous match: the first offset that does not overlap it.
     free: u64,
 }
 
@@ -120,14 +120,15 @@ impl Matches {
         }
     }
 
-    /// Takes matches that begin at each offset of `run`, overlapping ones too; says whether all that are wanted are there.
+    /// Adds matches that begin at each offset of `run`, including overlapping ones; returns whether all wanted matches
+    /// are found.
     fn add(&mut self, run: Range<u64>) -> bool {
         if self.which == Find::Only {
             self.count += run.end - run.start;
             self.found.extend(run.take(NAMED - self.found.len()));
             return false;
         }
-        // Overlapping matches are two answers to "where is it", but one place to write to.
+        // Overlapping matches answer "where is it" separately, but are one place to write to.
         let mut place = run.start.max(self.free);
         if let Find::Nth(nth) = self.which {
             let there = run.end.saturating_sub(place).div_ceil(self.len);
@@ -147,13 +148,13 @@ impl Matches {
     }
 }
 
-/// A pattern as it is looked for, by any number of threads.
+/// A pattern prepared for searching, shared by any number of threads.
 struct Needle<'a> {
     pattern: &'a MaskedBytes,
-    /// The part of the pattern that is looked for.
+    /// The part of the pattern that is searched for first.
     anchor: Range<usize>,
     finder: Finder<'a>,
-    /// How many bytes of the anchor's beginning it has again at the end of its first byte, of its first two, and so on.
+    /// For each prefix of the anchor, from one byte up, the length of its longest border (see [`borders`]).
     borders: Vec<usize>,
 }
 
@@ -169,8 +170,8 @@ impl<'a> Needle<'a> {
         }
     }
 
-    /// Appends the offsets of all matches in `content`, which begins at the offset `at`, as runs of neighbours. Of a hole
-    /// `overlap` more bytes are zeros.
+    /// Appends the offsets of all matches in `content`, which begins at the offset `at`, as runs of consecutive
+    /// offsets. A hole is followed by `overlap` more bytes of zeros.
     fn search(&self, at: u64, content: Content<'_>, overlap: u64, runs: &mut Vec<Range<u64>>) {
         match content {
             Content::Zeros(len) => {
@@ -198,23 +199,24 @@ impl<'a> Needle<'a> {
     }
 }
 
-/// A search of bytes. It meets every match, overlapping ones too, in order; the places of the anchor among them in time
-/// that grows with the bytes alone, however often it repeats itself.
+/// A search in bytes. It yields every match in order, including overlapping ones. It finds the anchor in linear time,
+/// however repetitive the anchor is.
 struct Search<'a> {
     needle: &'a Needle<'a>,
     text: &'a [u8],
-    /// Where in them the search goes on.
+    /// The position in `text` at which the search continues.
     from: usize,
-    /// How many bytes before that are the anchor's beginning, as its last place told; 0 where nothing is known.
+    /// How many bytes before `from` are known to be a prefix of the anchor, from the previous occurrence; 0 if nothing
+    /// is known.
     begun: usize,
 }
 
 impl Search<'_> {
-    /// Where in the text the next match begins.
+    /// The position in the text at which the next match begins.
     fn next(&mut self) -> Option<usize> {
         let Needle { pattern, anchor, .. } = self.needle;
         let len = pattern.bytes.len();
-        // After this the rest of a match would have no room.
+        // Past this end the rest of a match would not fit.
         let end = (self.text.len() + anchor.end).checked_sub(len)?;
         while let Some(place) = self.next_anchor(end) {
             let start = place - anchor.start;
@@ -225,7 +227,7 @@ impl Search<'_> {
         None
     }
 
-    /// The next place of the anchor before `end`.
+    /// The position of the next occurrence of the anchor before `end`.
     fn next_anchor(&mut self, end: usize) -> Option<usize> {
         let Needle {
             pattern,
@@ -234,7 +236,7 @@ impl Search<'_> {
             borders,
         } = self.needle;
         let run = &pattern.bytes[anchor.clone()];
-        // What the last place of it ends with may begin the next one, as Knuth, Morris and Pratt have it.
+        // The end of the previous occurrence may be the beginning of the next one (Knuth, Morris and Pratt).
         while self.begun > 0 {
             let byte = self.text[..end].get(self.from)?;
             self.from += 1;
@@ -254,7 +256,7 @@ impl Search<'_> {
     }
 }
 
-/// For each beginning of `run`, the length of the longest shorter beginning of it that it ends with.
+/// For each prefix of `run`, the length of its longest border: a shorter prefix that is also a suffix of it.
 fn borders(run: &[u8]) -> Vec<usize> {
     let mut borders = Vec::with_capacity(run.len());
     let mut len = 0;
@@ -268,7 +270,7 @@ fn borders(run: &[u8]) -> Vec<usize> {
     borders
 }
 
-/// The longest run of the pattern without a wildcard, which is quick to look for; it may be empty.
+/// The longest part of the pattern without a wildcard, which can be searched for quickly; it may be empty.
 fn anchor(pattern: &MaskedBytes) -> Range<usize> {
     let mut best = 0..0;
     let mut start = 0;
@@ -283,7 +285,7 @@ fn anchor(pattern: &MaskedBytes) -> Range<usize> {
 }
 
 fn matches(part: &[u8], pattern: &MaskedBytes) -> bool {
-    // So many at a time without a look at each, which the compiler makes a few wide instructions of.
+    // The compiler turns a block without branches into a few wide instructions.
     const BLOCK: usize = 64;
     let mut blocks = (part.chunks(BLOCK))
         .zip(pattern.bytes.chunks(BLOCK))

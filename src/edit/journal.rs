@@ -1,24 +1,25 @@
-//! `--atomic`: the undo journal, which makes a patch old or new as a whole even when the power fails.
+//! `--atomic`: the undo journal, which makes a patch old or new as a whole even if the power fails.
 //!
 //! ```text
 //! magic   8   "MMAPUNDO"            little-endian throughout
 //! version 8   2
-//! device  8   of the target's file system; 0 where that says nothing, as in the next two
+//! device  8   of the target's file system; 0 if it identifies nothing, as in the next two
 //! inode   8   of the target
-//! born    8   when the target was made, nanoseconds since 1970
-//! before  8   the target's length, bytes
-//! after   8   its length when all is done
+//! born    8   the target's birth time, nanoseconds since 1970
+//! before  8   the target's length before the patch, bytes
+//! after   8   its length after the patch, bytes
 //! count   8   edits
 //! edits   16 each: offset, length; ascending, not touching
 //! old     the old bytes of all edits, then
 //! new     the new bytes
-//! crc32   4   of all that stands before it
+//! crc32   4   of everything before it
 //! ```
 //!
-//! Order is everything: the old bytes are durable before the journal, the journal and its name before the first store,
-//! the stores before the magic becomes "MMAPDONE", and that before the journal is unlinked. So an invalid journal means
-//! that the target is whole, never touched or done with, and a valid one has all it takes to put it back. Each barrier has
-//! a mutant in tests/crash_model.rs that shows what happens without it.
+//! The order of the steps is what makes this work: the old bytes are durable before the journal, the journal and its
+//! name before the first store, the stores before the magic becomes "MMAPDONE", and that before the journal is
+//! unlinked. So an invalid journal means that the target is whole, either because it was never touched or because the
+//! patch has ended, and a valid one has everything that is needed to restore it. For each barrier, a mutant in
+//! tests/crash_model.rs shows what happens without it.
 
 mod due;
 mod format;
@@ -44,23 +45,23 @@ use std::io::BufWriter;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use trust::{MODE, distrust, is_fat};
 
-/// A journal that is durable: the target may be stored into.
+/// A durable journal: the target may be written to.
 #[derive(Debug)]
 pub(super) struct Journal {
     place: JournalPath,
     folder: File,
-    /// Open until the end, for its lock: see [`mark_at_work`].
+    /// Kept open until the end because of its lock, see [`mark_at_work`].
     file: File,
-    /// What to run if it stays.
+    /// The command to run if the journal remains.
     remedy: String,
 }
 
 impl Journal {
-    /// Writes the journal of what is about to be stored, and makes it and its name durable.
+    /// Writes the journal of what is about to be stored, and makes the journal and its name durable.
     ///
     /// # Errors
-    /// No room, no right to write in the folder, a journal that is there already. The target is untouched, and nothing
-    /// is left behind, unless the error says so (exit code 4).
+    /// If there is no room or no permission to write in the folder, or if there is a journal already. The target is
+    /// untouched, and nothing is left behind, unless the error says so (exit code 4).
     pub(super) fn begin(
         place: &JournalPath,
         region: &Region,
@@ -89,8 +90,9 @@ impl Journal {
         };
         let written = journal.write(region, len_after, pieces, old, new);
         let Err(error) = written else { return Ok(journal) };
-        // It is invalid, or says what the target holds anyway; but a valid one that the power's failing brings back
-        // would undo a later patch. Whether the folder takes another fsync is not known; more cannot be done.
+        // The journal is invalid, or holds what the target holds anyway. But a valid journal that reappears after a
+        // power failure would undo a later patch. It is unknown whether another fsync of the folder would succeed, so
+        // nothing more can be done.
         match place.remove(&journal.file, &journal.folder) {
             Ok(()) | Err(Removal::NotDurable(_)) => Err(error).map_failure(failed),
             Err(Removal::Ended(_)) => Err(error)
@@ -155,16 +157,15 @@ impl Journal {
         Ok(())
     }
 
-    /// Ends the patch that had `outcome`: once the new bytes are durable, or the old ones again, the journal goes.
+    /// Ends the patch that had `outcome`: removes the journal once the new bytes, or the old ones again, are durable.
     ///
     /// # Errors
-    /// That of the outcome, and what [`Journal::end`] or [`Journal::end_put_back`] say; a file in doubt keeps its
-    /// journal.
+    /// Errors of the outcome, of [`Journal::end`] and of [`Journal::end_put_back`]; a file in doubt keeps its journal.
     pub(super) fn close(self, outcome: Result<()>) -> Result<()> {
         match outcome {
             Ok(()) => self.end(),
             Err(error) if error.outcome() == Outcome::InDoubt => Err(error).map_failure(|| self.left_behind()),
-            // The file is as it was, durably: its journal has nothing to say any more.
+            // The file is as it was, durably, so its journal is obsolete.
             Err(error) => match self.end_put_back() {
                 Ok(()) => Err(error),
                 Err(remains) => Err(remains.context(format!("{error}"))),
@@ -172,10 +173,11 @@ impl Journal {
         }
     }
 
-    /// The new bytes are durable: the journal goes.
+    /// Removes the journal after the new bytes are durable.
     ///
     /// # Errors
-    /// Exit code 4 when it stays, for the next writer would undo the patch; 3 when its going is not durable.
+    /// Exit code 4 if the journal remains, because the next writer would undo the patch; 3 if its removal is not
+    /// durable.
     fn end(self) -> Result<()> {
         match self.place.remove(&self.file, &self.folder) {
             Ok(()) => Ok(()),
@@ -191,10 +193,10 @@ impl Journal {
         }
     }
 
-    /// The old bytes are durable again: the journal goes.
+    /// Removes the journal after the old bytes are durable again.
     ///
     /// # Errors
-    /// Exit code 4 when it stays; 2 when its going is not durable, for the file is as it was.
+    /// Exit code 4 if the journal remains; 2 if its removal is not durable, because the file is as it was.
     fn end_put_back(self) -> Result<()> {
         match self.place.remove(&self.file, &self.folder) {
             Ok(()) => Ok(()),
@@ -208,7 +210,7 @@ impl Journal {
         }
     }
 
-    /// What to say when the journal stays, and says nothing any more.
+    /// The error for a journal that remains, but is marked as done.
     fn ended_one(&self, done: &str, outcome: Outcome) -> Error {
         let path = shown(&self.place.path);
         let message = format!(
@@ -221,7 +223,7 @@ impl Journal {
         Error::new(outcome, message).tip(tip)
     }
 
-    /// What to say when the journal stays.
+    /// The error for a journal that remains.
     fn left_behind(&self) -> Error {
         let message = format!("in doubt: the recovery journal '{}' remains", shown(&self.place.path));
         let tip = format!(
@@ -232,14 +234,14 @@ impl Journal {
     }
 }
 
-/// Sees to it that a recovery will believe the new journal: a umask may have taken rights away.
+/// Ensures that a recovery will trust the new journal: a umask may have removed permissions.
 ///
 /// # Errors
-/// A file system that gives files another owner or mode than asked for. Better no journal than one that is refused
-/// when it is needed.
+/// If the file system creates files with another owner or mode than requested. No journal is better than one that is
+/// rejected when it is needed.
 fn make_believable(file: &File, region: &Region) -> Result<()> {
     if file.metadata()?.mode() & 0o7777 != MODE {
-        // Where that fails, the mode is looked at below.
+        // If this fails, the check of the mode below notices.
         let _ = file.set_permissions(Permissions::from_mode(MODE));
     }
     match distrust(&file.metadata()?, || is_fat(fstatfs(file)), region.backing())? {
@@ -252,8 +254,8 @@ fn make_believable(file: &File, region: &Region) -> Result<()> {
     }
 }
 
-/// Pieces that touch, as one run: the old and new bytes of both stand side by side in the journal, too. Not a list, which
-/// would be as long as that of the pieces.
+/// Joins pieces that touch, which are adjacent in the journal, too, with both their old and their new bytes. This is an
+/// iterator because a list would be as long as that of the pieces.
 fn merged(pieces: &[Segment]) -> impl Iterator<Item = ByteRange> {
     pieces
         .chunk_by(|one, next| one.range().end() == next.at())

@@ -1,4 +1,4 @@
-//! Edits: what bytes go where, what must stand there before, and how they get in all or not at all.
+//! Edits: which bytes are written where, what must be there before, and how all of them are stored or none.
 
 mod aliased;
 mod apply;
@@ -40,6 +40,6 @@ pub use value::{Value, pattern, take_stdin};
 pub use write::{ScriptWriter, each_edit, write_undo};
 pub use xxd::read_xxd;
 
-/// The longest line of a script, and the longest list or text that is read whole, in bytes: what is longer is a device
-/// without an end, or a mistake.
+/// The longest line of a script, and the longest list or text that is read as a whole, in bytes: anything longer is a
+/// device without an end, or a mistake.
 pub const LONGEST_TEXT: u64 = 64 << 20;

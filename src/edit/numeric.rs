@@ -2,7 +2,7 @@
 
 use crate::number::{self, NoFormat, NumberFormat, NumberKind, ParseError};
 
-/// Bytes of which only some bits count: those that are set in a mask of the same length.
+/// Bytes of which only some bits count: those set in a mask of the same length.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MaskedBytes {
     /// The bytes; bits outside the mask are 0.
@@ -11,14 +11,14 @@ pub struct MaskedBytes {
     pub mask: Vec<u8>,
 }
 
-/// The kinds, for messages.
+/// The kinds of value, for messages.
 pub(super) const KINDS: &str = "hex text cstr zero fill, u8 i8, {u,i}{16,32,64}{le,be}, {f32,f64}{le,be}, crc32{le,be}";
 
-/// A number format by which values become bytes.
+/// A number format that converts values to bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Number(NumberFormat);
 
-/// The least and the largest integer of so many bits.
+/// The smallest and the largest integer of this many bits.
 fn bounds(kind: NumberKind, bits: u32) -> (i128, i128) {
     match kind {
         NumberKind::Signed => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
@@ -26,8 +26,8 @@ fn bounds(kind: NumberKind, bits: u32) -> (i128, i128) {
     }
 }
 
-/// The kind, by its letter and its bits, that has `value`, which this one of `bits` has not: as many bits with a
-/// sign, or without; else more bits.
+/// The kind, as its letter and its bits, that can hold `value`, which this kind of `bits` cannot: the same number of
+/// bits with or without a sign, otherwise more bits.
 fn fitting(kind: NumberKind, bits: u32, value: i128) -> Option<(char, u32)> {
     let other = match kind {
         NumberKind::Signed => NumberKind::Unsigned,
@@ -44,7 +44,7 @@ fn fitting(kind: NumberKind, bits: u32, value: i128) -> Option<(char, u32)> {
 }
 
 impl Number {
-    /// The kind of that name.
+    /// The kind of this name.
     pub(super) fn of(kind: &str) -> Result<Number, ParseError> {
         let unknown = || {
             let tip = format!("kinds of value: {KINDS}, @FILE, @-; for text write text:WORDS");
@@ -65,7 +65,7 @@ impl Number {
         })
     }
 
-    /// `1,2,3`, each maybe with a mask: `4/7`.
+    /// `1,2,3`; each number may have a mask: `4/7`.
     pub(super) fn list(self, text: &str) -> Result<MaskedBytes, ParseError> {
         let mut all = MaskedBytes::default();
         for item in text.split(',') {
@@ -93,7 +93,7 @@ impl Number {
         bytes
     }
 
-    /// The bits that a value may change; it sets none of the others.
+    /// The bits that a value may change; it must not set any others.
     fn mask(self, item: &str, value: u64, text: &str) -> Result<u64, ParseError> {
         if self.0.kind == NumberKind::Float {
             return refuse(
@@ -157,7 +157,7 @@ impl Number {
             return refuse(format!("'{text}' is not a floating-point number"), tip);
         };
         let bits = match self.0.bytes {
-            // Rounded once, from the text: by way of f64 it would be twice.
+            // Rounded once, from the text: converting by way of f64 would round twice.
             4 => text
                 .parse::<f32>()
                 .map(|single| (single.is_infinite(), single.to_bits().into())),

@@ -1,36 +1,36 @@
-//! The ranges that edits lie in, part by part.
+//! The ranges that contain edits, part by part.
 
 use crate::mapping::{self, ByteRange, Chunk, Chunks, HoleFinder, Segment, Source};
 use std::ops::Range;
 
-/// Edits closer than this are read together.
+/// Edits closer together than this are read together.
 const NEAR: u64 = 4096;
 
-/// The most that is read together, and the step in which a longer edit is read.
+/// How many bytes are read together at most; a longer edit is read in steps of this length.
 const TOGETHER: u64 = 256 << 10;
 
-/// A range that is read at a time, with several edits in it, or some of one.
+/// A range that is read at a time. It contains several edits, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EditGroup {
-    /// The edits, by their place in the list.
+    /// The edits, by their indices in the list.
     pub edits: Range<usize>,
     /// The range.
     pub range: ByteRange,
 }
 
-/// The parts that the edits of a list lie in, in order.
+/// The parts that contain the edits of a list, in order.
 pub struct EditGroups<'a> {
     list: &'a [Segment],
     /// From the first edit to the last.
     whole: ByteRange,
     holes: HoleFinder,
-    /// Of what was cut last: its edits, and what is left of its range.
+    /// The rest of the last group: its edits, and the part of its range that is still to be returned.
     edits: Range<usize>,
     rest: ByteRange,
 }
 
 impl<'a> EditGroups<'a> {
-    /// The parts of `list`, which reaches over `whole`.
+    /// The parts that contain the edits of `list`, which extend over `whole`.
     pub fn new(list: &'a [Segment], whole: ByteRange) -> EditGroups<'a> {
         EditGroups {
             list,
@@ -74,7 +74,7 @@ impl Chunks<1> for EditGroups<'_> {
     }
 }
 
-/// How many of the edits in `list` are read together, and the range that holds them.
+/// How many of the edits in `list` are read together, and the range that contains them.
 fn coalesce(list: &[Segment]) -> Option<(usize, ByteRange)> {
     let (first, others) = list.split_first()?;
     let mut span = first.range();

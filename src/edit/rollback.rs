@@ -1,32 +1,32 @@
-//! All or nothing: after a store that failed half-way, the old bytes and the old length come back.
+//! All or nothing: after a store that failed half-way, restores the old bytes and the old length.
 
 use super::spooled::SpooledBytes;
 use crate::edit::error::{Error, Outcome, Result};
 use crate::mapping::{self, ByteRange, ErrorKind, Region, Segment};
 
-/// What a file was before a store began.
+/// The state of a file before a store.
 pub struct RollbackPlan<'a> {
-    /// What was to be stored, in the order of storing.
+    /// The pieces to be stored, in the order of storing.
     pub pieces: &'a [Segment],
-    /// The old bytes, in the same places as the new ones have in the payload; `None` when they were too many to keep.
+    /// The old bytes, at the same positions as the new ones have in the payload; `None` if they were too many to keep.
     pub old: Option<&'a mut SpooledBytes>,
     /// The length, in bytes.
     pub len: u64,
-    /// Whether the old bytes must be on the device again.
+    /// Whether the old bytes must be made durable again.
     pub flush: bool,
 }
 
-/// A store that ended early.
+/// A store that failed before its end.
 #[derive(Debug)]
 pub struct PartialStore {
-    /// Why.
+    /// The cause.
     pub error: Error,
-    /// How many bytes of the pieces were stored, counted from the first on.
+    /// How many bytes of the pieces were stored, counted from the first piece.
     pub stored: u64,
 }
 
 impl PartialStore {
-    /// Before anything was stored.
+    /// A failure before anything was stored.
     pub fn early(error: Error) -> PartialStore {
         PartialStore { error, stored: 0 }
     }
@@ -42,11 +42,11 @@ impl From<mapping::Error> for PartialStore {
     }
 }
 
-/// Passes success through. After a failure, puts back what was stored before it.
+/// Passes success through. After a failure, restores what was stored before it.
 ///
 /// # Errors
-/// The failure, with what became of the file said in front: nothing was written, or it was put back as it was
-/// (exit code 2), or, when that failed too or the old bytes were not kept, that it is in doubt (exit code 4).
+/// The failure, with the state of the file in front: nothing was written, or it was restored (exit code 2), or it is in
+/// doubt because restoring failed too or the old bytes were not kept (exit code 4).
 pub fn rollback_on_error(
     region: &mut Region,
     before: RollbackPlan<'_>,
@@ -63,7 +63,7 @@ pub fn rollback_on_error(
         Some(_) => {
             "the script that --undo wrote puts the old bytes back; without one, take them from a backup, or write the new bytes to these offsets again"
         }
-        // Zeros: the range is in the command.
+        // Old bytes are not kept only for zeros, and the range is in the command.
         None => {
             "remove the cause and run the same command again, which completes the change, or take these bytes from a backup"
         }
@@ -89,15 +89,15 @@ pub fn rollback_on_error(
     }
 }
 
-/// Whole pieces, and the beginning of one. Not a list of its own, which would be as long as that of all pieces when there
-/// is perhaps no memory left.
+/// Whole pieces, and the beginning of the next one. Not a list of its own: it would be as long as that of all pieces,
+/// and perhaps no memory is left.
 type Prefix<'a> = (&'a [Segment], Option<Segment>);
 
 fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut SpooledBytes, len: u64, flush: bool) -> Result<()> {
     if region.length() < len {
         region.resize(len, true)?;
     }
-    // They ascend, so those that the file had room for come first.
+    // The pieces are in ascending order, so those within the old length come first.
     let (all, edge) = changed;
     let whole = &all[..all.partition_point(|piece| piece.range().end() <= len)];
     let edge = all[whole.len()..]
@@ -113,7 +113,7 @@ fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut SpooledBytes, le
             .and_then(|_| region.store(edge.as_slice(), payload, &mut |_| Ok(())))
     };
     let stored = match store(region) {
-        // A page that was gone for a moment says nothing of those after it, which were not stored.
+        // A page that was missing for a moment ended the store early; the pieces after it still have to be restored.
         Err(mapping::Error {
             cause: ErrorKind::Vanished,
             ..
@@ -122,8 +122,8 @@ fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut SpooledBytes, le
     };
     match stored {
         Ok(()) => {}
-        // Pieces ascend, so all that still exists is back; what the file has lost was not ours to keep, nor to come to
-        // light when it grows again.
+        // Pieces are in ascending order, so everything that still exists is restored. The part that the file has lost
+        // was removed by another program, and must not reappear when the file grows again.
         Err(mapping::Error {
             cause: ErrorKind::Shrunk { len: now },
             ..
@@ -131,7 +131,7 @@ fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut SpooledBytes, le
             if let Some(last) = last {
                 let page = ByteRange::first(now).pages(region.backing().facts().page);
                 let tail = ByteRange::first(page.end().min(last.range().end())).from(now);
-                // Where the end has moved once more, there is nothing left to be done for it.
+                // If the end has moved once more, nothing can be done about it.
                 let _ = region.zero(tail, &mut |_| Ok(()));
             }
         }

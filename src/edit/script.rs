@@ -1,4 +1,4 @@
-//! Edit scripts, as mmapctl-patch-script(5) describes them: read a line at a time into a [`Builder`].
+//! Edit scripts, as described in mmapctl-patch-script(5): read line by line into a [`Builder`].
 
 use super::blocks::{BLOCK, Block, LineBlocks, each_line, unreadable};
 use super::builder::{Builder, EditPlace};
@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
-/// The first line of a script; a script may go without it, but not claim another version.
+/// The first line of a script. A script may omit it, but not state another version.
 pub const HEADER: &str = "# mmapctl-patch 1";
 
 /// Reads a whole script. Errors name the line.
@@ -35,7 +35,7 @@ fn read_blocks(mut blocks: LineBlocks, builder: &mut Builder) -> Result<()> {
     Ok(())
 }
 
-/// Reads the lines of `text` one by one, before which there were `before`; gives how many there are with them.
+/// Reads the lines of `text` one by one; `before` lines precede it. Returns the total number of lines.
 fn read_lines(text: &[u8], before: u32, builder: &mut Builder) -> Result<u32> {
     let mut plain = FastLines::default();
     each_line(&mut &text[..], before, |number, line| {
@@ -70,7 +70,7 @@ pub fn read_edit(text: &OsStr, number: u32, builder: &mut Builder) -> Result<()>
     Ok(())
 }
 
-/// Any line: `PLACE: [OLD...] -> NEW...`, `PLACE: NEW...`, `size N`, `size N -> M`, a comment, or nothing.
+/// Reads any line: `PLACE: [OLD...] -> NEW...`, `PLACE: NEW...`, `size N`, `size N -> M`, a comment, or nothing.
 fn line_of(line: &[u8], builder: &mut Builder, origin: SourceLocation) -> Result<()> {
     let words = words(line)?;
     let Some(first) = words.first() else {
@@ -80,7 +80,7 @@ fn line_of(line: &[u8], builder: &mut Builder, origin: SourceLocation) -> Result
         return size(&words[1..], builder, origin);
     }
     let usage = "write OFFSET: OLD -> NEW, OFFSET: -> NEW, or size LENGTH";
-    // The place has no colon of its own; the first value may touch the one behind it.
+    // The place itself has no colon; the first value may follow the colon directly.
     let Some(colon) = first.iter().position(|byte| *byte == b':') else {
         let message = format!("'{}' has no ':' after its offset", String::from_utf8_lossy(first));
         return Err(Error::untouched(message).tip(usage));
@@ -110,7 +110,7 @@ fn line_of(line: &[u8], builder: &mut Builder, origin: SourceLocation) -> Result
     builder.add(at, None, (!old.is_empty()).then_some(&old), &new, origin)
 }
 
-/// Hex with an arrow in it, which a text may have but hex may not.
+/// Whether this is hex with an arrow in it; a text may contain an arrow, hex may not.
 fn is_glued(word: &[u8]) -> bool {
     let hex = |side: &[u8]| side.iter().all(u8::is_ascii_hexdigit);
     let arrow = word.windows(2).position(|pair| pair == b"->");
@@ -129,8 +129,8 @@ fn size(words: &[Vec<u8>], builder: &mut Builder, origin: SourceLocation) -> Res
     }
 }
 
-/// Splits a line at white space, up to a comment. Double quotes keep white space and `#`; they vanish, and what is
-/// between them keeps its backslashes, for the value to read.
+/// Splits a line at white space, up to a comment. Double quotes protect white space and `#`. The quotes are removed,
+/// but backslashes between them are kept, because the value interprets them.
 fn words(line: &[u8]) -> Result<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut word: Option<Vec<u8>> = None;

@@ -1,4 +1,5 @@
-//! Bytes on their way into a file, or kept to put back: in memory while few, in an unlinked file beyond that.
+//! Bytes to be written into a file, or kept for a rollback: in memory while they are few, otherwise in an unlinked
+//! file.
 
 use crate::edit::error::{Error, ErrorContext, Result};
 use crate::mapping::memfd_with;
@@ -10,32 +11,33 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 /// Up to this many bytes stay in the process's memory.
 const IN_MEMORY: usize = 256 << 10;
 
-/// Up to this many stay in a memfd, which is quicker than a file; beyond, they can be paged out to one.
+/// Up to this many bytes stay in a memfd, which is faster than a file; more go to a file, to which they can be paged
+/// out.
 const IN_MEMFD: u64 = 16 << 20;
 
-/// How much of the file part is read at a time.
+/// How many bytes of the file part are read at a time.
 const BLOCK: usize = 128 << 10;
 
 /// A growing sequence of bytes.
 #[derive(Debug, Default)]
 pub struct SpooledBytes {
-    /// The first part, once the bytes were too many, or a descriptor was asked for.
+    /// The file with the first part, if the bytes became too many or a descriptor was requested.
     file: Option<File>,
-    /// Length of the part in the file.
+    /// The length of the part in the file.
     filed: u64,
-    /// What follows it.
+    /// The bytes after that part.
     tail: Vec<u8>,
-    /// A block of the file part and where it begins: reads mostly go forward in small steps.
+    /// A block of the file part and its offset: reads mostly advance in small steps.
     block: (u64, Vec<u8>),
 }
 
 impl SpooledBytes {
-    /// Its length in bytes.
+    /// The number of bytes.
     pub fn len(&self) -> u64 {
         self.filed + self.tail.len() as u64
     }
 
-    /// True while it has no bytes.
+    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -43,7 +45,7 @@ impl SpooledBytes {
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// A full or broken temporary directory, once the bytes do not stay in memory.
+    /// If the bytes do not fit in memory, and the temporary directory is full or broken.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         if !self.tail.is_empty() && self.tail.len() + bytes.len() > IN_MEMORY {
             self.file_tail()?;
@@ -66,7 +68,7 @@ impl SpooledBytes {
         Ok(())
     }
 
-    /// Appends `count` bytes that are all `byte`.
+    /// Appends `count` bytes, all of them `byte`.
     pub fn push_fill(&mut self, byte: u8, count: u64) -> Result<()> {
         let block = vec![byte; count.min(IN_MEMORY as u64) as usize];
         let mut left = count;
@@ -78,9 +80,9 @@ impl SpooledBytes {
         Ok(())
     }
 
-    /// Appends what `source` has, but no more than `most` bytes: one more is enough to know that it is too much.
+    /// Appends what `source` yields, but at most `most` bytes: one more than allowed is enough to notice an excess.
     pub fn push_from(&mut self, source: &mut impl Read, most: u64) -> Result<()> {
-        // A page is enough for most values, and memory that is not touched costs no page fault.
+        // A page is enough for most values, and memory that is not touched causes no page fault.
         let mut buf = vec![0; 4 << 10];
         let mut left = most;
         while left > 0 {
@@ -101,7 +103,7 @@ impl SpooledBytes {
         Ok(())
     }
 
-    /// Copies the bytes from `from` on into `buf`, all of which must be there.
+    /// Reads the bytes from the offset `from` into `buf`; all of them must exist.
     pub fn read_at(&mut self, from: u64, buf: &mut [u8]) -> Result<()> {
         let mut from = from;
         let mut rest = buf;
@@ -123,12 +125,12 @@ impl SpooledBytes {
         Ok(())
     }
 
-    /// What the file part has from `from` on, a block of it.
+    /// Returns a block of the file part, from the offset `from`.
     fn filed_at(&mut self, from: u64, wanted: usize) -> Result<&[u8]> {
         let (start, block) = &mut self.block;
         let held = *start..*start + block.len() as u64;
         if !held.contains(&from) {
-            // Of what lies far away, no more than is wanted: the next read may be as far from there.
+            // For a distant offset, only what is wanted is read: the next read may be just as distant from there.
             let goes_on = (held.end..=held.end + BLOCK as u64).contains(&from);
             let len = if goes_on { BLOCK } else { wanted.min(BLOCK) };
             block.resize(len.min((self.filed - from) as usize), 0);
@@ -142,7 +144,7 @@ impl SpooledBytes {
         Ok(&block[(from - *start) as usize..])
     }
 
-    /// Writes over bytes that are there already.
+    /// Overwrites existing bytes.
     pub fn overwrite(&mut self, from: u64, bytes: &[u8]) -> Result<()> {
         if from + bytes.len() as u64 > self.len() {
             return Err(too_short());
@@ -159,14 +161,16 @@ impl SpooledBytes {
         Ok(())
     }
 
-    /// Uses the file of `other`, whose bytes are lost, for a descriptor of these bytes: none has to be made then.
+    /// Takes over the file of `other`, whose bytes are lost, for the descriptor of these bytes, so that no file has to
+    /// be created then.
     pub fn reuse_file_of(&mut self, other: &mut SpooledBytes) {
         if self.file.is_none() {
             self.file = other.file.take();
         }
     }
 
-    /// Writes out what a file that is there already has not yet, so that [`SpooledBytes::fd`] cannot fail later for want of room.
+    /// If there is a file already, writes the bytes to it that it does not have yet, so that [`SpooledBytes::fd`]
+    /// cannot fail later for lack of space.
     pub fn settle(&mut self) -> Result<()> {
         if self.file.is_some() && !self.tail.is_empty() {
             self.file_tail()?;
@@ -174,7 +178,7 @@ impl SpooledBytes {
         Ok(())
     }
 
-    /// A descriptor that gives the bytes at their offsets: what the core stores from.
+    /// A descriptor of a file that holds the bytes at their offsets, for storing from it.
     pub fn fd(&mut self) -> Result<BorrowedFd<'_>> {
         if self.file.is_none() || !self.tail.is_empty() {
             self.file_tail()?;
@@ -183,16 +187,16 @@ impl SpooledBytes {
     }
 }
 
-/// The contents of a memfd in an unlinked file. A machine without a writable temporary directory keeps the memfd.
 fn too_short() -> Error {
     Error::untouched("the payload is shorter than its edits")
 }
 
+/// Moves the contents of a memfd to an unlinked file. Without a writable temporary directory, the memfd is kept.
 fn moved_to_disk(memfd: File) -> Result<File> {
     let Ok(mut file) = tempfile::tempfile() else {
         return Ok(memfd);
     };
-    // It has no name that others could open it by; where its permissions cannot be set, that has to do.
+    // The file has no name by which others could open it, so a failure to set its permissions is acceptable.
     let _ = file.set_permissions(Permissions::from_mode(0o600));
     let mut source = &memfd;
     source.rewind().context("cannot read a memfd")?;

@@ -1,4 +1,4 @@
-//! Values: what a user writes for bytes, as `dead`, `text:V1\n`, `u32le:1,2`, `fill:5a:4K` or `@FILE`.
+//! Values: how users write bytes, as `dead`, `text:V1\n`, `u32le:1,2`, `fill:5a:4K` or `@FILE`.
 
 use super::journal::unless_half_patched;
 use super::numeric::{KINDS, MaskedBytes, Number, refuse};
@@ -12,29 +12,29 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A VALUE, read and understood; its bytes may still have to come from a file.
+/// A parsed VALUE; its bytes may still have to be read from a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     /// These bytes.
     Bytes(Vec<u8>),
-    /// These bits of these bytes; the others stay as they are.
+    /// Some bits of these bytes; the others keep their values.
     Masked(MaskedBytes),
-    /// One byte, that many times.
+    /// A byte, repeated this many times.
     Fill(u8, Qty),
-    /// The CRC-32 (IEEE 802.3, as zlib, gzip and PNG have it) of a range of the file, once all other edits are in.
+    /// The CRC-32 (IEEE 802.3, as used by zlib, gzip and PNG) of a range of the file, after all other edits.
     Sum(ChecksumSpec),
     /// The contents of a file.
     File(PathBuf),
-    /// What comes on stdin.
+    /// The bytes read from stdin.
     Stdin,
 }
 
-/// A checksum that takes four bytes.
+/// A checksum, which takes four bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChecksumSpec {
-    /// Of these bytes.
+    /// The range that it covers.
     pub range: Range,
-    /// Highest byte first.
+    /// Whether the highest byte comes first.
     pub big: bool,
 }
 
@@ -42,10 +42,10 @@ pub struct ChecksumSpec {
 pub const SUM_LEN: u64 = 4;
 
 impl Value {
-    /// Reads `HEX | KIND:ARG | @PATH | @-`. The argument need not be UTF-8: `text:` takes any bytes, `@` any path.
+    /// Parses `HEX | KIND:ARG | @PATH | @-`. The argument need not be UTF-8: `text:` takes any bytes, `@` any path.
     ///
     /// # Errors
-    /// Whatever could be meant in two ways, with a tip that says how to write each.
+    /// If the argument could be understood in two ways; the tip says how to write each.
     pub fn parse(argument: &OsStr) -> Result<Value, ParseError> {
         let bytes = argument.as_bytes();
         if let Some(path) = bytes.strip_prefix(b"@") {
@@ -93,7 +93,7 @@ impl Value {
         }
     }
 
-    /// Its length in bytes, where it is known before any file is read. `page` is the size of a page.
+    /// The length in bytes, if it is known before any file is read. `page` is the page size.
     pub fn len(&self, page: u64) -> Result<Option<u64>, ParseError> {
         match self {
             Value::Bytes(bytes) => Ok(Some(bytes.len() as u64)),
@@ -104,7 +104,8 @@ impl Value {
         }
     }
 
-    /// Appends its bytes to `spool` (for a sum, which is not known yet, zeros), but of what comes from outside no more than `most`.
+    /// Appends the bytes to `spool`, but at most `most` bytes from a file or stdin. A checksum, which is not known yet,
+    /// is appended as zeros.
     pub fn spool(&self, spool: &mut SpooledBytes, most: u64, page: u64) -> Result<()> {
         match self {
             Value::Bytes(bytes) | Value::Masked(MaskedBytes { bytes, .. }) => spool.push(bytes),
@@ -130,10 +131,10 @@ impl Value {
     }
 }
 
-/// Claims stdin for one reader; it can be read but once.
+/// Claims stdin for one reader, because it can be read only once.
 ///
 /// # Errors
-/// Where someone has it already. Locking it again would wait for ever, and what is left of it is the wrong bytes.
+/// If stdin was claimed before. Locking it again would wait forever, and its remaining bytes would be the wrong ones.
 pub fn take_stdin() -> Result<()> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::Relaxed) {
@@ -147,13 +148,13 @@ fn spool_stdin(spool: &mut SpooledBytes, most: u64) -> Result<()> {
     take_stdin()?;
     let mut stdin = std::io::stdin().lock();
     if stdin.is_terminal() {
-        // A hint; not being able to print it is no reason to stop.
+        // This is a hint; failing to print it is no reason to stop.
         let _ = std::io::stderr().write_all(b"reading bytes from the terminal; end them with Ctrl-D\n");
     }
     spool.push_from(&mut stdin, most).context("cannot read stdin")
 }
 
-/// Hex without `hex:` in front, where a wrong guess would be a wrong byte.
+/// Parses hex without the prefix `hex:`, where a wrong guess would be a wrong byte.
 fn bare_hex(text: &str) -> Result<Value, ParseError> {
     let prefixed = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
     if let Some(digits) = prefixed.filter(|digits| digits.chars().all(|c| c.is_ascii_hexdigit() || c == '_')) {
@@ -182,7 +183,7 @@ fn bare_hex(text: &str) -> Result<Value, ParseError> {
     } else if bytes.clone().all(is_byte) {
         format!("write {}", bytes.collect::<String>())
     } else {
-        // A number with something at its end is not meant for text.
+        // A number followed by other characters is not meant as text.
         let is_text = text.starts_with(char::is_alphabetic) && !text.contains(char::is_control);
         let text = if is_text { text } else { "WORDS" };
         format!("for text write text:{text}; kinds of value: {KINDS}, @FILE, @-")
@@ -190,19 +191,20 @@ fn bare_hex(text: &str) -> Result<Value, ParseError> {
     refuse(format!("'{text}' is not a sequence of hex bytes"), tip)
 }
 
-/// What `--find` looks for: any VALUE whose bytes are known, and hex in which `?` stands for any digit (`74??eb`).
+/// Parses what `--find` searches for: any VALUE whose bytes are known, and hex in which `?` stands for any digit
+/// (`74??eb`).
 pub fn pattern(argument: &OsStr) -> Result<MaskedBytes, ParseError> {
     let text = argument.to_string_lossy();
     let digits = text.strip_prefix("hex:").unwrap_or(&text);
     if digits.contains('?') && digits.chars().all(|c| c == '?' || c.is_ascii_hexdigit() || c == ' ') {
-        // Looked at first: what is read below is not what was typed.
+        // Checked first, because what is parsed below is not what the user typed.
         if let Some(word) = digits.split(' ').find(|word| word.len() % 2 == 1) {
             return refuse(
                 format!("'{word}' has an odd number of digits ({})", word.len()),
                 format!("each byte takes two: write 0{word} or {word}?"),
             );
         }
-        // Each digit twice: as it is with ? for 0, and as a mask.
+        // Parsed twice: with ? replaced by 0, and as a mask.
         let bytes = hex(&digits.replace('?', "0"))?;
         let mask = hex(&digits.replace(|c: char| c.is_ascii_hexdigit(), "f").replace('?', "0"))?;
         if mask.iter().all(|bits| *bits == 0) {
@@ -240,10 +242,10 @@ pub fn pattern(argument: &OsStr) -> Result<MaskedBytes, ParseError> {
     }
 }
 
-/// The longest run of a byte to look for.
+/// The longest run of one byte to search for.
 const MOST_PATTERN: u64 = 64 << 10;
 
-/// Pairs of hex digits, in file order; spaces may stand between pairs, as in a dump.
+/// Parses pairs of hex digits, in file order; there may be spaces between pairs, as in a dump.
 fn hex(text: &str) -> Result<Vec<u8>, ParseError> {
     let mut bytes = Vec::with_capacity(text.len() / 2);
     for word in text.split_ascii_whitespace() {
@@ -286,7 +288,7 @@ fn fill(arg: &str) -> Result<Value, ParseError> {
     }
 }
 
-/// Text with the escapes of C and `\xHH`, `\u{HEX}`.
+/// Parses text with the escapes of C and `\xHH`, `\u{HEX}`.
 fn unescape(text: &[u8]) -> Result<Vec<u8>, ParseError> {
     const ESCAPES: &str = r"known are \n \t \r \0 \a \b \e \f \v \\ \' \x41 and \u{20ac}; write \\ for a backslash";
     let mut out = Vec::with_capacity(text.len());
@@ -312,7 +314,7 @@ fn unescape(text: &[u8]) -> Result<Vec<u8>, ParseError> {
         let wrong = || refuse(format!("'\\{}' is not an escape", *escape as char), ESCAPES);
         match escape {
             b'x' => {
-                // Looked at first: decode takes "0x" for a prefix of no digits.
+                // Checked first, because decode takes "0x" for a prefix without digits.
                 let digits = rest.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
                 let Some(byte) = digits.and_then(|digits| const_hex::decode(digits).ok()) else {
                     return refuse(r"'\x' takes two hex digits", ESCAPES);
@@ -323,7 +325,7 @@ fn unescape(text: &[u8]) -> Result<Vec<u8>, ParseError> {
             b'u' => {
                 let close = rest.iter().position(|byte| *byte == b'}');
                 let digits = close.and_then(|close| std::str::from_utf8(rest.get(1..close)?).ok());
-                // It would take a sign.
+                // `from_str_radix` would accept a sign.
                 let digits = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
                 let code = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
                 match (code.and_then(char::from_u32), close) {
@@ -340,8 +342,8 @@ fn unescape(text: &[u8]) -> Result<Vec<u8>, ParseError> {
     Ok(out)
 }
 
-/// Refuses `\0` before a digit. C and printf read up to three octal digits there, and Rust a NUL and the digits, so either
-/// reading would store bytes that some of its users did not mean.
+/// Rejects `\0` before a digit. C and printf read up to three octal digits there, Rust a NUL followed by the digits, so
+/// either interpretation would store bytes that some users did not mean.
 fn refuse_octal<T>(rest: &[u8]) -> Result<T, ParseError> {
     let octal = rest.iter().take(2).take_while(|digit| (b'0'..=b'7').contains(*digit));
     let (byte, len) = octal.fold((0, 0), |(byte, len), digit| (byte * 8 + (digit - b'0'), len + 1));

@@ -1,13 +1,13 @@
-//! Edit scripts written: what `--dry-run`, `--undo` and `--diff` print.
+//! Writes edit scripts, as printed by `--dry-run`, `--undo` and `--diff`.
 
 use super::edits::{Comparison, Edits};
 use super::script::HEADER;
 use crate::edit::error::Result;
 
-/// The most bytes on either side of a line.
+/// The maximum number of bytes on either side of a line.
 const LINE: u64 = 32;
 
-/// How much text is gathered before it goes out, in bytes.
+/// How many bytes of text are buffered before they are written out.
 const TEXT: usize = 64 << 10;
 
 /// Writes a script, line by line, to a sink that takes text in large pieces.
@@ -17,7 +17,7 @@ pub struct ScriptWriter<S: FnMut(&[u8]) -> Result<()>> {
 }
 
 impl<S: FnMut(&[u8]) -> Result<()>> ScriptWriter<S> {
-    /// Begins a script for a file of `len` bytes that has `len_after` when it is applied.
+    /// Begins a script for a file of `len` bytes, which has `len_after` bytes after the script is applied.
     pub fn new(len: u64, len_after: u64, sink: S) -> ScriptWriter<S> {
         let mut text = format!("{HEADER}\nsize {len:#x}").into_bytes();
         if len_after != len {
@@ -28,7 +28,7 @@ impl<S: FnMut(&[u8]) -> Result<()>> ScriptWriter<S> {
     }
 
     /// Begins a script of unconditional lines, to be applied with `--access WIDTH`; `len` as in [`ScriptWriter::new`],
-    /// if the file has one.
+    /// if the file has a length.
     pub fn of_stores(width: u64, len: Option<u64>, sink: S) -> ScriptWriter<S> {
         let mut text = format!("{HEADER}\n# to be applied with --access {width}\n").into_bytes();
         if let Some(len) = len {
@@ -37,14 +37,14 @@ impl<S: FnMut(&[u8]) -> Result<()>> ScriptWriter<S> {
         ScriptWriter { text, sink }
     }
 
-    /// One unconditional line: `new` at `at`.
+    /// Writes an unconditional line: `new` at `at`.
     pub fn store(&mut self, at: u64, new: &[u8]) -> Result<()> {
         push_number(&mut self.text, at);
         self.text.extend_from_slice(b": -> ");
         self.end_line(new)
     }
 
-    /// One line: `old` becomes `new` at `at`; both have the same length.
+    /// Writes a line: `old` becomes `new` at `at`; both have the same length.
     pub fn edit(&mut self, at: u64, old: &[u8], new: &[u8]) -> Result<()> {
         push_number(&mut self.text, at);
         self.text.extend_from_slice(b": ");
@@ -63,14 +63,14 @@ impl<S: FnMut(&[u8]) -> Result<()>> ScriptWriter<S> {
         Ok(())
     }
 
-    /// Writes out what is left.
+    /// Writes out the rest of the buffer.
     pub fn finish(mut self) -> Result<()> {
         (self.sink)(&self.text)
     }
 }
 
-/// Hands the edits of a comparison to `each` in lines of up to 32 bytes that differ: offset, old, new. Leaves out what
-/// lies at `end` or behind it.
+/// Passes the edits of a comparison to `each` in lines of up to 32 bytes that differ: offset, old bytes, new bytes.
+/// Omits what lies at or after `end`.
 pub fn each_edit(
     edits: &mut Edits,
     comparison: &mut Comparison,
@@ -95,7 +95,7 @@ pub fn each_edit(
     Ok(())
 }
 
-/// Writes the script that turns a file of `len` bytes back once `edits` are in.
+/// Writes the script that reverts `edits`, once they are applied, in a file of `len` bytes.
 pub fn write_undo(
     edits: &mut Edits,
     comparison: &mut Comparison,
@@ -103,7 +103,7 @@ pub fn write_undo(
     sink: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let mut script = ScriptWriter::new(edits.len_after, len, sink);
-    // What was added is cut off again, whatever it holds; what was cut off comes back into a file of zeros.
+    // Appended bytes are cut off again, whatever they are; bytes that were cut off are written into a file of zeros.
     each_edit(edits, comparison, len, |at, old, new| script.edit(at, new, old))?;
     script.finish()
 }

@@ -1,8 +1,8 @@
-//! xxd dumps as edits, read strictly: where `xxd -r` skips what it does not understand, a line here is an error.
+//! Reads xxd dumps as edits, strictly: where `xxd -r` skips what it does not understand, a line here is an error.
 //!
-//! Whoever edits a dump by hand changes the hex and leaves the characters behind it as they were, so these are not held
-//! against the bytes. They tell one thing all the same: dumps of `xxd -b` and `xxd -e`, whose digits look like hex and
-//! mean other bytes.
+//! Users who edit a dump by hand change the hex and leave the characters after it as they were, so the characters need
+//! not match the bytes. But they reveal dumps of `xxd -b` and `xxd -e`, whose digits look like hex and stand for other
+//! bytes.
 
 mod rows;
 
@@ -15,8 +15,8 @@ use std::io::BufRead;
 /// Reads a dump as `xxd` writes it: `00000040: 7405 9090  t...`.
 ///
 /// # Errors
-/// A line that is none of a dump's; dumps of bits (`xxd -b`), of turned groups (`xxd -e`) and of decimal offsets
-/// (`xxd -d`).
+/// If a line is not a row of a dump, or if the dump is of bits (`xxd -b`), of reversed groups (`xxd -e`) or has decimal
+/// offsets (`xxd -d`).
 pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> Result<()> {
     let mut bytes = Vec::new();
     let mut order = GroupOrder::default();
@@ -47,7 +47,7 @@ pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> Result<()> 
         rows.see(&row, bytes.len() as u64, number);
         builder.add_bytes(row.at, None, &bytes, SourceLocation::Line(number))
     });
-    // Decimal offsets read as hex soon lie past the end of the file: the cause is the better message.
+    // Decimal offsets read as hex soon exceed the end of the file: reporting the cause is more helpful.
     rows.check_radix()?;
     read?;
     if order.is_turned() {
@@ -58,31 +58,32 @@ pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> Result<()> 
     rows.check_gaps()
 }
 
-/// Whether a line that is no edit of a script may be a row of a dump: its offset is padded with zeros, as xxd does it.
+/// Whether a line that is not an edit of a script may be a row of a dump: its offset is padded with zeros, as xxd does
+/// it.
 pub(super) fn is_row(line: &[u8]) -> bool {
     row(line, &mut Vec::new()).is_some_and(|row| row.digits.len() >= PADDED)
 }
 
-/// xxd prints at least so many digits of an offset; older ones print seven, today's eight.
+/// xxd prints at least this many digits of an offset: older versions seven, present ones eight.
 const PADDED: usize = 7;
 
-/// What stands between two groups: as in Vim's own xxd, a tab is as good as a blank.
+/// Whether this separates two groups: Vim's xxd also accepts a tab as a blank.
 fn is_blank(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// One row, taken apart.
+/// A parsed row.
 struct DumpRow<'a> {
     at: u64,
     /// The digits of the offset.
     digits: &'a [u8],
     /// The groups of digits, with one blank between them.
     hex: &'a [u8],
-    /// What follows them: at least two spaces and the characters, or nothing.
+    /// What follows the groups: at least two spaces and the characters, or nothing.
     tail: &'a [u8],
 }
 
-/// Reads one row, and its bytes into `bytes`.
+/// Parses one row, and stores its bytes in `bytes`.
 fn row<'a>(line: &'a [u8], bytes: &mut Vec<u8>) -> Option<DumpRow<'a>> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     let (digits, rest) = (&line[..colon], line.get(colon + 1..)?);
@@ -91,10 +92,10 @@ fn row<'a>(line: &'a [u8], bytes: &mut Vec<u8>) -> Option<DumpRow<'a>> {
     }
     let at = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     let rest = rest.split_first().filter(|(first, _)| is_blank(first))?.1;
-    // Two spaces end the hex; a full row may have but one before its characters, never fewer.
+    // Two spaces end the hex; a full row may have just one before its characters, but never none.
     let end = rest.windows(2).position(|pair| pair.iter().all(is_blank));
     let (hex, tail) = rest.split_at(end.unwrap_or(rest.len()));
-    // One blank, or a carriage return, at the end of the line says nothing.
+    // One blank, or a carriage return, at the end of the line has no meaning.
     let hex = hex.trim_ascii_end();
     bytes.clear();
     for group in hex.split(is_blank) {
@@ -114,14 +115,14 @@ impl<'a> DumpRow<'a> {
         self.hex.split(is_blank)
     }
 
-    /// The characters, if there are `count` of them, after nothing but blanks.
+    /// The characters, if there are `count` of them, preceded only by blanks.
     fn characters(&self, count: usize) -> Option<&'a [u8]> {
         let (gap, characters) = self.tail.split_at_checked(self.tail.len().checked_sub(count)?)?;
         (gap.len() >= 2 && gap.iter().all(is_blank)).then_some(characters)
     }
 
-    /// What looks like another group, behind the end of `count` bytes: the last row of `xxd -e` has a gap before a group
-    /// that is not full. Characters can look like it, too, but are then as many as the bytes, or fewer.
+    /// What looks like another group after the end of `count` bytes: the last row of `xxd -e` has a gap before a group
+    /// that is not full. Characters may look like a group, too, but then there are at most as many as bytes.
     fn more_hex(&self, count: usize) -> Option<&'a [u8]> {
         let tail = self.tail.trim_ascii_start();
         let word = tail.split(is_blank).next()?;
@@ -129,8 +130,8 @@ impl<'a> DumpRow<'a> {
         (hex && tail.len() > count && self.characters(count).is_none()).then_some(word)
     }
 
-    /// Whether each group is the eight bits of one byte: their characters, one a group, say so. As hex the same
-    /// digits would be four bytes a group, with four characters.
+    /// Whether each group is the eight bits of one byte, which the characters show: there is one for each group. As
+    /// hex, the same digits would be four bytes a group, with four characters.
     fn is_bits(&self) -> bool {
         let bits = |group: &[u8]| {
             let bits = group.iter().try_fold(0u8, |byte, digit| match digit {
@@ -155,18 +156,18 @@ fn shown(byte: u8) -> u8 {
     }
 }
 
-/// In which order the bytes of groups stand, by the characters behind them.
+/// The order of the bytes within groups, according to the characters after them.
 #[derive(Default)]
 struct GroupOrder {
-    /// Groups whose characters fit the bytes as they stand, and not when turned round.
+    /// How many groups have characters that match the bytes as they are, and not when reversed.
     straight: u64,
-    /// The other way round.
+    /// How many have characters that match only when reversed.
     turned: u64,
 }
 
 impl GroupOrder {
     fn see(&mut self, row: &DumpRow<'_>, bytes: &[u8]) {
-        // One is enough to know, and almost every dump has it in its first row.
+        // One group is enough, and almost every dump has one in its first row.
         if self.straight > 0 {
             return;
         }
@@ -185,7 +186,8 @@ impl GroupOrder {
         }
     }
 
-    /// One group may have been turned by hand. Two, and not one in all of the dump that fits as it stands, have not.
+    /// One group may have been reversed by hand. If there are two, and none in the whole dump matches as it is, the
+    /// dump is reversed.
     fn is_turned(&self) -> bool {
         self.turned >= 2 && self.straight == 0
     }

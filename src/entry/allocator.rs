@@ -1,5 +1,5 @@
-//! Where memory comes from: the C library, and where it has none left, a reserve; or the program ends, and says why.
-//! Rust's own answer is SIGABRT, which would leave a file half-written.
+//! Allocates memory from the C library, or, when that fails, from a reserve; otherwise the program ends with a message.
+//! By default, Rust would abort with SIGABRT, which would leave a file half-written.
 #![allow(unsafe_code)]
 
 use mmapctl::error::{Exit, out_of_memory};
@@ -10,19 +10,19 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
-/// How much the reserve has, in bytes. It takes address space alone until it is used.
+/// The size of the reserve in bytes. It takes only address space until it is used.
 const SIZE: usize = 2 << 20;
 
 /// The allocator of the program.
 pub struct Allocator;
 
-/// Memory that is handed out once.
+/// Memory that is handed out once and not reused.
 struct Reserve {
     bytes: UnsafeCell<[u8; SIZE]>,
     used: AtomicUsize,
 }
 
-// SAFETY: each piece of the bytes is handed out to one caller alone, by `used`.
+// SAFETY: `used` ensures that each piece of the bytes is handed out to one caller only.
 unsafe impl Sync for Reserve {}
 
 static RESERVE: Reserve = Reserve {
@@ -30,7 +30,7 @@ static RESERVE: Reserve = Reserve {
     used: AtomicUsize::new(0),
 };
 
-/// The thread that ends the program for want of memory; 0 while none does.
+/// The thread that is ending the program because memory has run out; 0 if there is none.
 static ENDING: AtomicI32 = AtomicI32::new(0);
 
 impl Reserve {
@@ -42,7 +42,7 @@ impl Reserve {
         memory.addr().wrapping_sub(self.base().addr()) < SIZE
     }
 
-    /// Zeroed memory, or null when it is used up.
+    /// Zeroed memory, or null if the reserve is used up.
     fn take(&self, layout: Layout) -> *mut u8 {
         let base = self.base();
         let place = |used: usize| (base.addr() + used).next_multiple_of(layout.align()) - base.addr();
@@ -54,7 +54,7 @@ impl Reserve {
     }
 }
 
-/// What to give where the C library gives nothing.
+/// What to return if the C library has no memory.
 fn instead(layout: Layout) -> *mut u8 {
     if is_changing() {
         return RESERVE.take(layout);
@@ -62,22 +62,22 @@ fn instead(layout: Layout) -> *mut u8 {
     let thread = gettid().as_raw();
     match ENDING.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed) {
         Ok(_) => {}
-        // The message takes memory itself.
+        // Making the message takes memory itself.
         Err(ending) if ending == thread => return RESERVE.take(layout),
         Err(_) => loop {
-            // Another thread is about to end them all.
+            // Another thread is about to end the process.
             std::thread::sleep(std::time::Duration::MAX);
         },
     }
     let text = out_of_memory(layout.size());
-    // A closed stderr leaves the exit code.
+    // If stderr is closed, the exit code remains.
     let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
-    // SAFETY: it ends the process, at once: any lock may be held here.
+    // SAFETY: it ends the process at once, without running exit handlers, because any lock may be held here.
     unsafe { libc::_exit(Exit::Failed as libc::c_int) }
 }
 
-// SAFETY: memory is the C library's, as in `System`, or a piece of the reserve that nobody else has, aligned and as long
-// as asked; each goes back to where it came from.
+// SAFETY: memory is from the C library, as in `System`, or a piece of the reserve that no other caller has, aligned and
+// as long as requested; each is returned to where it came from.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's contract is that of `System`.
@@ -86,33 +86,33 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as above.
+        // SAFETY: the caller's contract is that of `System`.
         let memory = unsafe { System.alloc_zeroed(layout) };
         if memory.is_null() { instead(layout) } else { memory }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         if !RESERVE.has(memory) {
-            // SAFETY: it came from there.
+            // SAFETY: the memory was allocated there.
             unsafe { System.dealloc(memory, layout) }
         }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if !RESERVE.has(memory) {
-            // SAFETY: it came from there, and the caller's contract is that of `System`.
+            // SAFETY: the memory was allocated there, and the caller's contract is that of `System`.
             let moved = unsafe { System.realloc(memory, layout, size) };
             if !moved.is_null() {
                 return moved;
             }
         }
-        // SAFETY: the caller sees to it that the size is one of a layout.
+        // SAFETY: the caller ensures that the size is valid for a layout.
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         let moved = instead(wanted);
         if !moved.is_null() {
-            // SAFETY: both have as many bytes, and they are two pieces of memory.
+            // SAFETY: both have at least this many bytes, and they do not overlap.
             unsafe { moved.copy_from_nonoverlapping(memory, layout.size().min(size)) };
-            // SAFETY: nobody uses it any more.
+            // SAFETY: the old memory is not used any more.
             unsafe { self.dealloc(memory, layout) };
         }
         moved

@@ -1,4 +1,4 @@
-//! What to type when something is wrong: a tip for each cause that the core reports, with names that can be pasted.
+//! Tips: what to type for each cause that the mapping module reports, with names that can be pasted into a shell.
 
 use crate::mapping::{AccessDenied, ErrorKind, Limit, RemapUnsupported, UnsupportedFileType, WriteGuard};
 use crate::number::{Offset, Range, Size};
@@ -6,7 +6,7 @@ use crate::text::{FILE, quoted};
 use nix::errno::Errno;
 use std::path::Path;
 
-/// What to type, for the causes that the core reports.
+/// The tip for a cause, if there is one.
 pub(super) fn of(cause: &ErrorKind, path: Option<&Path>) -> Option<String> {
     let file = path.map_or("FILE".into(), quoted);
     let tip = match cause {
@@ -82,7 +82,7 @@ pub(super) fn of(cause: &ErrorKind, path: Option<&Path>) -> Option<String> {
         ErrorKind::UnsupportedFileType(UnsupportedFileType::CharDevice) if path.is_some_and(may_have_registers) => {
             format!("it is read by read(2): 'cat {file}'; registers that can be mapped, by 'mmapctl cat {file} --range 0x0..+4 --access 4'")
         }
-        // What is read from it is gone for everybody else.
+        // Bytes that are read from it are lost to all other readers.
         ErrorKind::UnsupportedFileType(UnsupportedFileType::Fifo) => "it can only be read by read(2), and each byte once".into(),
         ErrorKind::UnsupportedFileType(_) => format!("it can only be read by read(2): 'cat {file}'"),
         ErrorKind::Refused(WriteGuard::SetId) => "add --force to write to it: the file then loses the bit if write(2) would remove it".into(),
@@ -137,12 +137,12 @@ pub(super) fn in_folder(path: &Path) -> String {
     format!("name a file in it: 'ls {}' shows them", quoted(path))
 }
 
-/// A tip with the name of the file that it is about.
+/// Puts the name of the file that a tip is about into it.
 pub(super) fn with_file(tip: &str, path: Option<&Path>) -> String {
     tip.replace(FILE, &path.map_or("FILE".into(), quoted))
 }
 
-/// What a word was meant for that stands where a FILE belongs, and that no file has for its name.
+/// A tip for a word in place of FILE that is not the name of any file: what the user may have meant.
 fn meant_by(word: &str) -> Option<String> {
     let tip = if word == "-" {
         "stdin cannot be mapped: save it in a file first, and name that".to_string()
@@ -158,12 +158,12 @@ fn meant_by(word: &str) -> Option<String> {
     Some(tip)
 }
 
-/// The nearest there is on the way to `path`.
+/// The nearest ancestor of `path` that exists.
 fn there(path: &Path) -> Option<&Path> {
     path.ancestors().skip(1).find(|path| path.symlink_metadata().is_ok())
 }
 
-/// Whether a character device may be one that can be mapped, which memory's own (but for /dev/mem), terminals and
+/// Whether a character device may be one that can be mapped. Memory devices (except for /dev/mem), terminals and
 /// consoles are not; their numbers are in devices.txt of the kernel.
 fn may_have_registers(path: &Path) -> bool {
     use nix::sys::stat::{major, minor, stat};

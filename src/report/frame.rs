@@ -1,12 +1,12 @@
-//! A frame: as much of a text as a terminal shows without wrapping a line or scrolling, so that the next one can be
+//! A frame: as much of a text as a terminal shows without wrapping a line or scrolling, so that the next frame can be
 //! drawn over it.
 
 use std::borrow::Cow;
 use unicode_width::UnicodeWidthChar;
 
-/// A text in rows that fit a terminal; `left_out` says in the last one what the lines say that have no row.
+/// Cuts a text to rows that fit a terminal; `left_out` describes the lines that have no row, in the last row.
 pub(super) fn fitting(text: &str, (columns, rows): (usize, usize), left_out: &dyn Fn(&[&str]) -> String) -> String {
-    // The cursor waits in the last row.
+    // The cursor stays in the last row.
     let room = rows.saturating_sub(1).max(1);
     let mut lines: Vec<&str> = text.lines().collect();
     let last = if lines.len() > room {
@@ -22,8 +22,8 @@ pub(super) fn fitting(text: &str, (columns, rows): (usize, usize), left_out: &dy
         .collect()
 }
 
-/// The beginning of a line that takes so many columns; of its colours, which take none, each is whole, and none goes on
-/// behind the cut.
+/// The beginning of a line, up to this many columns. Escape sequences of colours take no columns; none is cut, and the
+/// colour is reset at the cut.
 fn cut(line: &str, columns: usize) -> Cow<'_, str> {
     let (mut taken, mut colored, mut escape) = (0, false, false);
     for (at, c) in line.char_indices() {
@@ -64,7 +64,7 @@ mod tests {
         assert_eq!(cut("│é│x", 3), "│é│");
         assert_eq!(cut("a\x1b[38;5;9mbc\x1b[0m", 3), "a\x1b[38;5;9mbc\x1b[0m");
         assert_eq!(cut("a\x1b[38;5;9mbcd\x1b[0m", 3), "a\x1b[38;5;9mbc\x1b[0m");
-        // One that fits by half does not.
+        // A wide character that would fit only by half is cut.
         assert_eq!(cut("ab日本", 3), "ab");
         assert_eq!(cut("", 0), "");
     }

@@ -1,6 +1,6 @@
-//! What people type who know other tools: names of verbs and options, and what they are called here.
+//! Words from other tools: names of verbs and options, and what mmapctl calls them.
 
-/// Names that are no verbs, the verb that was meant, and how it is used. `FILE` stands for the file.
+/// Names that are not verbs, the verb that was meant, and how it is used. `FILE` stands for the file.
 pub(super) const VERBS: [(&str, &str, &str); 8] = [
     (
         "dump hexdump hd xxd od hex show view print read less more head tail type",
@@ -44,7 +44,7 @@ pub(super) const VERBS: [(&str, &str, &str); 8] = [
     ),
 ];
 
-/// Names of verbs that lead to `map`, whose report is what they ask for.
+/// Names that suggest `map`, whose report is what the user asks for.
 pub(super) const REPORTS: &str =
     "mmap info stat status ls mincore fincore vmtouch residency cached lock mlock hold run";
 
@@ -57,8 +57,8 @@ pub(super) enum Takes {
     Size,
 }
 
-/// Options that a verb does not have: their names, the verbs (`*` for all), and what to write instead. The first that
-/// fits counts. Where it takes a value, the one that was typed is written behind it.
+/// Options that a verb does not have: their names, the verbs (`*` for all), and what to write instead. The first match
+/// counts. If the option takes a value, the typed one is written after it.
 pub(super) const OPTIONS: [(&str, &str, &str, Takes); 27] = [
     ("-C --canonical", "cat", "write -f canonical", Takes::Nothing),
     (

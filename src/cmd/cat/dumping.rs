@@ -1,4 +1,4 @@
-//! A dump on its way to stdout: which bytes are laid out in turn, and which apart, by as many threads as help.
+//! Writes a dump to stdout: decides which bytes are formatted in sequence, and which are formatted by several threads.
 
 use super::CatPlan;
 use crate::dump::{Dump, EncodedRows};
@@ -7,20 +7,20 @@ use crate::mapping::{self, ByteRange, Chunk, Content, Cut, Operation, Region, sc
 use crate::output;
 use crate::progress::Progress;
 
-/// How much text is gathered before it is written out, in bytes.
+/// How many bytes of text are buffered before they are written out.
 const TEXT: usize = 256 << 10;
 
-/// How many parts that are not due yet each thread may have laid out.
+/// How many parts each thread may format ahead of the consumer.
 pub(super) const AHEAD: usize = 6;
 
-/// From so many bytes of data on, rows are laid out apart.
+/// Several threads format the rows if there are at least this many bytes of data.
 const APART: u64 = 1 << 20;
 
 /// A range that reads as zeros because there is no data.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HoleRange {
     pub(super) span: ByteRange,
-    /// Whether it has blocks, which were never written.
+    /// Whether it has blocks that were never written to.
     is_preallocated: bool,
 }
 
@@ -33,7 +33,7 @@ impl HoleRange {
     }
 }
 
-/// `span`, in which there is no data, cut into what has blocks and what has none.
+/// Cuts `span`, in which there is no data, into the parts with and without blocks.
 pub(super) fn gaps(region: &Region, span: ByteRange) -> Vec<HoleRange> {
     let mut gaps = Vec::new();
     if span.is_empty() {
@@ -52,19 +52,19 @@ pub(super) fn gaps(region: &Region, span: ByteRange) -> Vec<HoleRange> {
     gaps
 }
 
-/// A dump in the making.
+/// A dump that is being written.
 pub(super) struct Dumping<'a> {
     plan: &'a CatPlan<'a>,
     dump: Box<dyn Dump>,
-    /// Another like it, in which nothing changes: parts are laid out by it.
+    /// Another dump of this kind, which is never changed: threads format parts with it.
     layout: Box<dyn Dump>,
-    /// What is not written yet.
+    /// The text that is not written yet.
     text: Vec<u8>,
     progress: &'a mut Progress,
 }
 
 impl<'a> Dumping<'a> {
-    /// Of the plan's range; `dump` makes one from its start.
+    /// A dump of the plan's range; `dump` creates one that begins at its start.
     pub(super) fn new(plan: &'a CatPlan<'a>, dump: impl Fn() -> Box<dyn Dump>, progress: &'a mut Progress) -> Self {
         Dumping {
             plan,
@@ -75,12 +75,12 @@ impl<'a> Dumping<'a> {
         }
     }
 
-    /// Writes all of it.
+    /// Writes the whole dump.
     pub(super) fn run(mut self, region: &mut Region) -> Result<()> {
         let span = self.plan.span;
         let mut at = span.start();
         while at < span.end() {
-            // A hole is what a load finds to be zeros, where each byte is to be loaded.
+            // If each byte has to be loaded, a hole is simply loaded as zeros.
             let data = if self.dump.names_holes() && self.plan.access.is_none() {
                 region.next_data(at, span)?
             } else {
@@ -88,7 +88,7 @@ impl<'a> Dumping<'a> {
             };
             let begin = data.map_or(span.end(), ByteRange::start);
             let hole = span.from(at).split(begin - at).0;
-            // What was cut off meanwhile looks like a hole.
+            // A part of the file that was cut off in the meantime looks like a hole.
             let there = region.check_there(hole);
             let end = there.as_ref().err().and_then(mapping::Error::place).unwrap_or(begin);
             for gap in gaps(region, hole.split(end.clamp(at, begin) - at).0) {
@@ -99,7 +99,7 @@ impl<'a> Dumping<'a> {
                 (there, _) => there.map_err(Error::from),
             };
             if result.is_err() {
-                // Up to the first byte that could not be had.
+                // Shows everything up to the first byte that could not be read.
                 self.dump.cut(&mut self.text);
                 output::out(&self.text)?;
                 return result;
@@ -121,7 +121,7 @@ impl<'a> Dumping<'a> {
         self.in_turn(region, head)?;
         let mut done = rows.start();
         match self.apart(region, rows, row, &mut done) {
-            // What stands before the first bad byte is to be shown, to the byte, and so is read once more by itself.
+            // Everything before the first bad byte is to be shown, to the byte, so it is read again in sequence.
             Err(error) if error.core().is_some() => self.in_turn(region, rows.from(done))?,
             result => result?,
         }
@@ -141,12 +141,12 @@ impl<'a> Dumping<'a> {
         })
     }
 
-    /// `done` is where what is shown ends.
+    /// Formats `rows` on several threads. `done` is set to the end of what is shown.
     fn apart(&mut self, region: &mut Region, rows: ByteRange, row: u64, done: &mut u64) -> Result<()> {
         let layout = &*self.layout;
         let lay_out = |piece: &Chunk<(), 1>, [content]: [Content<'_>; 1], part: &mut EncodedRows| match content {
             Content::Bytes(bytes) => layout.part(piece.range.start(), bytes, part),
-            // Holes are read.
+            // Holes are read here, so there are none.
             Content::Zeros(_) => {}
         };
         let source = region.source(Operation::Read, rows)?;

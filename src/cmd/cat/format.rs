@@ -1,4 +1,4 @@
-//! The names of `cat`'s formats, and what each is.
+//! The names of `cat`'s formats, and their meaning.
 
 use crate::dump;
 use crate::number::{NoFormat, NumberFormat, ParseError};
@@ -18,7 +18,7 @@ pub(super) enum CatFormat {
     Typed(NumberFormat),
 }
 
-/// The names, with what help says of them.
+/// The names, with their descriptions in help.
 const NAMES: [(&str, &str); 24] = [
     ("raw", "The bytes as they are"),
     ("hex", "For people: coloured by kind of byte, with holes named"),
@@ -59,7 +59,7 @@ impl CatFormat {
         })
     }
 
-    /// The dump of it, of a file of this name; `None` for bytes as they are.
+    /// The dump format for a file of this name; `None` for raw bytes.
     pub(super) fn dump(self, name: &[u8]) -> Option<dump::Format<'_>> {
         Some(match self {
             CatFormat::Raw => return None,
@@ -73,7 +73,7 @@ impl CatFormat {
     }
 }
 
-/// How `--format` is read.
+/// The parser for `--format`.
 #[derive(Clone)]
 pub(super) struct FormatParser;
 
@@ -90,7 +90,7 @@ impl TypedValueParser for FormatParser {
             };
             return StringValueParser::new().try_map(refuse).parse_ref(command, arg, value);
         }
-        // Every name is one of a format; a test holds that.
+        // Every name is that of a format, which a test verifies.
         let of = |name: String| CatFormat::of(&name).unwrap_or(CatFormat::Raw);
         PossibleValuesParser::new(names())
             .map(of)

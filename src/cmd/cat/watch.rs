@@ -1,4 +1,4 @@
-//! `cat --watch`: look after look at one range, with what has changed since the last marked.
+//! `cat --watch`: shows one range repeatedly, and marks what has changed since the last time.
 
 use super::dumping::{HoleRange, gaps};
 use super::{CatPlan, VerbContext, fitted};
@@ -14,10 +14,10 @@ use crate::text;
 use serde_json::json;
 use std::time::Duration;
 
-/// The most that is watched, in bytes: it is kept twice, and its text on top.
+/// How many bytes can be watched at most: they are kept twice, and their text as well.
 const MOST: u64 = 1 << 20;
 
-/// Shows the range again and again until a signal comes: in place on a terminal, one dump behind the other elsewhere.
+/// Shows the range repeatedly until there is a signal: in place on a terminal, otherwise one dump after the other.
 pub(super) fn watch(region: &mut Region, plan: &CatPlan<'_>, interval: Duration, job: VerbContext<'_>) -> Result<()> {
     let (format, style) = match plan.dump {
         Some((format, style)) if format.has_rows() => (format, style),
@@ -36,7 +36,7 @@ pub(super) fn watch(region: &mut Region, plan: &CatPlan<'_>, interval: Duration,
         let tip = "give a part: --offset OFFSET --length 256";
         return Err(Error::untouched(message).tip(tip));
     }
-    // Marks take two columns where they are not colour.
+    // Marks take two columns unless they are colours.
     let margin = if style.color { 0 } else { 2 };
     let signals = Signals::hold(&[])?;
     let mut before = None;
@@ -58,17 +58,17 @@ pub(super) fn watch(region: &mut Region, plan: &CatPlan<'_>, interval: Duration,
     }
 }
 
-/// The range as it was at a time.
+/// The content of the range at one moment.
 struct Snapshot {
     start: u64,
-    /// Of a hole the zeros.
+    /// The bytes; zeros for a hole.
     bytes: Vec<u8>,
-    /// What of it has no data, ascending.
+    /// The parts without data, in ascending order.
     gaps: Vec<HoleRange>,
 }
 
 impl Snapshot {
-    /// What is there of the plan's range; a file may be shorter than it was, and longer again the next time.
+    /// Reads what exists of the plan's range; a file may be shorter than before, and longer again the next time.
     fn at(region: &mut Region, plan: &CatPlan<'_>) -> Result<Snapshot> {
         let is_file = region.backing().facts().is_file();
         let there = if is_file {
@@ -76,7 +76,7 @@ impl Snapshot {
         } else {
             plan.span
         };
-        // Of a file that was cut within a unit, those before it are whole.
+        // If the file ends within a unit, the units before it are complete.
         let there = match plan.access {
             Some(width) => {
                 let whole = there.len() / width.bytes() * width.bytes();
@@ -104,7 +104,7 @@ impl Snapshot {
                 Ok(())
             });
             match read {
-                // Cut short since its length was looked at: what is there is shown.
+                // The file was shortened after its length was read: show what is there.
                 Err(error) if is_cut_short(&error) => break,
                 read => read?,
             }
@@ -113,7 +113,7 @@ impl Snapshot {
         Ok(look)
     }
 
-    /// For each byte whether it is other than `before`, or was not there; none has changed at the first look.
+    /// For each byte, whether it differs from `before`, or was not there. At the first time, none has changed.
     fn changed(&self, before: Option<&Snapshot>) -> Vec<bool> {
         let Some(before) = before else {
             return vec![false; self.bytes.len()];
@@ -124,7 +124,7 @@ impl Snapshot {
 
     fn text(&self, format: dump::Format<'_>, style: Style, changed: Vec<bool>) -> String {
         let index = |at: u64| (at - self.start) as usize;
-        // A hole that has come to be since is shown as what it reads as: its rows have marks.
+        // A new hole is shown as zeros, because its rows have marks.
         let is_marked = |gap: &HoleRange| changed[index(gap.span.start())..index(gap.span.end())].contains(&true);
         let gaps: Vec<HoleRange> = self.gaps.iter().filter(|gap| !is_marked(gap)).copied().collect();
         let mut dump = dump::marked(format, self.start, style, changed);
@@ -169,7 +169,7 @@ fn is_cut_short(error: &Error) -> bool {
     )
 }
 
-/// What is said of the rows that a terminal has no room for.
+/// Describes the rows that do not fit on the terminal.
 fn left_out(rows: &[&str]) -> String {
     let changed = |row: &&&str| row.starts_with('>') || row.contains(dump::MARK);
     format!(

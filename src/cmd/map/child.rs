@@ -1,4 +1,4 @@
-//! A command that runs while the mapping stands: what it is told of it, and how it ends.
+//! A command that runs while the mapping exists: its environment, and how it ends.
 
 use crate::edit::{ErrorContext, Result};
 use crate::error::Exit;
@@ -12,12 +12,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What a command is told of the mapping.
+/// What a command learns about the mapping.
 #[derive(Debug)]
 pub(crate) struct ChildEnv {
-    /// A path that opens the same memory; `None` for anonymous memory, which has none, and for several files.
+    /// A path that opens the same memory; `None` for anonymous memory, which has no path, and for several files.
     path: Option<PathBuf>,
-    /// Bytes.
+    /// The size in bytes.
     size: u64,
 }
 
@@ -34,12 +34,12 @@ impl ChildEnv {
         }
     }
 
-    /// Of several files, `size` bytes together.
+    /// For several files, with `size` bytes in total.
     pub(crate) fn of_many(size: u64) -> ChildEnv {
         ChildEnv { path: None, size }
     }
 
-    /// Bytes that are mapped.
+    /// The number of bytes that are mapped.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
@@ -50,7 +50,7 @@ impl ChildEnv {
             .env("MMAPCTL_SIZE", self.size.to_string())
             .env("MMAPCTL_PID", std::process::id().to_string())
             .env_remove("MMAPCTL_PATH")
-            // Readiness is ours to tell.
+            // Only mmapctl reports readiness.
             .env_remove("NOTIFY_SOCKET");
         if let Some(path) = &self.path {
             command.env("MMAPCTL_PATH", path);
@@ -61,14 +61,14 @@ impl ChildEnv {
     /// Starts a program with its arguments.
     ///
     /// # Errors
-    /// What keeps it from being run.
+    /// If it cannot be run.
     pub(crate) fn start(&self, argv: &[OsString]) -> Result<std::io::Result<Child>> {
         let mut command = self.command(&argv[0]);
         command.args(&argv[1..]);
         Ok(signals::for_child(|| command.spawn())?.map(Child))
     }
 
-    /// Starts a line of shell; with `no_input`, its stdin is empty.
+    /// Starts a shell command; with `no_input`, its stdin is empty.
     pub(crate) fn shell(&self, line: &OsStr, no_input: bool) -> Result<Child> {
         let mut command = self.command(OsStr::new("/bin/sh"));
         command.arg("-c").arg(line);
@@ -80,29 +80,29 @@ impl ChildEnv {
     }
 }
 
-/// The path under which other processes open a memfd of ours.
+/// The path by which other processes open a memfd of this process.
 pub(crate) fn memfd_path(fd: i32) -> PathBuf {
     format!("/proc/{}/fd/{fd}", std::process::id()).into()
 }
 
-/// A command that runs. Its exit code is its own, or 128 and the number of the signal that ended it, as a shell has it.
+/// A running command. Its exit code is its own, or 128 plus the number of the signal that ended it, as in a shell.
 #[derive(Debug)]
 pub(crate) struct Child(std::process::Child);
 
 impl Child {
-    /// Waits for its end.
+    /// Waits for the end of the command.
     pub(crate) fn wait(mut self) -> Result<u8> {
         Ok(code(self.0.wait().context("cannot wait for the command")?))
     }
 
-    /// Waits for its end, and passes signals on to it meanwhile.
+    /// Waits for the end of the command, and forwards signals to it in the meantime.
     pub(crate) fn wait_with(mut self, signals: &Signals) -> Result<u8> {
         loop {
             if let Some(status) = self.0.try_wait().context("cannot wait for the command")? {
                 return Ok(code(status));
             }
             match signals.wait(None).and_then(|signal| Signal::try_from(signal).ok()) {
-                // The terminal sends these to the command as well; it decides.
+                // The terminal sends these to the command as well, which decides what to do.
                 Some(Signal::SIGINT | Signal::SIGQUIT | Signal::SIGCHLD) | None => {}
                 Some(signal) => {
                     // A child that has just ended needs no signal.

@@ -1,4 +1,4 @@
-//! Which files: those named, those listed in a file, those in folders; and which of them are left out.
+//! Finds files: those named, those listed in a file, and those in directories, without those that are excluded.
 
 use super::glob::Glob;
 use crate::edit::take_stdin;
@@ -56,59 +56,59 @@ fn glob() -> impl TypedValueParser<Value = Glob> {
     OsStringValueParser::new().try_map(|text| -> Result<Glob, ParseError> { Glob::read(text) })
 }
 
-/// The longest name in a list, in bytes, with its end: PATH_MAX. What is longer cannot be opened, and a device has no
-/// end at all.
+/// The longest name in a list in bytes, including its end: PATH_MAX. Longer names cannot be opened, and a device may
+/// have no end at all.
 const LONGEST_PATH: u64 = 4096;
 
-/// So many empty names in a row are no list, but a device without an end.
+/// A list with more empty names in a row than this is a device without an end.
 const MOST_EMPTY: u32 = 65_536;
 
 /// The end of a recovery journal's name.
 const JOURNAL: &[u8] = b".mmapctl-undo";
 
-/// A file to look at.
+/// A file that was found.
 #[derive(Debug)]
 pub(super) struct FoundFile<'a> {
     pub(super) path: &'a Path,
-    /// Whether the user has named it, rather than a folder above it.
+    /// Whether the user has named the file itself, rather than a folder above it.
     pub(super) named: bool,
-    /// Whether a recovery journal may be beside it. A folder that has been read tells.
+    /// Whether there may be a recovery journal beside it, which is known for a folder that was read.
     pub(super) may_wait: bool,
     /// The file system to stay on, by its `st_dev`.
     device: Option<u64>,
 }
 
-/// What hears of each file. An error ends it all; what concerns one file is told by whoever hears.
+/// Called for each file. An error ends the walk; errors of a single file are reported by the callback.
 pub(super) type Visit<'a> = dyn FnMut(&mut Walk<'_>, &FoundFile<'_>) -> Result<()> + 'a;
 
-/// Without random keys, for which std ends the process where the kernel has none to give.
+/// Without random keys, because std ends the process if the kernel cannot provide them.
 type Hasher = BuildHasherDefault<DefaultHasher>;
 
-/// What has been seen on the way.
+/// The state of the walk.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     files: &'a Files,
     globals: &'a Globals,
-    /// Trouble is told, not only counted.
+    /// Whether errors are reported, and not only counted.
     pub(super) tells: bool,
-    /// Whether a file may turn up twice under one name.
+    /// Whether a file may be found twice by one name.
     overlaps: bool,
     seen: HashSet<(u64, u64), Hasher>,
-    /// Folders that were read.
+    /// The number of folders that were read.
     pub(super) folders: u64,
-    /// Further names of files that were seen already.
+    /// The number of further names of files that were found already.
     pub(super) repeated: u64,
-    /// Files and folders that there was trouble with.
+    /// The number of files and folders with errors.
     pub(super) failed: u64,
-    /// The gravest trouble.
+    /// The worst exit code so far.
     pub(super) worst: Exit,
-    /// The path at hand, and how much of it is the folder that was named.
+    /// The current path, and the length of the part that is the named folder.
     path: PathBuf,
     root: usize,
 }
 
 impl Files {
-    /// Whether what the user named is more than one file, or may be.
+    /// Whether the user named more than one file, or may have.
     pub(super) fn are_many(&self, named: &[PathBuf]) -> bool {
         let filters = self.max_size.is_some() || !self.include.is_empty() || !self.exclude.is_empty();
         named.len() > 1 || self.recursive || self.files_from.is_some() || filters || self.summarize
@@ -119,12 +119,12 @@ impl Files {
         self.files_from.as_deref() == Some(Path::new("-"))
     }
 
-    /// Whether -0 was given without the list that it is about, where clap lets it pass.
+    /// Whether -0 was given without a list, in cases that clap accepts.
     pub(super) fn lacks_list(&self) -> bool {
         self.null && self.files_from.is_none()
     }
 
-    /// Refuses what makes no sense before anything is looked at.
+    /// Rejects options that make no sense, before any file is opened.
     pub(super) fn check(&self) -> Result<()> {
         if self.include.iter().any(Glob::takes_folders_only) {
             let failure =
@@ -134,7 +134,7 @@ impl Files {
         Ok(())
     }
 
-    /// Takes `visit` through all files: in the order named, folders sorted by name.
+    /// Calls `visit` for all files: in the order in which they were named, the files of a folder sorted by name.
     pub(super) fn walk<'a>(
         &'a self,
         named: &[PathBuf],
@@ -165,7 +165,7 @@ impl Files {
 }
 
 impl Walk<'_> {
-    /// Says what was wrong with a file, and goes on.
+    /// Reports an error of a single file; the walk continues.
     pub(super) fn trouble(&mut self, error: &Error) {
         self.failed += 1;
         if self.tells {
@@ -180,15 +180,15 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether a file that is open is one to count: no larger than wanted, on the file system wanted, and not seen
-    /// already under another name.
+    /// Whether an open file is to be counted: it is not too large, is on the right file system, and was not found
+    /// before by another name.
     pub(super) fn admits(&mut self, found: &FoundFile<'_>, facts: &mapping::FileInfo) -> Result<bool> {
         let FileId { device, inode, names } = facts.identity;
         let limit = self.files.max_size.map(|size| size.bytes(facts.page)).transpose()?;
         if limit.is_some_and(|limit| facts.len > limit) || found.device.is_some_and(|wanted| wanted != device) {
             return Ok(false);
         }
-        // Of the many files with one name, none is remembered unless it may come again.
+        // Most files have one name: they are recorded only if they may be found again.
         if (names > 1 || self.overlaps) && !self.seen.insert((device, inode)) {
             self.repeated += 1;
             return Ok(false);
@@ -244,7 +244,7 @@ impl Walk<'_> {
         let meta = match folder {
             Some(meta) => meta,
             None if !self.wants(path, false) => return Ok(()),
-            // Whatever is wrong with it, opening it tells.
+            // If anything is wrong with it, opening it will report that.
             None => {
                 let found = FoundFile {
                     path,
@@ -262,18 +262,18 @@ impl Walk<'_> {
         self.enter(&meta, device, visit)
     }
 
-    /// A folder, which `path` leads to.
+    /// Enters the folder at `path`.
     fn enter(&mut self, meta: &fs::Metadata, device: Option<u64>, visit: &mut Visit<'_>) -> Result<()> {
         if device.is_some_and(|device| device != meta.dev()) {
             return Ok(());
         }
-        // Links may lead in a circle, and folders named twice are counted once.
+        // Links may form a cycle, and folders that are named twice are counted once.
         if self.overlaps && !self.seen.insert((meta.dev(), meta.ino())) {
             return Ok(());
         }
         let entries = match read_sorted(&self.path) {
             Ok(entries) => entries,
-            // A folder that went away on the way to it.
+            // The folder was removed in the meantime.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => {
                 self.trouble_here("read the directory", &error);
@@ -298,17 +298,17 @@ impl Walk<'_> {
         }
         let below = self.path.as_os_str().as_bytes().get(self.root..).unwrap_or_default();
         let below = Path::new(OsStr::from_bytes(below));
-        // Before it is looked at: what is left out may be out of reach, too.
+        // Checked before anything else: an excluded file may be inaccessible, too.
         let is_folder = kind == Some(Type::Directory);
         if !link && !self.wants(below, is_folder) {
             return Ok(());
         }
         let is_file = kind == Some(Type::File);
         if !is_file {
-            // Links, folders, and what went away or is of a kind that nobody told.
+            // A link, a folder, a file that was removed, or one of unknown kind.
             let meta = match fs::metadata(&self.path) {
                 Ok(meta) => meta,
-                // A link into nowhere is as special as a FIFO.
+                // A dangling link is skipped like a FIFO.
                 Err(error) if link || error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
                 Err(error) => {
                     self.trouble_here("read its metadata", &error);
@@ -325,12 +325,12 @@ impl Walk<'_> {
                 return Ok(());
             }
         }
-        // Taken out while somebody else has the walk.
+        // Taken out because the callback borrows the walk.
         let path = std::mem::take(&mut self.path);
         let found = FoundFile {
             path: &path,
             named: false,
-            // Behind a link, the folder is another.
+            // A link leads to a file in another folder.
             may_wait: may_wait || link,
             device,
         };
@@ -339,7 +339,7 @@ impl Walk<'_> {
         outcome
     }
 
-    /// Whether the filters let pass what is at `path`, seen from the folder that was named.
+    /// Whether the filters accept what is at `path`, relative to the named folder.
     fn wants(&self, path: &Path, is_folder: bool) -> bool {
         let any = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(path, is_folder));
         let included = is_folder || self.files.include.is_empty() || any(&self.files.include);
@@ -347,8 +347,8 @@ impl Walk<'_> {
     }
 }
 
-/// The entries of a folder by name, each with its kind where that is known. Not by std's `read_dir`, which ends the
-/// process where closing the folder fails.
+/// The entries of a folder sorted by name, each with its kind if known. Not with std's `read_dir`, which ends the
+/// process if closing the folder fails.
 fn read_sorted(path: &Path) -> std::io::Result<Vec<(OsString, Option<Type>)>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut folder = Dir::open(path, flags, Mode::empty())?;
@@ -367,7 +367,7 @@ fn read_sorted(path: &Path) -> std::io::Result<Vec<(OsString, Option<Type>)>> {
     Ok(entries)
 }
 
-/// Of what the file system does not say in its list.
+/// The kind of an entry, for file systems that do not list it.
 fn type_of(path: &Path) -> Option<Type> {
     let kind = fs::symlink_metadata(path).ok()?.file_type();
     match kind {
@@ -378,7 +378,7 @@ fn type_of(path: &Path) -> Option<Type> {
     }
 }
 
-/// Whether every other file would meet the same: a limit of the process or the machine.
+/// Whether every other file would fail in the same way, because of a limit of the process or the machine.
 pub(super) fn is_limit(error: &Error) -> bool {
     error
         .core()

@@ -1,11 +1,11 @@
-//! `--include` and `--exclude`: patterns of names and of paths, as .gitignore and rsync have them.
+//! `--include` and `--exclude`: patterns of names and of paths, as in .gitignore and rsync.
 
 use crate::number::ParseError;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// A pattern. Without a slash it is held against the file's name; with one, against its path below the folder that was
-/// named, where `*` stays within a folder and `**` does not. A slash at its end takes folders alone.
+/// A pattern. Without a slash, it is matched against the file's name; with one, against its path relative to the named
+/// folder, where `*` does not match a slash and `**` does. A pattern that ends with a slash matches only folders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Glob {
     pattern: Vec<u8>,
@@ -14,7 +14,7 @@ pub(super) struct Glob {
 }
 
 impl Glob {
-    /// Reads one from the command line.
+    /// Parses a pattern from the command line.
     pub(super) fn read(text: OsString) -> Result<Glob, ParseError> {
         let shown = text.to_string_lossy().into_owned();
         let mut pattern = text.into_vec();
@@ -26,7 +26,7 @@ impl Glob {
         if pattern.starts_with(b"/") {
             pattern.remove(0);
         }
-        // To the matcher it would mean "everything but".
+        // The matcher would interpret it as "everything but".
         if pattern.starts_with(b"!") {
             pattern.insert(0, b'\\');
         }
@@ -47,7 +47,7 @@ impl Glob {
         }
     }
 
-    /// Whether it takes what is at `path`, seen from the folder that was named.
+    /// Whether the pattern matches what is at `path`, relative to the named folder.
     pub(super) fn matches(&self, path: &std::path::Path, is_folder: bool) -> bool {
         if self.folders_only && !is_folder {
             return false;

@@ -1,4 +1,4 @@
-//! While the mapping stands: holding it, telling that it is there, running a command beside it.
+//! While the mapping exists: holding it, announcing it, running a command.
 
 use super::child::ChildEnv;
 use crate::edit::{Error, ErrorContext, Result};
@@ -33,10 +33,11 @@ pub(super) struct HoldArgs {
 }
 
 impl HoldArgs {
-    /// To be called before any file is opened, which might have the number of a descriptor that nobody has opened for us.
+    /// To be called before any file is opened, which might get the number of a descriptor that the caller has not
+    /// opened.
     ///
     /// # Errors
-    /// A descriptor that is not open for writing.
+    /// If the descriptor is not open for writing.
     pub(super) fn check(&self) -> Result<()> {
         match self.ready_fd {
             Some(fd) if !inherited::claim(fd) => Err(std::io::Error::from(Errno::EBADF)).map_failure(|| not_ready(fd)),
@@ -44,7 +45,7 @@ impl HoldArgs {
         }
     }
 
-    /// From now on, no request to end is missed; `None` where there is nothing to stay for.
+    /// From now on, no request to end is missed; `None` if there is nothing to wait for.
     pub(super) fn signals(&self) -> Result<Option<Signals>> {
         match (&self.hold, self.command.is_empty()) {
             (None, true) => Ok(None),
@@ -52,19 +53,20 @@ impl HoldArgs {
         }
     }
 
-    /// By whom the mapping is held, and for how long, for a report; `None` where it is not.
+    /// Which process holds the mapping, and for how long, for a report; `None` if it is not held.
     pub(super) fn held(&self) -> Option<String> {
         let pid = std::process::id();
         let time = self.hold?.map_or(String::new(), |limit| format!("for {limit:?}, or "));
         Some(format!("by process {pid}, {time}until SIGTERM or Ctrl-C"))
     }
 
-    /// Whether somebody is to be served while the mapping stands.
+    /// Whether the mapping is to be held, announced, or used by a command.
     pub(super) fn is_asked(&self) -> bool {
         self.hold.is_some() || self.ready_fd.is_some() || !self.command.is_empty()
     }
 
-    /// Says that all is in place, then holds the mapping of what `name` says, or runs the command; gives the exit code.
+    /// Announces that everything is ready, then holds the mapping described by `name`, or runs the command; returns the
+    /// exit code.
     pub(super) fn stay(
         &self,
         beside: &ChildEnv,
@@ -84,7 +86,7 @@ impl HoldArgs {
         match (signals, &self.hold) {
             (Some(signals), Some(limit)) => {
                 signals.wait(*limit);
-                // A manager that has gone does not wait for this.
+                // A service manager that has ended does not need this.
                 let _ = notify("STOPPING=1\n");
                 Ok(Exit::Done as u8)
             }
@@ -97,7 +99,7 @@ impl HoldArgs {
         match beside.start(&self.command)? {
             Ok(child) => child.wait_with(signals),
             Err(error) => {
-                // The codes that env(1) and the shells give.
+                // The codes that env(1) and the shells use.
                 let code = if is_missing(&error, &self.command[0]) { 127 } else { 126 };
                 let command = Path::new(&self.command[0]);
                 let (name, typed) = (text::shown(command), quoted(command));
@@ -115,7 +117,7 @@ impl HoldArgs {
     }
 }
 
-/// Whether there is no such program: execvp(3) says EACCES for it, too, where a folder in PATH may not be searched.
+/// Whether there is no such program: execvp(3) returns EACCES for that, too, if a folder in PATH may not be searched.
 fn is_missing(error: &std::io::Error, command: &OsStr) -> bool {
     let in_path = || {
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -128,14 +130,14 @@ fn is_missing(error: &std::io::Error, command: &OsStr) -> bool {
     }
 }
 
-/// What to say of a descriptor that cannot be written to.
+/// The error for a descriptor that cannot be written to.
 fn not_ready(fd: i32) -> Error {
     Error::untouched(format!("cannot write to the file descriptor {fd} of --ready-fd")).tip(format!(
         "open it in the shell that starts mmapctl: put {fd}>&1, or {fd}>PATH, after the command"
     ))
 }
 
-/// sd_notify(3): one datagram to the socket that a service manager names.
+/// sd_notify(3): sends one datagram to the socket that a service manager names.
 fn notify(state: &str) -> Result<()> {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
         return Ok(());

@@ -1,4 +1,5 @@
-//! `map` of several files: each is opened, brought in as asked, counted, and let go, or kept while the mapping stands.
+//! `map` of several files: each is opened, brought into memory if requested, counted, and closed, or kept while
+//! mappings are held.
 
 use super::child::ChildEnv;
 use super::files::{FoundFile, Walk, is_limit};
@@ -15,10 +16,10 @@ use nix::errno::Errno;
 use std::time::Duration;
 
 impl Args {
-    /// Whether this is about several files, or may be.
+    /// Whether there are several files, or may be.
     ///
     /// # Errors
-    /// Options about files where there are none.
+    /// If options about files are given without files.
     pub(super) fn is_of_many(&self) -> Result<bool> {
         let many = self.files.are_many(&self.named);
         if many && (self.anonymous || self.memfd.is_some()) {
@@ -47,11 +48,11 @@ impl Args {
         let (walk, outcome) = self.round(globals, &mut table, Some(&mut kept), watching);
         match outcome {
             Err(error) if watch.is_some() && error.signal().is_some() => return Ok(Exit::Done as u8),
-            // Nobody is there to be told, or there is nothing to tell yet.
+            // There is no reader, or there are no results to print.
             Err(error) if error.is_reader_gone() || table.is_empty() && walk.failed == 0 => return Err(error),
             _ => {}
         }
-        // From before the mappings are announced.
+        // Signals are blocked before the mappings are announced.
         let signals = self.stand.signals()?;
         let (name, beside) = (plural(table.files(), "file"), ChildEnv::of_many(table.length()));
         let worst = walk.worst;
@@ -62,7 +63,7 @@ impl Args {
             self.look_again(*interval, signals, globals)?;
             return Ok(worst as u8);
         }
-        // Whoever waits for the mappings relies on all of them.
+        // A process that waits for the mappings relies on all of them.
         if worst > Exit::Done && self.stand.is_asked() {
             let what = match self.stand.command.is_empty() {
                 true => "nothing is held",
@@ -79,7 +80,7 @@ impl Args {
         Ok(code)
     }
 
-    /// Counts anew, again and again, until a signal comes.
+    /// Counts again and again, until there is a signal.
     fn look_again(&self, interval: Duration, signals: &Signals, globals: &Globals) -> Result<()> {
         while signals.wait(Some(interval)).is_none() {
             let mut table = Table::new(globals, !self.files.summarize, true);
@@ -93,7 +94,7 @@ impl Args {
         Ok(())
     }
 
-    /// Refuses what is for one mapping only.
+    /// Rejects options that are for one mapping only.
     fn fits_many(&self) -> Result<()> {
         self.files.check()?;
         let (message, tip) = if !self.session.is_empty() {
@@ -115,7 +116,8 @@ impl Args {
         Err(Error::untouched(message).tip(tip))
     }
 
-    /// Goes through all files once. The first time there is somewhere to keep mappings; later only counts are wanted.
+    /// Visits all files once. Mappings are kept in the first round only, if there is a list for them; later rounds only
+    /// count.
     fn round<'a>(
         &'a self,
         globals: &'a Globals,
@@ -149,7 +151,7 @@ impl Args {
         })
     }
 
-    /// One file's size, range and counts; `None` where it is not among those wanted.
+    /// One file's size, range and counts; `None` if it is to be skipped.
     fn one(
         &self,
         walk: &mut Walk<'_>,
@@ -174,7 +176,7 @@ impl Args {
         let span = self.span_of(facts, found.named)?;
         let kept = kept.filter(|_| !span.is_empty() && self.maps_many());
         let Some(kept) = kept else {
-            // Counting takes no mapping, as a rule.
+            // Counting usually does not need a mapping.
             let mut region = Region::new(backing, span, MapOptions::sliding(Prot::Read))?;
             return Ok(Some((size, span, count(&mut region)?)));
         };
@@ -190,7 +192,7 @@ impl Args {
         Ok(Some((size, span, counts)))
     }
 
-    /// The range of a file; none of one in a folder that does not reach that far.
+    /// The range of a file; empty if the file is in a named folder and is too short.
     fn span_of(&self, facts: &FileInfo, named: bool) -> Result<ByteRange> {
         match self.place.to_map(facts) {
             Err(_) if !named => {
@@ -198,7 +200,7 @@ impl Args {
                     len: i64::MAX as u64,
                     ..facts.clone()
                 };
-                // What is wrong with the range is so for every file.
+                // A range that is invalid even for the longest possible file is an error for every file.
                 self.place.to_map(&long).map(|_| ByteRange::first(0))
             }
             resolved => resolved,
@@ -215,7 +217,7 @@ impl Args {
     }
 }
 
-/// A file without pages, such as those of the kernel's own file systems, or one that went away on the way to it.
+/// Whether this is a file without pages, as in the kernel's own file systems, or one that was removed in the meantime.
 fn is_nothing(error: &Error) -> bool {
     error.core().is_some_and(|core| {
         matches!(

@@ -1,4 +1,4 @@
-//! How a mapping lives in memory: the report of `map`, and its picture.
+//! How a mapping is in memory: the report of `map`, and its picture.
 
 use super::child::memfd_path;
 use crate::cmd::VerbContext;
@@ -11,11 +11,11 @@ use crate::report::Report;
 use crate::text::{self, plural};
 use std::os::fd::AsRawFd;
 
-/// Cells of the picture, at the most, and the columns beside them.
+/// The maximum number of cells in the picture, and the number of columns beside them.
 const CELLS: u64 = 64;
 const BESIDE: u64 = 4;
 
-/// The report of a region as it is now.
+/// The report of a region in its present state.
 pub(super) fn report(region: &mut Region, job: VerbContext<'_>) -> Result<Report> {
     let (address, mapped) = region.map_now()?;
     let kind = region.backing().facts().kind;
@@ -47,7 +47,7 @@ pub(super) fn report(region: &mut Region, job: VerbContext<'_>) -> Result<Report
         0 => "none, as there are no bytes to map".into(),
         _ => format!("{address:#x}, {} of {}", plural(seen.pages, "page"), human(seen.page)),
     };
-    // Where other processes open the same memory.
+    // Where other processes can open the same memory.
     let path = region.backing().fd().filter(|_| kind == Kind::Memfd);
     let path = path.map(|fd| memfd_path(fd.as_raw_fd()).display().to_string());
     let mut report = Report::new("map", job.path, false)
@@ -108,7 +108,7 @@ pub(super) fn report(region: &mut Region, job: VerbContext<'_>) -> Result<Report
     }
 }
 
-/// As /proc/PID/maps writes them.
+/// The letters that /proc/PID/maps uses.
 fn letters(prot: Prot) -> &'static str {
     match prot {
         Prot::None => "---",
@@ -124,7 +124,7 @@ pub(super) fn percent(part: u64, whole: u64) -> u64 {
     (u128::from(part) * 100 / u128::from(whole.max(1))) as u64
 }
 
-/// The strip of cells, and a legend of those that are in it.
+/// The row of cells, and a legend of those that occur in it.
 fn picture(seen: &Residency) -> String {
     const MARKS: [(Cell, char, char, &str); 9] = [
         (Cell::Resident, '█', '#', "resident"),

@@ -1,4 +1,4 @@
-//! `map -c`: several verbs on one region, one after the other, with what they know of each other in the region alone.
+//! `map -c`: several verbs on one region, one after the other, which share nothing but the region.
 
 use super::child::ChildEnv;
 use crate::cmd::options::{unless_cut_short, unless_refused};
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 /// How many children may be nested: each takes a process, and stack.
 const FORKS: usize = 16;
 
-// The verbs of a session, as they are written.
+// The verbs of a session, as the user wrote them.
 #[derive(Debug, Args)]
 pub(crate) struct Script {
     /// Run a verb, without FILE, on this mapping; also 'fork VERB', '! SHELL COMMAND', or - to read verbs from stdin, one on each line. May be repeated
@@ -41,7 +41,7 @@ pub(crate) struct Script {
     keep_going: bool,
 }
 
-/// The verbs of a session, as they are meant.
+/// The verbs of a session, parsed.
 #[derive(Debug)]
 pub(crate) struct Session {
     parts: Vec<ScriptPart>,
@@ -51,16 +51,16 @@ pub(crate) struct Session {
 
 #[derive(Debug)]
 enum ScriptPart {
-    /// What was read ahead, so that a mistake in the last line is told before the first is run.
+    /// Verbs that are parsed in advance, so that a mistake in the last line is reported before the first is run.
     Steps(Vec<SessionStep>),
-    /// Lines that are run as they come.
+    /// Lines that are run as they arrive.
     Stdin,
 }
 
-/// One line.
+/// A line.
 #[derive(Debug)]
 struct SessionStep {
-    /// Where it was written: what a message about it begins with.
+    /// Where it was written: the beginning of messages about it.
     origin: String,
     globals: Globals,
     what: What,
@@ -76,20 +76,20 @@ enum What {
 }
 
 impl Script {
-    /// Whether there is any verb.
+    /// Whether there is no verb.
     pub(crate) fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.script.is_none()
     }
 
-    /// The file that verbs are read from.
+    /// The file that contains verbs.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.script.as_deref()
     }
 
-    /// Reads it all, but for stdin.
+    /// Parses all verbs except those on stdin.
     ///
     /// # Errors
-    /// What is no verb, or has options that the verb has not.
+    /// If a line is not a verb, or has options that the verb does not have.
     pub(crate) fn read(&self, globals: &Globals) -> Result<Session> {
         let mut reader = LineReader::new(globals);
         let mut parts = Vec::new();
@@ -132,7 +132,7 @@ impl Script {
 }
 
 impl Session {
-    /// Whether some verb takes a mapping that stores. Of what comes from stdin that is not known, so it is assumed.
+    /// Whether some verb needs a writable mapping. For verbs on stdin this is unknown, so it is assumed.
     pub(crate) fn stores(&self) -> bool {
         self.parts.iter().any(|part| match part {
             ScriptPart::Steps(steps) => steps.iter().any(|step| step.what.stores()),
@@ -140,11 +140,11 @@ impl Session {
         })
     }
 
-    /// Runs the verbs in order until one fails; gives the exit code of the first that did, or 0. What went wrong has
-    /// been told by then.
+    /// Runs the verbs in order until one fails; returns the exit code of the first failure, or 0. The failure has been
+    /// reported by then.
     ///
     /// # Errors
-    /// stdin that cannot be read, and that nobody reads stdout any more.
+    /// If stdin cannot be read, or if stdout has no reader any more.
     pub(crate) fn run(&mut self, region: &mut Region, job: VerbContext<'_>) -> Result<u8> {
         let mut first = 0;
         let parts = std::mem::take(&mut self.parts);
@@ -183,17 +183,18 @@ impl Session {
     }
 }
 
-/// What a step knows beside the region.
+/// The context of a step besides the region.
 #[derive(Debug, Clone, Copy)]
 struct Surroundings<'a> {
     job: VerbContext<'a>,
-    /// The verbs come from stdin, which a command must not read away.
+    /// Whether the verbs come from stdin, which a command must not consume.
     from_stdin: bool,
 }
 
 impl SessionStep {
-    /// Runs it and tells what went wrong; gives its exit code. What a verb that stores holds back to the end, because
-    /// the exit code of a single one must be right, is over when it has told what it did.
+    /// Runs the step, reports its error, and returns its exit code. A verb that stores blocks signals until the process
+    /// ends, so that the exit code of a single verb is correct; in a session, they are unblocked once the step has been
+    /// reported.
     fn run(&self, region: &mut Region, surroundings: Surroundings<'_>) -> Result<u8> {
         signals::let_through_after(|| self.run_and_tell(region, surroundings))
     }
@@ -238,11 +239,11 @@ impl What {
         let job = surroundings.job;
         match self {
             What::Verb(deed) => {
-                // A command that ran meanwhile may have been in the way of taking it back.
+                // Taking the lock back after an earlier command may have failed.
                 if deed.stores() && !region.backing().holds_lock() {
                     region.take_lock_back()?;
                 }
-                // What other verbs, commands and processes did to the file is known from here on.
+                // From now on, changes of the file by other verbs, commands and processes are known.
                 region.refresh()?;
                 if deed.stores()
                     && region.is_shared_file()
@@ -269,7 +270,7 @@ impl What {
                 Ok(Exit::Done as u8)
             }
             What::Shell(line) => {
-                // The command may be a writer, too, and would wait for us.
+                // The command may be a writer, too, and would wait for the lock of this process.
                 let lent = region.lend_lock()?;
                 let ended = ChildEnv::of(region, job.path)
                     .shell(line, surroundings.from_stdin)
@@ -295,14 +296,15 @@ impl What {
                     region.look_after_fork();
                     match what.run(region, surroundings, origin) {
                         Ok(code) => code,
-                        // The parent finds its reader gone by itself.
+                        // The parent notices the missing reader itself.
                         Err(error) if error.is_reader_gone() => 0,
                         Err(error) => report(error, origin, what.name(), job),
                     }
                 };
                 let ended = mapping::in_child(child);
                 if held {
-                    // The child shared the lock. If it ended while it had lent the lock to a command, nobody holds it.
+                    // The child shared the lock. If it ended while it had released the lock for a command, no process
+                    // holds it.
                     region.take_lock_back()?;
                     unless_cut_short(region, job, Outcome::Untouched)?;
                 }
@@ -323,12 +325,12 @@ fn next_line(stdin: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Reports the error of the line at `origin`; gives its exit code.
+/// Reports the error of the line at `origin`; returns its exit code.
 fn report(error: Error, origin: &str, verb: &str, job: VerbContext<'_>) -> u8 {
     report_error(job.globals, verb, &of_line(error, origin, job)) as u8
 }
 
-/// An error as one of the session's.
+/// Adds to an error the line and the file of the session.
 fn of_line(error: Error, origin: &str, job: VerbContext<'_>) -> Error {
     let error = error.context(origin);
     match job.path {
@@ -337,7 +339,7 @@ fn of_line(error: Error, origin: &str, job: VerbContext<'_>) -> Error {
     }
 }
 
-/// Reads lines; the definition of the verbs is made once for all of them.
+/// Parses lines; the definition of the verbs is made once for all of them.
 #[derive(Debug)]
 struct LineReader {
     verbs: clap::Command,
@@ -356,7 +358,7 @@ impl LineReader {
         }
     }
 
-    /// One line; `None` when it is empty, a comment, or a question for help that is answered by now.
+    /// Parses a line; returns `None` if it is empty, a comment, or a request for help, which has been printed.
     fn read(&mut self, line: &OsStr, origin: &str) -> Result<Option<SessionStep>> {
         let line = line.as_bytes().trim_ascii();
         if line.is_empty() || line.starts_with(b"#") {
@@ -396,7 +398,7 @@ impl LineReader {
         let words = shell_words::split(line).map_err(anyhow::Error::new).map_failure(|| {
             Error::untouched("a quote is not closed").tip("quotes are those of the shell: 'text:a b'")
         })?;
-        // Argument 0 is passed over, as it would be the program's name.
+        // Argument 0 is skipped, because it would be the program's name.
         let words = std::iter::once(OsString::new()).chain(words.into_iter().map(OsString::from));
         let words = crate::number::join_negative_values(words).split_off(1);
         let read = self.verbs.try_get_matches_from_mut(&words).and_then(|matches| {

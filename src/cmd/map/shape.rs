@@ -1,4 +1,4 @@
-//! How to map: the options of `map` that say what mapping is made, and of what.
+//! How to map: the options of `map` that determine what is mapped, and how.
 
 use crate::cmd::options::{RangeArgs, address};
 use crate::edit::{Error, ErrorContext, Result};
@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use nix::errno::Errno;
 use std::ffi::CString;
 
-// What mapping to make, whatever it is made of.
+// What mapping to make, of any kind of memory.
 #[derive(Debug, clap::Args)]
 pub(super) struct MappingArgs {
     /// Stores change the file, for everybody who maps it (the default, except for anonymous memory)
@@ -50,7 +50,7 @@ enum Rights {
     None,
 }
 
-/// Bytes of a memfd's name, see memfd_create(2).
+/// The maximum length of a memfd's name in bytes, see memfd_create(2).
 const LONGEST_NAME: usize = 249;
 
 impl Rights {
@@ -66,7 +66,7 @@ impl Rights {
 }
 
 impl MappingArgs {
-    /// How a backing with these facts is mapped; `stores`: a verb of the session stores into it.
+    /// How a backing with these facts is mapped; with `stores`, a verb of the session stores into it.
     pub(super) fn shape(&self, facts: &FileInfo, stores: bool) -> MapOptions {
         let anonymous = facts.kind == Kind::Anonymous;
         let private = self.private || (anonymous && !self.shared);
@@ -89,18 +89,18 @@ impl MappingArgs {
         }
     }
 
-    /// Whether the user said how.
+    /// Whether the user specified how to map.
     pub(super) fn is_given(&self) -> bool {
         self.shared || self.private || self.prot.is_some() || self.noreserve || self.dax
     }
 
-    /// Whether the user said where in memory.
+    /// Whether the user specified an address.
     pub(super) fn has_address(&self) -> bool {
         self.address.is_some()
     }
 
-    /// Whether a mapping of a file could store into it, which takes a descriptor that may write; everything else gets
-    /// by without.
+    /// The access that is needed to map a file. A mapping that could store into the file needs a writable descriptor;
+    /// for everything else, reading is enough.
     pub(super) fn access(&self, stores: bool) -> Access {
         let writes = self.prot.map_or(stores, |prot| prot.prot().writes());
         if writes && !self.private {
@@ -110,7 +110,7 @@ impl MappingArgs {
         }
     }
 
-    /// Memory that has no file of the user's behind it: anonymous, or with `memfd`, a file without a name.
+    /// Memory without a file of the user's: anonymous, or with `memfd`, a file without a name.
     pub(super) fn memory(&self, place: &RangeArgs, memfd: Option<&str>) -> Result<Backing> {
         let huge = self.huge_page()?;
         let len = wanted_len(place, huge.unwrap_or(mapping::page_size()))?;
@@ -132,7 +132,7 @@ impl MappingArgs {
         }
     }
 
-    /// Refuses options that mean nothing for a file.
+    /// Rejects options that have no meaning for a file.
     pub(super) fn for_file(&self, facts: &FileInfo) -> Result<()> {
         if self.huge.is_some() && facts.page == mapping::page_size() {
             let failure = Error::untouched("--huge is for memory, and a file has the pages of its file system");
@@ -142,7 +142,7 @@ impl MappingArgs {
         Ok(())
     }
 
-    /// The region; explains what the options have to do with a failure.
+    /// Maps the region; if that fails, the error explains which option may be the cause.
     pub(super) fn region(&self, backing: Backing, span: ByteRange, stores: bool) -> Result<Region> {
         let shape = self.shape(backing.facts(), stores);
         let page = backing.facts().page;
@@ -165,7 +165,7 @@ impl MappingArgs {
                 }),
             Err(error) if huge && unsupported(&error) => Err(error).map_failure(no_such_pages),
             Err(error) => Err(error.into()),
-            // To be read it was mapped privately, which is not what was asked for.
+            // For reading it was mapped privately, which is not what the user asked for.
             Ok(_) if self.shared && region.shape().visibility == Visibility::Private => {
                 let failure = Error::untouched("its file system has no shared mappings (ENODEV)");
                 Err(failure.tip("leave out --shared, and it is mapped private"))
@@ -174,7 +174,7 @@ impl MappingArgs {
         }
     }
 
-    /// The size of the huge pages asked for, in bytes.
+    /// The requested size of huge pages, in bytes.
     fn huge_page(&self) -> Result<Option<u64>> {
         let wanted = match self.huge {
             None => return Ok(None),
@@ -193,7 +193,7 @@ fn no_such_pages() -> Error {
         .tip("'ls /sys/kernel/mm/hugepages' shows which it has; write --huge=2M")
 }
 
-/// The length of memory that has none of its own, of which there is a number for its whole pages, too.
+/// The requested length of new memory, which has no length of its own. Rounding it up to whole pages does not overflow.
 pub(super) fn wanted_len(place: &RangeArgs, page: u64) -> Result<u64> {
     match place.length {
         Some(length) if place.offset.is_none() => {

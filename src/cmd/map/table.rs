@@ -1,4 +1,4 @@
-//! The report on several files: a row each, as they come, and the totals.
+//! The report on several files: a row for each, printed as they are found, and the totals.
 
 use super::files::Walk;
 use super::report::percent;
@@ -13,18 +13,18 @@ use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A file, as it is counted.
+/// The counts of a file.
 #[derive(Debug)]
 pub(super) struct FileRow<'a> {
     pub(super) path: &'a Path,
-    /// Bytes of the file.
+    /// The file's size in bytes.
     pub(super) size: u64,
-    /// The range looked at.
+    /// The range that is counted.
     pub(super) span: ByteRange,
     pub(super) counts: Counts,
 }
 
-/// Sums over the rows, in bytes, because pages may be of several sizes.
+/// Sums over the rows, in bytes, because page sizes may differ.
 #[derive(Debug, Default)]
 struct Totals {
     files: u64,
@@ -36,11 +36,11 @@ struct Totals {
     writeback: PartialSum,
 }
 
-/// A sum over the files of which it is known.
+/// A sum over the files for which it is known.
 #[derive(Debug, Default)]
 struct PartialSum {
     bytes: u64,
-    /// Files of which it is not.
+    /// The number of files for which it is not known.
     unknown: u64,
 }
 
@@ -52,33 +52,33 @@ impl PartialSum {
         }
     }
 
-    /// In pages; `None` where it is known of none of so many files.
+    /// The sum in pages; `None` if there are files, and it is not known for any of them.
     fn pages(&self, files: u64, page: u64) -> Option<u64> {
         (files == 0 || self.unknown < files).then_some(self.bytes / page)
     }
 }
 
-/// Rows and totals, as text or as one JSON object, of which no more is kept than is about to be written.
+/// Rows and totals, as text or as one JSON object. Only the text that is about to be written is kept.
 #[derive(Debug)]
 pub(super) struct Table<'a> {
     globals: &'a Globals,
     totals: Totals,
     text: String,
     written: Instant,
-    /// Rows are written.
+    /// Whether rows are written.
     rows: bool,
-    /// Anything is.
+    /// Whether anything is written.
     speaks: bool,
-    /// All of it at once, over the one before.
+    /// Whether everything is written at once, over the previous table.
     anew: bool,
 }
 
-/// Bytes of text that are written in one go, and how long they may wait for that.
+/// How many bytes of text are written at once, and how long they may be delayed for that.
 const TEXT: usize = 32 << 10;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 impl<'a> Table<'a> {
-    /// With `rows`, or of totals alone; `anew`: written whole, over the one before.
+    /// Begins a table, with `rows` or of totals alone; with `anew`, it is written as a whole, over the previous one.
     pub(super) fn new(globals: &'a Globals, rows: bool, anew: bool) -> Table<'a> {
         let mut table = Table {
             globals,
@@ -93,7 +93,7 @@ impl<'a> Table<'a> {
         table
     }
 
-    /// One that only counts.
+    /// A table that only counts.
     pub(super) fn silent(self) -> Table<'a> {
         Table { speaks: false, ..self }
     }
@@ -114,10 +114,10 @@ impl<'a> Table<'a> {
         self.text += &format!("{size:>10}  {resident:>19} {percent:>5} {dirty:>8}  {name}\n");
     }
 
-    /// A file more.
+    /// Adds a file.
     ///
     /// # Errors
-    /// Errors of [`output::out`].
+    /// See [`output::out`].
     pub(super) fn row(&mut self, row: &FileRow<'_>) -> Result<()> {
         let Counts {
             page,
@@ -177,25 +177,25 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// Bytes of all ranges together.
+    /// The number of bytes in all ranges.
     pub(super) fn length(&self) -> u64 {
         self.totals.length
     }
 
-    /// Whether no file has come yet.
+    /// Whether no file was added yet.
     pub(super) fn is_empty(&self) -> bool {
         self.totals.files == 0
     }
 
-    /// How many files there are.
+    /// The number of files.
     pub(super) fn files(&self) -> u64 {
         self.totals.files
     }
 
-    /// The totals, and `held`: what is told of a mapping that is kept.
+    /// Writes the totals, and `held`: the description of a mapping that is kept.
     ///
     /// # Errors
-    /// Errors of [`output::out`].
+    /// See [`output::out`].
     pub(super) fn finish(mut self, walk: &Walk<'_>, held: Option<String>) -> Result<()> {
         if !self.speaks {
             return Ok(());
@@ -247,7 +247,7 @@ impl<'a> Table<'a> {
                     name += &format!(", {count} {what}");
                 }
             }
-            // Of a part that is known, a share of the whole says nothing.
+            // If only a part is known, its share of the whole means nothing.
             let share = resident.filter(|_| unknown == 0);
             let share = share.map(|resident| format!("{} %", share_of(resident, whole / page)));
             self.line(
@@ -268,7 +268,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// In a column: as short as it comes.
+/// The size for a column, as short as possible.
 fn size(bytes: u64) -> String {
     if bytes < 1024 {
         format!("{bytes} B")
@@ -281,7 +281,7 @@ fn count(count: Option<u64>) -> String {
     count.map_or("?".into(), |count| count.to_string())
 }
 
-/// Of nothing, all is there.
+/// The whole of nothing counts as 100 percent.
 fn share_of(part: u64, whole: u64) -> u64 {
     if whole == 0 { 100 } else { percent(part, whole) }
 }

@@ -1,4 +1,4 @@
-//! `patch --access`: units of one width stored into the registers of a device, of which nothing is read.
+//! `patch --access`: stores units of one width into the registers of a device, without reading any.
 
 use super::Options;
 use crate::cmd::VerbContext;
@@ -13,7 +13,7 @@ use crate::text::plural;
 use serde_json::{Value, json};
 
 impl Options {
-    /// Refuses what cannot be had without reading.
+    /// Rejects options that require reading.
     pub(super) fn asked_of_registers(&self) -> Result<()> {
         if self.access.is_none() {
             return Ok(());
@@ -37,7 +37,7 @@ impl Options {
         Ok(())
     }
 
-    /// Stores all edits, in the order in which they are written.
+    /// Stores all edits in the order in which they were written.
     pub(super) fn store_units(
         &self,
         region: &mut Region,
@@ -113,7 +113,7 @@ impl Options {
             plural(width.bytes(), "byte"),
             if self.sync { ", durable" } else { "" }
         );
-        // Whether the bytes are other than before, only reading them would tell.
+        // Whether any bytes changed is unknown without reading them.
         Report::new("patch", job.path, !list.is_empty())
             .json_field("offset", all.start())
             .json_field("length", all.len())
@@ -137,7 +137,7 @@ fn needs_to_read(what: &str) -> Error {
     .tip("leave out one of the two; cat --access 4 reads a register")
 }
 
-/// Refuses an edit that depends on what is there.
+/// Rejects an edit that depends on the present bytes.
 fn of_stores_alone(edits: &Edits, note: EditMeta) -> Result<()> {
     if note.expects() {
         let failure = needs_to_read("an edit with old bytes");
@@ -160,7 +160,7 @@ fn interrupted(mapping::Interrupted(signal): mapping::Interrupted, rest: ByteRan
     mapping::Error::new("store", Some(rest), mapping::ErrorKind::Interrupted(signal)).into()
 }
 
-/// What is stored cannot be taken back without having been read; before that, nothing has happened.
+/// Stores cannot be undone without having read the old bytes; before the first one, nothing has happened.
 fn cut_short(done: u64, total: u64, width: Width, all: ByteRange, job: VerbContext<'_>) -> Error {
     if done == 0 {
         return Error::untouched("nothing was written");
@@ -175,7 +175,7 @@ fn cut_short(done: u64, total: u64, width: Width, all: ByteRange, job: VerbConte
     Error::in_doubt(message).tip(tip)
 }
 
-/// `--dry-run`: what would be stored, as a script.
+/// `--dry-run`: prints what would be stored as a script.
 fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, job: VerbContext<'_>) -> Result<()> {
     let mut script = ScriptWriter::of_stores(width.bytes(), len, output::out);
     let mut lines = Vec::new();
@@ -204,5 +204,5 @@ fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, job: VerbCont
         .print(job.globals)
 }
 
-/// The most bytes of a line; a multiple of every width.
+/// The maximum number of bytes in a line; a multiple of every width.
 const LINE: u64 = 32;

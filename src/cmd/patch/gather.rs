@@ -1,4 +1,4 @@
-//! From the options of `patch` to its edits: where, and what bytes.
+//! Makes edits from the options of `patch`: their places and their bytes.
 
 use super::{Options, ScriptFormat, quoted};
 use crate::cmd::VerbContext;
@@ -15,7 +15,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 impl Options {
-    /// Refuses, before any file is opened, what cannot be meant.
+    /// Rejects contradictory options, before any file is opened.
     pub(super) fn validate(&self) -> Result<()> {
         let wrong = |message: &str, tip: &str| Err(Error::untouched(message).tip(tip));
         self.asked_of_registers()?;
@@ -25,7 +25,7 @@ impl Options {
                 "give the script another name, such as --undo undo.patch",
             );
         }
-        // clap lets an option do without the one that it needs when that is excluded by a third.
+        // clap drops the requirement of another option if a third one excludes that option.
         if (self.all || self.nth.is_some()) && self.find.is_none() {
             return wrong(
                 "--all and --nth apply only to --find",
@@ -73,7 +73,7 @@ impl Options {
         Ok(())
     }
 
-    /// Refuses to write to a file that is read or written for something else.
+    /// Rejects an output that is also an input or another output.
     pub(super) fn check_paths(&self, job: VerbContext<'_>) -> Result<()> {
         let is_file = |path: &&Path| *path != Path::new("-");
         let inputs = [
@@ -93,7 +93,7 @@ impl Options {
         must_differ(&inputs, &outputs)
     }
 
-    /// Reads all edits, from all that was given.
+    /// Makes all edits from all options.
     pub(super) fn gather(&self, region: &mut Region, job: VerbContext<'_>) -> Result<Edits> {
         let mut builder = Builder::new(region, self.grow, self.reverse);
         match &self.find {
@@ -113,14 +113,15 @@ impl Options {
         builder.finish()
     }
 
-    /// The values at the place that the options name.
+    /// Adds the values at the place that the options name.
     fn placed(&self, region: &Region, builder: &mut Builder) -> Result<()> {
         let exact = match (self.place.has_end(), self.grow) {
             (false, _) => None,
             (true, false) => Some(self.place.resolve_for_write(region)?),
             (true, true) => Some(self.place.to_grow(region)?),
         };
-        // Without an end, the values say how far it goes, and are held against the file's and the mapping's end.
+        // Without an end, the values determine the length, which is checked against the end of the file and of the
+        // mapping.
         let start = exact.map_or_else(|| self.place.start(region), |place| Ok(place.start()))?;
         let stdin = [Value::Stdin];
         let values = if self.values.is_empty() {
@@ -132,7 +133,7 @@ impl Options {
         builder.add(start, exact, expect, values, SourceLocation::Arguments)
     }
 
-    /// The values wherever `pattern` stands.
+    /// Adds the values at the matches of `pattern`.
     fn found(
         &self,
         pattern: &MaskedBytes,
@@ -145,14 +146,14 @@ impl Options {
             None if self.all => Find::All,
             None => Find::Only,
         };
-        // Behind the end of a file cut short under its mapping, nothing could be stored.
+        // After the end of a file that was shortened while mapped, nothing can be stored.
         let span = self
             .place
             .resolve_for_read(region)?
             .intersect(ByteRange::first(region.length()));
         let mut progress = Progress::reading(job.globals, "searching", span.len());
         let places = find(region, span, pattern, which, &mut |done| progress.step(done))?;
-        // stdin comes once, however many places there are.
+        // stdin can be read only once, however many matches there are.
         let mut bytes = Vec::new();
         let values = if self.values.is_empty() || self.values.contains(&Value::Stdin) {
             take_stdin()?;
@@ -201,5 +202,5 @@ impl Options {
     }
 }
 
-/// The most that is read from stdin to be written in several places, in bytes.
+/// How many bytes are read from stdin at most, to be written in several places.
 const MOST_FOR_ALL: u64 = 16 << 20;

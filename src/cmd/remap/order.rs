@@ -3,7 +3,7 @@
 //! ```text
 //! LIST = ITEM {"," ITEM} | "@" PATH            in a file, white space parts as well, and '#' begins a comment
 //! ITEM = "reverse" | "linear" | UNITS ["*" NUM]
-//! UNITS = NUM | [NUM] ".." [NUM] | [NUM] "..+" NUM        half-open, as every RANGE; NUM as in quantity.rs
+//! UNITS = NUM | [NUM] ".." [NUM] | [NUM] "..+" NUM        half-open, as every RANGE; NUM as in number.rs
 //! ```
 
 use crate::edit::{Error, ErrorContext, Result};
@@ -17,7 +17,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// An order, as it was typed.
+/// An order, as the user typed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OrderArg {
     text: String,
@@ -41,11 +41,11 @@ enum Item {
 enum End {
     /// One unit.
     One,
-    /// Without this one.
+    /// An exclusive end.
     At(u64),
-    /// So many units.
+    /// This many units.
     Length(u64),
-    /// The last unit, and with it.
+    /// Up to and including the last unit.
     Last,
 }
 
@@ -57,10 +57,10 @@ fn refuse<T>(message: String, tip: impl Into<String>) -> Result<T, ParseError> {
 }
 
 impl OrderArg {
-    /// Reads what was typed.
+    /// Parses what the user typed.
     ///
     /// # Errors
-    /// What is no list.
+    /// If it is not a list.
     pub(super) fn parse(typed: &OsStr) -> Result<OrderArg, ParseError> {
         let text = typed.to_string_lossy().into_owned();
         let source = match typed.as_bytes().strip_prefix(b"@") {
@@ -82,12 +82,12 @@ impl OrderArg {
         Ok(OrderArg { text, source })
     }
 
-    /// As it was typed.
+    /// The order, as the user typed it.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// The file that the list is in.
+    /// The file that contains the list.
     pub(super) fn file(&self) -> Option<&Path> {
         match &self.source {
             OrderSource::File(path) if path != "-" => Some(path),
@@ -95,7 +95,7 @@ impl OrderArg {
         }
     }
 
-    /// Whether it is the whole file in reverse.
+    /// Whether the order is the whole file in reverse.
     pub(super) fn is_reverse(&self) -> bool {
         matches!(&self.source, OrderSource::Items(items) if items[..] == [Item::Reverse])
     }
@@ -103,7 +103,7 @@ impl OrderArg {
     /// The runs of a file of `units` units; reads the list from its file.
     ///
     /// # Errors
-    /// What is no list, units that the file does not have, and a file that cannot be read.
+    /// If it is not a list, if it names units that the file does not have, or if its file cannot be read.
     pub(super) fn runs(&self, units: u64) -> Result<Vec<PageRun>> {
         match &self.source {
             OrderSource::Items(items) => Ok(items.iter().map(|item| item.run(units)).collect::<Result<_, _>>()?),
@@ -128,7 +128,7 @@ impl OrderArg {
     }
 }
 
-/// The text of a list's file, or of stdin.
+/// Reads the list from its file, or from stdin.
 fn read(path: &Path) -> Result<String> {
     let source: Box<dyn Read> = if path == "-" {
         take_stdin()?;

@@ -1,4 +1,4 @@
-//! `remap --order`: the pages of a file in another order, as a nonlinear mapping or written out.
+//! `remap --order`: the pages of a file in another order, as a nonlinear mapping or written to a file.
 
 use super::Args;
 use super::order::OrderArg;
@@ -26,7 +26,7 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-// The pages in another order.
+// Options for the pages in another order.
 #[derive(Debug, clap::Args)]
 pub(super) struct View {
     /// Put pages in another order: 3,0..2,5*4 (numbers of units), reverse, linear, or @PATH to read a list
@@ -73,7 +73,7 @@ fn order() -> impl TypedValueParser<Value = OrderArg> {
 }
 
 fn pages(text: &str) -> Result<u64, ParseError> {
-    // Whoever writes bytes here means another number of pages than the one that a tip about numbers would name.
+    // A user who writes bytes here means another number of pages than the one in the usual tip about numbers.
     let number = crate::number::number(text).map_err(|refusal| ParseError {
         tip: "a unit is counted in pages: --unit 16 is 64 KiB where a page is 4 KiB".into(),
         ..refusal
@@ -87,13 +87,13 @@ fn pages(text: &str) -> Result<u64, ParseError> {
     }
 }
 
-/// The most pieces that the text shows.
+/// How many pieces the text shows at most.
 const SHOWN: usize = 16;
 
-/// The most pieces that a JSON report lists.
+/// How many pieces a JSON report lists at most.
 const LISTED: usize = 1000;
 
-/// A command of its own: reading is enough for all but one method.
+/// Runs the verb outside of a session: reading is enough for all methods but one.
 pub(super) fn run(args: &Args, job: VerbContext<'_>) -> Result<u8> {
     let backing = if args.options.view.writes() {
         args.writer.open(&args.file, job.globals)?.0.into_backing()
@@ -116,7 +116,7 @@ pub(super) fn run(args: &Args, job: VerbContext<'_>) -> Result<u8> {
 }
 
 impl View {
-    /// An option that means nothing without --order, if it is given without.
+    /// An option that has no meaning without --order, if it is given without.
     pub(super) fn option_without_order(&self) -> Option<&'static str> {
         let given = [
             (self.to.is_some(), "--to"),
@@ -127,17 +127,17 @@ impl View {
         alone.map(|(_, option)| option)
     }
 
-    /// Whether an order is asked for.
+    /// Whether an order was given.
     pub(super) fn is_given(&self) -> bool {
         self.order.is_some()
     }
 
-    /// Whether it takes a descriptor that writes.
+    /// Whether a writable descriptor is needed.
     pub(super) fn writes(&self) -> bool {
         self.to.is_none() && self.method == Some(OrderMethod::RemapFilePages)
     }
 
-    /// Makes the region the view, or writes the view out.
+    /// Maps the view in place of the region, or writes the view out.
     pub(super) fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
         let Some(order) = &self.order else { return Ok(()) };
         self.check_paths(order, job)?;
@@ -158,7 +158,7 @@ impl View {
         }
     }
 
-    /// Refuses to write to a file that is read or written for something else.
+    /// Rejects an output that is also an input or another output.
     fn check_paths(&self, order: &OrderArg, job: VerbContext<'_>) -> Result<()> {
         let inputs = [
             job.path.map(|path| ("FILE", path)),
@@ -245,7 +245,7 @@ impl View {
                     .map(|piece| json!({"view": piece.view, "file": piece.file.start(), "length": piece.file.len()}))
                     .collect::<Vec<_>>(),
             );
-        // One more line than that would say no more than the piece itself.
+        // If only one piece would be left out, it is shown: a line about it would be just as long.
         let shown = if count <= SHOWN as u64 + 1 {
             count as usize
         } else {
@@ -262,7 +262,7 @@ impl View {
     }
 }
 
-/// Says what would fit where the number of kernel mappings is in the way.
+/// If there are too many kernel mappings, adds a tip about what would fit.
 fn fitting(error: mapping::Error, order: &OrderArg, region: &Region) -> Result<()> {
     let ErrorKind::Limit(Limit::Arrangement { needed, free, limit }) = error.cause else {
         return Err(error.into());
@@ -296,7 +296,7 @@ fn to_stdout(region: &mut Region, layout: &PageOrder, job: VerbContext<'_>) -> R
     }) {
         Ok(()) => Ok(()),
         Err(CopyError::Source(error)) => Err(error.into()),
-        // A reader that has seen enough.
+        // The reader has seen enough.
         Err(CopyError::Target(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(CopyError::Target(error)) => Err(Error::untouched(format!(
             "cannot write to stdout: {}",
@@ -306,7 +306,7 @@ fn to_stdout(region: &mut Region, layout: &PageOrder, job: VerbContext<'_>) -> R
 }
 
 fn to_file(region: &mut Region, layout: &PageOrder, path: &Path, job: VerbContext<'_>) -> Result<()> {
-    // Refused before there is a file that would have to go again.
+    // Checked before a file is created that would have to be removed again.
     region.check_linear("write it out in another order", "which 'cat' writes out as it is")?;
     let name = shown(path);
     if is_journal_name(path) {
@@ -339,7 +339,7 @@ fn to_file(region: &mut Region, layout: &PageOrder, path: &Path, job: VerbContex
     out.file().set_len(layout.len()).map_err(failed)?;
     match region.write_view(layout, CopyTarget::NewFile(out.file()), &mut |done| progress.step(done)) {
         Ok(()) => {
-            // The file is there from here on, whatever the report of it runs out of.
+            // The file exists from now on, even if memory for its report runs out.
             crate::memory::begin_change();
             Ok(out.finish(false).map(drop).map_err(failed)?)
         }

@@ -1,14 +1,14 @@
-//! Edits in ascending order, where they were written in another.
+//! Sorts edits that were not written in ascending order.
 
 use crate::edit::edits::Edits;
 use crate::edit::error::Result;
 use crate::edit::spooled::SpooledBytes;
 
 impl Edits {
-    /// Puts the edits in ascending order, and their bytes with them.
+    /// Sorts the edits in ascending order, and their bytes with them.
     pub(super) fn sort(&mut self) -> Result<()> {
         let edits = self;
-        // Where the bytes that each expects begin, if that is not where its new ones do.
+        // Where the bytes that each edit expects begin, if that differs from where its new bytes do.
         let mut expects = Vec::new();
         if !edits.notes.iter().all(|note| note.expects()) {
             let mut end = 0;
@@ -18,7 +18,7 @@ impl Edits {
                 begin
             }));
         }
-        // Moved in place, because lists of ten million are not to be had twice.
+        // Sorted in place, because there may not be enough memory for a second list of ten million.
         let mut order: Vec<u32> = (0..edits.list.len() as u32).collect();
         order.sort_unstable_by_key(|index| (edits.list[*index as usize].at(), *index));
         permute(&mut order, |one, other| {
@@ -44,11 +44,12 @@ impl Edits {
     }
 }
 
-/// Brings to each place what `order`, which it uses up, says is at another, by swapping two places at a time.
+/// Moves to each index the element at the index that `order` gives for it, by swapping two elements at a time. `order`
+/// is used up.
 fn permute(order: &mut [u32], mut swap: impl FnMut(usize, usize)) {
     for start in 0..order.len() {
         let mut place = start;
-        // Round a circle of elements that take each other's places.
+        // Follows one cycle of the permutation.
         loop {
             let next = std::mem::replace(&mut order[place], place as u32) as usize;
             if next == start {
@@ -60,7 +61,7 @@ fn permute(order: &mut [u32], mut swap: impl FnMut(usize, usize)) {
     }
 }
 
-/// Appends the `len` bytes that `source` has at `from`, by way of `buf`.
+/// Appends the `len` bytes of `source` from `from` on to `to`, using `buf` as the buffer.
 fn copy(source: &mut SpooledBytes, from: u64, len: u64, to: &mut SpooledBytes, buf: &mut [u8]) -> Result<()> {
     let (mut from, end) = (from, from + len);
     while from < end {

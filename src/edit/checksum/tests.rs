@@ -1,4 +1,4 @@
-//! Tests of sums.rs.
+//! Tests of checksum.rs.
 
 use super::*;
 

@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// What a search finds in `text` in pieces of `size`, all of it, or what does not overlap.
+/// The matches found in `text` when it is searched in pieces of `size`: all of them, or those that do not overlap.
 fn found(text: &[u8], size: usize, pattern: &MaskedBytes, overlapping: bool) -> Vec<u64> {
     let (needle, mut runs) = (Needle::new(pattern), Vec::new());
     let overlap = pattern.bytes.len() - 1;
@@ -32,7 +32,7 @@ fn found(text: &[u8], size: usize, pattern: &MaskedBytes, overlapping: bool) -> 
     all.found
 }
 
-/// What looking at every place finds.
+/// The matches found by comparing at every offset.
 fn looked_up(text: &[u8], pattern: &MaskedBytes, overlapping: bool) -> Vec<u64> {
     let mut found = Vec::new();
     let mut free = 0;
@@ -73,7 +73,7 @@ fn a_long_pattern_that_repeats_itself_is_looked_for_once_a_byte() {
         bytes: vec![0; 60_000],
         mask: vec![0xff; 60_000],
     };
-    // Going over the pattern for each place would take a minute of a test.
+    // Comparing the pattern at every offset would make this test take a minute.
     let text = vec![0; 1_000_000];
     assert!(found(&text, 256 << 10, &pattern, true).into_iter().eq(1000..941_001));
     assert_eq!(

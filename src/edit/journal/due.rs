@@ -1,4 +1,4 @@
-//! Whether a file waits for recovery: an atomic patch of it was cut short, and what stands in it may be half of that.
+//! Whether a file needs recovery: an atomic patch was interrupted, and the file may be half-patched.
 
 use super::path::JournalPath;
 use super::recover::distrusted;
@@ -10,16 +10,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Refuses an open file that bytes or lines are to be read from while it waits for recovery.
+/// Rejects an open file from which bytes or lines are to be read, if it needs recovery.
 ///
 /// # Errors
-/// Such a file.
+/// If the file needs recovery.
 pub fn unless_half_patched(file: &File, path: &Path) -> Result<()> {
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Ok(());
     }
-    // What cannot be mapped (/proc) cannot have been patched.
+    // A file that cannot be mapped (/proc) cannot have been patched.
     let Ok(backing) = Backing::open(path, Access::Read, Duration::ZERO) else {
         return Ok(());
     };
@@ -33,16 +33,16 @@ pub fn unless_half_patched(file: &File, path: &Path) -> Result<()> {
     }
 }
 
-/// The journal of a file, beside it or at `named`, if one is there and the patch that made it is gone.
+/// Returns the journal of a file, beside it or at `named`, if there is one and the patch that made it has ended.
 ///
 /// # Errors
-/// What keeps the kernel from telling.
+/// If the kernel cannot report the state of the file.
 pub fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> Result<Option<JournalPath>> {
     for place in [JournalPath::beside(backing)?, named.map(JournalPath::at)]
         .into_iter()
         .flatten()
     {
-        // Under our own lock nobody else is at work on the file.
+        // While this process holds the lock, no other patch of the file is running.
         let waits = if backing.holds_lock() {
             place.is_taken()?
         } else {
@@ -55,8 +55,8 @@ pub fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> Result<Opt
     Ok(None)
 }
 
-/// How long a verb that reads waits for the lock of a patch whose journal it may not open: as long as --lock-timeout
-/// waits by default.
+/// How long a verb that reads waits for the lock of a patch whose journal it may not open: the default of
+/// --lock-timeout.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a patch may take from making its journal to marking it.
@@ -66,7 +66,7 @@ fn waits(backing: &Backing, place: &JournalPath) -> Result<bool> {
     let begin = Instant::now();
     while place.is_taken()? {
         let at_work = place.is_at_work();
-        // Anybody can mark a file of their own that they have put in its place.
+        // Anyone can mark a file of their own that they have put in its place.
         if at_work == Some(true) && distrusted(place, backing).is_none() {
             return Ok(false);
         }
@@ -74,8 +74,8 @@ fn waits(backing: &Backing, place: &JournalPath) -> Result<bool> {
             return Ok(true);
         };
         match file.try_lock_shared() {
-            // Somebody writes, or anybody who may read the file holds its lock. The patch may be about to mark its
-            // journal, which takes no time; where the mark cannot be seen, it is waited for like any writer.
+            // A writer holds the lock, or anyone who may read the file. If it is a patch that is about to mark its
+            // journal, that takes almost no time; if the mark cannot be seen, wait as for any writer.
             Err(TryLockError::WouldBlock) => {
                 let patience = if at_work.is_none() { LOCK_TIMEOUT } else { MARK_TIMEOUT };
                 if begin.elapsed() >= patience {
@@ -83,12 +83,12 @@ fn waits(backing: &Backing, place: &JournalPath) -> Result<bool> {
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
-            // A file system without locks has no patches at work that could be told from dead ones.
+            // On a file system without locks, running patches cannot be distinguished from interrupted ones.
             Err(TryLockError::Error(_)) => return Ok(true),
             Ok(()) => {
-                // Looked at again under the lock: a patch that was at work a moment ago has taken its journal away by now.
+                // Checked again under the lock: a patch that was running a moment ago has removed its journal by now.
                 let taken = place.is_taken();
-                // Given back at once: readers hold no lock.
+                // Released at once, because readers hold no lock.
                 file.unlock().context("cannot unlock it")?;
                 return taken;
             }
@@ -97,7 +97,7 @@ fn waits(backing: &Backing, place: &JournalPath) -> Result<bool> {
     Ok(false)
 }
 
-/// What to say of it, as an error with this outcome.
+/// The error for a file that needs recovery, with this outcome.
 pub fn recovery_needed(place: &JournalPath, backing: &Backing, outcome: Outcome) -> Error {
     let message = format!(
         "recovery needed: an atomic patch was interrupted, and left '{}'",
@@ -110,7 +110,7 @@ pub fn recovery_needed(place: &JournalPath, backing: &Backing, outcome: Outcome)
             place.recovery_command(backing)
         ),
     };
-    // Those who write would refuse it, and say why.
+    // Writers would reject this journal; the error says why.
     let failure = distrusted(place, backing).unwrap_or_else(|| Error::untouched(message).tip(tip));
     failure.ending_in(outcome)
 }

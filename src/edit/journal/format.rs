@@ -1,4 +1,4 @@
-//! What a journal is made of: the file that its target was, the ranges, the old and the new bytes, a checksum.
+//! The format of a journal: the identity of its target, the ranges, the old and the new bytes, a checksum.
 
 use super::trust::{MODE, is_fat};
 use crate::edit::edits::MOST_CUT;
@@ -12,36 +12,37 @@ use std::os::unix::fs::MetadataExt;
 use std::time::UNIX_EPOCH;
 
 pub(super) const MAGIC: &[u8; 8] = b"MMAPUNDO";
-/// What stands in its place once all is done. The checksum covers it, so the journal is not whole any more.
+/// The magic once everything is done. The checksum covers it, so the journal is then invalid.
 pub(super) const DONE: &[u8; 8] = b"MMAPDONE";
 pub(super) const VERSION: u64 = 2;
-/// Where the version ends; what follows is up to that.
+/// The end of the version field; the version determines the layout of what follows.
 const VERSION_END: u64 = 16;
 const HEAD: u64 = 64;
 const TAIL: u64 = 4;
 
-/// How much is copied at a time, in bytes.
+/// How many bytes are copied at a time.
 pub(super) const BLOCK: u64 = 128 << 10;
 
-/// By what a journal knows its target again, also after a power failure; 0 where a number says nothing.
+/// Identifies the target of a journal, also after a power failure; a field is 0 if it identifies nothing.
 ///
-/// The birth time is kept on the disk with the inode, and so it proves more than any number of the device: that one
-/// may be another after every boot (a loop device, a USB stick, and every file system without a device of its own),
-/// f_fsid of statfs(2) is made of it on xfs, f2fs and FAT, and neither notices that a file was removed and another one
-/// got its inode number.
+/// The birth time is stored on disk with the inode, so it is better evidence than a device number. The device number
+/// may change at every boot (a loop device, a USB stick, and every file system without a device of its own), and xfs,
+/// f2fs and FAT derive f_fsid of statfs(2) from it. Neither number changes if a file is removed and another one gets
+/// its inode number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TargetId {
-    /// `st_dev`; 0 for file systems without a device of their own, which are numbered as they are mounted.
+    /// `st_dev`; 0 for file systems without a device of their own, which are numbered in the order in which they are
+    /// mounted.
     pub(super) device: u64,
     pub(super) inode: u64,
-    /// Nanoseconds since 1970; 0 where the file system does not keep it.
+    /// Nanoseconds since 1970; 0 if the file system does not store it.
     pub(super) born: u64,
 }
 
 impl TargetId {
-    /// That of an open file. Nothing is known for sure of a device, whose node may be another one when the power is back,
-    /// and of files on FAT and FUSE, which make inode numbers up as they go: there the length and the bytes have to do.
-    /// overlayfs may number a file anew when it is mounted, but shows the birth time of the file below.
+    /// The identity of an open file. It is empty for a device, whose node may be another one when the power is back,
+    /// and for files on FAT and FUSE, which generate inode numbers as needed: there the length and the bytes must
+    /// suffice. overlayfs may renumber a file when it is mounted, but shows the birth time of the underlying file.
     pub(super) fn of(target: &Backing) -> Result<TargetId> {
         let nothing = TargetId {
             device: 0,
@@ -67,17 +68,18 @@ impl TargetId {
         })
     }
 
-    /// Whether a journal that says this was written for the file that `now` is of. One that stands `beside` its file is
-    /// on the same device.
+    /// Whether a journal with this identity was written for the file whose identity is `now`. A journal `beside` its
+    /// file is on the same device.
     pub(super) fn is_of(&self, now: &TargetId, beside: bool) -> bool {
-        // What the journal does not say is not known of the file either, or it was written for another one.
+        // A field that the journal does not have is not known of the file either, otherwise the journal is of another
+        // file.
         let agree = |said, known| said == known || said != 0 && known == 0;
         let born = self.born != 0 && self.born == now.born;
         self.inode == now.inode && agree(self.born, now.born) && (born || beside || agree(self.device, now.device))
     }
 }
 
-/// A writer that keeps the checksum of what went through it.
+/// A writer that computes the checksum of the bytes written through it.
 pub(super) struct CrcWriter<W> {
     pub(super) inner: W,
     pub(super) crc: crc32fast::Hasher,
@@ -97,34 +99,35 @@ impl<W: Write> CrcWriter<W> {
     }
 }
 
-/// What is in the place of a journal.
+/// The content of a journal file.
 #[derive(Debug)]
 pub(super) enum ParsedJournal {
     Valid(JournalContents),
-    /// Not whole: its writing was cut short, or it is none.
+    /// Not a complete journal: its writing was interrupted, or it never was a journal.
     Unfinished {
         content: UnknownJournal,
     },
-    /// Whole, and not to be understood. To take it for unfinished would be to forget what it says.
+    /// Complete, but of an unsupported form. Treating it as unfinished would discard what it says.
     Strange(&'static str),
 }
 
-/// What is in a file that is no whole journal.
+/// The content of a file that is not a complete journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnknownJournal {
-    /// It begins as a journal does.
+    /// The beginning of a journal.
     Begun,
     /// Nothing.
     Empty,
-    /// Zeros, which a journal is whose blocks never came to the disk; or anything of the user's.
+    /// Zeros: a journal whose blocks never reached the disk, or anything of the user's.
     Zeros,
-    /// Something else.
+    /// Anything else.
     Other,
 }
 
 impl UnknownJournal {
-    /// Whether a file under a name of the user's may go. An empty one has nothing to lose, but its name may mean
-    /// something (a lock, say), so it must have the rights and the one name that a journal is made with.
+    /// Whether a file at a path that the user named may be removed. An empty file has no content to lose, but its name
+    /// may have a meaning (as a lock, for example), so it must have the mode and the single name that a journal is
+    /// created with.
     pub(super) fn is_ours(self, meta: &std::fs::Metadata) -> bool {
         self == UnknownJournal::Begun
             || self == UnknownJournal::Empty && meta.mode() & 0o7777 == MODE && meta.nlink() == 1
@@ -137,14 +140,14 @@ pub(super) struct JournalContents {
     pub(super) target: TargetId,
     pub(super) before: u64,
     pub(super) after: u64,
-    /// The edits; `from` is where their old bytes stand in the journal.
+    /// The edits; `from` is the offset of their old bytes in the journal.
     pub(super) old: Vec<Segment>,
-    /// How far behind the old bytes the new ones stand.
+    /// The distance from the old bytes to the new ones in the journal.
     pub(super) to_new: u64,
 }
 
 impl JournalContents {
-    /// Reads what a file of `len` bytes has for a journal.
+    /// Reads and classifies a journal file of `len` bytes.
     pub(super) fn read(file: &File, len: u64) -> std::io::Result<ParsedJournal> {
         let mut source = BufReader::new(file);
         let mut magic = Vec::new();
@@ -152,7 +155,7 @@ impl JournalContents {
         if let Some(why) = implausible(file, len)? {
             return Ok(ParsedJournal::Strange(why));
         }
-        // What is long and does not begin as a journal is none, whatever its checksum.
+        // A long file that does not begin as a journal is none, whatever its checksum.
         let long = len > SUMMED_AT_ONCE;
         if len < VERSION_END + TAIL || long && magic != MAGIC || !is_sound(file, len)? {
             let content = match magic.as_slice() {
@@ -219,7 +222,7 @@ impl JournalContents {
     }
 }
 
-/// Whether a file has no other bytes.
+/// Whether all bytes of the file are zero.
 fn are_zeros(file: &File) -> std::io::Result<bool> {
     let mut source = BufReader::with_capacity(BLOCK as usize, file);
     source.seek(SeekFrom::Start(0))?;
@@ -233,11 +236,11 @@ fn are_zeros(file: &File) -> std::io::Result<bool> {
     }
 }
 
-/// As much is summed whatever it says, in bytes.
+/// Up to this many bytes, a file is checksummed without checking its header first.
 const SUMMED_AT_ONCE: u64 = 64 << 20;
 
-/// What the beginning of a long journal says against reading all of it to sum it. A sparse one may be as long as files
-/// can be.
+/// Why, according to its header, a long journal is not worth reading and checksumming as a whole. A sparse file may be
+/// as long as the file system allows.
 fn implausible(file: &File, len: u64) -> std::io::Result<Option<&'static str>> {
     if len <= SUMMED_AT_ONCE {
         return Ok(None);
@@ -271,7 +274,7 @@ fn implausible(file: &File, len: u64) -> std::io::Result<Option<&'static str>> {
     Ok((len > says).then_some("it is longer than it says"))
 }
 
-/// Whether the checksum at the end is that of all that stands before it.
+/// Whether the checksum at the end matches everything before it.
 fn is_sound(file: &File, len: u64) -> std::io::Result<bool> {
     let mut source = BufReader::with_capacity(BLOCK as usize, file);
     source.seek(SeekFrom::Start(0))?;
@@ -302,15 +305,15 @@ mod tests {
         let said = file(7, 12, 1_000);
         for (now, beside, elsewhere) in [
             (file(7, 12, 1_000), true, true),
-            // After a restart.
+            // After a reboot.
             (file(8, 12, 1_000), true, true),
             (file(0, 12, 1_000), true, true),
-            // Removed and made anew.
+            // Removed and created again.
             (file(7, 12, 1_001), false, false),
             (file(7, 13, 1_000), false, false),
             // Through an overlayfs.
             (file(0, 0, 1_000), false, false),
-            // To another kernel, which does not tell the birth time.
+            // Moved to another kernel, which does not report the birth time.
             (file(7, 12, 0), true, true),
             (file(8, 12, 0), true, false),
         ] {

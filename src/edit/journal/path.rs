@@ -1,4 +1,4 @@
-//! Where a file's journal is, and making the coming or going of its name durable.
+//! Where a file's journal is, and how the creation or removal of its name is made durable.
 
 use super::format::DONE;
 use super::trust::MODE;
@@ -21,16 +21,16 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalPath {
     pub(super) path: PathBuf,
-    /// The user named it: the tips must name it again, and what is there may be anything.
+    /// The user named it: the tips must name it again, and the file may be anything.
     pub(super) named: bool,
 }
 
 impl JournalPath {
-    /// `.NAME.mmapctl-undo` beside an open file, whatever symlinks led there. `None` for what has no folder of its own
-    /// to put one in: devices, anonymous memory, files whose name is gone.
+    /// `.NAME.mmapctl-undo` beside an open file, after resolving symlinks. `None` for files that have no folder:
+    /// devices, anonymous memory, files whose name is gone.
     ///
     /// # Errors
-    /// What keeps the kernel from telling the name: then nobody knows whether a recovery is due.
+    /// If the kernel cannot report the name: then it is unknown whether a recovery is due.
     pub fn beside(backing: &Backing) -> Result<Option<JournalPath>> {
         let Some(target) = target(backing)? else {
             return Ok(None);
@@ -43,10 +43,10 @@ impl JournalPath {
         Ok(Some(JournalPath { path, named: false }))
     }
 
-    /// Where --atomic puts the file's journal: where the user wants it, or beside the file.
+    /// Where --atomic puts the file's journal: at the path that the user named, or beside the file.
     ///
     /// # Errors
-    /// A file that can have none beside it, with the reason.
+    /// If the file can have no journal beside it, with the reason.
     pub fn of(backing: &Backing, named: Option<&Path>) -> Result<JournalPath> {
         if let Some(path) = named {
             return Ok(JournalPath::at(path));
@@ -71,7 +71,7 @@ impl JournalPath {
         Ok(place)
     }
 
-    /// At a path of the user's.
+    /// A journal at a path that the user named.
     pub fn at(path: &Path) -> JournalPath {
         let path = path.to_path_buf();
         JournalPath { path, named: true }
@@ -82,10 +82,10 @@ impl JournalPath {
         &self.path
     }
 
-    /// Whether something is there.
+    /// Whether there is a file at the journal's path.
     ///
     /// # Errors
-    /// What keeps the kernel from telling, of a path that the user named. Beside a file it is taken for a no: whoever
+    /// If the kernel cannot tell, for a path that the user named. Beside a file, that counts as a no: a process that
     /// was given the file without its folder (`cat /dev/stdin < FILE`) may read it.
     pub fn is_taken(&self) -> Result<bool> {
         match std::fs::symlink_metadata(&self.path) {
@@ -99,8 +99,8 @@ impl JournalPath {
         }
     }
 
-    /// Whether the patch whose journal this is is at work; `None` where that cannot be told: the
-    /// journal is not ours to open, or its file system has no such locks.
+    /// Whether the patch that made this journal is still running; `None` if that is unknown, because this process may
+    /// not open the journal or its file system has no such locks.
     pub fn is_at_work(&self) -> Option<bool> {
         let mut options = File::options();
         options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
@@ -110,9 +110,9 @@ impl JournalPath {
         Some(lock.l_type != libc::F_UNLCK as libc::c_short)
     }
 
-    /// What to run for the recovery of the file.
+    /// The command that recovers the file.
     pub fn recovery_command(&self, target: &Backing) -> String {
-        // The safety rules for writers go for a recovery, too.
+        // The safety rules for writers apply to a recovery, too.
         let force = if target.is_protected() { " --force" } else { "" };
         let option = match self.named {
             true => format!(" --journal {}", quoted(&self.path)),
@@ -121,13 +121,14 @@ impl JournalPath {
         format!("mmapctl patch {FILE} --script /dev/null{option}{force}")
     }
 
-    /// Takes the journal and its name away, durably. It is made invalid first: a file system without a metadata journal
-    /// (ext2, FAT) may give its blocks and inode to the next one, and after a power failure find in that what this one said.
-    /// `folder` is the one that it was found in: another may have its name by now, with the journal of another file.
+    /// Removes the journal and its name, durably. It is invalidated first: a file system without a metadata journal
+    /// (ext2, FAT) may reuse its blocks and inode for the next journal, which after a power failure could have the
+    /// content of this one. `folder` is the one in which the journal was found: by now another folder may have that
+    /// path, with the journal of another file.
     pub(super) fn remove(&self, journal: &File, folder: &File) -> Result<(), Removal> {
         let end = |journal: &File| journal.write_all_at(DONE, 0).and_then(|()| journal.sync_all());
         let ended = match end(journal) {
-            // One of mode 0400 was opened for reading only.
+            // A journal of mode 0400 was opened for reading only.
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
                 self.open_to_end(journal, folder).and_then(|journal| end(&journal))
             }
@@ -160,7 +161,7 @@ impl JournalPath {
         }
     }
 
-    /// Whether the file whose journal this would be is in `folder`, unless the user named the place.
+    /// Whether `folder` contains the file that this journal's name belongs to, unless the user named the journal.
     pub(super) fn is_beside(&self, folder: &File, target: &Backing) -> Result<bool> {
         let name = self.name().as_bytes();
         let name = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX));
@@ -185,12 +186,12 @@ impl JournalPath {
         File::open(folder)
     }
 
-    /// [`sync_parent_dir`] for one place.
+    /// See the function [`sync_parent_dir`]; for one folder.
     fn sync_parent_dir(&self, backing: &Backing) -> std::io::Result<()> {
         let opened = self.folder();
         if self.named {
             return match opened {
-                // There is no folder, and so no journal that could come back.
+                // There is no folder, so no journal that could reappear.
                 Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => Ok(()),
                 opened => opened?.sync_all(),
             };
@@ -201,7 +202,7 @@ impl JournalPath {
             _ => return sync_file_system(fd),
         };
         match synced {
-            // The file system has no fsync of folders.
+            // The file system does not support fsync of folders.
             Err(error) if [Some(libc::EINVAL), Some(libc::EOPNOTSUPP)].contains(&error.raw_os_error()) => {
                 sync_file_system(fd)
             }
@@ -210,13 +211,13 @@ impl JournalPath {
     }
 }
 
-/// Makes sure that no journal of this file comes back when the power fails. An atomic patch that was killed after it
-/// removed its journal, and before that was durable, leaves this to do to whoever calls the file durable next; nothing
-/// that can be seen tells whether there was one. Where the folder cannot be opened, or is not the one in which the
-/// file's own name is, the whole file system is synced instead.
+/// Ensures that no removed journal of this file reappears after a power failure. If an atomic patch was killed after it
+/// removed its journal and before the removal was durable, whoever next declares the file durable must do this; nothing
+/// visible shows that there was such a patch. If the folder cannot be opened, or is not the one that contains the
+/// file's own name, the whole file system is synced instead.
 ///
 /// # Errors
-/// What keeps the folder from being synced.
+/// If the folder cannot be synced.
 pub fn sync_parent_dir(backing: &Backing, named: Option<&Path>) -> Result<()> {
     let failed = |place: &Path| {
         let message = format!(
@@ -227,7 +228,7 @@ pub fn sync_parent_dir(backing: &Backing, named: Option<&Path>) -> Result<()> {
     };
     match (JournalPath::beside(backing), backing.fd()) {
         (Ok(Some(place)), _) => place.sync_parent_dir(backing).map_failure(|| failed(&place.path))?,
-        // Whoever asks for the journal itself hears of the error.
+        // Callers that need the journal's path get this error from [`JournalPath::beside`] themselves.
         (Err(_), Some(fd)) => sync_file_system(fd).map_failure(|| failed(Path::new(".*.mmapctl-undo")))?,
         _ => {}
     }
@@ -237,10 +238,10 @@ pub fn sync_parent_dir(backing: &Backing, named: Option<&Path>) -> Result<()> {
     }
 }
 
-/// Marks an open journal as that of a patch that is at work, by a lock that ends with the process. The
-/// lock on the target does not tell as much: whoever may read the target can hold that, too.
+/// Marks an open journal as that of a running patch, with a lock that ends with the process. The lock on the target
+/// does not show this, because anyone who may read the target can hold it, too.
 pub(super) fn mark_at_work(journal: &File) {
-    // Where there are no such locks, readers wait for the lock on the target instead.
+    // If there are no such locks, readers wait for the lock on the target instead.
     let _ = fcntl(journal, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_RDLCK)));
 }
 
@@ -260,9 +261,9 @@ fn sync_file_system(fd: BorrowedFd<'_>) -> std::io::Result<()> {
     nix::unistd::syncfs(fd).map_err(|errno: Errno| errno.into())
 }
 
-/// Whether a file is mounted by itself over another name (`mount --bind FILE FILE`, `docker -v FILE:FILE`), so that
-/// `folder`, in which that name is, is not the folder in which its own name is. Where /proc does not tell their mounts,
-/// their devices have to do.
+/// Whether a file is mounted on its own over another name (`mount --bind FILE FILE`, `docker -v FILE:FILE`), so that
+/// `folder`, which contains that name, does not contain the file's own name. If /proc does not report the mounts, the
+/// device numbers are compared.
 fn is_mounted_alone(backing: &Backing, file: BorrowedFd<'_>, folder: &File) -> bool {
     match (mount_id(file.as_raw_fd()), mount_id(folder.as_raw_fd())) {
         (Some(of_file), Some(of_folder)) => of_file != of_folder,
@@ -279,7 +280,7 @@ fn mount_id(fd: i32) -> Option<u64> {
     id.trim().parse().ok()
 }
 
-/// The path of an open regular file, free of symlinks; `None` for anything else, and when it has no name any more.
+/// The path of an open regular file, without symlinks; `None` for anything else, and if the file has no name any more.
 fn target(backing: &Backing) -> Result<Option<PathBuf>> {
     let Some(fd) = backing.fd().filter(|_| backing.facts().kind == Kind::Regular) else {
         return Ok(None);
@@ -291,9 +292,9 @@ fn target(backing: &Backing) -> Result<Option<PathBuf>> {
         Err(error) => error.kind() != ErrorKind::NotFound,
     };
     match std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())) {
-        // A deleted file, or a memfd, has a name that leads nowhere, and a journal there would find no reader.
+        // The name of a deleted file or a memfd leads nowhere, and a journal there would not be found.
         Ok(path) => Ok(Some(path).filter(|path| leads_here(path))),
-        // Without /proc (a rescue shell, a chroot) the path that the user gave leads there.
+        // Without /proc (a rescue shell, a chroot), the path that the user gave is resolved.
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let Some(given) = backing.path() else { return Ok(None) };
             let path = std::fs::canonicalize(given).map_failure(unknown)?;
@@ -310,20 +311,20 @@ fn target(backing: &Backing) -> Result<Option<PathBuf>> {
 const PREFIX: &[u8] = b".";
 const SUFFIX: &[u8] = b".mmapctl-undo";
 
-/// Whether some file's recovery journal would have this name: what else is put there, the next verb that writes to that
-/// file removes.
+/// Whether this could be the name of some file's recovery journal: the next verb that writes to that file would remove
+/// any other file of this name.
 pub fn is_journal_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_bytes().to_ascii_lowercase();
     name.starts_with(PREFIX) && name.ends_with(SUFFIX) && name.len() > PREFIX.len() + SUFFIX.len()
 }
 
-/// What became of a journal that was to go.
+/// What became of a journal that was to be removed.
 pub(super) enum Removal {
     /// It is still there.
     Stays(std::io::Error),
-    /// It is still there, and says nothing any more.
+    /// It is still there, but is invalid now.
     Ended(std::io::Error),
-    /// It is gone, and may come back when the power fails.
+    /// It is gone, but may reappear after a power failure.
     NotDurable(std::io::Error),
 }
 

@@ -1,4 +1,4 @@
-//! Putting a file back as its journal says.
+//! Restores a file from its journal.
 
 use super::Journal;
 use super::format::{JournalContents, ParsedJournal, TargetId, UnknownJournal};
@@ -14,27 +14,27 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-/// What recovery found.
+/// The result of a recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovery {
     /// No journal.
     Nothing,
-    /// A journal that was never finished, so that the target was never touched; it was removed.
+    /// An unfinished journal, so the target was never touched; the journal was removed.
     Unfinished,
-    /// The target was put back as it was before.
+    /// The target was restored.
     PutBack,
 }
 
-/// Puts the file that `region` maps back as its journal says, if there is one, and removes the journal. Done twice,
-/// or interrupted and done again, it comes to the same. The caller holds the lock.
+/// Restores the file that `region` maps from its journal, if there is one, and removes the journal. This can be
+/// repeated, and interrupted and repeated, with the same result. The caller holds the lock.
 ///
 /// # Errors
-/// A journal of another file or owner, a length or bytes that are neither old nor new: somebody else wrote, and
-/// nothing is touched (exit code 2). What fails while putting back leaves the journal (exit code 4).
+/// If the journal is of another file or owner, or if the length or the bytes are neither old nor new because another
+/// program wrote: nothing is changed (exit code 2). If restoring fails, the journal remains (exit code 4).
 pub fn recover(region: &mut Region, place: &JournalPath) -> Result<Recovery> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    // What cannot be written to is refused below, with the reason.
+    // A journal that is not writable is rejected below, with the reason.
     let opened = options.clone().write(true).open(&place.path);
     let opened = match opened {
         Err(error) if error.kind() != ErrorKind::NotFound => options.open(&place.path),
@@ -42,11 +42,11 @@ pub fn recover(region: &mut Region, place: &JournalPath) -> Result<Recovery> {
     };
     let file = match opened {
         Ok(file) => file,
-        // Beside a name that is nearly as long as names can be, none can have been made.
+        // Beside a file whose name is nearly as long as names can be, no journal can have been created.
         Err(error) if [ErrorKind::NotFound, ErrorKind::InvalidFilename].contains(&error.kind()) => {
             return Ok(Recovery::Nothing);
         }
-        // Whoever cannot open it can still see whose it is.
+        // Even if it cannot be opened, its owner can be seen.
         Err(error) => {
             let failure = distrusted(place, region.backing());
             return Err(error).map_failure(|| failure.unwrap_or_else(|| refused(place, "it cannot be opened")));
@@ -56,7 +56,7 @@ pub fn recover(region: &mut Region, place: &JournalPath) -> Result<Recovery> {
     let meta = file.metadata().context("cannot look at the recovery journal")?;
     let target = region.backing().metadata()?;
     let doubt = distrust(&meta, || is_fat(fstatfs(&file)), region.backing())?;
-    // What the user named may be anything, and what it is says more than whose it is.
+    // A file that the user named may be anything, and its content says more than its owner does.
     if let Some(why) = doubt.as_deref().filter(|_| !place.named || !meta.is_file()) {
         return Err(not_believed(place, why));
     }
@@ -83,7 +83,7 @@ pub fn recover(region: &mut Region, place: &JournalPath) -> Result<Recovery> {
                 .folder()
                 .map_failure(|| refused(place, "its directory cannot be opened"))?;
             return match place.remove(&file, &folder) {
-                // Should it come back, it is invalid then, too.
+                // Should it reappear, it is invalid then, too.
                 Ok(()) | Err(Removal::NotDurable(_)) => Ok(Recovery::Unfinished),
                 Err(Removal::Stays(error) | Removal::Ended(error)) => {
                     Err(error).map_failure(|| refused(place, "it is invalid and cannot be removed"))
@@ -128,7 +128,7 @@ fn refused(place: &JournalPath, why: &str) -> Error {
     Error::untouched(format!("recovery needed, and refused: the journal '{path}': {why}")).tip(out_of_the_way(place))
 }
 
-/// A tip that loses nothing: the journal may turn out to be needed.
+/// A tip that loses nothing, because the journal may turn out to be needed.
 fn out_of_the_way(place: &JournalPath) -> String {
     format!(
         "if the file is correct as it is, move the journal away: {}",
@@ -136,7 +136,7 @@ fn out_of_the_way(place: &JournalPath) -> String {
     )
 }
 
-/// The command that renames what is in the journal's place to a name that is free, and follows no link there.
+/// The command that renames the file in the journal's place to an unused name, without following a link there.
 fn rename(place: &JournalPath) -> String {
     let names = (1..).map(|number| match number {
         1 => "refused-journal".to_string(),
@@ -148,7 +148,7 @@ fn rename(place: &JournalPath) -> String {
     format!("mv -nT {} {}", quoted(&place.path), quoted(&free))
 }
 
-/// What to say of a file that is in the place of a journal and may be anybody's.
+/// The error for a file in a journal's place that anyone may have put there.
 fn not_believed(place: &JournalPath, why: &str) -> Error {
     let path = shown(&place.path);
     let failure = Error::untouched(format!(
@@ -164,14 +164,14 @@ fn not_believed(place: &JournalPath, why: &str) -> Error {
     })
 }
 
-/// Why what is in the place of a journal is not believed to be one, as far as that can be told without opening it.
+/// Why the file in a journal's place is not trusted, as far as that is visible without opening it.
 pub fn distrusted(place: &JournalPath, target: &Backing) -> Option<Error> {
     let meta = std::fs::symlink_metadata(&place.path).ok()?;
     let why = distrust(&meta, || is_fat(statfs(&place.path)), target).ok()??;
     Some(not_believed(place, &why))
 }
 
-/// A journal that names another file than the one that is here.
+/// The error for a journal that identifies another file than the present one.
 fn of_another_file(place: &JournalPath, said: &TargetId, now: &TargetId, target: &Backing) -> Error {
     if said.inode != now.inode {
         return refused(
@@ -210,7 +210,8 @@ fn of_another_file(place: &JournalPath, said: &TargetId, now: &TargetId, target:
 
 const PATH_OF_ITS_OWN: &str = "--journal needs a path of its own: give another path, at which no file exists";
 
-/// What stands under a name of the user's and is no journal: it may be anything, and is not ours to remove.
+/// The error for a file at a path that the user named that is no journal: it may be anything, so it must not be
+/// removed.
 fn not_ours(place: &JournalPath, zeros: bool) -> Error {
     let path = shown(&place.path);
     if !zeros {
@@ -226,16 +227,17 @@ fn not_ours(place: &JournalPath, zeros: bool) -> Error {
 }
 
 impl JournalContents {
-    /// Whether the patch, or an earlier recovery, may have left the file at the length `len` when the power failed. The
-    /// one length or the other, or one between them: btrfs shortens a file extent by extent, and each length on the way
-    /// may be what it has made durable. After such a failure e2fsck rounds the length up to the last block that it finds.
+    /// Whether the patch, or an earlier recovery, may have left the file at the length `len` when the power failed: one
+    /// of the two lengths, or one between them. btrfs shortens a file extent by extent, and may have made each length
+    /// on the way durable. After such a failure e2fsck rounds the length up to the last block that it finds.
     fn may_have_left(&self, len: u64, target: &Metadata) -> bool {
         let (least, most) = (self.before.min(self.after), self.before.max(self.after));
         let rounded = most.checked_next_multiple_of(target.blksize());
         (least..=most).contains(&len) || least < most && rounded == Some(len)
     }
 
-    /// The first byte covered that is neither old nor new, or that somebody wrote beside them into what the file grew by.
+    /// The first byte in the pieces that is neither old nor new, or that another program wrote outside them into the
+    /// part by which the file grew.
     fn first_unknown_byte(&self, file: &File, region: &mut Region) -> Result<Option<u64>> {
         use std::os::unix::fs::FileExt;
         let (mut old, mut new) = (Vec::new(), Vec::new());
@@ -251,7 +253,7 @@ impl JournalContents {
                 }
                 let strange = |(index, have): (usize, &u8)| *have != old[index] && *have != new[index];
                 let first = have.iter().enumerate().position(strange);
-                // Bytes that were cut off and then came back are zeros, as the new ones.
+                // Bytes that were cut off and then reappeared are zeros, as the new ones are.
                 found = found.or(first.map(|index| at + index as u64));
                 Ok::<_, Error>(())
             })?;
@@ -270,7 +272,7 @@ impl JournalContents {
         Ok(found)
     }
 
-    /// What a file of length `there` has grown by, without the pieces.
+    /// The parts by which a file, now of length `there`, has grown, without the pieces.
     fn gaps(&self, there: u64) -> Vec<ByteRange> {
         let whole = ByteRange::first(there).from(self.before);
         let (mut rest, mut gaps) = (whole, Vec::new());

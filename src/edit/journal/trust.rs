@@ -1,8 +1,8 @@
-//! Which files are believed to be journals. Recovery writes what a journal says into the target, so it must come from
-//! somebody who may write the target anyway.
+//! Which files are trusted as journals. Recovery writes a journal's content into the target, so the journal must come
+//! from a user who may write to the target anyway.
 //!
-//! Owner, mode and the number of names prove that in any folder, those included in which others may make and rename
-//! files: nobody can make a file of somebody else's, and what somebody else may write, or link to, is not believed.
+//! Owner, mode and link count prove that in any folder, including those in which others may create and rename files:
+//! nobody can create a file that another user owns, and a file that others may write or link to is not trusted.
 
 use crate::edit::error::Result;
 use crate::mapping::Backing;
@@ -10,16 +10,16 @@ use nix::sys::statfs::{FsType, MSDOS_SUPER_MAGIC, Statfs};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
-/// The rights that a journal is made with.
+/// The mode that a journal is created with.
 pub(super) const MODE: u32 = 0o600;
 
 const EXFAT_SUPER_MAGIC: FsType = FsType(0x2011_bab0);
 
-/// Why what is in the place of the target's journal is not believed to be one; `None` if it is. `on_fat` asks
-/// whether it is on a FAT file system.
+/// Why the file in the place of the target's journal is not trusted; `None` if it is. `on_fat` returns whether it is on
+/// a FAT file system.
 ///
 /// # Errors
-/// What keeps the kernel from telling about the target.
+/// If the kernel cannot report the owner of the target.
 pub(super) fn distrust(journal: &Metadata, on_fat: impl FnOnce() -> bool, target: &Backing) -> Result<Option<String>> {
     let (us, owner) = (nix::unistd::geteuid().as_raw(), target.metadata()?.uid());
     let (mode, links) = (journal.mode() & 0o7777, journal.nlink());
@@ -41,10 +41,10 @@ pub(super) fn distrust(journal: &Metadata, on_fat: impl FnOnce() -> bool, target
     })
 }
 
-/// FAT has no modes: a mount option gives one to all files, by which at least nobody else may write to them.
+/// FAT has no modes: a mount option sets one for all files. With this one, at least nobody else may write to them.
 const MODE_ON_FAT: u32 = 0o755;
 
-/// Whether it is a FAT file system, which keeps neither modes nor inode numbers; `fs` is what statfs(2) says.
+/// Whether this is a FAT file system, which stores neither modes nor inode numbers; `fs` is the result of statfs(2).
 pub(super) fn is_fat(fs: nix::Result<Statfs>) -> bool {
     fs.is_ok_and(|fs| [MSDOS_SUPER_MAGIC, EXFAT_SUPER_MAGIC].contains(&fs.filesystem_type()))
 }

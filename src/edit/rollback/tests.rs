@@ -1,4 +1,4 @@
-//! Tests of undo.rs.
+//! Tests of rollback.rs.
 
 use super::*;
 use crate::mapping::{Access, Backing, Prot};
@@ -12,7 +12,7 @@ fn piece(at: u64, len: u64, from: u64) -> Segment {
 #[test]
 fn nothing_comes_to_light_behind_an_end_that_moved_during_the_store() {
     let Ok(file) = tempfile::NamedTempFile::new_in("/dev/shm") else {
-        // Not eprintln, which is captured in a test that passes, as this one will.
+        // Not eprintln: its output is captured if the test passes, as this one does.
         writeln!(
             std::io::stderr(),
             "SKIPPED nothing_comes_to_light_behind_an_end_that_moved_during_the_store: there is no tmpfs to write to"

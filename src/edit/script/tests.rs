@@ -26,15 +26,15 @@ fn words_end_at_white_space_and_comments_begin_at_a_words_start() {
 }
 
 fn builder(grow: bool, reverse: bool) -> Builder {
-    // Not mapped until something is read.
+    // Nothing is mapped until something is read.
     let region = Region::sliding(Backing::anonymous(0x1000, None), Prot::Read).unwrap();
     Builder::new(&region, grow, reverse)
 }
 
-/// All there is to know of edits.
+/// All properties of edits.
 type All = (Vec<Segment>, Vec<EditMeta>, Vec<u8>, Vec<u8>, u64);
 
-/// What a script comes to: its edits, or the message.
+/// The result of a script: its edits, or the message.
 fn all(read: Result<()>, builder: Builder) -> Result<All, String> {
     let bytes = |mut spool: SpooledBytes| {
         let mut bytes = vec![0; spool.len() as usize];
@@ -49,14 +49,14 @@ fn all(read: Result<()>, builder: Builder) -> Result<All, String> {
         .map_err(|error| format!("{error}"))
 }
 
-/// Reads `text` in blocks of `size` bytes and more, from the fifth on with a second thread.
+/// Reads `text` in blocks of at least `size` bytes, from the fifth on with a second thread.
 fn in_blocks(text: &[u8], size: usize, grow: bool, reverse: bool) -> Result<All, String> {
     let mut builder = builder(grow, reverse);
     let read = read_blocks(LineBlocks::new(Cursor::new(text.to_vec()), size), &mut builder);
     all(read, builder)
 }
 
-/// Reads `text` a line at a time, and no line as a plain one.
+/// Reads `text` line by line, without the fast parser.
 fn line_by_line(text: &[u8], grow: bool, reverse: bool) -> Result<All, String> {
     let mut builder = builder(grow, reverse);
     let line = |number: u32, line: &[u8]| line_of(line, &mut builder, SourceLocation::Line(number));
@@ -64,7 +64,7 @@ fn line_by_line(text: &[u8], grow: bool, reverse: bool) -> Result<All, String> {
     all(read, builder)
 }
 
-/// Lines with a place to be filled in, and how often each comes: mostly plain ones, few that are wrong.
+/// Lines with a placeholder for the offset, and how often each occurs: most are plain, few are wrong.
 const LINES: [(u32, &str); 14] = [
     (400, "0xAT: 0102 -> 0304"),
     (200, "0xAT: 000102030405060708 -> 08070605040302010f"),
@@ -125,7 +125,7 @@ fn a_bad_line_in_the_seventh_block_is_named_by_its_number() {
     ] {
         let mut lines: Vec<String> = (0..200).map(|line| format!("{:#05x}: 01 -> 02", line * 2)).collect();
         lines[129] = bad.to_string();
-        // A line has 16 bytes, so twenty of them a block.
+        // A line has 16 bytes, so a block has twenty.
         let error = in_blocks(lines.join("\n").as_bytes(), 320, false, false).unwrap_err();
         assert!(error.starts_with(complaint), "{bad}: {error}");
     }
@@ -171,7 +171,7 @@ fn a_wrong_script_is_told_while_its_source_still_waits() {
             Ok(0)
         }
     }
-    // Behind the blocks that are read without the thread, which then waits at the end.
+    // After the blocks that are read without the thread, which then waits at the end.
     let text = "# a line\n".repeat(99) + "nonsense\n" + &"# a line\n".repeat(20);
     let source = Endless(Cursor::new(text.into_bytes()));
     let mut builder = builder(false, false);

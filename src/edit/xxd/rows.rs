@@ -1,47 +1,48 @@
-//! Whether the rows of a dump stand where xxd prints them, if their offsets are hex: those of `xxd -d` are decimal.
+//! Checks that the rows of a dump are where xxd prints them if their offsets are hex: those of `xxd -d` are decimal.
 //!
-//! xxd prints rows of one width, each at the end of the row before it. People take rows away, and cut some of them short,
-//! so a gap of whole rows says nothing. What tells a decimal dump is a row that begins where the row before it ends if
-//! both offsets are decimal, and not if they are hex (`00000000` and, 16 bytes later, `00000016`). Where rows are missing
-//! between any two that are there, steps of whole rows tell it: those of a decimal dump are whole rows in decimal only.
-//! A dump with a letter in any of its offsets is not decimal. A single row cannot be told from hex.
+//! xxd prints rows of one width, each at the end of the row before it. Users remove rows and shorten some of them, so a
+//! gap of whole rows means nothing. A dump is decimal if a row begins where the row before it ends when both offsets
+//! are read as decimal, and not when they are read as hex (`00000000` and, 16 bytes later, `00000016`). If rows are
+//! missing between every two that are there, the distances show it: those of a decimal dump are whole rows only when
+//! read as decimal. A dump with a letter in any of its offsets is not decimal. A single row cannot be distinguished
+//! from hex.
 
 use super::{DumpRow, PADDED};
 use crate::edit::error::{Error, ErrorContext, Result, SourceLocation};
 
-/// What has been seen of the rows of a dump.
+/// Statistics of the rows of a dump.
 #[derive(Default)]
 pub(super) struct RowStatistics {
     /// All rows, by their offsets as hex.
     hex: Steps,
     /// All rows, by their offsets as decimal.
     decimal: Steps,
-    /// The rows with as many characters as bytes, by their offsets as hex. These were printed, not typed.
+    /// The rows with as many characters as bytes, by their offsets as hex. These were printed by xxd, not typed.
     printed: Steps,
-    /// The ends of the row before, as hex and as decimal.
+    /// The end of the previous row, as hex and as decimal.
     ends: Option<(u64, u64)>,
-    /// The first line that goes on where the line before it ends if both are decimal, and not if they are hex.
+    /// The first line that begins where the row before it ends if both offsets are decimal, and not if they are hex.
     goes_on: Option<u32>,
-    /// An offset has a letter, or too many digits, so that they are hex.
+    /// Whether an offset has a letter, or too many digits, so that the offsets are hex.
     is_hex: bool,
-    /// An offset has fewer digits than xxd prints.
+    /// Whether an offset has fewer digits than xxd prints.
     is_typed: bool,
 }
 
-/// Offsets of rows, by what they have in common.
+/// What the offsets of rows have in common.
 #[derive(Default)]
 struct Steps {
     first: Option<u64>,
     /// The greatest common divisor of all distances from the first row.
     step: u64,
-    /// The most bytes that a row has.
+    /// The number of bytes in the widest row.
     width: u64,
-    /// The first line at which not all distances were whole rows, or 0.
+    /// The first line at which some distance was not a multiple of the width, or 0.
     line: u32,
 }
 
 impl RowStatistics {
-    /// Takes in the row of `len` bytes on line `number`.
+    /// Adds the row of `len` bytes on line `number`.
     pub(super) fn see(&mut self, row: &DumpRow<'_>, len: u64, number: u32) {
         self.hex.see(row.at, len, number);
         if row.characters(len as usize).is_some() {
@@ -60,7 +61,7 @@ impl RowStatistics {
         self.ends = Some((row.at.saturating_add(len), decimal.saturating_add(len)));
     }
 
-    /// Refuses rows, all of them seen, of which the offsets can be decimal.
+    /// Rejects rows whose offsets can be decimal; to be called after all rows were added.
     pub(super) fn check_radix(&self) -> Result<()> {
         if self.is_hex || !self.decimal.are_whole_rows() {
             return Ok(());
@@ -75,7 +76,7 @@ impl RowStatistics {
         Err(failure.tip(tip)).context(SourceLocation::Line(line).to_string())
     }
 
-    /// Refuses rows, all of them seen, that were printed, but not in one dump.
+    /// Rejects rows that were printed, but not as one dump; to be called after all rows were added.
     pub(super) fn check_gaps(&self) -> Result<()> {
         if !self.printed.are_whole_rows() {
             let width = self.printed.width;
@@ -101,7 +102,7 @@ impl Steps {
         }
     }
 
-    /// Whether all distances are whole rows.
+    /// Whether all distances are multiples of the width.
     fn are_whole_rows(&self) -> bool {
         self.width == 0 || self.step.is_multiple_of(self.width)
     }
