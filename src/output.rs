@@ -17,7 +17,7 @@ const LOOK: u16 = 100;
 static WRITTEN: AtomicBool = AtomicBool::new(false);
 static CHANGED: AtomicBool = AtomicBool::new(false);
 
-/// Flags that every verb takes, before or behind its name.
+/// Flags that every verb takes, before or after its name.
 #[derive(Debug, Clone, Args)]
 pub struct Globals {
     /// Print each report and each error as one JSON object
