@@ -84,8 +84,9 @@ impl Region {
 
     /// Reads the bytes at file offset `offset`.
     ///
-    /// # Errors As for [`Region::source`]; the reason why a page cannot be read, with the offset of the first byte that
-    /// was not read. The bytes before it in `buf` are valid.
+    /// # Errors
+    /// As for [`Region::source`]; the reason why a page cannot be read, with the offset of the first byte that was not
+    /// read. The bytes before it in `buf` are valid.
     pub fn read(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let range = ByteRange::at(offset, buf.len() as u64);
         let range = self.check("read", range)?;
@@ -192,7 +193,8 @@ impl Region {
     /// Checks that no part of `range` is past the end of the file. If the file was truncated since its length was last
     /// read, its end is exact; otherwise the rest of the page with the end, which reads as zeros, is allowed.
     ///
-    /// # Errors [`ErrorKind::Shrunk`], [`ErrorKind::PastEnd`], with the first offset that is missing.
+    /// # Errors
+    /// [`ErrorKind::Shrunk`], [`ErrorKind::PastEnd`], with the first offset that is missing.
     pub fn check_there(&self, range: ByteRange) -> Result<()> {
         self.check_still("read", range, Populate::Read)
     }
@@ -256,7 +258,8 @@ impl<'a> Source<'a> {
 
     /// Replaces the contents of `buffer` by the bytes of `range`. Bytes past the end are zeros.
     ///
-    /// # Errors As for [`Region::read`]; `buffer` then contains the bytes before the error.
+    /// # Errors
+    /// As for [`Region::read`]; `buffer` then contains the bytes before the error.
     pub(super) fn read(&mut self, range: ByteRange, buffer: &mut Buffer) -> Result<()> {
         buffer.resize(range.len() as usize)?;
         let (count, result) = self.read_into(range, buffer);
@@ -283,7 +286,8 @@ impl<'a> Source<'a> {
 
     /// Reads all of `range`, which exists.
     ///
-    /// # Errors The error of reading the byte at its offset. The bytes before it are valid.
+    /// # Errors
+    /// The error of reading the byte at its offset. The bytes before it are valid.
     fn read_there(&mut self, range: ByteRange, buf: &mut [u8]) -> Result<()> {
         let mut done = 0;
         while done < buf.len() {

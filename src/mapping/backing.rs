@@ -143,8 +143,9 @@ impl Backing {
     /// Opens a file by open(2), never with O_CREAT or O_TRUNC, and without waiting for the other end of a FIFO. If
     /// another process holds a lease on the file, tries again for `patience`.
     ///
-    /// # Errors The error of open; [`ErrorKind::UnsupportedFileType`] for files without pages (directories, FIFOs,
-    /// sockets, files of /proc and cgroups), and for character devices unless `access` is to registers.
+    /// # Errors
+    /// The error of open; [`ErrorKind::UnsupportedFileType`] for files without pages (directories, FIFOs, sockets,
+    /// files of /proc and cgroups), and for character devices unless `access` is to registers.
     pub fn open(path: &Path, access: Access, patience: Duration) -> Result<Backing> {
         let open_with = |read: bool, write: bool| {
             let mut options = OpenOptions::new();
@@ -261,7 +262,8 @@ impl Backing {
     /// A file in memory of `len` bytes, made by memfd_create(2), with huge pages of `huge` bytes if given. `name` is
     /// shown in /proc.
     ///
-    /// # Errors ENODEV or EINVAL if the machine has no huge pages of this size; [`ErrorKind::Limit`] when it is mapped.
+    /// # Errors
+    /// ENODEV or EINVAL if the machine has no huge pages of this size; [`ErrorKind::Limit`] when it is mapped.
     pub fn memfd(name: &CStr, len: u64, huge: Option<u64>) -> Result<Backing> {
         let made = match huge {
             None => memfd(name),

@@ -27,7 +27,8 @@ impl Buffer {
 
     /// Sets the length in bytes. The contents are unspecified: the caller fills the buffer.
     ///
-    /// # Errors [`ErrorKind::Limit`], or ENOMEM, if the memory cannot be allocated.
+    /// # Errors
+    /// [`ErrorKind::Limit`], or ENOMEM, if the memory cannot be allocated.
     pub fn resize(&mut self, len: usize) -> Result<()> {
         if self.memory.as_ref().map_or(0, |memory| memory.len()) < len {
             // The old memory is freed before the new memory is allocated.

@@ -1,11 +1,10 @@
 //! Copies the bytes of a region to a descriptor, in the file's order or in another order.
 //!
 //! Bytes that are the file's own need not pass through the process: splice(2) moves references to pages of the page
-//! cache into a pipe, and copy_file_range(2) copies from file to file (as a reflink if the file system has them). All
-//! other bytes, and those for which these calls fail, are gathered in memory and written. One preadv(2) reads a whole
-//! range and puts each page at its place in the output; a mapping would cost a page fault and a page table entry for
-//! each. Bytes that cannot be read that way are read through the mapping, whose error is reported after everything
-//! before it was written.
+//! cache into a pipe, and copy_file_range(2) copies from file to file (as a reflink if the file system has them).
+//! Otherwise bytes are gathered in memory and written. One preadv(2) reads a whole range and puts each page at its
+//! place in the output; a mapping would cost a page fault and a page table entry for each. What it cannot read is read
+//! through the mapping, whose error is reported after everything before it was written.
 
 use super::ProgressFn;
 use super::access::{Operation, Source};
@@ -34,8 +33,7 @@ const PIPE: u64 = 1 << 20;
 /// The maximum length of one copy_file_range. A reflink takes no time, whatever its length; a copy does.
 const COPY: u64 = 64 << 20;
 
-/// The minimum length of a copy_file_range for output in another order: if it makes no reflink, it is no faster than
-/// copying through memory.
+/// The minimum length of a copy_file_range in another order: without a reflink, it is no faster than gathering.
 const LONG: u64 = 1 << 20;
 
 /// How many bytes are gathered before they are written: they stay in the second-level cache. For more, the page cache
@@ -86,24 +84,24 @@ pub enum Holes {
     Kept,
 }
 
-/// Where the bytes go.
+/// Where the bytes are copied to.
 #[derive(Debug, Clone, Copy)]
 pub enum CopyTarget<'a> {
-    /// A new file of the output's length, all of it a hole: zeros are left out.
+    /// A new file of the output's length that is one hole: zeros are skipped.
     NewFile(&'a File),
     /// A descriptor that is written sequentially from its present position.
     Descriptor(BorrowedFd<'a>),
 }
 
 impl Region {
-    /// Writes the bytes of `range` to `target`, and waits while that is not ready. `step` receives how many bytes are
-    /// done.
+    /// Writes the bytes of `range` to `target`, waiting while that is not ready. `step` gets how many bytes are done.
     ///
     /// A pipe receives references to pages of the file, which other processes can still change until they are read. The
     /// last pages, as many as the pipe holds, are copied instead, so nothing that was written changes after the call.
     ///
-    /// # Errors The reason why a page cannot be read, with its offset: everything before it was written. Any error of
-    /// the target.
+    /// # Errors
+    /// The reason why a page cannot be read, with its offset: everything before it was written. Any error of the
+    /// target.
     pub fn write_to_fd(
         &mut self,
         target: BorrowedFd<'_>,
@@ -148,8 +146,9 @@ impl Region {
 
     /// Writes the view that `layout` makes of this linear region to `target`. `step` receives how many bytes are done.
     ///
-    /// # Errors The reason why a page cannot be read, with its offset; any error of the target. Part of the view is
-    /// then written.
+    /// # Errors
+    /// The reason why a page cannot be read, with its offset; any error of the target. Part of the view is then
+    /// written.
     pub fn write_view(
         &mut self,
         layout: &PageOrder,
@@ -445,8 +444,8 @@ impl<'a, 'b> Copier<'a, 'b> {
 /// One copy_file_range(2) from the start of `range`, to the offset `to` or to the position of the other file. Returns
 /// how many bytes were copied.
 ///
-/// # Errors EXDEV between two file systems, EINVAL for a range that overlaps itself, ETXTBSY for a swap file, and
-/// others.
+/// # Errors
+/// EXDEV between two file systems, EINVAL for a range that overlaps itself, ETXTBSY for a swap file, and others.
 fn copy_once(file: &File, range: ByteRange, out: BorrowedFd<'_>, to: Option<u64>) -> nix::Result<usize> {
     let (mut from, mut to) = (range.start() as i64, to.map(|to| to as i64));
     let len = range.len().min(COPY) as usize;
@@ -508,7 +507,8 @@ fn read_part(region: &mut Region, range: ByteRange, slot: &mut [u8]) -> (usize, 
 
 /// Reads ranges that are adjacent in the file, in whatever order they are here, with one preadv(2).
 ///
-/// # Errors Any error of preadv(2); EFAULT if the file ends.
+/// # Errors
+/// Any error of preadv(2); EFAULT if the file ends.
 fn gather(source: &Source<'_>, parts: &[(Option<ByteRange>, usize)], buffer: &mut [u8]) -> nix::Result<()> {
     let file = source.file().ok_or(Errno::EBADF)?;
     let mut slots = Vec::with_capacity(parts.len());

@@ -251,7 +251,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::Arrange(hindrance) => hindrance.fmt(f),
             ErrorKind::Interrupted(signal) => match nix::sys::signal::Signal::try_from(*signal) {
                 Ok(name) => write!(f, "interrupted by {name}"),
-                // Real-time signals have numbers alone.
+                // Real-time signals have numbers only.
                 Err(_) => write!(f, "interrupted by SIGRTMIN+{}", signal - libc::SIGRTMIN()),
             },
         }

@@ -29,7 +29,7 @@ pub enum Limit {
         limit: u64,
         /// Committed_AS of /proc/meminfo.
         committed: u64,
-        /// What the mapping asked for.
+        /// The requested length of the mapping.
         wanted: u64,
     },
     /// The heuristic of `vm.overcommit_memory = 0`: one mapping larger than all memory and swap is refused.

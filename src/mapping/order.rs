@@ -87,8 +87,9 @@ impl PageOrder {
     /// The view of a file of `file` bytes, with pages of `page` bytes, that consists of `runs` of units of `unit` bytes
     /// (a multiple of `page`).
     ///
-    /// # Errors [`ErrorKind::PastEnd`] for a unit that the file does not have; EINVAL for a view without units;
-    /// EOVERFLOW for a view that is longer than the maximum length of a file.
+    /// # Errors
+    /// [`ErrorKind::PastEnd`] for a unit that the file does not have; EINVAL for a view without units; EOVERFLOW for a
+    /// view that is longer than the maximum length of a file.
     pub fn new(runs: Vec<PageRun>, unit: u64, page: u64, file: u64) -> Result<PageOrder> {
         let failed = |span, cause| Err(Error::new("arrange", span, cause));
         let mut layout = PageOrder {

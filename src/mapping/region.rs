@@ -87,7 +87,8 @@ impl Window {
 impl Region {
     /// The region `span` of `backing`. Nothing is mapped until the first use, or [`Region::map_now`].
     ///
-    /// # Errors [`ErrorKind::PastEnd`] if the range exceeds the length at open.
+    /// # Errors
+    /// [`ErrorKind::PastEnd`] if the range exceeds the length at open.
     pub fn new(backing: Backing, span: ByteRange, shape: MapOptions) -> Result<Region> {
         let facts = backing.facts();
         if span.end() > facts.len {
@@ -186,7 +187,8 @@ impl Region {
 
     /// Reads again the rights that the safety rules for writers depend on, see [`Backing::refusal`].
     ///
-    /// # Errors The error of reading them.
+    /// # Errors
+    /// The error of reading them.
     pub fn refresh_rights(&mut self) -> Result<()> {
         self.backing.refresh_rights()
     }

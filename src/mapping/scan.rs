@@ -75,7 +75,8 @@ pub trait Chunks<const N: usize>: Send {
 /// `each` in order. Results are reused, so `transform` must overwrite what it finds there. `ahead` is how many results
 /// a thread may produce before they are due.
 ///
-/// # Errors The first error in file order, after `each` received everything before it, to the byte; errors of `each`.
+/// # Errors
+/// The first error in file order, after `each` received everything before it, to the byte; errors of `each`.
 pub fn scan<P: Chunks<N>, T: Default + Send, E: From<Error>, const N: usize>(
     sources: [Source<'_>; N],
     ahead: usize,
@@ -106,7 +107,8 @@ pub fn scan<P: Chunks<N>, T: Default + Send, E: From<Error>, const N: usize>(
 impl Region {
     /// Passes the bytes of `range` to `each`, in order and in pieces of up to 256 KiB, with their file offsets.
     ///
-    /// # Errors As for [`Region::read`], after `each` received the bytes before the error; errors of `each`.
+    /// # Errors
+    /// As for [`Region::read`], after `each` received the bytes before the error; errors of `each`.
     pub fn read_chunks<E: From<Error>>(
         &mut self,
         range: ByteRange,
@@ -281,7 +283,8 @@ impl HoleFinder {
     /// Whether there is a hole at the start of `rest`, and where the hole, or the data, ends. Short holes count as
     /// data.
     ///
-    /// # Errors An error of the search for holes.
+    /// # Errors
+    /// An error of the search for holes.
     pub fn at(&mut self, start: u64, rest: ByteRange, source: &Source<'_>) -> Result<(bool, u64)> {
         let (from, data, end) = match self.known {
             Some(known) if (known.0..known.2).contains(&start) => known,

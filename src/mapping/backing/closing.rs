@@ -41,7 +41,8 @@ impl Backing {
 
     /// Closes the descriptor by close(2) and checks its result. Existing mappings keep the file open.
     ///
-    /// # Errors The error of close. The descriptor is closed nevertheless.
+    /// # Errors
+    /// The error of close. The descriptor is closed nevertheless.
     pub fn finish(mut self) -> Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
         nix::unistd::close(file).map_err(|errno| Error::sys("close", None, errno))

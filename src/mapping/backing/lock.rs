@@ -11,8 +11,9 @@ impl Backing {
     /// the lock until the backing is dropped. The length and the rights are then read again, because another process
     /// may have changed them.
     ///
-    /// # Errors [`ErrorKind::Locked`] if another process keeps it for longer. On a file system without locks it
-    /// succeeds without a lock: the lock is advisory.
+    /// # Errors
+    /// [`ErrorKind::Locked`] if another process keeps it for longer. On a file system without locks it succeeds without
+    /// a lock: the lock is advisory.
     pub fn lock(&mut self, patience: Duration) -> Result<()> {
         let file = self.file("lock it")?;
         let outcome = patiently(patience, || match file.try_lock() {

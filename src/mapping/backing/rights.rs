@@ -56,7 +56,8 @@ impl Backing {
     /// Called before the first store: removes the privileges that write(2) would remove and a store through a mapping
     /// does not. These are file capabilities, and the set-ID bits unless we have CAP_FSETID, as root has.
     ///
-    /// # Errors EPERM if they remain. Nothing has been stored then.
+    /// # Errors
+    /// EPERM if they remain. Nothing has been stored then.
     pub(in crate::mapping) fn drop_privileges(&self) -> Result<()> {
         if !self.facts().privileges.any() || !self.privileges()?.any() {
             return Ok(());
@@ -95,8 +96,9 @@ impl Backing {
     /// Sets the permissions of `copy`, a new file of ours that receives bytes of this one: we get the rights that the
     /// owner of this file has, and nobody else gets more rights to the copy than to this file. `umask` removes more.
     ///
-    /// # Errors An error of reading the metadata of this file or of the copy. If the file system cannot set
-    /// permissions, the copy keeps those it was created with.
+    /// # Errors
+    /// An error of reading the metadata of this file or of the copy. If the file system cannot set permissions, the
+    /// copy keeps those it was created with.
     pub fn protect_copy(&self, copy: &File, umask: Mode) -> Result<()> {
         let gid = copy
             .metadata()
