@@ -49,8 +49,8 @@ pub trait Dump: Sync {
     /// there on, rows may be laid out [separately](Dump::part).
     fn next_row(&self) -> (u64, u64);
 
-    /// Lays out the whole rows of `data`, the first of which begins at offset `at`, as if no row preceded them, and
-    /// replaces the contents of `part` by them. Bytes after the last whole row are ignored. May be called on any thread.
+    /// Replaces the contents of `part` by the whole rows of `data`, the first of which begins at offset `at`, laid out
+    /// as if no row preceded them. Bytes after the last whole row are ignored. May be called on any thread.
     fn part(&self, at: u64, data: &[u8], part: &mut EncodedRows);
 
     /// Adds the next rows from `part`: appends the text that precedes them, and returns the part of their text to

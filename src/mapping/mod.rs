@@ -4,29 +4,29 @@
 //! It uses only std, nix, memmap2 and libc, and knows nothing of command lines or reports. Its invariants:
 //!
 //! 1. No Rust reference to a mapped byte exists, and none is dereferenced outside `register.rs`. Bytes are stored by
-//!   `preadv` from a file that holds the payload (a memfd, if the payload is not large), 1,024 segments a call; a short
-//!   count is an exact prefix. Bytes are loaded by `process_vm_readv`. Bytes that are the file's own, which only
-//!   `access.rs` decides, are read by `pread` on many threads (`scan.rs`), because page faults and sliding windows make
-//!   threads wait for each other. They are written out (`copy.rs`) by `splice`, `copy_file_range`, or `preadv` and
-//!   `write`, but never by `vmsplice`: that would leave pages in a pipe that a later store changes. Long ranges of
-//!   zeros are written by `pwrite` (`zeros.rs`), but only under a lease that keeps other processes from truncating the
-//!   file, because `pwrite` would extend it again. In `register.rs`, a load or store is one handwritten instruction. A
-//!   SIGBUS of that instruction, and of no other, is returned as an error.
+//!    `preadv` from a file that holds the payload (a memfd, if the payload is not large), 1,024 segments a call; a
+//!    short count is an exact prefix. Bytes are loaded by `process_vm_readv`. Bytes that are the file's own, which only
+//!    `access.rs` decides, are read by `pread` on many threads (`scan.rs`), because page faults and sliding windows
+//!    make threads wait for each other. They are written out (`copy.rs`) by `splice`, `copy_file_range`, or `preadv`
+//!    and `write`, but never by `vmsplice`: that would leave pages in a pipe that a later store changes. Long ranges of
+//!    zeros are written by `pwrite` (`zeros.rs`), but only under a lease that keeps other processes from truncating the
+//!    file, because `pwrite` would extend it again. In `register.rs`, a load or store is one handwritten instruction. A
+//!    SIGBUS of that instruction, and of no other, is returned as an error.
 //! 2. Offsets are file offsets everywhere outside `region.rs`. Where a region is a nonlinear view (`order.rs`), they
-//!   are offsets in the view, and errors name both.
+//!    are offsets in the view, and errors name both.
 //! 3. A range is checked against the length at open before anything is mapped. The checks of memmap2 are not
-//!   sufficient.
+//!    sufficient.
 //! 4. To grow a file: allocate, set the length, then map. To shrink it: unmap, then set the length.
 //! 5. Bytes are called durable only after a successful flush that covers them, through a descriptor opened for writing.
-//!   (msync through a read-only descriptor returns 0 and flushes nothing; fdatasync is used there.)
+//!    (msync through a read-only descriptor returns 0 and flushes nothing; fdatasync is used there.)
 //! 6. A failed flush is final. The kernel marks the pages clean, so a second flush proves nothing. Store the bytes
-//!   again, or exit with code 3.
+//!    again, or exit with code 3.
 //! 7. `unsafe` is used only in `region.rs`, its submodules in `region/`, and `register.rs` (outside the core, in
-//!   `entry.rs`). A lint denies it elsewhere. Each block states its contract.
+//!    `entry.rs`). A lint denies it elsewhere. Each block states its contract.
 //! 8. Only `register.rs` accesses device memory. Nothing else copies or populates it, or reads it to find the cause of
-//!   an error. An access maps only the pages that were asked for.
+//!    an error. An access maps only the pages that were asked for.
 //! 9. Memory that the kernel copies file bytes into, in pieces of more than a page, begins on a page boundary
-//!   (`buffer.rs`).
+//!    (`buffer.rs`).
 
 mod access;
 mod backing;

@@ -7,7 +7,7 @@ use nix::sys::mman::ProtFlags;
 /// small enough that the process needs less than 16 MiB for a file of any size.
 pub const WINDOW: u64 = 8 << 20;
 
-/// Who sees a store.
+/// Where a store is visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
     /// MAP_SHARED: the file, and every process that maps it.
@@ -27,7 +27,7 @@ pub enum Prot {
     ReadWrite,
     /// PROT_READ and PROT_EXEC.
     ReadExec,
-    /// All three.
+    /// PROT_READ, PROT_WRITE and PROT_EXEC.
     ReadWriteExec,
 }
 

@@ -56,7 +56,8 @@ impl Width {
     }
 }
 
-/// How many bytes are accessed between two checks of signals and of the file's length; a multiple of every width.
+/// How many bytes are accessed between two calls of the caller's function, and between two checks of the file's length;
+/// a multiple of every width.
 const PART: u64 = 4096;
 
 impl Region {

@@ -49,13 +49,13 @@ pub enum Cell {
     Dirty,
     /// Every page is resident.
     Resident,
-    /// Some pages are.
+    /// Some pages are resident.
     Partly,
-    /// None is.
+    /// No page is resident.
     Absent,
-    /// None is, and the file has no block there.
+    /// No page is resident, and the file has no block there.
     Hole,
-    /// None is, and the file has blocks there that were never written.
+    /// No page is resident, and the file has blocks there that were never written.
     Preallocated,
     /// Every page is past the end of the file.
     PastEnd,

@@ -137,7 +137,7 @@ impl Backing {
     /// This uses only fallocate(2), which never shortens a file, whatever another process appends meanwhile.
     ///
     /// # Errors
-    /// Those of [`Backing::unless_moved`]; [`AccessDenied::GrownTogether`] if another process appended between the
+    /// As for [`Backing::unless_moved`]; [`AccessDenied::GrownTogether`] if another process appended between the
     /// check of the length and the call, and may have zeros of ours after its bytes; any error of fallocate.
     pub(super) fn extend(&mut self, blocks: ByteRange, added: ByteRange) -> Result<()> {
         let (last, none) = (added.from(added.end() - 1), FallocateFlags::empty());

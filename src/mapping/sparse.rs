@@ -264,7 +264,7 @@ impl Freeing<'_> {
         self.lease.take_if(|lease| !lease.stands());
     }
 
-    /// Whether the lease stands.
+    /// Whether the lease is still held.
     fn is_alone(&mut self) -> bool {
         self.lend();
         self.lease.is_some()

@@ -94,7 +94,7 @@ struct Shared<F, P, T> {
 /// passed on as well.
 ///
 /// # Errors
-/// Those of `take`, `work` and `each`.
+/// Any error of `take`, `work` and `each`.
 pub fn share<W: Send, P: Send, T: Default + Send, E: From<Error>>(
     sharing: Sharing<'_>,
     means: &mut W,

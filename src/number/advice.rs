@@ -262,7 +262,7 @@ fn fraction(text: &str) -> Option<u128> {
     Some(value / scale).filter(|bytes| value % scale == 0 && *bytes <= u64::MAX.into())
 }
 
-/// The unit that matches except for its case. [`human`] writes `17 bytes`.
+/// The unit that matches except for its case. `human` writes `17 bytes`.
 fn known_unit(num: &str, tail: &str) -> String {
     let name = if matches!(tail, "byte" | "bytes") { "B" } else { tail };
     let Some((known, _)) = UNITS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {

@@ -24,8 +24,8 @@ impl<'a> Lease<'a> {
         Some(Lease(file))
     }
 
-    /// Whether no other process waits for the file. The kernel ends the lease after /proc/sys/fs/lease-break-time, 45
-    /// seconds, unless it is given back before.
+    /// Whether no other process waits for the file. If one does, the kernel ends the lease after
+    /// /proc/sys/fs/lease-break-time, 45 seconds, unless it is given back before.
     pub fn stands(&self) -> bool {
         // SAFETY: F_GETLEASE takes no argument and touches no memory of ours.
         unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_GETLEASE) == libc::F_WRLCK }
