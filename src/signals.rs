@@ -106,7 +106,7 @@ pub fn are_awaited() -> bool {
     AWAITED.load(Ordering::Relaxed)
 }
 
-/// Whether one of them is pending.
+/// Whether a signal that asks the process to stop is pending.
 pub fn is_asked_to_stop() -> bool {
     let has_come = |signal: &Signal| is_in("ShdPnd:", *signal as i32) || is_in("SigPnd:", *signal as i32);
     STOPPING
@@ -119,7 +119,7 @@ pub fn is_asked_to_stop() -> bool {
 pub fn let_through_after<T>(work: impl FnOnce() -> T) -> T {
     let before = SigSet::thread_get_mask();
     let result = work();
-    // Reading and setting the own mask cannot fail.
+    // Reading and setting the calling thread's mask cannot fail.
     let _ = before.and_then(|mask| mask.thread_set_mask());
     result
 }
@@ -144,7 +144,7 @@ pub fn for_child<T>(spawn: impl FnOnce() -> T) -> anyhow::Result<T> {
 pub fn for_thread<T>(start: impl FnOnce() -> T) -> T {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
     let result = start();
-    // Reading and setting the own mask cannot fail.
+    // Reading and setting the calling thread's mask cannot fail.
     let _ = before.and_then(|mask| mask.thread_set_mask());
     result
 }
@@ -154,7 +154,7 @@ pub fn for_thread<T>(start: impl FnOnce() -> T) -> T {
 pub fn begin() {
     let mut set = SigSet::empty();
     set.add(Signal::SIGXFSZ);
-    // Reading and setting the own mask cannot fail.
+    // Reading and setting the calling thread's mask cannot fail.
     if let Ok(before) = set.thread_swap_mask(SigmaskHow::SIG_BLOCK) {
         let _ = INHERITED.set(before);
     }

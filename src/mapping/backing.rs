@@ -157,7 +157,7 @@ impl Backing {
                 .write(write)
                 .custom_flags(libc::O_NONBLOCK | uncached);
             // With O_NONBLOCK, open(2) of a leased file fails with EWOULDBLOCK at once, and the kernel notifies the
-            // holder of the lease. mmapctl as the holder gives it back within milliseconds.
+            // holder of the lease. If that is mmapctl, it gives the lease back within milliseconds.
             patiently(patience.max(LEASE), || match options.open(path) {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
                 other => Some(other),
@@ -361,7 +361,7 @@ impl Backing {
         self.file.as_ref().ok_or_else(none)
     }
 
-    /// Whether `path` leads to this file. It may not, if another file was renamed to it since it was opened, or if it
+    /// Whether `path` leads to this file. It does not if another file was renamed to it since it was opened, or if it
     /// was removed. A path that cannot be looked up for another reason counts as leading to it.
     pub fn is_at(&self, path: &Path) -> bool {
         match std::fs::metadata(path) {

@@ -47,7 +47,7 @@ const PARTS: usize = 1024;
 /// The maximum number of data ranges of a sparse file that are remembered. After them, holes are copied like data.
 const EXTENTS: usize = 1 << 20;
 
-/// File systems without an own method to copy from file to file. There copy_file_range uses a pipe within the kernel,
+/// File systems without a copy method of their own. There copy_file_range uses a pipe within the kernel,
 /// which takes longer than two copies through a cache.
 const NO_COPIES: [FsType; 2] = [statfs::EXT4_SUPER_MAGIC, statfs::TMPFS_MAGIC];
 

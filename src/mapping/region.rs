@@ -348,8 +348,8 @@ impl Region {
     // ---- bytes; transfer.rs transfers whole ranges with these ----
 
     /// Copies bytes from offset `at` on out of the mapping, as many as are mapped there and fit `buf`, without risking
-    /// a signal: by process_vm_readv(2) of the own process, or through a memfd if a container's filter refuses that. A
-    /// short count is an exact prefix. EFAULT, or 0, means that the first page cannot be read.
+    /// a signal: by process_vm_readv(2) on this process itself, or through a memfd if a container's filter refuses
+    /// that. A short count is an exact prefix. EFAULT, or 0, means that the first page cannot be read.
     pub(super) fn read_into(&mut self, at: u64, buf: &mut [u8]) -> Result<nix::Result<usize>> {
         let len = buf.len().min(self.mapped_len_from(at)? as usize);
         let buf = &mut buf[..len];

@@ -38,7 +38,7 @@ impl Region {
     /// Finds the blocks within `range` that hold only zeros, in its data (SEEK_DATA) and in blocks that were never
     /// written (these are read only if they are in the page cache). With `punch`, frees them by FALLOC_FL_PUNCH_HOLE,
     /// which does not change the bytes. The block size is that of the file system, and the last block may be cut by the
-    /// end of the file. A lease keeps other processes from the file meanwhile. If no lease is available, and after
+    /// end of the file. A lease keeps other processes from the file meanwhile. If no lease is available, and once
     /// another process waits for it, zeros are read again right before they are freed. `step` receives how many bytes
     /// are done.
     ///
