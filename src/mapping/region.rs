@@ -209,8 +209,7 @@ impl Region {
         self.shape.window.unwrap_or(WINDOW)
     }
 
-    /// Maps the region now, and returns the address and the length of the mapping in bytes. For an empty file both are
-    /// 0.
+    /// Maps the region now, and returns the address and length (bytes) of the mapping. Both are 0 for an empty file.
     pub fn map_now(&mut self) -> Result<(usize, u64)> {
         if self.span.is_empty() && !self.not_inherited {
             return Ok((0, 0));
