@@ -41,8 +41,7 @@ pub(super) fn unit(name: &str) -> Option<Unit> {
     UNITS.iter().find(|(known, _)| *known == name).map(|(_, unit)| *unit)
 }
 
-/// An amount of bytes for a reader: `64 MiB`, with one decimal if that is inexact (`1.5 GiB`), and `17 bytes` below
-/// 1024.
+/// An amount of bytes for a reader: `64 MiB`, one decimal if that is inexact (`1.5 GiB`), `17 bytes` below 1024.
 pub fn human(bytes: u64) -> String {
     const NAMES: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
