@@ -1,7 +1,7 @@
-//! A JSON object whose fields stay in the order in which they were set.
+//! A JSON object whose fields keep the order in which they were set.
 //!
-//! By hand rather than by serde_json's `preserve_order`, whose hashes take random numbers: std ends the process where
-//! the kernel has none to give, which for a report is after the file was changed.
+//! This replaces serde_json's `preserve_order`, whose hashes need random numbers: std ends the process if the kernel
+//! cannot provide them, and a report is written after the file was changed.
 
 use serde_json::{Value, json};
 use std::fmt;
@@ -13,7 +13,7 @@ use std::path::Path;
 pub struct Object(Vec<(String, Value)>);
 
 impl Object {
-    /// Sets a field: at the end, or in place of the value that it has.
+    /// Sets a field: appends it, or replaces its value.
     pub fn insert(&mut self, key: &str, value: Value) {
         match self.0.iter_mut().find(|(name, _)| name == key) {
             Some((_, old)) => *old = value,
@@ -38,7 +38,7 @@ impl fmt::Display for Object {
     }
 }
 
-/// `"file"`, and `"path_hex"` with the exact bytes when the name is not UTF-8.
+/// Sets `"file"`, and `"path_hex"` with the exact bytes if the name is not UTF-8.
 pub fn insert_path(object: &mut Object, path: &Path) {
     object.insert("file", json!(path.to_string_lossy()));
     if path.to_str().is_none() {

@@ -1,4 +1,4 @@
-//! What happens when there is no memory left: before a file is changed the program may end, afterwards it must not.
+//! What happens when no memory is left: before a file is changed the program may end, afterwards it must not.
 
 use nix::libc::RLIM_INFINITY;
 use nix::sys::resource::{Resource, getrlimit};
@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static CHANGING: AtomicBool = AtomicBool::new(false);
 
-/// Whether a file may be half-changed: what remains to be done takes little memory, and gets it from a reserve. Otherwise
-/// the program ends with code 2 and the message that [`explain`] gives.
+/// Whether a file may be changed in part. The rest of the work then needs little memory, which comes from a reserve.
+/// Otherwise the program ends with code 2 and the message of [`explain`].
 pub fn is_changing() -> bool {
     CHANGING.load(Ordering::Relaxed)
 }
 
-/// To be called right before a file is changed.
+/// Must be called right before a file is changed.
 pub fn begin_change() {
     CHANGING.store(true, Ordering::Relaxed);
 }
 
-/// To be called when a verb of a session begins: what the one before it changed is whole.
+/// Must be called when a verb of a session begins: the changes of the one before it are complete.
 pub fn end_change() {
     CHANGING.store(false, Ordering::Relaxed);
 }

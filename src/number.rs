@@ -1,4 +1,4 @@
-//! The number grammar: every count, place, range and size a user types is read here.
+//! The number grammar: parses every count, offset, range and size that a user types.
 //!
 //! ```text
 //! NUM    = decimal | 0x… | 0b… | 0o…            one '_' allowed between two digits
@@ -9,10 +9,10 @@
 //! SIZE   = QTY | "+" QTY | "-" QTY                                  grow, shrink
 //! ```
 //!
-//! Prefixes are lower case because `0B` is zero bytes. Whatever two tools read in two ways (`020`, `1b`, `3P`) is refused
-//! rather than guessed: a wrong guess here writes to the wrong place of a file.
+//! Prefixes are lower case because `0B` is zero bytes. A text that tools read in different ways (`020`, `1b`, `3P`) is
+//! refused, not guessed: a wrong guess here writes to the wrong offset of a file.
 //!
-//! The readers (`read`, `scan`) answer yes or no; what to say of a text they refused is left to `advice`.
+//! The parsers (`read`, `scan`) return only whether a text is valid; `advice` explains why one is refused.
 
 mod advice;
 mod argv;
@@ -35,9 +35,9 @@ use units::{Unit, unit};
 /// Why a text is not a quantity, and what to type instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
-    /// What is wrong, quoting the offending piece; one line, no full stop.
+    /// What is wrong, quoting the wrong part; one line, no full stop.
     pub message: String,
-    /// What to type instead; empty when there is nothing to suggest.
+    /// What to type instead; empty if there is nothing to suggest.
     pub tip: String,
 }
 
@@ -58,17 +58,17 @@ fn refuse<T>(message: impl Into<String>, tip: impl Into<String>) -> Result<T, Pa
 
 // ---- what is public --------------------------------------------------------------------------------------------------
 
-/// A QTY: an amount in bytes, or in pages whose size is known only later. Prints as it could be typed.
+/// A QTY: an amount in bytes, or in pages whose size is known only later. Displayed as it could be typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qty {
-    /// That many bytes, `0..=u64::MAX`.
+    /// This many bytes, `0..=u64::MAX`.
     Bytes(u64),
-    /// That many pages, `0..=u64::MAX`; [`Qty::bytes`] checks the product.
+    /// This many pages, `0..=u64::MAX`; [`Qty::bytes`] checks the product.
     Pages(u64),
 }
 
 impl Qty {
-    /// The amount in bytes, with pages of `page` bytes. Refused above `u64::MAX`.
+    /// The amount in bytes, with pages of `page` bytes. Refuses amounts above `u64::MAX`.
     pub fn bytes(self, page: u64) -> Result<u64, ParseError> {
         match self {
             Qty::Bytes(n) => Ok(n),
@@ -108,17 +108,17 @@ enum Sign {
     Minus,
 }
 
-/// An OFFSET: a place counted from the start or from the end, as a sum of signed quantities.
+/// An OFFSET: counted from the start or from the end, as a sum of signed quantities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offset {
     from_end: bool,
-    /// Counted from the start, the first term is always a plus: a leading minus means "from the end".
+    /// If it is counted from the start, the first term is always positive: a leading minus means "from the end".
     terms: Vec<(Sign, Qty)>,
 }
 
 impl Offset {
-    /// The place in bytes from the start, for a file of `len` bytes and pages of `page` bytes: `0..=len`.
-    /// Refused before the start and past the end; the end itself is allowed.
+    /// The offset in bytes from the start, for a file of `len` bytes and pages of `page` bytes: `0..=len`. Refuses
+    /// offsets before the start and past the end; the end itself is allowed.
     pub fn resolve(&self, len: u64, page: u64) -> Result<u64, ParseError> {
         let at = self.place(len, page)?;
         if at > len {
@@ -130,10 +130,11 @@ impl Offset {
         Ok(at)
     }
 
-    /// The place, be it past the end. Every term fits 64 bits, so no text that fits memory overflows the sum.
+    /// The offset, even if it is past the end. Every term fits into 64 bits, so no text that fits into memory overflows
+    /// the sum.
     ///
     /// # Errors
-    /// Refused before the start, and above `u64::MAX`.
+    /// Refuses offsets before the start, and above `u64::MAX`.
     pub fn place(&self, len: u64, page: u64) -> Result<u64, ParseError> {
         let mut at = if self.from_end { i128::from(len) } else { 0 };
         for (sign, qty) in &self.terms {
@@ -193,7 +194,7 @@ impl Offset {
     }
 }
 
-/// A length as messages give it: to compare with offsets, and to read.
+/// A length in messages: in hex, to compare with offsets, and with a unit.
 fn extent(len: u64) -> String {
     format!("{len:#x} ({})", human(len))
 }
@@ -237,7 +238,7 @@ enum Until {
     Length(Qty),
 }
 
-/// A RANGE: from one place up to, and without, another; or a place and a length.
+/// A RANGE: from one offset to another, which is excluded; or an offset and a length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
     start: Option<Offset>,
@@ -245,7 +246,7 @@ pub struct Range {
 }
 
 impl Range {
-    /// What `--offset A --length L` mean: `A..+L`; without a length `A..`, without an offset `..+L`.
+    /// The range of `--offset A --length L`: `A..+L`; without a length `A..`, without an offset `..+L`.
     pub fn new(start: Option<Offset>, len: Option<Qty>) -> Range {
         Range {
             start,
@@ -255,14 +256,14 @@ impl Range {
 
     /// Start and end in bytes, half-open, for a file of `len` bytes and pages of `page` bytes.
     ///
-    /// `start <= end` and `start <= len` hold; the end may lie past `len`, and the caller clips or refuses it.
-    /// Refused: a start outside the file, an end before the start, an end above `u64::MAX`.
+    /// `start <= end` and `start <= len` hold; the end may be past `len`, and the caller clips or refuses it. Refuses a
+    /// start outside the file, an end before the start, and an end above `u64::MAX`.
     pub fn resolve(&self, len: u64, page: u64) -> Result<(u64, u64), ParseError> {
         self.resolve_within((0, len), len, page)
     }
 
-    /// The offsets of start and end in a file of `len` bytes; a place left out means the start or the end of `whole`, a part
-    /// of the file. Refusals are those of [`Range::resolve`].
+    /// The offsets of start and end in a file of `len` bytes. If start or end is omitted, that of `whole`, a part of
+    /// the file, is used. Refuses ranges as [`Range::resolve`] does.
     pub fn resolve_within(&self, whole: (u64, u64), len: u64, page: u64) -> Result<(u64, u64), ParseError> {
         let start = match &self.start {
             Some(offset) => offset.resolve(len, page)?,
@@ -271,7 +272,7 @@ impl Range {
         self.until(start, whole.1, len, page)
     }
 
-    /// The offsets of start and end in a file that is about to grow: the start may lie past `len`, too.
+    /// The offsets of start and end in a file that is about to grow: the start may also be past `len`.
     pub fn place(&self, len: u64, page: u64) -> Result<(u64, u64), ParseError> {
         let start = self.start.as_ref().map_or(Ok(0), |offset| offset.place(len, page))?;
         self.until(start, len, len, page)
@@ -279,7 +280,7 @@ impl Range {
 
     fn until(&self, start: u64, default: u64, len: u64, page: u64) -> Result<(u64, u64), ParseError> {
         let end = match &self.until {
-            // Of a part, the end may lie before a start that the file has.
+            // If `whole` is a part of the file, its end may be before a start that is valid in the file.
             Until::End => default.max(start),
             Until::At(offset) => offset.place(len, page)?,
             Until::Length(qty) => start.checked_add(qty.bytes(page)?).ok_or_else(|| ParseError {
@@ -296,7 +297,7 @@ impl Range {
         Ok((start, end))
     }
 
-    /// Whether either side of it is counted from the end, or is the end itself.
+    /// Whether start or end is counted from the end, or is the end itself.
     pub fn needs_end(&self) -> bool {
         let until = match &self.until {
             Until::End => true,
@@ -341,7 +342,7 @@ impl Display for Range {
     }
 }
 
-/// A SIZE, as `remap --size` takes it: a new length, or a change of it.
+/// A SIZE, for `remap --size`: a new length, or a change of the length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
     /// `QTY`: exactly this long.
@@ -353,8 +354,8 @@ pub enum Size {
 }
 
 impl Size {
-    /// The new length in bytes, from `len` bytes now and pages of `page` bytes: `0..=i64::MAX`, as off_t allows.
-    /// Refused: shrinking below 0, growing above `i64::MAX`.
+    /// The new length in bytes, from the present length `len` and pages of `page` bytes: `0..=i64::MAX`, the limit of
+    /// off_t. Refuses shrinking below 0 and growing above `i64::MAX`.
     pub fn resolve(self, len: u64, page: u64) -> Result<u64, ParseError> {
         let new = match self {
             Size::To(qty) => Some(qty.bytes(page)?),
@@ -399,7 +400,7 @@ impl Display for Size {
     }
 }
 
-/// Any non-negative plain number NUM, `0..=u64::MAX`, for values and lists. A sign or a unit is refused.
+/// Parses a non-negative number NUM, `0..=u64::MAX`, for values and lists. Refuses a sign or a unit.
 pub fn number(text: &str) -> Result<u64, ParseError> {
     plain(text).ok_or_else(|| refusal(Meant::Number, text))
 }
@@ -415,7 +416,7 @@ fn plain(text: &str) -> Option<u64> {
     }
 }
 
-/// NUM, or DECIMAL UNIT; no sign, no blanks.
+/// Parses NUM, or DECIMAL UNIT; no sign, no blanks.
 fn scan(text: &str) -> Option<(u64, Option<Unit>)> {
     for (prefix, radix) in PREFIXES {
         if let Some(num) = text.strip_prefix(prefix) {
@@ -431,7 +432,7 @@ fn scan(text: &str) -> Option<(u64, Option<Unit>)> {
     Some((digits(num, 10)?, unit))
 }
 
-/// Digits of `radix` with an underscore between any two; none if 64 bits are not enough.
+/// Parses digits of `radix`, with single underscores between digits; `None` if 64 bits are not enough.
 fn digits(num: &str, radix: u32) -> Option<u64> {
     if num.split('_').any(str::is_empty) {
         return None;

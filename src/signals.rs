@@ -1,4 +1,4 @@
-//! Signals that would end the process, held back until the work is at a safe place.
+//! Blocks signals that would end the process until the work has reached a safe state.
 
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 /// The signals that ask a process to stop.
 const STOPPING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
-/// The signals that by default do not end a process, that cannot be held back, or that were dealt with at the start of
-/// the program (SIGPIPE is ignored, SIGXFSZ blocked for good).
+/// The signals that do not end a process by default, that cannot be blocked, or that are handled at the start of the
+/// program (SIGPIPE is ignored, SIGXFSZ is always blocked).
 const HARMLESS: [Signal; 11] = [
     Signal::SIGCHLD,
     Signal::SIGCONT,
@@ -28,23 +28,23 @@ const HARMLESS: [Signal; 11] = [
     Signal::SIGXFSZ,
 ];
 
-/// What was blocked when the program started, which its children are to inherit.
+/// The signals that were blocked when the program started, which its children inherit.
 static INHERITED: OnceLock<SigSet> = OnceLock::new();
 
-/// raise(3) for the signals that [`Signal`] has no name for, see [`raise_unnamed_by`].
+/// Calls raise(3) for the signals that [`Signal`] does not name, see [`raise_unnamed_by`].
 static RAISE: OnceLock<fn(i32)> = OnceLock::new();
 
-/// Somebody waits for the signals that ask a process to stop, see [`Signals::hold`].
+/// Whether the signals that ask a process to stop are waited for, see [`Signals::hold`].
 static AWAITED: AtomicBool = AtomicBool::new(false);
 
-/// Signals that are blocked from when this is made and read here instead.
+/// Signals that are blocked while this exists, and read here instead.
 #[derive(Debug)]
 pub struct Signals {
     queue: SignalFd,
 }
 
 impl Signals {
-    /// Holds back the signals that ask a process to stop, and `also`: for work that waits and changes nothing.
+    /// Blocks the signals that ask a process to stop, and `also`: for work that waits and changes nothing.
     pub fn hold(also: &[Signal]) -> anyhow::Result<Signals> {
         let mut set: SigSet = STOPPING.into_iter().collect();
         set.extend(also.iter().copied());
@@ -52,9 +52,9 @@ impl Signals {
         Signals::hold_set(&set)
     }
 
-    /// Holds back every signal that would end the process and can be held back: for work that would leave a file
-    /// half-written. The real-time signals are among them, and those of a fault (SIGSEGV and its like) where another
-    /// process sent them; the kernel ends a process for a fault of its own whether the signal is blocked or not.
+    /// Blocks every signal that would end the process and can be blocked: for work that would leave a file partly
+    /// written. This includes the real-time signals, and those of a fault (such as SIGSEGV) that another process sends.
+    /// For a fault of its own, the kernel ends a process even if the signal is blocked.
     pub fn hold_all() -> anyhow::Result<Signals> {
         let mut set = SigSet::all();
         HARMLESS.into_iter().for_each(|signal| set.remove(signal));
@@ -68,11 +68,11 @@ impl Signals {
         Ok(Signals { queue })
     }
 
-    /// The number of a signal that has come, if any.
+    /// The number of a signal that has arrived, if any.
     pub fn pending(&self) -> Option<i32> {
         let info = self.queue.read_signal().ok().flatten()?;
         let signal = info.ssi_signo as i32;
-        // Blocked signals are queued even when nohup or the shell has them ignored.
+        // Blocked signals are queued even if nohup or the shell set them to be ignored.
         if is_ignored(signal) {
             self.pending()
         } else {
@@ -80,7 +80,7 @@ impl Signals {
         }
     }
 
-    /// Sleeps until a signal comes, or until `limit` is over (`None`).
+    /// Sleeps until a signal arrives, or until `limit` has passed (`None`).
     pub fn wait(&self, limit: Option<Duration>) -> Option<i32> {
         let begin = Instant::now();
         loop {
@@ -91,11 +91,11 @@ impl Signals {
                 None => PollTimeout::NONE,
                 Some(limit) => {
                     let left = limit.checked_sub(begin.elapsed())?;
-                    // Rounded up, or the last millisecond would be spent spinning.
+                    // Rounded up, because otherwise the last millisecond would be spent spinning.
                     PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
                 }
             };
-            // A failed poll (EINTR) is asked again like an early one.
+            // A failed poll (EINTR) is repeated, as one that returned early.
             let _ = poll(&mut [PollFd::new(self.queue.as_fd(), PollFlags::POLLIN)], timeout);
         }
     }
@@ -106,7 +106,7 @@ pub fn are_awaited() -> bool {
     AWAITED.load(Ordering::Relaxed)
 }
 
-/// Whether one of them has come and nobody has read it yet.
+/// Whether a signal that asks the process to stop is pending.
 pub fn is_asked_to_stop() -> bool {
     let has_come = |signal: &Signal| is_in("ShdPnd:", *signal as i32) || is_in("SigPnd:", *signal as i32);
     STOPPING
@@ -114,18 +114,18 @@ pub fn is_asked_to_stop() -> bool {
         .any(|signal| has_come(signal) && !is_ignored(*signal as i32))
 }
 
-/// Runs `work`, and lets through afterwards what it holds back and did not before: for one of several that share a
-/// process. A signal that has come meanwhile then has its effect.
+/// Runs `work`, and afterwards unblocks the signals that it blocked: for one of several tasks that share a process. A
+/// signal that arrived meanwhile then takes effect.
 pub fn let_through_after<T>(work: impl FnOnce() -> T) -> T {
     let before = SigSet::thread_get_mask();
     let result = work();
-    // One's own mask can always be read and set.
+    // Reading and setting the calling thread's mask cannot fail.
     let _ = before.and_then(|mask| mask.thread_set_mask());
     result
 }
 
-/// Runs `spawn` with the signals that were blocked when the program started, because a child inherits what is blocked.
-/// One that comes in this moment ends the process as if it had come before.
+/// Runs `spawn` with the signal mask from the start of the program, because a child inherits the mask. A signal that
+/// arrives meanwhile ends the process as if it had arrived before.
 pub fn for_child<T>(spawn: impl FnOnce() -> T) -> anyhow::Result<T> {
     let mask = match INHERITED.get() {
         Some(mask) => *mask,
@@ -139,33 +139,34 @@ pub fn for_child<T>(spawn: impl FnOnce() -> T) -> anyhow::Result<T> {
     Ok(result)
 }
 
-/// Runs `start`, which starts a thread that may outlive the work it was started for, so that the thread takes no
-/// signals: one that it took would end the process while another thread holds it back.
+/// Runs `start`, which starts a thread that may outlive its work, so that the thread receives no signals: a signal that
+/// it received would end the process while another thread blocks it.
 pub fn for_thread<T>(start: impl FnOnce() -> T) -> T {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
     let result = start();
-    // One's own mask can always be read and set.
+    // Reading and setting the calling thread's mask cannot fail.
     let _ = before.and_then(|mask| mask.thread_set_mask());
     result
 }
 
-/// To be called first: remembers what is blocked, for children, and blocks SIGXFSZ, which would kill where EFBIG can be
-/// reported. RLIMIT_FSIZE is then an error like any other.
+/// Must be called first: records the signal mask for children, and blocks SIGXFSZ, so that exceeding RLIMIT_FSIZE is
+/// reported as EFBIG instead of ending the process.
 pub fn begin() {
     let mut set = SigSet::empty();
     set.add(Signal::SIGXFSZ);
-    // One's own mask can always be read and set.
+    // Reading and setting the calling thread's mask cannot fail.
     if let Ok(before) = set.thread_swap_mask(SigmaskHow::SIG_BLOCK) {
         let _ = INHERITED.set(before);
     }
 }
 
-/// Sets what raises a real-time signal: nix has no name for it, and the C library's function is `unsafe`.
+/// Sets the function that raises a real-time signal: nix has no name for these, and the C library's function is
+/// `unsafe`.
 pub fn raise_unnamed_by(raise: fn(i32)) {
     let _ = RAISE.set(raise);
 }
 
-/// Ends the process by `signal`, so that whoever waits for it sees why. Returns only where it is ignored.
+/// Ends the process by `signal`, so that the parent process sees the reason. Returns only if the signal is ignored.
 pub fn die_of(signal: i32) {
     if let Ok(signal) = Signal::try_from(signal) {
         let mut set = SigSet::empty();
@@ -173,7 +174,7 @@ pub fn die_of(signal: i32) {
         let _ = set.thread_unblock();
         let _ = raise(signal);
     } else if let Some(raise) = RAISE.get() {
-        // What has no name can be released only together.
+        // Signals without a name can only be unblocked together.
         let mut set = SigSet::all();
         Signal::iterator().for_each(|signal| set.remove(signal));
         let _ = set.thread_unblock();
@@ -182,7 +183,7 @@ pub fn die_of(signal: i32) {
 }
 
 fn is_ignored(signal: i32) -> bool {
-    // SIGCHLD is "ignored" by default and wanted all the same.
+    // SIGCHLD is "ignored" by default and needed nevertheless.
     signal != Signal::SIGCHLD as i32 && is_in("SigIgn:", signal)
 }
 

@@ -1,4 +1,4 @@
-//! Text for people: names, numbers of things and errors of the system, as they stand in messages and reports.
+//! Text for people: names, counts and system errors, as they appear in messages and reports.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -10,7 +10,7 @@ pub fn plural(count: u64, noun: &str) -> String {
     format!("{count} {noun}{s}")
 }
 
-/// Whether the locale says that text is UTF-8, by the variables and their precedence of setlocale(3).
+/// Whether the locale uses UTF-8, by the environment variables and their precedence in setlocale(3).
 pub fn is_utf8() -> bool {
     let value = ["LC_ALL", "LC_CTYPE", "LANG"]
         .iter()
@@ -21,7 +21,7 @@ pub fn is_utf8() -> bool {
     })
 }
 
-/// Stands for the file's name in a tip that is written where the name is not known. No name has a NUL.
+/// Placeholder for the file's name in a tip that is written where the name is unknown. No name contains a NUL.
 pub const FILE: &str = "\0";
 
 /// An operating system error without Rust's "(os error 28)".
@@ -32,7 +32,7 @@ pub fn describe(error: &io::Error) -> String {
     }
 }
 
-/// A path for people: as it is, or escaped where control characters would garble the line.
+/// A path for people: unchanged, or escaped if control characters would garble the line.
 pub fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
     if text.chars().any(char::is_control) {
@@ -42,7 +42,7 @@ pub fn shown(path: &Path) -> String {
     }
 }
 
-/// A path as one types it in a shell, where it is one word, no option, and the very same bytes.
+/// A path as typed in a shell: one word, not an option, and exactly these bytes.
 pub fn quoted(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     let dash = if bytes.starts_with(b"-") { "./" } else { "" };
@@ -54,7 +54,7 @@ pub fn quoted(path: &Path) -> String {
     }
 }
 
-/// For within `$'...'`, in which a shell takes a backslash as C does.
+/// Escapes for `$'...'`, in which a shell interprets a backslash as C does.
 fn escaped(bytes: &[u8]) -> String {
     let mut text = String::new();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();

@@ -1,19 +1,19 @@
-//! Lines that are no rows: what they say of the bytes that they stand for.
+//! Lines that are not rows, and describe the bytes that they replace.
 
 use super::Gap;
 use crate::number::human;
 
-/// `at` in eight digits or more, for lines that aren't hot.
+/// `at` in eight digits or more, for lines that are not performance-critical.
 pub(super) fn offset(at: u64) -> String {
     format!("{at:08x}")
 }
 
-/// What stands for rows that repeat the one above.
+/// The text that replaces rows that repeat the one above.
 pub(super) fn repeats(bytes: u64) -> String {
     format!("{} bytes, each row as the one above", grouped(bytes))
 }
 
-/// What stands for a gap.
+/// The text that replaces a gap.
 pub(super) fn gap(gap: Gap, from: u64, to: u64) -> String {
     let name = match gap {
         Gap::Hole => "hole",
@@ -22,7 +22,7 @@ pub(super) fn gap(gap: Gap, from: u64, to: u64) -> String {
     format!("{name} {from:#x}..{to:#x} ({})", human(to.wrapping_sub(from)))
 }
 
-/// A remark that stands for rows from `at` on: its `*` is in the column of offsets, the rest in that of the bytes.
+/// A line that replaces rows from `at` on: its `*` is in the column of offsets, the text in that of the bytes.
 pub(super) fn starred(at: u64, text: &str) -> String {
     let width = offset(at).len() + 1;
     format!("{:<width$} {text}", "*")

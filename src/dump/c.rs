@@ -1,4 +1,4 @@
-//! `xxd -i`, byte for byte: an array for a C source, and its length.
+//! Reproduces `xxd -i`: an array for a C source, and its length.
 
 use super::RowFormat;
 use super::line::{Digits, digits_of};
@@ -7,7 +7,7 @@ use super::line::{Digits, digits_of};
 const BYTES: usize = 12;
 /// `0xab, `
 const CELL: usize = 6;
-/// The end of the line before, the indent, and the cells; no comma behind the last, which only the next line brings.
+/// The end of the previous line, the indent, and the cells; no comma after the last, which is added by the next line.
 const LINE: usize = 4 + BYTES * CELL - 2;
 
 /// The layout of `xxd -i`.
@@ -17,7 +17,7 @@ pub(super) struct C {
 }
 
 impl C {
-    /// Of a file of that name, as it was typed, from offset `start` on.
+    /// For a file of this name, as it was typed, from offset `start` on.
     pub(super) fn new(name: &[u8], start: u64) -> C {
         let digit = name.first().is_some_and(u8::is_ascii_digit);
         let letters = name.iter().map(|byte| match byte {

@@ -1,12 +1,12 @@
-//! `hexdump -C`, byte for byte as util-linux prints it in the C locale.
+//! Reproduces `hexdump -C` of util-linux in the C locale.
 //!
-//! A row equal to the one above becomes `*`, once a run. A short last row is always printed, even
-//! if it begins like the row above: the test for it in util-linux can't succeed.
+//! A row equal to the one above is printed as `*`, once per run. A short last row is always printed, even if it begins
+//! like the row above: the test for that in util-linux cannot succeed.
 
 use super::RowFormat;
 use super::line::{self, Digits, OFFSET, characters, digits_of};
 
-/// Where the cell of byte `index` begins.
+/// Column of the cell of byte `index`.
 const fn cell(index: usize) -> usize {
     OFFSET + 2 + 3 * index + index / 8
 }
@@ -14,7 +14,7 @@ const BAR: usize = cell(15) + 4;
 const TEXT: usize = BAR + 1;
 const LINE: usize = TEXT + 16 + 2;
 
-/// A line without its row.
+/// A line with the row left blank.
 const EMPTY: [u8; LINE] = {
     let mut line = [b' '; LINE];
     line[BAR] = b'|';
@@ -133,7 +133,7 @@ fffffff7  30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  |0123456789abcdef|
         );
     }
 
-    /// What is around a hole: zero bytes that look like it, or others; of any phase.
+    /// The surroundings of a hole: zero bytes, which look like it, or others; with any alignment.
     fn around() -> impl Strategy<Value = Vec<u8>> {
         let zeros = (0_usize..70).prop_map(|len| vec![0; len]);
         prop_oneof![(0_usize..70).prop_map(noise), zeros]

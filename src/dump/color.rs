@@ -1,7 +1,7 @@
-//! The colours of dumps: a class of bytes has one, and what is no byte is grey.
+//! The colours of dumps: one for each class of bytes, and grey for anything else.
 
-/// A colour, as the SGR sequence that switches to it. All are of one length and all set the
-/// foreground alone, so that each replaces the one before it.
+/// A colour, as the SGR sequence that switches to it. All have the same length and set only the foreground, so that
+/// each replaces the previous one.
 pub(super) type Color = [u8; 5];
 pub(super) const GREY: Color = *b"\x1b[90m";
 const CYAN: Color = *b"\x1b[36m";
@@ -26,7 +26,7 @@ pub(super) static COLORS: [Color; 256] = {
     inks
 };
 
-/// A line that isn't a row: grey throughout, given `color`.
+/// Appends a line that is not a row, in grey if `color` is set.
 pub(super) fn grey(color: bool, text: &str, out: &mut Vec<u8>) {
     if color {
         out.extend_from_slice(&GREY);

@@ -1,17 +1,17 @@
-//! The dump for people on a terminal, in a frame; and rows in which single bytes can be marked.
+//! The framed dump for people on a terminal; and rows in which single bytes can be marked.
 
 use super::color::{COLORS, Color, GREY, RESET, grey};
 use super::line::{Digits, PAIRS, character};
 use super::{Gap, RowFormat, Style, annotation};
 
-/// The columns of a row beside the digits of its offset.
+/// The columns of a row, without the digits of its offset.
 pub(super) const BESIDE: usize = 2 + CELLS + 1 + 16 + 1;
-/// What a mark in a coloured dump begins with: reverse video.
+/// The start of a mark in a coloured dump: reverse video.
 pub const MARK: &str = "\x1b[7m";
-/// The columns between the offset's bar and the characters'.
+/// The columns between the bar after the offset and the one before the characters.
 const CELLS: usize = 2 * (1 + 8 * 3) + 1;
 
-/// What stands between the parts of a row.
+/// The borders between the parts of a row.
 pub(super) struct Borders<'a> {
     offset: (&'a str, &'a str),
     middle: &'a str,
@@ -35,7 +35,7 @@ impl<'a> Borders<'a> {
     };
 }
 
-/// Switches colours and marks, each only where it changes.
+/// Switches colours and marks, but only where they change.
 struct BorderWriter<'a> {
     out: &'a mut Vec<u8>,
     color: bool,
@@ -61,7 +61,7 @@ impl BorderWriter<'_> {
         self.out.extend_from_slice(text);
     }
 
-    /// Space and seams between two parts, in the colour that is on if there is one.
+    /// Appends spaces and borders between two parts, in the current colour if there is one.
     fn gap(&mut self, text: &[u8]) {
         let ink = if text.is_ascii() {
             self.ink.unwrap_or(GREY)
@@ -79,7 +79,7 @@ impl BorderWriter<'_> {
     }
 }
 
-/// Appends a row of `len` bytes; those that `changed` says are in reverse video, given `color`.
+/// Appends a row of `len` bytes. If `color` is set, those whose entry in `changed` is true are in reverse video.
 pub(super) fn paint<const N: usize>(
     seams: &Borders<'_>,
     offset: &str,
@@ -96,7 +96,7 @@ pub(super) fn paint<const N: usize>(
         ink: None,
         reverse: false,
     };
-    // A row without colour says here that it has changed.
+    // Without colours, the change is marked here.
     let edge = if !color && changed.contains(&true) {
         ">"
     } else {
@@ -133,14 +133,14 @@ pub(super) fn paint<const N: usize>(
     brush.end();
 }
 
-/// Our own layout in a frame.
+/// mmapctl's own format in a frame.
 pub(super) struct Framed {
     color: bool,
     digits: usize,
 }
 
 impl Framed {
-    /// With room for so many digits of an offset.
+    /// With this many digits for an offset.
     pub(super) fn new(style: Style, digits: usize) -> Framed {
         Framed {
             color: style.color,
@@ -152,7 +152,7 @@ impl Framed {
         format!("{at:0digits$x}", digits = self.digits)
     }
 
-    /// A bar across, with what it has at its corners.
+    /// A horizontal bar, with its corners and crossings.
     fn across(&self, [left, offset, middle, text, right]: [char; 5], out: &mut Vec<u8>) {
         let (digits, half, chars) = ("─".repeat(self.digits), "─".repeat(CELLS / 2), "─".repeat(16));
         grey(
@@ -272,7 +272,7 @@ mod tests {
             let fit = RowWidth::of(columns, start + 20_000, unicode);
             let text = text_of(Format::Hex, start, Style { unicode, fit, ..VERBOSE }, &pieces);
             let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
-            // Eight a row is the least that there is.
+            // A row has at least eight bytes.
             prop_assert!(widest <= columns || fit == RowWidth::Narrow, "{widest} of {columns}:\n{text}");
             if let RowWidth::Framed(digits) = fit {
                 prop_assert!(text.lines().all(|line| line.chars().count() == digits + super::BESIDE), "{text}");
@@ -289,7 +289,7 @@ mod tests {
                     text.replace_range(at..=end, "");
                 }
                 let lines = text.lines().filter(|line| !line.starts_with(['┌', '└']));
-                // The characters may hold spaces of their own.
+                // The characters may include spaces.
                 lines.map(|line| line.split_whitespace().collect::<String>()).collect()
             };
             prop_assert_eq!(

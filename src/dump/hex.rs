@@ -1,28 +1,27 @@
-//! The dump for people: bytes coloured by class, and a line that says what was left out.
+//! The dump for people: bytes coloured by class, and a line that describes omitted rows.
 //!
-//! Without colour, line drawing and squeezing it is `hexdump -Cv`. Lines that stand for rows begin
-//! with `*`.
+//! Without colours, line drawing and squeezing it equals `hexdump -Cv`. Lines that replace rows begin with `*`.
 
 use super::color::{COLORS, Color, GREY, RESET, grey};
 use super::framed::{Borders, paint};
 use super::line::{self, Digits, OFFSET, PAIRS, character, characters, digits_of};
 use super::{Gap, RowFormat, Style, annotation};
 
-/// Where the cell of byte `index` begins.
+/// Column of the cell of byte `index`.
 const fn cell(index: usize) -> usize {
     OFFSET + 2 + 3 * index + index / 8
 }
-/// Where the characters' bar is behind a row of `row` cells.
+/// Column of the bar before the characters, after a row of `row` cells.
 const fn bar(row: usize) -> usize {
     cell(row - 1) + 4
 }
-/// The columns of a row of 16 beside the digits of its offset.
+/// The columns of a row of 16 bytes, without the digits of its offset.
 pub(super) const BESIDE: usize = bar(16) + 2 + 16 - OFFSET;
 const UNICODE_BAR: &[u8] = "│".as_bytes();
 const ASCII_BAR: &[u8] = b"|";
 const LINE: usize = bar(16) + 2 * UNICODE_BAR.len() + 16 + 1;
 
-/// A line of 16 bytes without them.
+/// A line of 16 bytes, which are left blank.
 static EMPTY_ASCII: [u8; bar(16) + 2 * ASCII_BAR.len() + 16 + 1] = empty(ASCII_BAR);
 static EMPTY_UNICODE: [u8; LINE] = empty(UNICODE_BAR);
 
@@ -38,11 +37,11 @@ const fn empty<const LEN: usize>(mark: &[u8]) -> [u8; LEN] {
     line
 }
 
-/// The longest that a coloured line gets, but for the first colour and what an offset has beyond eight digits: a switch
+/// The maximum length of a coloured line, without the first colour and the digits of an offset beyond eight: a switch
 /// before each cell and each character, and two for the bars.
 const COLOR_LINE: usize = LINE + (16 + 16 + 2) * size_of::<Color>() + RESET.len();
 
-/// Our own layout, `N` bytes a row: 16, or 8.
+/// mmapctl's own format, with `N` bytes a row: 16, or 8.
 pub(super) struct Hex<const N: usize> {
     color: bool,
     bar: &'static [u8],
@@ -71,7 +70,7 @@ impl<const N: usize> Hex<N> {
         out.extend_from_slice(&line[..=end]);
     }
 
-    /// A full row of 16, where it stands in the text; `LEN` is that of its line, by which the bar is known.
+    /// Writes a full row of 16 directly into the text. `LEN` is the length of its line, which determines the bar.
     #[inline]
     fn full<const LEN: usize>(at: u64, row: &[u8; N], digits: &Digits<N>, empty: &[u8; LEN], out: &mut Vec<u8>) {
         let wide = const { (LEN - bar(16) - 16 - 1) / 2 };
@@ -96,13 +95,13 @@ impl<const N: usize> Hex<N> {
         pen.len = OFFSET;
         let mut colors = 0;
         for (index, byte) in row.iter().enumerate().take(len) {
-            // The line is spaces already, so a gap is a step.
+            // The line is filled with spaces, so a gap needs only a step.
             pen.len = colors + cell(index);
             let before = pen.len;
             pen.switch(COLORS[usize::from(*byte)]);
             colors += pen.len - before;
             let [high, low] = PAIRS[usize::from(*byte)];
-            // As long as a sequence, to cover one that wasn't kept.
+            // As long as a sequence, to overwrite one that was not kept.
             pen.put(&[high, low, b' ', b' ', b' ']);
         }
         pen.len = colors + bar(N);
@@ -134,9 +133,8 @@ impl ColorWriter {
         self.len += text.len();
     }
 
-    /// Writes the sequence in any case and keeps it if it is needed: in mixed data a branch would
-    /// be guessed wrong every other byte, which costs more than the store. What is written next
-    /// must cover a sequence that wasn't kept.
+    /// Always writes the sequence, and keeps it if it is needed: in mixed data a branch would be mispredicted every
+    /// other byte, which costs more than the store. The next write must overwrite a sequence that was not kept.
     #[inline]
     fn switch(&mut self, ink: Color) {
         self.line[self.len..][..ink.len()].copy_from_slice(&ink);

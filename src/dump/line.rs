@@ -1,4 +1,4 @@
-//! The parts of a line that formats share: digits, offsets, characters.
+//! The parts of a line that several formats use: digits, offsets, characters.
 
 /// The two digits of every byte.
 pub(super) static PAIRS: [[u8; 2]; 256] = {
@@ -15,11 +15,11 @@ pub(super) static PAIRS: [[u8; 2]; 256] = {
 /// The two digits of each byte of a row.
 pub(super) type Digits<const N: usize> = [[u8; 2]; N];
 
-/// Writes the digits of `rows`, as many of them as there are; by vector instructions where the processor has them.
+/// Writes the digits of all `rows`, by vector instructions if the processor has them.
 #[inline]
 pub(super) fn encode<const N: usize>(rows: &[[u8; N]], digits: &mut [Digits<N>]) {
     let text = digits[..rows.len()].as_flattened_mut().as_flattened_mut();
-    // What it refuses is room of another length.
+    // It fails only if the lengths do not match.
     let encoded = const_hex::encode_to_slice(rows.as_flattened(), text);
     debug_assert!(encoded.is_ok());
 }
@@ -32,17 +32,17 @@ pub(super) fn digits_of<const N: usize>(row: &[u8; N]) -> Digits<N> {
     digits
 }
 
-/// The digits of an offset below 4 GiB, as of most files: what each line has room for.
+/// The digits of an offset below 4 GiB, for which each line has room.
 pub(super) const OFFSET: usize = 8;
 
-/// Writes the last eight digits of `at` at the start of `line`; those before them, if there are any, go into `out`.
+/// Writes the last eight digits of `at` at the start of `line`. The digits before them, if any, are appended to `out`.
 #[inline]
 pub(super) fn offset<const LEN: usize>(at: u64, line: &mut [u8; LEN], out: &mut Vec<u8>) {
     long_offset(at, out);
     short_offset(at, line);
 }
 
-/// The digits that a line has no room for, of an offset of 4 GiB or more.
+/// Appends the digits for which a line has no room, of an offset of 4 GiB or more.
 #[inline]
 fn long_offset(at: u64, out: &mut Vec<u8>) {
     if at >> 32 != 0 {
@@ -59,8 +59,9 @@ fn short_offset<const LEN: usize>(at: u64, line: &mut [u8; LEN]) {
     }
 }
 
-/// Appends `empty`, a line without its row, with the offset `at`, and gives it to be filled in where it stands: a copy of
-/// what has just been stored in small pieces waits for all of them, and takes as long as the rest. There is always one.
+/// Appends `empty`, a line with a blank row, with the offset `at`, and returns it to be filled in place: copying bytes
+/// that were just stored in small pieces waits for all these stores, and takes as long as the rest. There is always
+/// one.
 #[inline]
 pub(super) fn append<'a, const LEN: usize>(
     at: u64,
@@ -74,7 +75,7 @@ pub(super) fn append<'a, const LEN: usize>(
     Some(line)
 }
 
-/// A byte in the character column: itself if it is printable ASCII, `.` if not.
+/// A byte in the character column: itself if it is printable ASCII, otherwise `.`.
 #[inline]
 pub(super) fn character(byte: u8) -> u8 {
     if matches!(byte, b' '..=b'~') { byte } else { b'.' }
@@ -84,7 +85,7 @@ pub(super) fn character(byte: u8) -> u8 {
 #[inline]
 pub(super) fn characters<const N: usize>(row: &[u8; N]) -> [u8; N] {
     let mut text = [0; N];
-    // A loop and not `map`, which the compiler makes no vector instructions of.
+    // A loop instead of `map`, which the compiler does not vectorize.
     for (character_of, byte) in text.iter_mut().zip(row) {
         *character_of = character(*byte);
     }
@@ -110,7 +111,7 @@ mod tests {
 
     #[test]
     fn rows_of_any_length_have_their_digits() {
-        // Vector instructions take 16 or 32 bytes at a time; what is over has a way of its own.
+        // Vector instructions process 16 or 32 bytes at a time, and separate code processes the rest.
         fn check<const N: usize>() {
             let row: [u8; N] = std::array::from_fn(|index| (index * 37 + N) as u8);
             assert_eq!(digits_of(&row), row.map(|byte| PAIRS[usize::from(byte)]), "{N} bytes");

@@ -1,9 +1,9 @@
-//! Any format with the bytes marked that are other than at the last look.
+//! Any format, with marks on the bytes that changed since the last report.
 
 use super::line::Digits;
 use super::{Gap, RowFormat};
 
-/// A layout of rows, some of which have marks.
+/// A format of rows, some of which have marks.
 pub(super) struct Marked<L> {
     layout: L,
     start: u64,
@@ -66,7 +66,7 @@ impl<L: RowFormat<N>, const N: usize> RowFormat<N> for Marked<L> {
         self.margin(out);
         let margin = out.len();
         self.layout.end(at, out);
-        // No line, no margin.
+        // A line that does not exist needs no margin.
         if out.len() == margin {
             out.truncate(before);
         }

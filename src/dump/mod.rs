@@ -1,8 +1,7 @@
-//! Where finished bytes become text, and nothing else is touched: one file a format.
+//! Formats bytes as text, and does nothing else. Each format has its own file.
 //!
-//! A format says how one row looks (`RowFormat`); `Rows` cuts whatever arrives into rows, leaves out
-//! the repeated ones and knows holes. So a new format is one `RowFormat`, and a faster row is a change
-//! to one function.
+//! A format defines how a row looks (`RowFormat`). `Rows` splits the input into rows, omits repeated rows and handles
+//! holes. So a new format is one `RowFormat`, and a faster row is a change of one function.
 
 mod annotation;
 mod c;
@@ -23,61 +22,62 @@ use line::{Digits, digits_of, encode};
 
 pub use framed::MARK;
 
-/// One dump in the making: bytes in, text out.
+/// A dump in progress: bytes in, text out.
 pub trait Dump: Sync {
-    /// Appends the text for `data`, which follows directly on what was fed before.
+    /// Appends the text for `data`, which follows directly after what was fed before.
     ///
-    /// Pieces may have any length, 0 too: all text together depends on the bytes, never on where
-    /// they were cut. Text can come later than its bytes (a partial row, a run that goes on), at
-    /// the latest by [`finish`](Dump::finish).
+    /// Pieces may have any length, including 0: the whole text depends only on the bytes, not on where they were split.
+    /// Text may be appended later than its bytes (a partial row, a run that continues), at the latest by
+    /// [`finish`](Dump::finish).
     fn bytes(&mut self, data: &[u8], out: &mut Vec<u8>);
 
-    /// Whether a hole costs no more than a line or two: feed it by [`hole`](Dump::hole) if so, as
-    /// zero bytes if not.
+    /// Whether a hole takes no more than a line or two. If so, feed it by [`hole`](Dump::hole), otherwise as zero
+    /// bytes.
     fn names_holes(&self) -> bool;
 
-    /// Appends the text for `len` zero bytes that are a hole in the file, not data; in constant
-    /// time, however long.
+    /// Appends the text for `len` zero bytes that are a hole in the file, not data; in constant time for any length.
     ///
-    /// Holes that touch are one hole. Without [`names_holes`](Dump::names_holes) the text is still
-    /// right, but every row of it is written.
+    /// Adjacent holes are one hole. Without [`names_holes`](Dump::names_holes) the text is still correct, but every row
+    /// of it is written.
     fn hole(&mut self, len: u64, out: &mut Vec<u8>);
 
-    /// Appends the text for `len` zero bytes in blocks that the file has and that were never written; as for a
-    /// [`hole`](Dump::hole).
+    /// Appends the text for `len` zero bytes in blocks of the file that were never written, as [`hole`](Dump::hole)
+    /// does.
     fn preallocated(&mut self, len: u64, out: &mut Vec<u8>);
 
-    /// The bytes of a row, and how many come before the next row of which nothing waits, no hole either: from there on rows
-    /// may be laid out [apart](Dump::part).
+    /// The length of a row, and how many bytes precede the next row at which no bytes and no hole are pending. From
+    /// there on, rows may be laid out [separately](Dump::part).
     fn next_row(&self) -> (u64, u64);
 
-    /// Lays out the whole rows of `data`, whose first begins at offset `at`, as if nothing stood above them, in place of
-    /// what is in `part`; bytes of no whole row are left out. On any thread.
+    /// Replaces the contents of `part` by the whole rows of `data`, the first of which begins at offset `at`, laid out
+    /// as if no row preceded them. Bytes after the last whole row are ignored. May be called on any thread.
     fn part(&self, at: u64, data: &[u8], part: &mut EncodedRows);
 
-    /// Takes the next rows from `part`: appends the text that stands before, and gives what is to be shown of its own.
+    /// Adds the next rows from `part`: appends the text that precedes them, and returns the part of their text to
+    /// print.
     fn join<'a>(&mut self, part: &'a EncodedRows, out: &mut Vec<u8>) -> &'a [u8];
 
-    /// Appends the rows that wait and the bytes of a partial one, for a dump that breaks off here. Called once, last.
+    /// Appends the pending rows and the bytes of a partial row, for a dump that is cut off here. Called once, at the
+    /// end.
     fn cut(&mut self, out: &mut Vec<u8>);
 
-    /// Appends what is left: a partial row, the closing offset. Called once, last.
+    /// Appends the rest: a partial row, the closing offset. Called once, at the end.
     fn finish(&mut self, out: &mut Vec<u8>);
 }
 
-/// Rows that were laid out apart from those above.
+/// Rows that were laid out separately from those before them.
 #[derive(Debug, Default)]
 pub struct EncodedRows {
     text: Vec<u8>,
-    /// Bytes of the rows.
+    /// How many bytes the rows have.
     len: u64,
-    /// Bytes of the rows at the start that are all the same: 0 if there are none.
+    /// How many bytes the first rows have that are all the same; 0 if there are none.
     lead: u64,
-    /// How much of the text is about those.
+    /// How much of the text belongs to these.
     lead_text: usize,
     /// The first of them.
     first: Vec<u8>,
-    /// The last row that was laid out, and how many bytes that repeat it come after.
+    /// The last row that was laid out, and how many bytes after it repeat it.
     last: Vec<u8>,
     trail: u64,
 }
@@ -89,23 +89,23 @@ impl EncodedRows {
     }
 }
 
-/// How a dump is to look. Formats that copy another tool take from it only what that tool can do.
+/// The style of a dump. Formats that reproduce another tool use only what that tool supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// Colours by byte class, as SGR sequences (`hex`).
     pub color: bool,
-    /// Leave out rows that repeat the one above, and name holes (`hex`, `canonical`, columns of numbers).
+    /// Omit rows that repeat the one above, and name holes (`hex`, `canonical`, columns of numbers).
     pub squeeze: bool,
-    /// The reader's locale is UTF-8, so lines may be drawn (`hex`).
+    /// The locale is UTF-8, so line drawing characters may be used (`hex`).
     pub unicode: bool,
-    /// What there is room for (`hex`).
+    /// The available width (`hex`).
     pub fit: RowWidth,
 }
 
-/// The shape of a `hex` dump.
+/// The width of a `hex` dump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RowWidth {
-    /// 16 bytes a row: what everything gets that is no terminal.
+    /// 16 bytes a row: for any output that is not a terminal.
     #[default]
     Rows,
     /// 8 bytes a row.
@@ -115,9 +115,10 @@ pub enum RowWidth {
 }
 
 impl RowWidth {
-    /// The best-looking shape whose rows fit a terminal of so many columns, for offsets up to `end`.
+    /// The best width whose rows fit a terminal of `columns` columns, for offsets up to `end`.
     ///
-    /// Never more than 16 bytes: offsets then go up by the same digit in every dump, and 32 are too many to follow.
+    /// Never more than 16 bytes: offsets then increase by the same digit in every dump, and rows of 32 bytes are hard
+    /// to read.
     pub fn of(columns: usize, end: u64, unicode: bool) -> RowWidth {
         let digits = annotation::offset(end).len();
         if unicode && digits + framed::BESIDE <= columns {
@@ -133,37 +134,36 @@ impl RowWidth {
 /// A dump's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format<'a> {
-    /// Our own, for people: two groups of eight, characters, colour, named holes and runs.
+    /// mmapctl's own format, for people: two groups of eight, characters, colours, named holes and runs.
     Hex,
-    /// Byte for byte `hexdump -C` in the C locale, or `hexdump -Cv` without squeezing.
+    /// Identical to `hexdump -C` in the C locale, or to `hexdump -Cv` without squeezing.
     Canonical,
-    /// Byte for byte `xxd`.
+    /// Identical to `xxd`.
     Xxd,
-    /// Byte for byte `xxd -p`.
+    /// Identical to `xxd -p`.
     Plain,
-    /// Byte for byte `xxd -i` of a file of this name, as it was typed.
+    /// Identical to `xxd -i` of a file of this name, as it was typed.
     C(&'a [u8]),
     /// Columns of numbers, as `od` prints them.
     Typed(NumberFormat),
 }
 
 impl Format<'_> {
-    /// Whether a row is a line, so that one can be marked.
+    /// Whether a row is a line, so that it can be marked.
     pub fn has_rows(self) -> bool {
         !matches!(self, Format::C(_))
     }
 }
 
-/// A dump in `format` whose first byte has file offset `start`; rows begin there, aligned or not.
+/// A dump in `format` whose first byte has file offset `start`. Rows begin there, aligned or not.
 pub fn dump(format: Format<'_>, start: u64, style: Style) -> Box<dyn Dump> {
     of(format, start, style, None)
 }
 
-/// The text of a dump in which the bytes are marked that `changed` says, one entry a byte; a row with a mark is never left
-/// out.
+/// A dump that marks the bytes whose entry in `changed` is true. A row with a mark is never omitted.
 ///
-/// Marks are reverse video where there is colour, and `>` in front of the row where there is none. Formats
-/// [without rows](Format::has_rows) have none.
+/// Marks are reverse video if colours are used, otherwise `>` in front of the row. Formats [without
+/// rows](Format::has_rows) have no marks.
 pub fn marked(format: Format<'_>, start: u64, style: Style, changed: Vec<bool>) -> Box<dyn Dump> {
     of(format, start, style, Some(changed))
 }
@@ -202,12 +202,12 @@ enum Gap {
     Preallocated,
 }
 
-/// How one format lays out a row of `N` bytes, and what it says where rows are left out.
+/// How one format lays out a row of `N` bytes, and what it prints for omitted rows.
 trait RowFormat<const N: usize>: Sync {
-    /// Whether a hole has a line of its own; if not, its rows are zero rows like any other.
+    /// Whether a hole has its own line. If not, it is printed as rows of zeros.
     const NAMES_HOLES: bool = false;
 
-    /// Whether a dump of no bytes has its first and last lines, too.
+    /// Whether a dump without bytes has its first and last lines, too.
     const FRAMES_NOTHING: bool = false;
 
     /// Appends the first line, if there is one.
@@ -216,12 +216,10 @@ trait RowFormat<const N: usize>: Sync {
     /// Appends one full row, whose first byte has offset `at`. The hot path.
     fn row(&self, at: u64, row: &[u8; N], digits: &Digits<N>, out: &mut Vec<u8>);
 
-    /// Appends the last row, of which only `len` bytes (more than 0, fewer than `N`) exist; the
-    /// others are 0.
+    /// Appends the last row, of which only `len` bytes (more than 0, fewer than `N`) exist; the others are 0.
     fn short(&self, at: u64, row: &[u8; N], len: usize, out: &mut Vec<u8>);
 
-    /// Appends what stands for `bytes` bytes of rows before `end`, left out because each equals the
-    /// one above.
+    /// Appends the text for `bytes` bytes of rows before `end` that are omitted because each equals the one above.
     fn repeats(&self, _end: u64, _bytes: u64, _out: &mut Vec<u8>) {}
 
     /// Appends the line for a gap; called only with [`NAMES_HOLES`](RowFormat::NAMES_HOLES).
@@ -230,7 +228,7 @@ trait RowFormat<const N: usize>: Sync {
     /// Appends the closing line of a dump that ends at `at`.
     fn end(&self, _at: u64, _out: &mut Vec<u8>) {}
 
-    /// Appends a row of `len` bytes, 1 to `N`, of which those are marked that `changed` says.
+    /// Appends a row of `len` bytes, 1 to `N`, and marks those whose entry in `changed` is true.
     fn marked(&self, at: u64, row: &[u8; N], len: usize, changed: &[bool], out: &mut Vec<u8>) {
         out.extend_from_slice(if changed.contains(&true) { b"> " } else { b"  " });
         if len == N {
@@ -240,22 +238,22 @@ trait RowFormat<const N: usize>: Sync {
         }
     }
 
-    /// Whether marks stand in front of the row: then every line keeps room for them.
+    /// Whether marks are printed in front of the row. Every line then has a margin for them.
     fn has_margin(&self) -> bool {
         true
     }
 
-    /// Whether the row at `at` is to be seen even if it repeats the one above.
+    /// Whether the row at `at` must be printed even if it repeats the one above.
     #[inline]
     fn keeps(&self, _at: u64) -> bool {
         false
     }
 }
 
-/// Cuts what is fed into rows of `N` bytes for a [`RowFormat`].
+/// Splits the input into rows of `N` bytes for a [`RowFormat`].
 ///
-/// Runs and holes are put off until something else follows: only then is their length known, and
-/// only so does the text not depend on how the input was cut.
+/// Runs and holes are pending until something else follows: only then is their length known, and only so is the text
+/// independent of how the input was split.
 struct Rows<L, const N: usize> {
     layout: L,
     start: u64,
@@ -263,26 +261,25 @@ struct Rows<L, const N: usize> {
     carry: [u8; N],
     held: usize,
     begun: bool,
-    /// Bytes of a gap that was fed but not yet dealt with; they come after `carry`.
+    /// Bytes of a gap that was fed but not processed yet; they come after `carry`.
     gap: u64,
-    /// What kind of gap that is.
+    /// The kind of that gap.
     kind: Gap,
 }
 
-/// What the next row's text depends on beside the row.
+/// The state that the text of the next row depends on, besides the row.
 #[derive(Clone, Copy)]
 struct Next<const N: usize> {
-    /// Its offset. It wraps, so that the last row of a 64-bit address space is no special case.
+    /// Its offset. It wraps, so that the last row of a 64-bit address space needs no special case.
     at: u64,
     squeeze: bool,
-    /// The row last laid out, if the next can be called a repetition of it; unused without
-    /// `squeeze`.
+    /// The row that was last laid out, if the next one can be a repetition of it; unused without `squeeze`.
     above: Option<[u8; N]>,
-    /// Bytes in rows left out since `above`.
+    /// Bytes in rows omitted since `above`.
     repeated: u64,
 }
 
-/// How many rows get their digits at a time: they stay in the first-level cache until they are laid out.
+/// How many rows are encoded at a time: their digits stay in the first-level cache until they are laid out.
 const BLOCK: usize = 64;
 
 impl<const N: usize> Next<N> {
@@ -298,7 +295,7 @@ impl<const N: usize> Next<N> {
     fn rows(&mut self, layout: &impl RowFormat<N>, mut rest: &[[u8; N]], out: &mut Vec<u8>) {
         let mut digits = [[[0; 2]; N]; BLOCK];
         while let Some(row) = rest.first() {
-            // Digits of rows that are left out would be for nothing.
+            // Rows that are omitted need no digits.
             if self.repeats(layout, row) {
                 self.leave_out(N as u64);
                 rest = &rest[1..];
@@ -327,7 +324,7 @@ impl<const N: usize> Next<N> {
         self.at = self.at.wrapping_add(N as u64);
     }
 
-    /// Whether `row`, which is the next one, is left out.
+    /// Whether `row`, which is the next one, is omitted.
     #[inline]
     fn repeats(&self, layout: &impl RowFormat<N>, row: &[u8; N]) -> bool {
         self.squeeze && self.above.as_ref() == Some(row) && !layout.keeps(self.at)
@@ -406,8 +403,7 @@ impl<L: RowFormat<N>, const N: usize> Rows<L, N> {
         }
     }
 
-    /// `bytes` bytes of zero rows that are a gap; a positive multiple of `N`, with nothing
-    /// carried.
+    /// Lays out `bytes` bytes of zero rows that are a gap: a positive multiple of `N`, with nothing carried.
     fn zero_rows(&mut self, bytes: u64, out: &mut Vec<u8>) {
         let (next, layout) = (&mut self.next, &self.layout);
         if !next.squeeze {
@@ -419,7 +415,7 @@ impl<L: RowFormat<N>, const N: usize> Rows<L, N> {
             let to = next.at.wrapping_add(bytes);
             layout.gap(self.kind, next.at, to, out);
             next.at = to;
-            // What is above the next row is now a gap's line, which no row repeats.
+            // The next row now follows the line of a gap, which no row repeats.
             next.above = None;
         } else {
             next.row(layout, &[0; N], &[*b"00"; N], out);
@@ -427,7 +423,7 @@ impl<L: RowFormat<N>, const N: usize> Rows<L, N> {
         }
     }
 
-    /// Lays out what is carried with the head of `data`; gives the whole rows behind it, and carries the rest.
+    /// Lays out the carried bytes with the start of `data`. Returns the whole rows after it, and carries the rest.
     fn whole_rows<'a>(&mut self, mut data: &'a [u8], out: &mut Vec<u8>) -> &'a [[u8; N]] {
         if data.is_empty() {
             return &[];

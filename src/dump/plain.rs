@@ -1,4 +1,4 @@
-//! `xxd -p`, byte for byte: digits alone, thirty bytes a line, for other programs.
+//! Reproduces `xxd -p`: only digits, thirty bytes a line, for other programs.
 
 use super::RowFormat;
 use super::line::{Digits, digits_of};

@@ -1,4 +1,4 @@
-//! What every format has in common, and what the tests of each use: inputs, pieces, peers.
+//! What all formats have in common, and what the tests of each use: inputs, pieces, other tools.
 
 use super::*;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ pub(super) const BARE: Style = Style {
 /// [`BARE`], with every row printed.
 pub(super) const VERBOSE: Style = Style { squeeze: false, ..BARE };
 
-/// What a dump is fed.
+/// What a dump is fed with.
 #[derive(Clone, Debug)]
 pub(super) enum TestPiece {
     Data(Vec<u8>),
@@ -55,7 +55,7 @@ pub(super) fn noise(len: usize) -> Vec<u8> {
     .collect()
 }
 
-/// Inputs at which a dump can go wrong.
+/// Inputs that are likely to reveal errors.
 pub(super) fn inputs() -> Vec<Vec<u8>> {
     let mut inputs: Vec<Vec<u8>> = Vec::new();
     for len in [
@@ -68,13 +68,12 @@ pub(super) fn inputs() -> Vec<Vec<u8>> {
         inputs.push((0..len).map(|at| (at / 80 % 3) as u8 * 0x7f).collect());
     }
     inputs.push((0..=255).collect());
-    // Rows that repeat, then one that does not, then the first again: each run has its own
-    // mark.
+    // Rows that repeat, then one that does not, then the first again: each run has its own mark.
     inputs.push([vec![0; 64], noise(16), vec![0; 64], noise(16).repeat(3), noise(5)].concat());
     inputs
 }
 
-/// The output of another tool, or `None`, said aloud, if it isn't installed.
+/// The output of another tool, or `None` and a message on stderr if it is not installed.
 pub(super) fn peer(program: &str, args: &[&str], file: &tempfile::NamedTempFile) -> Option<String> {
     let run = Command::new(program)
         .args(args)
@@ -89,14 +88,14 @@ pub(super) fn peer(program: &str, args: &[&str], file: &tempfile::NamedTempFile)
             Some(String::from_utf8(run.stdout).unwrap())
         }
         Err(error) => {
-            // Not eprintln, which is captured in a test that passes, as this one will.
+            // Not eprintln, whose output is captured if the test passes, as this one will.
             writeln!(std::io::stderr(), "SKIPPED {program}: {error}").unwrap();
             None
         }
     }
 }
 
-/// Asserts that a dump of whole files, and of ranges of them, is what `program` prints.
+/// Asserts that dumps of whole files, and of ranges of them, equal the output of `program`.
 pub(super) fn assert_is_peer(format: Format, style: Style, program: &str, args: &[&str], length_flag: &str) {
     for data in inputs() {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -148,7 +147,7 @@ pub(super) fn assert_is_peer(format: Format, style: Style, program: &str, args: 
     }
 }
 
-/// A file with `data` at offset `start`, beyond what the disk holds.
+/// A file with `data` at offset `start`, which may exceed the size of the disk.
 fn sparse(data: &[u8], start: u64) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(start + data.len() as u64 + 100).unwrap();
@@ -172,7 +171,7 @@ fn typed(name: &str) -> Format<'static> {
     Format::Typed(NumberFormat::parse(name).unwrap())
 }
 
-/// Whether a hole has a line of its own in it.
+/// Whether the format has a line for a hole.
 fn names_holes(format: Format<'_>) -> bool {
     matches!(format, Format::Hex | Format::Typed(_))
 }
@@ -187,7 +186,7 @@ fn styles() -> impl Strategy<Value = Style> {
     })
 }
 
-/// Data with few values and long runs, so that rows do repeat, and holes in it.
+/// Data with few values and long runs, so that rows repeat, and with holes.
 pub(super) fn pieces() -> impl Strategy<Value = Vec<TestPiece>> {
     let run = (prop_oneof![Just(0_u8), Just(b'a'), any::<u8>()], 0_usize..80)
         .prop_map(|(byte, len)| TestPiece::Data(vec![byte; len]));
@@ -212,7 +211,7 @@ proptest! {
             match piece {
                 TestPiece::Data(data) => {
                     let mut rest = &data[..];
-                    // A bound on the cuts, as they may all be 0.
+                    // A bound on the number of cuts, because all of them may be 0.
                     for at in cuts.by_ref().take(30) {
                         let (head, tail) = rest.split_at(at.min(rest.len()));
                         cut.push(TestPiece::Data(head.to_vec()));
@@ -249,7 +248,7 @@ proptest! {
         let mut cuts = cuts.into_iter().cycle();
         let mut at = start;
         let mut out = Vec::new();
-        // Memory is used again.
+        // The buffer is reused.
         let mut part = EncodedRows::default();
         for piece in &pieces {
             let data = match piece {

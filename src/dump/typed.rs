@@ -1,7 +1,8 @@
-//! Columns of numbers, each as wide and as written as `od -A x -t` has it.
+//! Columns of numbers, with the width and notation of `od -A x -t`.
 //!
-//! Beyond od, offsets have eight digits or more, holes and runs are named as in `hex`, the byte order is the format's
-//! and not the machine's, and bytes that are no whole number are shown as bytes: od fills them up with zeros.
+//! Unlike in od, offsets have eight digits or more, holes and runs are named as in `hex`, the byte order is that of the
+//! format and not of the machine, and bytes that do not form a whole number are printed as bytes: od appends zeros to
+//! them.
 
 use super::line::{Digits, OFFSET, offset};
 use super::{Gap, RowFormat, annotation};
@@ -11,7 +12,7 @@ use std::io::Write;
 /// Bytes in a row.
 const BYTES: usize = 16;
 
-/// The digits of the longest number: its column.
+/// The width of the column: the number of digits of the longest number.
 fn width(unit: NumberFormat) -> usize {
     match (unit.kind, unit.bytes) {
         (NumberKind::Unsigned, 1) => 3,
@@ -26,13 +27,13 @@ fn width(unit: NumberFormat) -> usize {
     }
 }
 
-/// Room for a line: the columns of `i8` are the widest, all in all.
+/// The maximum length of a line: a row of `i8` is the longest.
 const LINE: usize = OFFSET + BYTES * 5 + 1;
 
-/// The layout of one unit.
+/// The layout of one number format.
 pub(super) struct Typed {
     unit: NumberFormat,
-    /// A column and the space before it.
+    /// The width of a column and the space before it.
     cell: usize,
 }
 
@@ -84,7 +85,7 @@ impl Typed {
     }
 }
 
-/// Writes a number at the end of its column.
+/// Writes a number right-aligned into its column.
 #[inline]
 fn integer(mut magnitude: u64, negative: bool, column: &mut [u8]) {
     let mut at = column.len();
@@ -101,12 +102,12 @@ fn integer(mut magnitude: u64, negative: bool, column: &mut [u8]) {
     }
 }
 
-/// Writes a floating-point number at the end of its column, as od has it: by `%g` of C with as few digits as tell it
-/// from its neighbours.
+/// Writes a floating-point number right-aligned into its column, as od does: by `%g` of C with the fewest digits that
+/// distinguish it from its neighbours.
 fn float(bits: u64, single: bool, column: &mut [u8]) {
     let mut text = [0; 48];
     let mut rest = &mut text[..];
-    // The room is more than the longest number takes, so nothing can fail.
+    // The buffer is longer than the longest number, so this cannot fail.
     let _ = if single {
         number(&mut rest, f32::from_bits(bits as u32))
     } else {
@@ -118,16 +119,16 @@ fn float(bits: u64, single: bool, column: &mut [u8]) {
     column[from..].copy_from_slice(&text[..len]);
 }
 
-/// So many digits tell any two numbers of 64 bits apart.
+/// This many digits distinguish any two numbers of 64 bits.
 const MOST_DIGITS: usize = 17;
 
-/// What differs between the two lengths of floating-point numbers.
+/// The differences between the two lengths of floating-point numbers.
 trait Floating: Copy + std::fmt::LowerExp {
-    /// The digits that any number keeps: FLT_DIG, DBL_DIG.
+    /// The digits that any number preserves: FLT_DIG, DBL_DIG.
     const DIGITS: i32;
     /// (is negative, is NaN, is infinite, is subnormal or zero)
     fn kind(self) -> (bool, bool, bool, bool);
-    /// Whether D.DDDeX is read as this number, but for its sign.
+    /// Whether D.DDDeX parses as this number, except for its sign.
     fn is(self, digits: &[u8], exponent: i32) -> bool;
 }
 
@@ -162,7 +163,7 @@ impl Floating for f64 {
     }
 }
 
-/// The digits of D.DDDeX, with zeros behind them; how many, and X.
+/// The digits of D.DDDeX, followed by zeros; returns their number and X.
 fn scientific(digits: &mut [u8; 24], value: std::fmt::Arguments<'_>) -> std::io::Result<(usize, i32)> {
     let mut text = [0; 40];
     let mut rest = &mut text[..];
@@ -189,7 +190,8 @@ fn number<F: Floating>(out: &mut &mut [u8], value: F) -> std::io::Result<()> {
     }
     let mut digits = [b'0'; 24];
     let (mut count, _) = scientific(&mut digits, format_args!("{value:e}"))?;
-    // Halfway between two numbers of that length C takes the even one, and if that is read as another, more digits.
+    // Halfway between two numbers of that length, C rounds to even. If the result parses as another number, more digits
+    // are used.
     let shortest = digits;
     let exponent = loop {
         let (_, exponent) = scientific(&mut digits, format_args!("{value:.*e}", count - 1))?;
@@ -203,7 +205,7 @@ fn number<F: Floating>(out: &mut &mut [u8], value: F) -> std::io::Result<()> {
         .rposition(|digit| *digit != b'0')
         .map_or(1, |last| last + 1);
     let digits = std::str::from_utf8(&digits).unwrap_or_default();
-    // A subnormal number has no more digits than it needs.
+    // A subnormal number has no more digits than needed.
     let precision = if tiny {
         count as i32
     } else {

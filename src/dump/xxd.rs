@@ -1,16 +1,16 @@
-//! `xxd`, byte for byte, every row: what `xxd -r` and `patch --format xxd` read back.
+//! Reproduces `xxd`, with every row: the format that `xxd -r` and `patch --format xxd` read.
 
 use super::RowFormat;
 use super::line::{self, Digits, OFFSET, characters, digits_of};
 
-/// Where the cell of byte `index` begins.
+/// Column of the cell of byte `index`.
 const fn cell(index: usize) -> usize {
     OFFSET + 2 + 2 * index + index / 2
 }
 const TEXT: usize = cell(15) + 4;
 const LINE: usize = TEXT + 16 + 1;
 
-/// A line without its row.
+/// A line with the row left blank.
 const EMPTY: [u8; LINE] = {
     let mut line = [b' '; LINE];
     line[OFFSET] = b':';

@@ -1,9 +1,11 @@
-//! The one decision about the bytes of a region: whether they may be had at all (rights, the end of the file, the memory of
-//! a device, a child that did not inherit the mapping), and whether they come from the file or through the mapping.
+//! The one decision about the bytes of a region: whether they may be read at all (rights, the end of the file, the
+//! memory of a device, a child that did not inherit the mapping), and whether they come from the file or through the
+//! mapping.
 //!
-//! Nothing reads bytes of a region but by a [`Source`], which only [`Region::source`] makes; register.rs alone goes its
-//! own way. Where the bytes are the file's own, pread(2) gives them to any number of threads, without page faults or
-//! windows that make threads wait for each other. Bytes that are in the mapping alone come by process_vm_readv(2).
+//! Bytes of a region are read only through a [`Source`], which only [`Region::source`] makes; the exception is
+//! register.rs. Bytes that are the file's own are read by pread(2) on any number of threads, without page faults and
+//! without windows that make threads wait for each other. Bytes that are only in the mapping are read by
+//! process_vm_readv(2).
 
 use super::backing::{Backing, Kind};
 use super::buffer::Buffer;
@@ -16,28 +18,28 @@ use nix::errno::Errno;
 use nix::sys::uio::pread;
 use std::fs::File;
 
-/// What bytes are asked for.
+/// What the bytes are read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// Their contents; all of them must be there.
+    /// To get their contents. All of them must exist.
     Read,
-    /// Their contents; what lies past the end of the file, or of a mapping that reaches further, counts as zeros.
+    /// To compare their contents. Bytes past the end of the file count as zeros, even in a mapping that exceeds it.
     Compare,
 }
 
-/// Where the bytes of a range come from. Only what was asked for can be read.
+/// Where the bytes of a range come from. Only the range that was asked for can be read.
 #[derive(Debug)]
 pub struct Source<'a> {
     origin: ByteOrigin<'a>,
-    /// What was asked for and is there.
+    /// The part of the requested range that exists.
     range: ByteRange,
 }
 
 #[derive(Debug)]
 enum ByteOrigin<'a> {
-    /// pread(2) gives them.
+    /// They are read by pread(2).
     File(&'a Backing, &'a File),
-    /// They are in the mapping alone.
+    /// They are only in the mapping.
     Mapping(&'a mut Region),
 }
 
@@ -45,20 +47,21 @@ impl Region {
     /// Decides where the bytes of `range` come from.
     ///
     /// # Errors
-    /// [`ErrorKind::PastEnd`], [`ErrorKind::NotMapped`]; [`ErrorKind::AccessDenied`] without the right to read; [`ErrorKind::DeviceMemory`];
-    /// [`ErrorKind::NotInherited`]; what keeps the range from being mapped, even where it would not be read that way.
+    /// [`ErrorKind::PastEnd`], [`ErrorKind::NotMapped`]; [`ErrorKind::AccessDenied`] without the right to read;
+    /// [`ErrorKind::DeviceMemory`]; [`ErrorKind::NotInherited`]; any error of mapping the range, even if it would not
+    /// be read through the mapping.
     pub fn source(&mut self, operation: Operation, range: ByteRange) -> Result<Source<'_>> {
         let range = match operation {
             Operation::Read => range,
             Operation::Compare => range.intersect(ByteRange::first(self.length().max(self.span().end()))),
         };
-        // All of what is compared may lie past the end.
+        // The whole range to compare may lie past the end.
         if operation == Operation::Read || !range.is_empty() {
             self.check_read(range)?;
         }
         self.refuse_device_memory("read", range)?;
         if !range.is_empty() {
-            // What cannot be mapped is refused, however it would be read.
+            // A range that cannot be mapped is refused, however it would be read.
             self.mapped_len_from(range.start())?;
         }
         let is_in_file = self.matches_page_cache() && range.end() <= self.backing().facts().len;
@@ -69,7 +72,7 @@ impl Region {
         Ok(Source { origin, range })
     }
 
-    /// The bytes of `range` through the mapping, also where the file has them: for what reading the file did not give.
+    /// The source of `range` through the mapping, even if the file has the bytes: used where reading the file failed.
     ///
     /// # Errors
     /// As for [`Region::source`].
@@ -82,8 +85,8 @@ impl Region {
     /// Reads the bytes at file offset `offset`.
     ///
     /// # Errors
-    /// As for [`Region::source`]. What makes a page unreadable, with the offset of the first byte that could not be had;
-    /// what stands before it in `buf` is right.
+    /// As for [`Region::source`]; the reason why a page cannot be read, with the offset of the first byte that was not
+    /// read. The bytes before it in `buf` are valid.
     pub fn read(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let range = ByteRange::at(offset, buf.len() as u64);
         let range = self.check("read", range)?;
@@ -95,15 +98,15 @@ impl Region {
         self.backing().facts().is_file() && self.shape().visibility == super::Visibility::Shared
     }
 
-    /// Whether a byte here is what read(2) gives of the file at that offset: not so of a private page, a page of a view, or
-    /// what has no pages in the page cache.
+    /// Whether a byte here is what read(2) returns for the file at that offset. This is false for private pages, pages
+    /// of a view, and files without pages in the page cache.
     fn matches_page_cache(&self) -> bool {
         let kind = self.backing().facts().kind;
         let has_pages = matches!(kind, Kind::Regular | Kind::BlockDevice | Kind::Memfd);
         has_pages && self.is_shared_file() && self.layout().is_none()
     }
 
-    /// `range`, if it lies within the region.
+    /// Returns `range` if it lies within the region.
     ///
     /// # Errors
     /// [`ErrorKind::PastEnd`], [`ErrorKind::NotMapped`], [`ErrorKind::NotInherited`].
@@ -127,8 +130,8 @@ impl Region {
         }
     }
 
-    /// `range`, if it lies within the region and within the file: on tmpfs, what is stored past the end comes to light
-    /// when the file grows. The zeros in the middle of a view, past the file's end, are not to be stored into.
+    /// Returns `range` if it lies within the region and within the file. On tmpfs, bytes that are stored past the end
+    /// appear when the file grows. The zeros in the middle of a view, past the end of the file, cannot be stored into.
     pub(super) fn check_store(&self, range: Option<ByteRange>) -> Result<ByteRange> {
         let range = self.check("store", range)?;
         let len = self.backing().facts().len;
@@ -150,7 +153,7 @@ impl Region {
         }
     }
 
-    /// Makes sure that all of `pieces` can be stored; gives how many bytes they have, and the range from the lowest to
+    /// Checks that all of `pieces` can be stored. Returns the number of their bytes, and the range from the lowest to
     /// the highest.
     pub(super) fn check_stores(&mut self, pieces: &[Segment]) -> Result<(u64, Option<ByteRange>)> {
         let Some(first) = pieces.first().map(|piece| piece.range()) else {
@@ -161,7 +164,7 @@ impl Region {
             return Err(Error::new("store", Some(first), cause));
         }
         let total = pieces.iter().map(|piece| piece.len()).fold(0, u64::saturating_add);
-        // Of a million pieces, the range from the lowest to the highest says it quicker than each of them would.
+        // For a million segments, checking the range from the lowest to the highest is faster than checking each.
         let mut ranges = pieces.iter().map(|piece| ByteRange::at(piece.at(), piece.len()));
         let all = ranges.try_fold(first, |all, range| Some(all.join(range?)));
         if self.layout().is_some() || self.check_store(all).is_err() {
@@ -173,7 +176,7 @@ impl Region {
         Ok((total, all))
     }
 
-    /// The kernel's copies of device memory have the widths that suit the kernel, and some are refused with a bare
+    /// Fails for device memory: the kernel's copies use access widths of its own choice, and some fail with a bare
     /// EFAULT.
     pub(super) fn refuse_device_memory(&mut self, action: &'static str, range: ByteRange) -> Result<()> {
         if !self.backing().facts().device_memory || range.is_empty() {
@@ -187,11 +190,11 @@ impl Region {
         }
     }
 
-    /// Makes sure that no part of `range` is past the end of the file: of the file as it was last looked at when that
-    /// has been cut, otherwise past the page that the end is in, whose tail reads as zeros.
+    /// Checks that no part of `range` is past the end of the file. If the file was truncated since its length was last
+    /// read, its end is exact; otherwise the rest of the page with the end, which reads as zeros, is allowed.
     ///
     /// # Errors
-    /// [`ErrorKind::Shrunk`], [`ErrorKind::PastEnd`], at the first offset that is gone.
+    /// [`ErrorKind::Shrunk`], [`ErrorKind::PastEnd`], with the first offset that is missing.
     pub fn check_there(&self, range: ByteRange) -> Result<()> {
         self.check_still("read", range, Populate::Read)
     }
@@ -221,7 +224,7 @@ impl Region {
 }
 
 impl<'a> Source<'a> {
-    /// The source for one more thread. `None` where the bytes are in the mapping alone.
+    /// The source for one more thread; `None` if the bytes are only in the mapping.
     pub(super) fn try_clone(&self) -> Option<Source<'a>> {
         match self.origin {
             ByteOrigin::File(backing, file) => Some(Source {
@@ -232,12 +235,12 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The source for a range of the file as it is now, which may have grown since.
+    /// The source for a range of the file as it is now, which may be longer than it was.
     pub(super) fn of_file_now(&self, range: ByteRange) -> Option<Source<'a>> {
         self.try_clone().map(|source| Source { range, ..source })
     }
 
-    /// The file, where the bytes are the file's own: for calls by which the kernel copies within itself.
+    /// The file, if the bytes are the file's own: for system calls that copy within the kernel.
     pub(super) fn file(&self) -> Option<&File> {
         match self.origin {
             ByteOrigin::File(_, file) => Some(file),
@@ -245,7 +248,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// What is mapped, where the bytes are the file's own.
+    /// The backing, if the bytes are the file's own.
     pub(super) fn backing(&self) -> Option<&'a Backing> {
         match self.origin {
             ByteOrigin::File(backing, _) => Some(backing),
@@ -253,10 +256,10 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Reads the bytes of `range` in place of those in `buffer`; zeros for those past what is there.
+    /// Replaces the contents of `buffer` by the bytes of `range`. Bytes past the end are zeros.
     ///
     /// # Errors
-    /// As for [`Region::read`]; `buffer` then has what stands before.
+    /// As for [`Region::read`]; `buffer` then contains the bytes before the error.
     pub(super) fn read(&mut self, range: ByteRange, buffer: &mut Buffer) -> Result<()> {
         buffer.resize(range.len() as usize)?;
         let (count, result) = self.read_into(range, buffer);
@@ -264,8 +267,8 @@ impl<'a> Source<'a> {
         result
     }
 
-    /// Reads the bytes of `range` into `buf`, which is as long; gives how many bytes are right, and what kept the others
-    /// from being read.
+    /// Reads the bytes of `range` into `buf`, which has the same length. Returns how many bytes are valid, and the
+    /// error of the others.
     pub(super) fn read_into(&mut self, range: ByteRange, buf: &mut [u8]) -> (usize, Result<()>) {
         let page = super::page_size() as usize;
         debug_assert!(buf.len() <= page || buf.as_ptr().addr().is_multiple_of(page));
@@ -281,10 +284,10 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Reads all of `range`, which is there.
+    /// Reads all of `range`, which exists.
     ///
     /// # Errors
-    /// What kept the byte at its place from being read; those before it are right.
+    /// The error of reading the byte at its offset. The bytes before it are valid.
     fn read_there(&mut self, range: ByteRange, buf: &mut [u8]) -> Result<()> {
         let mut done = 0;
         while done < buf.len() {
@@ -294,7 +297,7 @@ impl<'a> Source<'a> {
                 ByteOrigin::File(_, file) => uninterrupted(|| pread(*file, &mut *into, rest.start() as i64)),
                 ByteOrigin::Mapping(region) => region.read_into(rest.start(), into)?,
             };
-            // A short count is an exact prefix: the next round meets the bad page itself.
+            // A short count is an exact prefix: the next iteration gets the error of the bad page.
             if let Ok(count @ 1..) = read {
                 done += count;
                 continue;
@@ -321,13 +324,13 @@ impl<'a> Source<'a> {
             }
         }
         match &self.origin {
-            // Of a page that the end has come to lie in, the rest reads as zeros without an error.
+            // If the end of the file has moved into a page, the rest of that page reads as zeros without an error.
             ByteOrigin::Mapping(region) => region.check_there(range),
             ByteOrigin::File(..) => Ok(()),
         }
     }
 
-    /// The next range of data at or after `from`, within `range`: everything else reads as zeros.
+    /// The next range of data at or after `from`, within `range`. Everything else reads as zeros.
     pub(super) fn next_data(&self, from: u64, range: ByteRange) -> Result<Option<ByteRange>> {
         let within = range.intersect(self.range).from(from);
         match &self.origin {
@@ -337,7 +340,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Makes sure that `range`, which was taken for a hole, has not been cut off.
+    /// Checks that `range`, which was reported as a hole, has not been truncated.
     ///
     /// # Errors
     /// [`ErrorKind::Shrunk`] at the end of the file.

@@ -1,6 +1,6 @@
-//! What is mapped: a file, or anonymous memory. Opening it, its facts, its lock, its length and its blocks.
+//! What is mapped: a file, or anonymous memory. Opens it, and provides its file information, lock, length and blocks.
 //!
-//! Nothing above this file asks how a [`Backing`] was made.
+//! Code above this module does not depend on how a [`Backing`] was made.
 
 mod closing;
 mod lock;
@@ -25,63 +25,63 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-/// The memory behind a mapping, open and with its facts as they were at open.
+/// The memory of a mapping: open, with the file information as it was at open.
 #[derive(Debug)]
 pub struct Backing {
     pub(super) file: Option<File>,
     /// The path that it was opened by; `None` for memory.
     path: Option<PathBuf>,
     facts: FileInfo,
-    /// How long the advisory lock is waited for; `None` where it was never asked for.
+    /// The timeout for the advisory lock; `None` if the lock was never requested.
     patience: Option<Duration>,
-    /// Whether the lock is ours now.
+    /// Whether this process holds the lock now.
     held: bool,
-    /// Something was written by way of this, see closing.rs.
+    /// Whether anything was written through this descriptor or a mapping of it, see closing.rs.
     pub(super) written: AtomicBool,
 }
 
-/// What a file was when it was opened. Lengths are in bytes.
+/// The information about a file at the time it was opened. Lengths are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileInfo {
     /// The kind of object.
     pub kind: Kind,
-    /// Length: of the file, of the device, or of the anonymous memory asked for.
+    /// The length of the file, of the device, or of the anonymous memory that was requested.
     pub len: u64,
-    /// The page size of a mapping of it: the system's, or the huge page of a hugetlbfs.
+    /// The page size of its mappings: the system's, or the huge page size of a hugetlbfs.
     pub page: u64,
-    /// Whether it was opened for writing, without which a flush through it proves nothing.
+    /// Whether it was opened for writing. A flush through a descriptor that was not proves nothing.
     pub writable: bool,
     /// `st_mode`; 0 for anonymous memory.
     pub mode: u32,
-    /// Whether cachestat(2) speaks for it. On overlayfs the page cache belongs to the layer below.
+    /// Whether the answers of cachestat(2) are valid. On overlayfs the page cache belongs to the layer below.
     pub counts_cache: bool,
     /// Whether a mapping of it may be the memory of a device rather than the page cache: a character device, or a
     /// file of sysfs (the resource files of PCI).
     pub device_memory: bool,
     /// Whether its file system sends dirty pages at close(2), and may fail only then.
     pub sends_at_close: bool,
-    /// Which file it is; all 0 for anonymous memory.
+    /// The identity of the file; all 0 for anonymous memory.
     pub identity: FileId,
-    /// Opening it for writing has made it a file of its own: it had other names (hard links) on the lower layer of an
-    /// overlayfs, which keep the old bytes.
+    /// Whether opening it for writing broke its hard links: the other names are on the lower layer of an overlayfs, and
+    /// keep the old bytes.
     pub left_its_links: bool,
-    /// The privileges that it gives when it is run; looked for only where it was opened for writing.
+    /// The privileges that it grants when it is executed. Determined only if it was opened for writing.
     pub privileges: Privileges,
 }
 
-/// Which file it is, under whatever name.
+/// The identity of a file, independent of its name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FileId {
     /// `st_dev`.
     pub device: u64,
     /// `st_ino`.
     pub inode: u64,
-    /// `st_nlink`: how many names it has.
+    /// `st_nlink`: how many names the file has.
     pub names: u64,
 }
 
 impl FileInfo {
-    /// Whether there are bytes beyond the mapping: a file's or a device's.
+    /// Whether the bytes exist outside the mapping, in a file or a device.
     pub fn is_file(&self) -> bool {
         matches!(
             self.kind,
@@ -89,12 +89,12 @@ impl FileInfo {
         )
     }
 
-    /// Whether its length is known, so that a place can be counted from its end.
+    /// Whether its length is known, so that offsets can be counted from its end.
     pub fn has_end(&self) -> bool {
         self.kind != Kind::CharDevice
     }
 
-    /// Whether parts of it may have no blocks. Sysfs answers ENXIO to SEEK_DATA, as if all were one hole.
+    /// Whether parts of it may have no blocks. Sysfs fails SEEK_DATA with ENXIO, as if the whole file were a hole.
     pub fn has_holes(&self) -> bool {
         matches!(self.kind, Kind::Regular | Kind::Memfd) && !self.device_memory
     }
@@ -107,9 +107,9 @@ pub enum Kind {
     Regular,
     /// A block device.
     BlockDevice,
-    /// A character device, opened for its registers; what is behind an offset is up to its driver.
+    /// A character device, opened for register access. Its driver defines what is at an offset.
     CharDevice,
-    /// A file in memory that has no name, see memfd_create(2).
+    /// A file in memory without a name, see memfd_create(2).
     Memfd,
     /// `/dev/zero`, whose mappings are anonymous memory.
     Zero,
@@ -124,11 +124,12 @@ pub enum Access {
     Read,
     /// O_RDWR: a shared mapping that stores needs both.
     Write,
-    /// O_RDWR where that is allowed, otherwise O_RDONLY (see [`FileInfo::writable`]), otherwise O_WRONLY: enough to be flushed.
+    /// O_RDWR if that is allowed, otherwise O_RDONLY (see [`FileInfo::writable`]), otherwise O_WRONLY, which is enough
+    /// to flush.
     WriteIfAllowed,
-    /// O_RDONLY for [`super::Region::load_units`]: character devices are welcome.
+    /// O_RDONLY for [`super::Region::load_units`]. Character devices are allowed.
     ReadRegisters,
-    /// O_RDWR for [`super::Region::store_units`].
+    /// O_RDWR for [`super::Region::store_units`]. Character devices are allowed.
     WriteRegisters,
 }
 
@@ -139,24 +140,24 @@ impl Access {
 }
 
 impl Backing {
-    /// open(2), never with O_CREAT or O_TRUNC and never waiting for a FIFO's other end. Where another process
-    /// holds a lease on the file, tries again for `patience`.
+    /// Opens a file by open(2), never with O_CREAT or O_TRUNC, and without waiting for the other end of a FIFO. If
+    /// another process holds a lease on the file, tries again for `patience`.
     ///
     /// # Errors
-    /// What open says; [`ErrorKind::UnsupportedFileType`] for what has no pages (folders, FIFOs, sockets, files of /proc and
-    /// cgroups), and for character devices unless it is their registers that are wanted.
+    /// The error of open; [`ErrorKind::UnsupportedFileType`] for files without pages (directories, FIFOs, sockets,
+    /// files of /proc and cgroups), and for character devices unless `access` is to registers.
     pub fn open(path: &Path, access: Access, patience: Duration) -> Result<Backing> {
         let open_with = |read: bool, write: bool| {
             let mut options = OpenOptions::new();
-            // By O_SYNC /dev/mem knows that a mapping is to go past the caches (devmem2 opens it so, too); to other
-            // files it means nothing here, as nothing is written by write(2).
+            // O_SYNC makes /dev/mem map memory uncached (devmem2 does the same). It has no effect on other files here,
+            // because nothing is written by write(2).
             let uncached = if access.is_to_registers() { libc::O_SYNC } else { 0 };
             options
                 .read(read)
                 .write(write)
                 .custom_flags(libc::O_NONBLOCK | uncached);
-            // With O_NONBLOCK a leased file is EWOULDBLOCK at once; the lease's holder has been told to let go, and one
-            // like us does so in milliseconds.
+            // With O_NONBLOCK, open(2) of a leased file fails with EWOULDBLOCK at once, and the kernel notifies the
+            // holder of the lease. If that is mmapctl, it gives the lease back within milliseconds.
             patiently(patience.max(LEASE), || match options.open(path) {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
                 other => Some(other),
@@ -179,7 +180,7 @@ impl Backing {
             Access::Write | Access::WriteRegisters => (open(true), true),
             Access::WriteIfAllowed => match open(true) {
                 Some(Err(error)) if refused(errno_of(&error)) => match open(false) {
-                    // Not for us to read: it cannot be mapped, and need not be.
+                    // We may not read it. It cannot be mapped then, and need not be.
                     Some(Err(error)) if errno_of(&error) == Errno::EACCES => (open_with(false, true), false),
                     other => (other, false),
                 },
@@ -205,7 +206,7 @@ impl Backing {
         let (kind, len) = if kind.is_file() {
             (Kind::Regular, meta.len())
         } else if kind.is_block_device() {
-            // st_size of a device is 0; its end is where seeking ends.
+            // st_size of a block device is 0. SEEK_END gives its length.
             (Kind::BlockDevice, file.seek(SeekFrom::End(0)).map_err(failed)?)
         } else if kind.is_char_device() && registers {
             (Kind::CharDevice, ENDLESS)
@@ -258,11 +259,11 @@ impl Backing {
         })
     }
 
-    /// A file in memory of `len` bytes, made of huge pages of `huge` bytes where given: memfd_create(2). `name` is
-    /// what /proc shows.
+    /// A file in memory of `len` bytes, made by memfd_create(2), with huge pages of `huge` bytes if given. `name` is
+    /// shown in /proc.
     ///
     /// # Errors
-    /// ENODEV or EINVAL for a size of huge pages that this machine has not; [`ErrorKind::Limit`] on mapping it.
+    /// ENODEV or EINVAL if the machine has no huge pages of this size; [`ErrorKind::Limit`] when it is mapped.
     pub fn memfd(name: &CStr, len: u64, huge: Option<u64>) -> Result<Backing> {
         let made = match huge {
             None => memfd(name),
@@ -271,14 +272,14 @@ impl Backing {
         let file = made.map_err(|errno| Error::sys("make a memfd", None, errno))?;
         let mut backing = Backing::new(file, true, false)?;
         backing.facts.kind = Kind::Memfd;
-        // What 64 bits cannot count, a file cannot have.
+        // A length that overflows 64 bits is rejected by set_len.
         let whole = len.checked_next_multiple_of(huge.unwrap_or(1));
         backing.set_len(whole.unwrap_or(u64::MAX))?;
         Ok(backing)
     }
 
-    /// Anonymous memory of `len` bytes, in huge pages of `huge` bytes where given; it exists once a
-    /// [`super::Region`] maps it.
+    /// Anonymous memory of `len` bytes, in huge pages of `huge` bytes if given. It exists from when a [`super::Region`]
+    /// maps it.
     pub fn anonymous(len: u64, huge: Option<u64>) -> Backing {
         Backing {
             patience: None,
@@ -302,14 +303,14 @@ impl Backing {
         }
     }
 
-    /// `/dev/zero` has no length of its own: gives it one.
+    /// Sets the length of `/dev/zero`, which has none of its own.
     pub fn with_len(mut self, len: u64) -> Backing {
         self.facts.len = len;
         self
     }
 
-    /// Another descriptor of this open file; the lock is held until both are closed. `None` without a file, or when
-    /// there are no descriptors left.
+    /// Another descriptor of this open file. The lock is held until both are closed. `None` if there is no file, or no
+    /// descriptors are left.
     pub(super) fn try_clone(&self) -> Option<Backing> {
         Some(Backing {
             file: Some(self.file.as_ref()?.try_clone().ok()?),
@@ -321,12 +322,12 @@ impl Backing {
         })
     }
 
-    /// The facts as of open (and of the last [`Backing::set_len`]).
+    /// The file information as of open (and of the last [`Backing::set_len`]).
     pub fn facts(&self) -> &FileInfo {
         &self.facts
     }
 
-    /// Looks at the length anew.
+    /// Reads the length of the file again.
     pub(super) fn refresh(&mut self) -> Result<()> {
         if self.facts.is_file() {
             self.facts.len = self.usage()?.len;
@@ -334,12 +335,12 @@ impl Backing {
         Ok(())
     }
 
-    /// Notes a length that was just set, or that memory without a file has.
+    /// Records a length that was just set, or the length of memory without a file.
     pub(super) fn set_memory_len(&mut self, len: u64) {
         self.facts.len = len;
     }
 
-    /// Closes the descriptor, of which a mapping that stands has no need.
+    /// Closes the descriptor. An existing mapping does not need it.
     pub(super) fn close(&mut self) {
         self.file = None;
     }
@@ -354,14 +355,14 @@ impl Backing {
         self.path.as_deref()
     }
 
-    /// The file, for calls that only files have.
+    /// The file, for calls that need one.
     pub(super) fn file(&self, action: &'static str) -> Result<&File> {
         let none = || Error::new(action, None, ErrorKind::AccessDenied(AccessDenied::NoFile));
         self.file.as_ref().ok_or_else(none)
     }
 
-    /// Whether `path` leads to this file. Another may have been renamed to it since it was opened, or nothing may be
-    /// there; what cannot be looked up for another reason is taken for a yes.
+    /// Whether `path` leads to this file. It does not if another file was renamed to it since it was opened, or if it
+    /// was removed. A path that cannot be looked up for another reason counts as leading to it.
     pub fn is_at(&self, path: &Path) -> bool {
         match std::fs::metadata(path) {
             Ok(meta) => (meta.dev(), meta.ino()) == (self.facts.identity.device, self.facts.identity.inode),
@@ -369,7 +370,7 @@ impl Backing {
         }
     }
 
-    /// Looks anew at what the safety rules for writers depend on: others may have changed it.
+    /// Reads again what the safety rules for writers depend on, because other processes may have changed it.
     pub(super) fn refresh_rights(&mut self) -> Result<()> {
         if self.facts.kind == Kind::Regular && self.facts.writable {
             self.facts.mode = self.metadata()?.mode();
@@ -378,7 +379,7 @@ impl Backing {
         Ok(())
     }
 
-    /// The safety rule that speaks against storing into this file, if any.
+    /// The safety rule that forbids storing into this file, if any.
     pub fn refusal(&self) -> Option<WriteGuard> {
         let mode = self.facts.mode;
         match self.facts.kind {
@@ -391,7 +392,7 @@ impl Backing {
         }
     }
 
-    /// Whether some safety rule speaks against storing into the file as it is now, also where it was opened for reading.
+    /// Whether a safety rule forbids storing into the file as it is now, even if it was opened for reading.
     pub fn is_protected(&self) -> bool {
         match (self.facts.kind, &self.file) {
             (Kind::CharDevice | Kind::BlockDevice, _) => true,
@@ -403,7 +404,7 @@ impl Backing {
         }
     }
 
-    /// Only an exclusive open tells whether a device is mounted: O_EXCL without O_CREAT, see open(2).
+    /// Finds out whether a device is in use. Only an exclusive open reports that: O_EXCL without O_CREAT, see open(2).
     fn busy_device(&self) -> WriteGuard {
         let path = format!(
             "/proc/self/fd/{}",
@@ -416,14 +417,14 @@ impl Backing {
         }
     }
 
-    /// What fstat(2) says of the file now.
+    /// The result of fstat(2) for the file now.
     pub fn metadata(&self) -> Result<std::fs::Metadata> {
         let failed = |error: std::io::Error| Error::io("read its metadata", &error);
         self.file("read its metadata")?.metadata().map_err(failed)
     }
 
-    /// Whether the kernel tells us which of its pages are in memory: only of files that we own or may write, see
-    /// mincore(2).
+    /// Whether the kernel reports which pages of the file are in memory. It does so only for files that we own or may
+    /// write, see mincore(2).
     pub(super) fn tells_residency(&self) -> bool {
         let Some(file) = &self.file else { return true };
         let owned = file
@@ -433,7 +434,7 @@ impl Backing {
         owned || nix::unistd::access(path.as_str(), nix::unistd::AccessFlags::W_OK).is_ok()
     }
 
-    /// What stands behind the `errno` of a call that would write to the file or, with `len`, set its length.
+    /// The cause of an `errno` of a call that would write to the file or, with `len`, set its length.
     pub(super) fn write_refusal(&self, errno: Errno, len: Option<u64>) -> ErrorKind {
         let seals = self.fd().and_then(|fd| fcntl(fd, FcntlArg::F_GET_SEALS).ok());
         let is_sealed = |seals_in_question| seals.is_some_and(|seals| seals & seals_in_question != 0);
@@ -459,13 +460,13 @@ impl Backing {
         }
     }
 
-    /// Reads the bytes of `span` into `buf` up to the first page that cannot be read, and says how many they are. Each page
-    /// is read for itself: a bad page keeps its neighbours from being mapped, and from being read along with it, where the
-    /// kernel has them in one folio.
+    /// Reads the bytes of `span` into `buf` up to the first page that cannot be read, and returns how many they are.
+    /// Each page is read separately: if the kernel holds a bad page in one folio with its neighbours, these can neither
+    /// be mapped nor read together with it.
     pub(super) fn read_by_page(&self, span: ByteRange, buf: &mut [u8]) -> usize {
         let Ok(file) = self.file("read") else { return 0 };
-        // Folios that could not be read stay in the cache until they are dropped, and without reading ahead the new ones
-        // are single pages. It is advice, so whether it is taken is not asked.
+        // A folio that could not be read stays in the cache until it is dropped. Without read-ahead, the new folios are
+        // single pages. This is only advice, so errors are ignored.
         let around = span.pages(LARGEST_FOLIO);
         let (start, len) = (around.start() as i64, around.len() as i64);
         let _ = posix_fadvise(file, start, len, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
@@ -484,13 +485,13 @@ impl Backing {
     }
 }
 
-/// Bytes of the largest folio of the page cache.
+/// Length in bytes of the largest folio of the page cache.
 const LARGEST_FOLIO: u64 = 2 << 20;
 
-/// The length of what has none: a page short of where file offsets end, so that whole pages can be counted.
+/// The length used for devices that have none: less than the largest file offset, so that whole pages can be counted.
 const ENDLESS: u64 = (i64::MAX as u64 >> 16) << 16;
 
-/// File systems whose files have a length of 0 and contents all the same.
+/// File systems whose files have contents although their length is 0.
 const PSEUDO: [FsType; 5] = [
     statfs::PROC_SUPER_MAGIC,
     statfs::CGROUP_SUPER_MAGIC,
@@ -499,7 +500,7 @@ const PSEUDO: [FsType; 5] = [
     statfs::TRACEFS_MAGIC,
 ];
 
-/// The size of the machine's ordinary huge pages in bytes, `Hugepagesize` of /proc/meminfo; `None` where it has none.
+/// The size of the machine's default huge pages in bytes, `Hugepagesize` of /proc/meminfo; `None` if it has none.
 pub fn huge_page() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = meminfo.lines().find_map(|line| line.strip_prefix("Hugepagesize:"))?;
@@ -522,7 +523,7 @@ pub(super) fn errno_of(error: &std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
-/// open's errno, said as the kind of object where that is what it means.
+/// The error of an open, expressed as the type of file if the errno means that.
 fn unopened(path: &Path, error: &std::io::Error) -> Error {
     match errno_of(error) {
         Errno::EISDIR => Error::new(
@@ -548,10 +549,10 @@ fn unopened(path: &Path, error: &std::io::Error) -> Error {
     }
 }
 
-/// How long any open waits for a lease to be given back.
+/// The minimum time that an open waits for a lease to be given back.
 const LEASE: Duration = Duration::from_secs(1);
 
-/// Asks until there is an answer or `patience` is over; the pauses grow from 1 to 50 ms.
+/// Calls `ask` until it returns a value or `patience` has passed. The pauses grow from 1 to 50 ms.
 fn patiently<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let begin = Instant::now();
     let mut pause = Duration::from_millis(1);

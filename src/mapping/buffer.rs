@@ -1,5 +1,5 @@
-//! Memory that the kernel copies into and out of. It begins on a page: some processors copy to any other place five times
-//! slower, and the chunks that malloc(3) gives begin 16 bytes into a page.
+//! Memory that the kernel copies into and out of. It begins on a page boundary: some processors copy to any other place
+//! five times slower, and the chunks of malloc(3) begin 16 bytes into a page.
 
 use super::error::{Error, ErrorKind, Result};
 use super::limits;
@@ -7,7 +7,7 @@ use memmap2::MmapMut;
 use nix::errno::Errno;
 use std::ops::{Deref, DerefMut};
 
-/// A run of bytes that begins on a page. An empty one takes no memory.
+/// A buffer of bytes that begins on a page boundary. An empty one takes no memory.
 #[derive(Debug, Default)]
 pub struct Buffer {
     memory: Option<MmapMut>,
@@ -25,13 +25,13 @@ impl Buffer {
         Ok(buffer)
     }
 
-    /// Sets the length in bytes. What the bytes are is not said: whoever resizes it fills it.
+    /// Sets the length in bytes. The contents are unspecified: the caller fills the buffer.
     ///
     /// # Errors
-    /// [`ErrorKind::Limit`], or ENOMEM, where there is no memory to be had.
+    /// [`ErrorKind::Limit`], or ENOMEM, if the memory cannot be allocated.
     pub fn resize(&mut self, len: usize) -> Result<()> {
         if self.memory.as_ref().map_or(0, |memory| memory.len()) < len {
-            // What it had is given back before more is asked for.
+            // The old memory is freed before the new memory is allocated.
             (self.memory, self.len) = (None, 0);
             let page = super::page_size() as usize;
             let memory = MmapMut::map_anon(len.next_multiple_of(page)).map_err(|_| {

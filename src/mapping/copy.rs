@@ -1,10 +1,10 @@
-//! The bytes of a region into a descriptor, in the file's order or in another: one copier.
+//! Copies the bytes of a region to a descriptor, in the file's order or in another order.
 //!
-//! Where the bytes are the file's own, they need not come through the process: splice(2) lends the pages of the page cache
-//! to a pipe, copy_file_range(2) goes from file to file, which is a reflink where the file system has them. Everything
-//! else, and whatever these refuse, is gathered in memory and written: one preadv(2) takes in a whole range and puts each
-//! page where it stands in the output, where a mapping would cost a fault and a page table entry for each. What cannot be
-//! read that way is read through the mapping, and what is wrong comes to light there, after all before it was written.
+//! Bytes that are the file's own need not pass through the process: splice(2) moves references to pages of the page
+//! cache into a pipe, and copy_file_range(2) copies from file to file (as a reflink if the file system has them).
+//! Otherwise bytes are gathered in memory and written. One preadv(2) reads a whole range and puts each page at its
+//! place in the output; a mapping would cost a page fault and a page table entry for each. What it cannot read is read
+//! through the mapping, whose error is reported after everything before it was written.
 
 use super::ProgressFn;
 use super::access::{Operation, Source};
@@ -26,30 +26,29 @@ use std::fs::File;
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// What a pipe is asked to hold, in bytes: what an ordinary user may have (fs.pipe-max-size). With the 64 KiB that it
-/// has otherwise, writer and reader wake each other sixteen times as often.
+/// The requested capacity of a pipe, in bytes: the maximum of an ordinary user (fs.pipe-max-size). With the default of
+/// 64 KiB, writer and reader wake each other sixteen times as often.
 const PIPE: u64 = 1 << 20;
 
-/// The most bytes of one copy_file_range. A reflink takes no time, whatever its length; a copy does.
+/// The maximum length of one copy_file_range. A reflink takes no time, whatever its length; a copy does.
 const COPY: u64 = 64 << 20;
 
-/// The least bytes that copy_file_range is asked to copy of an output in another order: where it is no reflink, it is no
-/// quicker than memory.
+/// The minimum length of a copy_file_range in another order: without a reflink, it is no faster than gathering.
 const LONG: u64 = 1 << 20;
 
-/// How many bytes are gathered before they are written: they stay in the second-level cache. Of more, the page cache would
-/// make larger folios; for those a virtual machine that reports its free pages to its host has memory that the host must
-/// find anew, page by page, which takes five times as long as the copy.
+/// How many bytes are gathered before they are written: they stay in the second-level cache. For more, the page cache
+/// would use larger folios. A virtual machine that reports its free pages to its host must get the memory for these
+/// back from the host page by page, which takes five times as long as the copy.
 const GATHERED: usize = 256 << 10;
 
-/// The most parts of one preadv(2): IOV_MAX.
+/// The maximum number of parts of one preadv(2): IOV_MAX.
 const PARTS: usize = 1024;
 
-/// The most stretches of data of a sparse file that are kept in mind; what is after them is copied, holes and all.
+/// The maximum number of data ranges of a sparse file that are remembered. After them, holes are copied like data.
 const EXTENTS: usize = 1 << 20;
 
-/// File systems that have no way of their own from file to file. There copy_file_range goes by a pipe within the kernel,
-/// which takes longer than two copies by way of a cache.
+/// File systems without a copy method of their own. There copy_file_range uses a pipe within the kernel,
+/// which takes longer than two copies through a cache.
 const NO_COPIES: [FsType; 2] = [statfs::EXT4_SUPER_MAGIC, statfs::TMPFS_MAGIC];
 
 /// Where a copy failed.
@@ -73,35 +72,36 @@ impl From<Errno> for CopyError {
     }
 }
 
-/// What a copy gives.
+/// The result of a copy.
 pub type CopyResult<T> = std::result::Result<T, CopyError>;
 
-/// What becomes of the holes of a file that is written out.
+/// How the holes of a file are written out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holes {
-    /// The zeros that they read as.
+    /// As zeros.
     Written,
-    /// Holes, where the descriptor is a regular file and not one that is appended to; elsewhere zeros.
+    /// As holes, if the descriptor is a regular file and not in append mode; otherwise as zeros.
     Kept,
 }
 
-/// Where the bytes go.
+/// Where the bytes are copied to.
 #[derive(Debug, Clone, Copy)]
 pub enum CopyTarget<'a> {
-    /// A new file of the output's length, all of it a hole: zeros are left out.
+    /// A new file of the output's length that is one hole: zeros are skipped.
     NewFile(&'a File),
-    /// Something that takes byte after byte from where it stands.
+    /// A descriptor that is written sequentially from its present position.
     Descriptor(BorrowedFd<'a>),
 }
 
 impl Region {
-    /// Writes the bytes of `range` to `target`; waits where that does not take more. `step` hears how many bytes are done.
+    /// Writes the bytes of `range` to `target`, waiting while that is not ready. `step` gets how many bytes are done.
     ///
-    /// A pipe is lent pages of the file, which others may still change until they are read; but not the last ones, as
-    /// many as it holds: those are copied, so once this is done, nothing that was written changes any more.
+    /// A pipe receives references to pages of the file, which other processes can still change until they are read. The
+    /// last pages, as many as the pipe holds, are copied instead, so nothing that was written changes after the call.
     ///
     /// # Errors
-    /// What makes a page unreadable, with its offset: all before it is written. What the target says.
+    /// The reason why a page cannot be read, with its offset: everything before it was written. Any error of the
+    /// target.
     pub fn write_to_fd(
         &mut self,
         target: BorrowedFd<'_>,
@@ -116,8 +116,8 @@ impl Region {
         let kind = TargetKind::of(target);
         let method = match kind {
             _ if !is_in_file => CopyMethod::ReadWrite,
-            // Where a mapping stands whole, its session may store into it, or run a command that writes to the file,
-            // while the pages are still on their way through further pipes: the reader is owed the bytes as they were.
+            // If the whole region is mapped, its session may store into it, or run a command that writes to the file,
+            // while its pages are still in later pipes. The reader must get the bytes as they were.
             TargetKind::Pipe if self.shape().window.is_none() => CopyMethod::ReadWrite,
             TargetKind::Pipe => match enlarge(target, range.len()) {
                 Ok(capacity) => CopyMethod::Splice {
@@ -139,16 +139,16 @@ impl Region {
             return copier.flush();
         }
         let copied = copier.data_and_holes(range);
-        // Also after an error: a hole at the end is only there once the file is as long.
+        // This is done after an error as well: a hole at the end exists only once the file is long enough.
         end_here(target)?;
         copied
     }
 
-    /// Writes the view that `layout` makes of this region, which is linear, to `target`. `step` hears how many bytes are
-    /// done.
+    /// Writes the view that `layout` makes of this linear region to `target`. `step` receives how many bytes are done.
     ///
     /// # Errors
-    /// What makes a page unreadable, at its offset; what the target says. Part of the view is then written.
+    /// The reason why a page cannot be read, with its offset; any error of the target. Part of the view is then
+    /// written.
     pub fn write_view(
         &mut self,
         layout: &PageOrder,
@@ -173,7 +173,7 @@ impl Region {
         let mut copier = Copier::new(self, target, method, step);
         for part in layout.parts(ByteRange::first(layout.len())) {
             let mut rest = part.file.intersect(file);
-            // Past the end of the file, in the middle of the view.
+            // The zeros past the end of the file, in the middle of the view.
             let past_end = part.file.len() - rest.len();
             while !rest.is_empty() {
                 let data = data_from(rest.start()).map_or(rest.from(rest.end()), |data| data.intersect(rest));
@@ -185,11 +185,11 @@ impl Region {
             copier.zeros(past_end)?;
         }
         copier.flush()?;
-        // What was a hole has not been looked at.
+        // Ranges that were holes have not been read.
         Ok(self.check_there(file)?)
     }
 
-    /// The stretches of data of the file, ascending.
+    /// The ranges of data of the file, ascending.
     fn extents(&self, file: ByteRange) -> Result<Vec<ByteRange>> {
         let mut extents = Vec::new();
         let mut at = 0;
@@ -205,14 +205,14 @@ impl Region {
     }
 }
 
-/// What kind of descriptor takes the bytes.
+/// The kind of descriptor that the bytes are written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TargetKind {
     /// A pipe or a FIFO.
     Pipe,
-    /// A regular file with a position to write at.
+    /// A regular file that is written at its position.
     File,
-    /// A terminal, a socket, a device; and a file that is appended to, which takes nothing but writes.
+    /// A terminal, a socket or a device, or a file in append mode, which supports nothing but write(2).
     Other,
 }
 
@@ -228,12 +228,12 @@ impl TargetKind {
     }
 }
 
-/// How bytes come to the target.
+/// How bytes are copied to the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CopyMethod {
     /// splice(2) up to this offset, and then as for [`CopyMethod::ReadWrite`].
     Splice { until: u64 },
-    /// copy_file_range(2), of so many bytes or more.
+    /// copy_file_range(2), for at least this many bytes.
     KernelCopy { least: u64 },
     /// They are gathered in memory, and written from there.
     ReadWrite,
@@ -254,13 +254,13 @@ struct Copier<'a, 'b> {
     target: CopyTarget<'a>,
     method: CopyMethod,
     keeps_holes: bool,
-    /// The whole range, where it goes out in the file's order.
+    /// The whole range, if it is written in the file's order.
     linear: Option<ByteRange>,
-    /// How many bytes of output come before what is next, those that are gathered among them.
+    /// How many bytes of output precede the next one, including those that are gathered.
     done: u64,
-    /// What is to be gathered: the file range of each part, or as many zeros; in the output's order.
+    /// The parts to gather, in the order of the output: the file range of each, or `None` for zeros, and its length.
     parts: Vec<(Option<ByteRange>, usize)>,
-    /// The bytes of them.
+    /// The sum of their lengths.
     gathered: usize,
     buffer: Buffer,
     step: &'a mut ProgressFn<'b>,
@@ -282,14 +282,14 @@ impl<'a, 'b> Copier<'a, 'b> {
         }
     }
 
-    /// Writes the data of `range`, and leaves its holes as holes.
+    /// Writes the data of `range`, and keeps its holes.
     fn data_and_holes(&mut self, range: ByteRange) -> CopyResult<()> {
         let mut at = range.start();
         while at < range.end() {
             let data = self.region.next_data(at, range)?;
             let begin = data.map_or(range.end(), ByteRange::start);
             let hole = range.intersect(ByteRange::first(begin)).from(at);
-            // What was cut off meanwhile looks like a hole.
+            // A range that was truncated meanwhile looks like a hole.
             let there = self.region.check_there(hole);
             let end = there.as_ref().err().and_then(Error::place).unwrap_or(begin);
             self.zeros(end.clamp(at, begin) - at)?;
@@ -340,7 +340,7 @@ impl<'a, 'b> Copier<'a, 'b> {
         Ok(())
     }
 
-    /// Copies without the bytes coming through the process, as far as that goes; gives what is left.
+    /// Copies within the kernel, as far as that works. Returns the range that is left.
     fn copy_in_kernel(&mut self, data: ByteRange) -> CopyResult<ByteRange> {
         let mut rest = data;
         while !rest.is_empty() {
@@ -372,15 +372,15 @@ impl<'a, 'b> Copier<'a, 'b> {
                 (Err(Errno::EAGAIN), CopyTarget::Descriptor(pipe)) if self.method != CopyMethod::ReadWrite => {
                     wait_for_room(pipe)?;
                 }
-                // The file ends here, a page cannot be read, the disk is full, or this method is not for these two: the
-                // next one tells.
+                // The file ends here, a page cannot be read, the disk is full, or this method does not support these
+                // two files. The next method finds out which.
                 _ => self.method = CopyMethod::ReadWrite,
             }
         }
         Ok(rest)
     }
 
-    /// Notes as much of `part`, which has `len` bytes, as there is room for; gives how much that is.
+    /// Adds as much of `part`, which has `len` bytes, as fits. Returns how many bytes that is.
     fn push(&mut self, part: Option<ByteRange>, len: u64) -> CopyResult<u64> {
         let len = len.min((GATHERED - self.gathered) as u64);
         self.parts.push((part.map(|part| part.split(len).0), len as usize));
@@ -392,7 +392,7 @@ impl<'a, 'b> Copier<'a, 'b> {
         Ok(len)
     }
 
-    /// Gathers the parts, and writes them.
+    /// Reads the parts, and writes them.
     fn flush(&mut self) -> CopyResult<()> {
         if self.gathered == 0 {
             return Ok(());
@@ -401,7 +401,7 @@ impl<'a, 'b> Copier<'a, 'b> {
         let (count, result) = read_parts(self.region, &self.parts, &mut self.buffer);
         let mut at = self.done - self.gathered as u64;
         let mut rest = &self.buffer[..count];
-        // An error that does not come twice has passed.
+        // An error that does not repeat was transient.
         let mut last_error = None;
         while !rest.is_empty() {
             let written = match self.target {
@@ -421,7 +421,7 @@ impl<'a, 'b> Copier<'a, 'b> {
         }
         self.parts.clear();
         self.gathered = 0;
-        // What is missing is all of the range from there on.
+        // The missing bytes are all of the range from there on.
         result.map_err(|error| match (self.linear, error.place()) {
             (Some(range), Some(bad)) if error.view.is_none() => Error {
                 span: Some(range.from(bad)),
@@ -441,19 +441,18 @@ impl<'a, 'b> Copier<'a, 'b> {
     }
 }
 
-/// One copy_file_range(2) from the start of `range` on, to the offset `to` or to where the other file stands; says how
-/// many bytes were copied.
+/// One copy_file_range(2) from the start of `range`, to the offset `to` or to the position of the other file. Returns
+/// how many bytes were copied.
 ///
 /// # Errors
-/// What the call says: EXDEV between two file systems, EINVAL for a range that overlaps itself, ETXTBSY for a swap file.
+/// EXDEV between two file systems, EINVAL for a range that overlaps itself, ETXTBSY for a swap file, and others.
 fn copy_once(file: &File, range: ByteRange, out: BorrowedFd<'_>, to: Option<u64>) -> nix::Result<usize> {
     let (mut from, mut to) = (range.start() as i64, to.map(|to| to as i64));
     let len = range.len().min(COPY) as usize;
     uninterrupted(|| copy_file_range(file, Some(&mut from), out, to.as_mut(), len))
 }
 
-/// Reads each part into its place in `buffer`, where they stand one after the other; gives how many bytes are right, and
-/// what kept the others from being read.
+/// Reads the parts into `buffer`, one after the other. Returns how many bytes are valid, and the error of the others.
 fn read_parts(region: &mut Region, parts: &[(Option<ByteRange>, usize)], buffer: &mut [u8]) -> (usize, Result<()>) {
     let all = parts.iter().filter_map(|(range, _)| *range);
     let Some(all) = all.reduce(ByteRange::join) else {
@@ -485,7 +484,7 @@ fn read_parts(region: &mut Region, parts: &[(Option<ByteRange>, usize)], buffer:
     (done, Ok(()))
 }
 
-/// Reads a part, and through the mapping what of it the file does not give.
+/// Reads a part. The bytes that reading the file did not return are read through the mapping.
 fn read_part(region: &mut Region, range: ByteRange, slot: &mut [u8]) -> (usize, Result<()>) {
     let count = match region.source(Operation::Read, range) {
         Ok(mut source) => match source.read_into(range, slot) {
@@ -494,7 +493,7 @@ fn read_part(region: &mut Region, range: ByteRange, slot: &mut [u8]) -> (usize, 
         },
         Err(error) => return (0, Err(error)),
     };
-    // In whole pages, so that they come to lie where they are read quickly.
+    // Whole pages keep the rest of the buffer aligned, which is read faster.
     let count = count / region.page() as usize * region.page() as usize;
     let rest = range.from(range.start() + count as u64);
     match region.mapped_source(rest) {
@@ -506,10 +505,10 @@ fn read_part(region: &mut Region, range: ByteRange, slot: &mut [u8]) -> (usize, 
     }
 }
 
-/// Reads what are neighbours in the file, in whatever order they stand here, with one preadv(2).
+/// Reads ranges that are adjacent in the file, in whatever order they are here, with one preadv(2).
 ///
 /// # Errors
-/// What preadv(2) says; EFAULT where the file ends.
+/// Any error of preadv(2); EFAULT if the file ends.
 fn gather(source: &Source<'_>, parts: &[(Option<ByteRange>, usize)], buffer: &mut [u8]) -> nix::Result<()> {
     let file = source.file().ok_or(Errno::EBADF)?;
     let mut slots = Vec::with_capacity(parts.len());
@@ -545,25 +544,25 @@ fn gather(source: &Source<'_>, parts: &[(Option<ByteRange>, usize)], buffer: &mu
     Ok(())
 }
 
-/// Gives the pipe room for `len` bytes, as far as that is allowed; says how many bytes it holds.
+/// Enlarges the pipe to hold `len` bytes, as far as that is allowed. Returns its capacity in bytes.
 fn enlarge(pipe: BorrowedFd<'_>, len: u64) -> nix::Result<u64> {
     let now = fcntl(pipe, FcntlArg::F_GETPIPE_SZ)? as u64;
     if len <= now || now >= PIPE {
         return Ok(now);
     }
-    // EPERM where this user's pipes hold much already: then it stays as it is.
+    // EPERM if this user's pipes hold a lot already. The pipe then keeps its capacity.
     let new = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE as i32)).map_or(now, |size| size as u64);
     Ok(new)
 }
 
-/// Moves the position of a file over `len` bytes that become a hole, or zeros where the file system has none.
+/// Advances the position of a file by `len` bytes, which become a hole, or zeros if the file system has no holes.
 fn leave_hole(file: BorrowedFd<'_>, len: u64) -> nix::Result<()> {
     if len == 0 {
         return Ok(());
     }
     let at = lseek64(file, 0, Whence::SeekCur)?;
     let end = lseek64(file, len as i64, Whence::SeekCur)?;
-    // Bytes of a file that was not made anew.
+    // Bytes of a file that existed before.
     let old = ByteRange::new(at as u64, (fstat(file)?.st_size as u64).min(end as u64));
     let Some(old) = old.filter(|old| !old.is_empty()) else {
         return Ok(());
@@ -582,7 +581,7 @@ fn leave_hole(file: BorrowedFd<'_>, len: u64) -> nix::Result<()> {
     Ok(())
 }
 
-/// Makes a file at least as long as where its position is, after a hole at the end.
+/// Extends a file to its position if it is shorter, after a hole at the end.
 fn end_here(file: BorrowedFd<'_>) -> nix::Result<()> {
     let at = lseek64(file, 0, Whence::SeekCur)?;
     if fstat(file)?.st_size < at {
@@ -591,7 +590,7 @@ fn end_here(file: BorrowedFd<'_>) -> nix::Result<()> {
     Ok(())
 }
 
-/// Waits until a descriptor that does not wait by itself takes more.
+/// Waits until a nonblocking descriptor accepts more.
 fn wait_for_room(target: BorrowedFd<'_>) -> nix::Result<()> {
     match poll(&mut [PollFd::new(target, PollFlags::POLLOUT)], PollTimeout::NONE) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),

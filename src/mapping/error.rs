@@ -1,4 +1,4 @@
-//! What failed, where, and whether bytes were touched. No tip and no path: those are the verb's facts to add.
+//! What failed, where, and whether bytes were touched. Tips and paths are added by the verbs.
 
 use super::limits::Limit;
 use super::range::ByteRange;
@@ -12,11 +12,11 @@ pub struct Error {
     pub action: &'static str,
     /// The file range concerned; it starts at the first offset that failed.
     pub span: Option<ByteRange>,
-    /// In a nonlinear view: where that offset stands in the view.
+    /// In a nonlinear view: the offset in the view that corresponds to the start of `span`.
     pub view: Option<u64>,
     /// Why.
     pub cause: ErrorKind,
-    /// How many bytes had been stored before it, counted from the first piece on: an exact prefix.
+    /// How many bytes had been stored before the failure, counted from the first segment: an exact prefix.
     pub stored: u64,
 }
 
@@ -25,65 +25,67 @@ pub struct Error {
 pub enum ErrorKind {
     /// The system call's own error.
     Sys(Errno),
-    /// The file is shorter than when it was opened; its length now, in bytes.
+    /// The file is shorter than when it was opened.
     Shrunk {
         /// Length now, in bytes.
         len: u64,
     },
-    /// A page was gone and is there again: the file was shorter for a moment, and what stood there is lost.
+    /// A page was missing and is present again: the file was truncated and extended, and the old contents of the page
+    /// are lost.
     Vanished,
-    /// A load or store of device memory was answered with SIGBUS.
+    /// A load or store of device memory raised SIGBUS.
     Bus,
-    /// A copy of the kernel's was asked for of device memory, which only [`super::Region::load_units`] and
-    /// [`super::Region::store_units`] touch.
+    /// The kernel was to copy device memory, which may be accessed only by [`super::Region::load_units`] and
+    /// [`super::Region::store_units`].
     DeviceMemory,
     /// The range lies past the end of the file.
     PastEnd {
         /// Length at open, in bytes.
         len: u64,
     },
-    /// The range lies outside of what is mapped; that range.
+    /// The range lies outside the mapped range, which is the field.
     NotMapped(ByteRange),
     /// The process is a child that did not inherit the mapping (MADV_DONTFORK).
     NotInherited,
-    /// Another mapping is at the address asked for.
+    /// Another mapping is at the requested address.
     AddressTaken(usize),
-    /// An address that is not a multiple of the page size; both.
+    /// An address that is not a multiple of the page size. The fields are the address and the page size.
     Unaligned(usize, u64),
-    /// Another mapping is right behind, and this one may not move.
+    /// Another mapping follows directly, and this one may not move.
     NoRoomBehind,
-    /// No room for the blocks that a store needs: ENOSPC or EDQUOT, found by asking the file system.
+    /// No room for the blocks that a store needs: ENOSPC or EDQUOT, as reported by the file system when it was asked.
     Full(Errno),
-    /// The file is not of a kind that can be mapped.
+    /// The file is of a type that cannot be mapped.
     UnsupportedFileType(UnsupportedFileType),
-    /// A safety rule forbids writing to it.
+    /// A safety rule forbids writing to the file.
     Refused(WriteGuard),
-    /// Another process holds the advisory lock, or a lease, for longer than we would wait.
+    /// Another process held the advisory lock, or a lease, for longer than the timeout.
     Locked,
-    /// A resource limit; it says which, and what would raise it.
+    /// A resource limit. The field says which, and what would raise it.
     Limit(Limit),
-    /// The mapping, as it was made, does not allow this operation.
+    /// The mapping was made in a way that does not allow this operation.
     AccessDenied(AccessDenied),
-    /// The region is a nonlinear view, and that keeps it from this; why, to follow a comma.
+    /// The region is a nonlinear view, which does not support the operation. The field is the reason, as a phrase that
+    /// follows a comma.
     Nonlinear(&'static str),
     /// The region cannot become a nonlinear view.
     Arrange(RemapUnsupported),
-    /// A signal asked to stop; its number.
+    /// A signal asked to stop. The field is its number.
     Interrupted(i32),
 }
 
-/// What has no pages that could be mapped.
+/// A type of file that has no pages to map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnsupportedFileType {
-    /// A folder.
+    /// A directory.
     Directory,
-    /// A pipe with a name.
+    /// A named pipe.
     Fifo,
     /// A socket of the AF_UNIX family.
     Socket,
-    /// A character device that is not opened for its registers.
+    /// A character device that was not opened for register access.
     CharDevice,
-    /// A file of /proc or /sys that the kernel writes as it is read.
+    /// A file of /proc or /sys whose contents the kernel generates when it is read.
     Pseudo,
 }
 
@@ -98,46 +100,46 @@ pub enum AccessDenied {
     FileReadOnly,
     /// There is no file.
     NoFile,
-    /// It is private, or memory alone: stores end with it.
+    /// It is private, or has no file: its stores are lost when it is unmapped.
     NeverReachesFile,
-    /// It is private, and the file behind it is to be resized.
+    /// It is private, and the file that it maps is to be resized.
     PrivateResize,
-    /// The file is to end before the range that is mapped.
+    /// The file would end before the mapped range.
     BeginsBehindEnd,
-    /// The file is to be resized, and the mapping is of a part before its end.
+    /// The file is to be resized, and the mapping ends before the file does.
     EndsBeforeFile,
     /// The file is to be resized, and is longer than when it was opened.
     FileGrown,
-    /// The file became longer by our hand and by another's at the same moment.
+    /// This process and another one extended the file at the same time.
     GrownTogether,
-    /// The length is more than an address space has.
+    /// The length exceeds the address space.
     TooLong,
     /// The length is 0.
     Empty,
-    /// Memory of MAP_SHARED and MAP_ANONYMOUS has its length for life.
+    /// The length of a MAP_SHARED and MAP_ANONYMOUS mapping cannot change.
     SharedAnonymous,
-    /// The file is a device, whose length is its own.
+    /// The file is a device, whose length is fixed.
     DeviceLength,
     /// The file is a block device that is set read-only.
     ReadOnlyDevice,
     /// The file is a memfd that is sealed against writing (F_SEAL_WRITE, F_SEAL_FUTURE_WRITE).
     Sealed,
-    /// The file is a memfd that is sealed against becoming longer or shorter (F_SEAL_GROW, F_SEAL_SHRINK).
+    /// The file is a memfd that is sealed against changes of its length (F_SEAL_GROW, F_SEAL_SHRINK).
     SealedLength,
 }
 
-/// Why a region cannot be arranged by the method asked for.
+/// Why the requested method cannot arrange the pages of a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemapUnsupported {
     /// It is private.
     Private,
     /// mmap(2) needs a file.
     NoFile,
-    /// remap_file_pages(2) needs a descriptor that may write.
+    /// remap_file_pages(2) needs a descriptor that is open for writing.
     ReadOnly,
     /// Anonymous huge pages cannot be mapped a second time.
     HugeMemory,
-    /// A mapping longer than its file would make a file of hugetlbfs longer.
+    /// A mapping longer than its file would extend a file of hugetlbfs.
     HugeFile,
 }
 
@@ -148,13 +150,13 @@ pub enum WriteGuard {
     SetId,
     /// File capabilities: a store through a mapping does not remove them as write(2) does.
     Capabilities,
-    /// No write permission bit is set, yet we (as root) could open it.
+    /// No write permission bit is set, although we (as root) could open it.
     ReadOnlyMode,
-    /// A character device: its memory may be anything.
+    /// A character device: what a store to its memory does is unknown.
     CharDevice,
     /// A block device.
     BlockDevice,
-    /// A block device in use: mounted, swap, or held by another driver.
+    /// A block device in use: mounted, used as swap, or held by another driver.
     BusyBlockDevice,
 }
 
@@ -176,12 +178,12 @@ impl Error {
         }
     }
 
-    /// Where in the region it was: in the view, where that is nonlinear, else in the file.
+    /// Where in the region it was: the offset in the view if that is nonlinear, otherwise in the file.
     pub fn place(&self) -> Option<u64> {
         self.view.or(self.span.map(ByteRange::start))
     }
 
-    /// Whether it was a flush that failed, after which nothing about the device is certain.
+    /// Whether a flush failed, after which nothing about the stored bytes of the device is certain.
     pub fn is_of_flush(&self) -> bool {
         self.action == FLUSH
     }
@@ -216,7 +218,7 @@ impl fmt::Display for Error {
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // What strangers read is the description; the name behind it is for searching.
+            // The description is for people; the name in parentheses is for searching.
             ErrorKind::Sys(Errno::ENODEV) => write!(f, "it does not support memory mapping (ENODEV)"),
             ErrorKind::Sys(Errno::EOPNOTSUPP) => write!(f, "the file system does not support it (EOPNOTSUPP)"),
             ErrorKind::Sys(errno) => write!(f, "{} ({errno:?})", errno.desc()),
@@ -249,7 +251,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::Arrange(hindrance) => hindrance.fmt(f),
             ErrorKind::Interrupted(signal) => match nix::sys::signal::Signal::try_from(*signal) {
                 Ok(name) => write!(f, "interrupted by {name}"),
-                // Real-time signals have numbers alone.
+                // Real-time signals have numbers only.
                 Err(_) => write!(f, "interrupted by SIGRTMIN+{}", signal - libc::SIGRTMIN()),
             },
         }

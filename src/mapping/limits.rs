@@ -1,4 +1,4 @@
-//! Why the kernel said ENOMEM: the limits on address space, committed and locked memory, by name and value.
+//! Why the kernel returned ENOMEM: the limits on address space, committed and locked memory, by name and value.
 
 use nix::sys::resource::{Resource, getrlimit};
 use std::fmt;
@@ -6,21 +6,21 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-/// A limit that stood in the way. All amounts are in bytes.
+/// A limit that was exceeded. All amounts are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// The addresses that a process has on this machine (of x86-64, 47 bits of them).
+    /// The number of addresses of a process on this machine (2^47 on x86-64).
     Addresses {
-        /// How many there are.
+        /// The number of addresses.
         limit: u64,
-        /// What the mapping asked for.
+        /// The requested length of the mapping.
         wanted: u64,
     },
     /// RLIMIT_AS, the size of the address space, see setrlimit(2).
     AddressSpace {
-        /// The limit's value.
+        /// The value of the limit.
         limit: u64,
-        /// What the process would have needed.
+        /// The address space that the process would have needed.
         needed: u64,
     },
     /// Strict overcommit accounting, `vm.overcommit_memory = 2`, see proc_sys_vm(5).
@@ -29,28 +29,29 @@ pub enum Limit {
         limit: u64,
         /// Committed_AS of /proc/meminfo.
         committed: u64,
-        /// What the mapping asked for.
+        /// The requested length of the mapping.
         wanted: u64,
     },
-    /// The heuristic of `vm.overcommit_memory = 0`: one mapping over all of memory and swap is refused.
+    /// The heuristic of `vm.overcommit_memory = 0`: one mapping larger than all memory and swap is refused.
     Heuristic {
-        /// MemTotal and SwapTotal together.
+        /// The sum of MemTotal and SwapTotal.
         memory: u64,
-        /// What the mapping asked for.
+        /// The requested length of the mapping.
         wanted: u64,
     },
     /// `vm.max_map_count`, the number of kernel mappings of a process.
     MapCount {
-        /// The sysctl's value.
+        /// The value of the sysctl.
         limit: u64,
     },
-    /// Too many mappings for a nonlinear view, found before it is made: at the limit, undoing would fail as well.
+    /// Too many kernel mappings for a nonlinear view. This is checked before it is made, because at the limit it could
+    /// not be undone either.
     Arrangement {
-        /// The sysctl's value.
+        /// The value of the sysctl.
         limit: u64,
-        /// The kernel mappings that the view takes.
+        /// The number of kernel mappings that the view needs.
         needed: u64,
-        /// How many more the process may have, with some left for everything else.
+        /// The number of mappings that the process may still make, less a reserve for everything else.
         free: u64,
     },
     /// The pool of huge pages, `nr_hugepages`, see hugetlbpage.rst of the kernel.
@@ -59,29 +60,29 @@ pub enum Limit {
         page: u64,
         /// Pages in the pool.
         total: u64,
-        /// Those that are neither in use nor promised to another mapping.
+        /// Pages that are neither in use nor reserved for another mapping.
         free: u64,
-        /// Pages asked for.
+        /// Requested pages.
         wanted: u64,
     },
     /// RLIMIT_MEMLOCK, the memory that a process without CAP_IPC_LOCK may lock.
     LockedMemory {
-        /// The limit's value.
+        /// The value of the limit.
         limit: u64,
-        /// What was to be locked, with what the process has locked already.
+        /// The memory to lock, including what the process has locked already.
         wanted: u64,
     },
-    /// The memory of a control group, `memory.max`, see cgroup-v2.rst of the kernel. More than that cannot be locked: the
-    /// kernel would end the process.
+    /// The memory of a control group, `memory.max`, see cgroup-v2.rst of the kernel. More than that cannot be locked:
+    /// the kernel would kill the process.
     ControlGroup {
-        /// The limit's value.
+        /// The value of the limit.
         limit: u64,
-        /// What is to stay in memory, with what the process has locked already.
+        /// The memory to lock, including what the process has locked already.
         wanted: u64,
     },
     /// RLIMIT_NOFILE, the number of descriptors that a process may have open.
     OpenFiles {
-        /// The limit's value.
+        /// The value of the limit.
         limit: u64,
     },
 }
@@ -144,7 +145,7 @@ impl fmt::Display for Limit {
     }
 }
 
-/// What the limits were measured against, so that the reasoning is a pure function of it.
+/// The state that the limits are compared with. The comparison is a pure function of it.
 #[derive(Debug, Clone, Default)]
 struct LimitState {
     addresses: u64,
@@ -158,21 +159,21 @@ struct LimitState {
     map_count_limit: u64,
 }
 
-/// The limit that explains ENOMEM from an mmap of `len` bytes; `charged` says whether the mapping counts
-/// as committed memory (private and writable, or shared and anonymous, and not MAP_NORESERVE).
+/// The limit that explains ENOMEM from an mmap of `len` bytes. `charged` says whether the mapping counts as committed
+/// memory (private and writable, or shared and anonymous, and not MAP_NORESERVE).
 pub(super) fn behind_mmap(len: u64, charged: bool) -> Option<Limit> {
     LimitState::read().explain(len, charged)
 }
 
 impl Limit {
-    /// What stands in the way of a mapping so long that there is no number for its length in whole pages.
+    /// The limit for a mapping whose length in whole pages overflows.
     pub fn of_addresses(wanted: u64) -> Limit {
         let limit = addresses();
         Limit::Addresses { limit, wanted }
     }
 }
 
-/// How many addresses a process has. The kernel does not say, but puts the stack at their upper end.
+/// How many addresses a process has. The kernel does not report that, but puts the stack at their upper end.
 fn addresses() -> u64 {
     let on_the_stack = 0u8;
     let address = std::ptr::from_ref(&on_the_stack).addr() as u64;
@@ -209,10 +210,10 @@ pub(super) fn behind_huge(len: u64, page: u64) -> Option<Limit> {
     })
 }
 
-/// Kernel mappings that a nonlinear view leaves free: at the limit not even unmapping the middle of something works.
+/// Kernel mappings that a nonlinear view leaves free: at the limit, even unmapping the middle of a mapping fails.
 const HEADROOM: u64 = 64;
 
-/// What keeps a process as it stands from having `needed` kernel mappings more, if anything does.
+/// The limit that keeps the process from making `needed` more kernel mappings, if any.
 pub(super) fn before_arranging(needed: u64) -> Option<Limit> {
     LimitState::read().arrange(needed)
 }
@@ -232,15 +233,15 @@ fn locked() -> u64 {
     kib.unwrap_or(0).saturating_mul(1024)
 }
 
-/// The control group that has too little memory for `len` bytes more to be locked, of which `there` are in memory
-/// already, for whomever.
+/// The control group that has too little memory to lock `len` more bytes. `there` of them are in memory already, on the
+/// account of any group.
 pub(super) fn before_locking(len: u64, there: u64) -> Option<Limit> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let groups = ControlGroup::all(Path::new("/sys/fs/cgroup"), &groups);
     groups.iter().find_map(|group| group.explain(locked(), len, there))
 }
 
-/// Whether there is swap space for memory that is not locked to go to.
+/// Whether there is free swap space for memory that is not locked.
 pub(super) fn has_swap() -> bool {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let free = meminfo.lines().find_map(|line| line.strip_prefix("SwapFree:"));
@@ -256,8 +257,8 @@ struct ControlGroup {
 }
 
 impl ControlGroup {
-    /// Those that `text`, of /proc/self/cgroup, names, and those above them. In a container `text` may have the names
-    /// of the host, which are not there; the topmost is.
+    /// The groups that `text`, the contents of /proc/self/cgroup, names, and their ancestors. In a container `text` may
+    /// have the host's names, which do not exist there; the root does.
     fn all(root: &Path, text: &str) -> Vec<ControlGroup> {
         let of_line = |line: &str| {
             let (_, line) = line.split_once(':')?;
@@ -272,7 +273,7 @@ impl ControlGroup {
             };
             let groups = Path::new(path).ancestors().map(move |path| {
                 let folder = folder.join(path.strip_prefix("/").unwrap_or(path));
-                // "max" is none.
+                // "max" means no limit.
                 let limit = fs::read_to_string(folder.join(limit)).ok()?.trim().parse().ok()?;
                 let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
                 let words = stat.lines().filter_map(|line| line.split_once(' '));
@@ -286,7 +287,7 @@ impl ControlGroup {
     }
 
     fn explain(&self, locked: u64, len: u64, there: u64) -> Option<Limit> {
-        // Of what is there already, no more can be this group's than it has.
+        // Of the bytes that are in memory already, this group can account for no more than its cache.
         let more = len.saturating_sub(there).saturating_add(there.min(self.cache));
         let wanted = locked.saturating_add(more);
         (wanted > self.limit).then_some(Limit::ControlGroup {
@@ -302,8 +303,8 @@ pub(super) fn behind_open() -> Option<Limit> {
     Some(Limit::OpenFiles { limit })
 }
 
-/// How many lines a file has. It is read by the page, because at the limit of mappings there is no memory to be had
-/// for all of it.
+/// How many lines a file has. It is read by the page, because at the limit of mappings no memory can be allocated for
+/// all of it.
 fn lines(path: &str) -> u64 {
     let Ok(mut file) = fs::File::open(path) else { return 0 };
     let mut buffer = [0; 4096];
@@ -352,7 +353,7 @@ impl LimitState {
 
     fn explain(&self, len: u64, charged: bool) -> Option<Limit> {
         let needed = self.address_space.saturating_add(len);
-        // Of the last addresses the kernel keeps some back.
+        // The kernel reserves some of the last addresses.
         if needed.saturating_add(super::page_size()) > self.addresses {
             return Some(Limit::Addresses {
                 limit: self.addresses,
@@ -365,7 +366,7 @@ impl LimitState {
                 needed,
             });
         }
-        // Mode 2 charges MAP_NORESERVE mappings as well, so `charged` is asked of the other modes only.
+        // Mode 2 charges MAP_NORESERVE mappings as well, so `charged` matters only in the other modes.
         if self.overcommit == 2 && self.committed.saturating_add(len) > self.commit_limit {
             return Some(Limit::CommitLimit {
                 limit: self.commit_limit,

@@ -1,30 +1,32 @@
-//! The core: mappings of files and of anonymous memory, without a signal, a lost byte or a false promise.
+//! The core: mappings of files and of anonymous memory. No SIGBUS ends the process, no byte is lost, and nothing is
+//! reported as done or durable that is not.
 //!
-//! It uses std, nix, memmap2 and libc alone, and knows nothing of command lines or reports. Its invariants:
+//! It uses only std, nix, memmap2 and libc, and knows nothing of command lines or reports. Its invariants:
 //!
-//! 1. No Rust reference to a mapped byte exists, and outside `register.rs` none is dereferenced: in by `preadv`
-//!    from a file (a memfd, for what is not large) that holds the payload, 1,024 segments a call, where a short
-//!    count is an exact prefix; out by `process_vm_readv`. Bytes that are the file's own, which `access.rs` alone
-//!    decides, are read by `pread`, by many threads (`scan.rs`), as page faults and sliding windows make threads wait
-//!    for each other; or they go out (`copy.rs`) by `splice`, `copy_file_range`, or `preadv` and `write`; never by
-//!    `vmsplice`, which would leave in a pipe pages that a later store changes. Long ranges of zeros are written by
-//!    `pwrite` (`zeros.rs`), but only under a lease that keeps everybody else from cutting the file, which that would
-//!    make longer again. In `register.rs` a load or store is one instruction written by hand, and a SIGBUS of that
-//!    instruction, and of no other, comes back from it as an error.
-//! 2. Offsets are file offsets everywhere outside `region.rs`; where a region is a nonlinear view (`layout.rs`), they
-//!    are the view's, and errors name both.
-//! 3. A range is checked against the length seen at open before anything is mapped. memmap2 checks too little to
-//!    rely on.
-//! 4. Grow: allocate, set the length, then map. Shrink: unmap, then set the length.
-//! 5. Bytes are called durable only after a successful flush covering them, through a descriptor opened for
-//!    writing (msync through a read-only one returns 0 and flushes nothing; fdatasync is used there).
-//! 6. A failed flush is final: the kernel marks the pages clean, so trying again proves nothing. Store again, or
-//!    say exit code 3.
-//! 7. `unsafe` lives in `region.rs`, with its rooms in `region/`, and in `register.rs` (outside of the core, in
-//!    `entry.rs`), denied elsewhere by lint; each block states its contract.
-//! 8. Device memory is touched by `register.rs` alone: nobody copies or populates it, or reads it to find a cause,
-//!    and for an access no page of it is mapped that was not asked for.
-//! 9. Memory that the kernel copies file bytes into, in pieces of more than a page, begins on a page (`buffer.rs`).
+//! 1. No Rust reference to a mapped byte exists, and none is dereferenced outside `register.rs`. Bytes are stored by
+//!    `preadv` from a file that holds the payload (a memfd, if the payload is not large), 1,024 segments a call; a
+//!    short count is an exact prefix. Bytes are loaded by `process_vm_readv`. Bytes that are the file's own, which only
+//!    `access.rs` decides, are read by `pread` on many threads (`scan.rs`), because page faults and sliding windows
+//!    make threads wait for each other. They are written out (`copy.rs`) by `splice`, `copy_file_range`, or `preadv`
+//!    and `write`, but never by `vmsplice`: that would leave pages in a pipe that a later store changes. Long ranges of
+//!    zeros are written by `pwrite` (`zeros.rs`), but only under a lease that keeps other processes from truncating the
+//!    file, because `pwrite` would extend it again. In `register.rs`, a load or store is one handwritten instruction. A
+//!    SIGBUS of that instruction, and of no other, is returned as an error.
+//! 2. Offsets are file offsets everywhere outside `region.rs`. Where a region is a nonlinear view (`order.rs`), they
+//!    are offsets in the view, and errors name both.
+//! 3. A range is checked against the length at open before anything is mapped. The checks of memmap2 are not
+//!    sufficient.
+//! 4. To grow a file: allocate, set the length, then map. To shrink it: unmap, then set the length.
+//! 5. Bytes are called durable only after a successful flush that covers them, through a descriptor opened for writing.
+//!    (msync through a read-only descriptor returns 0 and flushes nothing; fdatasync is used there.)
+//! 6. A failed flush is final. The kernel marks the pages clean, so a second flush proves nothing. Store the bytes
+//!    again, or exit with code 3.
+//! 7. `unsafe` is used only in `region.rs`, its submodules in `region/`, and `register.rs` (outside the core, in
+//!    `entry.rs`). A lint denies it elsewhere. Each block states its contract.
+//! 8. Only `register.rs` accesses device memory. Nothing else copies or populates it, or reads it to find the cause of
+//!    an error. An access maps only the pages that were asked for.
+//! 9. Memory that the kernel copies file bytes into, in pieces of more than a page, begins on a page boundary
+//!    (`buffer.rs`).
 
 mod access;
 mod backing;
@@ -66,12 +68,12 @@ pub use threads::{Sharing, share};
 pub use trace::{trace, trace_to};
 pub use zeros::MAX_FALLOCATE_LEN;
 
-/// A signal asked to stop; its number.
+/// A signal asked to stop. The field is its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interrupted(pub i32);
 
-/// The one arrow back: hears after each piece of work how many bytes are done, and may ask to stop. Progress
-/// bars, Ctrl-C and fault tests all hang on it.
+/// The only callback into the layers above: receives after each piece of work how many bytes are done, and may ask to
+/// stop. Progress bars, Ctrl-C and fault tests use it.
 pub type ProgressFn<'a> = dyn FnMut(u64) -> std::result::Result<(), Interrupted> + 'a;
 
 /// The system's page size in bytes.

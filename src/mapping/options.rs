@@ -1,18 +1,18 @@
-//! The words for how memory is mapped and what is asked of it: visibility, protection, populating, locking, advice.
+//! How memory is mapped and used: visibility, protection, populating, locking, advice.
 
 use super::range::ByteRange;
 use nix::sys::mman::ProtFlags;
 
-/// The size of a sliding window, in bytes: large enough that mapping it costs nothing beside copying it, small
-/// enough that a file of any size keeps the process under 16 MiB.
+/// The size of a sliding window, in bytes: large enough that mapping it costs nothing compared with copying it, and
+/// small enough that the process needs less than 16 MiB for a file of any size.
 pub const WINDOW: u64 = 8 << 20;
 
-/// Who sees a store.
+/// Where a store is visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
-    /// MAP_SHARED: the file, and everybody who maps it.
+    /// MAP_SHARED: the file, and every process that maps it.
     Shared,
-    /// MAP_PRIVATE: this mapping alone; a stored page becomes a copy.
+    /// MAP_PRIVATE: only this mapping. A page that is stored into becomes a copy.
     Private,
 }
 
@@ -27,7 +27,7 @@ pub enum Prot {
     ReadWrite,
     /// PROT_READ and PROT_EXEC.
     ReadExec,
-    /// All three.
+    /// PROT_READ, PROT_WRITE and PROT_EXEC.
     ReadWriteExec,
 }
 
@@ -55,19 +55,20 @@ pub struct MapOptions {
     pub visibility: Visibility,
     /// Read, write, execute.
     pub prot: Prot,
-    /// MAP_NORESERVE: take no swap space, or no huge pages, in advance.
+    /// MAP_NORESERVE: reserve no swap space, or no huge pages, in advance.
     pub noreserve: bool,
-    /// The address to map at, in place of one that the kernel chooses; never over another mapping
+    /// The address to map at, instead of one that the kernel chooses. It never replaces another mapping
     /// (MAP_FIXED_NOREPLACE).
     pub address: Option<usize>,
-    /// MAP_SYNC: stores to persistent memory are durable once they left the processor's caches.
+    /// MAP_SYNC: stores to persistent memory are durable as soon as they leave the caches of the processor.
     pub dax: bool,
-    /// `Some(n)`: only the window of `n` bytes in use is mapped, and slides. `None`: the whole range, at one address.
+    /// `Some(n)`: only a window of `n` bytes is mapped, and slides. `None`: the whole range is mapped, at one address.
     pub window: Option<u64>,
 }
 
 impl MapOptions {
-    /// What a verb on a file uses: shared, and a window that slides, so that memory stays flat.
+    /// The options of a verb on a file: shared, and with a sliding window, so that the memory use does not grow with
+    /// the file.
     pub fn sliding(prot: Prot) -> MapOptions {
         MapOptions {
             window: Some(WINDOW),
@@ -91,19 +92,19 @@ impl MapOptions {
 /// How a region is resized or moved, see mremap(2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Resize {
-    /// Give new bytes of the file no blocks: they become a hole.
+    /// Allocate no blocks for new bytes of the file: they become a hole.
     pub sparse: bool,
-    /// Leave the file alone: only the mapping is resized, and may reach past the file's end.
+    /// Do not change the file: only the mapping is resized, and may exceed the file.
     pub keep_file: bool,
-    /// Fail rather than move the mapping (no MREMAP_MAYMOVE).
+    /// Fail instead of moving the mapping (no MREMAP_MAYMOVE).
     pub no_move: bool,
-    /// Move it here (MREMAP_FIXED), never over another mapping.
+    /// Move the mapping to this address (MREMAP_FIXED). It never replaces another mapping.
     pub address: Option<usize>,
-    /// Move the pages and leave the old mapping standing (MREMAP_DONTUNMAP).
+    /// Move the pages and keep the old mapping (MREMAP_DONTUNMAP).
     pub dont_unmap: bool,
 }
 
-/// Bytes to store: a range of the file, and where in the payload its bytes begin.
+/// Bytes to store: a range of the file, and the offset of its bytes in the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     range: ByteRange,
@@ -112,7 +113,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// `len` bytes at file offset `at`; `None` when their end is past `u64::MAX`.
+    /// `len` bytes at file offset `at`; `None` if their end exceeds `u64::MAX`.
     pub fn new(at: u64, len: u64, from: u64) -> Option<Segment> {
         ByteRange::at(at, len).map(|range| Segment { range, from })
     }
@@ -142,13 +143,13 @@ impl Segment {
         self.range
     }
 
-    /// The first `len` bytes, or all of them where there are fewer, and the rest.
+    /// The first `len` bytes, or all of them if there are fewer, and the rest.
     pub fn split(&self, len: u64) -> (Segment, Segment) {
         let (range, rest) = self.range.split(len);
         (Segment { range, ..*self }, Segment::of(rest, self.from + range.len()))
     }
 
-    /// The part of it that lies before file offset `end`; `None` when nothing does.
+    /// The part before file offset `end`; `None` if there is none.
     pub fn before(&self, end: u64) -> Option<Segment> {
         let (before, _) = self.split(end.saturating_sub(self.at()));
         Some(before).filter(|before| !before.is_empty())
@@ -160,11 +161,11 @@ impl Segment {
 pub enum Flush {
     /// msync(MS_SYNC) on the range.
     Msync,
-    /// fdatasync: the whole file, because only a descriptor opened for reading was to be had.
+    /// fdatasync of the whole file, because the file could only be opened for reading.
     Fdatasync,
 }
 
-/// Which faults [`super::Region::populate`] takes in advance.
+/// Which page faults [`super::Region::populate`] takes in advance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Populate {
     /// MADV_POPULATE_READ: pages are present.
@@ -176,21 +177,21 @@ pub enum Populate {
 /// What [`super::Region::lock`] locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
-    /// Every page, brought in now: mlock(2).
+    /// Every page, which is read in now: mlock(2).
     Now,
-    /// Each page when it is first touched: mlock2(2) with MLOCK_ONFAULT.
+    /// Each page when it is first accessed: mlock2(2) with MLOCK_ONFAULT.
     OnFault,
 }
 
 /// A piece of advice for madvise(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Advice {
-    /// Its name in lower case, as madvise(2) has it behind `MADV_`.
+    /// Its name in lower case, without `MADV_`.
     pub name: &'static str,
     pub(super) value: libc::c_int,
 }
 
-/// All advice that does not destroy a file's contents (MADV_REMOVE does, and is `zero --punch`).
+/// All advice that does not destroy a file's contents (MADV_REMOVE does, and is provided by `zero --punch`).
 pub const ADVICE: [Advice; 17] = {
     const fn of(name: &'static str, value: libc::c_int) -> Advice {
         Advice { name, value }

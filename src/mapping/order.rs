@@ -1,29 +1,29 @@
-//! Nonlinear views: which pages of a file stand where in a mapping of it. Pure: no system call, no mapping.
+//! Nonlinear views: the order in which a mapping shows the pages of a file. Pure: no system call, no mapping.
 
 use super::error::{Error, ErrorKind, Result};
 use super::range::ByteRange;
 use nix::errno::Errno;
 
-/// By which system call a region becomes a view.
+/// The system call by which a region becomes a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemapMethod {
     /// mmap(2) with MAP_FIXED, for each piece.
     Mmap,
-    /// remap_file_pages(2), for each piece that is not where a linear mapping has it.
+    /// remap_file_pages(2), for each piece that is not at its place in a linear mapping.
     RemapFilePages,
 }
 
-/// Units of a file, one behind the other, and all of them as often as `times` says. Nothing in it grows with the
-/// number of units, so that a terabyte in reverse takes no memory.
+/// Consecutive units of a file, repeated `times` times. Its size does not depend on the number of units, so a terabyte
+/// in reverse order takes no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRun {
-    /// The number of the unit that stands first.
+    /// The number of the first unit.
     pub first: u64,
-    /// How many units; the others follow in ascending order, or in descending order.
+    /// The number of units. The others follow in ascending or descending order.
     pub count: u64,
-    /// Whether each is one before its predecessor, not one behind it.
+    /// Whether each unit precedes its predecessor in the file, instead of following it.
     pub descending: bool,
-    /// How often.
+    /// How many times the units are repeated.
     pub times: u64,
 }
 
@@ -49,19 +49,20 @@ impl PageRun {
     }
 }
 
-/// A stretch of a view that is linear.
+/// A linear part of a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// Where it stands in the view: the offset of its first byte.
+    /// Offset of its first byte in the view.
     pub view: u64,
-    /// What stands there. Its end is a page's: it may lie behind the end of the file, and the bytes between are zeros.
+    /// The file range that it shows. It ends at the end of a page, which may be after the end of the file; the bytes
+    /// between are zeros.
     pub file: ByteRange,
 }
 
-/// The pages of a file in an order of one's own.
+/// The pages of a file in an order given by the user.
 ///
-/// A unit is as long as the pages that it has: where the file ends in the middle of a unit, the unit ends with the
-/// page that the end is in. In that page, what follows the end reads as zeros; when it is the view's last page, the
+/// A unit is as long as the pages that it has: if the file ends in the middle of a unit, the unit ends with the page
+/// that contains the end of the file. The rest of that page reads as zeros. If it is the last page of the view, the
 /// view ends where the file does.
 ///
 /// ```text
@@ -70,25 +71,25 @@ pub struct Extent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageOrder {
     runs: Vec<PageRun>,
-    /// The view offset behind each run.
+    /// The view offset after each run.
     ends: Vec<u64>,
-    /// Bytes a unit.
+    /// Length of a unit in bytes.
     unit: u64,
-    /// Bytes of the file.
+    /// Length of the file in bytes.
     file: u64,
-    /// Bytes of the file's pages.
+    /// Length of the file's pages in bytes.
     pages: u64,
-    /// Bytes of the view.
+    /// Length of the view in bytes.
     len: u64,
 }
 
 impl PageOrder {
-    /// The view of a file of `file` bytes, in pages of `page` bytes, that `runs` of units of `unit` bytes (a multiple
-    /// of the page) make.
+    /// The view of a file of `file` bytes, with pages of `page` bytes, that consists of `runs` of units of `unit` bytes
+    /// (a multiple of `page`).
     ///
     /// # Errors
-    /// [`ErrorKind::PastEnd`] for a unit that the file does not have; EINVAL for a view without any; EOVERFLOW for one
-    /// that is longer than a file can be.
+    /// [`ErrorKind::PastEnd`] for a unit that the file does not have; EINVAL for a view without units; EOVERFLOW for a
+    /// view that is longer than the maximum length of a file.
     pub fn new(runs: Vec<PageRun>, unit: u64, page: u64, file: u64) -> Result<PageOrder> {
         let failed = |span, cause| Err(Error::new("arrange", span, cause));
         let mut layout = PageOrder {
@@ -142,13 +143,13 @@ impl PageOrder {
         self.file
     }
 
-    /// Whether each byte stands where it stands in the file.
+    /// Whether each byte has the same offset in the view and in the file.
     pub fn is_linear(&self) -> bool {
         let first = self.parts(ByteRange::first(self.mapped())).next();
         first.is_some_and(|part| part.file == ByteRange::first(self.mapped()))
     }
 
-    /// How many kernel mappings it takes: neighbours in the view that are neighbours in the file become one.
+    /// How many kernel mappings it takes. Neighbours in the view that are neighbours in the file share one.
     pub fn kernel_mappings(&self) -> u64 {
         let of_run = |run: &PageRun| {
             let block = if run.descending { run.count } else { 1 };
@@ -160,7 +161,7 @@ impl PageOrder {
         self.runs.iter().map(of_run).fold(0, u64::saturating_add) - joined
     }
 
-    /// The linear stretches of the view range `span`, in order, each as long as it can be.
+    /// The linear parts of the view range `span`, in order, each as long as possible.
     pub fn parts(&self, span: ByteRange) -> impl Iterator<Item = Extent> {
         let mut at = span.start();
         std::iter::from_fn(move || {
@@ -181,8 +182,8 @@ impl PageOrder {
         })
     }
 
-    /// The bytes of the file that stand at `span` of the view first, in one piece; with a place in the zeros behind
-    /// its end, the page that they are in.
+    /// The file range of the first linear part of `span` in the view. If `span` starts in the zeros after the end of
+    /// the file, the page that they are in.
     pub fn behind(&self, span: ByteRange, page: u64) -> Option<ByteRange> {
         let file = self.parts(span).next()?.file;
         let bytes = file.intersect(ByteRange::first(self.file));
@@ -192,7 +193,7 @@ impl PageOrder {
         Some(bytes)
     }
 
-    /// From the view offset `at` on, as far as its run tells without a look at the next.
+    /// The linear part from the view offset `at` on, up to the end of its run.
     fn stretch(&self, at: u64) -> Option<Extent> {
         let index = self.ends.partition_point(|end| *end <= at);
         let run = self.runs.get(index)?;
@@ -200,7 +201,7 @@ impl PageOrder {
         let block = self.block(run);
         let within = (at - start) % block.len();
         let file = if run.descending {
-            // Only the first may be short: it alone may be the file's last.
+            // Only the first unit may be short, because only it may be the last of the file.
             let head = self.span_of(run.first);
             match within.checked_sub(head.len()) {
                 None => head.from(head.start() + within),

@@ -1,5 +1,6 @@
-//! Blocks that were given to a file in advance (fallocate(2)) and have not been written yet. They read as zeros, and
-//! SEEK_HOLE says that they are a hole until they are in the page cache; but a store there finds room, and they take space.
+//! Blocks that were allocated to a file in advance (fallocate(2)) and have not been written yet. They read as zeros,
+//! and SEEK_HOLE reports them as a hole until they are in the page cache; but they take space, and a store into them
+//! cannot run out of it.
 
 use super::backing::Backing;
 use super::range::ByteRange;
@@ -8,12 +9,12 @@ use nix::errno::Errno;
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use std::os::fd::AsFd;
 
-/// How many ranges are looked for before all counts as unknown: a bound on the time it takes.
+/// The maximum number of ranges: if there are more, the result is unknown. This bounds the time it takes.
 const MOST: usize = 1 << 16;
 
 impl Backing {
-    /// The ranges within `span` that have blocks and were never written, ascending; `None` where the file system does not
-    /// say, or where there are too many. What was stored and is not written back yet is still among them.
+    /// The ranges within `span` that have blocks and were never written, ascending; `None` if the file system does not
+    /// report that, or if there are too many. A range that was stored to and is not written back yet is still included.
     pub fn preallocated(&self, span: ByteRange) -> Option<Vec<ByteRange>> {
         let span = span.intersect(ByteRange::first(self.facts().len));
         let file = self
@@ -35,7 +36,7 @@ impl Backing {
         }
     }
 
-    /// On tmpfs a page that was given in advance is in the page cache, and yet SEEK_DATA passes it over.
+    /// On tmpfs, a page that was allocated in advance is in the page cache, but SEEK_DATA skips it.
     fn preallocated_in_memory(&self, span: ByteRange) -> Option<Vec<ByteRange>> {
         let file = self.file("search for blocks in").ok()?;
         if !fstatfs(file).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC) {
@@ -47,7 +48,7 @@ impl Backing {
             let data = self.next_data(at, span).ok()?;
             let gap = ByteRange::new(at, data.map_or(span.end(), |data| data.start()))?;
             let page = super::page_size();
-            // Whole pages, halved until each part is there or not. The first half is on top.
+            // Whole pages, halved until each part is entirely cached or not cached. The first half is on top.
             let mut waiting = vec![gap.pages(page)];
             while let Some(pages) = waiting.pop().filter(|pages| !pages.is_empty() && found.len() <= MOST) {
                 let cached = cachestat(file.as_fd(), pages)?.cached * page;
@@ -72,8 +73,8 @@ impl Backing {
 }
 
 impl Region {
-    /// What of `gap`, in which there is no data, has blocks all the same: the ranges, ascending. None where the file system
-    /// does not say.
+    /// The ranges of `gap`, which holds no data, that have blocks nevertheless, ascending. None if the file system does
+    /// not report that.
     pub fn preallocated(&self, gap: ByteRange) -> Vec<ByteRange> {
         let of_file = |gap| self.backing().preallocated(gap).unwrap_or_default();
         let Some(layout) = self.layout() else {

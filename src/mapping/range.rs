@@ -10,12 +10,12 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
-    /// The range `start..end`; `None` when it runs backwards.
+    /// The range `start..end`; `None` if `end` is before `start`.
     pub fn new(start: u64, end: u64) -> Option<ByteRange> {
         (start <= end).then_some(ByteRange { start, end })
     }
 
-    /// The `len` bytes from `start`; `None` when their end is past `u64::MAX`.
+    /// The `len` bytes from `start`; `None` if their end exceeds `u64::MAX`.
     pub fn at(start: u64, len: u64) -> Option<ByteRange> {
         let end = start.checked_add(len)?;
         Some(ByteRange { start, end })
@@ -31,7 +31,7 @@ impl ByteRange {
         self.start
     }
 
-    /// File offset behind the last byte.
+    /// File offset after the last byte.
     pub fn end(self) -> u64 {
         self.end
     }
@@ -51,7 +51,7 @@ impl ByteRange {
         self.start <= other.start && other.end <= self.end
     }
 
-    /// The bytes that both ranges have; empty (at an arbitrary place) when there are none.
+    /// The bytes that are in both ranges; if there are none, an empty range at an arbitrary offset.
     pub fn intersect(self, other: ByteRange) -> ByteRange {
         let start = self.start.max(other.start);
         ByteRange {
@@ -60,7 +60,7 @@ impl ByteRange {
         }
     }
 
-    /// The smallest range that holds both.
+    /// The smallest range that contains both.
     pub fn join(self, other: ByteRange) -> ByteRange {
         ByteRange {
             start: self.start.min(other.start),
@@ -68,7 +68,7 @@ impl ByteRange {
         }
     }
 
-    /// The range from `start` on, without what lies before it.
+    /// The part of the range from offset `start` on.
     pub fn from(self, start: u64) -> ByteRange {
         ByteRange {
             start: start.clamp(self.start, self.end),
@@ -87,12 +87,12 @@ impl ByteRange {
         let mask = page - 1;
         ByteRange {
             start: self.start & !mask,
-            // A file ends at i64::MAX at the latest, so only nonsense saturates.
+            // A file ends at i64::MAX at the latest, so this saturates only for invalid ranges.
             end: self.end.saturating_add(mask) & !mask,
         }
     }
 
-    /// The first `len` bytes, or all of them where there are fewer, and the rest.
+    /// The first `len` bytes, or all of them if there are fewer, and the rest.
     pub fn split(self, len: u64) -> (ByteRange, ByteRange) {
         let rest = self.from(self.start.saturating_add(len));
         let first = ByteRange {
@@ -102,7 +102,7 @@ impl ByteRange {
         (first, rest)
     }
 
-    /// The range cut at multiples of `step` (not zero), in order; the first and last piece may be short.
+    /// Splits the range at multiples of `step` (not zero), in order. The first and the last piece may be shorter.
     pub fn windows(self, step: u64) -> impl Iterator<Item = ByteRange> {
         let mut at = self.start;
         std::iter::from_fn(move || {
@@ -119,8 +119,8 @@ impl ByteRange {
         })
     }
 
-    /// The range cut into `count` pieces (not zero) of whole pages, as even as they come; fewer when
-    /// there are fewer pages.
+    /// Splits the range into `count` pieces (not zero) of whole pages, as even as possible; into fewer if there are
+    /// fewer pages.
     pub fn cells(self, count: u64, page: u64) -> Vec<ByteRange> {
         let pages = self.pages(page);
         let total = pages.len() / page;

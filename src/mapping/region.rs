@@ -1,9 +1,9 @@
-//! The mapping itself: making it, and the system calls that move bytes over its addresses.
+//! The mapping itself: creates it, and makes the system calls that copy bytes from and to its addresses.
 //!
-//! One of the core's two doors for `unsafe`, with its rooms in region/; the other is register.rs. Nothing here makes a Rust
-//! reference to a mapped byte or dereferences one: addresses go to system calls, which answer a missing page with a
-//! short count or EFAULT where a load would raise SIGBUS. Callers speak of file offsets; each call checks them against
-//! what is mapped.
+//! One of the two modules of the core with `unsafe`, together with its submodules in region/; the other is register.rs.
+//! Nothing here creates or dereferences a Rust reference to a mapped byte. Addresses are passed to system calls, which
+//! report a missing page by a short count or EFAULT where a load would raise SIGBUS. Callers pass file offsets, and
+//! each call checks them against what is mapped.
 #![allow(unsafe_code)]
 
 mod advise;
@@ -40,36 +40,37 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd};
 pub(super) use xattr::{LONGEST as LONGEST_XATTR, remove_xattr, xattr};
 
-/// A range of a backing, mapped: whole, through a window that slides over it, or page by page in another order.
-/// All offsets are file offsets; of a region in another order ([`Region::arrange`]), they are the view's.
+/// A mapped range of a backing: mapped as a whole, through a sliding window, or page by page in another order. All
+/// offsets are file offsets, except in a region in another order ([`Region::arrange`]), where they are offsets in the
+/// view.
 #[derive(Debug)]
 pub struct Region {
-    // Before the backing, so that a mapping never outlives its descriptor in a trace.
+    // Declared before the backing, so that a mapping is always dropped before its descriptor.
     pub(super) window: Option<Window>,
-    /// What MREMAP_DONTUNMAP has left at earlier addresses.
+    /// The mappings that MREMAP_DONTUNMAP left at earlier addresses.
     unmapped_leftovers: Vec<RawMapping>,
     backing: Backing,
     span: ByteRange,
     shape: MapOptions,
-    /// The order of its pages, where that is not the file's.
+    /// The order of its pages, if that is not the file's.
     layout: Option<PageOrder>,
-    /// It is private only because the file cannot be mapped shared.
+    /// Whether it is private only because the file cannot be mapped shared.
     fell_back: bool,
     /// How its pages are locked in memory, if they are.
     locked: Option<Lock>,
-    /// A child does not get the mapping: MADV_DONTFORK.
+    /// Whether a child does not inherit the mapping: MADV_DONTFORK.
     dont_fork: bool,
-    /// This is such a child.
+    /// Whether this process is such a child.
     not_inherited: bool,
-    /// A memfd that bytes take the way through where process_vm_readv(2) is refused.
+    /// A memfd through which bytes are copied if process_vm_readv(2) is refused.
     bounce_memfd: Option<File>,
 }
 
-/// What is mapped at the moment.
+/// The part of the region that is mapped now.
 #[derive(Debug)]
 pub(super) struct Window {
     memory: RawMapping,
-    /// The file range behind it, or the view's, whole pages.
+    /// The file range that it maps, or the range of the view, in whole pages.
     covers: ByteRange,
 }
 
@@ -87,13 +88,13 @@ impl Region {
     /// The region `span` of `backing`. Nothing is mapped until the first use, or [`Region::map_now`].
     ///
     /// # Errors
-    /// [`ErrorKind::PastEnd`] when the range is not within the length seen at open.
+    /// [`ErrorKind::PastEnd`] if the range exceeds the length at open.
     pub fn new(backing: Backing, span: ByteRange, shape: MapOptions) -> Result<Region> {
         let facts = backing.facts();
         if span.end() > facts.len {
             return Err(Error::new("map", Some(span), ErrorKind::PastEnd { len: facts.len }));
         }
-        // A private page's copy would be lost with the window, and anonymous memory altogether.
+        // Sliding the window would lose the copies of private pages, and all of anonymous memory.
         let slides = shape.visibility == Visibility::Shared && facts.is_file();
         let window = shape.window.filter(|_| slides).map(|size| size.max(facts.page));
         Ok(Region {
@@ -111,20 +112,20 @@ impl Region {
         })
     }
 
-    /// Another region, of the whole file, where this one maps a part of it and the bytes of `whole` are the file's own.
+    /// A region of the whole file, if this one maps only a part of it and the bytes of `whole` are the file's own.
     pub(super) fn of_whole_file(&self, whole: ByteRange) -> Option<Region> {
         let is_part = self.is_shared_file() && !self.span().contains(whole);
         let backing = is_part.then(|| self.backing.try_clone()).flatten();
         backing.and_then(|backing| Region::sliding(backing, Prot::Read).ok())
     }
 
-    /// The whole of `backing`, through a window that slides.
+    /// The whole of `backing`, through a sliding window.
     pub fn sliding(backing: Backing, prot: Prot) -> Result<Region> {
         let span = ByteRange::first(backing.facts().len);
         Region::new(backing, span, MapOptions::sliding(prot))
     }
 
-    /// The file range it stands for. It may reach past the end of a file that became shorter since it was mapped.
+    /// The file range of the region. It may exceed the file, if that was truncated after it was mapped.
     pub fn span(&self) -> ByteRange {
         self.span
     }
@@ -134,29 +135,29 @@ impl Region {
         self.shape
     }
 
-    /// What is mapped.
+    /// The backing that is mapped.
     pub fn backing(&self) -> &Backing {
         &self.backing
     }
 
-    /// What was mapped, without the mapping.
+    /// Drops the mapping and returns the backing.
     pub fn into_backing(self) -> Backing {
         self.backing
     }
 
-    /// Closes the file and keeps the mapping: so many may stand that descriptors would run out. What asks the file
-    /// (its length, its pages in the cache) is refused from then on.
+    /// Closes the file and keeps the mapping, so that many mappings do not run out of descriptors. Afterwards, calls
+    /// that need the file (its length, its pages in the cache) fail.
     pub fn close_file(&mut self) {
         self.backing.close();
     }
 
-    /// The length of what can be stored into, in bytes: the file's when it was last looked at, the memory's own, or the
-    /// view's.
+    /// The length of what can be stored into, in bytes: of the file when its length was last read, of the memory, or of
+    /// the view.
     pub fn length(&self) -> u64 {
         self.layout.as_ref().map_or(self.backing.facts().len, PageOrder::len)
     }
 
-    /// The order of its pages, where that is not the file's; offsets are then the view's.
+    /// The order of its pages, if that is not the file's. Offsets are then offsets in the view.
     pub fn layout(&self) -> Option<&PageOrder> {
         self.layout.as_ref()
     }
@@ -166,17 +167,17 @@ impl Region {
         self.backing.facts().page
     }
 
-    /// Looks at the file's length anew: others may have changed it, and from now on that is known.
+    /// Reads the length of the file again, which other processes may have changed.
     pub fn refresh(&mut self) -> Result<()> {
         self.backing.refresh()
     }
 
-    /// Gives up the advisory lock while somebody else is to work on the file; says whether it was held.
+    /// Releases the advisory lock while another process works on the file. Returns whether it was held.
     pub fn lend_lock(&mut self) -> Result<bool> {
         self.backing.lend_lock()
     }
 
-    /// Takes the lock that was lent, or that a child may have given up, and looks at the length and the rights anew.
+    /// Takes back the lock that was lent, or that a child may have released, and reads the length and the rights again.
     ///
     /// # Errors
     /// As for [`Backing::lock`].
@@ -184,15 +185,15 @@ impl Region {
         self.backing.take_lock_back()
     }
 
-    /// Looks anew at the rights that the safety rules for writers depend on, see [`Backing::refusal`].
+    /// Reads again the rights that the safety rules for writers depend on, see [`Backing::refusal`].
     ///
     /// # Errors
-    /// What keeps the kernel from telling.
+    /// The error of reading them.
     pub fn refresh_rights(&mut self) -> Result<()> {
         self.backing.refresh_rights()
     }
 
-    /// Whether what it shows may be the memory of a device. Of that, a private mapping would be in vain.
+    /// Whether its bytes may be the memory of a device. A mapping that fell back to private is excluded.
     pub(super) fn is_device_memory(&self) -> bool {
         self.backing.facts().device_memory && !self.fell_back
     }
@@ -202,12 +203,13 @@ impl Region {
         self.not_inherited
     }
 
-    /// The step in which work on it goes on: the window's size, or as much where all is mapped. Bytes.
+    /// How many bytes one step of work on the region covers: the size of the window, or the default if all of it is
+    /// mapped.
     pub(super) fn window_size(&self) -> u64 {
         self.shape.window.unwrap_or(WINDOW)
     }
 
-    /// Makes the mapping now, and says at what address and how many bytes long it is. Of an empty file there is none: 0, 0.
+    /// Maps the region now, and returns the address and length (bytes) of the mapping. Both are 0 for an empty file.
     pub fn map_now(&mut self) -> Result<(usize, u64)> {
         if self.span.is_empty() && !self.not_inherited {
             return Ok((0, 0));
@@ -216,21 +218,21 @@ impl Region {
         Ok((window.memory.base(), window.covers.len()))
     }
 
-    /// The address of a mapping that stands whole; `None` for windows that slide, and before anything is mapped.
+    /// The address of a mapping of the whole region; `None` for sliding windows, and before anything is mapped.
     pub fn address(&self) -> Option<usize> {
         let window = self.window.as_ref().filter(|_| self.shape.window.is_none());
         window.map(|window| window.memory.base())
     }
 
-    /// How many bytes of the region are mapped from `offset` on; slides the window there if need be.
+    /// How many bytes of the region are mapped from `offset` on. Slides the window there if needed.
     pub(super) fn mapped_len_from(&mut self, offset: u64) -> Result<u64> {
         let end = self.span.end();
         let window = self.map_window_at(offset)?;
         Ok(window.covers.end().min(end).saturating_sub(offset))
     }
 
-    /// Slides a window of `size` bytes, a multiple of [`WINDOW`], from now on; nothing stays mapped until the next use.
-    /// A mapping that stands whole is left alone.
+    /// Sets the size of the sliding window to `size` bytes, a multiple of [`WINDOW`]. Nothing stays mapped until the
+    /// next use. A mapping of the whole region is not changed.
     pub fn set_window_size(&mut self, size: u64) {
         if let Some(window) = self.shape.window {
             self.window = None;
@@ -238,7 +240,7 @@ impl Region {
         }
     }
 
-    /// Refuses what a nonlinear view cannot do; `why` follows a comma.
+    /// Fails if the region is a nonlinear view. `why` is a phrase that follows a comma.
     pub fn check_linear(&self, action: &'static str, why: &'static str) -> Result<()> {
         match self.layout {
             None => Ok(()),
@@ -256,8 +258,8 @@ impl Region {
         Error::new(action, Some(span), cause)
     }
 
-    /// Makes the mapping private where the file cannot be mapped shared and nothing is to be stored: of FUSE with direct_io,
-    /// some network file systems and some files of sysfs, which answer ENODEV or EACCES. Says whether it did.
+    /// Makes the mapping private if the file cannot be mapped shared and nothing is to be stored. Files of FUSE with
+    /// direct_io, some network file systems and some files of sysfs answer ENODEV or EACCES. Returns whether it did.
     fn falls_back_to_private(&mut self, error: &Error) -> bool {
         let refused = matches!(error.cause, ErrorKind::Sys(Errno::ENODEV | Errno::EACCES));
         let shape = self.shape;
@@ -270,7 +272,7 @@ impl Region {
         true
     }
 
-    /// The window that has `offset`, mapped anew if the present one does not.
+    /// The window that contains `offset`; maps it if the present one does not.
     pub(super) fn map_window_at(&mut self, offset: u64) -> Result<&Window> {
         if self.not_inherited {
             return Err(Error::new("use", Some(self.span), ErrorKind::NotInherited));
@@ -290,7 +292,7 @@ impl Region {
                 };
                 match self.map(covers) {
                     Err(error) if self.falls_back_to_private(&error) => {
-                        // What could not be had in either way is told as it was found first.
+                        // If both attempts fail, the error of the first one is reported.
                         self.map(covers).map_err(|_| {
                             self.shape.visibility = Visibility::Shared;
                             self.fell_back = false;
@@ -308,7 +310,7 @@ impl Region {
     pub(super) fn map(&self, covers: ByteRange) -> Result<Window> {
         let failed = |cause| Error::new("map", Some(covers), cause);
         if self.layout.is_some() {
-            // It stands whole from when it was arranged; only a child may be without it.
+            // It is mapped as a whole when it is arranged, and only a child may lack it.
             return Err(failed(ErrorKind::NotInherited));
         }
         let facts = self.backing.facts();
@@ -336,17 +338,17 @@ impl Region {
         }
     }
 
-    /// Why the kernel said ENOMEM to `len` more bytes of mapping.
+    /// Why the kernel returned ENOMEM for `len` more bytes of mapping.
     fn out_of_memory(&self, len: u64) -> ErrorKind {
         let charged = self.shape.prot.writes() && !self.is_shared_file() && !self.shape.noreserve;
         let limit = limits::behind_huge(len, self.page()).or_else(|| limits::behind_mmap(len, charged));
         limit.map_or(ErrorKind::Sys(Errno::ENOMEM), ErrorKind::Limit)
     }
-    // ---- bytes; transfer.rs makes whole ranges of these ----
+    // ---- bytes; transfer.rs transfers whole ranges with these ----
 
-    /// Copies bytes from `at` on out of the mapping, as many as are mapped there and fit `buf`, without a signal:
-    /// process_vm_readv(2) on oneself, or by way of a memfd where a container's filter refuses that. A short
-    /// count is an exact prefix; EFAULT, or 0, is a first page that cannot be had.
+    /// Copies bytes from offset `at` on out of the mapping, as many as are mapped there and fit `buf`, without risking
+    /// a signal: by process_vm_readv(2) on this process itself, or through a memfd if a container's filter refuses
+    /// that. A short count is an exact prefix. EFAULT, or 0, means that the first page cannot be read.
     pub(super) fn read_into(&mut self, at: u64, buf: &mut [u8]) -> Result<nix::Result<usize>> {
         let len = buf.len().min(self.mapped_len_from(at)? as usize);
         let buf = &mut buf[..len];
@@ -359,7 +361,7 @@ impl Region {
                     self.bounce_memfd =
                         Some(memfd.map_err(|errno| Error::sys("read", ByteRange::at(at, len as u64), errno))?);
                 }
-                // Some drivers map pages that only the process's own instructions may read.
+                // Some drivers map pages that only instructions of the process itself can read.
                 Err(Errno::EFAULT) if self.fell_back => {
                     return Ok(pread(self.backing.file("read")?, buf, at as i64));
                 }
@@ -372,8 +374,9 @@ impl Region {
         }
     }
 
-    /// One preadv(2) from `payload` into the mapping. The pieces, at most 1,024, lie in the present window, and
-    /// their payload is contiguous. A short count is an exact prefix; EFAULT is a first page that cannot be had.
+    /// Stores by one preadv(2) from `payload` into the mapping. The segments, at most 1,024, lie in the present window,
+    /// and their payload is contiguous. A short count is an exact prefix. EFAULT means that the first page cannot be
+    /// written.
     pub(super) fn write_segments(&mut self, pieces: &[Segment], payload: BorrowedFd<'_>) -> Result<nix::Result<usize>> {
         let mapped = |window: &&Window| pieces.iter().all(|piece| window.covers.contains(piece.range()));
         let (Some(window), Some(first)) = (self.window.as_ref().filter(mapped), pieces.first()) else {
@@ -405,8 +408,8 @@ impl Region {
     }
 }
 
-/// The signal-free way from an address into `buf` that needs no process_vm_readv: write(2) from the mapping into a
-/// memfd, which answers a bad page as that does, and a read from there.
+/// Copies from an address into `buf` without process_vm_readv and without risking a signal: write(2) from the mapping
+/// into a memfd, which reports a bad page in the same way, and a read from there.
 fn copy_by_way_of(bounce_memfd: &mut File, address: usize, buf: &mut [u8]) -> nix::Result<usize> {
     let io = |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
     bounce_memfd.rewind().map_err(io)?;

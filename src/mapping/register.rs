@@ -1,13 +1,14 @@
-//! Registers: loads and stores of exactly one width, for device memory that a copy of the kernel's would touch in
-//! widths, and as often, as it likes. The one place that dereferences a mapped byte, and the other door for `unsafe`.
+//! Registers: loads and stores of exactly one width. For device memory, a copy made by the kernel would use widths, and
+//! repeat accesses, as the kernel chooses. This is the only module that dereferences a mapped byte, and the other one
+//! with `unsafe`.
 //!
-//! Each access is one machine instruction, the first of a function that is written by hand: what a compiler makes of
-//! a volatile access is nearly always that, but "nearly" is no register's language (on aarch64 it may choose an
-//! addressing mode that a hypervisor cannot emulate, which is why Linux's own readl is assembly).
+//! Each access is one machine instruction, the first of a handwritten function. A compiler nearly always makes the same
+//! of a volatile access, but that is not guaranteed (on aarch64 it may choose an addressing mode that a hypervisor
+//! cannot emulate, which is why Linux's own readl is assembly).
 //!
-//! A load or store can raise SIGBUS: the file was cut short, its file system is full, the device is gone. While
-//! accesses are under way a handler is in place that looks where the signal came from. If that is one of these
-//! instructions, it lets the function return "faulted" in its stead:
+//! A load or store can raise SIGBUS: the file was truncated, its file system is full, the device is gone. During
+//! accesses a handler is installed that checks where the signal was raised. If that was at one of these instructions,
+//! it makes the function return "faulted" instead:
 //!
 //! ```text
 //!   load4:  mov eax, [rdi]  ── SIGBUS ─▶ handler: is the program counter load4? ─▶ it becomes `faulted`
@@ -15,7 +16,7 @@
 //!           ret                                                                               ret
 //! ```
 //!
-//! Nothing is allocated, mapped or unwound for it, so there is nothing that could fail in the handler.
+//! This allocates, maps and unwinds nothing, so nothing can fail in the handler.
 #![allow(unsafe_code)]
 
 use super::error::{AccessDenied, Error, ErrorKind, Result};
@@ -27,7 +28,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signa
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The width of one access: what a single load or store moves.
+/// The width of one access: how many bytes a single load or store transfers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Width {
     /// 1 byte.
@@ -41,30 +42,31 @@ pub enum Width {
 }
 
 impl Width {
-    /// All of them, ascending.
+    /// All widths, ascending.
     pub const ALL: [Width; 4] = [Width::One, Width::Two, Width::Four, Width::Eight];
 
-    /// In bytes: 1, 2, 4 or 8.
+    /// The width in bytes: 1, 2, 4 or 8.
     pub fn bytes(self) -> u64 {
         1 << self as u32
     }
 
-    /// Whether `span` begins at a multiple of the width and is whole units of it.
+    /// Whether `span` begins at a multiple of the width and consists of whole units.
     pub fn divides(self, span: ByteRange) -> bool {
         (span.start() | span.len()).is_multiple_of(self.bytes())
     }
 }
 
-/// How many bytes pass between two looks at the rest of the world; a multiple of every width.
+/// How many bytes are accessed between two calls of the caller's function, and between two checks of the file's length;
+/// a multiple of every width.
 const PART: u64 = 4096;
 
 impl Region {
-    /// Loads `span` in units of `width`, each once and ascending, and hands the bytes to `each`, in memory order and
-    /// in pieces of up to 4 KiB, with their file offsets. No page but those of `span` is mapped for it.
+    /// Loads `span` in units of `width`, each once and in ascending order, and passes the bytes to `each`, in memory
+    /// order and in pieces of up to 4 KiB, with their file offsets. Only the pages of `span` are mapped.
     ///
     /// # Errors
-    /// EINVAL for a span that is not aligned (see [`Width::divides`]); what makes a page unreadable, at the first
-    /// unit that could not be had; [`ErrorKind::Bus`] where a device does not answer.
+    /// EINVAL for a span that is not aligned (see [`Width::divides`]); the reason why a page cannot be read, with the
+    /// offset of the first unit that failed; [`ErrorKind::Bus`] if a device does not answer.
     pub fn load_units<E: From<Error>>(
         &mut self,
         span: ByteRange,
@@ -83,7 +85,7 @@ impl Region {
                     let lost = span.from(chunk.start() + done as u64);
                     return Err(self.signalled("read", lost, Populate::Read).into());
                 }
-                // What is cut off within a page reads as zeros, without a signal.
+                // Bytes of a page that were cut off read as zeros, without a signal.
                 let len = self.len_now()?;
                 if len < chunk.end() {
                     return Err(Error::new("read", Some(span.from(len)), ErrorKind::Shrunk { len }).into());
@@ -94,11 +96,12 @@ impl Region {
         Ok(())
     }
 
-    /// Stores `span` in units of `width`, each once and ascending, and reads nothing of it. `next` fills in the bytes,
-    /// in memory order, from a file offset on, up to 4 KiB at a time; when it is called, all before it is stored.
+    /// Stores `span` in units of `width`, each once and in ascending order, and reads nothing of it. `next` fills in
+    /// the bytes, in memory order, from a file offset on, up to 4 KiB at a time. When it is called, everything before
+    /// that offset is stored.
     ///
     /// # Errors
-    /// As those of [`Region::load_units`]; [`Error::stored`] says how many bytes of `span` came before.
+    /// See [`Region::load_units`]; [`Error::stored`] says how many bytes of `span` were stored before.
     pub fn store_units<E: From<Error>>(
         &mut self,
         span: ByteRange,
@@ -133,10 +136,10 @@ impl Region {
         Ok(())
     }
 
-    /// [`Region::make_writable`], before the first of several stores. Of a device there is nothing to make ready.
+    /// Calls [`Region::make_writable`] before the first of several stores. A device needs no preparation.
     ///
     /// # Errors
-    /// As those of [`Region::make_writable`].
+    /// See [`Region::make_writable`].
     pub fn make_units_writable(&mut self, pieces: &[Segment]) -> Result<()> {
         if self.backing().facts().device_memory {
             return Ok(());
@@ -152,8 +155,9 @@ impl Region {
         Ok(span)
     }
 
-    /// `span` as it is mapped: of the page cache so much at a time that memory stays flat. Of a device in one, as a
-    /// driver may understand the offset as the name of a mapping (UIO does), from which it then goes on.
+    /// The parts in which `span` is mapped: of the page cache a limited amount at a time, to bound the memory use. Of a
+    /// device all at once, because a driver may use the offset of a mapping to select what it maps (as UIO does), and
+    /// count from there.
     fn parts(&self, span: ByteRange) -> impl Iterator<Item = ByteRange> + use<> {
         let at_a_time = if self.backing().facts().has_end() {
             WINDOW
@@ -163,7 +167,7 @@ impl Region {
         span.windows(at_a_time)
     }
 
-    /// The address of `part`, all of which is mapped, and of a file or device nothing beyond its pages.
+    /// The address of `part`, all of which is mapped. Of a file or device, no page outside `part` is mapped.
     fn map_just(&mut self, part: ByteRange) -> Result<usize> {
         let page = self.backing().facts().page;
         if self.shape().window.is_some() {
@@ -173,10 +177,10 @@ impl Region {
         Ok(self.map_window_at(part.start())?.address(part.start()))
     }
 
-    /// The cause behind a SIGBUS.
+    /// The error that caused a SIGBUS.
     fn signalled(&self, action: &'static str, span: ByteRange, how: Populate) -> Error {
         if self.backing().facts().device_memory {
-            // Asking further would be one more access, in a width of the kernel's.
+            // To find the cause would take one more access, in a width that the kernel chooses.
             return Error::new(action, Some(span), ErrorKind::Bus);
         }
         self.fault(action, span, how)
@@ -192,14 +196,14 @@ impl Region {
     }
 }
 
-/// Loads into `buf`; gives how many bytes came before the first unit that faulted.
+/// Loads into `buf`. Returns how many bytes were loaded before the first unit that faulted.
 fn load_all(address: usize, buf: &mut [u8], width: Width) -> nix::Result<usize> {
     let _guard = Guard::new()?;
     let load = instruction::LOADS[width as usize];
     let mut done = 0;
     for unit in buf.chunks_exact_mut(width.bytes() as usize) {
-        // SAFETY: the unit is aligned and lies in our mapping, which may be read; no Rust reference to it exists, and
-        // a page that cannot be had comes back as `faulted`, by the guard.
+        // SAFETY: the unit is aligned and lies in our mapping, which may be read; no Rust reference to it exists; and
+        // because of the guard, an access to a page that is not available returns `faulted`.
         let outcome = unsafe { load(address + done) };
         if outcome.faulted != 0 {
             break;
@@ -210,7 +214,7 @@ fn load_all(address: usize, buf: &mut [u8], width: Width) -> nix::Result<usize> 
     Ok(done)
 }
 
-/// Stores `buf`; gives how many bytes came before the first unit that faulted.
+/// Stores `buf`. Returns how many bytes were stored before the first unit that faulted.
 fn store_all(address: usize, buf: &[u8], width: Width) -> nix::Result<usize> {
     let _guard = Guard::new()?;
     let store = instruction::STORES[width as usize];
@@ -228,7 +232,7 @@ fn store_all(address: usize, buf: &[u8], width: Width) -> nix::Result<usize> {
     Ok(done)
 }
 
-/// Where the low `len` bytes of a u64 stand in memory.
+/// The position of the low `len` bytes of a u64 in memory.
 fn low(len: usize) -> std::ops::Range<usize> {
     if cfg!(target_endian = "big") {
         8 - len..8
@@ -237,7 +241,8 @@ fn low(len: usize) -> std::ops::Range<usize> {
     }
 }
 
-/// While it lives, SIGBUS of an [`instruction`] is an outcome. One at a time in the process, as is the handler.
+/// While it exists, a SIGBUS of an [`instruction`] is a result instead of fatal. There is one at a time in the process,
+/// because there is one handler.
 struct Guard {
     action_before: SigAction,
     mask_before: SigSet,
@@ -250,13 +255,14 @@ impl Guard {
         if !instruction::KNOWN {
             return Err(Errno::ENOSYS);
         }
-        // There is no state behind the lock that a panic could have left half-done.
+        // The lock protects no state that a panic could have left inconsistent.
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let handler = SigHandler::SigAction(on_bus_error);
         let action = SigAction::new(handler, SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK, SigSet::empty());
         // SAFETY: the handler calls nothing but signal(2), and touches nothing but its own arguments.
         let action_before = unsafe { sigaction(Signal::SIGBUS, &action) }?;
-        // Whoever started us may have it blocked, and then the kernel kills rather than asks.
+        // The parent process may have left it blocked. The kernel then kills the process instead of calling the
+        // handler.
         let mut bus = SigSet::empty();
         bus.add(Signal::SIGBUS);
         let mask_before = bus.thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?;
@@ -270,7 +276,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Neither can fail with what the kernel itself gave.
+        // These calls cannot fail with values that the kernel itself returned.
         let _ = self.mask_before.thread_set_mask();
         // SAFETY: the action that was there before, as it was.
         let _ = unsafe { sigaction(Signal::SIGBUS, &self.action_before) };
@@ -278,7 +284,7 @@ impl Drop for Guard {
 }
 
 extern "C" fn on_bus_error(_: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel gives a handler with SA_SIGINFO both structures, for as long as it runs.
+    // SAFETY: the kernel passes both structures to a handler with SA_SIGINFO, and they live until it returns.
     let (of_a_fault, counter) = unsafe { ((*info).si_code > 0, instruction::counter(context)) };
     let ours = |counter: &usize| {
         let loads = instruction::LOADS.iter().any(|load| *load as usize == *counter);
@@ -286,25 +292,25 @@ extern "C" fn on_bus_error(_: c_int, info: *mut libc::siginfo_t, context: *mut c
     };
     match counter {
         Some(counter) if of_a_fault && ours(counter) => *counter = instruction::faulted as *const () as usize,
-        // Not our doing: the instruction that it came from runs again, and now dies of it.
-        // SAFETY: the default action, which runs no code of ours.
+        // The signal was not raised by these accesses: the instruction runs again, and now ends the process.
+        // SAFETY: sets the default action, which runs no code of ours.
         _ => _ = unsafe { signal(Signal::SIGBUS, SigHandler::SigDfl) },
     }
 }
 
-/// What came of an access: two registers, in which both calling conventions give a structure of this size back.
+/// The result of an access: two registers, in which both calling conventions return a structure of this size.
 #[repr(C)]
 struct Accessed {
-    /// What was loaded, in its low bytes; after a store, nothing.
+    /// The loaded value, in its low bytes; unused after a store.
     value: u64,
-    /// 0 when the access was made.
+    /// 0 if the access succeeded.
     faulted: u64,
 }
 
 type Load = unsafe extern "C" fn(usize) -> Accessed;
 type Store = unsafe extern "C" fn(usize, u64) -> Accessed;
 
-/// Functions whose first instruction is the access, so that its address is the function's.
+/// Functions whose first instruction is the access, so that both have the same address.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod instruction {
     use super::{Accessed, Load, Store};
@@ -312,7 +318,7 @@ mod instruction {
     use std::ffi::c_void;
 
     pub const KNOWN: bool = true;
-    /// By the width's place in [`super::Width::ALL`].
+    /// Indexed by the position of the width in [`super::Width::ALL`].
     pub const LOADS: [Load; 4] = [load1, load2, load4, load8];
     pub const STORES: [Store; 4] = [store1, store2, store4, store8];
 
@@ -342,11 +348,11 @@ mod instruction {
         store8(at: usize, value: u64): "mov qword ptr [rdi], rsi", "str x1, [x0]";
     }
 
-    /// Where the handler sends an access that faulted: back to its caller.
+    /// Where execution continues after an access that faulted: it returns to the caller of the access.
     ///
     /// # Safety
-    /// It is not to be called; it stands in for the rest of an access.
-    // SAFETY: as of an access, from behind its instruction on.
+    /// It must not be called. It replaces the rest of an access.
+    // SAFETY: the same contract as for the rest of an access, after its first instruction.
     #[unsafe(naked)]
     pub unsafe extern "C" fn faulted() -> Accessed {
         #[cfg(target_arch = "x86_64")]
@@ -355,13 +361,13 @@ mod instruction {
         naked_asm!("mov x1, #1", "ret");
     }
 
-    /// The program counter in a signal's context.
+    /// The program counter in the context of a signal.
     ///
     /// # Safety
-    /// `context` is what the kernel gave a handler that is still running.
+    /// `context` is the argument that the kernel passed to a handler that is still running.
     pub unsafe fn counter<'a>(context: *mut c_void) -> Option<&'a mut usize> {
         let context = context.cast::<libc::ucontext_t>();
-        // SAFETY: by the contract it points to a ucontext_t, which nobody else looks at until the handler returns; the
+        // SAFETY: by the contract it points to a ucontext_t, which nothing else accesses until the handler returns; the
         // counter is a signed or unsigned word of the size of an address.
         unsafe {
             #[cfg(target_arch = "x86_64")]
@@ -373,7 +379,7 @@ mod instruction {
     }
 }
 
-/// Elsewhere there are no registers: [`Guard::new`] says so before anything is accessed.
+/// On other architectures there is no register access: [`Guard::new`] fails before anything is accessed.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod instruction {
     use super::{Accessed, Load, Store};
@@ -385,25 +391,25 @@ mod instruction {
     const FAULTED: Accessed = Accessed { value: 0, faulted: 1 };
 
     /// # Safety
-    /// It touches nothing.
+    /// Accesses nothing.
     unsafe extern "C" fn load(_: usize) -> Accessed {
         FAULTED
     }
 
     /// # Safety
-    /// It touches nothing.
+    /// Accesses nothing.
     unsafe extern "C" fn store(_: usize, _: u64) -> Accessed {
         FAULTED
     }
 
     /// # Safety
-    /// It touches nothing.
+    /// Accesses nothing.
     pub unsafe extern "C" fn faulted() -> Accessed {
         FAULTED
     }
 
     /// # Safety
-    /// It touches nothing.
+    /// Accesses nothing.
     pub unsafe fn counter<'a>(_: *mut c_void) -> Option<&'a mut usize> {
         None
     }
@@ -417,7 +423,7 @@ mod tests {
     use nix::unistd::{ForkResult, fork};
     use std::time::Duration;
 
-    /// The address of a page that is mapped and cannot be had, with what keeps it mapped.
+    /// The address of a mapped page that cannot be accessed, with the owners that keep it mapped.
     fn lost_page() -> (tempfile::NamedTempFile, Region, usize) {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(PART).unwrap();
@@ -428,9 +434,9 @@ mod tests {
         (file, region, address)
     }
 
-    /// How a child ends that does `work`.
+    /// The exit status of a child that runs `work`.
     fn end_of(work: impl FnOnce()) -> WaitStatus {
-        // SAFETY: the child calls `work`, which allocates nothing and takes no lock but our own, and ends.
+        // SAFETY: the child calls `work`, which allocates nothing and takes no lock but our own, and exits.
         match unsafe { fork() }.unwrap() {
             ForkResult::Parent { child } => waitpid(child, None).unwrap(),
             ForkResult::Child => {
@@ -449,13 +455,13 @@ mod tests {
     fn sigbus_of_an_access_is_an_outcome_and_any_other_kills_as_ever() {
         let (_file, _region, address) = lost_page();
         let other = || {
-            // SAFETY: the address is mapped; that its page is gone is what the test is about.
+            // SAFETY: the address is mapped; the test is about the missing page.
             unsafe { std::ptr::read_volatile(address as *const u8) };
         };
         for width in Width::ALL {
             assert_eq!(load_all(address, &mut [0; 8], width), Ok(0));
         }
-        // Before, during and after the time of the handler.
+        // Before, during and after the time in which the handler is installed.
         assert!(bus_error(end_of(other)));
         assert!(bus_error(end_of(|| {
             let _guard = Guard::new();

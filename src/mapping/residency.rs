@@ -1,4 +1,4 @@
-//! What the kernel says of a mapping: pages resident, dirty, in writeback, huge, locked, copied; and holes.
+//! What the kernel reports about a mapping: pages resident, dirty, in writeback, huge, locked, copied; and holes.
 
 use super::ProgressFn;
 use super::backing::Kind;
@@ -9,17 +9,17 @@ use super::region::{CacheStat, Region, cachestat};
 use super::threads::{Sharing, share};
 use nix::errno::Errno;
 
-/// How a region lives in memory. Counts are of pages of `page` bytes.
+/// How much of a region is in memory, and in which state. Counts are of pages of `page` bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Residency {
-    /// Bytes a page.
+    /// Length of a page in bytes.
     pub page: u64,
     /// Pages in the region.
     pub pages: u64,
-    /// Pages in memory: of the file's page cache, or of the anonymous mapping; `None` where the kernel does not
-    /// tell, because the file is neither ours nor writable for us.
+    /// Pages in memory: of the file's page cache, or of the anonymous mapping. `None` if the kernel does not report
+    /// them, because we neither own the file nor may write to it.
     pub resident: Option<u64>,
-    /// Pages changed and not yet written back; `None` where that has no meaning or can't be known.
+    /// Pages changed and not yet written back; `None` if that has no meaning or is unknown.
     pub dirty: Option<u64>,
     /// Pages being written back now.
     pub writeback: Option<u64>,
@@ -29,18 +29,18 @@ pub struct Residency {
     pub huge: u64,
     /// Pages that mlock keeps in memory.
     pub locked: u64,
-    /// Pages behind the one that the file ends in, which nothing can be read from or stored into.
+    /// Pages after the one that contains the end of the file. They cannot be read or stored into.
     pub past_end: u64,
-    /// Bytes of the file that have no block; `None` where the file system does not say.
+    /// Bytes of the file without blocks; `None` if the file system does not report holes.
     pub holes: Option<u64>,
-    /// Bytes of the file whose blocks were given in advance and are not written yet; `None` where the file system does not
-    /// say.
+    /// Bytes of the file whose blocks were allocated in advance and are not written yet; `None` if the file system does
+    /// not report that.
     pub preallocated: Option<u64>,
-    /// The region in order, cut into as many cells as asked for, or fewer.
+    /// The region in order, split into the requested number of cells, or fewer.
     pub cells: Vec<Cell>,
 }
 
-/// What stands out in one cell of the picture.
+/// The most notable state of the pages in a cell of the picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cell {
     /// Some page was copied by a store into a private mapping.
@@ -49,30 +49,30 @@ pub enum Cell {
     Dirty,
     /// Every page is resident.
     Resident,
-    /// Some pages are.
+    /// Some pages are resident.
     Partly,
-    /// None is.
+    /// No page is resident.
     Absent,
-    /// None is, and the file has no block there.
+    /// No page is resident, and the file has no block there.
     Hole,
-    /// None is, and the file has blocks there that were never written.
+    /// No page is resident, and the file has blocks there that were never written.
     Preallocated,
     /// Every page is past the end of the file.
     PastEnd,
-    /// The kernel does not tell.
+    /// The kernel does not report it.
     Unknown,
 }
 
-/// Of fewer bytes, one thread counts the pages.
+/// Ranges of fewer bytes are counted by one thread.
 const SHARED: u64 = 64 << 20;
 
-/// How many stretches of data are looked at before the holes count as unknown: a bound on the time it takes.
+/// The maximum number of data ranges: if there are more, the holes are unknown. This bounds the time it takes.
 const MOST_EXTENTS: usize = 1 << 16;
 
-/// How much of a range is in memory. Counts are of pages of `page` bytes, and as in [`Residency`].
+/// How much of a range is in memory. Counts are of pages of `page` bytes, as in [`Residency`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// Bytes a page.
+    /// Length of a page in bytes.
     pub page: u64,
     /// Pages in the range.
     pub pages: u64,
@@ -92,11 +92,11 @@ struct Tally {
     copied: u64,
 }
 
-/// Looks at `region` and sorts it into at most `cells` cells.
+/// Examines `region` and divides it into at most `cells` cells.
 ///
-/// Sources: cachestat(2) for what belongs to a file, mincore(2) where that says nothing (overlayfs, an older
-/// kernel); the PAGEMAP_SCAN ioctl for anonymous and private pages; /proc/self/smaps for huge and locked ones;
-/// lseek(2) for holes.
+/// Sources: cachestat(2) for the pages of a file, or mincore(2) if that is unavailable (overlayfs, an older kernel);
+/// the PAGEMAP_SCAN ioctl for anonymous and private pages; /proc/self/smaps for huge and locked pages; lseek(2) for
+/// holes.
 pub fn measure(region: &mut Region, cells: u64) -> Result<Residency> {
     let page = region.backing().facts().page;
     let span = region.span();
@@ -116,7 +116,7 @@ pub fn measure(region: &mut Region, cells: u64) -> Result<Residency> {
     } else {
         counted
     };
-    // For a file that we neither own nor may write, mincore says that every page is resident.
+    // For a file that we neither own nor may write to, mincore reports every page as resident.
     let known = scanned || anonymous || region.backing().tells_residency();
     let pool = in_pool(region, span);
     if !scanned && known {
@@ -129,7 +129,7 @@ pub fn measure(region: &mut Region, cells: u64) -> Result<Residency> {
             };
         }
     }
-    // What mincore says of huge pages is true of this mapping alone.
+    // What mincore reports about huge pages holds only for this mapping.
     let cells_known = known && !matches!(pool, Some(InPool::Some(_)));
     let private_file = !anonymous && region.shape().visibility == Visibility::Private;
     let copies_known = private_file
@@ -141,7 +141,7 @@ pub fn measure(region: &mut Region, cells: u64) -> Result<Residency> {
             &mut tallies,
         )?;
 
-    // Behind the page that the end is in.
+    // The range up to the end of the page that contains the end of the file.
     let there = match region.backing().facts().is_file() {
         true => ByteRange::first(region.length()).pages(page).end(),
         false => span.pages(page).end(),
@@ -190,8 +190,8 @@ pub fn measure(region: &mut Region, cells: u64) -> Result<Residency> {
     })
 }
 
-/// Counts the pages of a region of a file, with as few calls as there are: one, where cachestat(2) speaks for it,
-/// and nothing is mapped then; else mincore(2).
+/// Counts the pages of a region of a file with as few calls as possible: one, without mapping anything, if cachestat(2)
+/// supports the file; otherwise mincore(2).
 pub fn count(region: &mut Region) -> Result<Counts> {
     let page = region.page();
     let span = region.span();
@@ -219,8 +219,8 @@ pub fn count(region: &mut Region) -> Result<Counts> {
     Ok(counts)
 }
 
-/// Brings the pages of a file into memory, for whom it may serve: what the page cache has is not mapped first, which
-/// for small folios takes as long as reading does. `step` hears how many bytes are done.
+/// Reads the pages of a file into memory, for any process. They are not mapped if they are in the page cache already,
+/// because mapping small folios takes as long as reading. `step` receives how many bytes are done.
 pub fn prefetch(region: &mut Region, step: &mut ProgressFn<'_>) -> Result<()> {
     let span = region.span();
     let page = region.page();
@@ -236,7 +236,7 @@ pub fn prefetch(region: &mut Region, step: &mut ProgressFn<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Dirty and in-writeback pages of a range, together; `None` where the kernel does not say.
+/// The number of dirty and in-writeback pages of a range together; `None` if the kernel does not report it.
 pub fn dirty_pages(region: &Region, span: ByteRange) -> Option<u64> {
     if !region.backing().facts().counts_cache || region.layout().is_some() {
         return None;
@@ -245,7 +245,8 @@ pub fn dirty_pages(region: &Region, span: ByteRange) -> Option<u64> {
     if span.is_empty() {
         return Some(0);
     }
-    // In parts, which several threads share where the cache is one of small folios; of too many, one is enough to know.
+    // Counted in parts by several threads, which helps if the cache has small folios. If there are too many parts, one
+    // call counts them all.
     let page = region.backing().facts().page;
     let spans: Vec<_> = span.pages(page).windows(COUNTED).take(MOST_PARTS + 1).collect();
     let mut tallies = vec![Tally::default(); spans.len()];
@@ -258,7 +259,7 @@ pub fn dirty_pages(region: &Region, span: ByteRange) -> Option<u64> {
     Some(tallies.iter().map(|tally| (tally.dirty + tally.writeback) * unit).sum())
 }
 
-/// Pages of `span` in memory, of [`Region::page`] bytes; `None` where the kernel does not tell.
+/// Pages of `span` in memory, of [`Region::page`] bytes; `None` if the kernel does not report them.
 pub fn resident(region: &mut Region, span: ByteRange) -> Result<Option<u64>> {
     if span.is_empty() {
         return Ok(Some(0));
@@ -270,7 +271,7 @@ pub fn resident(region: &mut Region, span: ByteRange) -> Result<Option<u64>> {
     by_mincore(region, span)
 }
 
-/// Pages of `span` in memory, where cachestat says nothing.
+/// Pages of `span` in memory, if cachestat is unavailable.
 fn by_mincore(region: &mut Region, span: ByteRange) -> Result<Option<u64>> {
     match in_pool(region, span) {
         Some(InPool::All) => Ok(Some(span.pages(region.page()).len() / region.page())),
@@ -281,17 +282,17 @@ fn by_mincore(region: &mut Region, span: ByteRange) -> Result<Option<u64>> {
     }
 }
 
-/// How much of a file of huge pages is in memory, which is to say in pages of the pool.
+/// How much of a file of huge pages is in memory, that is, in pages of the pool.
 #[derive(Debug, Clone, Copy)]
 enum InPool {
     All,
     None,
-    /// A part of the file; how many pages of the range, where that is the whole file.
+    /// A part of the file. The field is the number of pages of the range, if that is the whole file.
     Some(Option<u64>),
 }
 
-/// For a file of huge pages, of which cachestat(2) says nothing and mincore(2) only what this mapping has touched. The
-/// kernel counts a file's pages (`st_blocks`), and does not say which they are.
+/// The answer for a file of huge pages. cachestat(2) does not support these, and mincore(2) reports only the pages that
+/// this mapping has accessed. The kernel counts a file's pages (`st_blocks`), but does not report which they are.
 fn in_pool(region: &Region, span: ByteRange) -> Option<InPool> {
     let (facts, page) = (region.backing().facts(), region.page());
     if !facts.is_file() || page <= super::page_size() || region.layout().is_some() {
@@ -306,10 +307,10 @@ fn in_pool(region: &Region, span: ByteRange) -> Option<InPool> {
     })
 }
 
-/// False where cachestat has nothing to say of this file.
+/// Counts by cachestat(2). False if that does not support this file.
 fn count_cache(region: &Region, spans: &[ByteRange], tallies: &mut [Tally]) -> bool {
     let facts = region.backing().facts();
-    // The ranges of a nonlinear view are no ranges of the file.
+    // The ranges of a nonlinear view are not ranges of the file.
     let tells = facts.counts_cache && region.layout().is_none();
     let Some(file) = region.backing().fd().filter(|_| tells) else {
         return false;
@@ -317,14 +318,14 @@ fn count_cache(region: &Region, spans: &[ByteRange], tallies: &mut [Tally]) -> b
     let page = facts.page;
     let unit = page / super::page_size();
     let of = |stat: CacheStat, span: &ByteRange| Tally {
-        // A folio that reaches over the cell's edge counts whole.
+        // A folio that extends past the end of the cell is counted as a whole.
         resident: (stat.cached / unit).min(span.pages(page).len() / page),
         dirty: stat.dirty / unit,
         writeback: stat.writeback / unit,
         copied: 0,
     };
     let (mut rest, mut into) = (spans.iter(), tallies.iter_mut());
-    // A cache of small folios is so many times more of them, and the walk over them waits for memory.
+    // A cache of small folios has many more of them, and walking over them waits for memory.
     let mut sharing = Sharing::of_small_results();
     sharing.alone = 1;
     if spans.iter().map(|span| span.len()).sum::<u64>() < SHARED {
@@ -350,12 +351,12 @@ fn count_cache(region: &Region, spans: &[ByteRange], tallies: &mut [Tally]) -> b
     counted.is_ok()
 }
 
-/// What one call counts where several threads share a file, in bytes, and how many such parts there may be: one call over
-/// the holes of a file of many TiB takes no time, and thousands would.
+/// How many bytes one call counts when several threads share a file, and the maximum number of such parts. One call
+/// over the holes of a file of many TiB takes no time, but thousands would.
 const COUNTED: u64 = 64 << 20;
 const MOST_PARTS: usize = 1 << 10;
 
-/// Adds the pages of each run that PAGEMAP_SCAN reports and `wanted` takes to the cells that it lies in.
+/// Adds the pages of each run that PAGEMAP_SCAN reports and `wanted` accepts to the cells that contain them.
 fn scan(
     region: &mut Region,
     spans: &[ByteRange],
@@ -379,15 +380,15 @@ fn scan(
     })
 }
 
-/// What of a file has no data.
+/// The parts of a file without data.
 struct HoleCounts {
-    /// Bytes without a block.
+    /// Bytes without blocks.
     holes: Option<u64>,
     /// Bytes in blocks that were never written.
     preallocated: Option<u64>,
-    /// For each cell whether there is no data in it.
+    /// For each cell, whether it contains no data.
     is_hole: Vec<bool>,
-    /// For each cell whether some of its blocks were never written.
+    /// For each cell, whether some of its blocks were never written.
     is_preallocated: Vec<bool>,
 }
 
@@ -399,7 +400,7 @@ fn holes(region: &Region, spans: &[ByteRange]) -> Result<HoleCounts> {
         is_hole: vec![false; spans.len()],
         is_preallocated: vec![false; spans.len()],
     };
-    // A view has the file's pages at other places, and may have one several times. hugetlbfs does not tell holes from
+    // A view has the file's pages at other offsets, possibly several times. hugetlbfs does not distinguish holes from
     // data.
     let facts = region.backing().facts();
     if !facts.has_holes() || facts.page > super::page_size() || region.layout().is_some() {
@@ -425,7 +426,7 @@ fn holes(region: &Region, spans: &[ByteRange]) -> Result<HoleCounts> {
         at = extent.end();
     }
     mark(spans, &data, &mut found.is_hole, false);
-    // Of the blocks that were never written, those in the page cache count as data, too.
+    // Blocks that were never written and are in the page cache count as data, too.
     let both = overlap(&data, &preallocated);
     found.holes = Some(span.len() - (total(&data) + total(&preallocated) - both));
     Ok(found)
@@ -435,7 +436,7 @@ fn total(spans: &[ByteRange]) -> u64 {
     spans.iter().map(|span| span.len()).sum()
 }
 
-/// Bytes that are in both of two ascending lists.
+/// The number of bytes that are in both of two ascending lists.
 fn overlap(some: &[ByteRange], others: &[ByteRange]) -> u64 {
     let mut bytes = 0;
     for span in some {
@@ -446,7 +447,7 @@ fn overlap(some: &[ByteRange], others: &[ByteRange]) -> u64 {
     bytes
 }
 
-/// Sets the mark of each cell that some of `extents` lies in.
+/// Sets the mark of each cell that overlaps one of `extents`.
 fn mark(cells: &[ByteRange], extents: &[ByteRange], marks: &mut [bool], value: bool) {
     for extent in extents {
         let first = cells.partition_point(|cell| cell.end() <= extent.start());
@@ -459,7 +460,7 @@ fn mark(cells: &[ByteRange], extents: &[ByteRange], marks: &mut [bool], value: b
     }
 }
 
-/// Bytes in huge pages, and pages locked, by /proc/self/smaps.
+/// The bytes in huge pages and the number of locked pages, from /proc/self/smaps.
 fn smaps(region: &mut Region) -> Result<(u64, u64)> {
     let (base, len) = region.map_now()?;
     let page = region.backing().facts().page;
@@ -467,7 +468,7 @@ fn smaps(region: &mut Region) -> Result<(u64, u64)> {
     Ok(read_smaps(&text, base as u64, base as u64 + len, page))
 }
 
-/// The part of [`smaps`] that only reads text.
+/// The part of [`smaps`] that only parses text.
 fn read_smaps(text: &str, from: u64, to: u64, page: u64) -> (u64, u64) {
     const HUGE: [&str; 5] = [
         "AnonHugePages",
@@ -482,7 +483,7 @@ fn read_smaps(text: &str, from: u64, to: u64, page: u64) -> (u64, u64) {
         let Some((key, value)) = line.split_once(':') else {
             continue;
         };
-        // Only the head line of a mapping has its address range before the first colon.
+        // Only the first line of a mapping has its address range before the first colon.
         if let Some((start, end)) = key.split(' ').next().and_then(|range| range.split_once('-')) {
             let bound = |text| u64::from_str_radix(text, 16).unwrap_or(0);
             ours = bound(start) < to && from < bound(end);
@@ -503,7 +504,7 @@ fn read_smaps(text: &str, from: u64, to: u64, page: u64) -> (u64, u64) {
             "Rss" => present += bytes(),
             _ if HUGE.contains(&key) => {
                 huge += bytes();
-                // Rss leaves hugetlb pages out.
+                // Rss does not include hugetlb pages.
                 if key.ends_with("_Hugetlb") {
                     present += bytes();
                 }

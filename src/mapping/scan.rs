@@ -1,8 +1,9 @@
-//! The reader: pieces of a range, taken in file order by as many threads as help. A thread reads a piece into memory of
-//! its own and transforms it there, and what it makes of it is handed on in order.
+//! The reader: reads a range in pieces, in file order, on as many threads as help. Each thread reads a piece into its
+//! own memory and transforms it there. The results are consumed in order.
 //!
-//! The kernel's read-ahead is the best reader of what is not in memory yet, and it is fed in order (asking it ahead of
-//! time is slower). Of what is in memory, a thread copies and transforms a piece that stays in the second-level cache.
+//! Data that is not in memory is best read by the kernel's read-ahead, which works for reads in file order (asking it
+//! ahead of time is slower). Data that is in memory is copied and transformed in pieces that fit into the second-level
+//! cache.
 
 use super::access::{Operation, Source};
 use super::buffer::Buffer;
@@ -11,45 +12,45 @@ use super::range::ByteRange;
 use super::region::Region;
 use super::threads::{Sharing, share};
 
-/// How many bytes are read at a time, where a result is small beside them.
+/// How many bytes are read at a time where the result is small in comparison.
 pub const CHUNK_LEN: u64 = 256 << 10;
 
 /// How many bytes are read at a time where they become text, which is several times as long.
 pub const TEXT_PIECE: u64 = 64 << 10;
 
-/// HoleFinder shorter than this are read: asking for them would take longer.
+/// Holes shorter than this are read, because looking for them would take longer.
 const MIN_HOLE: u64 = 64 << 10;
 
-/// After so many bytes of data the next hole is not looked for yet.
+/// After this many bytes of data, the search for the next hole is put off.
 const MOST_TOGETHER: u64 = 32 << 20;
 
-/// A piece to be read, of `N` sources.
+/// A piece of the range, to be read from `N` sources.
 #[derive(Debug)]
 pub struct Chunk<K, const N: usize> {
-    /// What it stands for.
+    /// The range of the piece.
     pub range: ByteRange,
-    /// How many bytes are to be read after it, as far as they are there.
+    /// How many bytes after the piece are read as well, if they exist.
     pub overlap: u64,
-    /// For each source whether it is known to hold nothing but zeros there, which need not be read.
+    /// For each source, whether the piece is known to be all zeros, which need not be read.
     pub is_zeros: [bool; N],
-    /// What else there is to know of it.
+    /// Data of the consumer that belongs to the piece.
     pub key: K,
 }
 
-/// What a source has in a piece.
+/// What a source contains in a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content<'a> {
     /// These bytes.
     Bytes(&'a [u8]),
-    /// As many zeros, from a hole.
+    /// This many zeros, from a hole.
     Zeros(u64),
 }
 
-/// What the bytes of a hole are.
+/// The bytes of a hole.
 static ZEROS: [u8; CHUNK_LEN as usize] = [0; CHUNK_LEN as usize];
 
 impl<'a> Content<'a> {
-    /// The bytes. Of a hole there are no more than [`CHUNK_LEN`], which is what is read at a time.
+    /// The bytes. A piece in a hole has at most [`CHUNK_LEN`] of them, as that much is read at a time.
     pub fn as_bytes(self) -> &'a [u8] {
         match self {
             Content::Bytes(bytes) => bytes,
@@ -60,22 +61,22 @@ impl<'a> Content<'a> {
 
 /// The pieces of a scan, in file order.
 pub trait Chunks<const N: usize>: Send {
-    /// What goes along with a piece.
+    /// The type of [`Chunk::key`].
     type Key: Send;
 
-    /// The next piece. `None` after the last.
+    /// Returns the next piece, or `None` after the last.
     ///
     /// # Errors
-    /// What keeps holes from being looked for.
+    /// An error of the search for holes.
     fn next(&mut self, sources: &[Source<'_>; N]) -> Result<Option<Chunk<Self::Key, N>>>;
 }
 
-/// Reads `pieces` of `sources`, makes something of each by `transform`, on any thread and in any order, and hands that to
-/// `each` in order. Results are used again, so `transform` puts what it makes in place of what is there. `ahead` is how
-/// many results a thread may have made that are not due yet.
+/// Reads `pieces` of `sources`, calls `transform` for each, on any thread and in any order, and passes the results to
+/// `each` in order. Results are reused, so `transform` must overwrite what it finds there. `ahead` is how many results
+/// a thread may produce before they are due.
 ///
 /// # Errors
-/// The first in file order, once `each` has had what stands before it, to the byte; what `each` gives.
+/// The first error in file order, after `each` received everything before it, to the byte; errors of `each`.
 pub fn scan<P: Chunks<N>, T: Default + Send, E: From<Error>, const N: usize>(
     sources: [Source<'_>; N],
     ahead: usize,
@@ -104,10 +105,10 @@ pub fn scan<P: Chunks<N>, T: Default + Send, E: From<Error>, const N: usize>(
 }
 
 impl Region {
-    /// Hands the bytes of `range` to `each`, in order and in pieces of up to 256 KiB, with their file offsets.
+    /// Passes the bytes of `range` to `each`, in order and in pieces of up to 256 KiB, with their file offsets.
     ///
     /// # Errors
-    /// As for [`Region::read`], once `each` has had what stands before; what `each` gives.
+    /// As for [`Region::read`], after `each` received the bytes before the error; errors of `each`.
     pub fn read_chunks<E: From<Error>>(
         &mut self,
         range: ByteRange,
@@ -117,7 +118,7 @@ impl Region {
         let mut buffer = Buffer::default();
         for piece in range.windows(CHUNK_LEN) {
             let result = source.read(piece, &mut buffer);
-            // What stands before a bad page is worth having.
+            // The bytes before a page that cannot be read are passed on.
             each(piece.start(), &buffer)?;
             result?;
         }
@@ -125,7 +126,7 @@ impl Region {
     }
 }
 
-/// What one thread reads with.
+/// The sources and buffers of one thread.
 struct PieceReader<'a, const N: usize> {
     sources: [Source<'a>; N],
     buffers: [Buffer; N],
@@ -139,13 +140,13 @@ impl<'a, const N: usize> PieceReader<'a, N> {
         }
     }
 
-    /// `None` where a source is a mapping.
+    /// `None` if a source is a mapping.
     fn try_clone(&self) -> Option<Self> {
         let sources: Option<Vec<_>> = self.sources.iter().map(Source::try_clone).collect();
         sources?.try_into().ok().map(PieceReader::new)
     }
 
-    /// Reads `piece` of each source. What cannot be read is cut off it.
+    /// Reads `piece` of each source. The piece is cut before the first byte that cannot be read.
     fn read<K>(&mut self, piece: &mut Chunk<K, N>) -> Result<()> {
         let mut result: Result<()> = Ok(());
         let range = piece.range;
@@ -159,7 +160,7 @@ impl<'a, const N: usize> PieceReader<'a, N> {
             };
             let Err(error) = read else { continue };
             let bad = error.place().unwrap_or(range.start());
-            // An error in the overlap is one of the next piece, which will meet it, too.
+            // An error in the overlap belongs to the next piece, which will hit it as well.
             if bad < piece.range.end() || piece.range.is_empty() {
                 piece.range = piece.range.intersect(ByteRange::first(bad.max(range.start())));
                 result = Err(error);
@@ -177,7 +178,7 @@ impl<'a, const N: usize> PieceReader<'a, N> {
     }
 }
 
-/// A range in pieces of one length, with its holes apart if they are asked for.
+/// Splits a range into pieces of one length, and optionally its holes into pieces of their own.
 #[derive(Debug)]
 pub struct Cut<const N: usize> {
     rest: ByteRange,
@@ -190,7 +191,7 @@ pub struct Cut<const N: usize> {
 }
 
 impl<const N: usize> Cut<N> {
-    /// Pieces of [`CHUNK_LEN`] bytes that end at multiples of that, and holes.
+    /// Pieces of [`CHUNK_LEN`] bytes that end at multiples of it, and holes.
     pub fn with_holes(range: ByteRange) -> Cut<N> {
         Cut {
             rest: range,
@@ -202,7 +203,7 @@ impl<const N: usize> Cut<N> {
         }
     }
 
-    /// Pieces of whole rows of `row` bytes, but for the last one; holes are read.
+    /// Pieces of whole rows of `row` bytes, except for the last piece. Holes are read.
     pub fn rows(range: ByteRange, row: u64) -> Cut<N> {
         Cut {
             rest: range,
@@ -214,8 +215,8 @@ impl<const N: usize> Cut<N> {
         }
     }
 
-    /// With `overlap` more bytes read after each piece, as far as the range goes. Before data, as many bytes of a hole are
-    /// read.
+    /// Reads `overlap` more bytes after each piece, within the range. The last `overlap` bytes of a hole before data
+    /// are read, too.
     pub fn overlapping(self, overlap: u64) -> Cut<N> {
         Cut {
             overlap,
@@ -224,7 +225,7 @@ impl<const N: usize> Cut<N> {
         }
     }
 
-    /// Gives back what of `piece`, the last one, is at or after `end`.
+    /// Takes the bytes of `piece`, the last one, that are at or after `end` back into the rest of the range.
     pub fn shorten(&mut self, piece: &mut Chunk<(), N>, end: u64) {
         let (range, after) = piece.range.split(end.saturating_sub(piece.range.start()));
         self.rest = after.join(self.rest);
@@ -245,7 +246,7 @@ impl<const N: usize> Chunks<N> for Cut<N> {
         if let Some(holes) = &mut self.holes {
             for (index, holes) in holes.iter_mut().enumerate() {
                 let (hole, until) = holes.at(start, self.rest, &sources[index])?;
-                // What begins in a hole and ends in data is found by reading both.
+                // A match that begins in a hole and ends in data is found by reading both.
                 let until = match hole && until < self.end {
                     true => until.saturating_sub(self.overlap),
                     false => until,
@@ -271,19 +272,19 @@ impl<const N: usize> Chunks<N> for Cut<N> {
     }
 }
 
-/// The holes of a source, asked for one after the other.
+/// Finds the holes of a source, in ascending order.
 #[derive(Debug, Default)]
 pub struct HoleFinder {
-    /// Where the last answer begins, where in it data begins, and where that ends.
+    /// The last answer: where it begins, where data begins in it, and where that ends.
     known: Option<(u64, u64, u64)>,
 }
 
 impl HoleFinder {
-    /// Whether there is a hole at the start of `rest`, and where that, or the data there, ends. HoleFinder that are short count
-    /// as data.
+    /// Whether there is a hole at the start of `rest`, and where the hole, or the data, ends. Short holes count as
+    /// data.
     ///
     /// # Errors
-    /// What keeps them from being looked for.
+    /// An error of the search for holes.
     pub fn at(&mut self, start: u64, rest: ByteRange, source: &Source<'_>) -> Result<(bool, u64)> {
         let (from, data, end) = match self.known {
             Some(known) if (known.0..known.2).contains(&start) => known,
@@ -312,7 +313,8 @@ impl HoleFinder {
         })
     }
 
-    /// Whether all of `range`, a part of `whole`, lies in a hole; never so where it is shorter than holes that count.
+    /// Whether all of `range`, a part of `whole`, lies in a hole. Always false if it is shorter than the holes that
+    /// count.
     ///
     /// # Errors
     /// As for [`HoleFinder::at`].

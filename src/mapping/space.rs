@@ -1,4 +1,4 @@
-//! The space that a file takes up: its length, its blocks and its holes. No `unsafe` here.
+//! The space that a file takes: its length, its blocks and its holes. No `unsafe` here.
 
 use super::backing::{Backing, Kind, errno_of};
 use super::error::{AccessDenied, Error, ErrorKind, Result};
@@ -22,11 +22,11 @@ pub struct SpaceUsage {
     pub allocated: u64,
 }
 
-/// How many bytes behind the old end are looked at for what another process appended.
+/// How many bytes after the old end are searched for data that another process appended.
 const APPENDED: u64 = 4096;
 
 impl Backing {
-    /// Length and blocks as they are now.
+    /// The present length and blocks.
     pub fn usage(&self) -> Result<SpaceUsage> {
         let meta = self.metadata()?;
         Ok(SpaceUsage {
@@ -39,8 +39,8 @@ impl Backing {
         })
     }
 
-    /// The sector of a block device, in bytes, as sysfs has it; `None` for a file, and where sysfs does not say. A
-    /// partition has that of its disk.
+    /// The sector size of a block device in bytes, from sysfs; `None` for a file, and if sysfs does not have it. A
+    /// partition has the sector size of its disk.
     pub fn sector(&self) -> Option<u64> {
         let meta = self
             .metadata()
@@ -52,7 +52,8 @@ impl Backing {
         text.trim().parse().ok().filter(|sector: &u64| sector.is_power_of_two())
     }
 
-    /// How many bytes its file system has left, for everybody and for root; one that does not say has no end.
+    /// How many bytes are free on its file system, including those reserved for root. A file system that does not
+    /// report it is unlimited.
     pub fn room(&self) -> u64 {
         match self.fd().map(fstatfs) {
             Some(Ok(fs)) if fs.blocks() > 0 => fs.blocks_free().saturating_mul(fs.block_size() as u64),
@@ -60,9 +61,9 @@ impl Backing {
         }
     }
 
-    /// The next stretch of data at or behind `from`, within `span`: lseek(2) with SEEK_DATA and SEEK_HOLE.
-    /// `None` when there are only holes. A file system that does not know its holes has none, and one that is only sent
-    /// later what was stored may call a hole what has data by now.
+    /// The next range of data at or after `from`, within `span`: lseek(2) with SEEK_DATA and SEEK_HOLE. `None` if there
+    /// are only holes. On a file system that does not track holes, everything is data; also on one that stored bytes
+    /// are sent to only at close(2), because it may report a hole where there is data by now.
     pub fn next_data(&self, from: u64, span: ByteRange) -> Result<Option<ByteRange>> {
         let rest = span.from(from);
         let Some(fd) = self
@@ -91,10 +92,10 @@ impl Backing {
         Ok(Some(data.intersect(span)).filter(|data| !data.is_empty()))
     }
 
-    /// ftruncate(2). The caller has unmapped what a shrinking would take away.
+    /// Sets the length by ftruncate(2). The caller has unmapped the pages that shrinking removes.
     ///
     /// # Errors
-    /// EFBIG for what no file offset can count, too; what ftruncate says.
+    /// EFBIG, also for a length that exceeds all file offsets; any error of ftruncate.
     pub fn set_len(&mut self, len: u64) -> Result<()> {
         let file = self.file("set its length")?;
         let fd = file.as_raw_fd();
@@ -112,10 +113,10 @@ impl Backing {
         Ok(())
     }
 
-    /// Whether the file has the length that is known of it.
+    /// Checks that the file still has its last known length.
     ///
     /// # Errors
-    /// [`ErrorKind::Shrunk`] and [`AccessDenied::FileGrown`] where it has another.
+    /// [`ErrorKind::Shrunk`] or [`AccessDenied::FileGrown`] if it has another length.
     pub(super) fn unless_moved(&self) -> Result<()> {
         let (now, known) = (self.usage()?.len, self.facts().len);
         match now.cmp(&known) {
@@ -129,23 +130,23 @@ impl Backing {
         }
     }
 
-    /// [`Backing::set_len`], unless the length has changed since it was last looked at. What another process appends
-    /// between that look and the call is cut off: no call compares a length and sets it.
+    /// [`Backing::set_len`], unless the length has changed since it was last read. Bytes that another process appends
+    /// between this check and the call are cut off, because no call can compare and set the length.
     pub(super) fn truncate(&mut self, len: u64) -> Result<()> {
         self.unless_moved()?;
         self.set_len(len)
     }
 
-    /// Makes the file longer by `added`, the bytes after its end, and gives `blocks`, which ends with them, their blocks. All
-    /// by fallocate(2), which never makes a file shorter, whatever another process appends meanwhile.
+    /// Extends the file by `added`, the bytes after its end, and allocates `blocks`, which ends where `added` does.
+    /// This uses only fallocate(2), which never shortens a file, whatever another process appends meanwhile.
     ///
     /// # Errors
-    /// As of [`Backing::unless_moved`]; [`AccessDenied::GrownTogether`] when another process appended first, between the
-    /// look at the length and the call, and may have zeros of ours after its bytes; what fallocate says.
+    /// As for [`Backing::unless_moved`]; [`AccessDenied::GrownTogether`] if another process appended between the
+    /// check of the length and the call, and may have zeros of ours after its bytes; any error of fallocate.
     pub(super) fn extend(&mut self, blocks: ByteRange, added: ByteRange) -> Result<()> {
         let (last, none) = (added.from(added.end() - 1), FallocateFlags::empty());
-        // A call that fails may have set a length on the way to the one asked for (ext4), so all blocks are there before the
-        // length is set; but tmpfs never does, and counts a block that is given twice as written.
+        // A failed call may have set a length before the requested one (ext4), so all blocks are allocated before the
+        // length is set. tmpfs never does that, and counts a block that is allocated twice as written.
         let is_tmpfs = self
             .fd()
             .map(fstatfs)
@@ -160,7 +161,7 @@ impl Backing {
                 other => other?,
             }
         }
-        // Whatever cannot be found out from here on, the file is longer, and is to be cut back.
+        // From here on the file is longer, and must be truncated again if a check fails.
         let before = self.facts().len;
         self.set_memory_len(added.end());
         let now = self.usage()?.len;
@@ -168,12 +169,13 @@ impl Backing {
             self.set_memory_len(before);
             return Err(Error::new("resize", None, ErrorKind::Shrunk { len: now }));
         }
-        // Bytes that were appended after the call are after the new end, and none of ours; before it, at the old end,
-        // where there are zeros otherwise. Zeros that were appended there cannot be told from ours.
+        // Bytes that were appended after the call are after the new end, and are not ours. Bytes that were appended
+        // before it are at the old end, where there are only zeros otherwise. Appended zeros cannot be distinguished
+        // from ours.
         if !self.has_bytes(added.intersect(ByteRange::at(added.start(), APPENDED).unwrap_or(added)))? {
             return Ok(());
         }
-        // If all of it is the other's, the call has done nothing.
+        // If all of it was written by the other process, the call has changed nothing.
         if now > added.end() && self.has_bytes(last)? {
             self.set_memory_len(before);
             return Err(Error::new(
@@ -190,8 +192,8 @@ impl Backing {
         ))
     }
 
-    /// Whether something else than zeros stands in `span`. Reads no block that was never written, for it would count as
-    /// written from then on. The range has no more than [`APPENDED`] bytes.
+    /// Whether `span` contains anything but zeros. Does not read blocks that were never written, because they would
+    /// count as written afterwards. The range has at most [`APPENDED`] bytes.
     fn has_bytes(&self, span: ByteRange) -> Result<bool> {
         let mut bytes = [0; APPENDED as usize];
         let mut at = span.start();
@@ -207,8 +209,8 @@ impl Backing {
         Ok(false)
     }
 
-    /// Asks whether fallocate(2) may be called at all, which it may not for an active swap file (ETXTBSY): for a hole
-    /// where nothing can be.
+    /// Tests whether fallocate(2) is allowed, by punching a hole where no data can be. It is not allowed for an active
+    /// swap file (ETXTBSY).
     pub(super) fn probe_fallocate(&self) -> Result<()> {
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         let far = ByteRange::at(i64::MAX as u64 >> 16 << 16, 4096).unwrap_or(ByteRange::first(0));
@@ -216,7 +218,7 @@ impl Backing {
         probed.map_err(|error| Error { span: None, ..error })
     }
 
-    /// Refuses a memfd that is sealed against writing, of which a mapping that stores would be refused.
+    /// Fails for a memfd that is sealed against writing, for which a mapping that stores would fail.
     pub fn unless_sealed(&self) -> Result<()> {
         let seals = self.fd().and_then(|fd| fcntl(fd, FcntlArg::F_GET_SEALS).ok());
         let sealed = seals.is_some_and(|seals| seals & (libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE) != 0);
@@ -230,9 +232,9 @@ impl Backing {
         }
     }
 
-    /// Gives every byte of `span` a block, so that no later store can fail for want of one; contents and length
-    /// stay. fallocate(2) with FALLOC_FL_KEEP_SIZE; on xfs, where a store into a reflink takes a new block, with
-    /// FALLOC_FL_UNSHARE_RANGE, which gives it that. btrfs promises nothing.
+    /// Allocates a block for every byte of `span`, so that no later store can fail for lack of one. Contents and length
+    /// do not change. Uses fallocate(2) with FALLOC_FL_KEEP_SIZE, and on xfs with FALLOC_FL_UNSHARE_RANGE, because
+    /// there a store into a reflink takes a new block. On btrfs there is no such guarantee.
     pub fn allocate(&self, span: ByteRange) -> Result<()> {
         let fs = fstatfs(self.file("allocate")?).map(|fs| fs.filesystem_type());
         let flags = match fs {
@@ -245,14 +247,14 @@ impl Backing {
     /// Zeroes `span` and keeps its blocks: FALLOC_FL_ZERO_RANGE.
     ///
     /// # Errors
-    /// EOPNOTSUPP where the file system cannot (tmpfs, hugetlbfs, btrfs's older kernels).
+    /// EOPNOTSUPP if the file system does not support it (tmpfs, hugetlbfs, older kernels on btrfs).
     pub fn zero_range(&self, span: ByteRange) -> Result<()> {
         let flags = FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         self.drop_privileges()?;
         self.fallocate("zero", flags, span)
     }
 
-    /// Zeroes `span` and frees the blocks that lie in it whole: FALLOC_FL_PUNCH_HOLE.
+    /// Zeroes `span` and frees the blocks that lie in it entirely: FALLOC_FL_PUNCH_HOLE.
     pub fn punch(&self, span: ByteRange) -> Result<()> {
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         self.drop_privileges()?;

@@ -1,4 +1,4 @@
-//! Finding zeros that stand in blocks of a file for nothing, and giving those back. No `unsafe` here.
+//! Finds blocks of a file that hold only zeros, and frees them. No `unsafe` here.
 
 use super::access::Operation;
 use super::backing::Backing;
@@ -14,35 +14,36 @@ use nix::sys::statfs::fstatfs;
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 
-/// A run of zeros is freed when it has reached a multiple of so many bytes, at the latest.
+/// A run of zeros is freed at the latest when it reaches a multiple of this many bytes.
 const LONGEST_RUN: u64 = 32 << 20;
 
-/// How much is read once more, right before it is freed, in bytes.
+/// How many bytes are read a second time right before they are freed.
 const AGAIN: u64 = 1 << 20;
 
-/// How many pieces each thread may have looked at before those are due.
+/// How many pieces each thread may examine before their results are due.
 const AHEAD: usize = 16;
 
-/// Zeros found in the data of a file.
+/// The zeros that were found in the data of a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SparseStats {
-    /// Bytes of data looked at, or in blocks that were never written.
+    /// Bytes of data that were examined, or are in blocks that were never written.
     pub data: u64,
     /// Bytes in whole blocks of zeros.
     pub zeros: u64,
-    /// How many stretches they came in, one call of fallocate each.
+    /// The number of ranges that they form. Each is freed by one call of fallocate.
     pub runs: u64,
 }
 
 impl Region {
-    /// Finds the blocks within `range` that hold nothing but zeros, in its data (SEEK_DATA) and in blocks that were never
-    /// written, which are not read unless they are in the page cache, and with `punch` gives them back:
-    /// FALLOC_FL_PUNCH_HOLE, which leaves the bytes as they are. A block is the file system's; the last may be cut by the
-    /// end of the file. A lease keeps the file to this process meanwhile; where there is none to be had, and once somebody
-    /// waits for it, zeros are read once more right before they are freed. `step` hears how many bytes are done.
+    /// Finds the blocks within `range` that hold only zeros, in its data (SEEK_DATA) and in blocks that were never
+    /// written (these are read only if they are in the page cache). With `punch`, frees them by FALLOC_FL_PUNCH_HOLE,
+    /// which does not change the bytes. The block size is that of the file system, and the last block may be cut by the
+    /// end of the file. A lease keeps other processes from the file meanwhile. If no lease is available, and once
+    /// another process waits for it, zeros are read again right before they are freed. `step` receives how many bytes
+    /// are done.
     ///
     /// # Errors
-    /// As for [`Region::source`]; what reading or punching says; what was punched before stays.
+    /// As for [`Region::source`]; any error of reading or punching. Blocks that were freed before stay freed.
     pub fn free_zeros(&mut self, range: ByteRange, punch: bool, step: &mut ProgressFn<'_>) -> Result<SparseStats> {
         let source = self.source(Operation::Read, range)?;
         let Some(backing) = source.backing() else {
@@ -92,7 +93,7 @@ impl Region {
 }
 
 impl Backing {
-    /// Bytes within `span` that have blocks, written or not.
+    /// Bytes within `span` that have blocks, whether written or not.
     pub fn occupied(&self, span: ByteRange) -> Result<u64> {
         let (mut at, mut bytes) = (span.start(), 0);
         loop {
@@ -113,7 +114,7 @@ impl Backing {
         }
         let fs = fstatfs(self.file("read")?).map_err(|errno| Error::sys("identify its file system", None, errno))?;
         let block = u64::try_from(fs.block_size()).unwrap_or(page);
-        // Network file systems give the size of a transfer.
+        // Network file systems report the size of a transfer.
         Ok(if block.is_power_of_two() && (512..=64 << 10).contains(&block) {
             block
         } else {
@@ -122,20 +123,20 @@ impl Backing {
     }
 }
 
-/// What lies within `span` between `at` and the next data.
+/// The part of `span` between `at` and the next data.
 fn before(at: u64, data: Option<ByteRange>, span: ByteRange) -> ByteRange {
     let rest = span.from(at);
     data.and_then(|data| ByteRange::new(rest.start(), data.start()))
         .unwrap_or(rest)
 }
 
-/// The blocks of a range, piece by piece: data, which has to be read, and blocks that were never written.
+/// The blocks of a range, piece by piece: data, which must be read, and blocks that were never written.
 struct BlockPieces<'a> {
     backing: &'a Backing,
     range: ByteRange,
-    /// Where to look on.
+    /// The offset at which the search continues.
     at: u64,
-    /// What was found and is not looked at yet, and whether it was never written.
+    /// Ranges that were found and are not examined yet, and whether they were never written.
     waiting: VecDeque<(ByteRange, bool)>,
 }
 
@@ -169,16 +170,16 @@ impl Chunks<1> for BlockPieces<'_> {
     }
 }
 
-/// Zeros on their way to be freed.
+/// Zeros that are to be freed.
 struct Freeing<'a> {
     backing: &'a Backing,
     source: Option<Source<'a>>,
-    /// Bytes of a block.
+    /// Length of a block in bytes.
     block: u64,
     punch: bool,
-    /// That nobody else has the file open, so that what was read is what is there.
+    /// Held if no other process has the file open, so that its bytes are still those that were read.
     lease: Option<Lease<'a>>,
-    /// Zeros that have not ended yet.
+    /// The last run of zeros, which may continue.
     run: Option<ByteRange>,
     stats: SparseStats,
 }
@@ -190,7 +191,7 @@ impl Freeing<'_> {
         } else {
             None
         };
-        // Since the length was looked at, somebody may have written past it and gone.
+        // Another process may have written past the known length and closed the file before the lease was taken.
         let is_known = backing.usage()?.len == backing.facts().len;
         Ok(Freeing {
             backing,
@@ -203,7 +204,7 @@ impl Freeing<'_> {
         })
     }
 
-    /// Takes zeros, which may go on from those before.
+    /// Adds zeros, which may continue the last run.
     fn add(&mut self, run: ByteRange) -> Result<()> {
         let joined = match self.run.take() {
             Some(before) if before.end() == run.start() && !before.end().is_multiple_of(LONGEST_RUN) => {
@@ -247,34 +248,35 @@ impl Freeing<'_> {
         self.backing.punch(blocks)
     }
 
-    /// Drops the pages of `blocks`, which is quicker than the punch doing it. But not dirty ones, which the kernel would
-    /// begin to write.
+    /// Drops the pages of `blocks`, which is faster than if the punch drops them. Dirty pages are not dropped, because
+    /// the kernel would start to write them.
     fn drop_pages(&self, blocks: ByteRange) {
         let stat = self.backing.fd().and_then(|fd| cachestat(fd.as_fd(), blocks));
         let is_clean = stat.is_some_and(|stat| stat.dirty + stat.writeback == 0);
         if self.backing.facts().counts_cache && is_clean {
-            // What stays is dropped by the punch.
+            // Pages that stay are dropped by the punch.
             let _ = self.backing.evict(blocks);
         }
     }
 
-    /// Gives the lease back if somebody waits for it.
+    /// Gives the lease back if another process waits for it.
     fn lend(&mut self) {
         self.lease.take_if(|lease| !lease.stands());
     }
 
-    /// Whether the lease stands.
+    /// Whether the lease is still held.
     fn is_alone(&mut self) -> bool {
         self.lend();
         self.lease.is_some()
     }
 
-    /// Frees what is still zeros, read once more right before. What somebody stores between the two calls is lost.
+    /// Frees the blocks that still are zeros, which are read again right before. Bytes that another process stores
+    /// between the two calls are lost.
     fn punch_what_still_is(&mut self, blocks: ByteRange) -> Result<()> {
         let mut buffer = Buffer::default();
         for piece in blocks.windows(self.block.max(AGAIN)) {
             let there = piece.intersect(ByteRange::first(self.backing.usage()?.len));
-            // What was the file's last block may have been written on.
+            // The block that was the last of the file may have been extended.
             let whole = there.end() == piece.end() || there.end() == self.backing.facts().len;
             let source = self.source.as_ref().and_then(|source| source.of_file_now(there));
             let is_read = source
@@ -292,7 +294,8 @@ impl Freeing<'_> {
     }
 }
 
-/// Or-ed in pieces that the compiler makes vector instructions of, and that end the look at most blocks of data early.
+/// Ors the bytes of a piece together, which the compiler vectorizes. The pieces are short, so that most blocks of data
+/// are recognized early.
 fn is_zero(bytes: &[u8]) -> bool {
     let (pieces, rest) = bytes.as_chunks::<256>();
     let none = |piece: &[u8]| piece.iter().fold(0, |all, byte| all | byte) == 0;

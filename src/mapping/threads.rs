@@ -1,4 +1,4 @@
-//! Work shared among threads: pieces are taken in order, done by whoever has time, and their results used in order.
+//! Work shared among threads: pieces are taken in order, processed by any thread, and their results are used in order.
 
 use super::error::{Error, Result};
 use std::collections::VecDeque;
@@ -7,37 +7,40 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder, available_parallelism};
 use std::time::{Duration, Instant};
 
-/// Bytes of stack of a helper.
+/// Length of a helper's stack in bytes.
 const STACK: usize = 512 << 10;
 
-/// More threads would find memory busy.
+/// More threads would only wait for memory.
 const MAX_THREADS: usize = 4;
 
-/// About as long as the start of a helper takes.
+/// About the time that it takes to start a helper.
 const START: Duration = Duration::from_micros(100);
 
-/// How many pieces are taken before one, so that small work needs no other thread, however slow the system is.
+/// The number of pieces that the caller takes before it starts a helper, so that small work is done by one thread even
+/// on a slow system.
 const ALONE: u64 = 16;
 
-/// How many helpers are worth having beside this thread.
+/// How many helpers are useful besides this thread.
 fn helpers() -> usize {
     available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS) - 1
 }
 
 /// How work is shared.
 pub struct Sharing<'a> {
-    /// How many threads may help at the most.
+    /// The maximum number of helpers.
     pub helpers: usize,
-    /// So many pieces are taken before a helper is worth its start; unless it is none, only if they took as long as that.
+    /// A helper is started after this many pieces were taken and, unless this is 0, only if they took at least as long
+    /// as the start of a helper.
     pub alone: u64,
-    /// How many results that are not due yet there may be for each thread.
+    /// How many results each thread may produce before they are due.
     pub ahead: usize,
-    /// What the calling thread does so often while it waits. With this it takes no piece itself.
+    /// A function that the calling thread calls at this interval while it waits. With this, the calling thread takes no
+    /// pieces itself once there are helpers.
     pub meanwhile: Option<(Duration, &'a mut dyn FnMut())>,
 }
 
 impl Sharing<'_> {
-    /// Among as many threads as help, which may have `ahead` results each that are not due yet.
+    /// With as many helpers as are useful. Each thread may produce `ahead` results before they are due.
     pub(super) fn of(ahead: usize) -> Self {
         Sharing {
             helpers: helpers(),
@@ -47,13 +50,13 @@ impl Sharing<'_> {
         }
     }
 
-    /// As many results as that take little memory.
+    /// With as many results ahead as need little memory.
     pub(super) fn of_small_results() -> Self {
         Sharing::of(64)
     }
 }
 
-/// A piece that is done, or that could not be taken.
+/// A piece that was processed, or the error of taking it.
 struct Done<P, T> {
     piece: Option<P>,
     content: T,
@@ -62,14 +65,14 @@ struct Done<P, T> {
 
 struct Queue<F, P, T> {
     take: F,
-    /// How many pieces were taken, and the results of how many were used.
+    /// How many pieces were taken, and how many of their results were used.
     taken: u64,
     used: u64,
-    /// There are no more pieces, or none is wanted.
+    /// There are no more pieces, or no more are wanted.
     is_over: bool,
-    /// Results of the pieces from the one that is due on.
+    /// The results from the next one that is due on.
     done: VecDeque<Option<Done<P, T>>>,
-    /// Memory of results that were used.
+    /// Memory of results that were used, for reuse.
     spare: Vec<T>,
     threads: usize,
     caller_waits: bool,
@@ -78,19 +81,20 @@ struct Queue<F, P, T> {
 
 struct Shared<F, P, T> {
     queue: Mutex<Queue<F, P, T>>,
-    /// The result that is due is there.
+    /// Signals that the result that is due is available.
     due: Condvar,
-    /// There is room for more results.
+    /// Signals that there is room for more results.
     room: Condvar,
 }
 
-/// Takes piece after piece by `take`, does each by `work` in the memory of a result that was used before, and hands the
-/// results to `each`, in the order in which the pieces were taken. Any thread takes and does pieces, with `means` of its
-/// own; `lend` makes those of a helper, or says that there can be no more of them. Ends with the first error in that
-/// order, once all results before it were used; what was done of the piece that failed is handed on, too.
+/// Takes pieces by `take`, processes each by `work`, and passes the results to `each`, in the order in which the pieces
+/// were taken. `work` reuses the memory of earlier results. Any thread takes and processes pieces, with its own
+/// `means`; `lend` creates those of a helper, or returns `None` if there can be no more helpers. Ends with the first
+/// error in that order, after all results before it were used. The part of the failed piece that was processed is
+/// passed on as well.
 ///
 /// # Errors
-/// What `take`, `work` and `each` give.
+/// Any error of `take`, `work` and `each`.
 pub fn share<W: Send, P: Send, T: Default + Send, E: From<Error>>(
     sharing: Sharing<'_>,
     means: &mut W,
@@ -137,7 +141,7 @@ pub fn share<W: Send, P: Send, T: Default + Send, E: From<Error>>(
                 queue = shared.lock();
                 queue.spare.push(content);
                 queue.used += 1;
-                // Woken for half of the room at a time, helpers need not wait for each piece.
+                // Helpers are woken when half of the room is free, so that they need not wait for each piece.
                 if queue.helpers_wait && queue.has_room(ahead.div_ceil(2)) {
                     queue.helpers_wait = false;
                     shared.room.notify_all();
@@ -204,8 +208,8 @@ impl<F, P, T: Default> Queue<F, P, T> {
         self.taken - self.used < (ahead * self.threads) as u64
     }
 
-    /// The next piece, its number, and memory for its result. `None` where there is none, or where that cannot be said,
-    /// which is a result of its own.
+    /// The next piece, its number, and memory for its result. `None` if there is none, or if taking it failed, which is
+    /// recorded as a result.
     fn next<W>(&mut self, means: &mut W) -> Option<(u64, P, T)>
     where
         F: FnMut(&mut W) -> Result<Option<P>>,
@@ -233,9 +237,9 @@ impl<F, P, T: Default> Queue<F, P, T> {
     }
 
     fn put(&mut self, number: u64, done: Done<P, T>) {
-        // Nobody wants what comes after an error.
+        // Pieces after an error are not needed.
         self.is_over |= done.result.is_err();
-        // Those in front of it were popped, and the one that is being used was not counted yet.
+        // Results before it were removed, and the one in use is not counted as used yet.
         let first = self.taken - self.done.len() as u64;
         self.done[(number - first) as usize] = Some(done);
     }
@@ -243,11 +247,12 @@ impl<F, P, T: Default> Queue<F, P, T> {
 
 impl<F, P, T: Default> Shared<F, P, T> {
     fn lock(&self) -> MutexGuard<'_, Queue<F, P, T>> {
-        // No thread leaves it half-way, as none panics.
+        // No thread leaves the queue inconsistent, because none panics.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes and does pieces until there are no more. A panic ends the process, as the caller would wait for ever.
+    /// Takes and processes pieces until there are no more. A panic aborts the process, because the caller would wait
+    /// forever.
     fn help<W>(&self, means: &mut W, ahead: usize, work: &impl Fn(&mut W, &mut P, &mut T) -> Result<()>)
     where
         F: FnMut(&mut W) -> Result<Option<P>>,
@@ -289,7 +294,7 @@ impl Drop for AbortOnPanic {
     }
 }
 
-/// Sends the helpers home, however the caller leaves.
+/// Ends the helpers, however the caller returns.
 struct EndOnDrop<'a, F, P, T: Default>(&'a Shared<F, P, T>);
 
 impl<F, P, T: Default> Drop for EndOnDrop<'_, F, P, T> {

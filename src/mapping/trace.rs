@@ -1,4 +1,4 @@
-//! `-v`: each mapping system call as it is made, written the way strace writes it.
+//! `-v`: prints each mapping system call in the format of strace.
 
 use nix::errno::Errno;
 use std::fmt;
@@ -8,19 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 static SINK: OnceLock<fn(&str)> = OnceLock::new();
 static ON: AtomicBool = AtomicBool::new(false);
 
-/// Where every mapping system call goes while [`trace`] is on, as one line without its newline. Once a process: later
-/// calls change nothing.
+/// Sets the function that receives each mapping system call while [`trace`] is on, as one line without a newline. Only
+/// the first call has an effect.
 pub fn trace_to(sink: fn(&str)) {
-    // A second caller would be the same program asking again; the first answer stands.
+    // A later call comes from the same program, and the first function is kept.
     let _ = SINK.set(sink);
 }
 
-/// From now on, system calls are traced, or no longer.
+/// Turns tracing of system calls on or off.
 pub fn trace(on: bool) {
     ON.store(on, Ordering::Relaxed);
 }
 
-/// Passes `result` through; when tracing, writes `call() = result` first.
+/// Returns `result`. If tracing is on, prints `call() = result` first.
 pub(super) fn traced<T: fmt::Display>(result: Result<T, Errno>, call: impl FnOnce() -> String) -> Result<T, Errno> {
     if ON.load(Ordering::Relaxed)
         && let Some(sink) = SINK.get()
@@ -33,11 +33,11 @@ pub(super) fn traced<T: fmt::Display>(result: Result<T, Errno>, call: impl FnOnc
     result
 }
 
-/// Makes a call again while a signal interrupts it: nothing is decided then. But no more than a thousand times, for a
-/// filter (seccomp) that answers EINTR to every call would keep the program for ever.
+/// Repeats a call while it is interrupted by a signal, since that does not decide its result. The limit is a thousand
+/// times, because a filter (seccomp) that answers EINTR to every call would make it loop forever.
 ///
 /// # Errors
-/// What the call says; EINTR when that is all it ever said.
+/// Any error of the call; EINTR if it never returned anything else.
 pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     for _ in 1..1000 {
         match call() {
@@ -48,7 +48,7 @@ pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Re
     call()
 }
 
-/// An address, which strace writes in hex and NULL when zero.
+/// An address, formatted as by strace: in hex, or NULL if it is zero.
 pub(super) struct Address(pub usize);
 
 impl fmt::Display for Address {

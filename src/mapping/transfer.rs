@@ -1,5 +1,5 @@
-//! Bytes into and out of a region, range by range: what slides the window, populates ahead, batches, and says
-//! at which offset and why it could not go on. No `unsafe` and no address: those are region.rs's.
+//! Transfers bytes into and out of a region, range by range: slides the window, populates ahead, batches, and reports
+//! at which offset and why it failed. No `unsafe` and no addresses, which are in region.rs.
 
 use super::backing::Kind;
 use super::error::{Error, ErrorKind, Result};
@@ -11,12 +11,12 @@ use super::{Interrupted, ProgressFn};
 use nix::errno::Errno;
 use std::os::fd::BorrowedFd;
 
-/// The most pieces that one preadv takes: IOV_MAX.
+/// The maximum number of segments of one preadv: IOV_MAX.
 const PIECES: usize = 1024;
 
 impl Region {
-    /// The next stretch at or after `from`, within `span`, that does not merely read as zeros because the file has a
-    /// hole there. `None` when there are only holes.
+    /// The next range at or after `from`, within `span`, that is not merely a hole of the file, which reads as zeros.
+    /// `None` if there are only holes.
     pub fn next_data(&self, from: u64, span: ByteRange) -> Result<Option<ByteRange>> {
         let rest = span.from(from);
         if let Some(layout) = self.layout() {
@@ -32,7 +32,7 @@ impl Region {
             }
             return Ok(None);
         }
-        // A private page may have been copied over a hole, and past the end of the file there are no holes.
+        // A private page may be a copy over a hole, and there are no holes past the end of the file.
         if !self.is_shared_file() || rest.start() >= self.length() {
             return Ok(Some(rest).filter(|rest| !rest.is_empty()));
         }
@@ -43,10 +43,10 @@ impl Region {
         }
     }
 
-    /// Brings in the pages of `span`; `step` hears how many bytes are done.
+    /// Populates the pages of `span`. `step` receives how many bytes are done.
     pub fn populate(&mut self, span: ByteRange, how: Populate, step: &mut ProgressFn<'_>) -> Result<()> {
         let span = self.check("populate", Some(span))?;
-        // Memory that no file takes back stays, unless it is swapped out.
+        // Memory that is not backed by a file stays in memory unless it is swapped out.
         let stays = how == Populate::Write && !self.is_shared_file() || self.backing().facts().kind == Kind::Memfd;
         if stays && !limits::has_swap() {
             self.check_memory("populate", span)?;
@@ -58,14 +58,14 @@ impl Region {
         Ok(())
     }
 
-    /// Makes sure that every page under `pieces` (ascending) can be stored into: present, writable, with blocks.
-    /// Contents do not change. It is a check, not a promise: a truncation may still come before the store.
+    /// Makes every page of `pieces` (ascending) ready for stores: present, writable, with blocks. Contents do not
+    /// change. This is a check, not a guarantee: the file may still be truncated before the store.
     ///
     /// # Errors
-    /// [`ErrorKind::Full`], [`ErrorKind::Shrunk`] and what else keeps a page from being written, at its offset.
+    /// [`ErrorKind::Full`], [`ErrorKind::Shrunk`] and any other reason why a page cannot be written, with its offset.
     pub fn make_writable(&mut self, pieces: &[Segment], step: &mut ProgressFn<'_>) -> Result<()> {
         if self.layout().is_some() {
-            // Zeros past the end of the file have a page that can be made writable, and that would be for nothing.
+            // Zeros past the end of the file have a page that can be made writable, but stores into it are lost.
             for piece in pieces {
                 self.check_store(Some(piece.range()))?;
             }
@@ -75,7 +75,8 @@ impl Region {
         let mut done = 0;
         while let Some(piece) = pieces.next() {
             let mut run = piece.range();
-            // Neighbours on the same or the next page go along in one call; no page between them is touched for nothing.
+            // Segments on the same or the next page are combined into one call. No page between them is touched
+            // needlessly.
             let mut reach = run.pages(page).end() + page;
             while let Some(next) = pieces.next_if(|next| next.at() < reach) {
                 run = run.join(next.range());
@@ -99,34 +100,35 @@ impl Region {
         };
         self.refuse_device_memory(action, span)?;
         match self.madvise(span, advice)? {
-            // Linux before 5.14 does not know the advice: then the store itself is the check.
+            // Linux before 5.14 does not support the advice. The store itself is then the check.
             Ok(()) | Err(Errno::EINVAL) => Ok(()),
             Err(Errno::EFAULT) => {
-                // It does not say which page. Those before it are there by now, so asking one by one is quick.
+                // The call does not report which page. The pages before it are present by now, so trying them one by
+                // one is fast.
                 for page in span.windows(self.backing().facts().page) {
                     if self.madvise(page, advice)?.is_ok() {
                         continue;
                     }
                     let error = self.fault(action, span.from(page.start()), how);
-                    // Looking for the cause has asked for the page's blocks, and that may have mended it: xfs keeps
-                    // blocks back from faults that it gives to fallocate.
+                    // The search for the cause allocated the page's blocks, which may have solved the problem: xfs
+                    // reserves blocks that it gives to fallocate, but not to page faults.
                     if error.cause != ErrorKind::Vanished || self.madvise(page, advice)?.is_err() {
                         return Err(error);
                     }
                 }
-                // Whatever it was has passed, and every page is there.
+                // The cause was transient, and every page is present.
                 Ok(())
             }
             Err(errno) => Err(Error::sys(action, Some(span), errno)),
         }
     }
 
-    /// Stores `pieces` in the order given, from `payload`, up to 1,024 of them in a system call while their
-    /// payload is contiguous. `step` hears how many bytes are done.
+    /// Stores `pieces` in the given order, from `payload`, with up to 1,024 of them in a system call as long as their
+    /// payload is contiguous. `step` receives how many bytes are done.
     ///
     /// # Errors
-    /// What makes a page unwritable, at its offset; [`Error::stored`] says how many bytes came before. That the file was
-    /// cut meanwhile, at its new end; then all that are still there are stored.
+    /// The reason why a page cannot be written, with its offset; [`Error::stored`] says how many bytes were stored
+    /// before. If the file was truncated meanwhile, an error at its new end; everything before the end was then stored.
     pub fn store(&mut self, pieces: &[Segment], payload: BorrowedFd<'_>, step: &mut ProgressFn<'_>) -> Result<()> {
         let (total, all) = self.check_stores(pieces)?;
         self.drop_privileges()?;
@@ -134,7 +136,7 @@ impl Region {
             self.backing().mark_written();
         }
         let mut rest = pieces;
-        // How much of the first of them is stored.
+        // How many bytes of the first of them are stored.
         let mut into = 0;
         let mut done = 0;
         while let Some((first, others)) = rest.split_first() {
@@ -144,10 +146,10 @@ impl Region {
                 continue;
             }
             let (_, first) = first.split(into);
-            // The window must not slide under a batch.
+            // The window must not slide during a batch.
             let most = self.mapped_len_from(first.at()).map_err(stored)?.min(WINDOW);
             let (count, len) = match batch(rest, ByteRange::first(first.at() + most).from(first.at())) {
-                // It reaches out of the window, or is stored in part already.
+                // The segment extends past the window, or is stored in part already.
                 (0, _) => (0, first.len().min(most)),
                 whole => whole,
             };
@@ -158,7 +160,7 @@ impl Region {
                 Err(errno) if errno != Errno::EFAULT => {
                     return Err(stored(Error::sys("store", Some(first.range()), errno)));
                 }
-                // A short count is an exact prefix; what follows it is the page that could not be had.
+                // A short count is an exact prefix, and the page after it is not available.
                 short => {
                     done += short.map_or(0, |count| count as u64);
                     let bad = locate(pieces, done).unwrap_or(first.range());
@@ -175,7 +177,7 @@ impl Region {
                 return Err(Error { stored: done, ..error });
             }
         }
-        // Behind an end that has come to lie in a page, a store is no error, and goes nowhere.
+        // If the end of the file has moved into a page, a store after it is no error, but is lost.
         match all.filter(|_| self.is_shared_file()) {
             Some(all) => self
                 .check_still("store", all, Populate::Write)
@@ -184,7 +186,7 @@ impl Region {
         }
     }
 
-    /// Before the first store into a file: [`Backing::drop_privileges`](super::Backing::drop_privileges).
+    /// Called before the first store into a file: [`Backing::drop_privileges`](super::Backing::drop_privileges).
     pub(super) fn drop_privileges(&self) -> Result<()> {
         match self.is_shared_file() {
             true => self.backing().drop_privileges(),
@@ -192,8 +194,8 @@ impl Region {
         }
     }
 
-    /// The cause behind EFAULT, which says nothing: looks at the length, the free space, the medium. In a view, at what
-    /// stands at its first byte.
+    /// Finds the cause of an EFAULT: checks the length, the free space and the medium. In a view, checks the part of
+    /// the file that its first byte is in.
     pub(super) fn fault(&self, action: &'static str, span: ByteRange, how: Populate) -> Error {
         let file = self.layout().map(|layout| layout.behind(span, self.page()));
         match file {
@@ -212,7 +214,7 @@ impl Region {
         };
         match self.backing().usage() {
             Ok(usage) if usage.len < span.end() => {
-                // Cut within the span, between the fault and the question: the first byte gone is the offset.
+                // Truncated within the span, between the fault and this check: the first missing byte is the offset.
                 let gone = span.from(usage.len);
                 let len = usage.len;
                 let known = self.backing().facts().len <= len;
@@ -244,16 +246,16 @@ impl Region {
         if let Err(errno) = nix::sys::uio::pread(file, &mut [0], span.start() as i64) {
             return error(ErrorKind::Sys(errno));
         }
-        // A load of a hole takes a page on tmpfs, and a full one has none to give.
+        // A load from a hole allocates a page on tmpfs, which fails if that is full.
         if nix::sys::statfs::fstatfs(file).is_ok_and(|fs| fs.blocks_available() == 0) {
             return error(ErrorKind::Full(Errno::ENOSPC));
         }
-        // All is well now, so the page must have been past the end for a moment.
+        // There is no error now, so the page must have been past the end for a moment.
         error(ErrorKind::Vanished)
     }
 }
 
-/// Says to `step` that `done` bytes are done; where it asks to stop, that is an error at the start of `rest`.
+/// Passes `done` to `step`. If that asks to stop, returns an error at the start of `rest`.
 pub(super) fn report_progress(
     step: &mut ProgressFn<'_>,
     done: u64,
@@ -263,8 +265,8 @@ pub(super) fn report_progress(
     step(done).map_err(|Interrupted(signal)| Error::new(action, Some(rest), ErrorKind::Interrupted(signal)))
 }
 
-/// How many of `pieces` one preadv takes, those that lie in `window` whole, with their payload in one run, and how many
-/// bytes they have: no more than the window has.
+/// How many of `pieces` one preadv takes, and how many bytes they have. It takes those that lie in `window` entirely
+/// and whose payload is contiguous; they have no more bytes than the window.
 fn batch(pieces: &[Segment], window: ByteRange) -> (usize, u64) {
     let Some(first) = pieces.first() else {
         return (0, 0);
@@ -280,7 +282,7 @@ fn batch(pieces: &[Segment], window: ByteRange) -> (usize, u64) {
     (count, len)
 }
 
-/// Where the byte that `done` others came before belongs: from there to its piece's end.
+/// The range from the byte that follows the first `done` bytes of `pieces` to the end of its segment.
 fn locate(pieces: &[Segment], done: u64) -> Option<ByteRange> {
     let mut before = 0;
     for piece in pieces {

@@ -1,9 +1,9 @@
-//! Zeros stored over a range. No `unsafe` here.
+//! Stores zeros over a range. No `unsafe` here.
 //!
-//! A store through a mapping is bound by its page faults, of which a thread takes only so many a second. write(2) needs
-//! none, but it makes a file longer again that somebody else has just cut, which nothing here ever does: so long ranges
-//! are written while a lease keeps everybody else from the file, and where none is to be had, or as soon as somebody
-//! waits for it, they are stored, shared out among a few threads, each with its own window on the file.
+//! The speed of stores through a mapping is limited by the number of page faults that a thread takes a second. write(2)
+//! takes none, but it would extend a file that another process has just truncated, which this crate never does. So long
+//! ranges are written while a lease keeps other processes from the file. If no lease is available, or as soon as
+//! another process waits for it, zeros are stored by a few threads, each with its own window on the file.
 
 use super::backing::Backing;
 use super::buffer::Buffer;
@@ -20,19 +20,19 @@ use nix::sys::uio::pwrite;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// From so many bytes on, several threads store, and room is asked for by one call where that can be relied on. The old
-/// bytes of a range as long as this can still be kept by who calls.
+/// Longer ranges are stored by several threads, and their blocks are allocated by one call if that can be relied on.
+/// Callers can still keep the old bytes of a range of this length.
 const LONG: u64 = 64 << 20;
 
-/// The most bytes that one call of fallocate(2) is about: none can be interrupted.
+/// The maximum range of one call of fallocate(2), because a call cannot be interrupted.
 pub const MAX_FALLOCATE_LEN: u64 = 1 << 30;
 
-/// How much is written at a time, in bytes.
+/// How many bytes are written at a time.
 const BLOCK: usize = 1 << 20;
 
 impl Region {
-    /// Makes sure that zeros can be stored over `span`: fallocate(2) where its word is final and the range is long,
-    /// otherwise as [`Region::make_writable`]. Contents do not change. `step` hears how many bytes are done.
+    /// Makes sure that zeros can be stored over `span`: by fallocate(2) if its success is final and the range is long,
+    /// otherwise as [`Region::make_writable`]. Contents do not change. `step` receives how many bytes are done.
     ///
     /// # Errors
     /// As for [`Region::make_writable`].
@@ -51,7 +51,7 @@ impl Region {
             match allocated {
                 Ok(()) => return Ok(()),
                 Err(Some(error)) if matches!(error.cause, ErrorKind::Interrupted(_)) => return Err(error),
-                // The pages tell which of them has no room.
+                // Touching the pages finds out which of them has no room.
                 Err(_) => {}
             }
         }
@@ -59,26 +59,26 @@ impl Region {
         self.make_writable(&[whole], step)
     }
 
-    /// Whether a page whose blocks [`Backing::allocate`] has given can be stored into. Not so on btrfs, where a store
-    /// takes new blocks, nor on overlayfs, which may lie over it.
+    /// Whether a page whose blocks were allocated by [`Backing::allocate`] can be stored into. This is not so on btrfs,
+    /// where a store takes new blocks, nor on overlayfs, which may be on top of it.
     fn allocation_is_final(&self) -> bool {
         let of_file = self.is_shared_file() && self.layout().is_none();
         let fs = self.backing().fd().filter(|_| of_file).and_then(|fd| fstatfs(fd).ok());
         fs.is_some_and(|fs| [EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC].contains(&fs.filesystem_type()))
     }
 
-    /// Stores zeros over `span`; `step` hears how many bytes are done.
+    /// Stores zeros over `span`. `step` receives how many bytes are done.
     ///
     /// # Errors
-    /// As for [`Region::store`]; of a long range, what was stored is within the first [`Error::stored`] bytes, and need
-    /// not be all of them.
+    /// As for [`Region::store`]. Of a long range, the stored bytes are within the first [`Error::stored`] bytes, but
+    /// need not be all of them.
     pub fn zero(&mut self, span: ByteRange, step: &mut ProgressFn<'_>) -> Result<()> {
         if !span.is_empty() {
             self.backing().mark_written();
         }
         let mut written = 0;
         self.drop_privileges()?;
-        // Where the mapping gives no right to store, there is none to write either, whatever the descriptor allows.
+        // If the mapping has no right to store, nothing may be written either, whatever the descriptor allows.
         let stores = self.shape().prot.writes() && self.is_shared_file() && self.layout().is_none();
         if span.len() > LONG && stores && self.check_store(Some(span)).is_ok() {
             written = self.backing().write_zeros(span, step)?;
@@ -101,7 +101,7 @@ impl Region {
             .set_len(span.len().min(WINDOW))
             .map_err(|error| Error::io("zero", &error))?;
         let is_long = span.len() > LONG && self.is_shared_file() && self.layout().is_none();
-        // Each with a window of its own, a smaller one, so that all of them together stay small.
+        // Each thread has its own, smaller window, so that all windows together stay small.
         let shape = MapOptions {
             window: Some(WINDOW / 8),
             ..MapOptions::sliding(Prot::ReadWrite)
@@ -117,7 +117,7 @@ impl Region {
             sharing,
             &mut Storer::Caller(self),
             |storer| {
-                // Where there is no descriptor for one more, there are fewer helpers.
+                // If there is no descriptor left, there are fewer helpers.
                 let region = storer.region();
                 let backing = region.backing().try_clone()?;
                 Region::new(backing, region.span(), shape)
@@ -149,14 +149,14 @@ impl Region {
             },
         );
         result.map_err(|error| Error {
-            // Where several threads store, some may have come further.
+            // If several threads store, some may have stored later bytes.
             stored: if is_long && any.into_inner() { taken } else { done },
             ..error
         })
     }
 }
 
-/// By whose mapping a thread stores.
+/// The mapping through which a thread stores.
 enum Storer<'a> {
     Caller(&'a mut Region),
     Helper(Box<Region>),
@@ -172,22 +172,22 @@ impl Storer<'_> {
 }
 
 impl Backing {
-    /// Writes zeros over `span` by write(2), as far as that goes without anybody else at the file; gives how many bytes
-    /// that is. It may be none, and why is for a store to say.
+    /// Writes zeros over `span` by write(2), as long as no other process accesses the file. Returns how many bytes were
+    /// written, which may be 0. The cause is then reported by a store.
     ///
     /// # Errors
-    /// That `step` asks to stop; that the file cannot be looked at.
+    /// A stop that `step` asks for; errors of reading the file's length.
     fn write_zeros(&self, span: ByteRange, step: &mut ProgressFn<'_>) -> Result<u64> {
         let file = self.file("zero")?;
         let mut done = 0;
         let Some(lease) = Lease::take(file) else {
             return Ok(done);
         };
-        // Since the length was looked at, somebody may have cut the file and gone.
+        // Another process may have truncated the file and closed it since its length was read.
         if self.usage()?.len < span.end() {
             return Ok(done);
         }
-        // Never stored into, it is the kernel's one page of zeros throughout.
+        // Since it is never stored into, all of it is the kernel's single page of zeros.
         let zeros = Buffer::zeroed(BLOCK)?;
         while done < span.len() && lease.stands() {
             let rest = span.from(span.start() + done);

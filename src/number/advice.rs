@@ -1,7 +1,8 @@
-//! Explains what the grammar refused: what is wrong with the text, and what to type instead.
+//! Explains why the grammar refused a text, and what to type instead.
 //!
-//! First a slip of the hand is mended, and what the grammar then accepts is offered. Else the part that is wrong is
-//! looked for, down to one number. The grammar never calls back: 100,000 signs are refused without deep recursion.
+//! First, common slips are corrected, and a text that the grammar then accepts is suggested. Otherwise the wrong part
+//! is searched for, down to a single number. The grammar does not call this module, so a text of 100,000 signs is
+//! refused without deep recursion.
 
 use super::units::{UNITS, Unit, unit};
 use super::{Offset, PREFIXES, ParseError, Qty, Range, SIGNS, Size, digits, plain, split_digits};
@@ -12,7 +13,7 @@ const ENDS: &str = "write end, or end-N such as end-4, as an offset; leave a len
 const UNIT_LIST: &str = "units are B; K M G T (powers of 1024); kB MB GB TB (powers of 1000); p (pages)";
 const UNIT_AFTER_PREFIX: &str = "has a unit, and units follow decimal numbers only";
 
-/// What a text was meant to be.
+/// What a text was to be parsed as.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meant {
     Number,
@@ -34,7 +35,7 @@ impl Meant {
     }
 }
 
-/// Why `text`, which the grammar does not admit, is refused.
+/// Why the grammar refuses `text`.
 pub(super) fn refusal(kind: Meant, text: &str) -> ParseError {
     if text.is_empty() {
         return wrong(text, "is empty", if kind == Meant::Range { RANGES } else { EXAMPLES });
@@ -56,7 +57,7 @@ pub(super) fn refusal(kind: Meant, text: &str) -> ParseError {
 
 type Slip = (&'static str, fn(&str) -> String);
 
-/// What is said of a text, if this makes the grammar accept it.
+/// The message for a text that the grammar accepts after this correction.
 #[rustfmt::skip]
 const SLIPS: [Slip; 9] = [
     ("has upper-case letters where lower-case ones are required", |text| {
@@ -64,7 +65,7 @@ const SLIPS: [Slip; 9] = [
     }),
     ("has a '_' that is not between two digits", |text| text.replace('_', "")),
     ("has a ',' in it", |text| {
-        // Not `1,5`, which may be a fraction.
+        // This excludes `1,5`, which may be a fraction.
         let thousands = |group: &str| group.bytes().take_while(u8::is_ascii_digit).count() == 3;
         if text.split(',').skip(1).all(thousands) { text.replace(',', "") } else { String::new() }
     }),
@@ -131,7 +132,7 @@ fn not_a_range(text: &str) -> ParseError {
     wrong(text, "is not a range", tip)
 }
 
-/// `0x40:16`, as other tools write a place and a length, and `00000040:`, as dumps print an address.
+/// The corrected text for `0x40:16`, an offset and a length in other tools, and for `00000040:`, an address in a dump.
 fn pair(text: &str) -> Option<String> {
     match text.split_once(':')? {
         (left, "") => Some(format!("write {}", likely(left)?)),
@@ -139,20 +140,20 @@ fn pair(text: &str) -> Option<String> {
     }
 }
 
-/// The text itself if it is an amount, or hex digits with the prefix they lack.
+/// The text itself if it is an amount, or hex digits with the missing prefix.
 fn likely(text: &str) -> Option<String> {
     let amount = Meant::Quantity.admits(text).then(|| text.to_owned());
     amount.or_else(|| as_hex(text))
 }
 
-/// `00007f40` as `0x7f40`.
+/// `00007f40` becomes `0x7f40`.
 fn as_hex(text: &str) -> Option<String> {
     u64::from_str_radix(text, 16).ok().map(|n| format!("{n:#x}"))
 }
 
 // ---- what is wrong with one number -----------------------------------------------------------------------------------
 
-/// The first that applies; the order matters: `01b` is looked at as hex before its unit is.
+/// The first explanation that applies. The order matters: `01b` is checked as hex before its unit is.
 fn number(text: &str) -> ParseError {
     if let Some((prefix, radix)) = PREFIXES.into_iter().find(|(prefix, _)| text.starts_with(prefix)) {
         return prefixed(text, &text[prefix.len()..], radix);
@@ -190,7 +191,7 @@ fn prefixed(text: &str, body: &str, radix: u32) -> ParseError {
         Some((n, Some(Qty::Pages(_)))) => (UNIT_AFTER_PREFIX, format!("write {n}{tail}")),
         Some((_, None)) => return too_large(text),
         None if tail.is_empty() && well_spaced(num) => return too_large(text),
-        // A dump's `0b12` may well begin with its 0b.
+        // In a dump, `0b12` may be hex digits that begin with 0b.
         None => match as_hex(text) {
             Some(hex) => ("is not a binary number", format!("write {hex} if it is hex; {tip}")),
             None => ("is not a number after its prefix", tip.to_owned()),
@@ -206,7 +207,7 @@ fn leading_zero(text: &str, num: &str, tail: &str) -> Option<ParseError> {
     let octal = plain(&format!("0o{n}")).map_or(String::new(), |_| format!(", 0o{n} for octal"));
     let (what, tip) = match padded.len() {
         _ if n == 0 || !tail.is_empty() => ("has leading zeros", format!("write {n}{tail}")),
-        // hexdump pads an address to seven digits, and others to more.
+        // hexdump pads an address to seven digits, other tools pad to more.
         6.. => (
             "looks like an offset of a dump",
             format!("write 0x{n} for hex, or {n} for decimal"),
@@ -224,7 +225,7 @@ fn too_large(text: &str) -> ParseError {
     wrong(text, "does not fit into 64 bits", tip)
 }
 
-/// Whether what is wrong with these digits can only be that they are many.
+/// Whether the only possible error of these digits is that there are too many.
 fn well_spaced(num: &str) -> bool {
     !num.split('_').any(str::is_empty)
 }
@@ -250,7 +251,7 @@ fn not_hex(text: &str) -> String {
     }
 }
 
-/// `1.5K` in bytes, if it is whole.
+/// The value of `1.5K` in bytes, if it is an integer.
 fn fraction(text: &str) -> Option<u128> {
     let (whole, rest) = text.split_once('.')?;
     let (part, tail) = split_digits(rest, 10);
@@ -261,7 +262,7 @@ fn fraction(text: &str) -> Option<u128> {
     Some(value / scale).filter(|bytes| value % scale == 0 && *bytes <= u64::MAX.into())
 }
 
-/// The unit that was meant, but for its capitals; `human` writes `17 bytes`.
+/// The unit that matches except for its case. `human` writes `17 bytes`.
 fn known_unit(num: &str, tail: &str) -> String {
     let name = if matches!(tail, "byte" | "bytes") { "B" } else { tail };
     let Some((known, _)) = UNITS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
@@ -275,7 +276,8 @@ fn known_unit(num: &str, tail: &str) -> String {
     }
 }
 
-/// Refuses `text`, in quotes, without control characters (scripts come from anywhere) and cut to what fits a line.
+/// Refuses `text`, which is quoted without control characters (scripts may come from anywhere) and shortened to fit a
+/// line.
 fn wrong(text: &str, what: &str, tip: impl Into<String>) -> ParseError {
     let cut = text.char_indices().nth(48).map_or(text.len(), |(at, _)| at);
     let dots = if cut < text.len() { "…" } else { "" };

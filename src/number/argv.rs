@@ -1,13 +1,13 @@
-//! Negative places on a command line: `--offset -0x10` is joined before clap can take the place for an option.
+//! Negative offsets on a command line: `--offset -0x10` is joined before clap can parse the offset as an option.
 
 use std::ffi::OsString;
 
 /// Joins an option that takes an OFFSET, RANGE or SIZE with a following value that starts with `-` and a digit.
 ///
-/// clap would take `-0x10` for an option, and its `allow_hyphen_values` would take `--offset --json` for a value.
-/// So `-o -0x10` becomes `-o=-0x10`, `--range -16..` becomes `--range=-16..`, and a cluster that ends in `o` or `r`
-/// (`-xo -16`) likewise. Argument 0, everything from a bare `--` on, and arguments that are not UTF-8 pass untouched; an
-/// option without a value stays so, for clap to refuse.
+/// clap would parse `-0x10` as an option, and with `allow_hyphen_values` it would parse `--offset --json` as a value.
+/// So `-o -0x10` becomes `-o=-0x10`, `--range -16..` becomes `--range=-16..`, and so on for a cluster that ends in `o`
+/// or `r` (`-xo -16`). Argument 0, everything from a bare `--` on, and arguments that are not UTF-8 are not changed; an
+/// option without a value is left for clap to refuse.
 pub fn join_negative_values(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut argv = argv.into_iter();
     let mut joined: Vec<OsString> = argv.next().into_iter().collect();

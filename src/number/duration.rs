@@ -1,8 +1,8 @@
-//! Durations, as users write them.
+//! Durations as typed by users.
 
 use std::time::Duration;
 
-/// A duration as `500ms`, `10s`, `2m`, `1h`; a number without a unit is seconds.
+/// Parses a duration such as `500ms`, `10s`, `2m`, `1h`; a number without a unit is in seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let scale = match &text[digits.len()..] {
@@ -18,10 +18,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * scale).map_err(|_| "too long, or negative".into())
 }
 
-/// The time between two looks, which is some.
+/// Parses the time between two updates, which is not 0.
 pub fn interval(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        // More often than that, nobody sees it, and a processor does nothing else.
+        // Nobody can see more frequent updates, and they would keep a processor busy.
         interval if interval < Duration::from_millis(10) => {
             Err("the interval is too short: write 10ms or more, such as 100ms".into())
         }

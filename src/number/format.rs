@@ -1,9 +1,9 @@
 //! The names of number formats, which `cat` shows and `patch` writes: `u8`, `i32le`, `f64be`.
 
-/// What a number is.
+/// The type of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NumberKind {
-    /// Not negative.
+    /// Without a sign.
     Unsigned,
     /// In two's complement.
     Signed,
@@ -11,31 +11,31 @@ pub enum NumberKind {
     Float,
 }
 
-/// How a number is kept: what it is, how long, in which byte order.
+/// How a number is stored: its type, length and byte order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NumberFormat {
-    /// What it is.
+    /// Its type.
     pub kind: NumberKind,
-    /// Its length in bytes: 1, 2, 4 or 8; of floating-point numbers 4 or 8.
+    /// Its length in bytes: 1, 2, 4 or 8; for floating-point numbers 4 or 8.
     pub bytes: usize,
-    /// Highest byte first.
+    /// Big-endian: the highest byte first.
     pub big: bool,
 }
 
-/// Why a name is that of no format.
+/// Why a name is not the name of a format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoFormat {
-    /// There is none of that name.
+    /// There is no format of this name.
     Unknown,
-    /// It has several bytes, and the name does not say in which order.
+    /// It has several bytes, and the name does not give the byte order.
     NoByteOrder,
 }
 
 impl NumberFormat {
-    /// The format of that name.
+    /// The format of this name.
     ///
     /// # Errors
-    /// That there is none, and whether a byte order would make it one.
+    /// Whether there is no such format, or only the byte order is missing.
     pub fn parse(name: &str) -> Result<NumberFormat, NoFormat> {
         let kind = match name.chars().next() {
             Some('u') => NumberKind::Unsigned,

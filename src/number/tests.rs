@@ -1,4 +1,4 @@
-//! What is accepted and what it means; what is refused and what is said of it.
+//! What is accepted and its meaning; what is refused and the message for it.
 
 use super::*;
 use proptest::prelude::*;
@@ -99,7 +99,7 @@ fn sizes_are_absolute_or_relative() {
     }
 }
 
-/// Kind, text, what the tip must hold. A piece in backquotes is a suggestion, which must itself be accepted.
+/// Kind, text, what the tip must contain. A part in backquotes is a suggestion, which must itself be accepted.
 const REFUSED: &[(&str, &str, &[&str])] = &[
     (
         "qty",
@@ -210,7 +210,7 @@ fn every_refusal_says_what_to_type_and_its_suggestions_are_accepted() {
                 "{kind} {text:?}: {refusal:?}"
             );
             for suggestion in piece.split('`').skip(1).step_by(2) {
-                // A piece of a range is suggested alone.
+                // For a range, a part of it may be suggested.
                 let found = refused(kind, suggestion).and_then(|_| refused("offset", suggestion));
                 assert_eq!(found, None, "{kind} {text:?} suggests {suggestion:?}");
             }
@@ -218,7 +218,7 @@ fn every_refusal_says_what_to_type_and_its_suggestions_are_accepted() {
     }
 }
 
-/// What DESIGN.md lists under "Numbers", to the letter.
+/// The refusals that the design document lists under "Numbers", verbatim.
 #[test]
 fn the_refusals_the_design_lists_keep_their_tips() {
     for (kind, text, tip) in [

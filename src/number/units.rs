@@ -1,4 +1,4 @@
-//! The units of amounts: what each is worth as typed, and which one suits a reader.
+//! The units of amounts: the value of each as typed, and the best one for a reader.
 
 use super::Qty;
 
@@ -17,7 +17,7 @@ impl Unit {
     }
 }
 
-/// The spelling to suggest for each unit comes before its variants.
+/// For each unit, the suggested spelling precedes the others.
 #[rustfmt::skip]
 pub(super) const UNITS: [(&str, Unit); 25] = {
     use Unit::{Bytes, Page};
@@ -41,7 +41,7 @@ pub(super) fn unit(name: &str) -> Option<Unit> {
     UNITS.iter().find(|(known, _)| *known == name).map(|(_, unit)| *unit)
 }
 
-/// An amount of bytes for a reader: `64 MiB`, one decimal where that is not exact (`1.5 GiB`), `17 bytes` below 1024.
+/// An amount of bytes for a reader: `64 MiB`, one decimal if that is inexact (`1.5 GiB`), `17 bytes` below 1024.
 pub fn human(bytes: u64) -> String {
     const NAMES: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
@@ -55,7 +55,7 @@ pub fn human(bytes: u64) -> String {
         return format!("{} {}", bytes / unit, name(power));
     }
     match (bytes * 10 + unit / 2) / unit {
-        // No reader wants "1024.0 KiB".
+        // Avoids "1024.0 KiB".
         10240.. if power < 6 => format!("1.0 {}", name(power + 1)),
         tenths => format!("{}.{} {}", tenths / 10, tenths % 10, name(power)),
     }

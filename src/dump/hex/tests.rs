@@ -149,8 +149,8 @@ proptest! {
 
     #[test]
     fn every_byte_left_out_is_accounted_for(pieces in pieces()) {
-        // Rows count 16 each, remarks what they say: together they make the closing offset's
-        // row.
+        // Each row counts as 16 bytes, and each line between rows as many as it says. Their sum is the offset in the
+        // last line.
         let text = text_of(Hex, 0, BARE, &pieces);
         let total: u64 = pieces.iter().map(|piece| match piece {
             TestPiece::Data(data) => data.len() as u64,

@@ -5,7 +5,7 @@ use super::super::tests::{BARE, VERBOSE, inputs, noise, peer, text};
 use super::*;
 use std::os::unix::fs::FileExt;
 
-/// Every unit, by name, and what od calls it.
+/// Every number format, by name, and its name in od.
 pub(in super::super) const UNITS: [(&str, &str, &str); 18] = [
     ("u8", "u1", "little"),
     ("i8", "d1", "little"),
@@ -27,7 +27,7 @@ pub(in super::super) const UNITS: [(&str, &str, &str); 18] = [
     ("f64be", "f8", "big"),
 ];
 
-/// od's text with offsets of eight digits.
+/// The text of od, with offsets of eight digits.
 fn widened(od: &str) -> String {
     od.lines()
         .map(|line| {
@@ -39,7 +39,7 @@ fn widened(od: &str) -> String {
         .collect()
 }
 
-/// Numbers at which a text can go wrong, in both lengths and orders.
+/// Numbers that are likely to reveal errors, in both lengths and byte orders.
 fn numbers() -> Vec<u8> {
     let mut bytes = Vec::new();
     let singles = [

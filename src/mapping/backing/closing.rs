@@ -1,7 +1,7 @@
 //! close(2) of a file that was written to. No `unsafe` here.
 //!
-//! Network file systems and FUSE send what is dirty when a descriptor is closed, so an error that a store caused may
-//! come only then; the implicit close of a descriptor that is dropped would lose it.
+//! Network file systems and FUSE send dirty pages when a descriptor is closed, so the error of a store may be reported
+//! only then. Dropping a descriptor closes it and loses that error.
 
 use super::Backing;
 use crate::mapping::error::{Error, Result};
@@ -27,22 +27,22 @@ pub(in crate::mapping) fn sends_at_close(fs: FsType) -> bool {
 }
 
 impl Backing {
-    /// Notes that bytes, blocks or the length are about to be changed through this descriptor or a mapping of it, also by
-    /// a child.
+    /// Records that bytes, blocks or the length are about to be changed through this descriptor or a mapping of it,
+    /// including by a child.
     pub fn mark_written(&self) {
         self.written.store(true, Ordering::Relaxed);
     }
 
-    /// Whether anything was written through this descriptor or a mapping of it, so that an error of
-    /// [`Backing::finish`] may mean that it is lost.
+    /// Whether anything was written through this descriptor or a mapping of it. If so, an error of [`Backing::finish`]
+    /// may mean that it is lost.
     pub fn is_written(&self) -> bool {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// close(2), with its error read. Mappings that stand keep the file open.
+    /// Closes the descriptor by close(2) and checks its result. Existing mappings keep the file open.
     ///
     /// # Errors
-    /// What close says. The descriptor is gone all the same.
+    /// The error of close. The descriptor is closed nevertheless.
     pub fn finish(mut self) -> Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
         nix::unistd::close(file).map_err(|errno| Error::sys("close", None, errno))

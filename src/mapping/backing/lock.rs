@@ -7,12 +7,13 @@ use std::fs::TryLockError;
 use std::time::Duration;
 
 impl Backing {
-    /// Holds the file against writers that ask: an exclusive flock(2), waited for up to `patience`, kept until
-    /// the backing is dropped. The length and the rights are then looked at anew, for the other may have changed them.
+    /// Takes an exclusive flock(2), which keeps out writers that take it as well. Waits for up to `patience`, and keeps
+    /// the lock until the backing is dropped. The length and the rights are then read again, because another process
+    /// may have changed them.
     ///
     /// # Errors
-    /// [`ErrorKind::Locked`] when another process keeps it for longer. A file system without locks gives none and
-    /// is no error: the lock is advice.
+    /// [`ErrorKind::Locked`] if another process keeps it for longer. On a file system without locks it succeeds without
+    /// a lock: the lock is advisory.
     pub fn lock(&mut self, patience: Duration) -> Result<()> {
         let file = self.file("lock it")?;
         let outcome = patiently(patience, || match file.try_lock() {
@@ -31,13 +32,13 @@ impl Backing {
         }
     }
 
-    /// Whether the lock is ours.
+    /// Whether this process holds the lock.
     pub fn holds_lock(&self) -> bool {
         self.held
     }
 
-    /// Lets others have the lock; says whether it was held. It is unlocked even where it was not known to be held: a
-    /// child shares it, and may have taken it.
+    /// Releases the lock for other processes, and returns whether it was held. It is released even if it was not known
+    /// to be held, because a child shares it and may have taken it.
     pub(in crate::mapping) fn lend_lock(&mut self) -> Result<bool> {
         let (Some(file), Some(_)) = (&self.file, self.patience) else {
             return Ok(false);
@@ -46,9 +47,8 @@ impl Backing {
         Ok(std::mem::take(&mut self.held))
     }
 
-    /// Takes the lock again if it was taken before, and waits for that as long as for the first time. It makes no
-    /// difference where it is still held, so this is also for a lock of which that is not known: a child that shares it
-    /// may have unlocked it.
+    /// Takes the lock again if it was taken before, with the same timeout. This has no effect if it is still held, so
+    /// it may be called when that is unknown: a child shares the lock and may have released it.
     pub(in crate::mapping) fn take_lock_back(&mut self) -> Result<()> {
         match self.patience {
             Some(patience) => {

@@ -85,7 +85,7 @@ fn a_view_leaves_headroom_below_the_number_of_kernel_mappings() {
     assert_eq!(roomy().arrange(free), None);
     let text = roomy().arrange(free + 1).unwrap().to_string();
     assert!(text.contains(&format!("leaves room for {free}")), "{text}");
-    // Where /proc cannot be read, the kernel is asked.
+    // If /proc cannot be read, the kernel decides.
     let unknown = LimitState {
         map_count_limit: 0,
         ..roomy()
@@ -134,7 +134,7 @@ fn what_another_group_has_in_memory_is_not_counted() {
 #[test]
 fn this_machine_can_be_read() {
     let state = LimitState::read();
-    // Of any thread, whose stack may be elsewhere.
+    // This holds for any thread, whose stack may be elsewhere.
     let elsewhere = std::thread::spawn(addresses).join().unwrap();
     assert!(state.addresses > 1 << 30 && state.addresses == elsewhere);
     assert!(state.memory > 0 && state.address_space > 0 && state.map_count > 0);

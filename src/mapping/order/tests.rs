@@ -1,4 +1,4 @@
-//! Tests of layout.rs.
+//! Tests of order.rs.
 
 use super::*;
 use proptest::prelude::*;
@@ -115,7 +115,7 @@ proptest! {
             (Just(file), Just(unit), prop::collection::vec(any_run(units), 1..6))
         })
     ) {
-        // The slow way: unit by unit, page by page.
+        // The slow method: unit by unit, page by page.
         let mut expected = Vec::new();
         let total = file.div_ceil(PAGE);
         for run in &runs {
@@ -137,7 +137,7 @@ proptest! {
         prop_assert_eq!(parts.len() as u64, mappings);
         let linear = expected.iter().enumerate().all(|(at, page)| at as u64 == *page);
         prop_assert_eq!(layout.is_linear(), linear);
-        // From any byte on, and only up to where it was asked.
+        // From any offset on, and only within the requested range.
         for start in (0..layout.len()).step_by(1000) {
             let span = ByteRange::at(start, 5000).unwrap().intersect(ByteRange::first(layout.len()));
             let mut at = start;

@@ -1,4 +1,4 @@
-//! Tests of span.rs.
+//! Tests of range.rs.
 
 use super::*;
 use proptest::prelude::*;

@@ -1,4 +1,5 @@
-//! What is asked of a mapping's pages: to be locked in memory, to be let go, and advice. Part of the door for `unsafe`.
+//! Requests for the pages of a mapping: locking them in memory, dropping them, and advice. One of the `unsafe`
+//! submodules.
 #![allow(unsafe_code)]
 
 use super::super::backing::Backing;
@@ -16,10 +17,10 @@ use std::ffi::c_void;
 use std::os::fd::AsRawFd;
 
 impl Backing {
-    /// Drops the clean pages of `span` from the page cache, as [`Region::evict`] does; the kernel starts to write the dirty
-    /// ones back.
+    /// Drops the clean pages of `span` from the page cache, as [`Region::evict`] does. The kernel starts to write back
+    /// the dirty ones.
     pub(in crate::mapping) fn evict(&self, span: ByteRange) -> Result<()> {
-        // A length of 0 would mean "to the end"; a page that is asked for in part stays.
+        // A length of 0 would mean "to the end". A page that is in the range only in part stays.
         let pages = span.pages(self.facts().page);
         if span.is_empty() {
             return Ok(());
@@ -37,18 +38,18 @@ impl Backing {
 }
 
 impl Region {
-    /// Takes the pages of `span` out of this mapping, which leaves them in the page cache and changes no byte:
-    /// madvise(2) with MADV_DONTNEED. What is locked stays.
+    /// Removes the pages of `span` from this mapping by madvise(2) with MADV_DONTNEED. They stay in the page cache, and
+    /// no byte changes. Locked pages stay mapped.
     pub fn drop_page_table_entries(&mut self, span: ByteRange) -> Result<()> {
         if self.window.is_some() && self.is_shared_file() && !span.is_empty() {
-            // A refusal leaves pages where they are, and they are counted afterwards.
+            // If the call fails, the pages stay, and are counted afterwards.
             let _ = self.madvise(span, libc::MADV_DONTNEED)?;
         }
         Ok(())
     }
 
-    /// Drops the clean pages of `span` from the page cache: posix_fadvise(2) with POSIX_FADV_DONTNEED. Pages that
-    /// somebody has mapped or locked, or that are dirty, stay.
+    /// Drops the clean pages of `span` from the page cache: posix_fadvise(2) with POSIX_FADV_DONTNEED. Pages that are
+    /// dirty, locked, or mapped by any process stay.
     pub fn evict(&self, span: ByteRange) -> Result<()> {
         let span = self.check("evict", Some(span))?;
         match &self.layout {
@@ -57,17 +58,17 @@ impl Region {
         }
     }
 
-    /// mlock(2) over the whole mapping.
+    /// mlock(2) of the whole mapping.
     ///
-    /// mlock(2) tries a page that cannot be read again and again, and never returns; and where a control group has too
-    /// little memory for it, the kernel ends the process. So both are found out first.
+    /// mlock(2) retries a page that cannot be read forever; and if a control group has too little memory, the kernel
+    /// kills the process. Both are checked first.
     ///
     /// # Errors
-    /// [`ErrorKind::Limit`] with RLIMIT_MEMLOCK and with a control group's limit; [`ErrorKind::Shrunk`] when pages at the end are
-    /// gone; what else keeps a page from being brought in, at its offset.
+    /// [`ErrorKind::Limit`] for RLIMIT_MEMLOCK and for the limit of a control group; [`ErrorKind::Shrunk`] if pages at
+    /// the end are missing; any other reason why a page cannot be read in, with its offset.
     pub fn lock(&mut self, how: Lock) -> Result<()> {
         if self.span.is_empty() {
-            // For the pages that it will have once the file is longer.
+            // The lock applies to the pages that are mapped once the file is longer.
             self.locked = Some(how);
             return Ok(());
         }
@@ -79,7 +80,8 @@ impl Region {
         if self.locked != Some(Lock::Now) {
             self.check_memory("lock", self.span)?;
         }
-        // Without bringing anything in, so that RLIMIT_MEMLOCK is met before that takes its time.
+        // This reads nothing in, so that an RLIMIT_MEMLOCK that is too low is reported before the time for reading is
+        // spent.
         self.mlock(Lock::OnFault)?;
         let locked = self
             .populate(self.span, self.populating(), &mut |_| Ok(()))
@@ -138,13 +140,13 @@ impl Region {
         }
     }
 
-    /// Makes sure that the control groups of this process have the memory for `span` to stay in.
+    /// Checks that the control groups of this process have enough memory to keep `span` in memory.
     pub(in crate::mapping) fn check_memory(&mut self, action: &'static str, span: ByteRange) -> Result<()> {
         // Huge pages are not counted.
         if self.page() > crate::mapping::page_size() || span.is_empty() {
             return Ok(());
         }
-        // Pages that are there already may be another control group's.
+        // Pages that are in memory already may be accounted to another control group.
         let there = match self.populating() {
             Populate::Read if self.is_shared_file() => resident(self, span)?.unwrap_or(0) * self.page(),
             _ => 0,
@@ -155,7 +157,7 @@ impl Region {
         }
     }
 
-    /// Makes sure that a locked mapping, which the kernel brings in as it is made longer, can have the pages of `added`.
+    /// Checks that the pages of `added` can be locked. The kernel reads them in when a locked mapping is extended.
     pub(super) fn check_lock_of(&mut self, added: ByteRange) -> Result<()> {
         if self.locked != Some(Lock::Now) || added.is_empty() {
             return Ok(());
@@ -177,7 +179,7 @@ impl Region {
         probe.populate(within, Populate::Read, &mut |_| Ok(())).map_err(failed)
     }
 
-    /// Of a page that cannot be had mlock(2) says ENOMEM and no more; bringing it in tells why.
+    /// For a page that is not available mlock(2) returns only ENOMEM. Populating it finds the reason.
     fn behind_lock(&mut self, error: Error) -> Error {
         let why = match self.shape.prot {
             Prot::None => self.read(self.span.start(), &mut [0]).err().map(|why| Error {
@@ -190,8 +192,8 @@ impl Region {
         why.map_or(error, |why| Error { action, ..why })
     }
 
-    /// How its pages are brought in, as MAP_POPULATE and mlock(2) have it: a private page that can be stored into is
-    /// copied at once.
+    /// How its pages are populated, as by MAP_POPULATE and mlock(2): a private page that can be stored into is copied
+    /// at once.
     pub fn populating(&self) -> Populate {
         if self.shape.prot.writes() && !self.is_shared_file() {
             Populate::Write
@@ -200,7 +202,7 @@ impl Region {
         }
     }
 
-    /// madvise(2) over the whole mapping.
+    /// madvise(2) for the whole mapping.
     pub fn advise(&mut self, advice: Advice) -> Result<()> {
         let span = self.span;
         if span.is_empty() {
@@ -216,7 +218,7 @@ impl Region {
         Ok(())
     }
 
-    /// madvise(2) for the pages of `span`, window by window; no further than the first failure.
+    /// madvise(2) for the pages of `span`, window by window. Stops at the first failure.
     pub(in crate::mapping) fn madvise(&mut self, span: ByteRange, advice: libc::c_int) -> Result<nix::Result<()>> {
         let page = self.backing.facts().page;
         let mut rest = self.check("advise the kernel on", Some(span))?;
@@ -226,8 +228,8 @@ impl Region {
             let address = self.map_window_at(start)?.address(start);
             let len = (end - start) as usize;
             let result = uninterrupted(|| {
-                // SAFETY: the pages are in our mapping. No advice in use makes its bytes other than what a read of
-                // the file, or of fresh anonymous memory, gives; no Rust reference to them exists.
+                // SAFETY: the pages are in our mapping. With the advice in use, its bytes stay those that a read of the
+                // file, or of fresh anonymous memory, returns; no Rust reference to them exists.
                 let result = Errno::result(unsafe { libc::madvise(address as *mut c_void, len, advice) });
                 let call = || format!("madvise({address:#x}, {len}, {})", advice_name(advice));
                 traced(result, call)

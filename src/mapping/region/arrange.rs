@@ -1,5 +1,5 @@
-//! Nonlinear views: the pages of a region in another order, by mmap(2) or remap_file_pages(2). Part of the door for
-//! `unsafe`.
+//! Nonlinear views: the pages of a region in another order, by mmap(2) or remap_file_pages(2). One of the `unsafe`
+//! submodules.
 #![allow(unsafe_code)]
 
 use super::super::backing::Kind;
@@ -17,13 +17,13 @@ use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
 impl Region {
-    /// Makes the region the view that `layout` says, of the whole of its backing: its offsets are then the view's.
-    /// With a layout that is linear, it is an ordinary mapping again. What was mapped before, with its locks and its
-    /// advice, ends when the view stands; when that fails, it stays.
+    /// Makes the region the view that `layout` describes, of the whole of its backing. Offsets are then offsets in the
+    /// view. A linear layout makes it an ordinary mapping again. The previous mapping, with its locks and advice, is
+    /// removed once the view exists; if that fails, it stays.
     ///
     /// # Errors
-    /// [`ErrorKind::Arrange`] where the method cannot do it; [`ErrorKind::Limit`] before anything is mapped that would come
-    /// near `vm.max_map_count`; what mmap(2) and remap_file_pages(2) say.
+    /// [`ErrorKind::Arrange`] if the method does not support the region; [`ErrorKind::Limit`] if the view would come
+    /// near `vm.max_map_count`, before anything is mapped; any error of mmap(2) and remap_file_pages(2).
     pub fn arrange(&mut self, layout: PageOrder, method: RemapMethod) -> Result<()> {
         let failed = |cause| Error::new("arrange", None, cause);
         if self.not_inherited {
@@ -38,7 +38,7 @@ impl Region {
         let len = usize::try_from(layout.mapped()).ok().and_then(NonZeroUsize::new);
         let len = len.ok_or_else(|| failed(ErrorKind::Sys(Errno::ENOMEM)))?;
         if self.is_memory() {
-            // What the view is made of.
+            // The view is made from this mapping.
             self.map_now()?;
         }
         let made = match method {
@@ -77,11 +77,11 @@ impl Region {
         }
     }
 
-    /// Address space of the view's length, and each part mapped over it.
+    /// Reserves address space of the view's length, and maps each part over it.
     fn map_parts(&self, layout: &PageOrder, len: NonZeroUsize) -> nix::Result<RawMapping> {
         let file = self.backing.file("map").map_err(|_| Errno::EBADF)?;
         let mut memory = if self.page() > crate::mapping::page_size() {
-            // Only the file itself gets addresses that its huge pages can be at.
+            // Only a mapping of the file itself gets an address that is aligned for its huge pages.
             RawMapping::map(&MmapRequest {
                 file: Some(file),
                 offset: 0,
@@ -110,7 +110,7 @@ impl Region {
         Ok(memory)
     }
 
-    /// A linear mapping of the view's length, and remap_file_pages(2) for each part that stands elsewhere.
+    /// Creates a linear mapping of the view's length, and calls remap_file_pages(2) for each part that is elsewhere.
     fn remap_parts(&self, layout: &PageOrder, len: NonZeroUsize) -> nix::Result<RawMapping> {
         let memory = if self.is_memory() {
             let window = self.window.as_ref().ok_or(Errno::EFAULT)?;
@@ -129,7 +129,7 @@ impl Region {
             })?
         };
         for part in layout.parts(ByteRange::first(layout.mapped())) {
-            // A second mapping of memory begins with what stood first in it.
+            // A second mapping of memory begins with what the first one began with.
             if part.file.start() != part.view || self.is_memory() {
                 remap_file_pages(&memory, part.view, part.file)?;
             }
@@ -137,8 +137,8 @@ impl Region {
         Ok(memory)
     }
 
-    /// How many kernel mappings there are in the place of this one, by /proc/self/maps; `None` where that cannot be
-    /// read, or nothing stands.
+    /// How many kernel mappings this region consists of, from /proc/self/maps; `None` if that cannot be read, or
+    /// nothing is mapped.
     pub fn kernel_mappings(&self) -> Option<u64> {
         let window = self.window.as_ref()?;
         let (base, len) = (window.memory.base(), window.memory.len());
@@ -156,10 +156,10 @@ fn count_within(maps: &str, from: usize, to: usize) -> u64 {
     maps.lines().filter(within).count() as u64
 }
 
-/// Another mapping, of `len` bytes, of the shared memory that is at `base`: mremap(2) with an old length of 0.
+/// Another mapping, of `len` bytes, of the shared memory at `base`: mremap(2) with an old length of 0.
 fn second_mapping(base: usize, len: NonZeroUsize) -> nix::Result<RawMapping> {
-    // SAFETY: with an old length of 0 the mapping at `base`, which is ours, stays as it is; the kernel chooses the
-    // place of the new one.
+    // SAFETY: with an old length of 0 the mapping at `base`, which is ours, does not change; the kernel chooses the
+    // address of the new one.
     let made = unsafe { libc::mremap(base as *mut c_void, 0, len.get(), libc::MREMAP_MAYMOVE) };
     let result = match made {
         libc::MAP_FAILED => Err(Errno::last()),
@@ -170,13 +170,14 @@ fn second_mapping(base: usize, len: NonZeroUsize) -> nix::Result<RawMapping> {
     Ok(RawMapping::owned(made, len.get()))
 }
 
-/// remap_file_pages(2): at `view` in `memory` stands what is at `file`. Without MAP_NONBLOCK it would read every page.
+/// remap_file_pages(2): maps the file range `file` at `view` in `memory`. Without MAP_NONBLOCK it would read every
+/// page.
 fn remap_file_pages(memory: &RawMapping, view: u64, file: ByteRange) -> nix::Result<()> {
     let address = memory.base() + view as usize;
     let page = file.start() / crate::mapping::page_size();
     let (len, flags) = (file.len(), libc::MAP_NONBLOCK);
-    // SAFETY: the range lies in `memory`, which is ours, and no Rust reference to it exists. The libc crate has the
-    // call's number alone.
+    // SAFETY: the range lies in `memory`, which is ours, and no Rust reference to it exists. The libc crate has only
+    // the number of the call.
     let result = unsafe { libc::syscall(libc::SYS_remap_file_pages, address, len, 0, page, flags) };
     traced(Errno::result(result), || {
         format!("remap_file_pages({address:#x}, {len}, 0, {page}, MAP_NONBLOCK)")

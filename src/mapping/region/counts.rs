@@ -1,4 +1,4 @@
-//! The calls that count pages; residency.rs makes sense of them. Part of the door for `unsafe`.
+//! The calls that count pages, whose results residency.rs interprets. One of the `unsafe` submodules.
 #![allow(unsafe_code)]
 
 use super::super::error::{Error, Result};
@@ -9,7 +9,7 @@ use std::ffi::c_void;
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// cachestat(2) of a range of a file; `None` where the kernel or a filter does not have it.
+/// cachestat(2) of a range of a file; `None` if the kernel does not have it, or a filter denies it.
 pub(in crate::mapping) fn cachestat(file: BorrowedFd<'_>, span: ByteRange) -> Option<CacheStat> {
     const SYS_CACHESTAT: libc::c_long = 451; // the same on every architecture
     let range = [span.start(), span.len()];
@@ -20,7 +20,7 @@ pub(in crate::mapping) fn cachestat(file: BorrowedFd<'_>, span: ByteRange) -> Op
 }
 
 impl Region {
-    /// [`cachestat`] of the file range; none in a nonlinear view, whose ranges are no ranges of the file.
+    /// [`cachestat`] of the file range; `None` for a nonlinear view, whose ranges are not ranges of the file.
     pub(in crate::mapping) fn cachestat(&self, span: ByteRange) -> Option<CacheStat> {
         cachestat(self.backing.fd().filter(|_| self.layout.is_none())?, span)
     }
@@ -43,8 +43,8 @@ impl Region {
         Ok(count)
     }
 
-    /// PAGEMAP_SCAN (Linux 6.7): hands each run of pages that are present, with its file range and categories,
-    /// to `each`. False where the kernel does not have it.
+    /// PAGEMAP_SCAN (Linux 6.7): passes each run of pages that are present, with its file range and categories, to
+    /// `each`. False if the kernel does not have it.
     pub(in crate::mapping) fn scan(&mut self, mut each: impl FnMut(ByteRange, Categories)) -> Result<bool> {
         let (base, len) = self.map_now()?;
         let first = self.span.pages(self.backing.facts().page).start();
@@ -63,8 +63,8 @@ impl Region {
             ..ScanArg::default()
         };
         while arg.start < arg.end {
-            // SAFETY: `arg` and `runs` are the structures that PAGEMAP_SCAN reads and writes, and live through
-            // the call; it looks at page tables, not at pages.
+            // SAFETY: `arg` and `runs` are the structures that PAGEMAP_SCAN reads and writes, and live through the
+            // call; it reads page tables, not pages.
             let result = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN as _, &raw mut arg) };
             let Ok(count) = Errno::result(result) else {
                 return Ok(false);
@@ -130,12 +130,12 @@ impl Categories {
     const PRESENT: u64 = 1 << 3;
     const ZERO: u64 = 1 << 5;
 
-    /// The kernel's one page of zeros, which stands for pages that were read and never stored into.
+    /// Whether it is the kernel's single page of zeros, which is mapped for pages that were read and never stored into.
     pub fn is_zero_page(self) -> bool {
         self.0 & Categories::ZERO != 0
     }
 
-    /// A page of the file or of shared memory, not a private copy.
+    /// Whether it is a page of the file or of shared memory, not a private copy.
     pub fn is_file(self) -> bool {
         self.0 & Categories::FILE != 0
     }

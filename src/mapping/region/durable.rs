@@ -1,4 +1,4 @@
-//! Durability: what brings the bytes of a region to the device. Part of the door for `unsafe`.
+//! Durability: writes the bytes of a region to the device. One of the `unsafe` submodules.
 #![allow(unsafe_code)]
 
 use super::super::error::{AccessDenied, Error, ErrorKind, FLUSH, Result};
@@ -12,21 +12,21 @@ use std::ffi::c_void;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-/// What is waited for at a time, in bytes; the most of it, while there is nothing to wait for, and what that takes.
+/// How many bytes are waited for at a time; the maximum, if nothing needs to be written; and how long that takes.
 const WRITE_BACK: u64 = 64 << 20;
 const MOST_WRITE_BACK: u64 = 1 << 30;
 const NOTHING: Duration = Duration::from_millis(1);
 
-/// How sync_file_range(2) says that it cannot be used here, or was interrupted, which says nothing about the pages.
+/// The errors of sync_file_range(2) if it is unavailable or was interrupted, which do not concern the pages.
 const NO_CALL: [Errno; 5] = [Errno::ENOSYS, Errno::EPERM, Errno::EINVAL, Errno::ESPIPE, Errno::EINTR];
 
 impl Region {
-    /// Writes the dirty pages of `span` to the device and waits: msync(2) with MS_SYNC, and with MS_INVALIDATE
-    /// when `invalidate` is set. Where the file is open for reading only, msync would return 0 and do nothing, so
-    /// fdatasync(2) of the whole file does that part; and it does all of it where the range is too long to be mapped.
+    /// Writes the dirty pages of `span` to the device and waits: msync(2) with MS_SYNC, and with MS_INVALIDATE if
+    /// `invalidate` is set. If the file is open only for reading, msync would return 0 and do nothing, so fdatasync(2)
+    /// of the whole file writes the pages. It also replaces msync if the range is too long to be mapped.
     ///
     /// # Errors
-    /// Final: the kernel has marked the pages clean, and trying again would prove nothing.
+    /// An error is final: the kernel has marked the pages clean, and a second flush would prove nothing.
     pub fn flush(&mut self, span: ByteRange, invalidate: bool) -> Result<Flush> {
         let span = self.check("flush", Some(span))?;
         if self.fell_back {
@@ -38,7 +38,7 @@ impl Region {
             return Err(Error::new("flush", Some(span), ErrorKind::AccessDenied(lack)));
         }
         let writable = self.backing.facts().writable;
-        // What cannot be mapped shared is flushed as a file.
+        // A file that cannot be mapped shared is flushed by fdatasync.
         let unmappable = |error: &Error| {
             let refused = [Errno::ENODEV, Errno::EACCES, Errno::EINVAL];
             matches!(error.cause, ErrorKind::Sys(errno) if refused.contains(&errno))
@@ -47,7 +47,7 @@ impl Region {
                     ErrorKind::AccessDenied(AccessDenied::Sealed | AccessDenied::ReadOnlyDevice)
                 )
         };
-        // An empty range has no page to name, but the file's length may be news.
+        // An empty range has no pages, but the length of the file may have changed.
         let by_file = !writable || span.is_empty();
         if by_file {
             self.flush_length()?;
@@ -68,7 +68,7 @@ impl Region {
     /// Writes all dirty pages of the file and its length to the device and waits: fdatasync(2).
     ///
     /// # Errors
-    /// Final, as those of [`Region::flush`].
+    /// An error is final, as for [`Region::flush`].
     pub fn flush_length(&mut self) -> Result<()> {
         let file = self.backing.file("flush")?;
         let result = nix::unistd::fdatasync(file).map(|()| 0);
@@ -78,11 +78,11 @@ impl Region {
             .map_err(failed)
     }
 
-    /// Sends what was stored to a file system that would otherwise take it at close(2), so that an error is met while
-    /// it can still be reported as one of the store. Other file systems are asked nothing, and nothing is durable by it.
+    /// Sends the stored bytes to a file system that would otherwise receive them at close(2), so that an error can
+    /// still be reported as one of the store. For other file systems this does nothing, and it makes nothing durable.
     ///
     /// # Errors
-    /// What the file system has said to the pages of the region that were dirty.
+    /// The error of the file system for the dirty pages of the region.
     pub fn send_now(&self) -> Result<()> {
         if !self.backing.facts().sends_at_close || !self.is_shared_file() {
             return Ok(());
@@ -93,13 +93,13 @@ impl Region {
         // A length of 0 means to the end.
         match self.sync_file_range(ByteRange::first(0), SEND, name)? {
             Err(errno) if !NO_CALL.contains(&errno) => Err(Error::sys("write out", None, errno)),
-            // Where the call is not to be had, close(2) reports the error.
+            // If the call is unavailable, close(2) reports the error.
             _ => Ok(()),
         }
     }
 
-    /// One msync(2) for the range, whatever the window: no page is touched, so its size costs nothing, and each
-    /// call waits for the device anew.
+    /// One msync(2) for the whole range, regardless of the window: no page is touched, so its size costs nothing, while
+    /// each call waits for the device.
     fn msync(&self, span: ByteRange, invalidate: bool) -> Result<nix::Result<()>> {
         let pages = span.pages(self.backing.facts().page);
         let whole;
@@ -116,7 +116,7 @@ impl Region {
         } else {
             (libc::MS_SYNC, "MS_SYNC")
         };
-        // An interruption is the only failure that may be tried again.
+        // Only an interrupted call may be repeated.
         let result = uninterrupted(|| {
             // SAFETY: the range is mapped; msync changes no byte of it.
             let result = Errno::result(unsafe { libc::msync(address as *mut c_void, len, flags) });
@@ -125,8 +125,8 @@ impl Region {
         Ok(result.map(drop))
     }
 
-    /// Starts writing the dirty pages of `span` and does not wait: sync_file_range(2) with
-    /// SYNC_FILE_RANGE_WRITE (MS_ASYNC does nothing on Linux). It promises nothing.
+    /// Starts writing the dirty pages of `span` without waiting: sync_file_range(2) with SYNC_FILE_RANGE_WRITE
+    /// (MS_ASYNC does nothing on Linux). It makes nothing durable.
     pub fn start_writeback(&self, span: ByteRange) -> Result<()> {
         let span = self.check("start writing", Some(span))?;
         if span.is_empty() {
@@ -146,12 +146,12 @@ impl Region {
         result.map_err(failed)
     }
 
-    /// Writes the dirty pages of `span` out, a window at a time while the next is on its way, so that there is something
-    /// to tell of a long flush and it can be ended; `step` hears how many bytes are done. It proves nothing yet:
-    /// [`Region::flush`] is still to come, for what the file system and the device keep back.
+    /// Writes the dirty pages of `span`, one window while the next one is in progress, so that a long flush can show
+    /// its progress and be stopped. `step` receives how many bytes are done. This proves nothing: a [`Region::flush`]
+    /// must follow, for the bytes that the file system and the device have buffered.
     ///
     /// # Errors
-    /// Errors of the device are final, like those of [`Region::flush`].
+    /// Errors of the device are final, as for [`Region::flush`].
     pub fn write_back(&self, span: ByteRange, step: &mut ProgressFn<'_>) -> Result<()> {
         let span = self.check("flush", Some(span))?;
         if self.layout.is_some() || !self.is_shared_file() {
@@ -162,7 +162,7 @@ impl Region {
             let flag = libc::SYNC_FILE_RANGE_WAIT_BEFORE;
             self.sync_file_range(window, flag, "SYNC_FILE_RANGE_WAIT_BEFORE")
         };
-        // Where the call is not to be had, the flush does it all.
+        // If the call is unavailable, the flush writes everything.
         let told = |result: nix::Result<()>| match result {
             Err(errno) if !NO_CALL.contains(&errno) => Err(Error::sys(FLUSH, Some(span), errno)),
             other => Ok(other.is_ok()),
@@ -176,9 +176,9 @@ impl Region {
             if let Some(next) = next {
                 works = told(write(next)?)?;
             }
-            // An error of the device is told once, here or never: not even a signal comes before it.
+            // An error of the device is reported only once, so it takes precedence even over a signal.
             works &= told(wait(window)?)?;
-            // A clean range is soon gone through.
+            // A clean range takes little time.
             size = if begin.elapsed() < NOTHING {
                 MOST_WRITE_BACK.min(2 * size)
             } else {

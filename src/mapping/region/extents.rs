@@ -1,4 +1,4 @@
-//! FIEMAP: what kind of blocks a file has where, see fiemap.rst of the kernel. Part of the door for `unsafe`.
+//! FIEMAP: the types of the blocks of a file, see fiemap.rst of the kernel. One of the `unsafe` submodules.
 #![allow(unsafe_code)]
 
 use super::super::range::ByteRange;
@@ -6,14 +6,14 @@ use nix::errno::Errno;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-/// Extents a call.
+/// Extents per call.
 const MOST: usize = 128;
 
-/// Hands the ranges within `span` whose blocks are allocated and not written yet to `each`, in order, until that says
-/// false. Nothing is written out for it.
+/// Passes the ranges within `span` whose blocks are allocated and not written yet to `each`, in order, until that
+/// returns false. Dirty pages are not written for it.
 ///
 /// # Errors
-/// EOPNOTSUPP, ENOTTY where the file system cannot say.
+/// EOPNOTSUPP or ENOTTY if the file system does not support it.
 pub(in crate::mapping) fn unwritten_extents(
     file: &File,
     span: ByteRange,

@@ -1,4 +1,4 @@
-//! A child process that inherits the mappings: fork(2). Part of the door for `unsafe`.
+//! A child process that inherits the mappings: fork(2). One of the `unsafe` submodules.
 #![allow(unsafe_code)]
 
 use super::super::error::{Error, Result};
@@ -9,31 +9,32 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
 impl Region {
-    /// To be called in a forked child: what was not inherited is not to be used, for other memory may be there by now.
+    /// Must be called in a forked child. A mapping that was not inherited must not be used, because other memory may be
+    /// at its address.
     pub fn look_after_fork(&mut self) {
         // A child inherits no locks, see mlock(2).
         self.locked = None;
         if self.dont_fork {
             self.not_inherited = true;
-            // Not ours to unmap.
+            // The window must not be unmapped here.
             std::mem::forget(self.window.take());
         }
     }
 }
 
-/// Runs `work` in a forked child, which has every mapping as it stands (shared ones with us, private ones as a copy
-/// that is made on write), and waits for it. Gives the child's exit code: what `work` gave, or 128 and the number of
+/// Runs `work` in a forked child, which has every mapping as it is (shared ones together with the parent, private ones
+/// copied on write), and waits for it. Returns the child's exit code: the result of `work`, or 128 plus the number of
 /// the signal that ended it.
 ///
-/// No other thread of the caller may hold a lock: a child has no other thread, and it would stay locked.
+/// No other thread of the caller may hold a lock: a child has no other thread, so the lock would stay locked.
 ///
 /// # Errors
-/// What fork(2) says.
+/// Any error of fork(2).
 pub fn in_child(work: impl FnOnce() -> u8) -> Result<u8> {
     let failed = |errno| Error::sys("fork", None, errno);
-    // SAFETY: no other thread runs, or only one that a script which failed has left waiting for its source: it holds no
-    // lock that the child asks for (stdin is taken once, and the C library makes its allocator whole). So the child may
-    // do all that we may; it leaves by _exit and never returns into what the parent would do next.
+    // SAFETY: no other thread runs, except possibly one that a failed script left waiting for its source: it holds no
+    // lock that the child needs (stdin is taken once, and the C library makes its allocator consistent). So the child
+    // may do everything that the parent may; it exits by _exit and never returns into the parent's code.
     let child = match unsafe { fork() }.map_err(failed)? {
         ForkResult::Child => {
             let code = work();

@@ -1,5 +1,5 @@
-//! A kernel mapping and the calls that make one: memmap2's where it has a word for what is wanted, mmap(2) itself
-//! where it has none. Part of the door for `unsafe`.
+//! A kernel mapping, and the calls that create one: those of memmap2 if it supports the request, otherwise mmap(2). One
+//! of the `unsafe` submodules.
 #![allow(unsafe_code)]
 
 use super::super::options::{MapOptions, Prot, Visibility};
@@ -15,32 +15,33 @@ use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
-/// A kernel mapping that ends with its owner.
+/// A kernel mapping that is unmapped when it is dropped.
 #[derive(Debug)]
 pub(super) enum RawMapping {
-    /// What memmap2 can express.
+    /// A mapping that memmap2 supports.
     Ordinary(MmapRaw),
-    /// The rest: shared anonymous memory, PROT_NONE, huge pages, a chosen address, what mremap(2) has moved.
+    /// Any other: shared anonymous memory, PROT_NONE, huge pages, a chosen address, or a mapping that mremap(2) moved.
     Special(NonNull<c_void>, usize),
 }
 
-// SAFETY: mappings are the process's, and every thread finds them at the same address; as memmap2 says of its own.
+// SAFETY: mappings belong to the process, and all threads see them at the same address; memmap2 does the same for its
+// own.
 unsafe impl Send for RawMapping {}
 
-/// What to map.
+/// A request for a mapping.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MmapRequest<'a> {
     /// `None`: anonymous memory.
     pub file: Option<&'a File>,
     /// File offset of the first byte, a multiple of the page size.
     pub offset: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub len: NonZeroUsize,
-    /// Visibility, rights and the rest.
+    /// Visibility, rights and the other options.
     pub shape: MapOptions,
-    /// The size of the huge pages that anonymous memory is to be made of, in bytes.
+    /// The size of the huge pages for anonymous memory, in bytes.
     pub huge: Option<u64>,
-    /// Replace what is at the shape's address, which is ours (MAP_FIXED).
+    /// Replace what is mapped at the requested address, which must be ours (MAP_FIXED).
     pub over: bool,
 }
 
@@ -51,7 +52,7 @@ impl RawMapping {
         traced(made, || wanted.to_string()).map(|made| made.0)
     }
 
-    /// Address space without rights at `address`, which nothing else has; it takes no memory.
+    /// Address space without rights at `address`, if that is free. It takes no memory.
     pub fn reserve(address: Option<usize>, len: NonZeroUsize) -> nix::Result<RawMapping> {
         let shape = MapOptions {
             noreserve: true,
@@ -68,10 +69,10 @@ impl RawMapping {
         })
     }
 
-    /// mmap(2) of `wanted` in place of what is mapped at `at`, bytes from the beginning, traced.
+    /// Creates the mapping `wanted` in place of what is mapped at offset `at` of this one, traced.
     ///
     /// # Errors
-    /// EINVAL for what would reach out of this memory; what mmap says.
+    /// EINVAL if it would extend past this mapping; any error of mmap.
     pub fn replace(&mut self, at: usize, wanted: MmapRequest<'_>) -> nix::Result<()> {
         if at.checked_add(wanted.len.get()).is_none_or(|end| end > self.len()) {
             return Err(Errno::EINVAL);
@@ -84,7 +85,7 @@ impl RawMapping {
             over: true,
             ..wanted
         };
-        // The new piece belongs to this owner, which unmaps all of its range.
+        // The new piece belongs to this owner, which unmaps its whole range.
         RawMapping::map(&wanted).map(std::mem::forget)
     }
 
@@ -107,7 +108,7 @@ impl RawMapping {
         RawMapping::Special(base, len)
     }
 
-    /// This mapping after mremap(2) has moved or resized it. The old owner must not unmap what it had.
+    /// This mapping after mremap(2) has moved or resized it. The old owner must not unmap its former range.
     pub fn moved(self, base: NonNull<c_void>, len: usize) -> RawMapping {
         std::mem::forget(self);
         RawMapping::Special(base, len)
@@ -123,12 +124,13 @@ impl Drop for RawMapping {
             // SAFETY: base and len are those of our own mmap, and nothing uses them after the owner.
             RawMapping::Special(base, len) => unsafe { mman::munmap(*base, *len) },
         };
-        // munmap of one's own mapping fails only where splitting would pass max_map_count; it is whole here.
+        // munmap of an own mapping fails only if splitting it would exceed max_map_count; here it is unmapped as a
+        // whole.
         let _ = traced(result.map(|()| 0), || format!("munmap({base:#x}, {len})"));
     }
 }
 
-/// The mapping that mmap made; its address is what strace prints.
+/// A new mapping, displayed as its address, as strace does.
 struct Traced(RawMapping);
 
 impl std::fmt::Display for Traced {
@@ -151,8 +153,8 @@ impl MmapRequest<'_> {
         let ordinary = match (self.file, shape.visibility, shape.prot) {
             (Some(file), Visibility::Shared, Prot::Read) => options.map_raw_read_only(file),
             (Some(file), Visibility::Shared, Prot::ReadWrite) => options.map_raw(file),
-            // SAFETY: the contract is about the slices that Mmap and MmapMut lend; they become MmapRaw, which lends
-            // none, before anybody can ask.
+            // SAFETY: the contract is about the slices that Mmap and MmapMut lend. They become MmapRaw, which lends
+            // none, before any are borrowed.
             (Some(file), Visibility::Shared, Prot::ReadExec) => unsafe { options.map_exec(file) }.map(MmapRaw::from),
             (Some(file), Visibility::Private, Prot::Read) => {
                 // SAFETY: as above.
@@ -172,14 +174,14 @@ impl MmapRequest<'_> {
         let (prot, flags) = (self.shape.prot.flags(), self.flags());
         let address = self.shape.address.and_then(NonZeroUsize::new);
         let base = match self.file {
-            // SAFETY: a new mapping touches no existing one: the kernel chooses the address, or refuses a taken one
-            // (MAP_FIXED_NOREPLACE); or what it replaces is ours, as `replace` has checked.
+            // SAFETY: a new mapping affects no existing one: the kernel chooses the address, or refuses one that is in
+            // use (MAP_FIXED_NOREPLACE); or the mapping that it replaces is ours, as `replace` has checked.
             Some(file) => unsafe { mman::mmap(address, self.len, prot, flags, file, self.offset as i64) },
             // SAFETY: as above.
             None => unsafe { mman::mmap_anonymous(address, self.len, prot, flags) },
         }?;
         let memory = RawMapping::Special(base, self.len.get());
-        // A kernel before 4.17 takes the address for a hint.
+        // A kernel before 4.17 takes the address as a hint.
         match address {
             Some(address) if memory.base() != address.get() => Err(Errno::EEXIST),
             _ => Ok(memory),
@@ -200,7 +202,7 @@ impl MmapRequest<'_> {
         );
         flags.set(MapFlags::MAP_FIXED, self.over);
         if let Some(huge) = self.huge {
-            // The size is a power of two, and its logarithm stands in the upper bits, see mmap(2).
+            // The size is a power of two. Its logarithm is in the upper bits, see mmap(2).
             let size = MapFlags::from_bits_retain((huge.trailing_zeros() as libc::c_int) << libc::MAP_HUGE_SHIFT);
             flags |= MapFlags::MAP_HUGETLB | size;
         }
@@ -208,7 +210,7 @@ impl MmapRequest<'_> {
     }
 }
 
-/// As strace writes it.
+/// The format of strace.
 impl std::fmt::Display for MmapRequest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let prot: Vec<_> = match self.shape.prot {
@@ -221,7 +223,7 @@ impl std::fmt::Display for MmapRequest<'_> {
             Visibility::Shared => "MAP_SHARED",
             Visibility::Private => "MAP_PRIVATE",
         };
-        // By hand, because some bits have two names and some names have bits of others.
+        // Formatted by hand, because some bits have two names and some names include bits of others.
         let known = [
             (MapFlags::MAP_SYNC, "MAP_SYNC"),
             (MapFlags::MAP_ANONYMOUS, "MAP_ANONYMOUS"),

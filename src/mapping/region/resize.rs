@@ -1,4 +1,4 @@
-//! Resizing a region, with its file or without, and moving it: mremap(2). Part of the door for `unsafe`.
+//! Resizes a region, with or without its file, and moves it: mremap(2). One of the `unsafe` submodules.
 #![allow(unsafe_code)]
 
 use super::super::backing::Kind;
@@ -15,7 +15,7 @@ use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
 impl Region {
-    /// Sets the length of the file, and with it the end of the region: see [`Region::remap`].
+    /// Sets the length of the file, and the end of the region accordingly: see [`Region::remap`].
     ///
     /// # Errors
     /// As for [`Region::remap`].
@@ -27,18 +27,18 @@ impl Region {
         self.remap(len, &how)
     }
 
-    /// Gives the region another length, in bytes: that of its file, and the mapping ends where the file then does; or,
-    /// with `keep_file`, and for memory that no file is behind, that of the mapping alone.
+    /// Sets the length of the region in bytes: that of its file, so that the mapping ends where the file does; or, with
+    /// `keep_file` and for memory without a file, that of the mapping only.
     ///
-    /// Growing: gives the new bytes blocks unless `sparse`, sets the file's length, and only then maps; a failure frees
-    /// the blocks and sets the old length again. Where the file system has no fallocate(2), the new pages are stored into
-    /// and flushed: only that shows whether there is room. Shrinking: unmaps, then sets the length. A mapping that exists
-    /// is resized, or moved, by mremap(2).
+    /// To grow, allocates the new blocks unless `sparse`, sets the file's length, and only then maps; after a failure
+    /// the blocks are freed and the old length is set again. If the file system has no fallocate(2), the new pages are
+    /// stored into and flushed, since only that shows whether there is room. To shrink, unmaps, then sets the length.
+    /// An existing mapping is resized, or moved, by mremap(2).
     ///
     /// # Errors
-    /// [`ErrorKind::Nonlinear`] in a view; [`ErrorKind::AccessDenied`] where the mapping is such that it cannot be resized, or that
-    /// the file must not be, or has become longer by another's hand; [`ErrorKind::Shrunk`]; [`ErrorKind::AddressTaken`];
-    /// [`ErrorKind::Limit`]; what ftruncate, fallocate and mremap say.
+    /// [`ErrorKind::Nonlinear`] in a view; [`ErrorKind::AccessDenied`] if the mapping cannot be resized, the file must
+    /// not be, or another process has extended it; [`ErrorKind::Shrunk`]; [`ErrorKind::AddressTaken`];
+    /// [`ErrorKind::Limit`]; any error of ftruncate, fallocate and mremap.
     pub fn remap(&mut self, len: u64, how: &Resize) -> Result<()> {
         let refused = |lack| Err(Error::new("resize", None, ErrorKind::AccessDenied(lack)));
         if self.not_inherited {
@@ -66,7 +66,8 @@ impl Region {
             return refused(AccessDenied::EndsBeforeFile);
         }
         if file && !alone {
-            // What somebody has written behind the end since its length was looked at would be cut off.
+            // Otherwise bytes that another process has written after the end, since the length was read, would be cut
+            // off.
             self.backing.unless_moved()?;
         }
         let old = self.span;
@@ -93,7 +94,7 @@ impl Region {
             self.remap_window(new, how)?;
             self.span = new;
             return self.backing.truncate(len).or_else(|error| {
-                // Still of the old length: so is the region again.
+                // The file still has its old length, so the region gets it again.
                 self.remap_window(old, &Resize::default())?;
                 self.span = old;
                 Err(error)
@@ -103,7 +104,7 @@ impl Region {
         if len == before {
             return self.remap_window(new, how);
         }
-        // Asked before any block is given; ftruncate(2) would refuse it after that.
+        // Checked before any block is allocated, because ftruncate(2) would fail only after that.
         if getrlimit(Resource::RLIMIT_FSIZE).is_ok_and(|(most, _)| len > most) {
             return Err(Error::sys("set its length", None, Errno::EFBIG));
         }
@@ -116,7 +117,8 @@ impl Region {
                 self.remap_window(old, &Resize::default())?;
                 self.span = old;
             }
-            // At any other length the end is another process's by now, and stays; so it does where that one came first.
+            // If the length is any other, the end was set by another process and stays. It also stays if that process
+            // came first.
             let now = self.backing.usage()?;
             let is_theirs = matches!(
                 error.cause,
@@ -127,8 +129,8 @@ impl Region {
                 self.backing.set_len(before)?;
             }
             if now.len == before && now.allocated > blocks {
-                // Blocks behind an end that has not moved: most file systems free them when the same length is set, btrfs
-                // when a hole is punched. What cannot be freed takes space, and no byte is other than it was.
+                // Blocks after an end that has not moved: most file systems free them when the same length is set,
+                // btrfs when a hole is punched. Blocks that cannot be freed take space, but no byte has changed.
                 let freed = self.backing.set_len(before).and_then(|()| self.backing.unless_moved());
                 let _ = freed.and_then(|()| self.backing.punch(added));
             }
@@ -136,20 +138,20 @@ impl Region {
         grown
     }
 
-    /// Blocks for `added`, the bytes behind the present end, then the length, then a mapping.
+    /// Allocates blocks for `added`, the bytes after the present end, then sets the length, then maps.
     ///
-    /// Blocks come first: fallocate(2) refuses what ftruncate(2) would do (an active swap file), and a full file system
-    /// is found before the length has changed. The length is set by fallocate(2), too, which never makes a file shorter;
-    /// by ftruncate(2) only where there is no fallocate, or the new bytes are to be a hole.
+    /// Blocks come first: fallocate(2) refuses files that ftruncate(2) would not (an active swap file), and a full file
+    /// system is detected before the length has changed. The length is also set by fallocate(2), which never shortens a
+    /// file; ftruncate(2) is used only if there is no fallocate, or the new bytes are to be a hole.
     fn grow(&mut self, new: ByteRange, added: ByteRange, how: &Resize) -> Result<()> {
-        // From the start of the page that the end is in: its blocks may be shared with another file (a reflink).
+        // From the start of the page that contains the end: its blocks may be shared with another file (a reflink).
         let page = self.page();
         let blocks = added.start() / page * page;
         let blocks = ByteRange::new(blocks, added.end()).unwrap_or(added);
-        // The length of a file of huge pages must be set in whole ones, which ftruncate(2) alone sees to.
+        // The length of a file of huge pages must be a multiple of these, which only ftruncate(2) ensures.
         let huge = self.page() != super::super::page_size();
         let asked = match how.sparse {
-            // An active swap file is refused.
+            // This fails for an active swap file.
             true => self.backing.probe_fallocate(),
             false if huge => self.backing.allocate(blocks),
             false => self.backing.extend(blocks, added),
@@ -181,8 +183,8 @@ impl Region {
         Ok(())
     }
 
-    /// Gives `added` its blocks without fallocate(2), which NFS before 4.2, ext2 and some of FUSE do not have: zeros are
-    /// stored and written out. Some of these file systems notice only then that they are full.
+    /// Allocates the blocks of `added` without fallocate(2), which NFS before 4.2, ext2 and some FUSE file systems do
+    /// not have: zeros are stored and flushed. Some of these file systems notice only then that they are full.
     fn fill(&mut self, added: ByteRange) -> Result<()> {
         self.zero(added, &mut |_| Ok(()))
             .map_err(|error| Error { stored: 0, ..error })?;
@@ -191,13 +193,13 @@ impl Region {
                 ErrorKind::Sys(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => ErrorKind::Full(errno),
                 cause => cause,
             };
-            // The new bytes are zeros, and the old length is set again: nothing is lost.
+            // The new bytes are zeros, and the old length is set again, so nothing is lost.
             Error::new("allocate", Some(added), cause)
         })
     }
 
-    /// Makes what is mapped of `self.span` a mapping of `new`, which begins at the same offset. A window that slides
-    /// is let go, and made anew where it is needed.
+    /// Makes the mapping of `self.span` a mapping of `new`, which begins at the same offset. A sliding window is
+    /// unmapped, and mapped again when it is needed.
     fn remap_window(&mut self, new: ByteRange, how: &Resize) -> Result<()> {
         let window = match self.window.take() {
             Some(window) if self.shape.window.is_none() && !new.is_empty() => window,
@@ -221,7 +223,7 @@ impl Region {
             self.window = Some(window);
             return Err(failed(ErrorKind::Unaligned(address, self.page())));
         }
-        // mremap would unmap whatever is at the address, so it must be ours to begin with.
+        // mremap would unmap whatever is at the address, so the address must be ours first.
         let reserved = match how.address.map(|address| RawMapping::reserve(Some(address), len)) {
             None => None,
             Some(Ok(reserved)) => Some(reserved),
@@ -238,7 +240,7 @@ impl Region {
         };
         match mremap(base, old_len, len, how) {
             Ok(new_base) => {
-                // What was reserved is now the mapping.
+                // The reserved range is now the mapping.
                 if let Some(reserved) = reserved {
                     std::mem::forget(reserved);
                 }
@@ -265,7 +267,7 @@ impl Region {
         }
     }
 
-    /// Whether the memory is anonymous, and only this process and its children have it.
+    /// Whether the memory is anonymous, and shared only with child processes.
     pub fn is_memory(&self) -> bool {
         matches!(self.backing.facts().kind, Kind::Anonymous | Kind::Zero)
     }
@@ -283,10 +285,10 @@ fn mremap(base: usize, old_len: usize, len: NonZeroUsize, how: &Resize) -> nix::
         flags |= libc::MREMAP_DONTUNMAP;
         names.push("MREMAP_DONTUNMAP");
     }
-    // The fifth argument is looked at with MREMAP_DONTUNMAP even where no address is given: it must be NULL then.
+    // With MREMAP_DONTUNMAP the fifth argument is used even if no address is given: it must be NULL then.
     let address = how.address.unwrap_or(0);
-    // SAFETY: the range is all of a mapping of ours, to which no Rust reference exists; a new address has been
-    // reserved by the caller, so that nothing else is unmapped.
+    // SAFETY: the range is all of a mapping of ours, to which no Rust reference exists; the caller has reserved a new
+    // address, so that nothing else is unmapped.
     let moved = unsafe { libc::mremap(base as *mut c_void, old_len, len.get(), flags, address as *mut c_void) };
     let result = match moved {
         libc::MAP_FAILED => Err(Errno::last()),

@@ -13,7 +13,7 @@ fn region(file: &tempfile::NamedTempFile) -> Region {
     Region::sliding(backing, Prot::Read).unwrap()
 }
 
-/// A file of 6 MiB, as it was looked at, of which `len` bytes are left; with the bytes that it had.
+/// A file of 6 MiB that was truncated to `len` bytes after it was opened, and its former bytes.
 fn six_mebibytes(len: u64) -> (Vec<u8>, Region) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let bytes: Vec<u8> = (0..6 << 18u32).flat_map(u32::to_le_bytes).collect();
@@ -23,8 +23,8 @@ fn six_mebibytes(len: u64) -> (Vec<u8>, Region) {
     (bytes, region)
 }
 
-/// Where the pieces of `range` of that file ended, and the error. No more is wanted from `stop` on. What is made of
-/// bytes here is each of them, plus one.
+/// The ends of the pieces of `range` of that file, and the error. Ends the scan at `stop`. The transformation adds one
+/// to each byte.
 fn plus_one(range: ByteRange, row: u64, len: u64, stop: u64) -> (Vec<u64>, Option<Error>) {
     let (bytes, mut region) = six_mebibytes(len);
     let (mut ends, mut all) = (Vec::new(), Vec::new());

@@ -10,7 +10,7 @@ use std::time::Duration;
 #[test]
 fn what_is_written_after_it_was_found_to_be_zeros_is_not_freed() {
     let Ok(file) = tempfile::NamedTempFile::new_in("/dev/shm") else {
-        // Not eprintln, which is captured in a test that passes, as this one will.
+        // Not eprintln, whose output is captured if the test passes, as this one will.
         writeln!(
             std::io::stderr(),
             "SKIPPED what_is_written_after_it_was_found_to_be_zeros_is_not_freed: there is no tmpfs to write to"
@@ -20,7 +20,7 @@ fn what_is_written_after_it_was_found_to_be_zeros_is_not_freed() {
     };
     std::fs::write(file.path(), vec![0; 3 * AGAIN as usize + 100]).unwrap();
     let backing = Backing::open(file.path(), Access::Write, Duration::ZERO).unwrap();
-    // Somebody else has it open: there is no lease.
+    // The file is open a second time, so there is no lease.
     let len = backing.facts().len;
     let mut region = Region::sliding(backing, Prot::ReadWrite).unwrap();
     let source = region.source(Operation::Read, ByteRange::first(len)).unwrap();

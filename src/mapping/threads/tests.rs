@@ -4,7 +4,7 @@ use super::super::ErrorKind;
 use super::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Squares of 0 to `count`, by `helpers`; the one at `bad` cannot be done, and the one at `stop` is not wanted.
+/// Squares of 0 to `count`, computed with `helpers` helpers. The one at `bad` fails, and the caller stops at `stop`.
 fn squares(count: u64, helpers: usize, bad: u64, stop: u64) -> (Vec<u64>, Option<ErrorKind>) {
     let mut next = 0;
     let taken = AtomicU64::new(0);

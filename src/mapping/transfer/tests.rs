@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// A file of 5000 bytes, as it was looked at, of which 4500 are left.
+/// A file of 5000 bytes that was truncated to 4500 after it was opened.
 fn cut(prot: Prot) -> (tempfile::NamedTempFile, Region) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&[b'A'; 5000]).unwrap();

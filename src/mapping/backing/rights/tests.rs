@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_copy_gives_nobody_more_than_the_file() {
     let named = |tag, rights| Entry { tag, rights };
-    // As setfacl(1) makes it of a file of mode 0600: the mask stands in the mode's group bits.
+    // The list that setfacl(1) makes for a file of mode 0600: the mask is in the group bits of the mode.
     let one_user = [
         named(OWNER, 6),
         named(USER, 6),
