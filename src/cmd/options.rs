@@ -2,8 +2,9 @@
 
 use super::VerbContext;
 use super::paths::journal_must_differ;
-use crate::edit::{Error, ErrorContext, Outcome, Result};
-use crate::edit::{JournalPath, Recovery, no_end, recover, recovery_needed, waits_for_recovery};
+use crate::edit::{
+    Error, ErrorContext, JournalPath, Outcome, Recovery, Result, no_end, recover, recovery_needed, waits_for_recovery,
+};
 use crate::error::Exit;
 use crate::mapping::{self, Access, Backing, ByteRange, ErrorKind, FileInfo, Prot, Region, SpaceUsage, Width};
 use crate::number::{self, Offset, ParseError, Qty, Range, duration, human};

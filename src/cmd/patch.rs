@@ -7,10 +7,9 @@ use super::new_file::{Made, NewFile};
 use super::options::{RangeArgs, ReadArgs, WriteArgs, close, to_be_durable, width};
 use super::{RunOnRegion, VerbContext};
 use crate::edit::{
-    Comparison, Durability, Edits, JournalPath, Mismatch, ScriptWriter, SourceLocation, Value, diff, each_edit,
-    pattern, sync_parent_dir, write_undo,
+    Comparison, Durability, Edits, Error, ErrorContext, JournalPath, Mismatch, Outcome, Result, ScriptWriter,
+    SourceLocation, Value, diff, each_edit, pattern, sync_parent_dir, write_undo,
 };
-use crate::edit::{Error, ErrorContext, Outcome, Result};
 use crate::error::Exit;
 use crate::mapping::{Access, Backing, Prot, Region, Width};
 use crate::output::{self, Globals};

@@ -2,8 +2,7 @@
 
 use super::options::{RangeArgs, has_length, unless_cut_short};
 use super::{RunOnRegion, VerbContext};
-use crate::edit::sync_parent_dir;
-use crate::edit::{Error, ErrorContext, Outcome, Result};
+use crate::edit::{Error, ErrorContext, Outcome, Result, sync_parent_dir};
 use crate::error::{Exit, report_error};
 use crate::mapping::{
     self, Access, Backing, ByteRange, ErrorKind, Flush, Interrupted, MapOptions, ProgressFn, Prot, Region, Visibility,

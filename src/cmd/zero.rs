@@ -2,8 +2,9 @@
 
 use super::options::{RangeArgs, WriteArgs, close, size, to_be_durable, usage_after};
 use super::{RunOnRegion, VerbContext};
-use crate::edit::{Error, ErrorContext, Result};
-use crate::edit::{RollbackPlan, SpooledBytes, not_taken, rollback_on_error, sync_parent_dir};
+use crate::edit::{
+    Error, ErrorContext, Result, RollbackPlan, SpooledBytes, not_taken, rollback_on_error, sync_parent_dir,
+};
 use crate::error::Exit;
 use crate::mapping::{
     self, AccessDenied, ByteRange, ErrorKind, Interrupted, Kind, MAX_FALLOCATE_LEN, Prot, Region, Segment, SpaceUsage,

@@ -1,8 +1,7 @@
 //! Finds files: those named, those listed in a file, and those in directories, without those that are excluded.
 
 use super::glob::Glob;
-use crate::edit::take_stdin;
-use crate::edit::{Error, ErrorContext, Result};
+use crate::edit::{Error, ErrorContext, Result, take_stdin};
 use crate::error::{Exit, report_error};
 use crate::mapping::{self, ErrorKind, FileId};
 use crate::number::{ParseError, Qty};

@@ -3,8 +3,7 @@
 use super::child::ChildEnv;
 use crate::cmd::options::{unless_cut_short, unless_refused};
 use crate::cmd::{SessionVerb, Verb, VerbContext};
-use crate::edit::{Error, ErrorContext, Outcome, Result};
-use crate::edit::{LONGEST_TEXT, take_stdin, unless_half_patched};
+use crate::edit::{Error, ErrorContext, LONGEST_TEXT, Outcome, Result, take_stdin, unless_half_patched};
 use crate::error::{Exit, report_command, report_error};
 use crate::mapping::{self, Region};
 use crate::output::{self, Globals};

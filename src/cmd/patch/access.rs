@@ -3,8 +3,7 @@
 use super::Options;
 use crate::cmd::VerbContext;
 use crate::cmd::options::units;
-use crate::edit::{EditDetail, EditMeta, Edits, ScriptWriter, SourceLocation};
-use crate::edit::{Error, ErrorContext, Result};
+use crate::edit::{EditDetail, EditMeta, Edits, Error, ErrorContext, Result, ScriptWriter, SourceLocation};
 use crate::mapping::{self, ByteRange, Region, Width};
 use crate::output;
 use crate::progress::Progress;

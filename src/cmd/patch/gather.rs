@@ -4,10 +4,9 @@ use super::{Options, ScriptFormat, quoted};
 use crate::cmd::VerbContext;
 use crate::cmd::paths::must_differ;
 use crate::edit::{
-    Builder, Edits, Find, MaskedBytes, SourceLocation, Value, find, is_journal_name, read_edit, read_script, read_xxd,
-    take_stdin, unless_half_patched,
+    Builder, Edits, Error, ErrorContext, Find, MaskedBytes, Result, SourceLocation, Value, find, is_journal_name,
+    read_edit, read_script, read_xxd, take_stdin, unless_half_patched,
 };
-use crate::edit::{Error, ErrorContext, Result};
 use crate::mapping::{ByteRange, Region};
 use crate::progress::Progress;
 use std::fs::File;

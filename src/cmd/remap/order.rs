@@ -6,8 +6,7 @@
 //! UNITS = NUM | [NUM] ".." [NUM] | [NUM] "..+" NUM        half-open, as every RANGE; NUM as in number.rs
 //! ```
 
-use crate::edit::{Error, ErrorContext, Result};
-use crate::edit::{LONGEST_TEXT, take_stdin, unless_half_patched};
+use crate::edit::{Error, ErrorContext, LONGEST_TEXT, Result, take_stdin, unless_half_patched};
 use crate::mapping::PageRun;
 use crate::number::{ParseError, number};
 use crate::text::{plural, shown};

@@ -6,8 +6,7 @@ use crate::cmd::VerbContext;
 use crate::cmd::new_file::{NewFile, folder};
 use crate::cmd::options::{ReadArgs, close, size};
 use crate::cmd::paths::must_differ;
-use crate::edit::is_journal_name;
-use crate::edit::{Error, ErrorContext, Result};
+use crate::edit::{Error, ErrorContext, Result, is_journal_name};
 use crate::error::Exit;
 use crate::mapping::{
     self, ByteRange, CopyError, CopyTarget, ErrorKind, Limit, MapOptions, PageOrder, Prot, Region, RemapMethod,
