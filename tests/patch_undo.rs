@@ -164,9 +164,9 @@ fn a_patch_that_fails_leaves_no_undo_script() {
         assert_eq!(dir.state("f"), before, "{line}");
     }
     // One that fails when it is about to store: there is no such length.
-    let told = dir.run_fed("patch f --script - --undo u", b"size 64 -> 0x7fffffffffffffff\n");
-    told.code(2);
-    assert!(!dir.join("u").exists(), "{told}");
+    let text = dir.run_fed("patch f --script - --undo u", b"size 64 -> 0x7fffffffffffffff\n");
+    text.code(2);
+    assert!(!dir.join("u").exists(), "{text}");
     assert_eq!(fs::metadata(dir.join("f")).unwrap().len(), 64);
 }
 
@@ -328,12 +328,12 @@ fn the_difference_is_a_script_that_gives_the_other_file() {
     assert!(read(&path) == other);
     dir.run("patch f --script s --reverse").ends("changed\nexit 0");
     assert!(read(&path) == noise(700_000));
-    let told = dir.report("patch f --diff g");
+    let report = dir.report("patch f --diff g");
     let differing = other.iter().zip(noise(700_000)).filter(|(a, b)| **a != *b).count();
-    assert_eq!(told["bytes_differing"], differing);
-    assert_eq!(told["script"].as_str().map(str::as_bytes), Some(&output.stdout[..]));
-    assert_eq!(told["changed"], false);
-    assert_eq!(told["other"], "g");
+    assert_eq!(report["bytes_differing"], differing);
+    assert_eq!(report["script"].as_str().map(str::as_bytes), Some(&output.stdout[..]));
+    assert_eq!(report["changed"], false);
+    assert_eq!(report["other"], "g");
 }
 
 #[test]
@@ -366,6 +366,22 @@ fn the_difference_is_told_in_short_lines() {
         const_hex::encode("0123456789abcdef0123456789abcdef"),
         "5a".repeat(32)
     ));
+}
+
+#[test]
+fn the_difference_does_not_depend_on_holes() {
+    let dir = Sandbox::new();
+    let len = 300_000_u64;
+    let (sparse, mut other) = (dir.sparse("sparse", len), vec![0; len as usize]);
+    writer(&sparse).write_all_at(&[0x11], 4095).unwrap();
+    for border in [4096, 256 << 10] {
+        other[border - 2..border + 2].fill(0x22);
+    }
+    dir.file("dense", read(&sparse));
+    dir.file("other", other);
+    let script = dir.run("patch dense --diff other");
+    script.has("0xffe: 0011 -> 2222\n0x1000: 0000 -> 2222\n0x3fffe: 0000 -> 2222\n0x40000: 0000 -> 2222\n");
+    assert_eq!(dir.run("patch sparse --diff other"), script);
 }
 
 #[test]
@@ -438,9 +454,9 @@ fn a_file_grows_by_what_reaches_past_its_end_when_asked() {
     }
     dir.run("patch f -o 8 61626364 --grow --dry-run")
         .is("# mmapctl-patch 1\nsize 0xa -> 0xc\n0x8: 38390000 -> 61626364\nexit 0");
-    let told = dir.report("patch f -o 8 61626364 --grow --undo u");
-    assert_eq!(told["size"], 12);
-    assert_eq!(told["length"], 4);
+    let report = dir.report("patch f -o 8 61626364 --grow --undo u");
+    assert_eq!(report["size"], 12);
+    assert_eq!(report["length"], 4);
     assert_eq!(read(&path), b"01234567abcd");
     dir.run("patch f --script u").code(0);
     assert_eq!(read(&path), b"0123456789");

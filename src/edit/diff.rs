@@ -10,6 +10,10 @@ const BRIDGE: usize = 4;
 /// The maximum number of bytes on either side of a line.
 const LINE: usize = 32;
 
+/// A line never crosses a multiple of this: no piece begins elsewhere, holes included, so the script is the same wherever
+/// the file has holes.
+const BLOCK: u64 = 512;
+
 /// How many pieces each thread may compare ahead of the consumer.
 const AHEAD: usize = 6;
 
@@ -77,8 +81,10 @@ impl Lines {
         // Comparing all of the rest first is one memcmp, and most of most files is equal.
         while done < ours.len() && ours[done..] != theirs[done..] {
             let start = done + equal_prefix(&ours[done..], &theirs[done..]);
-            let len = line_len(&ours[start..], &theirs[start..]);
-            lines.places.push((piece.range.start() + start as u64, len));
+            let at = piece.range.start() + start as u64;
+            let end = ours.len().min(start + (BLOCK - at % BLOCK) as usize);
+            let len = line_len(&ours[start..end], &theirs[start..end]);
+            lines.places.push((at, len));
             lines.bytes.extend_from_slice(&ours[start..start + len]);
             lines.bytes.extend_from_slice(&theirs[start..start + len]);
             done = start + len;
@@ -88,9 +94,9 @@ impl Lines {
 
 /// The length of the common prefix.
 fn equal_prefix(a: &[u8], b: &[u8]) -> usize {
-    const BLOCK: usize = 4096;
-    let blocks = a.chunks(BLOCK).zip(b.chunks(BLOCK)).take_while(|(a, b)| a == b).count();
-    let start = (blocks * BLOCK).min(a.len());
+    const STEP: usize = 4096;
+    let equal = a.chunks(STEP).zip(b.chunks(STEP)).take_while(|(a, b)| a == b).count();
+    let start = (equal * STEP).min(a.len());
     start + a[start..].iter().zip(&b[start..]).take_while(|(a, b)| a == b).count()
 }
 
