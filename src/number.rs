@@ -124,7 +124,7 @@ impl Offset {
         if at > len {
             return refuse(
                 format!("offset {} lies past the end, at {}", self.named(at.into()), extent(len)),
-                format!("the last offset there is is {len:#x}; end-N counts back from the end"),
+                format!("offsets go up to {len:#x}; end-N counts back from the end"),
             );
         }
         Ok(at)

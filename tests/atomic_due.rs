@@ -125,10 +125,10 @@ fn a_folder_renamed_before_the_journal_is_made_gets_none() {
         fs::rename(dir.join("e"), dir.join("d")).unwrap();
         patch.join().unwrap()
     });
-    let told = output.stderr();
+    let text = output.stderr();
     assert!(
-        output.exit() == 2 && told.contains("another file or directory is at its path"),
-        "{told}"
+        output.exit() == 2 && text.contains("another file or directory is at its path"),
+        "{text}"
     );
     for name in ["d/f", "x/f"] {
         assert!(dir.read(name) == noise(64), "{name}");

@@ -77,23 +77,23 @@ fn faults_of(dir: &Sandbox, line: &str) -> Vec<(String, String)> {
 /// Runs `line` on what is in `dir`, with a fault.
 fn injected(dir: &Sandbox, fault: &str, line: &str) -> Outcome {
     let output = dir.inject(&[fault], line);
-    let told = output.stderr();
-    assert_eq!(output.status.signal(), None, "{fault}: {line}: {told}");
+    let text = output.stderr();
+    assert_eq!(output.status.signal(), None, "{fault}: {line}: {text}");
     assert!(
-        !told.contains("panicked") && output.exit() <= 4,
-        "{fault}: {line}: {}: {told}",
+        !text.contains("panicked") && output.exit() <= 4,
+        "{fault}: {line}: {}: {text}",
         output.exit()
     );
     output
 }
 
 /// Checks that a message of exit code 4 names the journal and the command that recovers.
-fn says_what_to_run(fault: &str, told: &str, place: &Path, option: &str) {
+fn says_what_to_run(fault: &str, text: &str, place: &Path, option: &str) {
     let name = place.file_name().unwrap().to_str().unwrap();
-    assert!(told.contains("in doubt") && told.contains(name), "{fault}: {told}");
+    assert!(text.contains("in doubt") && text.contains(name), "{fault}: {text}");
     assert!(
-        told.contains(&format!("'mmapctl patch f --script /dev/null{option}'")),
-        "{fault}: {told}"
+        text.contains(&format!("'mmapctl patch f --script /dev/null{option}'")),
+        "{fault}: {text}"
     );
 }
 
@@ -115,18 +115,18 @@ fn patched_with_faults(place: &Path, dir: &Sandbox, script: &str, new: &[u8]) {
     for (fault, doing) in faults_of(dir, &line) {
         dir.file("f", old());
         let output = injected(dir, &fault, &line);
-        let (bytes, told) = (dir.read("f"), output.stderr());
+        let (bytes, text) = (dir.read("f"), output.stderr());
         let left = fs::read(place).is_ok_and(|journal| !has_served(&journal));
         let (is_old, is_new) = (bytes == old(), bytes == new);
         let story = format!(
-            "{fault} in {doing}: exit {}, old: {is_old}, new: {is_new}, journal: {left}: {told}",
+            "{fault} in {doing}: exit {}, old: {is_old}, new: {is_new}, journal: {left}: {text}",
             output.exit()
         );
         *seen.entry(output.exit()).or_insert(0) += 1;
         match output.exit() {
             0 | 3 => assert!(is_new && !left, "{story}"),
             2 => assert!(is_old && !left, "{story}"),
-            4 => says_what_to_run(&fault, &told, place, &option),
+            4 => says_what_to_run(&fault, &text, place, &option),
             _ => panic!("{story}"),
         }
         let after = dir.run(&format!("{RECOVER}{option}"));
@@ -183,10 +183,10 @@ fn recovery_faults_code_bytes_and_journal_agree() {
         let path = torn(&dir);
         let (half, record) = (read(&path), read(&place));
         let output = injected(&dir, &fault, RECOVER);
-        let (bytes, told) = (read(&path), output.stderr());
+        let (bytes, text) = (read(&path), output.stderr());
         let left = fs::read(&place).ok();
         let story = format!(
-            "{fault} in {doing}: exit {}, journal: {}: {told}",
+            "{fault} in {doing}: exit {}, journal: {}: {text}",
             output.exit(),
             left.is_some()
         );
@@ -198,7 +198,7 @@ fn recovery_faults_code_bytes_and_journal_agree() {
                 assert!(bytes == half && left == Some(record), "{story}")
             }
             2 => assert!(bytes == old(), "{story}"),
-            4 => says_what_to_run(&fault, &told, &place, ""),
+            4 => says_what_to_run(&fault, &text, &place, ""),
             _ => panic!("{story}"),
         }
         assert!(dir.run(RECOVER).ends_with("exit 0"), "{story}");

@@ -215,7 +215,7 @@ fn an_offset_past_the_end_is_refused_even_for_reading() {
     dir.file("f", b"0123456789");
     dir.refused("cat f -o 11")
         .is("! error: f: offset 0xb lies past the end, at 0xa (10 bytes)\n\
-         !   tip: the last offset there is is 0xa; end-N counts back from the end\n\
+         !   tip: offsets go up to 0xa; end-N counts back from the end\n\
          exit 2");
     for line in [
         "cat f -o -11",
@@ -433,13 +433,13 @@ fn json_has_the_bytes_as_hex() {
     let dir = Sandbox::new();
     let bytes = noise(600_001);
     dir.file("f", &bytes);
-    let told = dir.report("cat f -o 1");
-    assert_eq!(told["verb"], "cat");
-    assert_eq!(told["file"], "f");
-    assert_eq!(told["changed"], false);
-    assert_eq!(told["offset"], 1);
-    assert_eq!(told["length"], 600_000);
-    assert_eq!(told["hex"], const_hex::encode(&bytes[1..]));
+    let report = dir.report("cat f -o 1");
+    assert_eq!(report["verb"], "cat");
+    assert_eq!(report["file"], "f");
+    assert_eq!(report["changed"], false);
+    assert_eq!(report["offset"], 1);
+    assert_eq!(report["length"], 600_000);
+    assert_eq!(report["hex"], const_hex::encode(&bytes[1..]));
     assert_eq!(dir.report("cat f -n 0")["hex"], "");
     let output = dir.mmapctl(&["cat", "missing", "--json"]);
     assert!(output.stdout.is_empty());

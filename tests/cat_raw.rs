@@ -49,8 +49,8 @@ fn ranges(len: u64) -> Vec<(u64, u64)> {
 /// Asserts that a line gives these bytes, into a pipe and into a new file.
 fn gives(dir: &Sandbox, line: &str, expected: &[u8]) {
     let piped = dir.mmapctl(&words(line));
-    let told = piped.stderr();
-    assert!(piped.stdout == expected && piped.exit() == 0, "{line} | : {told}");
+    let text = piped.stderr();
+    assert!(piped.stdout == expected && piped.exit() == 0, "{line} | : {text}");
     assert!(into_new(dir, line) == expected, "{line} >");
 }
 
@@ -404,7 +404,7 @@ fn a_truncation_during_a_copy_to_a_file_names_its_offset() {
         let len = 1 + chance.below(8 << 20);
         cut.set_len(len).unwrap();
         let output = child.outcome();
-        let (told, written) = (output.stderr(), read(&out));
+        let (text, written) = (output.stderr(), read(&out));
         match output.exit() {
             // It was quicker, or saw the file only as it was afterwards.
             0 => assert!(
@@ -414,13 +414,13 @@ fn a_truncation_during_a_copy_to_a_file_names_its_offset() {
             2 => {
                 seen += 1;
                 assert!(
-                    told.contains(&format!("{len:#x}")) && told.contains("truncated"),
-                    "round {round}: {told}"
+                    text.contains(&format!("{len:#x}")) && text.contains("truncated"),
+                    "round {round}: {text}"
                 );
                 let right = written.iter().zip(&bytes).all(|(one, other)| one == other || *one == 0);
                 assert!(right, "round {round}: {line}: other bytes");
             }
-            other => panic!("round {round}: {line}: {other}: {told}"),
+            other => panic!("round {round}: {line}: {other}: {text}"),
         }
     }
     if seen == 0 {

@@ -77,14 +77,14 @@ fn a_patch_that_the_device_rejects_is_not_durable() {
     needs!(let broken = Broken::new());
     let dir = &broken.device;
     let output = outcome(dir, "patch f -o 0x40 deadbeef --sync");
-    let told = output.stderr();
+    let text = output.stderr();
     output
         .code(3)
         .stderr_has("not proven durable")
         .stderr_has("cannot flush");
     assert!(
-        told.contains("  tip: ") && told.contains("again"),
-        "what to do is not said: {told}"
+        text.contains("  tip: ") && text.contains("again"),
+        "what to do is not said: {text}"
     );
     assert_eq!(dir.read("f")[0x40..0x44], [0xde, 0xad, 0xbe, 0xef]);
 }
@@ -104,9 +104,9 @@ fn a_sync_that_the_device_rejects_is_3_with_a_tip() {
     let path = broken.device.join("f");
     writer(&path).write_all_at(b"new", 0).unwrap();
     let output = outcome(&broken.device, "sync f");
-    let told = output.stderr();
+    let text = output.stderr();
     output.code(3).stderr_has("not durable").stderr_has("cannot flush");
-    assert!(told.contains("write them again"), "what to do is not said: {told}");
+    assert!(text.contains("write them again"), "what to do is not said: {text}");
     // The kernel has reported its one error, and the pages are clean; what is in memory is not on the device.
     broken
         .device
@@ -125,17 +125,17 @@ fn of_several_files_the_failing_one_is_reported_in_order() {
     dir.sparse("before", 4096);
     dir.sparse("behind", 4096);
     writer(&dir.join("f")).write_all_at(b"new", 0).unwrap();
-    let told = dir.run("sync before f missing behind");
+    let text = dir.run("sync before f missing behind");
     let found: Vec<_> = [
         "before: 0x0",
         "behind: 0x0",
         "! error: f: not durable",
         "! error: missing: ",
     ]
-    .map(|part| told.find(part))
+    .map(|part| text.find(part))
     .to_vec();
-    assert!(found.iter().all(Option::is_some) && found.is_sorted(), "{told}");
-    assert!(told.ends_with("exit 3"), "the gravest: {told}");
+    assert!(found.iter().all(Option::is_some) && found.is_sorted(), "{text}");
+    assert!(text.ends_with("exit 3"), "the gravest: {text}");
 }
 
 #[test]
@@ -158,9 +158,9 @@ fn after_a_failed_flush_the_same_patch_stores_the_bytes_again() {
         broken.mend();
         // The page cache holds the new bytes, clean, and the device does not.
         assert_eq!(dir.read("f")[0x40..0x44], [0xde, 0xad, 0xbe, 0xef]);
-        let told = dir.report(&format!("patch f -o 0x40 deadbeef {option}"));
-        assert_eq!(told["changed"], false);
-        assert_eq!(told["durable"], true);
+        let report = dir.report(&format!("patch f -o 0x40 deadbeef {option}"));
+        assert_eq!(report["changed"], false);
+        assert_eq!(report["durable"], true);
         assert_eq!(broken.on_device()[0x40..0x44], [0xde, 0xad, 0xbe, 0xef], "{option}");
     }
 }
@@ -190,15 +190,15 @@ fn unchanged_bytes_beside_changed_ones_are_stored_again() {
 fn a_sync_without_dirty_pages_is_not_durable_in_json() {
     let dir = Sandbox::new();
     synced(&dir.file("f", b"clean"));
-    let told = dir.report("sync f");
-    assert_eq!(told["durable"], false);
-    assert_eq!(told["state"], "as-far-as-known");
+    let report = dir.report("sync f");
+    assert_eq!(report["durable"], false);
+    assert_eq!(report["state"], "as-far-as-known");
     assert_eq!(dir.report("sync f --async")["state"], "started");
     if dir.is_disk() {
         writer(&dir.join("f")).write_all_at(b"dirty", 0).unwrap();
-        let told = dir.report("sync f");
-        assert_eq!(told["durable"], true);
-        assert_eq!(told["state"], "durable");
+        let report = dir.report("sync f");
+        assert_eq!(report["durable"], true);
+        assert_eq!(report["state"], "durable");
     }
 }
 
@@ -264,9 +264,9 @@ fn an_error_of_closing_stdout_is_2_or_3_after_a_change() {
     ] {
         dir.file("f", noise(8192));
         let output = close_fails(&dir, "out", line);
-        let told = output.stderr();
+        let text = output.stderr();
         output.code(exit);
-        assert_eq!(told.contains("ENOSPC"), exit != 0, "{line}: {told}");
+        assert_eq!(text.contains("ENOSPC"), exit != 0, "{line}: {text}");
     }
 }
 
@@ -284,9 +284,9 @@ fn behind_bindfs_a_full_disk_is_met_before_the_verb_ends() {
     ] {
         let words = shell_words::split(line).unwrap();
         let output = behind.mmapctl(&words.iter().map(String::as_str).collect::<Vec<_>>());
-        let told = output.stderr();
-        assert_eq!(output.exit(), 3, "{line}: {told}");
-        assert!(told.contains("ENOSPC"), "{line}: {told}");
+        let text = output.stderr();
+        assert_eq!(output.exit(), 3, "{line}: {text}");
+        assert!(text.contains("ENOSPC"), "{line}: {text}");
     }
     let copy = File::create(behind.join("copy")).unwrap();
     behind.command(&["cat", BINARY]).stdout(copy).outcome().code(2);
@@ -374,9 +374,9 @@ fn a_failed_rollback_is_in_doubt_even_if_the_page_looks_clean() {
         dir.file("s", format!("# mmapctl-patch 1\n{edits}"));
         let line = format!("patch f --script s {option}");
         let output = dir.inject(&["preadv:error=EFAULT:when=4+"], &line);
-        let told = output.stderr();
+        let text = output.stderr();
         output.code(4).stderr_has("in doubt");
-        assert_eq!(dir.join(".f.mmapctl-undo").exists(), option == "--atomic", "{told}");
+        assert_eq!(dir.join(".f.mmapctl-undo").exists(), option == "--atomic", "{text}");
         if option == "--atomic" {
             dir.run("patch f --script /dev/null").code(0);
             assert!(dir.read("f") == old);

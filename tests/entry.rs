@@ -31,14 +31,14 @@ fn output_for_a_closed_stdout_is_not_lost_in_silence() {
     ] {
         let output = redirected(&dir, args, ">&-");
         output.code(2);
-        let told = &output;
-        let says = told.contains("cannot write to stdout: Bad file") && told.contains("EBADF");
-        assert!(says, "{args:?}: {told}");
-        let tip = told.contains("tip: stdout is not open for writing: redirect the report");
+        let text = &output;
+        let says = text.contains("cannot write to stdout: Bad file") && text.contains("EBADF");
+        assert!(says, "{args:?}: {text}");
+        let tip = text.contains("tip: stdout is not open for writing: redirect the report");
         assert_eq!(
             tip,
             ["map", "sync"].contains(&args[0]) && args.len() == 2 && args[1] == "f",
-            "{told}"
+            "{text}"
         );
     }
     redirected(&dir, &["map", "-q", "f"], ">&-").is("exit 0");

@@ -87,28 +87,28 @@ fn race(len: u64, sink: Sink, args: impl Fn(u32) -> String, judge: impl Fn(u32, 
             ended.store(true, Relaxed);
             output
         });
-        let told = output.stderr();
+        let text = output.stderr();
         match output.exit() {
             0 => {}
             2 => {
                 cut_short += 1;
                 // Short already when it was opened, or cut short afterwards.
-                let known = told.contains("the file ends at 0x")
-                    || told.contains("lies past the end")
-                    || told.contains("it is empty")
-                    || told.contains("not a whole number of units")
-                    || told.contains("0x") && told.contains("truncated");
-                assert!(known, "round {round}: neither the offset nor truncation in: {told}");
+                let known = text.contains("the file ends at 0x")
+                    || text.contains("lies past the end")
+                    || text.contains("it is empty")
+                    || text.contains("not a whole number of units")
+                    || text.contains("0x") && text.contains("truncated");
+                assert!(known, "round {round}: neither the offset nor truncation in: {text}");
             }
             // What was stored unread cannot be put back.
             4 if args(round).contains("--access") => {
                 cut_short += 1;
                 assert!(
-                    told.contains("stores were made") && told.contains("truncated"),
-                    "round {round}: {told}"
+                    text.contains("stores were made") && text.contains("truncated"),
+                    "round {round}: {text}"
                 );
             }
-            other => panic!("round {round}: exit code or signal {other}: {told}"),
+            other => panic!("round {round}: exit code or signal {other}: {text}"),
         }
         judge(round, &output, &old, &read(&path));
     }
@@ -308,8 +308,8 @@ fn interrupted_at(line: &str, nth: usize, signal: Signal, new: u8) -> bool {
     let output = dir.watched(None, line, "preadv(", nth, |pid| send(pid, signal));
     let state = whole(&path, 4096, new);
     if output.status.signal() == Some(signal as i32) {
-        let told = output.stderr();
-        assert_eq!(state, Whole::Old, "{line}: died of {signal}: {told}");
+        let text = output.stderr();
+        assert_eq!(state, Whole::Old, "{line}: died of {signal}: {text}");
         output.stderr_has("put back").stderr_has(signal.as_str());
         true
     } else {
@@ -353,24 +353,24 @@ fn interrupted_long_zeroing_is_in_doubt_and_says_how_far() {
         // pwrite64 or preadv.
         let output = dir.watched(None, line, "p", 2, |pid| send(pid, Signal::SIGINT));
         drop(other);
-        let (told, bytes) = (output.stderr(), read(&path));
+        let (text, bytes) = (output.stderr(), read(&path));
         if output.exit() == 0 {
             skip("the signal came too late");
             continue;
         }
-        assert_eq!(output.exit(), 4, "{told}");
+        assert_eq!(output.exit(), 4, "{text}");
         assert!(
-            told.contains("in doubt: 0x1000..") && told.contains("run the same command again"),
-            "{told}"
+            text.contains("in doubt: 0x1000..") && text.contains("run the same command again"),
+            "{text}"
         );
-        let end = told
+        let end = text
             .split("0x1000..0x")
             .nth(1)
             .and_then(|rest| usize::from_str_radix(rest.split(' ').next()?, 16).ok())
             .expect("how far it came");
         assert!(
             bytes[end..].iter().all(|byte| *byte == 0x11),
-            "zeros behind {end:#x}: {told}"
+            "zeros behind {end:#x}: {text}"
         );
         assert!(bytes[..4096].iter().all(|byte| *byte == 0x11));
         dir.mmapctl(&words(line)).code(0);

@@ -91,14 +91,14 @@ fn finds_no_room_later(mount: &Mount) {
         "patch f -o 4097 fill:00:29M",
     ] {
         let output = outcome(mount, line);
-        let told = output.stderr();
+        let text = output.stderr();
         output.code(2).stderr_has("no room").lacks("put back");
-        let at = told
+        let at = text
             .split("0x")
             .nth(1)
             .and_then(|rest| u64::from_str_radix(rest.split("..").next()?, 16).ok());
         // At a later window; or earlier, where comparing ahead has taken the room for holes that it read.
-        assert!(at.is_some_and(|at| at >= 4096), "{line}: not where it failed: {told}");
+        assert!(at.is_some_and(|at| at >= 4096), "{line}: not where it failed: {text}");
         assert!(read(&path) == bytes, "{line}: other bytes");
         // The pages that were made for it are holes again for the next.
         fs::write(&path, &bytes[..4 << 20]).unwrap();
@@ -328,15 +328,15 @@ fn a_pool_without_huge_pages_left_is_trouble_and_no_signal() {
         "map f --populate --noreserve",
     ] {
         let output = outcome(dir, line);
-        let told = output.stderr();
+        let text = output.stderr();
         match output.exit() {
             // A few pages in one window are there for it.
             0 => assert!(line.contains("dead"), "{line}: exit 0"),
             2 => assert!(
-                told.contains("ENOMEM") || told.contains("huge page") || told.contains("no room"),
-                "{line}: {told}"
+                text.contains("ENOMEM") || text.contains("huge page") || text.contains("no room"),
+                "{line}: {text}"
             ),
-            other => panic!("{line}: {other}: {told}"),
+            other => panic!("{line}: {other}: {text}"),
         }
     }
     assert_eq!(dir.state("small"), before);

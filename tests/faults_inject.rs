@@ -23,11 +23,11 @@ fn inject(fault: &str, file_only: bool, line: &str) -> (Outcome, Vec<u8>) {
         options.extend(["-P", "f"]);
     }
     let output = dir.straced(&options, line);
-    let told = output.stderr();
-    assert_eq!(output.status.signal(), None, "{fault}: {line}: {told}");
+    let text = output.stderr();
+    assert_eq!(output.status.signal(), None, "{fault}: {line}: {text}");
     assert!(
-        !told.contains("panicked") && output.exit() <= 4,
-        "{fault}: {line}: {}: {told}",
+        !text.contains("panicked") && output.exit() <= 4,
+        "{fault}: {line}: {}: {text}",
         output.exit()
     );
     (output, read(path))
@@ -43,16 +43,16 @@ fn with(byte: u8) -> Vec<u8> {
 /// Checks what the exit code promises about the bytes.
 fn agree(fault: &str, output: &Outcome, bytes: &[u8], new: u8) {
     let (old, new) = (bytes == with(0x11), bytes == with(new));
-    let told = output.stderr();
+    let text = output.stderr();
     match output.exit() {
         0 => assert!(new, "{fault}: exit 0 without the new bytes"),
-        1 | 2 => assert!(old, "{fault}: exit {} without the old bytes: {told}", output.exit()),
-        3 => assert!(new, "{fault}: exit 3 without the new bytes: {told}"),
+        1 | 2 => assert!(old, "{fault}: exit {} without the old bytes: {text}", output.exit()),
+        3 => assert!(new, "{fault}: exit 3 without the new bytes: {text}"),
         4 => assert!(
-            told.contains("in doubt"),
-            "{fault}: exit 4, and it does not say so: {told}"
+            text.contains("in doubt"),
+            "{fault}: exit 4, and it does not say so: {text}"
         ),
-        other => panic!("{fault}: exit code {other}: {told}"),
+        other => panic!("{fault}: exit code {other}: {text}"),
     }
 }
 
@@ -151,10 +151,10 @@ fn a_report_that_cannot_be_made_after_a_change_is_3() {
     ] {
         let (output, bytes) = inject("statx:error=EIO:when=4", true, &line);
         let changed = bytes != with(0x11);
-        let told = output.stderr();
+        let text = output.stderr();
         match output.exit() {
-            0 | 3 => assert!(changed, "{line}: exit {} and no change: {told}", output.exit()),
-            other => assert!(!changed, "{line}: exit {other} and the file has changed: {told}"),
+            0 | 3 => assert!(changed, "{line}: exit {} and no change: {text}", output.exit()),
+            other => assert!(!changed, "{line}: exit {other} and the file has changed: {text}"),
         }
     }
 }
@@ -173,11 +173,11 @@ fn a_store_that_fails_in_the_second_window_puts_the_first_back() {
         }
         // Putting back fails as well.
         let (output, bytes) = inject("preadv:error=EIO:when=2+", false, &line);
-        let told = output.stderr();
+        let text = output.stderr();
         output.code(4).stderr_has("in doubt").stderr_has("  tip: ");
         assert!(
-            told.contains(&format!("{AT:#x}..0x800000")),
-            "{line}: which bytes is not said: {told}"
+            text.contains(&format!("{AT:#x}..0x800000")),
+            "{line}: which bytes is not said: {text}"
         );
         assert!(bytes != with(0x11));
     }
@@ -192,8 +192,8 @@ fn a_page_that_was_gone_for_a_moment_is_told_as_a_truncation() {
         ("preadv", "zero f -o 0 -n 1 --method write"),
     ] {
         let (output, bytes) = inject(&format!("{call}:error=EFAULT:when=1"), false, line);
-        let told = output.stderr();
-        assert!(output.exit() == 2 && bytes == with(0x11), "{line}: {told}");
+        let text = output.stderr();
+        assert!(output.exit() == 2 && bytes == with(0x11), "{line}: {text}");
         output.stderr_has("truncated").stderr_has("0x0");
     }
     // What one read does not give, reading page by page may.
@@ -293,8 +293,8 @@ fn where_fallocate_is_not_supported_zero_writes_and_says_so() {
     needs!(strace_works());
     let fault = "fallocate:error=EOPNOTSUPP:when=1+";
     let (output, bytes) = inject(fault, false, &format!("zero f -o {AT} -n {LEN}"));
-    let told = &output;
-    told.code(0).has("zeroed by write");
+    let text = &output;
+    text.code(0).has("zeroed by write");
     assert!(bytes == with(0));
     for method in ["zero-range", "punch"] {
         let (output, bytes) = inject(fault, false, &format!("zero f -o {AT} -n {LEN} --method {method}"));
@@ -336,11 +336,11 @@ fn a_failed_resize_keeps_the_length_or_is_in_doubt() {
                 output.code(0);
                 continue;
             }
-            let told = output.stderr();
-            assert_eq!((output.exit(), bytes.len()), (2, SIZE), "{fault}: {line}: {told}");
+            let text = output.stderr();
+            assert_eq!((output.exit(), bytes.len()), (2, SIZE), "{fault}: {line}: {text}");
             assert!(
-                bytes == with(0x11) && told.contains("length was not changed"),
-                "{fault}: {line}: {told}"
+                bytes == with(0x11) && text.contains("length was not changed"),
+                "{fault}: {line}: {text}"
             );
         }
     }
@@ -349,11 +349,11 @@ fn a_failed_resize_keeps_the_length_or_is_in_doubt() {
     let path = dir.file("f", [0x11; 4096]);
     let options = ["fallocate:error=ENOSPC:when=1", "ftruncate:error=EIO:when=2"];
     let output = dir.inject(&options, "remap f --size +1M");
-    let told = output.stderr();
+    let text = output.stderr();
     let len = fs::metadata(&path).unwrap().len();
     match output.exit() {
-        2 => assert_eq!(len, 4096, "exit 2 with another length: {told}"),
-        other => assert!(other == 4 && told.contains("in doubt"), "{other}: {told}"),
+        2 => assert_eq!(len, 4096, "exit 2 with another length: {text}"),
+        other => assert!(other == 4 && text.contains("in doubt"), "{other}: {text}"),
     }
 }
 
@@ -406,16 +406,16 @@ fn a_signal_at_any_call_of_a_patch_leaves_all_or_nothing() {
             ];
             let output = dir.straced(&options, &line);
             let bytes = read(path);
-            let told = output.stderr();
+            let text = output.stderr();
             match (output.status.signal(), output.exit()) {
                 (Some(_), _) => assert!(
                     bytes == with(0x11),
-                    "{call} {when}: died, and the bytes are others: {told}"
+                    "{call} {when}: died, and the bytes are others: {text}"
                 ),
                 (None, 0) => assert!(bytes == with(0x77), "{call} {when}: exit 0 without the new bytes"),
-                (None, other) => panic!("{call} {when}: {other}: {told}"),
+                (None, other) => panic!("{call} {when}: {other}: {text}"),
             }
-            put_back += u32::from(told.contains("put back"));
+            put_back += u32::from(text.contains("put back"));
         }
     }
     assert!(put_back > 0, "a signal at the first store of two has to be heard");

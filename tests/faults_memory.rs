@@ -26,8 +26,8 @@ fn stays_small(dir: &Sandbox, line: &str, input: Option<&str>) {
         command.stdin(File::open(dir.join(input)).unwrap());
     }
     let output = command.stdout(Stdio::null()).stderr(Stdio::piped()).outcome();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{line}: {}: {told}", output.status);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{line}: {}: {text}", output.status);
     let after = peak();
     assert!(after > 0);
     // The peak of an earlier process says nothing about this one.

@@ -190,14 +190,14 @@ fn states(old: &[u8], steps: &[fn(&mut Vec<u8>)]) -> Vec<Vec<u8>> {
 }
 
 /// Checks the exit code against the bytes of the file.
-fn agree(dir: &Sandbox, what: &str, exit: i32, told: &str, states: &[Vec<u8>]) {
+fn agree(dir: &Sandbox, what: &str, exit: i32, text: &str, states: &[Vec<u8>]) {
     let mut now = dir.read("f");
     let journal = dir.join(".f.mmapctl-undo");
     if let Ok(left) = fs::read(&journal) {
         // One that has served undoes nothing.
         assert!(
             exit == 4 || exit > 128 || left.starts_with(b"MMAPDONE"),
-            "{what}: exit {exit}, and a journal is left: {told}"
+            "{what}: exit {exit}, and a journal is left: {text}"
         );
         let recovery = dir.run("patch f --script /dev/null --quiet");
         assert!(recovery.ends_with("exit 0"), "{what}: recovery: {recovery}");
@@ -206,19 +206,19 @@ fn agree(dir: &Sandbox, what: &str, exit: i32, told: &str, states: &[Vec<u8>]) {
     let (first, last) = (&states[0], &states[states.len() - 1]);
     let known = states.contains(&now);
     match exit {
-        0 => assert!(now == *last, "{what}: exit 0 without the new bytes: {told}"),
-        1 | 2 if states.len() <= 2 => assert!(now == *first, "{what}: exit {exit} without the old bytes: {told}"),
-        3 if states.len() <= 2 => assert!(now == *last, "{what}: exit 3 without the new bytes: {told}"),
-        1..=3 => assert!(known, "{what}: exit {exit} between two states: {told}"),
-        4 if journal_was_named(told) => assert!(known, "{what}: exit 4, recovered to neither: {told}"),
+        0 => assert!(now == *last, "{what}: exit 0 without the new bytes: {text}"),
+        1 | 2 if states.len() <= 2 => assert!(now == *first, "{what}: exit {exit} without the old bytes: {text}"),
+        3 if states.len() <= 2 => assert!(now == *last, "{what}: exit 3 without the new bytes: {text}"),
+        1..=3 => assert!(known, "{what}: exit {exit} between two states: {text}"),
+        4 if journal_was_named(text) => assert!(known, "{what}: exit 4, recovered to neither: {text}"),
         4 => assert!(
-            told.contains("in doubt"),
-            "{what}: exit 4 without a word of doubt: {told}"
+            text.contains("in doubt"),
+            "{what}: exit 4 without a word of doubt: {text}"
         ),
         // A command's own, which may meet the fault as well.
-        5..=127 if what.contains('!') => assert!(known, "{what}: between two states: {told}"),
-        128.. => assert!(known, "{what}: died between two states: {told}"),
-        other => panic!("{what}: exit code {other}: {told}"),
+        5..=127 if what.contains('!') => assert!(known, "{what}: between two states: {text}"),
+        128.. => assert!(known, "{what}: died between two states: {text}"),
+        other => panic!("{what}: exit code {other}: {text}"),
     }
     assert!(known || exit == 4, "{what}: {exit}");
     if dir.join("u").exists() && now == *last && exit != 4 {
@@ -231,13 +231,13 @@ fn agree(dir: &Sandbox, what: &str, exit: i32, told: &str, states: &[Vec<u8>]) {
         assert_eq!(
             out.len(),
             LEN.next_multiple_of(4096),
-            "{what}: a part of an output under its name: {told}"
+            "{what}: a part of an output under its name: {text}"
         );
     }
 }
 
-fn journal_was_named(told: &str) -> bool {
-    told.contains(".mmapctl-undo")
+fn journal_was_named(text: &str) -> bool {
+    text.contains(".mmapctl-undo")
 }
 
 /// How many times `line` makes each system call, in the process that it is run as.
@@ -296,10 +296,10 @@ fn whatever_call_fails_the_exit_code_agrees_with_the_bytes() {
         };
         let fault = format!("inject={call}:error={error}:when={nth}{plus}");
         let output = strace(&dir, &["-o", "/dev/null", "-e", &fault], line);
-        let told = output.stderr();
+        let text = output.stderr();
         let what = format!("{fault}: {line}");
-        assert_eq!(output.status.signal(), None, "{what}: {told}");
-        agree(&dir, &what, output.exit(), &told, &states);
+        assert_eq!(output.status.signal(), None, "{what}: {text}");
+        agree(&dir, &what, output.exit(), &text, &states);
     }
 }
 

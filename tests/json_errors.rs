@@ -119,27 +119,27 @@ fn all_mismatches_are_fields_of_the_error() {
         assert!(output.stdout.is_empty(), "{line}");
         output.error()
     };
-    let told = error("patch g --script s -e '3: 2211 -> 3333' -e '9: 11 -> 12' --json");
-    assert_eq!(told["offset"], 0, "{told}");
+    let text = error("patch g --script s -e '3: 2211 -> 3333' -e '9: 11 -> 12' --json");
+    assert_eq!(text["offset"], 0, "{text}");
     assert_eq!(
-        told["mismatches"],
+        text["mismatches"],
         json!([
             {"offset": 0, "found": "11", "expected": "00", "edit": null, "line": 1},
             {"offset": 3, "found": "1111", "expected": "2211", "edit": 1, "line": null},
             {"offset": 0x40, "found": "1111", "expected": "0000", "edit": null, "line": 3},
         ]),
-        "{told}"
+        "{text}"
     );
-    let told = error("patch g -o 8 --expect 1122 3344 --json");
-    assert_eq!(told["offset"], 9, "{told}");
+    let text = error("patch g -o 8 --expect 1122 3344 --json");
+    assert_eq!(text["offset"], 9, "{text}");
     assert_eq!(
-        told["mismatches"],
+        text["mismatches"],
         json!([{"offset": 9, "found": "11", "expected": "22", "edit": null, "line": null}])
     );
-    assert_eq!(told["file"], "g");
+    assert_eq!(text["file"], "g");
     assert!(
-        told["error"].as_str().unwrap().contains("bytes at 0x9 are 11"),
-        "{told}"
+        text["error"].as_str().unwrap().contains("bytes at 0x9 are 11"),
+        "{text}"
     );
     assert_eq!(State::of(&path), before);
 }

@@ -13,7 +13,7 @@ fn a_file_is_mapped_shared_and_readable_unless_asked_otherwise() {
     let dir = Sandbox::new();
     dir.file("f", noise(10_000));
     let page = page_size();
-    let told = dir.report("map f --populate");
+    let report = dir.report("map f --populate");
     for (key, value) in [
         ("verb", "map"),
         ("file", "f"),
@@ -21,31 +21,31 @@ fn a_file_is_mapped_shared_and_readable_unless_asked_otherwise() {
         ("visibility", "shared"),
         ("protection", "r--"),
     ] {
-        assert_eq!(told[key], value, "{told}");
+        assert_eq!(report[key], value, "{report}");
     }
     let pages = 10_000u64.div_ceil(page);
-    assert_eq!(told["offset"], 0, "{told}");
-    assert_eq!(told["length"], 10_000, "{told}");
-    assert_eq!(told["mapped"], pages * page, "{told}");
-    assert_eq!(told["page_size"], page, "{told}");
-    assert_eq!(told["pages"], pages, "{told}");
-    assert_eq!(told["resident"], pages, "{told}");
-    assert_eq!(told["locked"], 0, "{told}");
-    assert_eq!(told["changed"], false, "{told}");
-    let address = told["address"].as_str().unwrap().strip_prefix("0x").unwrap();
-    assert_eq!(u64::from_str_radix(address, 16).unwrap() % page, 0, "{told}");
+    assert_eq!(report["offset"], 0, "{report}");
+    assert_eq!(report["length"], 10_000, "{report}");
+    assert_eq!(report["mapped"], pages * page, "{report}");
+    assert_eq!(report["page_size"], page, "{report}");
+    assert_eq!(report["pages"], pages, "{report}");
+    assert_eq!(report["resident"], pages, "{report}");
+    assert_eq!(report["locked"], 0, "{report}");
+    assert_eq!(report["changed"], false, "{report}");
+    let address = report["address"].as_str().unwrap().strip_prefix("0x").unwrap();
+    assert_eq!(u64::from_str_radix(address, 16).unwrap() % page, 0, "{report}");
 }
 
 #[test]
 fn the_text_report_names_file_mapping_and_picture() {
     let dir = Sandbox::new();
     dir.file("f", noise(64 << 10));
-    let told = dir.run("map f --populate");
-    let lines: Vec<_> = told.lines().collect();
-    assert_eq!(lines[0], "f: 0x0..0x10000, 64 KiB (65536 bytes)", "{told}");
-    assert_eq!(lines[1], "  mapping     file, shared, r--", "{told}");
-    assert!(lines[2].starts_with("  address     0x"), "{told}");
-    told.has(" (100 %)\n").ends("\nexit 0");
+    let text = dir.run("map f --populate");
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[0], "f: 0x0..0x10000, 64 KiB (65536 bytes)", "{text}");
+    assert_eq!(lines[1], "  mapping     file, shared, r--", "{text}");
+    assert!(lines[2].starts_with("  address     0x"), "{text}");
+    text.has(" (100 %)\n").ends("\nexit 0");
 }
 
 #[test]
@@ -63,9 +63,9 @@ fn visibility_and_protection_are_as_asked() {
         ("--anonymous -n 64K --private --prot none", "private", "---"),
         ("--anonymous -n 64K --prot r", "private", "r--"),
     ] {
-        let told = dir.report(&format!("map {options}"));
-        assert_eq!(told["visibility"], visibility, "{told}");
-        assert_eq!(told["protection"], protection, "{told}");
+        let report = dir.report(&format!("map {options}"));
+        assert_eq!(report["visibility"], visibility, "{report}");
+        assert_eq!(report["protection"], protection, "{report}");
     }
     // A folder mounted noexec forbids these, and a hardened kernel the last.
     for (prot, letters) in [("rx", "r-x"), ("rwx", "rwx")] {
@@ -89,11 +89,11 @@ fn a_range_is_mapped_by_its_pages() {
         ("-o -1", 10 * page - 1, 1, 1),
         ("-o -1 -n 1G", 10 * page - 1, 1, 1),
     ] {
-        let told = dir.report(&format!("map f {place} --populate"));
-        assert_eq!(told["offset"], offset, "{place}: {told}");
-        assert_eq!(told["length"], length, "{place}: {told}");
-        assert_eq!(told["pages"], pages, "{place}: {told}");
-        assert_eq!(told["mapped"], pages * page, "{place}: {told}");
+        let report = dir.report(&format!("map f {place} --populate"));
+        assert_eq!(report["offset"], offset, "{place}: {report}");
+        assert_eq!(report["length"], length, "{place}: {report}");
+        assert_eq!(report["pages"], pages, "{place}: {report}");
+        assert_eq!(report["mapped"], pages * page, "{place}: {report}");
     }
     for place in ["-n 0", "-o end", "-o end+1", "-r 4..2", "-o -11p"] {
         dir.refused(&format!("map f {place}"));
@@ -118,15 +118,15 @@ fn dirty_pages_and_holes_are_counted() {
             dirty["dirty"].as_u64().unwrap() + dirty["writeback"].as_u64().unwrap() > 0,
             "{dirty}"
         );
-        let told = dir.run("map f");
-        let strip = told
+        let text = dir.run("map f");
+        let strip = text
             .lines()
             .find_map(|line| line.trim().strip_prefix('[')?.strip_suffix(']'))
             .unwrap();
-        assert_eq!(strip.len(), 64, "{told}");
+        assert_eq!(strip.len(), 64, "{text}");
         assert!(
             strip.starts_with('_') && strip.as_bytes()[16] == b'd' && strip.ends_with('_'),
-            "{told}"
+            "{text}"
         );
     });
 }
@@ -153,10 +153,10 @@ fn populating_a_private_mapping_leaves_the_file() {
     let dir = Sandbox::new();
     let path = dir.file("f", noise(40_000));
     let before = State::of(&path);
-    let told = dir.report("map f --private --populate");
+    let report = dir.report("map f --private --populate");
     // Not known before Linux 6.7.
-    if !told["copied"].is_null() {
-        assert_eq!(told["copied"], told["pages"], "{told}");
+    if !report["copied"].is_null() {
+        assert_eq!(report["copied"], report["pages"], "{report}");
     }
     assert_eq!(State::of(&path), before);
 }
@@ -171,11 +171,11 @@ fn dev_zero_is_anonymous_memory_of_the_length_asked_for() {
         "map /dev/zero -n 64K --private",
         "map /dev/zero -n 64K --prot rw",
     ] {
-        let told = dir.report(&format!("{line} --populate"));
+        let report = dir.report(&format!("{line} --populate"));
         assert_eq!(
-            (&told["length"], &told["resident"]),
-            (&65_536.into(), &told["pages"]),
-            "{line}: {told}"
+            (&report["length"], &report["resident"]),
+            (&65_536.into(), &report["pages"]),
+            "{line}: {report}"
         );
     }
 }
@@ -261,11 +261,11 @@ fn locking_shows_every_page_locked_or_names_the_limit() {
     ] {
         let output = dir.mmapctl(&words(&format!("{line} --json")));
         if output.status.code() == Some(0) {
-            let told = json(&output.stdout);
+            let report = json(&output.stdout);
             assert_eq!(
-                (&told["locked"], &told["resident"]),
-                (&told["pages"], &told["pages"]),
-                "{line}: {told}"
+                (&report["locked"], &report["resident"]),
+                (&report["pages"], &report["pages"]),
+                "{line}: {report}"
             );
         } else {
             output.has("RLIMIT_MEMLOCK is ");
@@ -276,10 +276,10 @@ fn locking_shows_every_page_locked_or_names_the_limit() {
 #[test]
 fn locking_on_fault_brings_nothing_in() {
     let dir = Sandbox::new();
-    let told = dir.run("map --anonymous -n 32K --lock=on-fault --json");
+    let text = dir.run("map --anonymous -n 32K --lock=on-fault --json");
     assert!(
-        told.contains(r#""resident":0,"#) && told.ends_with("exit 0") || told.contains("RLIMIT_MEMLOCK"),
-        "{told}"
+        text.contains(r#""resident":0,"#) && text.ends_with("exit 0") || text.contains("RLIMIT_MEMLOCK"),
+        "{text}"
     );
 }
 
@@ -473,12 +473,12 @@ fn blocks_that_were_never_written_are_no_hole() {
     // Behind them a hole; in the page cache the blocks are what they were.
     dir.report("remap p --size 2M --sparse");
     dir.report("map p --populate -n 64K");
-    let told = dir.report("map p");
-    assert_eq!(told["hole_bytes"], 1 << 20);
-    assert_eq!(told["preallocated_bytes"], 1 << 20);
+    let report = dir.report("map p");
+    assert_eq!(report["hole_bytes"], 1 << 20);
+    assert_eq!(report["preallocated_bytes"], 1 << 20);
     dir.report("patch p -o 512K 01 --sync");
-    let told = dir.report("map p");
-    assert_eq!(told["preallocated_bytes"], (1 << 20) - page_size(), "{told}");
+    let report = dir.report("map p");
+    assert_eq!(report["preallocated_bytes"], (1 << 20) - page_size(), "{report}");
 }
 
 #[test]
@@ -508,12 +508,12 @@ fn an_empty_file_has_a_report_of_nothing() {
         "e: 0x0..0x0, 0 bytes\n  mapping     file, shared, r--\n  address     none, as there are no bytes to map\n  \
          resident    0 of 0 pages\nexit 0",
     );
-    let told = dir.report("map e --populate --lock --advise random");
-    let numbers = ["length", "mapped", "pages", "locked", "hole_bytes"].map(|key| told[key].as_u64());
+    let report = dir.report("map e --populate --lock --advise random");
+    let numbers = ["length", "mapped", "pages", "locked", "hole_bytes"].map(|key| report[key].as_u64());
     assert_eq!(
-        (numbers, &told["address"]),
+        (numbers, &report["address"]),
         ([Some(0); 5], &serde_json::Value::Null),
-        "{told}"
+        "{report}"
     );
     dir.run("map e --hold=10ms").code(0);
     dir.run("map e -o 1").code(2);

@@ -154,11 +154,11 @@ fn a_command_keeps_stdin_and_the_json_report_comes_first() {
     dir.file("f", noise(10_000));
     dir.mmapctl_fed(&["map", "f", "--", "cat"], "through\n")
         .is("through\nexit 0");
-    let told = dir.report("map f --populate --lock=on-fault");
-    assert_eq!(told["resident"], told["pages"]);
+    let report = dir.report("map f --populate --lock=on-fault");
+    assert_eq!(report["resident"], report["pages"]);
     let output = dir.mmapctl(&["map", "f", "--populate", "--json", "--", "true"]);
-    let told = json(&output.stdout);
-    assert_eq!((&told["resident"], output.status.code()), (&told["pages"], Some(0)));
+    let report = json(&output.stdout);
+    assert_eq!((&report["resident"], output.status.code()), (&report["pages"], Some(0)));
     let output = dir.mmapctl(&["map", "f", "--json", "--", "echo", "after"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
@@ -204,18 +204,18 @@ fn the_mapping_is_the_one_that_the_kernel_lists() {
         (&["--prot", "none"], "---s"),
     ] {
         let mut held = Held::new(&dir, &[&["map", "f", "--hold", "--json"], options].concat());
-        let told = json(held.first_line.as_bytes());
-        let start = u64::from_str_radix(told["address"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+        let report = json(held.first_line.as_bytes());
+        let start = u64::from_str_radix(report["address"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
         let head = format!(
             "{start:x}-{:x} {rights} 00000000",
-            start + told["mapped"].as_u64().unwrap()
+            start + report["mapped"].as_u64().unwrap()
         );
         let maps = fs::read_to_string(format!("/proc/{}/maps", held.child.id())).unwrap();
         assert!(
             maps.lines().any(|line| line.starts_with(&head) && line.ends_with("/f")),
             "{head}\n{maps}"
         );
-        assert_eq!(told["pid"], held.child.id());
+        assert_eq!(report["pid"], held.child.id());
         assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
     }
 }
@@ -393,8 +393,8 @@ fn a_ready_descriptor_that_cannot_be_written_is_an_error() {
     let script = ["-c", "patch -q -o 0 ff", "--hold=1ms", "-q", "--ready-fd"];
     for number in ["3", "4", "5", "6"] {
         let output = dir.mmapctl(&[&["map", "f"], &script[..], &[number]].concat());
-        let told = output;
-        assert!(told.contains("Bad file number") && told.ends_with("exit 2"), "{told}");
+        let text = output;
+        assert!(text.contains("Bad file number") && text.ends_with("exit 2"), "{text}");
         assert_eq!(dir.read("f"), noise(100), "{number}");
     }
     // What fails when the verbs have changed the file is 3.
@@ -473,8 +473,8 @@ fn killed_outright_it_leaves_nothing_behind() {
     ] {
         let args = [&["map"], what, &["-c", "map --json", "--hold"]].concat();
         let mut held = Held::new(&dir, &args);
-        let told = json(held.first_line.as_bytes());
-        let path = told["path"].as_str().unwrap_or("f").to_string();
+        let report = json(held.first_line.as_bytes());
+        let path = report["path"].as_str().unwrap_or("f").to_string();
         let memory = dir.join(&path);
         assert_eq!(read(&memory)[0], 0xff);
         assert_eq!(held.end_by(Signal::SIGKILL), None);
@@ -492,8 +492,8 @@ fn killed_outright_it_leaves_nothing_behind() {
 fn two_processes_share_a_memfd_that_a_third_holds() {
     let dir = Sandbox::new();
     let mut held = Held::new(&dir, &["map", "--memfd=board", "-n", "64K", "--hold", "--json"]);
-    let told = json(held.first_line.as_bytes());
-    let path = told["path"].as_str().unwrap();
+    let report = json(held.first_line.as_bytes());
+    let path = report["path"].as_str().unwrap();
     assert_eq!(path.split('/').nth(2), Some(held.child.id().to_string().as_str()));
     dir.run(&format!("patch {path} -q -o 0 text:ping")).is("exit 0");
     dir.run(&format!("patch {path} -q --find text:ping text:pong"))

@@ -63,13 +63,13 @@ fn json_is_one_object_with_files_and_totals() {
     let dir = Sandbox::new();
     tree(&dir);
     dir.run("sync t/a t/b.db t/sub/c.db t/sub/deep/d t/z");
-    let told = dir.report("map -R t");
-    assert_eq!(told["verb"], "map");
-    assert_eq!(told["file"], Value::Null);
-    assert_eq!(told["changed"], false);
-    assert_eq!(names(&told), ["t/a", "t/b.db", "t/sub/c.db", "t/sub/deep/d", "t/z"]);
+    let report = dir.report("map -R t");
+    assert_eq!(report["verb"], "map");
+    assert_eq!(report["file"], Value::Null);
+    assert_eq!(report["changed"], false);
+    assert_eq!(names(&report), ["t/a", "t/b.db", "t/sub/c.db", "t/sub/deep/d", "t/z"]);
     let page = page_size();
-    for (pages, file) in (1u64..).zip(told["files"].as_array().unwrap()) {
+    for (pages, file) in (1u64..).zip(report["files"].as_array().unwrap()) {
         let bytes = pages * page;
         for (key, value) in [("size", bytes), ("offset", 0), ("length", bytes), ("page_size", page)] {
             assert_eq!(file[key], value, "{file}");
@@ -77,7 +77,7 @@ fn json_is_one_object_with_files_and_totals() {
         assert_eq!(file["pages"], pages, "{file}");
         assert_eq!(file["resident"], pages, "{file}");
     }
-    let totals = &told["totals"];
+    let totals = &report["totals"];
     for (key, value) in [
         ("files", 5),
         ("folders", 3),
@@ -92,8 +92,11 @@ fn json_is_one_object_with_files_and_totals() {
     ] {
         assert_eq!(totals[key], value, "{key} of {totals}");
     }
-    let told = dir.report("map -R t --summarize");
-    assert!(told.get("files").is_none() && told["totals"]["pages"] == 15, "{told}");
+    let report = dir.report("map -R t --summarize");
+    assert!(
+        report.get("files").is_none() && report["totals"]["pages"] == 15,
+        "{report}"
+    );
 }
 
 #[test]
@@ -144,10 +147,10 @@ fn several_threads_count_a_cache_of_small_folios_exactly() {
     }
     file.write_all_at(b"x", (256 << 20) - 1).unwrap();
     for line in ["map f", "map f --range 1p..", "map -R f"] {
-        let told = dir.report(line);
-        let told = told.get("files").map_or(&told, |files| &files[0]);
+        let report = dir.report(line);
+        let report = report.get("files").map_or(&report, |files| &files[0]);
         let expected = if line.contains("1p") { pages - 1 } else { pages };
-        assert_eq!(told["resident"], expected, "{line}: {told}");
+        assert_eq!(report["resident"], expected, "{line}: {report}");
     }
 }
 
@@ -156,9 +159,9 @@ fn without_cachestat_mincore_counts_and_dirty_is_unknown() {
     needs!(let mount = Mount::overlay());
     mount.file("a", noise(3 * page_size() as usize));
     mount.file("b", noise(1));
-    let told = mount.report("map a b");
-    assert_eq!(told["totals"]["resident"], 4, "{told}");
-    assert_eq!(told["totals"]["dirty"], Value::Null, "{told}");
+    let report = mount.report("map a b");
+    assert_eq!(report["totals"]["resident"], 4, "{report}");
+    assert_eq!(report["totals"]["dirty"], Value::Null, "{report}");
     mount.run("map a b").has(" 100 %        ?  total of 2 files\n");
 }
 
@@ -170,9 +173,9 @@ fn the_cache_of_somebody_else_s_file_is_unknown() {
     }
     command.stdout(Stdio::piped());
     needs!(let mut command = as_ordinary_user(command));
-    let told = json(&command.outcome().stdout);
-    assert_eq!(told["totals"]["unknown"], 2, "{told}");
-    assert_eq!(told["totals"]["resident"], Value::Null, "{told}");
+    let report = json(&command.outcome().stdout);
+    assert_eq!(report["totals"]["unknown"], 2, "{report}");
+    assert_eq!(report["totals"]["resident"], Value::Null, "{report}");
 }
 
 // ---- which files ---------------------------------------------------------------------------------------------------
@@ -242,9 +245,9 @@ fn a_list_gives_the_names_by_lines_or_by_nuls() {
     dir.file("list", b"t/z\n\nt/a");
     assert_eq!(taken(&dir, "map --files-from list"), ["t/z", "t/a"]);
     assert_eq!(taken(&dir, "map --files-from list t/b.db"), ["t/b.db", "t/z", "t/a"]);
-    let told = dir.run_fed("map --files-from - -0 --json", b"two\nlines\0t/a\0");
+    let report = dir.run_fed("map --files-from - -0 --json", b"two\nlines\0t/a\0");
     assert_eq!(
-        names(&json(told.strip_suffix("exit 0").unwrap().as_bytes())),
+        names(&json(report.strip_suffix("exit 0").unwrap().as_bytes())),
         ["two\nlines", "t/a"]
     );
     dir.run_fed("map --files-from - -R -s", b"t\n")
@@ -261,8 +264,8 @@ fn names_that_are_no_text_are_told_exactly() {
     let dir = Sandbox::new();
     let name = OsStr::from_bytes(b"odd\xff");
     dir.file(name, "x");
-    let told = dir.report("map -R .");
-    assert_eq!(told["files"][0]["path_hex"], "2e2f6f6464ff", "{told}");
+    let report = dir.report("map -R .");
+    assert_eq!(report["files"][0]["path_hex"], "2e2f6f6464ff", "{report}");
 }
 
 #[test]
@@ -287,10 +290,10 @@ fn links_in_folders_are_followed_only_with_l_and_circles_end() {
     symlink("nowhere", dir.join("t/broken")).unwrap();
     symlink("t", dir.join("named")).unwrap();
     assert_eq!(dir.report("map -R t")["totals"]["files"], 5);
-    let told = dir.report("map -R -L t");
+    let report = dir.report("map -R -L t");
     assert!(
-        names(&told).contains(&"t/link") && told["totals"]["files"] == 6,
-        "{told}"
+        names(&report).contains(&"t/link") && report["totals"]["files"] == 6,
+        "{report}"
     );
     // What is named is meant.
     assert_eq!(dir.report("map -R named")["totals"]["files"], 5);
@@ -305,11 +308,11 @@ fn special_files_are_skipped_in_folders_and_refused_by_name() {
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(dir.join("t/socket")).unwrap();
     assert_eq!(dir.report("map -R t")["totals"]["files"], 5);
-    let told = dir.run("map t/fifo t/socket /dev/null /dev/zero /proc/self/status t/a");
+    let report = dir.run("map t/fifo t/socket /dev/null /dev/zero /proc/self/status t/a");
     for name in ["t/fifo", "t/socket", "/dev/null", "/dev/zero", "/proc/self/status"] {
-        assert!(told.contains(&format!("! error: {name}: ")), "{name}: {told}");
+        assert!(report.contains(&format!("! error: {name}: ")), "{name}: {report}");
     }
-    told.code(2).has(" total of 1 file, 5 failed\n");
+    report.code(2).has(" total of 1 file, 5 failed\n");
     // Files of the kernel's own are special, too.
     assert_eq!(dir.report("map -R /proc/self/fdinfo")["totals"]["files"], 0);
 }
@@ -364,13 +367,13 @@ fn a_file_that_waits_for_recovery_is_an_error_unless_ignored() {
 fn a_range_is_that_of_each_file() {
     let dir = Sandbox::new();
     tree(&dir);
-    let told = dir.report("map -R t --range 1p..3p");
-    let pages = told["files"]
+    let report = dir.report("map -R t --range 1p..3p");
+    let pages = report["files"]
         .as_array()
         .unwrap()
         .iter()
         .map(|file| file["pages"].as_u64().unwrap());
-    assert_eq!(pages.collect::<Vec<_>>(), [0, 1, 2, 2, 2], "{told}");
+    assert_eq!(pages.collect::<Vec<_>>(), [0, 1, 2, 2, 2], "{report}");
     assert_eq!(dir.report("map -R t --offset -1p")["totals"]["pages"], 5);
     assert_eq!(dir.report("map -R t --length 1")["totals"]["length"], 5);
     // By name, a place past the end is a mistake; and some are one whatever the file.
@@ -412,17 +415,17 @@ fn populate_brings_all_of_them_in() {
         .unwrap()
         .read_exact_at(&mut [0; 8192], 9 << 20)
         .unwrap();
-    let told = dir.report("map c --populate");
-    assert_eq!(told["resident"], told["pages"], "{told}");
+    let report = dir.report("map c --populate");
+    assert_eq!(report["resident"], report["pages"], "{report}");
 }
 
 #[test]
 fn each_option_reaches_every_file() {
     let dir = Sandbox::new();
     tree(&dir);
-    let told = dir.run("map t/a t/z --private --advise random --populate --lock=on-fault -q -v");
+    let report = dir.run("map t/a t/z --private --advise random --populate --lock=on-fault -q -v");
     for call in ["mmap(NULL, ", "MADV_RANDOM", "MADV_POPULATE_WRITE", "mlock2("] {
-        assert_eq!(told.matches(call).count(), 2, "{call}: {told}");
+        assert_eq!(report.matches(call).count(), 2, "{call}: {report}");
     }
     // Nothing is mapped only to be counted.
     dir.run("map t/a t/z -q -v").is("exit 0");

@@ -202,9 +202,9 @@ fn a_mismatch_deep_in_a_long_range_is_named_by_its_own_offset() {
     let path = dir.file("f", [0; 100_000]);
     writer(&path).write_all_at(b"\xab", 70_000).unwrap();
     let before = State::of(&path);
-    let told = dir.run("patch f -o 0 --expect zero:100_000 fill:01:100_000");
+    let text = dir.run("patch f -o 0 --expect zero:100_000 fill:01:100_000");
     let bytes = format!("ab{}, expected 00{}", "00".repeat(15), "00".repeat(15));
-    told.begins(format!(
+    text.begins(format!(
         "! error: f: bytes at {:#x} are {bytes}; nothing was written\n",
         70_000
     ))
@@ -223,9 +223,9 @@ fn expected_bytes_are_patched_once_and_kept_by_a_second_run() {
     dir.run("patch f -o 1 --expect 7405 9090")
         .is("f: 0x1..0x3 holds these bytes already; nothing was written\nexit 0");
     assert_eq!(State::of(&path), before);
-    let told = dir.report("patch f -o 1 9090");
-    assert_eq!(told["changed"], false);
-    assert_eq!(told["bytes_changed"], 0);
+    let report = dir.report("patch f -o 1 9090");
+    assert_eq!(report["changed"], false);
+    assert_eq!(report["bytes_changed"], 0);
     assert_eq!(State::of(&path), before);
 }
 
@@ -255,12 +255,12 @@ fn a_dry_run_prints_the_script_and_touches_nothing() {
          0x1e: 1111 -> aabb\n\
          0x20: 1111 -> 11cc\n\
          exit 0");
-    let told = dir.report("patch f -o 0x1e --dry-run aabb11cc");
-    assert_eq!(told["changed"], false);
-    assert_eq!(told["dry_run"], true);
-    assert_eq!(told["bytes_changed"], 3);
-    assert_eq!(told["edits"][0]["offset"], 0x1e);
-    assert_eq!(told["edits"][1]["new"], "11cc");
+    let report = dir.report("patch f -o 0x1e --dry-run aabb11cc");
+    assert_eq!(report["changed"], false);
+    assert_eq!(report["dry_run"], true);
+    assert_eq!(report["bytes_changed"], 3);
+    assert_eq!(report["edits"][0]["offset"], 0x1e);
+    assert_eq!(report["edits"][1]["new"], "11cc");
     dir.run("patch f -o 0 --dry-run --expect 22 aa").code(1);
     assert_eq!(State::of(&path), before);
 }
@@ -299,14 +299,14 @@ fn sync_makes_the_bytes_durable_and_says_so() {
 fn the_report_in_json_has_the_facts() {
     let dir = Sandbox::new();
     dir.file("f", [0; 8]);
-    let told = dir.report("patch f -o 2 0102");
-    assert_eq!(told["verb"], "patch");
-    assert_eq!(told["file"], "f");
-    assert_eq!(told["offset"], 2);
-    assert_eq!(told["length"], 2);
-    assert_eq!(told["changed"], true);
-    assert_eq!(told["bytes_changed"], 2);
-    assert!(told.get("path_hex").is_none(), "{told}");
+    let report = dir.report("patch f -o 2 0102");
+    assert_eq!(report["verb"], "patch");
+    assert_eq!(report["file"], "f");
+    assert_eq!(report["offset"], 2);
+    assert_eq!(report["length"], 2);
+    assert_eq!(report["changed"], true);
+    assert_eq!(report["bytes_changed"], 2);
+    assert!(report.get("path_hex").is_none(), "{report}");
 }
 
 #[test]

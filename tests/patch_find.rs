@@ -99,8 +99,8 @@ fn all_matches_are_written_over_or_the_one_that_is_counted() {
     let path = dir.file("f", b"ab..ab..ab");
     dir.run("patch f --find text:ab text:X --all --dry-run")
         .is("# mmapctl-patch 1\nsize 0xa\n0x0: 61 -> 58\n0x4: 61 -> 58\n0x8: 61 -> 58\nexit 0");
-    let told = dir.report("patch f --find text:ab text:X --nth 2");
-    assert_eq!(told["offsets"], serde_json::json!([4]));
+    let report = dir.report("patch f --find text:ab text:X --nth 2");
+    assert_eq!(report["offsets"], serde_json::json!([4]));
     assert_eq!(read(&path), b"ab..Xb..ab");
     dir.run("patch f --find text:ab text:YZ --all")
         .is("f: 4 bytes by 2 edits in 0x0..0xa changed\nexit 0");
@@ -147,8 +147,8 @@ fn a_range_bounds_the_search() {
     ] {
         dir.run(&format!("patch f --find text:abc text:abc {place} --dry-run"))
             .is("# mmapctl-patch 1\nsize 0x9\nexit 0");
-        let told = dir.report(&format!("patch f --find text:abc text:abc {place}"));
-        assert_eq!(told["offset"], at, "{place}");
+        let report = dir.report(&format!("patch f --find text:abc text:abc {place}"));
+        assert_eq!(report["offset"], at, "{place}");
     }
     // A match must be within it as a whole.
     dir.run("patch f --find text:abc 00 --range 1..5").code(1);
@@ -179,10 +179,10 @@ fn matches_across_the_borders_of_chunks_and_windows_are_found() {
     }
     for at in places {
         store(needle, at);
-        let told = dir.report(&format!("patch f --find {hex} {hex}"));
-        assert_eq!(told["offset"], at, "{at:#x}");
-        let told = dir.report(&format!("patch f --find {wild} 01"));
-        assert_eq!(told["offset"], at, "{at:#x}, with wildcards");
+        let report = dir.report(&format!("patch f --find {hex} {hex}"));
+        assert_eq!(report["offset"], at, "{at:#x}");
+        let report = dir.report(&format!("patch f --find {wild} 01"));
+        assert_eq!(report["offset"], at, "{at:#x}, with wildcards");
         store(&[0; 30], at);
     }
 }
@@ -193,8 +193,8 @@ fn a_long_pattern_is_found_across_many_pages() {
     let mut bytes = noise(1 << 20);
     bytes[200_000..265_000].fill(0xff);
     dir.file("f", &bytes);
-    let told = dir.report("patch f --find fill:ff:65_000 00");
-    assert_eq!(told["offset"], 200_000);
+    let report = dir.report("patch f --find fill:ff:65_000 00");
+    assert_eq!(report["offset"], 200_000);
     let hex = const_hex::encode(&noise(1 << 20)[300_000..330_000]);
     assert_eq!(dir.report(&format!("patch f --find {hex} 00"))["offset"], 300_000);
 }

@@ -7,14 +7,14 @@ use std::fs;
 fn a_change_of_the_length_is_told_with_and_without_edits() {
     let dir = Sandbox::new();
     let path = dir.file("f", b"0123456789abcdef");
-    let told = |script: &[u8]| {
+    let text = |script: &[u8]| {
         fs::write(&path, b"0123456789abcdef").unwrap();
         dir.run_fed("patch f --script -", script)
     };
-    told(b"size 16 -> 32").is("f: length 0x10 before, 0x20 now\nexit 0");
+    text(b"size 16 -> 32").is("f: length 0x10 before, 0x20 now\nexit 0");
     assert_eq!(fs::metadata(&path).unwrap().len(), 32);
-    told(b"size 16 -> 32\n0: -> 58").is("f: 1 byte of 0x0..0x1 changed\n  length      0x10 before, 0x20 now\nexit 0");
-    told(b"size 16 -> 8").is("f: 8 bytes of 0x8..0x10 changed\n  length      0x10 before, 0x8 now\nexit 0");
+    text(b"size 16 -> 32\n0: -> 58").is("f: 1 byte of 0x0..0x1 changed\n  length      0x10 before, 0x20 now\nexit 0");
+    text(b"size 16 -> 8").is("f: 8 bytes of 0x8..0x10 changed\n  length      0x10 before, 0x8 now\nexit 0");
     fs::write(&path, [0; 16]).unwrap();
     dir.run_fed("patch f --sync --script -", b"size 16 -> 8")
         .is("f: length 0x10 before, 0x8 now, durable\nexit 0");
@@ -31,11 +31,11 @@ fn a_change_of_the_length_is_told_with_and_without_edits() {
 fn the_json_report_has_both_lengths() {
     let dir = Sandbox::new();
     dir.file("f", b"0123456789abcdef");
-    let told = dir.report("patch f --grow -o end 01020304");
-    assert_eq!(told["size_before"], 16, "{told}");
-    assert_eq!(told["size"], 20, "{told}");
-    let told = dir.report("patch f -o 0 58");
-    assert_eq!(told["size_before"], 20, "{told}");
-    assert_eq!(told["size"], 20, "{told}");
-    assert_eq!(told["changed"], true);
+    let report = dir.report("patch f --grow -o end 01020304");
+    assert_eq!(report["size_before"], 16, "{report}");
+    assert_eq!(report["size"], 20, "{report}");
+    let report = dir.report("patch f -o 0 58");
+    assert_eq!(report["size_before"], 20, "{report}");
+    assert_eq!(report["size"], 20, "{report}");
+    assert_eq!(report["changed"], true);
 }

@@ -81,10 +81,10 @@ fn every_way_to_write_a_line_says_the_same() {
         fs::write(&path, [0; 64]).unwrap();
         dir.file("payload", "ab#c");
         dir.file("pay load", "ab#c");
-        let told = script(&dir, line);
+        let text = script(&dir, line);
         // A comment begins a word; within one, its mark is text.
         let expected: &[u8] = if line.contains("#no") { b"ab#c#no" } else { b"ab#c" };
-        told.ends("\nexit 0");
+        text.ends("\nexit 0");
         let bytes = read(&path);
         assert_eq!(&bytes[16..16 + expected.len()], expected, "{line}");
         assert_eq!(
@@ -240,12 +240,12 @@ fn edits_for_two_threads_are_each_compared_with_the_file() {
     // From the old bytes, from the new ones, and with half of them in.
     for half in [0, old.len() / 2] {
         fs::write(&path, [&patched[..half], &old[half..]].concat()).unwrap();
-        let told = dir.run("patch f --script s");
+        let text = dir.run("patch f --script s");
         assert!(
-            half > 0 || told.starts_with(&format!("f: {changed} bytes by 120000 edits in 0x0..")),
-            "{told}"
+            half > 0 || text.starts_with(&format!("f: {changed} bytes by 120000 edits in 0x0..")),
+            "{text}"
         );
-        told.ends(" changed\nexit 0");
+        text.ends(" changed\nexit 0");
         assert!(read(&path) == patched);
     }
     dir.run("patch f --script s")
@@ -259,13 +259,13 @@ fn edits_for_two_threads_are_each_compared_with_the_file() {
         assert!(other[at] != old[at] && other[at] != new[at]);
     }
     fs::write(&path, &other).unwrap();
-    let told = dir.run("patch f --script s");
-    told.begins("! error: f: 3 of 120000 edits do not match; nothing was written\n");
+    let text = dir.run("patch f --script s");
+    text.begins("! error: f: 3 of 120000 edits do not match; nothing was written\n");
     for at in wrong {
         let line = format!("s: line {}: bytes at {at:#x} are {:02x}", at / 16 + 1, other[at]);
-        assert!(told.contains(&line), "{line}: {told}");
+        assert!(text.contains(&line), "{line}: {text}");
     }
-    told.code(1);
+    text.code(1);
     assert!(read(&path) == other);
 }
 
@@ -507,15 +507,15 @@ fn the_report_lists_what_a_script_did() {
     let dir = Sandbox::new();
     dir.file("f", [0; 64]);
     dir.file("s", b"size 64 -> 66\n2: 00 -> 01\n+2: 0000 -> 0203\n");
-    let told = dir.report("patch f --script s --dry-run");
-    assert_eq!(told["size"], 64);
-    assert_eq!(told["size_after"], 66);
-    assert_eq!(told["edits"][1]["offset"], 5);
-    let told = dir.report("patch f --script s");
-    assert_eq!(told["edits"], 2);
-    assert_eq!(told["bytes_changed"], 3);
-    assert_eq!(told["offsets"], serde_json::json!([2, 5]));
-    assert_eq!(told["size"], 66);
+    let report = dir.report("patch f --script s --dry-run");
+    assert_eq!(report["size"], 64);
+    assert_eq!(report["size_after"], 66);
+    assert_eq!(report["edits"][1]["offset"], 5);
+    let report = dir.report("patch f --script s");
+    assert_eq!(report["edits"], 2);
+    assert_eq!(report["bytes_changed"], 3);
+    assert_eq!(report["offsets"], serde_json::json!([2, 5]));
+    assert_eq!(report["size"], 66);
 }
 
 #[test]

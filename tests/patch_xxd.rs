@@ -124,8 +124,8 @@ fn what_xxd_prints_is_told_from_what_it_prints_with_b_and_e() {
         ] {
             let dump = dir.peer("xxd", &[options, &[name]].concat());
             let path = dir.file("f", vec![0x11; bytes.len()]);
-            let told = dir.run_fed(LINE, &dump);
-            assert!(told.ends_with("exit 0"), "{options:?}: {told}");
+            let text = dir.run_fed(LINE, &dump);
+            assert!(text.ends_with("exit 0"), "{options:?}: {text}");
             assert!(read(path) == bytes, "{options:?}");
         }
     }
@@ -251,8 +251,8 @@ fn what_xxd_prints_with_d_is_refused() {
         let text = dir.refused_untouched_fed(LINE, &dump);
         assert!(text.contains("as 'xxd -d' prints them"), "{options:?}: {text}");
         let hex = dir.peer("xxd", &[options, &["g"]].concat());
-        let told = dir.run_fed(LINE, &hex);
-        assert!(told.ends_with("exit 0"), "{options:?}: {told}");
+        let text = dir.run_fed(LINE, &hex);
+        assert!(text.ends_with("exit 0"), "{options:?}: {text}");
     }
 }
 
@@ -293,8 +293,8 @@ fn a_dump_of_xxd_is_read_as_xxd_reads_it() {
         let path = dir.file("f", [0xaa; 1000]);
         let dump = dir.peer("xxd", &[options, &["g"][..]].concat());
         dir.file("dump", &dump);
-        let told = dir.run("patch f --script dump --format xxd");
-        assert!(told.ends_with("changed\nexit 0"), "{options:?}: {told}");
+        let text = dir.run("patch f --script dump --format xxd");
+        assert!(text.ends_with("changed\nexit 0"), "{options:?}: {text}");
         let mut expected = vec![0xaa; 1000];
         match options {
             ["-s", ..] => expected[3..503].copy_from_slice(&wanted[3..503]),

@@ -8,15 +8,15 @@ use std::fs;
 fn growing_adds_zeros_that_have_blocks() {
     let dir = Sandbox::new();
     let path = dir.file("f", noise(10_000));
-    let told = dir.report("remap f --size +1M");
+    let report = dir.report("remap f --size +1M");
     let mut expected = noise(10_000);
     expected.resize(10_000 + (1 << 20), 0);
     assert!(read(&path) == expected);
-    assert!(allocated(&path) >= 1 << 20, "{told}");
-    assert_eq!(told["length_before"], 10_000, "{told}");
-    assert_eq!(told["length"], 1_058_576, "{told}");
-    assert_eq!(told["changed"], true, "{told}");
-    assert_eq!(told["allocated_after"], allocated(&path), "{told}");
+    assert!(allocated(&path) >= 1 << 20, "{report}");
+    assert_eq!(report["length_before"], 10_000, "{report}");
+    assert_eq!(report["length"], 1_058_576, "{report}");
+    assert_eq!(report["changed"], true, "{report}");
+    assert_eq!(report["allocated_after"], allocated(&path), "{report}");
 }
 
 #[test]
@@ -215,10 +215,10 @@ fn a_sparse_tebibyte_is_made_and_unmade_at_once() {
     let dir = Sandbox::new();
     let path = dir.file("f", b"start");
     let begin = std::time::Instant::now();
-    let told = dir.run("remap f --size 1T --sparse");
-    if !told.ends_with("exit 0") {
+    let text = dir.run("remap f --size 1T --sparse");
+    if !text.ends_with("exit 0") {
         assert_eq!(read(path), b"start");
-        return skip(&told);
+        return skip(&text);
     }
     assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 40);
     dir.report("remap f --size 5");
@@ -231,10 +231,10 @@ fn without_fallocate_room_is_proved_by_a_flush() {
     needs!(let store = Mount::tmpfs("4m"));
     let path = store.file("f", noise(5000));
     needs!(let fuse = Mount::bindfs(&store, &["-o", "noatime"]));
-    let told = fuse.report("remap f --size +1M");
+    let report = fuse.report("remap f --size +1M");
     assert!(
-        allocated(&path) >= 1 << 20 && told["allocated_after"] == allocated(&path),
-        "{told}"
+        allocated(&path) >= 1 << 20 && report["allocated_after"] == allocated(&path),
+        "{report}"
     );
     store.fill();
     for line in [
@@ -261,12 +261,12 @@ fn an_active_swap_file_is_left_alone() {
         return;
     }
     let lines = ["--size +1M", "--size +1M --sparse", "--size -4K"];
-    let told = lines.map(|size| mount.run(&format!("remap f {size}")));
+    let text = lines.map(|size| mount.run(&format!("remap f {size}")));
     let len = fs::metadata(&path).unwrap().len();
     assert!(run_tool("swapoff"));
-    for told in told {
-        assert!(told.contains("ETXTBSY") && told.ends_with("exit 2"), "{told}");
-        assert!(told.contains("its length was not changed"), "{told}");
+    for text in text {
+        assert!(text.contains("ETXTBSY") && text.ends_with("exit 2"), "{text}");
+        assert!(text.contains("its length was not changed"), "{text}");
     }
     assert_eq!(len, 1 << 20);
 }

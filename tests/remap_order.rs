@@ -116,17 +116,17 @@ fn the_report_shows_the_order_and_its_kernel_mappings() {
     let page = page_size();
     dir.file("f", noise(6 * page as usize));
     for method in METHODS {
-        let told = dir.report(&format!("remap f --order 3,0..2,5*2 --method {method}"));
-        assert_eq!(told["changed"], false, "{told}");
-        assert_eq!(told["kernel_mappings"], 4, "{told}");
-        assert_eq!(told["unit"], page, "{told}");
-        assert_eq!(told["length"], 5 * page, "{told}");
-        assert_eq!(told["method"], method, "{told}");
-        assert_eq!(told["order"], "3,0..2,5*2", "{told}");
+        let report = dir.report(&format!("remap f --order 3,0..2,5*2 --method {method}"));
+        assert_eq!(report["changed"], false, "{report}");
+        assert_eq!(report["kernel_mappings"], 4, "{report}");
+        assert_eq!(report["unit"], page, "{report}");
+        assert_eq!(report["length"], 5 * page, "{report}");
+        assert_eq!(report["method"], method, "{report}");
+        assert_eq!(report["order"], "3,0..2,5*2", "{report}");
         assert_eq!(
-            told["pieces"][1],
+            report["pieces"][1],
             serde_json::json!({"view": page, "file": 0, "length": 2 * page}),
-            "{told}"
+            "{report}"
         );
         let text = dir.run(&format!("remap f --order 3,0..2,5*2 --method {method}"));
         assert!(
@@ -320,8 +320,8 @@ fn a_view_near_max_map_count_is_refused_with_what_fits() {
             .and_then(|rest| rest.split(' ').next())
             .unwrap()
             .to_string();
-        let told = dir.report(&format!("remap f --order reverse --unit {unit} --method {method}"));
-        let took = told["kernel_mappings"].as_u64().unwrap();
+        let report = dir.report(&format!("remap f --order reverse --unit {unit} --method {method}"));
+        let took = report["kernel_mappings"].as_u64().unwrap();
         assert!(took <= limit - 64 && took > limit / 2, "{took}");
     }
     // A thousand times that takes no memory to refuse, and --to needs no mappings.

@@ -25,16 +25,16 @@ fn to_writes_the_view_to_a_new_file_or_stdout() {
         ("@list", &scattered),
         ("699,5,1..650,0,699", &long),
     ] {
-        let told = dir.report(&format!("remap f --order {order} --to out"));
+        let report = dir.report(&format!("remap f --order {order} --to out"));
         let expected = view(&bytes, expected);
         let out = dir.join("out");
         assert!(read(&out) == expected, "{order}");
         assert_eq!(fs::metadata(&out).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(told["length"], expected.len(), "{told}");
-        assert_eq!(told["to"], "out", "{told}");
+        assert_eq!(report["length"], expected.len(), "{report}");
+        assert_eq!(report["to"], "out", "{report}");
         assert!(
-            told.get("kernel_mappings").is_none() && told["changed"] == false,
-            "{told}"
+            report.get("kernel_mappings").is_none() && report["changed"] == false,
+            "{report}"
         );
         let output = dir.mmapctl(&["remap", "f", "--order", order, "--to", "-"]);
         assert!(output.stdout == expected, "{order}");
@@ -83,8 +83,8 @@ fn to_is_refused_with_a_size_and_a_lost_report_is_explained() {
     ] {
         let args = shell_words::split(line).unwrap();
         let args: Vec<_> = args.iter().map(String::as_str).collect();
-        let told = dir.mmapctl(&args);
-        assert!(told.ends_with("exit 2"), "{line}: {told}");
+        let text = dir.mmapctl(&args);
+        assert!(text.ends_with("exit 2"), "{line}: {text}");
         assert!(dir.read("f") == noise(10_000), "{line}");
         assert!(!dir.join("out").exists(), "{line}");
     }

@@ -59,12 +59,12 @@ fn a_command_opens_the_memory_of_a_memfd_by_its_path() {
 #[test]
 fn dev_zero_is_memory_and_no_file() {
     let dir = Sandbox::new();
-    let told = dir.session_prints("/dev/zero -n 4K --private", &["patch -o 0 ff", "cat -x"]);
-    let mut lines = told.lines();
+    let text = dir.session_prints("/dev/zero -n 4K --private", &["patch -o 0 ff", "cat -x"]);
+    let mut lines = text.lines();
     assert_eq!(lines.next(), Some("/dev/zero: 1 byte of 0x0..0x1 changed"));
     assert!(
         lines.next().is_some_and(|line| line.starts_with("00000000  ff 00 00 ")),
-        "{told}"
+        "{text}"
     );
     let verbs = ["fork patch -q -o 0 text:c", "cat -n 1"];
     assert_eq!(dir.session_prints("/dev/zero -n 4K --shared", &verbs), "c");
@@ -86,8 +86,8 @@ fn every_verb_works_on_the_mapping_that_stands() {
         "map -q --populate --lock=on-fault --advise random",
         "cat -r 0xe..0x12 -f plain",
     ];
-    let told = dir.session_prints("f", &verbs);
-    assert_eq!(told, "f: 1 byte of 0x10..0x11 changed\n61616261\n");
+    let text = dir.session_prints("f", &verbs);
+    assert_eq!(text, "f: 1 byte of 0x10..0x11 changed\n61616261\n");
     let bytes = fs::read(&path).unwrap();
     assert_eq!((bytes.len(), bytes[0x10], bytes[11_999]), (12_000, b'b', b'z'));
     assert_eq!(bytes[0x20..0x24], [0; 4]);
@@ -112,8 +112,8 @@ fn memory_has_the_same_verbs() {
         ];
         assert_eq!(dir.session_prints(what, &verbs), "006100006400\ne", "{what}");
     }
-    let told = dir.session("--anonymous -n 8K", &["zero -r ..", "zero -r .. --json"]);
-    let (text, object) = told.split_once('\n').unwrap();
+    let text = dir.session("--anonymous -n 8K", &["zero -r ..", "zero -r .. --json"]);
+    let (text, object) = text.split_once('\n').unwrap();
     assert_eq!(text, "anonymous memory: 0x0..0x2000 zeroed by write");
     let object = json(format!("{}\n", object.trim_end_matches("\nexit 0")).as_bytes());
     assert!(object["allocated_before"].is_null(), "{object}");
@@ -187,9 +187,9 @@ fn private_and_read_only_mappings_refuse_changes_of_the_file() {
         ),
         ("--anonymous -n 4K", "sync", "changes in it never reach a file"),
     ] {
-        let told = dir.session(what, &[verb]);
+        let text = dir.session(what, &[verb]);
         let code = if verb.contains("--expect") { 1 } else { 2 };
-        told.code(code).has(why);
+        text.code(code).has(why);
         assert!(State::of(&path) == before, "{what} {verb}: it touched the file");
     }
 }
@@ -225,8 +225,8 @@ fn rights_and_rules_for_writers_come_with_a_verb_that_stores() {
     let dir = Sandbox::new();
     let path = dir.file("f", noise(100));
     let rights = |verbs: &[&str]| {
-        let told = dir.session_prints("f", verbs);
-        told.split("mapping     ")
+        let text = dir.session_prints("f", verbs);
+        text.split("mapping     ")
             .nth(1)
             .unwrap()
             .lines()
@@ -334,14 +334,14 @@ fn keep_going_goes_on_and_gives_the_first_failure_s_code() {
         "! exit 7",
         "fork cat -n 1",
     ];
-    let told = dir.session("f --keep-going", &verbs);
-    told.begins("a(no newline)\n! error: f: -c 2: ");
+    let text = dir.session("f --keep-going", &verbs);
+    text.begins("a(no newline)\n! error: f: -c 2: ");
     for part in [
         "! error: f: -c 3: ",
         "! error: f: -c 4: '! exit 7' ended with 7",
         "exit 1",
     ] {
-        told.has(part);
+        text.has(part);
     }
     let args = [
         "map",
@@ -363,9 +363,9 @@ fn keep_going_goes_on_and_gives_the_first_failure_s_code() {
 fn a_failing_child_is_reported_once_with_its_code() {
     let dir = Sandbox::new();
     dir.file("f", b"abc");
-    let told = dir.session("f", &["fork patch -o 0 --expect 00 01"]);
-    assert_eq!(told.matches("error").count(), 1, "{told}");
-    told.code(1)
+    let text = dir.session("f", &["fork patch -o 0 --expect 00 01"]);
+    assert_eq!(text.matches("error").count(), 1, "{text}");
+    text.code(1)
         .begins("! error: f: -c 1: bytes at 0x0 are 61, expected 00");
     assert_eq!(dir.session_prints("f", &["fork fork cat", "fork ! echo d"]), "abcd\n");
 }
@@ -423,15 +423,18 @@ fn each_verb_of_a_session_has_a_json_object_of_its_own() {
         "fork cat -n 1",
         "! true",
     ];
-    let told = dir.session_prints("f --json", &verbs);
-    let objects: Vec<_> = told.lines().map(|line| json(format!("{line}\n").as_bytes())).collect();
+    let report = dir.session_prints("f --json", &verbs);
+    let objects: Vec<_> = report
+        .lines()
+        .map(|line| json(format!("{line}\n").as_bytes()))
+        .collect();
     let names: Vec<_> = objects.iter().map(|object| object["verb"].as_str().unwrap()).collect();
     assert_eq!(names, ["patch", "cat", "zero", "sync", "map", "remap", "cat"]);
     assert!(objects.iter().all(|object| object["file"] == "f"));
     assert_eq!(objects[5]["length"], 5001);
     // Of one verb alone, where it says so itself.
-    let told = dir.session_prints("f", &["cat -n 1 --json", "sync -q", "cat -n 0"]);
-    assert_eq!(json(told.as_bytes())["verb"], "cat");
+    let report = dir.session_prints("f", &["cat -n 1 --json", "sync -q", "cat -n 0"]);
+    assert_eq!(json(report.as_bytes())["verb"], "cat");
     // An error names its verb, and its code is the one that the session ends with.
     for (verb, name, code) in [
         ("cat -o 9K", "cat", 2),
@@ -464,9 +467,9 @@ fn quiet_and_verbose_hold_for_all_verbs_or_for_one() {
     dir.session("f -v -q --prot rw", &["cat -n 0", "sync"])
         .has("! mmap(NULL, 8192, ")
         .has("! msync(0x");
-    let told = dir.session("f --prot rw -q", &["sync -r 0..1", "sync -v", "sync -r 0..1"]);
-    assert_eq!(told.matches("! msync(0x").count(), 1, "{told}");
-    told.lacks("! mmap(");
+    let text = dir.session("f --prot rw -q", &["sync -r 0..1", "sync -v", "sync -r 0..1"]);
+    assert_eq!(text.matches("! msync(0x").count(), 1, "{text}");
+    text.lacks("! mmap(");
 }
 
 #[test]
@@ -485,10 +488,10 @@ fn a_reader_that_has_gone_ends_a_session_without_a_complaint() {
 fn help_for_a_verb_is_had_in_a_session_too() {
     let dir = Sandbox::new();
     dir.file("f", b"abc");
-    let told = dir.session_prints("f", &["patch --help"]);
+    let text = dir.session_prints("f", &["patch --help"]);
     assert!(
-        told.starts_with("Edit bytes in place") && told.contains("--atomic"),
-        "{told}"
+        text.starts_with("Edit bytes in place") && text.contains("--atomic"),
+        "{text}"
     );
 }
 

@@ -34,9 +34,9 @@ fn a_mistake_in_any_line_is_told_before_the_first_is_run() {
             .has("\n!   tip: ");
         assert!(State::of(&path) == before, "{line}: it touched the file");
         fs::write(dir.join("script"), format!("# one\npatch -o 0 ff\n{line}\n")).unwrap();
-        let told = dir.session("f --script script", &["! echo never"]);
+        let text = dir.session("f --script script", &["! echo never"]);
         let why = why.replace("-c 2:", "script: line 3:");
-        assert!(told.starts_with(&format!("! error: f: {why}")), "{line}\n{told}");
+        assert!(text.starts_with(&format!("! error: f: {why}")), "{line}\n{text}");
         assert!(State::of(&path) == before, "{line}: it touched the file");
     }
 }

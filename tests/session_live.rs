@@ -44,9 +44,9 @@ fn a_truncated_page_ends_in_zeros_and_the_next_is_an_error() {
             .code(2)
             .has("the file ends at 0x1388 (5000 bytes)");
         for format in ["", "-f plain ", "-x ", "-f canonical ", "--json "] {
-            let told = dir.session(what, &[&format!("{across} {format}").trim_end().replace("  ", " ")]);
+            let text = dir.session(what, &[&format!("{across} {format}").trim_end().replace("  ", " ")]);
             // A new mapping ends where the file does, so nothing after the end is asked of it.
-            told.code(2).has("lies past the end");
+            text.code(2).has("lies past the end");
             dir.file("f", [b'a'; 20_000]);
             dir.session(what, &[cut, &format!("{across} {format}")])
                 .has(format!("cannot read {:#x}..", 2 * page))
@@ -215,11 +215,11 @@ fn a_file_and_its_mapping_resize_together_to_odd_sizes() {
 fn growing_under_a_mapping_gives_blocks_unless_told_otherwise() {
     let dir = Sandbox::new();
     dir.sparse("f", 4096);
-    let told = objects(&dir, "f", &["remap --size 64K", "remap --size 128K --sparse"]);
-    assert!(told[0]["allocated_after"].as_u64().unwrap() >= 60 << 10, "{}", told[0]);
-    assert_eq!(told[1]["allocated_after"], told[0]["allocated_after"], "{}", told[1]);
-    assert_eq!(told[1]["length"], 128 << 10);
-    assert_eq!(told[1]["changed"], true);
+    let text = objects(&dir, "f", &["remap --size 64K", "remap --size 128K --sparse"]);
+    assert!(text[0]["allocated_after"].as_u64().unwrap() >= 60 << 10, "{}", text[0]);
+    assert_eq!(text[1]["allocated_after"], text[0]["allocated_after"], "{}", text[1]);
+    assert_eq!(text[1]["length"], 128 << 10);
+    assert_eq!(text[1]["changed"], true);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn keep_file_resizes_the_mapping_alone() {
     let dir = Sandbox::new();
     let path = dir.file("f", noise(5000));
     let before = State::of(&path);
-    let told = objects(
+    let text = objects(
         &dir,
         "f",
         &[
@@ -237,10 +237,10 @@ fn keep_file_resizes_the_mapping_alone() {
             "cat",
         ],
     );
-    assert_eq!(told[0]["length"], 64 << 10);
-    assert_eq!(told[0]["changed"], false);
-    assert_eq!(told[1]["length"], 64 << 10);
-    assert_eq!(told[3]["hex"], format!("{:02x}", noise(1)[0]));
+    assert_eq!(text[0]["length"], 64 << 10);
+    assert_eq!(text[0]["changed"], false);
+    assert_eq!(text[1]["length"], 64 << 10);
+    assert_eq!(text[3]["hex"], format!("{:02x}", noise(1)[0]));
     assert!(State::of(&path) == before, "the file moved");
     for (what, verb, why) in [
         ("f", "remap --size 0 --keep-file", "a mapping has at least one page"),
@@ -283,12 +283,12 @@ fn memory_grows_and_keeps_its_bytes_wherever_it_goes() {
         "remap --size 1 --no-move",
         "cat",
     ];
-    let told = objects(&dir, "--anonymous -n 4K", &verbs);
-    assert_eq!(address(&told[2], "address"), 0x6000_0000_0000);
-    assert_eq!(told[3]["hex"], "6b657074");
-    assert_eq!(told[4]["hex"], "00");
-    assert_eq!(address(&told[5], "address"), 0x6000_0000_0000);
-    assert_eq!(told[6]["hex"], "6b");
+    let text = objects(&dir, "--anonymous -n 4K", &verbs);
+    assert_eq!(address(&text[2], "address"), 0x6000_0000_0000);
+    assert_eq!(text[3]["hex"], "6b657074");
+    assert_eq!(text[4]["hex"], "00");
+    assert_eq!(address(&text[5], "address"), 0x6000_0000_0000);
+    assert_eq!(text[6]["hex"], "6b");
 }
 
 #[test]
@@ -305,20 +305,20 @@ fn an_address_is_never_taken_from_another_mapping() {
     .code(2)
     .has("/proc/$MMAPCTL_PID/maps'\n");
     let next = format!("0x{:x}", 0x6000_0000_0000u64 + 2 * page_size());
-    let told = objects(
+    let text = objects(
         &dir,
         &format!("f --address {there}"),
         &["map", &format!("remap --address {next}"), "cat -n 4"],
     );
-    assert_eq!(told[0]["address"], there);
-    assert_eq!(told[1]["address"], next.as_str());
+    assert_eq!(text[0]["address"], there);
+    assert_eq!(text[1]["address"], next.as_str());
     for (what, verbs) in [("f --address 0x1001", &[][..]), ("f", &["remap --address 0x1001"])] {
-        let told = dir.session(what, verbs);
+        let text = dir.session(what, verbs);
         let why = format!(
             "the address 0x1001 is not a multiple of the page size, {:#x}",
             page_size()
         );
-        told.code(2).has(&why).has("tip: write --address 0x1000");
+        text.code(2).has(&why).has("tip: write --address 0x1000");
     }
     for bad in ["0", "4K", "x", "-1"] {
         dir.session(&format!("f --address {bad}"), &[]).code(2).has("tip: ");
@@ -335,12 +335,12 @@ fn what_may_not_move_says_what_is_in_the_way() {
         .has("tip: leave out --no-move")
         .code(2);
     assert_eq!(fs::metadata(dir.join("f")).unwrap().len(), 5000);
-    let told = objects(
+    let text = objects(
         &dir,
         "f --address 0x600000000000",
         &["remap --size 1M --no-move --sparse"],
     );
-    assert_eq!(told[0]["address"], told[0]["address_before"]);
+    assert_eq!(text[0]["address"], text[0]["address_before"]);
 }
 
 #[test]
@@ -349,15 +349,15 @@ fn pages_that_are_moved_leave_an_old_mapping_behind() {
     let path = dir.file("f", noise(5000));
     let before = State::of(&path);
     for (what, hex) in [("--anonymous -n 8K", "6b657074"), ("f --private", "6b657074")] {
-        let told = objects(
+        let text = objects(
             &dir,
             what,
             &["patch -o 0 text:kept", "remap --dont-unmap", "cat -n 4", "map"],
         );
-        assert_eq!(told[1]["left_at"], told[1]["address_before"]);
-        assert_ne!(told[1]["address"], told[1]["address_before"]);
-        assert_eq!(told[2]["hex"], hex);
-        assert_eq!(told[3]["address"], told[1]["address"]);
+        assert_eq!(text[1]["left_at"], text[1]["address_before"]);
+        assert_ne!(text[1]["address"], text[1]["address_before"]);
+        assert_eq!(text[2]["hex"], hex);
+        assert_eq!(text[3]["address"], text[1]["address"]);
     }
     assert!(State::of(&path) == before, "the file moved");
     dir.session("f", &["remap --dont-unmap"])
@@ -510,7 +510,7 @@ fn memory_of_huge_pages_is_worked_on_like_any_other() {
         "--anonymous --huge=2M -n 3M",
         "--anonymous --shared --huge=2M -n 4M",
     ] {
-        let told = objects(
+        let text = objects(
             &dir,
             what,
             &[
@@ -522,14 +522,14 @@ fn memory_of_huge_pages_is_worked_on_like_any_other() {
             ],
         );
         assert_eq!(
-            (&told[1]["page_size"], &told[1]["pages"], &told[1]["resident"]),
+            (&text[1]["page_size"], &text[1]["pages"], &text[1]["resident"]),
             (&(2 << 20).into(), &2.into(), &1.into()),
             "{what}: {}",
-            told[1]
+            text[1]
         );
-        assert_eq!(told[1]["huge_bytes"], 2 << 20, "{what}: {}", told[1]);
-        assert_eq!(told[2]["hex"], "68756765", "{what}");
-        assert_eq!(told[4]["hex"], "00006765", "{what}");
+        assert_eq!(text[1]["huge_bytes"], 2 << 20, "{what}: {}", text[1]);
+        assert_eq!(text[2]["hex"], "68756765", "{what}");
+        assert_eq!(text[4]["hex"], "00006765", "{what}");
     }
     // More than there are is refused by name, or met at the first touch.
     dir.session("--memfd --huge=2M -n 1G", &[])

@@ -71,15 +71,15 @@ fn the_others_are_synced_when_one_of_several_is_missing() {
     for name in ["a", "c"] {
         dir.file(name, [1; 100]);
     }
-    let told = dir.run("sync a missing c");
-    let lines: Vec<_> = told.lines().collect();
-    assert!(lines[0].starts_with("a: 0x0..0x64 durable"), "{told}");
-    assert!(lines[1].starts_with("c: 0x0..0x64 durable"), "{told}");
+    let text = dir.run("sync a missing c");
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].starts_with("a: 0x0..0x64 durable"), "{text}");
+    assert!(lines[1].starts_with("c: 0x0..0x64 durable"), "{text}");
     assert_eq!(
         lines[2],
         "! error: missing: cannot open it: No such file or directory (ENOENT)"
     );
-    assert_eq!(lines.last(), Some(&"exit 2"), "{told}");
+    assert_eq!(lines.last(), Some(&"exit 2"), "{text}");
 
     on_disk(|dir| {
         dir.file("a", [1; 100]);
@@ -112,15 +112,15 @@ fn several_files_give_an_object_each_in_json() {
 fn the_report_in_json_has_the_facts() {
     let dir = Sandbox::new();
     dir.file("f", [1; 10_000]);
-    let told = dir.report("sync f -r 100..+200");
-    assert_eq!(told["verb"], "sync", "{told}");
-    assert_eq!(told["changed"], false, "{told}");
-    assert_eq!(told["offset"], 100, "{told}");
-    assert_eq!(told["length"], 200, "{told}");
-    assert_eq!(told["page_size"], page_size(), "{told}");
+    let report = dir.report("sync f -r 100..+200");
+    assert_eq!(report["verb"], "sync", "{report}");
+    assert_eq!(report["changed"], false, "{report}");
+    assert_eq!(report["offset"], 100, "{report}");
+    assert_eq!(report["length"], 200, "{report}");
+    assert_eq!(report["page_size"], page_size(), "{report}");
     assert!(
-        told.get("dirty_before").is_some() && told.get("dirty_after").is_some(),
-        "{told}"
+        report.get("dirty_before").is_some() && report.get("dirty_after").is_some(),
+        "{report}"
     );
 }
 
@@ -130,9 +130,9 @@ fn async_promises_nothing() {
     dir.file("f", [1; 100]);
     dir.run("sync f --async")
         .begins("f: 0x0..0x64 writing was started, nothing is promised; ");
-    let told = dir.report("sync f --async");
-    assert_eq!(told["durable"], false, "{told}");
-    assert_eq!(told["method"], "sync_file_range", "{told}");
+    let report = dir.report("sync f --async");
+    assert_eq!(report["durable"], false, "{report}");
+    assert_eq!(report["method"], "sync_file_range", "{report}");
     dir.mmapctl(&["sync", "f", "--async", "--invalidate"]).code(2);
 }
 
@@ -158,8 +158,8 @@ fn a_file_that_may_only_be_read_is_synced_by_fdatasync() {
         let dir = Sandbox::new();
         let path = dir.file("f", [1; 10_000]);
         set_mode(path, 0o444);
-        let told = dir.report("sync f -n 10");
-        assert_eq!(told["method"], "fdatasync", "{told}");
+        let report = dir.report("sync f -n 10");
+        assert_eq!(report["method"], "fdatasync", "{report}");
         if dir.is_disk() {
             assert_eq!(dir.report("sync f")["dirty_before"], 0);
         }
@@ -172,9 +172,9 @@ fn a_file_that_may_only_be_read_is_synced_by_fdatasync() {
         .arg(&mount)
         .status();
     assert!(remount.unwrap().success());
-    let told = mount.report("sync f");
-    assert_eq!(told["method"], "fdatasync", "{told}");
-    assert_eq!(told["state"], "as-far-as-known", "{told}");
+    let report = mount.report("sync f");
+    assert_eq!(report["method"], "fdatasync", "{report}");
+    assert_eq!(report["state"], "as-far-as-known", "{report}");
 }
 
 #[test]
@@ -190,10 +190,10 @@ fn a_read_only_file_really_becomes_clean() {
         }
         let command = dir.command(&["sync", "f", "--json"]);
         needs!(let mut command = as_ordinary_user(command));
-        let told = json(&command.outcome().stdout);
-        assert_eq!(told["method"], "fdatasync", "{told}");
-        assert!(told["dirty_before"].as_u64().unwrap() > 0, "{told}");
-        assert_eq!(told["dirty_after"], 0, "{told}");
+        let report = json(&command.outcome().stdout);
+        assert_eq!(report["method"], "fdatasync", "{report}");
+        assert!(report["dirty_before"].as_u64().unwrap() > 0, "{report}");
+        assert_eq!(report["dirty_after"], 0, "{report}");
     });
 }
 

@@ -9,12 +9,12 @@ fn what_is_evicted_is_durable_first_and_out_of_memory_then() {
     on_disk(|dir| {
         let bytes = noise(1 << 20);
         let path = dir.file("f", &bytes);
-        let told = dir.report("sync f --evict");
-        assert_eq!(told["durable"], true, "{told}");
-        assert_eq!(told["evicted"], true, "{told}");
-        assert_eq!(told["resident_before"], 256, "{told}");
-        assert_eq!(told["dirty_after"], 0, "{told}");
-        assert_eq!(told["resident_after"], 0, "{told}");
+        let report = dir.report("sync f --evict");
+        assert_eq!(report["durable"], true, "{report}");
+        assert_eq!(report["evicted"], true, "{report}");
+        assert_eq!(report["resident_before"], 256, "{report}");
+        assert_eq!(report["dirty_after"], 0, "{report}");
+        assert_eq!(report["resident_after"], 0, "{report}");
         assert!(read(&path) == bytes, "other bytes came back from the disk");
         dir.run("sync f --evict")
             .has("\n  in memory   256 pages before, 0 pages after\n");
@@ -27,9 +27,9 @@ fn only_the_range_is_evicted() {
         dir.file("f", noise(8 << 20));
         dir.report("sync f --evict");
         dir.read("f");
-        let told = dir.report("sync f -r 1M..3M --evict");
+        let report = dir.report("sync f -r 1M..3M --evict");
         // A large folio that reaches over an edge of the range stays, or goes with it.
-        assert!(told["resident_after"].as_u64().unwrap() < 512, "{told}");
+        assert!(report["resident_after"].as_u64().unwrap() < 512, "{report}");
         let rest = dir.report("sync f -r 4M.. --evict");
         assert_eq!(rest["resident_before"], 1024, "{rest}");
     });
@@ -39,9 +39,9 @@ fn only_the_range_is_evicted() {
 fn without_evict_nothing_is_evicted_and_nothing_said() {
     let dir = Sandbox::new();
     dir.file("f", noise(100_000));
-    let told = dir.report("sync f");
-    assert_eq!(told["evicted"], false, "{told}");
-    assert_eq!(told["resident_after"], serde_json::Value::Null, "{told}");
+    let report = dir.report("sync f");
+    assert_eq!(report["evicted"], false, "{report}");
+    assert_eq!(report["resident_after"], serde_json::Value::Null, "{report}");
     dir.mmapctl(&["sync", "f", "--async", "--evict"]).code(2);
 }
 
@@ -49,8 +49,8 @@ fn without_evict_nothing_is_evicted_and_nothing_said() {
 fn pages_of_a_tmpfs_have_nowhere_to_go_and_stay() {
     needs!(let dir = Sandbox::in_memory());
     let path = dir.file("f", noise(100_000));
-    let told = dir.report("sync f --evict");
-    assert_eq!(told["resident_after"], 25, "{told}");
+    let report = dir.report("sync f --evict");
+    assert_eq!(report["resident_after"], 25, "{report}");
     assert!(read(path) == noise(100_000));
 }
 
@@ -83,13 +83,13 @@ fn many_files_are_all_synced_and_told_in_their_order() {
         dir.file(name, noise(5000 + number));
     }
     let line = format!("sync {}", names.join(" "));
-    let told = dir.run(&line);
-    let found: Vec<_> = told
+    let text = dir.run(&line);
+    let found: Vec<_> = text
         .lines()
         .map(|line| line.split(':').next().unwrap_or_default())
         .collect();
-    assert_eq!(found[..40], names, "{told}");
-    told.code(0);
+    assert_eq!(found[..40], names, "{text}");
+    text.code(0);
     if dir.is_disk() {
         for name in &names {
             assert_eq!(dir.report(&format!("sync {name}"))["dirty_before"], 0, "{name}");

@@ -42,7 +42,7 @@ fn tips_that_told_to_lose_data_say_what_to_type_instead() {
         ("remap f --size 4K --keep-file", "'remap --size +4K --keep-file'"),
         ("map f --hold 1s", "write --hold=1s"),
         ("map f --ready-fd 9 --hold=1s", "put 9>&1"),
-        ("cat f -o 5000", "the last offset there is is 0x1000"),
+        ("cat f -o 5000", "offsets go up to 0x1000"),
     ] {
         let before = State::of(&path);
         // It types what the tip says, in a copy.

@@ -122,8 +122,8 @@ fn compare_traces(options: &[&str], line: &str, calls: &str) {
     dir.file("f", vec![0x11; SIZE]);
     let options = [&["-e", SHOWN], options].concat();
     let output = dir.straced(&options, &format!("-v {line}"));
-    let told = output.stderr();
-    let shown: Vec<_> = told
+    let text = output.stderr();
+    let shown: Vec<_> = text
         .lines()
         .filter(|line| !line.starts_with("error:"))
         .filter_map(plain)

@@ -120,7 +120,7 @@ fn names_that_overlayfs_splits_are_said() {
     ) {
         return skip("no overlayfs can be mounted");
     }
-    let told = [
+    let text = [
         merged.run("map f g -s"),
         merged.run("patch alone -q -o 0 42"),
         merged.run("patch f -q -o 0 42"),
@@ -130,8 +130,8 @@ fn names_that_overlayfs_splits_are_said() {
     let session = merged.run("patch g -o 0 43");
     assert!(mount("umount", &[]));
     let note = "overlayfs has copied the file from its lower layer for writing; its other names (hard links) keep the old bytes";
-    assert!(told[0].ends_with("exit 0") && !told[0].contains("note:"), "{}", told[0]);
-    assert_eq!(told[1..4], ["exit 0", "exit 0", "exit 0"]);
-    assert_eq!(told[4], "bytes(no newline)\nexit 0");
+    assert!(text[0].ends_with("exit 0") && !text[0].contains("note:"), "{}", text[0]);
+    assert_eq!(text[1..4], ["exit 0", "exit 0", "exit 0"]);
+    assert_eq!(text[4], "bytes(no newline)\nexit 0");
     session.code(0).has(format!("! note: g: {note}\n"));
 }

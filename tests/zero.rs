@@ -105,9 +105,9 @@ fn a_range_that_several_threads_zero_is_zeroed_to_the_byte() {
         }
         let all = read(&path);
         let (from, to) = (5, (80 << 20) + 3);
-        let told = dir.report(&format!("zero f -r {from}..{to} --method write --sync"));
-        assert_eq!(told["method"], "write", "{told}");
-        assert_eq!(told["durable"], true, "{told}");
+        let report = dir.report(&format!("zero f -r {from}..{to} --method write --sync"));
+        assert_eq!(report["method"], "write", "{report}");
+        assert_eq!(report["durable"], true, "{report}");
         let bytes = read(&path);
         assert!(
             bytes[..from] == all[..from] && bytes[to..] == all[to..],
@@ -151,13 +151,13 @@ fn punching_frees_blocks_and_the_others_keep_them() {
         synced(&path); // delayed allocation gives the blocks now
         let full = allocated(&path);
         let line = format!("zero f -r 64K..+512K {options}");
-        let told = dir.report(line.trim_end());
-        assert_eq!(told["allocated_before"], full, "{line}: {told}");
-        assert_eq!(told["allocated_after"], allocated(&path), "{line}: {told}");
+        let report = dir.report(line.trim_end());
+        assert_eq!(report["allocated_before"], full, "{line}: {report}");
+        assert_eq!(report["allocated_after"], allocated(&path), "{line}: {report}");
         if frees {
-            assert!(allocated(&path) <= full - (512 << 10), "{line}: {told}");
+            assert!(allocated(&path) <= full - (512 << 10), "{line}: {report}");
         } else {
-            assert!(allocated(&path) >= full, "{line}: {told}");
+            assert!(allocated(&path) >= full, "{line}: {report}");
         }
         assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 20, "{line}");
     }
@@ -232,9 +232,9 @@ fn a_dry_run_touches_nothing() {
         dir.run(&format!("zero f -r 1..+2 --method {method} --dry-run"))
             .begins(format!("f: 0x1..0x3 would be zeroed, method {method}\n"))
             .code(0);
-        let told = dir.report(&format!("zero f -r .. --method {method} --dry-run"));
-        assert_eq!(told["changed"], false, "{told}");
-        assert_eq!(told["dry_run"], true, "{told}");
+        let report = dir.report(&format!("zero f -r .. --method {method} --dry-run"));
+        assert_eq!(report["changed"], false, "{report}");
+        assert_eq!(report["dry_run"], true, "{report}");
     }
     assert_eq!(State::of(&path), before);
 }
@@ -291,8 +291,8 @@ fn sync_is_told_apart() {
     let dir = Sandbox::new();
     dir.file("f", noise(10_000));
     for method in ["auto", "write"] {
-        let told = dir.run(&format!("zero f -r 1..9999 --method {method} --sync"));
-        assert!(told.lines().next().unwrap().ends_with(", durable"), "{told}");
+        let text = dir.run(&format!("zero f -r 1..9999 --method {method} --sync"));
+        assert!(text.lines().next().unwrap().ends_with(", durable"), "{text}");
     }
     assert_eq!(dir.report("zero f -n 1 --sync")["durable"], true);
     assert_eq!(dir.report("zero f -n 1")["durable"], false);
@@ -303,8 +303,8 @@ fn a_dry_run_has_made_nothing_durable() {
     let dir = Sandbox::new();
     dir.file("f", [1; 100]);
     for options in ["--sync", "--sync --sparsify", "--sync --punch"] {
-        let told = dir.report(&format!("zero f -r .. {options} --dry-run"));
-        assert_eq!(told["durable"], false, "{options}: {told}");
+        let report = dir.report(&format!("zero f -r .. {options} --dry-run"));
+        assert_eq!(report["durable"], false, "{options}: {report}");
     }
     assert_eq!(dir.report("zero f -r .. --sync")["durable"], true);
 }

@@ -21,11 +21,11 @@ fn blocks(zeros: impl Fn(usize) -> bool) -> Vec<u8> {
 fn sparsified(dir: &Sandbox, line: &str) -> serde_json::Value {
     let path = dir.join("f");
     let before = read(&path);
-    let told = dir.report(line);
+    let report = dir.report(line);
     assert!(read(&path) == before, "{line}: other bytes");
-    assert_eq!(told["changed"], false, "{line}: {told}");
-    assert_eq!(told["method"], "sparsify", "{line}: {told}");
-    told
+    assert_eq!(report["changed"], false, "{line}: {report}");
+    assert_eq!(report["method"], "sparsify", "{line}: {report}");
+    report
 }
 
 #[test]
@@ -37,12 +37,12 @@ fn blocks_of_zeros_are_freed_in_runs_and_no_byte_changes() {
     let path = dir.file("f", blocks(|number| matches!(number, 0..4 | 9 | 60..64)));
     synced(&path);
     let full = allocated(&path);
-    let told = sparsified(&dir, "zero f -r .. --sparsify");
-    assert_eq!(told["freed"], 9 * PAGE, "{told}");
-    assert_eq!(told["runs"], 3, "{told}");
-    assert_eq!(told["would_free"], serde_json::Value::Null, "{told}");
-    assert_eq!(told["allocated_before"], full, "{told}");
-    assert_eq!(told["allocated_after"], full - 9 * PAGE as u64, "{told}");
+    let text = sparsified(&dir, "zero f -r .. --sparsify");
+    assert_eq!(text["freed"], 9 * PAGE, "{text}");
+    assert_eq!(text["runs"], 3, "{text}");
+    assert_eq!(text["would_free"], serde_json::Value::Null, "{text}");
+    assert_eq!(text["allocated_before"], full, "{text}");
+    assert_eq!(text["allocated_after"], full - 9 * PAGE as u64, "{text}");
     assert_eq!(allocated(&path), full - 9 * PAGE as u64);
     let again = sparsified(&dir, "zero f -r .. --sparsify");
     assert_eq!(again["freed"], 0, "{again}");
@@ -69,9 +69,9 @@ fn only_whole_blocks_of_the_range_are_freed() {
         let path = dir.file("f", blocks(|_| true));
         synced(&path);
         let full = allocated(&path);
-        let told = sparsified(&dir, &format!("zero f --range {range} --sparsify"));
-        assert_eq!(told["freed"], freed * PAGE, "{range}: {told}");
-        assert_eq!(allocated(&path), full - (freed * PAGE) as u64, "{range}: {told}");
+        let text = sparsified(&dir, &format!("zero f --range {range} --sparsify"));
+        assert_eq!(text["freed"], freed * PAGE, "{range}: {text}");
+        assert_eq!(allocated(&path), full - (freed * PAGE) as u64, "{range}: {text}");
     }
 }
 
@@ -96,8 +96,8 @@ fn the_last_block_is_freed_though_the_file_ends_in_it() {
     if allocated(&path) != 4 * PAGE as u64 {
         return skip("this file system has blocks of another size");
     }
-    let told = sparsified(&dir, "zero f -r .. --sparsify");
-    assert_eq!(told["freed"], 3 * PAGE + 100, "{told}");
+    let text = sparsified(&dir, "zero f -r .. --sparsify");
+    assert_eq!(text["freed"], 3 * PAGE + 100, "{text}");
     assert_eq!((allocated(&path), fs::metadata(&path).unwrap().len()), (0, 12_388));
 }
 
@@ -119,12 +119,12 @@ fn a_file_of_many_parts_is_searched_by_all_threads_to_the_byte() {
     writer(&path).write_all_at(b"x", (98 << 20) - 1).unwrap();
     synced(&path);
     let full = allocated(&path);
-    let told = sparsified(&dir, "zero f -r .. --sparsify");
+    let text = sparsified(&dir, "zero f -r .. --sparsify");
     if dir.is_disk() {
-        assert_eq!(told["data"], 67 << 20, "{told}");
-        assert_eq!(told["freed"], (33 << 20) - 2 * PAGE, "{told}");
+        assert_eq!(text["data"], 67 << 20, "{text}");
+        assert_eq!(text["freed"], (33 << 20) - 2 * PAGE, "{text}");
     }
-    assert!(allocated(&path) < full - (32 << 20), "{told}");
+    assert!(allocated(&path) < full - (32 << 20), "{text}");
 }
 
 #[test]
@@ -133,19 +133,19 @@ fn a_dry_run_says_what_would_be_freed_and_frees_nothing() {
     let path = dir.file("f", blocks(|number| number % 2 == 0));
     synced(&path);
     let before = State::of(&path);
-    let told = sparsified(&dir, "zero f -r .. --sparsify --dry-run");
-    assert_eq!(told["would_free"], 32 * PAGE, "{told}");
-    assert_eq!(told["freed"], serde_json::Value::Null, "{told}");
-    assert_eq!(told["runs"], 32, "{told}");
+    let text = sparsified(&dir, "zero f -r .. --sparsify --dry-run");
+    assert_eq!(text["would_free"], 32 * PAGE, "{text}");
+    assert_eq!(text["freed"], serde_json::Value::Null, "{text}");
+    assert_eq!(text["runs"], 32, "{text}");
     dir.run("zero f -r .. --sparsify --dry-run")
         .begins("f: 128 KiB (131072 bytes) of zeros in 0x0..0x40000 would be freed, 32 runs\n");
     // Punching takes the data of the range, whatever it is; a hole has nothing to give.
-    let told = dir.report("zero f -r 64K.. --punch --dry-run");
-    assert_eq!(told["would_free"], 192 << 10, "{told}");
+    let report = dir.report("zero f -r 64K.. --punch --dry-run");
+    assert_eq!(report["would_free"], 192 << 10, "{report}");
     assert_eq!(State::of(&path), before);
     dir.sparse("hole", 1 << 20);
-    let told = dir.report("zero hole -r .. --punch --dry-run");
-    assert_eq!(told["would_free"], 0, "{told}");
+    let report = dir.report("zero hole -r .. --punch --dry-run");
+    assert_eq!(report["would_free"], 0, "{report}");
     // Nor does it ask for the right to write, or for the lock.
     let holder = fs::File::open(&path).unwrap();
     holder.lock().unwrap();
@@ -220,10 +220,10 @@ fn zeroes_and_frees(mount: Option<Mount>, block: usize) {
     let path = dir.file("f", &bytes);
     synced(&path);
     let full = allocated(&path);
-    let told = sparsified(dir, "zero f -r .. --sparsify --sync");
-    assert_eq!(told["freed"], (256 << 10) + block, "{told}");
-    assert_eq!(told["durable"], true, "{told}");
-    assert!(allocated(&path) <= full - (256 << 10), "{told}");
+    let text = sparsified(dir, "zero f -r .. --sparsify --sync");
+    assert_eq!(text["freed"], (256 << 10) + block, "{text}");
+    assert_eq!(text["durable"], true, "{text}");
+    assert!(allocated(&path) <= full - (256 << 10), "{text}");
     for method in ["auto", "write", "punch", "zero-range"] {
         let path = dir.file("f", &bytes);
         let line = format!("zero f -r 5..300001 --method {method}");
@@ -283,11 +283,11 @@ fn unwritten_blocks_are_freed_whether_cached_or_not() {
             let dry = sparsified(&dir, "zero f -r .. --sparsify --dry-run");
             let punch = dir.report("zero f -r .. --punch --dry-run");
             assert_eq!(punch["would_free"], 1 << 20, "cached: {cached}: {punch}");
-            let told = sparsified(&dir, "zero f -r .. --sparsify");
+            let text = sparsified(&dir, "zero f -r .. --sparsify");
             assert_eq!(dry["would_free"], 1 << 20);
-            assert_eq!(told["freed"], 1 << 20);
+            assert_eq!(text["freed"], 1 << 20);
             assert_eq!(allocated(&path), 0, "cached: {cached}");
-            seen.push((told["data"].clone(), told["runs"].clone(), dry["runs"].clone()));
+            seen.push((text["data"].clone(), text["runs"].clone(), dry["runs"].clone()));
             fs::remove_file(path).unwrap();
         }
         assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");

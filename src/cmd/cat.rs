@@ -61,7 +61,7 @@ pub(crate) struct Options {
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
-    let job = VerbContext {
+    let context = VerbContext {
         journal: args.reader.journal.as_deref(),
         ignores_journal: args.reader.ignore_journal,
         ..VerbContext::on(&args.file, globals)
@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let work = || {
         let access = args.options.access.map_or(Access::Read, |_| Access::ReadRegisters);
         let backing = args.reader.open_for(&args.file, access)?;
-        args.options.apply(&mut Region::sliding(backing, Prot::Read)?, job)
+        args.options.apply(&mut Region::sliding(backing, Prot::Read)?, context)
     };
     work().with_path(&args.file)?;
     Ok(Exit::Done as u8)
@@ -87,21 +87,21 @@ struct CatPlan<'a> {
 }
 
 impl RunOnRegion for Options {
-    fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
-        let name = job
+    fn apply(&self, region: &mut Region, context: VerbContext<'_>) -> Result<()> {
+        let name = context
             .path
-            .map_or(job.memory.as_bytes(), |path| path.as_os_str().as_bytes());
-        let plan = self.plan(region, name, job.globals)?;
+            .map_or(context.memory.as_bytes(), |path| path.as_os_str().as_bytes());
+        let plan = self.plan(region, name, context.globals)?;
         if !plan.span.is_empty() {
-            let raw = plan.dump.is_none() && !job.globals.json && self.watch.is_none();
+            let raw = plan.dump.is_none() && !context.globals.json && self.watch.is_none();
             report::not_into_itself(region.backing(), raw.then_some(plan.span.start()))?;
         }
         if let Some(interval) = self.watch {
-            return watch::watch(region, &plan, interval, job);
+            return watch::watch(region, &plan, interval, context);
         }
-        let mut progress = Progress::printing(job.globals, "reading", plan.span.len());
+        let mut progress = Progress::printing(context.globals, "reading", plan.span.len());
         match plan.dump {
-            _ if job.globals.json => json(region, &plan, job, &mut progress),
+            _ if context.globals.json => json(region, &plan, context, &mut progress),
             None => raw(region, &plan, &mut progress),
             Some((format, style)) => {
                 let dump = || dump::dump(format, plan.span.start(), style);
@@ -192,9 +192,9 @@ fn raw(region: &mut Region, plan: &CatPlan<'_>, progress: &mut Progress) -> Resu
 }
 
 /// Prints the report, with the bytes as its last field, which is streamed to bound the memory use.
-fn json(region: &mut Region, plan: &CatPlan<'_>, job: VerbContext<'_>, progress: &mut Progress) -> Result<()> {
+fn json(region: &mut Region, plan: &CatPlan<'_>, context: VerbContext<'_>, progress: &mut Progress) -> Result<()> {
     let span = plan.span;
-    let mut report = Report::new("cat", job.path, false).range(span);
+    let mut report = Report::new("cat", context.path, false).range(span);
     if let Some(width) = plan.access {
         report = report.json_field("access", width.bytes());
     }

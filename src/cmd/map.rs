@@ -111,7 +111,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
         Some(name) => format!("memfd {}", text::shown(Path::new(name))),
         None => "anonymous memory".into(),
     };
-    let job = VerbContext {
+    let context = VerbContext {
         globals,
         path: file.map(PathBuf::as_path),
         memory: &memory,
@@ -120,7 +120,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
         ignores_journal: args.ignore_journal,
         force: false,
     };
-    let result = args.run(job.writing(&args.writer));
+    let result = args.run(context.writing(&args.writer));
     match file {
         Some(file) => result.with_path(file),
         None => result.context(memory),
@@ -128,66 +128,67 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
 }
 
 impl Args {
-    fn run(&self, job: VerbContext<'_>) -> Result<u8> {
+    fn run(&self, context: VerbContext<'_>) -> Result<u8> {
         if self.options.watch.is_some() && !self.session.is_empty() {
             let failure = Error::untouched("--watch redraws the report, and a session prints none");
             return Err(failure.tip("-c 'map --watch' shows it in a session"));
         }
         let script = self.session.file().map(|path| ("--script", path));
-        let journal = job.journal.map(|path| ("--journal", path));
+        let journal = context.journal.map(|path| ("--journal", path));
         must_differ(&[script], &[journal])?;
-        let session = self.session.read(job.globals)?;
+        let session = self.session.read(context.globals)?;
         let stores = session.stores();
         if stores && self.ignore_journal {
             let failure =
                 Error::untouched("--ignore-journal is only for reading, and a verb of this session may write");
             return Err(failure.tip("leave it out; then the file is first put back as it was"));
         }
-        let (backing, span, recovered) = self.backing(stores, job.globals)?;
-        let job = VerbContext { recovered, ..job };
+        let (backing, span, recovered) = self.backing(stores, context.globals)?;
+        let context = VerbContext { recovered, ..context };
         let mut region = self.map_as.region(backing, span, stores)?;
-        let outcome = self.work_on(&mut region, session, job);
+        let outcome = self.work_on(&mut region, session, context);
         close(region, outcome)
     }
 
     /// Does what the options ask for with an existing mapping; returns the process's exit code.
-    fn work_on(&self, region: &mut Region, mut session: Session, job: VerbContext<'_>) -> Result<u8> {
+    fn work_on(&self, region: &mut Region, mut session: Session, context: VerbContext<'_>) -> Result<u8> {
         let stays = !self.session.is_empty() || self.stand.is_asked() || self.options.watch.is_some();
-        self.options.bring_in(region, job, stays)?;
-        let ended = match session.run(region, job) {
-            Ok(0) => self.end_of(region, job),
+        self.options.bring_in(region, context, stays)?;
+        let ended = match session.run(region, context) {
+            Ok(0) => self.end_of(region, context),
             ended => ended,
         };
         match region.is_shared_file() && region.backing().is_written() {
             true if !ended.as_ref().is_err_and(Error::is_reader_gone) => ended
                 .map_failure(|| Error::changed("the verbs may have changed the file, and then"))
-                .after_recovery(job.recovered),
+                .after_recovery(context.recovered),
             _ => ended,
         }
     }
 
     /// What follows the session: prints the report, and holds the mapping or runs a command.
-    fn end_of(&self, region: &mut Region, job: VerbContext<'_>) -> Result<u8> {
+    fn end_of(&self, region: &mut Region, context: VerbContext<'_>) -> Result<u8> {
         // Signals are blocked before the mapping is announced.
         let signals = self.stand.signals()?;
-        if self.session.is_empty() && (self.stand.command.is_empty() || job.globals.json) {
-            self.report(region, job)?;
+        if self.session.is_empty() && (self.stand.command.is_empty() || context.globals.json) {
+            self.report(region, context)?;
         }
         // From now on, this process stores nothing, but others may.
         region.lend_lock()?;
-        let beside = ChildEnv::of(region, job.path);
-        self.stand.stay(&beside, &job.name(), signals.as_ref(), job.globals)
+        let beside = ChildEnv::of(region, context.path);
+        self.stand
+            .stay(&beside, &context.name(), signals.as_ref(), context.globals)
     }
 
-    fn report(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
+    fn report(&self, region: &mut Region, context: VerbContext<'_>) -> Result<()> {
         if self.options.watch.is_some() {
-            return self.options.show(region, job);
+            return self.options.show(region, context);
         }
-        let mut report = report::report(region, job)?;
+        let mut report = report::report(region, context)?;
         if let Some(held) = self.stand.held() {
             report = report.text_field("held", held);
         }
-        report.print(job.globals)
+        report.print(context.globals)
     }
 
     fn backing(&self, stores: bool, globals: &Globals) -> Result<(Backing, ByteRange, bool)> {
@@ -243,9 +244,9 @@ impl Args {
 }
 
 impl RunOnRegion for Options {
-    fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
-        self.bring_in(region, job, true)?;
-        self.show(region, job)
+    fn apply(&self, region: &mut Region, context: VerbContext<'_>) -> Result<()> {
+        self.bring_in(region, context, true)?;
+        self.show(region, context)
     }
 }
 
@@ -256,7 +257,7 @@ impl Options {
     }
 
     /// Applies advice, populating and locking, in this order; with `stays`, this very mapping is used afterwards.
-    fn bring_in(&self, region: &mut Region, job: VerbContext<'_>, stays: bool) -> Result<()> {
+    fn bring_in(&self, region: &mut Region, context: VerbContext<'_>, stays: bool) -> Result<()> {
         for advice in &self.advise {
             region
                 .advise(*advice)
@@ -264,7 +265,7 @@ impl Options {
         }
         if self.populate {
             let span = region.span();
-            let mut progress = Progress::reading(job.globals, "populating", span.len());
+            let mut progress = Progress::reading(context.globals, "populating", span.len());
             // Nothing would use the mapping's page table afterwards, so it is enough to bring the pages into the page
             // cache.
             if !stays && !self.works_on_table() && region.is_shared_file() && region.shape().prot != Prot::None {
@@ -287,15 +288,15 @@ impl Options {
     }
 
     /// Prints the report, once or repeatedly: in place on a terminal, otherwise one after the other.
-    fn show(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
+    fn show(&self, region: &mut Region, context: VerbContext<'_>) -> Result<()> {
         let Some(interval) = self.watch else {
-            return report::report(region, job)?.print(job.globals);
+            return report::report(region, context)?.print(context.globals);
         };
         let signals = Signals::hold(&[])?;
         loop {
             region.refresh()?;
-            unless_cut_short(region, job, Outcome::Untouched)?;
-            report::report(region, job)?.print_redrawn(job.globals)?;
+            unless_cut_short(region, context, Outcome::Untouched)?;
+            report::report(region, context)?.print_redrawn(context.globals)?;
             if signals.wait(Some(interval)).is_some() {
                 return Ok(());
             }

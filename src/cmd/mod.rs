@@ -84,8 +84,8 @@ verbs! {
 
 impl SessionVerb {
     /// Runs the verb on `region`, and prints its report.
-    pub(crate) fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
-        self.options().apply(region, job)
+    pub(crate) fn apply(&self, region: &mut Region, context: VerbContext<'_>) -> Result<()> {
+        self.options().apply(region, context)
     }
 
     /// Whether the verb needs a writable mapping, and the rules for writers.
@@ -102,7 +102,7 @@ impl SessionVerb {
 /// A verb's options: what to do to a region, wherever that came from.
 trait RunOnRegion {
     /// Runs the verb on `region`, and prints its report.
-    fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()>;
+    fn apply(&self, region: &mut Region, context: VerbContext<'_>) -> Result<()>;
 
     /// Whether the verb needs a writable mapping, and the rules for writers.
     fn stores(&self) -> bool {

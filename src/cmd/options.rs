@@ -253,13 +253,13 @@ pub(crate) fn unless_refused(backing: &Backing, force: bool) -> Result<()> {
 
 /// Rejects a region whose file an interrupted atomic patch has left half-patched in the meantime, with an error of this
 /// outcome. A sync would make half a patch durable, so that is never ignored there (exit code 4).
-pub(crate) fn unless_cut_short(region: &Region, job: VerbContext<'_>, outcome: Outcome) -> Result<()> {
+pub(crate) fn unless_cut_short(region: &Region, context: VerbContext<'_>, outcome: Outcome) -> Result<()> {
     let backing = region.backing();
-    if job.ignores_journal && outcome != Outcome::InDoubt && !backing.holds_lock() {
+    if context.ignores_journal && outcome != Outcome::InDoubt && !backing.holds_lock() {
         return Ok(());
     }
-    journal_must_differ(backing, job.journal)?;
-    match waits_for_recovery(backing, job.journal)? {
+    journal_must_differ(backing, context.journal)?;
+    match waits_for_recovery(backing, context.journal)? {
         Some(place) => Err(recovery_needed(&place, backing, outcome)),
         None => Ok(()),
     }

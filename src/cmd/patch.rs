@@ -109,12 +109,12 @@ fn value() -> impl TypedValueParser<Value = Value> {
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
-    let job = VerbContext::on(&args.file, globals).writing(&args.writer);
+    let context = VerbContext::on(&args.file, globals).writing(&args.writer);
     let options = &args.options;
     let work = || -> Result<u8> {
         // Checked before the file is opened, which may wait for a lock.
         options.validate()?;
-        options.check_paths(job)?;
+        options.check_paths(context)?;
         let (mut region, recovered) = if options.stores() {
             let access = options.access.map_or(Access::Write, |_| Access::WriteRegisters);
             args.writer.open_for(&args.file, access, globals)?
@@ -123,7 +123,7 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
             let backing = args.writer.reader().open_for(&args.file, access)?;
             (Region::sliding(backing, Prot::Read)?, false)
         };
-        let applied = options.apply(&mut region, VerbContext { recovered, ..job });
+        let applied = options.apply(&mut region, VerbContext { recovered, ..context });
         close(region, applied.map(|()| Exit::Done as u8)).after_recovery(recovered)
     };
     work().with_path(&args.file)
@@ -139,28 +139,28 @@ impl RunOnRegion for Options {
     }
 
     /// Compares, and stores unless the options exclude it.
-    fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
+    fn apply(&self, region: &mut Region, context: VerbContext<'_>) -> Result<()> {
         self.validate()?;
-        self.check_paths(job)?;
+        self.check_paths(context)?;
         if let Some(other) = &self.diff {
-            return print_diff(region, other, job);
+            return print_diff(region, other, context);
         }
-        let place = self.durable_in(region, job)?;
-        let mut edits = self.gather(region, job)?;
+        let place = self.durable_in(region, context)?;
+        let mut edits = self.gather(region, context)?;
         if let Some(width) = self.access {
-            return self.store_units(region, &mut edits, width, job);
+            return self.store_units(region, &mut edits, width, context);
         }
         let bytes_to_read = edits.bytes_to_read();
         let mut progress = if self.dry_run {
-            Progress::reading(job.globals, "comparing", bytes_to_read)
+            Progress::reading(context.globals, "comparing", bytes_to_read)
         } else {
             // After comparing, making room and storing process the bytes once each.
             let work = bytes_to_read.saturating_add(edits.new.len() * 2);
-            Progress::writing(job.globals, "patching", bytes_to_read)?.stepping_to(work)
+            Progress::writing(context.globals, "patching", bytes_to_read)?.stepping_to(work)
         };
         let mut comparison = edits.compare(region, self.strict, &mut |done| progress.step(done))?;
         if !comparison.mismatches.is_empty() {
-            return Err(self.mismatch(&comparison.mismatches, comparison.count, job));
+            return Err(self.mismatch(&comparison.mismatches, comparison.count, context));
         }
         let len = region.length();
         let changes = comparison.changing > 0 || edits.len_after != len;
@@ -172,9 +172,9 @@ impl RunOnRegion for Options {
             return Err(failure.tip("without --strict this is success"));
         }
         if self.dry_run {
-            return print_script(&mut edits, &mut comparison, len, job);
+            return print_script(&mut edits, &mut comparison, len, context);
         }
-        self.sync_parent_dir(region, changes, job)?;
+        self.sync_parent_dir(region, changes, context)?;
         crate::memory::begin_change();
         let undo = match self.undo.as_deref() {
             Some(path) => Some(save_undo(path, region.backing(), &mut edits, &mut comparison, len)?),
@@ -199,9 +199,9 @@ impl RunOnRegion for Options {
             }
         }
         drop(progress);
-        self.report(&edits, &comparison, len, job)
+        self.report(&edits, &comparison, len, context)
             .stored_in(region)
-            .print(job.globals)
+            .print(context.globals)
     }
 }
 
@@ -210,7 +210,7 @@ impl Options {
     ///
     /// # Errors
     /// If no flush makes the region's bytes durable, or if a journal cannot describe the region.
-    fn durable_in(&self, region: &Region, job: VerbContext<'_>) -> Result<Option<JournalPath>> {
+    fn durable_in(&self, region: &Region, context: VerbContext<'_>) -> Result<Option<JournalPath>> {
         if (self.sync || self.atomic) && !self.dry_run {
             to_be_durable(region)?;
         }
@@ -221,21 +221,22 @@ impl Options {
             "patch it with --atomic",
             "and the recovery journal records offsets of the file",
         )?;
-        JournalPath::of(region.backing(), job.journal).map(Some)
+        JournalPath::of(region.backing(), context.journal).map(Some)
     }
 
     /// Before anything is declared durable, ensures that no journal of an earlier patch reappears. Creating a journal
     /// beside the file has this effect, too.
-    fn sync_parent_dir(&self, region: &Region, changes: bool, job: VerbContext<'_>) -> Result<()> {
-        if self.sync && !self.atomic || self.atomic && (!changes || job.journal.is_some()) {
-            sync_parent_dir(region.backing(), job.journal).map_failure(|| Error::untouched("nothing was written"))?;
+    fn sync_parent_dir(&self, region: &Region, changes: bool, context: VerbContext<'_>) -> Result<()> {
+        if self.sync && !self.atomic || self.atomic && (!changes || context.journal.is_some()) {
+            sync_parent_dir(region.backing(), context.journal)
+                .map_failure(|| Error::untouched("nothing was written"))?;
         }
         Ok(())
     }
 
     /// The report on a patch of a file that had `len` bytes.
-    fn report(&self, edits: &Edits, comparison: &Comparison, len: u64, job: VerbContext<'_>) -> Report {
-        let (name, span) = (job.name(), comparison.span);
+    fn report(&self, edits: &Edits, comparison: &Comparison, len: u64, context: VerbContext<'_>) -> Report {
+        let (name, span) = (context.name(), comparison.span);
         let durable = self.sync || self.atomic;
         let resized = edits.len_after != len;
         let lengths = format!("{len:#x} before, {:#x} now", edits.len_after);
@@ -255,7 +256,7 @@ impl Options {
             (false, false, _) => format!("{name}: {span} holds these bytes already; nothing was written"),
             (true, _, _) => format!("{name}: {} {within} changed{end}", plural(comparison.differing, "byte")),
         };
-        let report = Report::new("patch", job.path, changed || resized)
+        let report = Report::new("patch", context.path, changed || resized)
             .range(span)
             .json_field("edits", count)
             .json_field("offsets", comparison.offsets.clone())
@@ -265,7 +266,7 @@ impl Options {
             .json_field("durable", durable)
             .json_field("atomic", self.atomic)
             .path("undo", self.undo.as_deref())
-            .json_field("recovered", job.recovered)
+            .json_field("recovered", context.recovered)
             .line(line);
         if changed && resized {
             return report.text_field("length", lengths);
@@ -273,7 +274,7 @@ impl Options {
         report
     }
 
-    fn mismatch(&self, mismatches: &[Mismatch], edits: usize, job: VerbContext<'_>) -> Error {
+    fn mismatch(&self, mismatches: &[Mismatch], edits: usize, context: VerbContext<'_>) -> Error {
         let script = |origin: SourceLocation| match (origin, self.script.as_deref()) {
             (SourceLocation::Line(_), Some(path)) => format!("{}: ", text::shown(path)),
             _ => String::new(),
@@ -300,7 +301,7 @@ impl Options {
         let around = mismatches[0].offset;
         let tip = format!(
             "see what is there with 'mmapctl cat {} --range {around:#x}..+16 -x'",
-            job.file()
+            context.file()
         );
         Error::new(Outcome::Mismatch, message)
             .tip(tip)
@@ -342,9 +343,9 @@ fn without_undo(error: Error, undo: Option<&Made>) -> Error {
 }
 
 /// `--dry-run`: prints the edit script that would be applied.
-fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, job: VerbContext<'_>) -> Result<()> {
+fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, context: VerbContext<'_>) -> Result<()> {
     let after = edits.len_after;
-    if !job.globals.json {
+    if !context.globals.json {
         let mut script = ScriptWriter::new(len, after, output::out);
         each_edit(edits, comparison, after.max(len), |at, old, new| {
             // Bytes that are cut off need no line, because the size line says it.
@@ -352,34 +353,34 @@ fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, job: V
         })?;
         return script.finish();
     }
-    let report = Report::new("patch", job.path, false)
+    let report = Report::new("patch", context.path, false)
         .json_field("dry_run", true)
         .json_field("size", len)
         .json_field("size_after", after)
         .json_field("bytes_changed", comparison.differing);
     let mut lines = Stream::of_list(&report, "edits");
-    let told = each_edit(edits, comparison, after, |at, old, new| {
+    let result = each_edit(edits, comparison, after, |at, old, new| {
         lines.item(&json!({"offset": at, "old": const_hex::encode(old), "new": const_hex::encode(new)}))
     });
-    lines.end(told, &[])
+    lines.end(result, &[])
 }
 
 /// `--diff`: prints the script that turns the file into `other`.
-fn print_diff(region: &mut Region, other: &Path, job: VerbContext<'_>) -> Result<()> {
+fn print_diff(region: &mut Region, other: &Path, context: VerbContext<'_>) -> Result<()> {
     let opened = ReadArgs::default()
         .open(other)
         .and_then(|backing| Ok(Region::sliding(backing, Prot::Read)?));
     let mut theirs = opened.with_path(other)?;
     report::not_into_itself(region.backing(), None)?;
     report::not_into_itself(theirs.backing(), None).with_path(other)?;
-    let mut progress = Progress::reading(job.globals, "comparing", region.span().len());
-    let report = Report::new("patch", job.path, false).path("other", Some(other));
-    let mut script = job.globals.json.then(|| Stream::of_text(&report, "script"));
+    let mut progress = Progress::reading(context.globals, "comparing", region.span().len());
+    let report = Report::new("patch", context.path, false).path("other", Some(other));
+    let mut script = context.globals.json.then(|| Stream::of_text(&report, "script"));
     let mut differing = 0;
-    let told = diff(
+    let result = diff(
         region,
         &mut theirs,
-        (&job.file(), &quoted(other)),
+        (&context.file(), &quoted(other)),
         |text| match &mut script {
             Some(script) => script.text(&String::from_utf8_lossy(text)),
             None => output::out(text),
@@ -388,7 +389,7 @@ fn print_diff(region: &mut Region, other: &Path, job: VerbContext<'_>) -> Result
     )
     .map(|count| differing = count);
     match script {
-        Some(script) => script.end(told, &[("bytes_differing", differing.into())]),
-        None => told,
+        Some(script) => script.end(result, &[("bytes_differing", differing.into())]),
+        None => result,
     }
 }

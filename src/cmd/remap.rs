@@ -70,22 +70,22 @@ impl Live {
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
-    let job = VerbContext::on(&args.file, globals).writing(&args.writer);
+    let context = VerbContext::on(&args.file, globals).writing(&args.writer);
     let work = || {
         args.options.validate()?;
         if args.options.live.is_given() {
             let failure = Error::untouched("there is no mapping of the file that could be moved, or resized alone");
             let tip = format!(
                 "make one and work on it: mmapctl map {} -c 'remap --size +4K --keep-file'",
-                job.file()
+                context.file()
             );
             return Err(failure.tip(tip));
         }
         if args.options.view.is_given() {
-            return view::run(args, job);
+            return view::run(args, context);
         }
         let (mut region, recovered) = args.writer.open(&args.file, globals)?;
-        let applied = args.options.apply(&mut region, VerbContext { recovered, ..job });
+        let applied = args.options.apply(&mut region, VerbContext { recovered, ..context });
         close(region, applied.map(|()| Exit::Done as u8)).after_recovery(recovered)
     };
     work().with_path(&args.file)
@@ -100,10 +100,10 @@ impl RunOnRegion for Options {
         self.validate()
     }
 
-    fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
+    fn apply(&self, region: &mut Region, context: VerbContext<'_>) -> Result<()> {
         self.validate()?;
         if self.view.is_given() {
-            return self.view.apply(region, job);
+            return self.view.apply(region, context);
         }
         let how = Resize {
             sparse: self.sparse,
@@ -127,7 +127,7 @@ impl RunOnRegion for Options {
             .remap(new, &how)
             .or_else(|error| unchanged(region, before.map(|before| before.len), error))?;
         let changed = of_file && new != old;
-        let name = job.name();
+        let name = context.name();
         // The length is that of the file, and may stay the same.
         let what = if of_file { "length" } else { "mapping" };
         let line = if self.size.is_none() {
@@ -137,10 +137,10 @@ impl RunOnRegion for Options {
         } else {
             format!("{name}: {what} {} before, {} now", size(old), size(new))
         };
-        let mut report = Report::new("remap", job.path, changed)
+        let mut report = Report::new("remap", context.path, changed)
             .json_field("length_before", old)
             .json_field("length", new)
-            .json_field("recovered", job.recovered)
+            .json_field("recovered", context.recovered)
             .line(line);
         if let Some(before) = before {
             let after = usage_after(region, changed)?;
@@ -172,7 +172,7 @@ impl RunOnRegion for Options {
                     .text_field("left", format!("{what} at {from:#x} (MREMAP_DONTUNMAP)"));
             }
         }
-        report.stored_in(region).print(job.globals)
+        report.stored_in(region).print(context.globals)
     }
 }
 

@@ -100,10 +100,10 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let mut files = args.files.iter();
     let take = |(): &mut ()| Ok(files.next());
     let work = |(): &mut (), file: &mut &PathBuf, synced: &mut Synced| {
-        let mut told = 0;
+        let mut reported = 0;
         *synced = one(file, args, globals, &mut |_, so_far| {
-            done.fetch_add(so_far - told, Ordering::Relaxed);
-            told = so_far;
+            done.fetch_add(so_far - reported, Ordering::Relaxed);
+            reported = so_far;
             Ok(())
         });
         Ok(())
@@ -143,15 +143,15 @@ fn one(
         let span = ByteRange::first(backing.facts().len);
         let mut region = Region::new(backing, span, MapOptions::whole(Visibility::Shared, prot))?;
         let journal = args.journal.as_deref();
-        let job = VerbContext {
+        let context = VerbContext {
             journal,
             ..VerbContext::on(file, globals)
         };
         let worked = args
             .options
-            .work(&mut region, job, &mut |done| step(span.len(), done))?;
+            .work(&mut region, context, &mut |done| step(span.len(), done))?;
         // What is durable now may be half a patch.
-        let whole = unless_cut_short(&region, job, Outcome::InDoubt);
+        let whole = unless_cut_short(&region, context, Outcome::InDoubt);
         let closed = region.into_backing().finish();
         closed.map_failure(|| Error::changed("not durable").tip(LOST_TIP))?;
         report = Some(worked);
@@ -162,16 +162,16 @@ fn one(
 }
 
 impl RunOnRegion for Options {
-    fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
-        let mut progress = Progress::reading(job.globals, "syncing", region.span().len());
-        let report = self.work(region, job, &mut |done| progress.step(done))?;
+    fn apply(&self, region: &mut Region, context: VerbContext<'_>) -> Result<()> {
+        let mut progress = Progress::reading(context.globals, "syncing", region.span().len());
+        let report = self.work(region, context, &mut |done| progress.step(done))?;
         drop(progress);
-        report.print(job.globals)
+        report.print(context.globals)
     }
 }
 
 impl Options {
-    fn work(&self, region: &mut Region, job: VerbContext<'_>, step: &mut ProgressFn<'_>) -> Result<Report> {
+    fn work(&self, region: &mut Region, context: VerbContext<'_>, step: &mut ProgressFn<'_>) -> Result<Report> {
         let span = self.place.resolve_for_read(region)?;
         let in_memory = self.evict.then(|| resident(region, span)).transpose()?;
         if self.evict {
@@ -179,7 +179,7 @@ impl Options {
             region.drop_page_table_entries(span)?;
         }
         // Counting takes longer than flushing a clean file, so it is skipped if the report is not printed.
-        let counts = job.globals.json || !job.globals.quiet;
+        let counts = context.globals.json || !context.globals.quiet;
         let dirty_pages = |region: &Region| counts.then(|| dirty_pages(region, span)).flatten();
         let before = dirty_pages(region);
         let method = if self.start_only {
@@ -195,7 +195,7 @@ impl Options {
                 Flush::Fdatasync => "fdatasync",
             };
             if region.is_shared_file() {
-                sync_parent_dir(region.backing(), job.journal).map_failure(|| Error::changed("not durable"))?;
+                sync_parent_dir(region.backing(), context.journal).map_failure(|| Error::changed("not durable"))?;
             }
             method
         };
@@ -218,13 +218,13 @@ impl Options {
             // not reported again.
             _ => ("as-far-as-known", "durable as far as the kernel knows"),
         };
-        let name = job.name();
+        let name = context.name();
         let line = format!(
             "{name}: {span} {words}; dirty before {}, after {}",
             pages(before),
             pages(after)
         );
-        let mut report = Report::new("sync", job.path, false)
+        let mut report = Report::new("sync", context.path, false)
             .range(span)
             .json_field("method", method)
             .json_field("durable", state == "durable")

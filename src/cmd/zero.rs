@@ -90,7 +90,7 @@ const KEEP: u64 = 64 << 20;
 const KEEP_FOR_CALL: u64 = 1 << 20;
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
-    let job = VerbContext::on(&args.file, globals);
+    let context = VerbContext::on(&args.file, globals);
     let work = || {
         // Checked before the file is opened, which may wait for a lock.
         args.options.check()?;
@@ -100,8 +100,8 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
             let backing = args.writer.reader().open(&args.file)?;
             (Region::sliding(backing, Prot::Read)?, false)
         };
-        let job = job.writing(&args.writer);
-        let applied = args.options.apply(&mut region, VerbContext { recovered, ..job });
+        let context = context.writing(&args.writer);
+        let applied = args.options.apply(&mut region, VerbContext { recovered, ..context });
         close(region, applied.map(|()| Exit::Done as u8)).after_recovery(recovered)
     };
     work().with_path(&args.file)
@@ -116,15 +116,16 @@ impl RunOnRegion for Options {
         self.check()
     }
 
-    fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
+    fn apply(&self, region: &mut Region, context: VerbContext<'_>) -> Result<()> {
         self.check()?;
         let (span, plan) = self.plan(region)?;
         if self.sync && !self.dry_run {
-            sync_parent_dir(region.backing(), job.journal).map_failure(|| Error::untouched("nothing was written"))?;
+            sync_parent_dir(region.backing(), context.journal)
+                .map_failure(|| Error::untouched("nothing was written"))?;
         }
         let method = match plan {
             ZeroPlan::Zero(method) => method,
-            ZeroPlan::Sparsify => return self.sparsify(region, span, job),
+            ZeroPlan::Sparsify => return self.sparsify(region, span, context),
         };
         // The blocks of a private mapping and of anonymous memory belong to no file.
         let of_file = region.is_shared_file() && has_blocks(region);
@@ -134,7 +135,7 @@ impl RunOnRegion for Options {
         let mut done_by = method;
         if !self.dry_run && !span.is_empty() {
             let mut progress =
-                Progress::writing(job.globals, "zeroing", span.len())?.stepping_to(span.len().saturating_mul(2));
+                Progress::writing(context.globals, "zeroing", span.len())?.stepping_to(span.len().saturating_mul(2));
             crate::memory::begin_change();
             done_by = zero(region, span, method, &mut progress)?;
             self.make_durable(region, span, "the range was zeroed, but is not proven durable")?;
@@ -143,21 +144,21 @@ impl RunOnRegion for Options {
         let after = of_file.then(|| usage_after(region, changed)).transpose()?;
         let usage = before.zip(after);
         let line = if span.is_empty() {
-            format!("{}: {span} is empty; nothing to zero", job.name())
+            format!("{}: {span} is empty; nothing to zero", context.name())
         } else if self.dry_run {
-            format!("{}: {span} would be zeroed, method {}", job.name(), done_by.name())
+            format!("{}: {span} would be zeroed, method {}", context.name(), done_by.name())
         } else {
             let durable = if self.sync { ", durable" } else { "" };
-            format!("{}: {span} zeroed by {}{durable}", job.name(), done_by.name())
+            format!("{}: {span} zeroed by {}{durable}", context.name(), done_by.name())
         };
         let mut report = self
-            .report(job, changed, span, done_by.name(), usage)
+            .report(context, changed, span, done_by.name(), usage)
             .json_field("would_free", would_free)
             .line(line);
         if let Some(bytes) = would_free {
             report = report.text_field("would free", format!("{} at most", size(bytes)));
         }
-        allocated(report, usage).stored_in(region).print(job.globals)
+        allocated(report, usage).stored_in(region).print(context.globals)
     }
 }
 
@@ -196,15 +197,15 @@ impl Options {
     }
 
     /// The part that the reports of zeroing and of sparsifying have in common.
-    fn report(&self, job: VerbContext<'_>, changed: bool, span: ByteRange, method: &str, usage: Change) -> Report {
-        Report::new("zero", job.path, changed)
+    fn report(&self, context: VerbContext<'_>, changed: bool, span: ByteRange, method: &str, usage: Change) -> Report {
+        Report::new("zero", context.path, changed)
             .range(span)
             .json_field("method", method)
             .json_field("dry_run", self.dry_run)
             .json_field("durable", self.sync && !self.dry_run)
             .json_field("allocated_before", usage.map(|(before, _)| before.allocated))
             .json_field("allocated_after", usage.map(|(_, after)| after.allocated))
-            .json_field("recovered", job.recovered)
+            .json_field("recovered", context.recovered)
     }
 
     fn make_durable(&self, region: &mut Region, span: ByteRange, failure: &str) -> Result<()> {
@@ -216,9 +217,9 @@ impl Options {
     }
 
     /// Frees the blocks of zeros, or counts them. The bytes never change, so it may be ended at any moment.
-    fn sparsify(&self, region: &mut Region, span: ByteRange, job: VerbContext<'_>) -> Result<()> {
+    fn sparsify(&self, region: &mut Region, span: ByteRange, context: VerbContext<'_>) -> Result<()> {
         let before = region.backing().usage()?;
-        let mut progress = Progress::reading(job.globals, "looking for zeros", span.len());
+        let mut progress = Progress::reading(context.globals, "looking for zeros", span.len());
         let found = region.free_zeros(span, !self.dry_run, &mut |done| progress.step(done));
         drop(progress);
         let found = match found {
@@ -249,31 +250,31 @@ impl Options {
         let runs = plural(found.runs, "run");
         let durable = if self.sync { ", durable" } else { "" };
         let line = match (zeros, self.dry_run) {
-            (0, true) => format!("{}: {span} has no block of zeros that could be freed", job.name()),
+            (0, true) => format!("{}: {span} has no block of zeros that could be freed", context.name()),
             (0, false) => format!(
                 "{}: {span} has no block of zeros that could be freed{durable}",
-                job.name()
+                context.name()
             ),
             (zeros, true) => format!(
                 "{}: {} of zeros in {span} would be freed, {runs}",
-                job.name(),
+                context.name(),
                 size(zeros)
             ),
             (zeros, false) => format!(
                 "{}: {} of zeros in {span} freed, {runs}{durable}",
-                job.name(),
+                context.name(),
                 size(zeros)
             ),
         };
         let usage = Some((before, after)).filter(|_| has_blocks(region));
         let report = self
-            .report(job, false, span, "sparsify", usage)
+            .report(context, false, span, "sparsify", usage)
             .json_field("data", found.data)
             .json_field("freed", (!self.dry_run).then_some(zeros))
             .json_field("would_free", self.dry_run.then_some(zeros))
             .json_field("runs", found.runs)
             .line(line);
-        allocated(report, usage).stored_in(region).print(job.globals)
+        allocated(report, usage).stored_in(region).print(context.globals)
     }
 
     fn plan(&self, region: &Region) -> Result<(ByteRange, ZeroPlan)> {

@@ -340,11 +340,6 @@ impl Backing {
         self.facts.len = len;
     }
 
-    /// Closes the descriptor. An existing mapping does not need it.
-    pub(super) fn close(&mut self) {
-        self.file = None;
-    }
-
     /// The descriptor; `None` for anonymous memory.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(AsFd::as_fd)

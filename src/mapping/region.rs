@@ -74,6 +74,10 @@ pub(super) struct Window {
     covers: ByteRange,
 }
 
+/// A mapping without its file, which stays mapped until it is dropped.
+#[derive(Debug)]
+pub struct KeptMapping(#[expect(dead_code, reason = "kept to be dropped")] Option<Window>);
+
 impl Window {
     fn has(&self, offset: u64) -> bool {
         self.covers.start() <= offset && offset < self.covers.end()
@@ -145,10 +149,9 @@ impl Region {
         self.backing
     }
 
-    /// Closes the file and keeps the mapping, so that many mappings do not run out of descriptors. Afterwards, calls
-    /// that need the file (its length, its pages in the cache) fail.
-    pub fn close_file(&mut self) {
-        self.backing.close();
+    /// Closes the file and keeps the mapping, so that many mappings do not run out of descriptors.
+    pub fn into_mapping(self) -> KeptMapping {
+        KeptMapping(self.window)
     }
 
     /// The length of what can be stored into, in bytes: of the file when its length was last read, of the memory, or of

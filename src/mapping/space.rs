@@ -213,7 +213,8 @@ impl Backing {
     /// swap file (ETXTBSY).
     pub(super) fn probe_fallocate(&self) -> Result<()> {
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        let far = ByteRange::at(i64::MAX as u64 >> 16 << 16, 4096).unwrap_or(ByteRange::first(0));
+        let past_all_data = i64::MAX as u64 >> 16 << 16;
+        let far = ByteRange::first(past_all_data + 4096).from(past_all_data);
         let probed = self.fallocate("set its length", flags, far);
         probed.map_err(|error| Error { span: None, ..error })
     }

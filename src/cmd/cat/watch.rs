@@ -18,7 +18,12 @@ use std::time::Duration;
 const MOST: u64 = 1 << 20;
 
 /// Shows the range repeatedly until there is a signal: in place on a terminal, otherwise one dump after the other.
-pub(super) fn watch(region: &mut Region, plan: &CatPlan<'_>, interval: Duration, job: VerbContext<'_>) -> Result<()> {
+pub(super) fn watch(
+    region: &mut Region,
+    plan: &CatPlan<'_>,
+    interval: Duration,
+    context: VerbContext<'_>,
+) -> Result<()> {
     let (format, style) = match plan.dump {
         Some((format, style)) if format.has_rows() => (format, style),
         _ => {
@@ -42,11 +47,11 @@ pub(super) fn watch(region: &mut Region, plan: &CatPlan<'_>, interval: Duration,
     let mut before = None;
     loop {
         region.refresh()?;
-        unless_cut_short(region, job, Outcome::Untouched)?;
+        unless_cut_short(region, context, Outcome::Untouched)?;
         let look = Snapshot::at(region, plan)?;
         let changed = look.changed(before.as_ref());
-        if job.globals.json {
-            output::out(look.json(plan, &changed, job).as_bytes())?;
+        if context.globals.json {
+            output::out(look.json(plan, &changed, context).as_bytes())?;
         } else {
             let style = fitted(style, plan.span.end(), margin);
             report::redraw(&look.text(format, style, changed), &left_out)?;
@@ -141,7 +146,7 @@ impl Snapshot {
     }
 
     /// The object of `cat --json`, with the ranges that have changed.
-    fn json(&self, plan: &CatPlan<'_>, changed: &[bool], job: VerbContext<'_>) -> String {
+    fn json(&self, plan: &CatPlan<'_>, changed: &[bool], context: VerbContext<'_>) -> String {
         let mut ranges = Vec::new();
         let mut at = self.start;
         for run in changed.chunk_by(|one, next| one == next) {
@@ -150,7 +155,7 @@ impl Snapshot {
             }
             at += run.len() as u64;
         }
-        let mut report = Report::new("cat", job.path, false)
+        let mut report = Report::new("cat", context.path, false)
             .json_field("offset", self.start)
             .json_field("length", self.bytes.len());
         if let Some(width) = plan.access {

@@ -8,7 +8,9 @@ use super::{Args, VerbContext};
 use crate::cmd::options::has_length;
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::Exit;
-use crate::mapping::{self, Backing, ByteRange, ErrorKind, FileInfo, Kind, MapOptions, Prot, Region, count};
+use crate::mapping::{
+    self, Backing, ByteRange, ErrorKind, FileInfo, KeptMapping, Kind, MapOptions, Prot, Region, count,
+};
 use crate::output::Globals;
 use crate::signals::Signals;
 use crate::text::plural;
@@ -122,7 +124,7 @@ impl Args {
         &'a self,
         globals: &'a Globals,
         table: &mut Table<'_>,
-        mut kept: Option<&mut Vec<Region>>,
+        mut kept: Option<&mut Vec<KeptMapping>>,
         signals: Option<&Signals>,
     ) -> (Walk<'a>, Result<()>) {
         let tells = kept.is_some();
@@ -156,7 +158,7 @@ impl Args {
         &self,
         walk: &mut Walk<'_>,
         found: &FoundFile<'_>,
-        kept: Option<&mut Vec<Region>>,
+        kept: Option<&mut Vec<KeptMapping>>,
         globals: &Globals,
     ) -> Result<Option<(u64, ByteRange, mapping::Counts)>> {
         let backing = Backing::open(found.path, self.map_as.access(false), self.writer.lock_timeout)?;
@@ -186,8 +188,7 @@ impl Args {
             .bring_in(&mut region, VerbContext::on(found.path, globals), stays)?;
         let counts = count(&mut region)?;
         if stays {
-            region.close_file();
-            kept.push(region);
+            kept.push(region.into_mapping());
         }
         Ok(Some((size, span, counts)))
     }

@@ -16,7 +16,7 @@ const CELLS: u64 = 64;
 const BESIDE: u64 = 4;
 
 /// The report of a region in its present state.
-pub(super) fn report(region: &mut Region, job: VerbContext<'_>) -> Result<Report> {
+pub(super) fn report(region: &mut Region, context: VerbContext<'_>) -> Result<Report> {
     let (address, mapped) = region.map_now()?;
     let kind = region.backing().facts().kind;
     let shape = region.shape();
@@ -50,7 +50,7 @@ pub(super) fn report(region: &mut Region, job: VerbContext<'_>) -> Result<Report
     // Where other processes can open the same memory.
     let path = region.backing().fd().filter(|_| kind == Kind::Memfd);
     let path = path.map(|fd| memfd_path(fd.as_raw_fd()).display().to_string());
-    let mut report = Report::new("map", job.path, false)
+    let mut report = Report::new("map", context.path, false)
         .json_field("backing", backing)
         .json_field("visibility", visibility)
         .json_field("nonlinear", region.layout().is_some())
@@ -71,7 +71,7 @@ pub(super) fn report(region: &mut Region, job: VerbContext<'_>) -> Result<Report
         .json_field("past_end", seen.past_end)
         .json_field("path", path.clone())
         .json_field("pid", std::process::id())
-        .line(format!("{}: {span}, {}", job.name(), size(span.len())))
+        .line(format!("{}: {span}, {}", context.name(), size(span.len())))
         .text_field(
             "mapping",
             format!("{backing}, {visibility}, {}{nonlinear}", letters(shape.prot)),

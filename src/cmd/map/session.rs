@@ -144,11 +144,11 @@ impl Session {
     ///
     /// # Errors
     /// If stdin cannot be read, or if stdout has no reader any more.
-    pub(crate) fn run(&mut self, region: &mut Region, job: VerbContext<'_>) -> Result<u8> {
+    pub(crate) fn run(&mut self, region: &mut Region, context: VerbContext<'_>) -> Result<u8> {
         let mut first = 0;
         let parts = std::mem::take(&mut self.parts);
         let from_stdin = parts.iter().any(|part| matches!(part, ScriptPart::Stdin));
-        let surroundings = Surroundings { job, from_stdin };
+        let surroundings = Surroundings { context, from_stdin };
         for part in &parts {
             match part {
                 ScriptPart::Steps(steps) => {
@@ -168,7 +168,7 @@ impl Session {
                         let code = match self.reader.read(OsStr::from_bytes(&line), &origin) {
                             Ok(None) => 0,
                             Ok(Some(step)) => step.run(region, surroundings)?,
-                            Err(error) => report(error, &origin, "map", job),
+                            Err(error) => report(error, &origin, "map", context),
                         };
                         first = if first == 0 { code } else { first };
                         if first != 0 && !self.keep_going {
@@ -185,7 +185,7 @@ impl Session {
 /// The context of a step besides the region.
 #[derive(Debug, Clone, Copy)]
 struct Surroundings<'a> {
-    job: VerbContext<'a>,
+    context: VerbContext<'a>,
     /// Whether the verbs come from stdin, which a command must not consume.
     from_stdin: bool,
 }
@@ -199,20 +199,25 @@ impl SessionStep {
     }
 
     fn run_and_tell(&self, region: &mut Region, surroundings: Surroundings<'_>) -> Result<u8> {
-        let job = VerbContext {
+        let context = VerbContext {
             globals: &self.globals,
-            ..surroundings.job
+            ..surroundings.context
         };
         crate::memory::end_change();
         mapping::trace(self.globals.verbose);
-        let result = self
-            .what
-            .run(region, Surroundings { job, ..surroundings }, &self.origin);
-        mapping::trace(surroundings.job.globals.verbose);
+        let result = self.what.run(
+            region,
+            Surroundings {
+                context,
+                ..surroundings
+            },
+            &self.origin,
+        );
+        mapping::trace(surroundings.context.globals.verbose);
         match result {
             Ok(code) => Ok(code),
             Err(error) if error.is_reader_gone() => Err(error),
-            Err(error) => Ok(report(error, &self.origin, self.what.name(), job)),
+            Err(error) => Ok(report(error, &self.origin, self.what.name(), context)),
         }
     }
 }
@@ -220,7 +225,7 @@ impl SessionStep {
 impl What {
     fn name(&self) -> &'static str {
         match self {
-            What::Verb(deed) => deed.name(),
+            What::Verb(verb) => verb.name(),
             What::Shell(_) => "map",
             What::Fork(what) => what.name(),
         }
@@ -228,25 +233,25 @@ impl What {
 
     fn stores(&self) -> bool {
         match self {
-            What::Verb(deed) => deed.stores(),
+            What::Verb(verb) => verb.stores(),
             What::Shell(_) => false,
             What::Fork(what) => what.stores(),
         }
     }
 
     fn run(&self, region: &mut Region, surroundings: Surroundings<'_>, origin: &str) -> Result<u8> {
-        let job = surroundings.job;
+        let context = surroundings.context;
         match self {
-            What::Verb(deed) => {
+            What::Verb(verb) => {
                 // Taking the lock back after an earlier command may have failed.
-                if deed.stores() && !region.backing().holds_lock() {
+                if verb.stores() && !region.backing().holds_lock() {
                     region.take_lock_back()?;
                 }
                 // From now on, changes of the file by other verbs, commands and processes are known.
                 region.refresh()?;
-                if deed.stores()
+                if verb.stores()
                     && region.is_shared_file()
-                    && job.path.is_some_and(|path| !region.backing().is_at(path))
+                    && context.path.is_some_and(|path| !region.backing().is_at(path))
                 {
                     let failure =
                         Error::untouched("nothing was written: the mapped file is no longer the one at this path");
@@ -254,35 +259,35 @@ impl What {
                         failure.tip("it was replaced or deleted; start a new session for the file that is there now")
                     );
                 }
-                if deed.stores() && region.is_shared_file() {
+                if verb.stores() && region.is_shared_file() {
                     region.refresh_rights()?;
-                    unless_refused(region.backing(), job.force)?;
+                    unless_refused(region.backing(), context.force)?;
                 }
-                if let SessionVerb::Sync(_) = deed {
-                    deed.apply(region, job)?;
+                if let SessionVerb::Sync(_) = verb {
+                    verb.apply(region, context)?;
                     // What is durable now is half a patch.
-                    unless_cut_short(region, job, Outcome::InDoubt)?;
+                    unless_cut_short(region, context, Outcome::InDoubt)?;
                 } else {
-                    unless_cut_short(region, job, Outcome::Untouched)?;
-                    deed.apply(region, job)?;
+                    unless_cut_short(region, context, Outcome::Untouched)?;
+                    verb.apply(region, context)?;
                 }
                 Ok(Exit::Done as u8)
             }
             What::Shell(line) => {
                 // The command may be a writer, too, and would wait for the lock of this process.
                 let lent = region.lend_lock()?;
-                let ended = ChildEnv::of(region, job.path)
+                let ended = ChildEnv::of(region, context.path)
                     .shell(line, surroundings.from_stdin)
                     .and_then(|child| child.wait());
                 if lent {
                     region.take_lock_back()?;
-                    unless_cut_short(region, job, Outcome::Untouched)?;
+                    unless_cut_short(region, context, Outcome::Untouched)?;
                 }
                 let code = ended?;
                 if code != 0 {
                     let line = text::shown(Path::new(line));
                     let failure = Error::untouched(format!("'! {line}' ended with {code}"));
-                    report_command(job.globals, &of_line(failure, origin, job), code);
+                    report_command(context.globals, &of_line(failure, origin, context), code);
                 }
                 Ok(code)
             }
@@ -297,7 +302,7 @@ impl What {
                         Ok(code) => code,
                         // The parent notices the missing reader itself.
                         Err(error) if error.is_reader_gone() => 0,
-                        Err(error) => report(error, origin, what.name(), job),
+                        Err(error) => report(error, origin, what.name(), context),
                     }
                 };
                 let ended = mapping::in_child(child);
@@ -305,7 +310,7 @@ impl What {
                     // The child shared the lock. If it ended while it had released the lock for a command, no process
                     // holds it.
                     region.take_lock_back()?;
-                    unless_cut_short(region, job, Outcome::Untouched)?;
+                    unless_cut_short(region, context, Outcome::Untouched)?;
                 }
                 Ok(ended?)
             }
@@ -325,16 +330,16 @@ fn next_line(stdin: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
 }
 
 /// Reports the error of the line at `origin`; returns its exit code.
-fn report(error: Error, origin: &str, verb: &str, job: VerbContext<'_>) -> u8 {
-    report_error(job.globals, verb, &of_line(error, origin, job)) as u8
+fn report(error: Error, origin: &str, verb: &str, context: VerbContext<'_>) -> u8 {
+    report_error(context.globals, verb, &of_line(error, origin, context)) as u8
 }
 
 /// Adds to an error the line and the file of the session.
-fn of_line(error: Error, origin: &str, job: VerbContext<'_>) -> Error {
+fn of_line(error: Error, origin: &str, context: VerbContext<'_>) -> Error {
     let error = error.context(origin);
-    match job.path {
-        Some(path) => error.after_recovery(job.recovered).with_path(path),
-        None => error.context(job.memory),
+    match context.path {
+        Some(path) => error.after_recovery(context.recovered).with_path(path),
+        None => error.context(context.memory),
     }
 }
 
@@ -401,13 +406,13 @@ impl LineReader {
         let words = std::iter::once(OsString::new()).chain(words.into_iter().map(OsString::from));
         let words = crate::number::join_negative_values(words).split_off(1);
         let read = self.verbs.try_get_matches_from_mut(&words).and_then(|matches| {
-            let deed = SessionVerb::from_arg_matches(&matches)?;
-            Ok((deed, Globals::from_arg_matches(&matches)?))
+            let verb = SessionVerb::from_arg_matches(&matches)?;
+            Ok((verb, Globals::from_arg_matches(&matches)?))
         });
         match read {
-            Ok((deed, globals)) => {
-                deed.check_options()?;
-                Ok(Some(step(What::Verb(deed), self.globals.with(&globals))))
+            Ok((verb, globals)) => {
+                verb.check_options()?;
+                Ok(Some(step(What::Verb(verb), self.globals.with(&globals))))
             }
             Err(error) if !error.use_stderr() => {
                 output::out(error.render().to_string().as_bytes())?;

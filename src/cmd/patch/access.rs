@@ -42,7 +42,7 @@ impl Options {
         region: &mut Region,
         edits: &mut Edits,
         width: Width,
-        job: VerbContext<'_>,
+        context: VerbContext<'_>,
     ) -> Result<()> {
         let facts = region.backing().facts().clone();
         for (edit, note) in edits.list.iter().zip(&edits.notes) {
@@ -62,9 +62,9 @@ impl Options {
         }
         let len = Some(facts.len).filter(|_| facts.has_end());
         if self.dry_run {
-            return print_stores(edits, width, len, job);
+            return print_stores(edits, width, len, context);
         }
-        self.sync_parent_dir(region, true, job)?;
+        self.sync_parent_dir(region, true, context)?;
         let list = edits.list.clone();
         let total = list.iter().map(|edit| edit.len()).sum();
         let all = list
@@ -72,7 +72,7 @@ impl Options {
             .map(|edit| edit.range())
             .reduce(ByteRange::join)
             .unwrap_or(ByteRange::first(0));
-        let mut progress = Progress::writing(job.globals, "storing", total)?;
+        let mut progress = Progress::writing(context.globals, "storing", total)?;
         let mut pieces = list.clone();
         pieces.sort_by_key(|piece| piece.at());
         region
@@ -93,7 +93,7 @@ impl Options {
             if let Err(error) = stored {
                 let of_core = error.core();
                 let done = of_core.map_or(done, |error| done.max(before + error.stored));
-                return Err(error).map_failure(|| cut_short(done, total, width, all, job));
+                return Err(error).map_failure(|| cut_short(done, total, width, all, context));
             }
             before += edit.len();
         }
@@ -107,13 +107,13 @@ impl Options {
         let stores = total / width.bytes();
         let line = format!(
             "{}: {} of {} in {all}{}",
-            job.name(),
+            context.name(),
             plural(stores, "store"),
             plural(width.bytes(), "byte"),
             if self.sync { ", durable" } else { "" }
         );
         // Whether any bytes changed is unknown without reading them.
-        Report::new("patch", job.path, !list.is_empty())
+        Report::new("patch", context.path, !list.is_empty())
             .json_field("offset", all.start())
             .json_field("length", all.len())
             .json_field("edits", edits.count())
@@ -125,7 +125,7 @@ impl Options {
             .json_field("atomic", false)
             .line(line)
             .stored_in(region)
-            .print(job.globals)
+            .print(context.globals)
     }
 }
 
@@ -160,7 +160,7 @@ fn interrupted(mapping::Interrupted(signal): mapping::Interrupted, rest: ByteRan
 }
 
 /// Stores cannot be undone without having read the old bytes; before the first one, nothing has happened.
-fn cut_short(done: u64, total: u64, width: Width, all: ByteRange, job: VerbContext<'_>) -> Error {
+fn cut_short(done: u64, total: u64, width: Width, all: ByteRange, context: VerbContext<'_>) -> Error {
     if done == 0 {
         return Error::untouched("nothing was written");
     }
@@ -168,14 +168,14 @@ fn cut_short(done: u64, total: u64, width: Width, all: ByteRange, job: VerbConte
     let message = format!("{made} of {of} were made, and cannot be undone, as --access reads nothing");
     let tip = format!(
         "see what is there with 'mmapctl cat {} --range {all} --access {}', and store the rest from that offset on",
-        job.file(),
+        context.file(),
         width.bytes()
     );
     Error::in_doubt(message).tip(tip)
 }
 
 /// `--dry-run`: prints what would be stored as a script.
-fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, job: VerbContext<'_>) -> Result<()> {
+fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, context: VerbContext<'_>) -> Result<()> {
     let mut script = ScriptWriter::of_stores(width.bytes(), len, output::out);
     let mut lines = Vec::new();
     let mut bytes = Vec::new();
@@ -183,24 +183,24 @@ fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, job: VerbCont
         for line in edit.range().windows(LINE) {
             bytes.resize(line.len() as usize, 0);
             edits.new.read_at(edit.from + (line.start() - edit.at()), &mut bytes)?;
-            if job.globals.json {
+            if context.globals.json {
                 lines.push(json!({"offset": line.start(), "old": null, "new": const_hex::encode(&bytes)}));
             } else {
                 script.store(line.start(), &bytes)?;
             }
         }
     }
-    if !job.globals.json {
+    if !context.globals.json {
         return script.finish();
     }
-    Report::new("patch", job.path, false)
+    Report::new("patch", context.path, false)
         .json_field("dry_run", true)
         .json_field("access", width.bytes())
         .json_field("size", len)
         .json_field("size_after", len)
         .json_field("bytes_changed", Value::Null)
         .json_field("edits", lines)
-        .print(job.globals)
+        .print(context.globals)
 }
 
 /// The maximum number of bytes in a line; a multiple of every width.

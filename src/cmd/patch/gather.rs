@@ -73,10 +73,10 @@ impl Options {
     }
 
     /// Rejects an output that is also an input or another output.
-    pub(super) fn check_paths(&self, job: VerbContext<'_>) -> Result<()> {
+    pub(super) fn check_paths(&self, context: VerbContext<'_>) -> Result<()> {
         let is_file = |path: &&Path| *path != Path::new("-");
         let inputs = [
-            job.path.map(|path| ("FILE", path)),
+            context.path.map(|path| ("FILE", path)),
             self.diff.as_deref().map(|path| ("--diff", path)),
             self.script.as_deref().filter(is_file).map(|path| ("--script", path)),
         ];
@@ -85,7 +85,7 @@ impl Options {
             _ => None,
         });
         let outputs = [
-            job.journal.map(|path| ("--journal", path)),
+            context.journal.map(|path| ("--journal", path)),
             self.undo.as_deref().map(|path| ("--undo", path)),
         ];
         let inputs: Vec<_> = inputs.into_iter().chain(values).collect();
@@ -93,10 +93,10 @@ impl Options {
     }
 
     /// Makes all edits from all options.
-    pub(super) fn gather(&self, region: &mut Region, job: VerbContext<'_>) -> Result<Edits> {
+    pub(super) fn gather(&self, region: &mut Region, context: VerbContext<'_>) -> Result<Edits> {
         let mut builder = Builder::new(region, self.grow, self.reverse);
         match &self.find {
-            Some(pattern) => self.found(pattern, region, &mut builder, job)?,
+            Some(pattern) => self.found(pattern, region, &mut builder, context)?,
             None if self.place.is_given() => self.placed(region, &mut builder)?,
             None => {}
         }
@@ -138,7 +138,7 @@ impl Options {
         pattern: &MaskedBytes,
         region: &mut Region,
         builder: &mut Builder,
-        job: VerbContext<'_>,
+        context: VerbContext<'_>,
     ) -> Result<()> {
         let which = match self.nth {
             Some(nth) => Find::Nth(nth),
@@ -150,7 +150,7 @@ impl Options {
             .place
             .resolve_for_read(region)?
             .intersect(ByteRange::first(region.length()));
-        let mut progress = Progress::reading(job.globals, "searching", span.len());
+        let mut progress = Progress::reading(context.globals, "searching", span.len());
         let places = find(region, span, pattern, which, &mut |done| progress.step(done))?;
         // stdin can be read only once, however many matches there are.
         let mut bytes = Vec::new();

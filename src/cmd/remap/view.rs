@@ -93,9 +93,9 @@ const SHOWN: usize = 16;
 const LISTED: usize = 1000;
 
 /// Runs the verb outside of a session: reading is enough for all methods but one.
-pub(super) fn run(args: &Args, job: VerbContext<'_>) -> Result<u8> {
+pub(super) fn run(args: &Args, context: VerbContext<'_>) -> Result<u8> {
     let backing = if args.options.view.writes() {
-        args.writer.open(&args.file, job.globals)?.0.into_backing()
+        args.writer.open(&args.file, context.globals)?.0.into_backing()
     } else {
         let reader = ReadArgs {
             ignore_journal: args.ignore_journal,
@@ -110,7 +110,7 @@ pub(super) fn run(args: &Args, job: VerbContext<'_>) -> Result<u8> {
     };
     let span = ByteRange::first(backing.facts().len);
     let mut region = Region::new(backing, span, MapOptions::whole(Visibility::Shared, prot))?;
-    let applied = args.options.view.apply(&mut region, job);
+    let applied = args.options.view.apply(&mut region, context);
     close(region, applied.map(|()| Exit::Done as u8))
 }
 
@@ -137,35 +137,35 @@ impl View {
     }
 
     /// Maps the view in place of the region, or writes the view out.
-    pub(super) fn apply(&self, region: &mut Region, job: VerbContext<'_>) -> Result<()> {
+    pub(super) fn apply(&self, region: &mut Region, context: VerbContext<'_>) -> Result<()> {
         let Some(order) = &self.order else { return Ok(()) };
-        self.check_paths(order, job)?;
+        self.check_paths(order, context)?;
         let (layout, unit) = self.layout(order, region)?;
-        let report = |region: &Region| self.report(region, order, &layout, unit, job);
+        let report = |region: &Region| self.report(region, order, &layout, unit, context);
         match self.to.as_deref() {
             None => {
                 let method = self.method.unwrap_or(OrderMethod::Mmap);
                 let arranged = region.arrange(layout.clone(), method.arranging());
                 arranged.or_else(|error| fitting(error, order, region))?;
-                report(region).print(job.globals)
+                report(region).print(context.globals)
             }
-            Some(path) if path == "-" => to_stdout(region, &layout, job),
+            Some(path) if path == "-" => to_stdout(region, &layout, context),
             Some(path) => {
-                to_file(region, &layout, path, job)?;
-                report(region).made(path).print(job.globals)
+                to_file(region, &layout, path, context)?;
+                report(region).made(path).print(context.globals)
             }
         }
     }
 
     /// Rejects an output that is also an input or another output.
-    fn check_paths(&self, order: &OrderArg, job: VerbContext<'_>) -> Result<()> {
+    fn check_paths(&self, order: &OrderArg, context: VerbContext<'_>) -> Result<()> {
         let inputs = [
-            job.path.map(|path| ("FILE", path)),
+            context.path.map(|path| ("FILE", path)),
             order.file().map(|path| ("--order", path)),
         ];
         let to = self.to.as_deref().filter(|path| *path != "-");
         let outputs = [
-            job.journal.map(|path| ("--journal", path)),
+            context.journal.map(|path| ("--journal", path)),
             to.map(|path| ("--to", path)),
         ];
         must_differ(&inputs, &outputs)
@@ -197,10 +197,17 @@ impl View {
         Ok((layout, unit))
     }
 
-    fn report(&self, region: &Region, order: &OrderArg, layout: &PageOrder, unit: u64, job: VerbContext<'_>) -> Report {
-        let name = job.name();
+    fn report(
+        &self,
+        region: &Region,
+        order: &OrderArg,
+        layout: &PageOrder,
+        unit: u64,
+        context: VerbContext<'_>,
+    ) -> Report {
+        let name = context.name();
         let method = self.method.unwrap_or(OrderMethod::Mmap).name();
-        let mut report = Report::new("remap", job.path, false)
+        let mut report = Report::new("remap", context.path, false)
             .json_field("order", order.text())
             .json_field("unit", unit)
             .json_field("length", layout.len());
@@ -282,13 +289,13 @@ fn fitting(error: mapping::Error, order: &OrderArg, region: &Region) -> Result<(
     Err(error).map_failure(|| Error::untouched("nothing was mapped").tip(tip))
 }
 
-fn to_stdout(region: &mut Region, layout: &PageOrder, job: VerbContext<'_>) -> Result<()> {
-    if job.globals.json {
+fn to_stdout(region: &mut Region, layout: &PageOrder, context: VerbContext<'_>) -> Result<()> {
+    if context.globals.json {
         let failure = Error::untouched("with --to - the bytes go to stdout, where no report can be written");
         return Err(failure.tip("leave out --json, or write --to FILE"));
     }
     not_into_itself(region.backing(), None)?;
-    let mut progress = Progress::printing(job.globals, "writing", layout.len());
+    let mut progress = Progress::printing(context.globals, "writing", layout.len());
     let stdout = output::raw_stdout();
     match region.write_view(layout, CopyTarget::Descriptor(stdout.as_fd()), &mut |done| {
         progress.step(done)
@@ -304,7 +311,7 @@ fn to_stdout(region: &mut Region, layout: &PageOrder, job: VerbContext<'_>) -> R
     }
 }
 
-fn to_file(region: &mut Region, layout: &PageOrder, path: &Path, job: VerbContext<'_>) -> Result<()> {
+fn to_file(region: &mut Region, layout: &PageOrder, path: &Path, context: VerbContext<'_>) -> Result<()> {
     // Checked before a file is created that would have to be removed again.
     region.check_linear("write it out in another order", "which 'cat' writes out as it is")?;
     let name = shown(path);
@@ -314,7 +321,7 @@ fn to_file(region: &mut Region, layout: &PageOrder, path: &Path, job: VerbContex
         ));
         return Err(failure.tip("give the output another name, such as --to view.bin"));
     }
-    let mut progress = Progress::writing(job.globals, "writing", layout.len())?;
+    let mut progress = Progress::writing(context.globals, "writing", layout.len())?;
     let making = || {
         let tip = "--to needs the path of a new file, in an existing directory";
         Error::untouched(format!("cannot make '{name}'")).tip(tip)

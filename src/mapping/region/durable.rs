@@ -163,21 +163,21 @@ impl Region {
             self.sync_file_range(window, flag, "SYNC_FILE_RANGE_WAIT_BEFORE")
         };
         // If the call is unavailable, the flush writes everything.
-        let told = |result: nix::Result<()>| match result {
+        let checked = |result: nix::Result<()>| match result {
             Err(errno) if !NO_CALL.contains(&errno) => Err(Error::sys(FLUSH, Some(span), errno)),
             other => Ok(other.is_ok()),
         };
         let mut size = WRITE_BACK;
         let mut next = span.windows(size).next();
-        let mut works = next.map_or(Ok(true), |first| told(write(first)?))?;
+        let mut works = next.map_or(Ok(true), |first| checked(write(first)?))?;
         while let (true, Some(window)) = (works, next) {
             let begin = Instant::now();
             next = span.from(window.end()).windows(size).next();
             if let Some(next) = next {
-                works = told(write(next)?)?;
+                works = checked(write(next)?)?;
             }
             // An error of the device is reported only once, so it takes precedence even over a signal.
-            works &= told(wait(window)?)?;
+            works &= checked(wait(window)?)?;
             // A clean range takes little time.
             size = if begin.elapsed() < NOTHING {
                 MOST_WRITE_BACK.min(2 * size)
