@@ -204,10 +204,7 @@ mod tests {
     #[test]
     fn an_error_without_an_outcome_is_2() {
         assert_eq!(diagnostic(Error::untouched("x")).exit, Exit::Failed);
-        assert_eq!(
-            diagnostic(mapping::Error::sys("store", None, Errno::EIO)).exit,
-            Exit::Failed
-        );
+        assert_eq!(diagnostic(mapping::Error::sys("store", None, Errno::EIO)).exit, Exit::Failed);
     }
 
     #[test]
@@ -230,10 +227,7 @@ mod tests {
         let diagnostic = Diagnostic::of(&result.unwrap_err());
         assert_eq!(diagnostic.exit, Exit::InDoubt);
         assert_eq!(diagnostic.offset, Some(64));
-        assert_eq!(
-            diagnostic.message,
-            "could not be put back: cannot store 0x40..0x44: I/O error (EIO)"
-        );
+        assert_eq!(diagnostic.message, "could not be put back: cannot store 0x40..0x44: I/O error (EIO)");
     }
 
     #[test]

@@ -39,9 +39,6 @@ pub fn explain(size: usize) -> (String, &'static str) {
             format!("the data limit RLIMIT_DATA is {limit} bytes, and {size} more are needed"),
             "raise the limit: 'ulimit -d unlimited', or 'ulimit -d' and a number of KiB",
         ),
-        (None, None) => (
-            format!("the system refused {size} bytes"),
-            "see 'free' and /proc/sys/vm/overcommit_memory",
-        ),
+        (None, None) => (format!("the system refused {size} bytes"), "see 'free' and /proc/sys/vm/overcommit_memory"),
     }
 }

@@ -146,10 +146,7 @@ impl Offset {
                 ..0 => ("before the start", "write 0 for the start".to_owned()),
                 _ => ("past what 64 bits can count", format!("write at most {len:#x}")),
             };
-            refuse(
-                format!("offset {} lies {side}; the end is at {}", self.named(at), extent(len)),
-                tip,
-            )
+            refuse(format!("offset {} lies {side}; the end is at {}", self.named(at), extent(len)), tip)
         })
     }
 
@@ -366,10 +363,7 @@ impl Size {
             })?),
         };
         new.filter(|new| i64::try_from(*new).is_ok()).ok_or_else(|| ParseError {
-            message: format!(
-                "size {self} is larger than a file can be; the length is {}",
-                extent(len)
-            ),
+            message: format!("size {self} is larger than a file can be; the length is {}", extent(len)),
             tip: format!("write at most {:#x}", i64::MAX),
         })
     }
@@ -437,9 +431,9 @@ fn digits(num: &str, radix: u32) -> Option<u64> {
     if num.split('_').any(str::is_empty) {
         return None;
     }
-    num.chars().filter(|c| *c != '_').try_fold(0u64, |n, c| {
-        n.checked_mul(radix.into())?.checked_add(c.to_digit(radix)?.into())
-    })
+    num.chars()
+        .filter(|c| *c != '_')
+        .try_fold(0u64, |n, c| n.checked_mul(radix.into())?.checked_add(c.to_digit(radix)?.into()))
 }
 
 fn split_digits(text: &str, radix: u32) -> (&str, &str) {

@@ -130,10 +130,9 @@ impl CommandLine {
         let tip = VERBS.iter().find(|(list, ..)| names(list)).map(|(.., how)| *how);
         let report = names(REPORTS).then_some("'mmapctl map FILE' shows what part of a file is in memory");
         match tip.or(report) {
-            Some(how) if self.in_session => how.replace("'mmapctl cat FILE -x'", "cat -x").replace(
-                "'mmapctl map FILE' shows how a file lives",
-                "map shows how the mapping lives",
-            ),
+            Some(how) if self.in_session => how
+                .replace("'mmapctl cat FILE -x'", "cat -x")
+                .replace("'mmapctl map FILE' shows how a file lives", "map shows how the mapping lives"),
             Some(how) => how.replace("FILE", file),
             None => match suggested(error, ContextKind::SuggestedSubcommand).or_else(|| self.verb_as_option(word)) {
                 Some(verb) => format!("did you mean {verb}? See 'mmapctl {verb} --help'"),

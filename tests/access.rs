@@ -24,14 +24,10 @@ fn stores_of_every_width_are_in_memory_order_and_exact() {
     for width in WIDTHS {
         let path = dir.file("f", &old);
         let at = page_size() as usize - 8; // up to the border of a page, and over it
-        let said = dir.run(&format!(
-            "patch f -o {at} 0001020304050607 u64le:0x1122334455667788 --access {width}"
-        ));
+        let said = dir.run(&format!("patch f -o {at} 0001020304050607 u64le:0x1122334455667788 --access {width}"));
         let (end, stores) = (at + 16, 16 / width);
         let s = if width == 1 { "" } else { "s" };
-        said.is(format!(
-            "f: {stores} stores of {width} byte{s} in {at:#x}..{end:#x}\nexit 0"
-        ));
+        said.is(format!("f: {stores} stores of {width} byte{s} in {at:#x}..{end:#x}\nexit 0"));
         let mut new = old.clone();
         new[at..end].copy_from_slice(&[0, 1, 2, 3, 4, 5, 6, 7, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11]);
         assert!(read(&path) == new, "width {width}");
@@ -81,10 +77,7 @@ fn the_same_store_twice_is_made_twice() {
         let report = dir.report("patch f -o 0x10 u32le:1 --access 4");
         assert_eq!(report["changed"], true);
         assert_eq!(report["bytes_changed"], serde_json::Value::Null);
-        assert_eq!(
-            (&report["access"], &report["stores"]),
-            (&serde_json::json!(4), &serde_json::json!(1))
-        );
+        assert_eq!((&report["access"], &report["stores"]), (&serde_json::json!(4), &serde_json::json!(1)));
     }
 }
 
@@ -134,16 +127,8 @@ fn what_is_not_whole_units_is_refused_with_what_would_be() {
             "begin at 0x10 or 0x14, or give --access 2",
         ),
         ("patch f -o 0x11 u16le:1 --access 2", "a multiple of 2", "--access 1"),
-        (
-            "patch f -o 0x10 aabbcc --access 2",
-            "is 3 bytes",
-            "give 2 or 4 bytes, or --access 1",
-        ),
-        (
-            "patch f -o 0x10 aabb --access 8",
-            "is 2 bytes",
-            "give 8 bytes, or --access 2",
-        ),
+        ("patch f -o 0x10 aabbcc --access 2", "is 3 bytes", "give 2 or 4 bytes, or --access 1"),
+        ("patch f -o 0x10 aabb --access 8", "is 2 bytes", "give 8 bytes, or --access 2"),
         (
             "patch f --access 4 -e 0x10:u32le:1 -e 0x16:u32le:1",
             "--edit 2: 0x16..0x1a",
@@ -180,11 +165,8 @@ fn what_would_have_to_read_is_refused() {
     ] {
         dir.refused_untouched(&line).has(what);
     }
-    dir.refused_untouched_fed(
-        "patch f --access 4 --script -",
-        b"0x10: -> u32le:1\n0x20: 00000000 -> u32le:1\n",
-    )
-    .has("line 2: an edit with old bytes");
+    dir.refused_untouched_fed("patch f --access 4 --script -", b"0x10: -> u32le:1\n0x20: 00000000 -> u32le:1\n")
+        .has("line 2: an edit with old bytes");
     dir.refused_untouched_fed("patch f --access 4 --script -", b"size 64 -> 128\n")
         .has("length");
     assert!(!dir.join("u").exists());
@@ -197,14 +179,8 @@ fn a_character_device_takes_force_a_length_and_a_mapping() {
     let dir = Sandbox::at("/");
     for (line, message) in [
         ("patch /dev/null -o 0 00 --access 1", "it is a character device"),
-        (
-            "patch /dev/null -o 0 00 --access 1 --force",
-            "it does not support memory mapping (ENODEV)",
-        ),
-        (
-            "cat /dev/null -n 4 --access 4",
-            "it does not support memory mapping (ENODEV)",
-        ),
+        ("patch /dev/null -o 0 00 --access 1 --force", "it does not support memory mapping (ENODEV)"),
+        ("cat /dev/null -n 4 --access 4", "it does not support memory mapping (ENODEV)"),
         ("cat /dev/null", "it is a character device"),
         ("cat /dev/zero", "it has no length"),
         ("cat /dev/zero --access 4", "has no length"),
@@ -223,11 +199,8 @@ fn a_character_device_takes_force_a_length_and_a_mapping() {
     ] {
         dir.refused(line).has(message);
     }
-    dir.refused_fed(
-        "patch /dev/zero --script - --access 4 --force",
-        b"size 4\n0: -> 01020304\n",
-    )
-    .has("has no length");
+    dir.refused_fed("patch /dev/zero --script - --access 4 --force", b"size 4\n0: -> 01020304\n")
+        .has("has no length");
     // Of all character devices /dev/zero is the one that every machine lets one map.
     dir.run("cat /dev/zero -r 64..+8 --access 4 -f plain")
         .is("0000000000000000\nexit 0");
@@ -250,27 +223,9 @@ fn only_the_pages_of_the_range_are_mapped_at_once() {
     let page = page_size();
     dir.sparse("f", 64 << 20);
     for (target, line, at, pages, prot) in [
-        (
-            "f",
-            "cat TARGET -o AT -n 16 --access 8 -f plain",
-            5 * page + 8,
-            1,
-            "PROT_READ",
-        ),
-        (
-            "f",
-            "cat TARGET -o AT -n 16 --access 8 -f plain",
-            6 * page - 8,
-            2,
-            "PROT_READ",
-        ),
-        (
-            "/dev/zero",
-            "cat TARGET -o AT -n 16M --access 8 -f plain",
-            0,
-            (16 << 20) / page,
-            "PROT_READ",
-        ),
+        ("f", "cat TARGET -o AT -n 16 --access 8 -f plain", 5 * page + 8, 1, "PROT_READ"),
+        ("f", "cat TARGET -o AT -n 16 --access 8 -f plain", 6 * page - 8, 2, "PROT_READ"),
+        ("/dev/zero", "cat TARGET -o AT -n 16M --access 8 -f plain", 0, (16 << 20) / page, "PROT_READ"),
         (
             "/dev/zero",
             "patch TARGET -o AT fill:00:64K --access 8 --force",
@@ -288,10 +243,7 @@ fn only_the_pages_of_the_range_are_mapped_at_once() {
         };
         let len = pages * page;
         let wanted = format!("! mmap(NULL, {len}, {prot}, MAP_SHARED, 3, {start}) = 0x");
-        assert!(
-            maps.len() == 1 && maps[0].starts_with(&wanted),
-            "{line}\n{maps:?}\n{wanted}"
-        );
+        assert!(maps.len() == 1 && maps[0].starts_with(&wanted), "{line}\n{maps:?}\n{wanted}");
         said.has("! munmap(");
         // A device's pages are not to be touched in advance.
         assert!(target == "f" || !said.contains("madvise"), "{line}");

@@ -75,10 +75,7 @@ fn every_verb_that_writes_recovers_first_and_says_so() {
         for (options, said) in [("-q ", "put back as it was"), ("--json ", "\"recovered\":true")] {
             torn(&dir);
             let text = dir.run(&format!("{options}{line}"));
-            assert!(
-                text.contains(said) && !text.ends_with("exit 0"),
-                "{options}{line}: {text}"
-            );
+            assert!(text.contains(said) && !text.ends_with("exit 0"), "{options}{line}: {text}");
             assert!(dir.read("f") == old(), "{options}{line}");
         }
     }
@@ -141,10 +138,7 @@ fn is_refused(dir: &Sandbox, why: &str) {
             (text.contains("recovery needed, and refused") || text.contains("recovery refused")) && text.contains(why),
             "{line}: {text}"
         );
-        assert!(
-            text.contains("mv -nT ") && text.contains(".f.mmapctl-undo"),
-            "what to do: {line}: {text}"
-        );
+        assert!(text.contains("mv -nT ") && text.contains(".f.mmapctl-undo"), "what to do: {line}: {text}");
         assert!(State::of(&path) == before, "{why}: {line}: the file was touched");
         let after = fs::symlink_metadata(beside(dir)).unwrap().ino();
         assert_eq!(after, inode, "{why}: {line}: the journal was touched");
@@ -213,10 +207,7 @@ fn an_unknown_journal_is_refused_and_kept() {
         (change(72, u64::MAX), "its contents are not"),
         (change(64, u64::MAX), "its contents are not"),
         (change(80, 0), "its contents are not"),
-        (
-            journal(target, size, size, &[(size, vec![1], vec![2])]),
-            "its contents are not",
-        ),
+        (journal(target, size, size, &[(size, vec![1], vec![2])]), "its contents are not"),
     ] {
         put(&place, &record);
         is_refused(&dir, why);
@@ -281,11 +272,7 @@ fn an_unfinished_journal_is_removed_and_the_file_untouched() {
         put(&beside(&dir), &record);
         let before = State::of(&path);
         dir.run(RECOVER).is("f: no edits; nothing was written\nexit 0");
-        assert!(
-            State::of(&path) == before,
-            "{} bytes: the file was touched",
-            record.len()
-        );
+        assert!(State::of(&path) == before, "{} bytes: the file was touched", record.len());
         assert!(!beside(&dir).exists(), "{} bytes: it remains", record.len());
     }
 }
@@ -371,12 +358,9 @@ fn a_device_with_a_named_journal_is_known_by_its_bytes() {
             .signal(9);
         let inode = u64::from_le_bytes(dir.read("j")[24..32].try_into().unwrap());
         assert_eq!(inode, 0);
-        dir.run(&format!(
-            "patch {} --force --script /dev/null --journal j",
-            device.name()
-        ))
-        .code(0)
-        .has(NOTE);
+        dir.run(&format!("patch {} --force --script /dev/null --journal j", device.name()))
+            .code(0)
+            .has(NOTE);
     }
     drop(device);
     assert!(eventually(|| read(&image)[4096..4104] == [0xaa; 8]));
@@ -445,11 +429,7 @@ fn a_file_without_a_name_has_no_journal_beside_it() {
     let output = shell("--atomic");
     let text = output.is_refusal();
     assert!(text.contains("--journal PATH"), "{text}");
-    assert_eq!(
-        fs::read_dir(&dir).unwrap().count(),
-        0,
-        "a journal of a file that is gone"
-    );
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "a journal of a file that is gone");
     shell("--atomic --journal j").code(0);
 }
 
@@ -536,10 +516,7 @@ fn concurrent_atomic_patches_are_serialised_or_refused() {
         if round % 2 == 0 {
             assert_eq!(codes, [0, 0], "{}{}", outputs[0].stderr(), outputs[1].stderr());
         } else {
-            assert!(
-                codes.contains(&0) && codes.iter().all(|code| [0, 2].contains(code)),
-                "{codes:?}"
-            );
+            assert!(codes.contains(&0) && codes.iter().all(|code| [0, 2].contains(code)), "{codes:?}");
             refusals += codes.iter().filter(|code| **code == 2).count();
         }
         let bytes = read(&path);

@@ -126,10 +126,7 @@ fn a_folder_renamed_before_the_journal_is_made_gets_none() {
         patch.join().unwrap()
     });
     let text = output.stderr();
-    assert!(
-        output.exit() == 2 && text.contains("another file or directory is at its path"),
-        "{text}"
-    );
+    assert!(output.exit() == 2 && text.contains("another file or directory is at its path"), "{text}");
     for name in ["d/f", "x/f"] {
         assert!(dir.read(name) == noise(64), "{name}");
         let journal = dir.join(name).with_file_name(".f.mmapctl-undo");

@@ -79,11 +79,7 @@ fn injected(dir: &Sandbox, fault: &str, line: &str) -> Outcome {
     let output = dir.inject(&[fault], line);
     let text = output.stderr();
     assert_eq!(output.status.signal(), None, "{fault}: {line}: {text}");
-    assert!(
-        !text.contains("panicked") && output.exit() <= 4,
-        "{fault}: {line}: {}: {text}",
-        output.exit()
-    );
+    assert!(!text.contains("panicked") && output.exit() <= 4, "{fault}: {line}: {}: {text}", output.exit());
     output
 }
 
@@ -91,10 +87,7 @@ fn injected(dir: &Sandbox, fault: &str, line: &str) -> Outcome {
 fn says_what_to_run(fault: &str, text: &str, place: &Path, option: &str) {
     let name = place.file_name().unwrap().to_str().unwrap();
     assert!(text.contains("in doubt") && text.contains(name), "{fault}: {text}");
-    assert!(
-        text.contains(&format!("'mmapctl patch f --script /dev/null{option}'")),
-        "{fault}: {text}"
-    );
+    assert!(text.contains(&format!("'mmapctl patch f --script /dev/null{option}'")), "{fault}: {text}");
 }
 
 /// Whether a journal that could not be removed undoes nothing.
@@ -185,11 +178,7 @@ fn recovery_faults_code_bytes_and_journal_agree() {
         let output = injected(&dir, &fault, RECOVER);
         let (bytes, text) = (read(&path), output.stderr());
         let left = fs::read(&place).ok();
-        let story = format!(
-            "{fault} in {doing}: exit {}, journal: {}: {text}",
-            output.exit(),
-            left.is_some()
-        );
+        let story = format!("{fault} in {doing}: exit {}, journal: {}: {text}", output.exit(), left.is_some());
         *seen.entry(output.exit()).or_insert(0) += 1;
         match output.exit() {
             0 => assert!(bytes == old() && left.is_none(), "{story}"),
@@ -202,10 +191,7 @@ fn recovery_faults_code_bytes_and_journal_agree() {
             _ => panic!("{story}"),
         }
         assert!(dir.run(RECOVER).ends_with("exit 0"), "{story}");
-        assert!(
-            read(&path) == old() && !place.exists(),
-            "{story}, and no second recovery mends it"
-        );
+        assert!(read(&path) == old() && !place.exists(), "{story}, and no second recovery mends it");
     }
     assert!([0, 2, 4].iter().all(|code| seen.contains_key(code)), "{seen:?}");
 }

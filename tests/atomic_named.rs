@@ -158,11 +158,7 @@ fn an_answer_of_no_says_that_the_file_was_put_back_first() {
         // What is refused before the file is opened recovers nothing.
         let recovered = !line.contains("--undo");
         text.code(code);
-        assert_eq!(
-            text.contains("put back as it was before an interrupted patch"),
-            recovered,
-            "{line}: {text}"
-        );
+        assert_eq!(text.contains("put back as it was before an interrupted patch"), recovered, "{line}: {text}");
         torn(&dir);
         let output = dir.mmapctl(&words(&format!("{line} --json")));
         let error = output.error();

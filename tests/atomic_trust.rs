@@ -310,10 +310,7 @@ fn without_proc_a_journal_is_seen_all_the_same() {
         assert_eq!(output.exit(), want, "{line}: {text}");
         match want {
             0 => assert!(text.contains(NOTE) && !beside(&deep).exists(), "{line}: {text}"),
-            _ => assert!(
-                text.contains("recovery needed") && beside(&deep).exists(),
-                "{line}: {text}"
-            ),
+            _ => assert!(text.contains("recovery needed") && beside(&deep).exists(), "{line}: {text}"),
         }
     }
 }
@@ -342,10 +339,7 @@ fn a_bind_mounted_file_gets_no_journal_that_is_never_found() {
     ] {
         let output = mounted(more, "dead --atomic");
         let text = output.is_refusal();
-        assert!(
-            text.contains("a mount point") && text.contains("--journal PATH"),
-            "{text}"
-        );
+        assert!(text.contains("a mount point") && text.contains("--journal PATH"), "{text}");
         assert!(read(&path) == old());
         for line in ["dead --atomic --journal j", "beef --sync", "dead"] {
             mounted(more, line).code(0);

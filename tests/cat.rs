@@ -74,10 +74,7 @@ fn like(format: &str, program: &str, options: &[&str], from: &str, count: &str) 
             let theirs = dir.peer(program, &[options, &[from, &at, count, &len, name]].concat());
             let ours = cat(&dir, &["-f", format, "-o", &at, "-n", &len, name]);
             let (ours, theirs) = (String::from_utf8_lossy(&ours), String::from_utf8_lossy(&theirs));
-            assert!(
-                ours == theirs,
-                "{format} of {name}, {len} from {at}:\n{ours}\n{program}:\n{theirs}"
-            );
+            assert!(ours == theirs, "{format} of {name}, {len} from {at}:\n{ours}\n{program}:\n{theirs}");
         }
     }
 }
@@ -95,10 +92,7 @@ fn canonical_unsqueezed_is_hexdump_cv() {
     let dir = Sandbox::new();
     for name in subjects(&dir) {
         let theirs = dir.peer("hexdump", &["-Cv", name]);
-        assert!(
-            cat(&dir, &["-f", "canonical", "--no-squeeze", name]) == theirs,
-            "{name}"
-        );
+        assert!(cat(&dir, &["-f", "canonical", "--no-squeeze", name]) == theirs, "{name}");
     }
 }
 
@@ -134,10 +128,7 @@ fn raw_is_the_file_and_a_pipe_gets_raw() {
         assert!(cat(&dir, &[name]) == bytes, "{name}");
         for (at, len) in ranges(bytes.len() as u64) {
             let part = cat(&dir, &["-o", &at.to_string(), "-n", &len.to_string(), name]);
-            assert!(
-                part == bytes[at as usize..(at + len) as usize],
-                "{name}, {len} from {at}"
-            );
+            assert!(part == bytes[at as usize..(at + len) as usize], "{name}, {len} from {at}");
         }
     }
 }
@@ -260,12 +251,7 @@ fn hex_names_holes_and_never_prints_them_as_zeros() {
     let holes: Vec<(u64, u64)> = text
         .lines()
         .filter_map(|line| line.split_once("hole 0x")?.1.split_once(' ')?.0.split_once("..0x"))
-        .map(|(from, to)| {
-            (
-                u64::from_str_radix(from, 16).unwrap(),
-                u64::from_str_radix(to, 16).unwrap(),
-            )
-        })
+        .map(|(from, to)| (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap()))
         .collect();
     assert_eq!(holes.len(), 2, "{text}");
     assert_eq!(holes[0].0, 0, "{text}");
@@ -273,10 +259,7 @@ fn hex_names_holes_and_never_prints_them_as_zeros() {
     assert!(holes[1].0 > 100_006 && holes[1].1 <= 299_998, "{text}");
     for line in text.lines().filter(|line| !line.starts_with('*')) {
         let at = u64::from_str_radix(line.split(' ').next().unwrap(), 16).unwrap();
-        assert!(
-            !holes.iter().any(|(from, to)| (*from..*to).contains(&at)),
-            "{line} lies in a hole"
-        );
+        assert!(!holes.iter().any(|(from, to)| (*from..*to).contains(&at)), "{line} lies in a hole");
     }
     assert!(text.contains("|island..........|") && text.contains("|ore|"), "{text}");
 }
@@ -457,11 +440,7 @@ fn unicode_is_drawn_where_the_locale_has_it() {
         ("POSIX", "|x|"),
     ] {
         let output = dir.command(&["cat", "f", "-x"]).env("LC_ALL", locale).outcome();
-        assert!(
-            String::from_utf8_lossy(&output.stdout).contains(bar),
-            "{locale}: {}",
-            output
-        );
+        assert!(String::from_utf8_lossy(&output.stdout).contains(bar), "{locale}: {}", output);
     }
 }
 

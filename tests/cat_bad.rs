@@ -58,19 +58,12 @@ fn an_unreadable_page_ends_the_output_where_it_begins() {
                 let output = dir.mmapctl(&line);
                 let text = String::from_utf8_lossy(&output.stderr).into_owned();
                 assert_eq!(output.status.code(), Some(2), "{line:?}: {text}");
-                assert!(
-                    text.contains(&format!("cannot read {bad:#x}..")) && text.contains("EIO"),
-                    "{line:?}: {text}"
-                );
+                assert!(text.contains(&format!("cannot read {bad:#x}..")) && text.contains("EIO"), "{line:?}: {text}");
                 if from == 0 {
                     let exact = is_exact(&output.stdout, &bytes[..bad], device.name(), format);
                     assert!(exact, "{line:?}: {} bytes of output", output.stdout.len());
                 } else if format == "raw" {
-                    assert!(
-                        output.stdout == bytes[from..bad],
-                        "{line:?}: {} bytes",
-                        output.stdout.len()
-                    );
+                    assert!(output.stdout == bytes[from..bad], "{line:?}: {} bytes", output.stdout.len());
                 }
             }
         }
@@ -105,11 +98,7 @@ fn a_file_that_is_cut_within_a_row_is_shown_to_its_last_byte() {
                     && text.ends_with("exit 2"),
                 "{format}: {text}"
             );
-            assert!(
-                is_exact(&shown, &bytes[..left], "f", format),
-                "{format}: {} bytes of output",
-                shown.len()
-            );
+            assert!(is_exact(&shown, &bytes[..left], "f", format), "{format}: {} bytes of output", shown.len());
         }
     }
 }
@@ -125,9 +114,7 @@ fn a_dump_shows_what_was_read_before_a_truncation() {
         let mut command = dir.program("strace", &["-f", "-qq", "-o", "strace.log", "-e", slow]);
         command.args([BINARY, "cat", "f", "-f", format]);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        assert!(eventually(
-            || fs::read_to_string(dir.join("strace.log")).is_ok_and(|log| log.contains("pread64("))
-        ));
+        assert!(eventually(|| fs::read_to_string(dir.join("strace.log")).is_ok_and(|log| log.contains("pread64("))));
         writer(&path).set_len(39_000).unwrap();
         let output = child.outcome();
         // All of it, or up to the new end, by when the read was made.

@@ -78,11 +78,7 @@ fn columns_are_those_of_od_with_longer_offsets() {
             let theirs = String::from_utf8(dir.peer("od", &args)).unwrap();
             // Six digits there, eight here.
             let theirs: String = theirs.lines().map(|line| format!("00{line}\n")).collect();
-            assert_eq!(
-                cat(&dir, &["f", "-f", &format, "-o", "24", "-n", "2000"]),
-                theirs,
-                "{format}"
-            );
+            assert_eq!(cat(&dir, &["f", "-f", &format, "-o", "24", "-n", "2000"]), theirs, "{format}");
         }
     }
 }
@@ -214,15 +210,8 @@ fn on_a_terminal_a_watch_redraws_in_place_what_fits() {
     let screens: Vec<_> = text.split("\x1b[H").collect();
     assert!(screens.len() > 2 && screens[0].is_empty(), "{text}");
     for screen in &screens[1..] {
-        assert!(
-            screen.contains("7 lines more, 0 with changes; --length or a larger terminal shows all"),
-            "{screen}"
-        );
-        assert_eq!(
-            screen.lines().filter(|line| line.starts_with("\x1b[K")).count(),
-            7,
-            "{screen}"
-        );
+        assert!(screen.contains("7 lines more, 0 with changes; --length or a larger terminal shows all"), "{screen}");
+        assert_eq!(screen.lines().filter(|line| line.starts_with("\x1b[K")).count(), 7, "{screen}");
     }
 }
 
@@ -243,10 +232,7 @@ fn a_watch_fits_the_rows_and_columns_of_its_terminal() {
             let plain = without_escapes(screen);
             let columns = plain.lines().map(|line| line.chars().count()).max();
             let of_text = (columns.unwrap_or(0), plain.lines().count() + 1);
-            assert!(
-                of_text.0 <= size.0 as usize && of_text.1 <= size.1 as usize,
-                "{args} at {size:?}: {plain}"
-            );
+            assert!(of_text.0 <= size.0 as usize && of_text.1 <= size.1 as usize, "{args} at {size:?}: {plain}");
         }
     };
     std::thread::scope(|scope| {

@@ -115,16 +115,10 @@ fn raw_output_is_copied_within_the_kernel() {
     };
     // Which of the two depends on the file system.
     let first = by(&[]);
-    assert!(
-        first == ["copy_file_range"] || first == ["pread64", "write"],
-        "{first:?}"
-    );
+    assert!(first == ["copy_file_range"] || first == ["pread64", "write"], "{first:?}");
     for error in ["EXDEV", "EINVAL", "EOPNOTSUPP", "ETXTBSY", "ENOSYS", "EINTR"] {
         let copy = format!("inject=copy_file_range:error={error}");
-        assert!(
-            by(&["-e", &copy]).ends_with(&["pread64".into(), "write".into()]),
-            "{error}"
-        );
+        assert!(by(&["-e", &copy]).ends_with(&["pread64".into(), "write".into()]), "{error}");
         // Before the first piece, between two, and half way through one.
         for fault in [
             "pread64:when=1",
@@ -157,18 +151,10 @@ fn a_splice_that_is_refused_or_interrupted_loses_nothing() {
         "EAGAIN:when=2",
     ] {
         let output = dir.inject(&[&format!("splice:error={fault}")], "cat f");
-        assert!(
-            output.stdout == bytes && output.exit() == 0,
-            "{fault}: {}",
-            output.stderr()
-        );
+        assert!(output.stdout == bytes && output.exit() == 0, "{fault}: {}", output.stderr());
     }
     let output = dir.inject(&["fcntl:error=EPERM:when=2+"], "cat f");
-    assert!(
-        output.stdout == bytes,
-        "a pipe that cannot be made larger: {}",
-        output.stderr()
-    );
+    assert!(output.stdout == bytes, "a pipe that cannot be made larger: {}", output.stderr());
 }
 
 #[test]
@@ -198,10 +184,7 @@ fn once_cat_has_ended_what_it_wrote_is_no_longer_the_files() {
     assert!(got.len() < bytes.len(), "nothing was left in the pipe");
     writer(&path).write_all_at(&vec![0; bytes.len()], 0).unwrap();
     reader.read_to_end(&mut got).unwrap();
-    assert!(
-        got == bytes,
-        "the reader got bytes that were stored after cat had ended"
-    );
+    assert!(got == bytes, "the reader got bytes that were stored after cat had ended");
 }
 
 /// Whether a child has slept, rather than waited for a processor, for a fifth of a second.
@@ -407,16 +390,10 @@ fn a_truncation_during_a_copy_to_a_file_names_its_offset() {
         let (text, written) = (output.stderr(), read(&out));
         match output.exit() {
             // It was quicker, or saw the file only as it was afterwards.
-            0 => assert!(
-                written == bytes || written == bytes[..len as usize],
-                "round {round}: {line}"
-            ),
+            0 => assert!(written == bytes || written == bytes[..len as usize], "round {round}: {line}"),
             2 => {
                 seen += 1;
-                assert!(
-                    text.contains(&format!("{len:#x}")) && text.contains("truncated"),
-                    "round {round}: {text}"
-                );
+                assert!(text.contains(&format!("{len:#x}")) && text.contains("truncated"), "round {round}: {text}");
                 let right = written.iter().zip(&bytes).all(|(one, other)| one == other || *one == 0);
                 assert!(right, "round {round}: {line}: other bytes");
             }
@@ -454,10 +431,7 @@ fn skip_holes_makes_a_file_as_sparse_as_the_range() {
     if strace_works() {
         fs::write(&out, vec![0xaa; 66 << 20]).unwrap();
         let status = dir
-            .program(
-                "strace",
-                &["-qq", "-o", "/dev/null", "-e", "inject=fallocate:error=EOPNOTSUPP"],
-            )
+            .program("strace", &["-qq", "-o", "/dev/null", "-e", "inject=fallocate:error=EOPNOTSUPP"])
             .args([BINARY, "cat", "f", "--skip-holes"])
             .stdout(writer(&out))
             .status();

@@ -111,12 +111,7 @@ fn kill_at(dir: &Sandbox, stop: &Stop, line: &str) -> bool {
     let (name, nth) = stop;
     let output = dir.inject(&[&format!("{name}:signal=KILL:when={nth}")], line);
     let killed = output.exit() == 128 + 9;
-    assert!(
-        killed || output.exit() == 0,
-        "{stop:?}: {}: {}",
-        output.exit(),
-        output.stderr()
-    );
+    assert!(killed || output.exit() == 0, "{stop:?}: {}: {}", output.exit(), output.stderr());
     killed
 }
 
@@ -137,10 +132,7 @@ fn recovers(dir: &Sandbox, whole: &[&Vec<u8>], at: &str) {
     assert!(!journal(dir).exists(), "{at}: the journal remains: {first}");
     let state = State::of(&path);
     assert_eq!(dir.run(RECOVER), "f: no edits; nothing was written\nexit 0", "{at}");
-    assert!(
-        State::of(&path) == state,
-        "{at}: recovering twice is not recovering once"
-    );
+    assert!(State::of(&path) == state, "{at}: recovering twice is not recovering once");
 }
 
 /// Leaves "f" half patched, with its journal, as a crash does. Returns its bytes and the journal's.
@@ -168,10 +160,7 @@ fn a_patch_killed_at_any_call_leaves_the_file_old_or_new() {
             put_back += u32::from(journal(&dir).exists());
             recovers(&dir, &[&old(), &new(script)], &format!("{script}: {stop:?}"));
         }
-        assert!(
-            killed > 10 && put_back > 3,
-            "{script}: {killed} kills, {put_back} journals"
-        );
+        assert!(killed > 10 && put_back > 3, "{script}: {killed} kills, {put_back} journals");
     }
 }
 

@@ -82,10 +82,7 @@ fn a_patch_that_the_device_rejects_is_not_durable() {
         .code(3)
         .stderr_has("not proven durable")
         .stderr_has("cannot flush");
-    assert!(
-        text.contains("  tip: ") && text.contains("again"),
-        "what to do is not said: {text}"
-    );
+    assert!(text.contains("  tip: ") && text.contains("again"), "what to do is not said: {text}");
     assert_eq!(dir.read("f")[0x40..0x44], [0xde, 0xad, 0xbe, 0xef]);
 }
 
@@ -206,15 +203,12 @@ fn a_sync_without_dirty_pages_is_not_durable_in_json() {
 
 /// Runs `line`, whose words are quoted as for a shell, with stdout in the file "out" and ENOSPC for each close of `path`.
 fn close_fails(dir: &Sandbox, path: &str, line: &str) -> Outcome {
-    dir.program(
-        "strace",
-        &["-f", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=close"],
-    )
-    .args(["-e", "inject=close:error=ENOSPC", BINARY])
-    .args(shell_words::split(line).unwrap())
-    .stdout(File::create(dir.join("out")).unwrap())
-    .stderr(Stdio::piped())
-    .outcome()
+    dir.program("strace", &["-f", "-qq", "-o", "/dev/null", "-P", path, "-e", "trace=close"])
+        .args(["-e", "inject=close:error=ENOSPC", BINARY])
+        .args(shell_words::split(line).unwrap())
+        .stdout(File::create(dir.join("out")).unwrap())
+        .stderr(Stdio::piped())
+        .outcome()
 }
 
 #[test]

@@ -35,11 +35,7 @@ fn output_for_a_closed_stdout_is_not_lost_in_silence() {
         let says = text.contains("cannot write to stdout: Bad file") && text.contains("EBADF");
         assert!(says, "{args:?}: {text}");
         let tip = text.contains("tip: stdout is not open for writing: redirect the report");
-        assert_eq!(
-            tip,
-            ["map", "sync"].contains(&args[0]) && args.len() == 2 && args[1] == "f",
-            "{text}"
-        );
+        assert_eq!(tip, ["map", "sync"].contains(&args[0]) && args.len() == 2 && args[1] == "f", "{text}");
     }
     redirected(&dir, &["map", "-q", "f"], ">&-").is("exit 0");
 }
@@ -74,11 +70,7 @@ fn children_get_no_file_in_place_of_a_closed_descriptor() {
     let child = "exec 9<>\"$MMAPCTL_PATH\"; readlink /proc/self/fd/2 >seen; echo warning >&2";
     for redirections in ["2>&-", "<&- >&- 2>&-"] {
         redirected(&dir, &["map", "-q", "f", "--", "sh", "-c", child], redirections);
-        assert_eq!(
-            fs::read_to_string(dir.join("seen")).unwrap(),
-            "/dev/null\n",
-            "{redirections}"
-        );
+        assert_eq!(fs::read_to_string(dir.join("seen")).unwrap(), "/dev/null\n", "{redirections}");
         assert_eq!(read(&path), [b'.'; 5000], "{redirections}");
     }
 }

@@ -103,10 +103,7 @@ fn race(len: u64, sink: Sink, args: impl Fn(u32) -> String, judge: impl Fn(u32, 
             // What was stored unread cannot be put back.
             4 if args(round).contains("--access") => {
                 cut_short += 1;
-                assert!(
-                    text.contains("stores were made") && text.contains("truncated"),
-                    "round {round}: {text}"
-                );
+                assert!(text.contains("stores were made") && text.contains("truncated"), "round {round}: {text}");
             }
             other => panic!("round {round}: exit code or signal {other}: {text}"),
         }
@@ -189,10 +186,7 @@ fn a_truncation_while_zeroing_is_no_signal() {
     race(LEN, Sink::Null, args, |round, output, _, now| {
         let zeroed = now[..2 << 20].iter().all(|byte| *byte == 0);
         let short_at_open = output.stderr().contains("ends at");
-        assert!(
-            zeroed || output.exit() == 2 || short_at_open,
-            "round {round}: exit 0 without zeros"
-        );
+        assert!(zeroed || output.exit() == 2 || short_at_open, "round {round}: exit 0 without zeros");
     });
 }
 
@@ -250,12 +244,10 @@ fn a_raw_cat_to_dev_null_which_never_looks_notices_the_cut() {
     let dir = Sandbox::new();
     let path = dir.sparse("f", 64 << 30);
     // The first of thousands of windows, for each goes by in microseconds.
-    dir.watched(Some("exec >/dev/null"), "cat f", "mmap(", 1, |_| {
-        writer(&path).set_len(4096).unwrap()
-    })
-    .code(2)
-    .stderr_has("truncated")
-    .stderr_has("0x1000");
+    dir.watched(Some("exec >/dev/null"), "cat f", "mmap(", 1, |_| writer(&path).set_len(4096).unwrap())
+        .code(2)
+        .stderr_has("truncated")
+        .stderr_has("0x1000");
 }
 
 #[test]
@@ -359,19 +351,13 @@ fn interrupted_long_zeroing_is_in_doubt_and_says_how_far() {
             continue;
         }
         assert_eq!(output.exit(), 4, "{text}");
-        assert!(
-            text.contains("in doubt: 0x1000..") && text.contains("run the same command again"),
-            "{text}"
-        );
+        assert!(text.contains("in doubt: 0x1000..") && text.contains("run the same command again"), "{text}");
         let end = text
             .split("0x1000..0x")
             .nth(1)
             .and_then(|rest| usize::from_str_radix(rest.split(' ').next()?, 16).ok())
             .expect("how far it came");
-        assert!(
-            bytes[end..].iter().all(|byte| *byte == 0x11),
-            "zeros behind {end:#x}: {text}"
-        );
+        assert!(bytes[end..].iter().all(|byte| *byte == 0x11), "zeros behind {end:#x}: {text}");
         assert!(bytes[..4096].iter().all(|byte| *byte == 0x11));
         dir.mmapctl(&words(line)).code(0);
         assert!(read(&path)[4096..].iter().all(|byte| *byte == 0));
@@ -481,10 +467,7 @@ fn two_patches_at_once_never_leave_a_mixture() {
         File::open(&path).unwrap().read_exact_at(&mut range, at).unwrap();
         let uniform = pair.iter().any(|(byte, _)| range == vec![*byte; len]);
         let ends = (range[0], range[range.len() - 1]);
-        assert!(
-            uniform,
-            "round {round}: a mixture that begins and ends with {ends:02x?}"
-        );
+        assert!(uniform, "round {round}: a mixture that begins and ends with {ends:02x?}");
     }
 }
 

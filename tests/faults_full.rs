@@ -130,11 +130,7 @@ fn a_full(mkfs: &str, mib: u64) {
     mount
         .run("patch f -o 0x10 dead --sync")
         .is("f: 2 bytes of 0x10..0x12 changed, durable\nexit 0");
-    assert_eq!(
-        outcome(&mount, "cat f -f canonical").exit(),
-        0,
-        "a hole costs nothing to read"
-    );
+    assert_eq!(outcome(&mount, "cat f -f canonical").exit(), 0, "a hole costs nothing to read");
     outcome(&mount, "zero f --range 4K..8K --punch").code(0);
 }
 
@@ -267,11 +263,7 @@ fn every_verb_works_on_a_file_of_huge_pages() {
     let line = "if=/dev/zero of=f bs=4 count=1 conv=notrunc";
     let mut dd = Command::new("dd");
     let dd = dd.current_dir(dir).args(words(line)).env("LC_ALL", "C").outcome();
-    assert!(
-        !dd.status.success() && dd.stderr().contains("Invalid argument"),
-        "{}",
-        dd.stderr()
-    );
+    assert!(!dd.status.success() && dd.stderr().contains("Invalid argument"), "{}", dd.stderr());
 
     dir.run("patch f -o 0x1ffffe deadbeef --sync")
         .is("f: 4 bytes of 0x1ffffe..0x200002 changed, durable\nexit 0");
@@ -279,10 +271,7 @@ fn every_verb_works_on_a_file_of_huge_pages() {
     let output = outcome(dir, "cat f -o 0x1ffffe -n 4");
     assert_eq!((output.exit(), output.stdout.as_slice()), (0, expected.as_slice()));
     assert_eq!(read(&path)[0x1ffffe..0x200002], expected);
-    assert_eq!(
-        dir.run("patch f -o 0x1ffffe --expect 00 11").lines().last(),
-        Some("exit 1")
-    );
+    assert_eq!(dir.run("patch f -o 0x1ffffe --expect 00 11").lines().last(), Some("exit 1"));
 
     let zeroed = dir.run("zero f -o 0x1fffff -n 2");
     zeroed.begins("f: 0x1fffff..0x200001 zeroed by write\n");

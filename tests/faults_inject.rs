@@ -25,11 +25,7 @@ fn inject(fault: &str, file_only: bool, line: &str) -> (Outcome, Vec<u8>) {
     let output = dir.straced(&options, line);
     let text = output.stderr();
     assert_eq!(output.status.signal(), None, "{fault}: {line}: {text}");
-    assert!(
-        !text.contains("panicked") && output.exit() <= 4,
-        "{fault}: {line}: {}: {text}",
-        output.exit()
-    );
+    assert!(!text.contains("panicked") && output.exit() <= 4, "{fault}: {line}: {}: {text}", output.exit());
     (output, read(path))
 }
 
@@ -48,10 +44,7 @@ fn agree(fault: &str, output: &Outcome, bytes: &[u8], new: u8) {
         0 => assert!(new, "{fault}: exit 0 without the new bytes"),
         1 | 2 => assert!(old, "{fault}: exit {} without the old bytes: {text}", output.exit()),
         3 => assert!(new, "{fault}: exit 3 without the new bytes: {text}"),
-        4 => assert!(
-            text.contains("in doubt"),
-            "{fault}: exit 4, and it does not say so: {text}"
-        ),
+        4 => assert!(text.contains("in doubt"), "{fault}: exit 4, and it does not say so: {text}"),
         other => panic!("{fault}: exit code {other}: {text}"),
     }
 }
@@ -109,11 +102,7 @@ fn faults_of_storing_calls_of_a_patch_agree_with_its_code() {
         let line = format!("patch f -o {AT} fill:77:{LEN} --sync");
         inject_all(&line, 0x77, &CALLS[6..11], &ERRORS);
         let (output, bytes) = inject("msync:error=EINTR:when=1", false, &line);
-        assert_eq!(
-            (output.exit(), bytes == with(0x77)),
-            (0, true),
-            "an interrupted flush is made again"
-        );
+        assert_eq!((output.exit(), bytes == with(0x77)), (0, true), "an interrupted flush is made again");
     }
 }
 
@@ -175,10 +164,7 @@ fn a_store_that_fails_in_the_second_window_puts_the_first_back() {
         let (output, bytes) = inject("preadv:error=EIO:when=2+", false, &line);
         let text = output.stderr();
         output.code(4).stderr_has("in doubt").stderr_has("  tip: ");
-        assert!(
-            text.contains(&format!("{AT:#x}..0x800000")),
-            "{line}: which bytes is not said: {text}"
-        );
+        assert!(text.contains(&format!("{AT:#x}..0x800000")), "{line}: which bytes is not said: {text}");
         assert!(bytes != with(0x11));
     }
 }
@@ -237,23 +223,11 @@ fn where_process_vm_readv_is_refused_another_way_is_found() {
     for error in ["EPERM", "ENOSYS"] {
         let fault = format!("process_vm_readv:error={error}:when=1+");
         let (output, _) = inject(&fault, false, "cat f -f plain -n 8");
-        assert_eq!(
-            (output.exit(), output.stdout.as_slice()),
-            (0, b"1111111111111111\n".as_slice()),
-            "{error}"
-        );
+        assert_eq!((output.exit(), output.stdout.as_slice()), (0, b"1111111111111111\n".as_slice()), "{error}");
         let (output, bytes) = inject(&fault, false, &format!("patch f -o {AT} fill:77:{LEN}"));
-        assert!(
-            output.exit() == 0 && bytes == with(0x77),
-            "{error}: {}",
-            output.stderr()
-        );
+        assert!(output.exit() == 0 && bytes == with(0x77), "{error}: {}", output.stderr());
         let (output, bytes) = inject(&fault, false, "patch f -o 0 --expect 12 13");
-        assert!(
-            output.exit() == 1 && bytes == with(0x11),
-            "{error}: {}",
-            output.stderr()
-        );
+        assert!(output.exit() == 1 && bytes == with(0x11), "{error}: {}", output.stderr());
     }
 }
 
@@ -282,10 +256,7 @@ fn says_unknown(sync: &str, map: &str) {
             && sync.ends_with("exit 0"),
         "{sync}"
     );
-    assert!(
-        map.contains("(100 %)") && !map.contains("dirty") && map.ends_with("exit 0"),
-        "{map}"
-    );
+    assert!(map.contains("(100 %)") && !map.contains("dirty") && map.ends_with("exit 0"), "{map}");
 }
 
 #[test]
@@ -338,10 +309,7 @@ fn a_failed_resize_keeps_the_length_or_is_in_doubt() {
             }
             let text = output.stderr();
             assert_eq!((output.exit(), bytes.len()), (2, SIZE), "{fault}: {line}: {text}");
-            assert!(
-                bytes == with(0x11) && text.contains("length was not changed"),
-                "{fault}: {line}: {text}"
-            );
+            assert!(bytes == with(0x11) && text.contains("length was not changed"), "{fault}: {line}: {text}");
         }
     }
     // The blocks can't be had, and the old length can't be set again.
@@ -408,10 +376,7 @@ fn a_signal_at_any_call_of_a_patch_leaves_all_or_nothing() {
             let bytes = read(path);
             let text = output.stderr();
             match (output.status.signal(), output.exit()) {
-                (Some(_), _) => assert!(
-                    bytes == with(0x11),
-                    "{call} {when}: died, and the bytes are others: {text}"
-                ),
+                (Some(_), _) => assert!(bytes == with(0x11), "{call} {when}: died, and the bytes are others: {text}"),
                 (None, 0) => assert!(bytes == with(0x77), "{call} {when}: exit 0 without the new bytes"),
                 (None, other) => panic!("{call} {when}: {other}: {text}"),
             }

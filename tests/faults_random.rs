@@ -211,10 +211,7 @@ fn agree(dir: &Sandbox, what: &str, exit: i32, text: &str, states: &[Vec<u8>]) {
         3 if states.len() <= 2 => assert!(now == *last, "{what}: exit 3 without the new bytes: {text}"),
         1..=3 => assert!(known, "{what}: exit {exit} between two states: {text}"),
         4 if journal_was_named(text) => assert!(known, "{what}: exit 4, recovered to neither: {text}"),
-        4 => assert!(
-            text.contains("in doubt"),
-            "{what}: exit 4 without a word of doubt: {text}"
-        ),
+        4 => assert!(text.contains("in doubt"), "{what}: exit 4 without a word of doubt: {text}"),
         // A command's own, which may meet the fault as well.
         5..=127 if what.contains('!') => assert!(known, "{what}: between two states: {text}"),
         128.. => assert!(known, "{what}: died between two states: {text}"),
@@ -228,11 +225,7 @@ fn agree(dir: &Sandbox, what: &str, exit: i32, text: &str, states: &[Vec<u8>]) {
     }
     if let Ok(out) = fs::read(dir.join("out")) {
         // A view is whole pages.
-        assert_eq!(
-            out.len(),
-            LEN.next_multiple_of(4096),
-            "{what}: a part of an output under its name: {text}"
-        );
+        assert_eq!(out.len(), LEN.next_multiple_of(4096), "{what}: a part of an output under its name: {text}");
     }
 }
 
@@ -346,11 +339,7 @@ fn a_signal_at_any_moment_leaves_the_old_bytes_or_the_new() {
         let what = format!("signal {signal} after {after:?}: {}", case.line);
         if whole {
             let died = output.status.signal();
-            assert!(
-                died.is_none_or(|died| died == signal),
-                "{what}: died of {died:?}: {}",
-                output.stderr()
-            );
+            assert!(died.is_none_or(|died| died == signal), "{what}: died of {died:?}: {}", output.stderr());
             agree(&dir, &what, output.exit(), &output.stderr(), &states(&old, case.steps));
         }
     }

@@ -331,18 +331,9 @@ fn synced_ranges_survive_a_power_cut() {
             // What was stored last was not asked to be there, and may be.
             let fresh = |byte: &u8| *byte == 0x58;
             assert!(bytes[4196..8192].iter().all(fresh), "{mkfs}: {name}: the first range");
-            assert!(
-                bytes[4096..4196].iter().all(|byte| [0x58, 0x59].contains(byte)),
-                "{mkfs}: {name}"
-            );
-            assert!(
-                bytes[20480..32768].iter().all(fresh),
-                "{mkfs}: {name}: the second range"
-            );
-            assert!(
-                bytes.iter().all(|byte| [b'a', 0x58, 0x59].contains(byte)),
-                "{mkfs}: {name}: bytes from nowhere"
-            );
+            assert!(bytes[4096..4196].iter().all(|byte| [0x58, 0x59].contains(byte)), "{mkfs}: {name}");
+            assert!(bytes[20480..32768].iter().all(fresh), "{mkfs}: {name}: the second range");
+            assert!(bytes.iter().all(|byte| [b'a', 0x58, 0x59].contains(byte)), "{mkfs}: {name}: bytes from nowhere");
         }
     }
 }
@@ -375,11 +366,7 @@ fn a_store_to_a_reflinked_extent_leaves_the_other_file_alone() {
         for time in ["before", "after"] {
             let bytes = |name: &str| read(disk.join(name));
             same(&bytes("theirs"), &bytes("ours"), &format!("{mkfs}, {time} a remount"));
-            same(
-                &[b'a'; 65536],
-                &bytes("origin"),
-                &format!("{mkfs}, {time} a remount: the origin"),
-            );
+            same(&[b'a'; 65536], &bytes("origin"), &format!("{mkfs}, {time} a remount: the origin"));
             disk.remount();
         }
     }

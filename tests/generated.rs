@@ -142,11 +142,7 @@ fn man_page(name: &str, command: &Command) -> String {
     }
     // Neither hyphenated nor stretched: options and paths would suffer.
     let head = head.replace(".SH NAME", ".nh\n.ad l\n.SH NAME");
-    format!(
-        ".\\\" {SOURCE}\n{head}{}{}",
-        synopsis(command),
-        roff::page(manual, &made)
-    )
+    format!(".\\\" {SOURCE}\n{head}{}{}", synopsis(command), roff::page(manual, &made))
 }
 
 /// The usage line of `--help`, in the fonts of a man page.
@@ -206,11 +202,7 @@ fn options(command: &Command, wanted: impl Fn(&Arg) -> bool) -> String {
 fn verbs_section(command: &Command) -> String {
     let entries = verbs(command).map(|verb| {
         let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-        format!(
-            ".TP\n\\fBmmapctl\\-{}\\fR(1)\n{}\n",
-            verb.get_name(),
-            roff::inline(&about)
-        )
+        format!(".TP\n\\fBmmapctl\\-{}\\fR(1)\n{}\n", verb.get_name(), roff::inline(&about))
     });
     format!(".SH VERBS\n{}", entries.collect::<String>())
 }
@@ -228,11 +220,7 @@ fn completions(shell: Shell) -> String {
     // nothing is offered. The line is then understood without its last word.
     let parse = "argparse -s (__fish_mmapctl_global_optspecs) -- $cmd 2>/dev/null\n";
     let again = format!("{parse}    or begin\n        set -e cmd[-1]\n        {parse}    end\n");
-    assert_eq!(
-        script.matches(parse).count(),
-        1,
-        "clap_complete writes another script than it did"
-    );
+    assert_eq!(script.matches(parse).count(), 1, "clap_complete writes another script than it did");
     script.replace(parse, &again)
 }
 
@@ -327,10 +315,7 @@ fn every_value_is_in_every_completion_and_man_page() {
     for (name, command) in commands() {
         let page = man_page(&name, &command);
         for (option, value) in choices(&command) {
-            assert!(
-                page.contains(&value.replace('-', "\\-")),
-                "--{option} {value} in man/{name}.1"
-            );
+            assert!(page.contains(&value.replace('-', "\\-")), "--{option} {value} in man/{name}.1");
             for (shell, path) in SHELLS {
                 let script = completions(shell);
                 let line = script.lines().any(|line| line.contains(&value));

@@ -118,11 +118,7 @@ fn the_rules_read_what_they_are_given() {
 fn every_file_opens_by_saying_what_its_room_is_for() {
     for source in sources("src").iter().chain(&sources("tests")) {
         let first = source.text.lines().next().unwrap_or_default();
-        assert!(
-            first.starts_with("//! ") && first.len() > 10,
-            "{} opens with '{first}'",
-            source.path
-        );
+        assert!(first.starts_with("//! ") && first.len() > 10, "{} opens with '{first}'", source.path);
     }
 }
 
@@ -238,11 +234,7 @@ fn unsafe_code_lives_behind_its_doors() {
             .filter(|(_, line)| line.contains("unsafe {") || line.contains("#[unsafe("))
             .count();
         let contracts = source.text.matches("// SAFETY: ").count();
-        assert!(
-            blocks <= contracts,
-            "{}: {blocks} blocks, {contracts} contracts",
-            source.path
-        );
+        assert!(blocks <= contracts, "{}: {blocks} blocks, {contracts} contracts", source.path);
     }
 }
 
@@ -381,10 +373,7 @@ fn the_toolchain_that_we_name_builds_every_dependency() {
         };
         asked += 1;
         let name = &package["name"];
-        assert!(
-            version(needs) <= limit,
-            "{name} needs Rust {needs}, and Cargo.toml promises {limit:?}"
-        );
+        assert!(version(needs) <= limit, "{name} needs Rust {needs}, and Cargo.toml promises {limit:?}");
     }
     assert!(asked > 20, "only {asked} packages say what they need");
 }

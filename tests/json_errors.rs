@@ -67,11 +67,7 @@ fn an_error_leaves_nothing_of_an_object_on_stdout() {
     ] {
         let before = dir.state("f");
         let output = run(&dir, line);
-        assert!(
-            !output.status.success() && output.stdout.is_empty(),
-            "{line}: {}",
-            output
-        );
+        assert!(!output.status.success() && output.stdout.is_empty(), "{line}: {}", output);
         let error = output.error();
         assert_eq!(error["exit"], output.status.code().unwrap(), "{line}: {error}");
         assert!(error["error"].is_string(), "{line}: {error}");
@@ -137,9 +133,6 @@ fn all_mismatches_are_fields_of_the_error() {
         json!([{"offset": 9, "found": "11", "expected": "22", "edit": null, "line": null}])
     );
     assert_eq!(text["file"], "g");
-    assert!(
-        text["error"].as_str().unwrap().contains("bytes at 0x9 are 11"),
-        "{text}"
-    );
+    assert!(text["error"].as_str().unwrap().contains("bytes at 0x9 are 11"), "{text}");
     assert_eq!(State::of(&path), before);
 }

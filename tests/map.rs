@@ -114,20 +114,14 @@ fn dirty_pages_and_holes_are_counted() {
         assert!((3 << 20..(4 << 20) - 8191).contains(&holes), "{clean}");
         file.write_all_at(&[2], 1 << 20).unwrap();
         let dirty = dir.report("map f");
-        assert!(
-            dirty["dirty"].as_u64().unwrap() + dirty["writeback"].as_u64().unwrap() > 0,
-            "{dirty}"
-        );
+        assert!(dirty["dirty"].as_u64().unwrap() + dirty["writeback"].as_u64().unwrap() > 0, "{dirty}");
         let text = dir.run("map f");
         let strip = text
             .lines()
             .find_map(|line| line.trim().strip_prefix('[')?.strip_suffix(']'))
             .unwrap();
         assert_eq!(strip.len(), 64, "{text}");
-        assert!(
-            strip.starts_with('_') && strip.as_bytes()[16] == b'd' && strip.ends_with('_'),
-            "{text}"
-        );
+        assert!(strip.starts_with('_') && strip.as_bytes()[16] == b'd' && strip.ends_with('_'), "{text}");
     });
 }
 
@@ -172,11 +166,7 @@ fn dev_zero_is_anonymous_memory_of_the_length_asked_for() {
         "map /dev/zero -n 64K --prot rw",
     ] {
         let report = dir.report(&format!("{line} --populate"));
-        assert_eq!(
-            (&report["length"], &report["resident"]),
-            (&65_536.into(), &report["pages"]),
-            "{line}: {report}"
-        );
+        assert_eq!((&report["length"], &report["resident"]), (&65_536.into(), &report["pages"]), "{line}: {report}");
     }
 }
 
@@ -233,10 +223,7 @@ fn every_piece_of_advice_is_understood() {
             Some(2) => {
                 let error = output.error();
                 let text = error["error"].as_str().unwrap();
-                assert!(
-                    text.starts_with(&format!("f: --advise {advice}: cannot advise")),
-                    "{error}"
-                );
+                assert!(text.starts_with(&format!("f: --advise {advice}: cannot advise")), "{error}");
             }
             _ => panic!("{advice}: {}", output),
         }
@@ -510,11 +497,7 @@ fn an_empty_file_has_a_report_of_nothing() {
     );
     let report = dir.report("map e --populate --lock --advise random");
     let numbers = ["length", "mapped", "pages", "locked", "hole_bytes"].map(|key| report[key].as_u64());
-    assert_eq!(
-        (numbers, &report["address"]),
-        ([Some(0); 5], &serde_json::Value::Null),
-        "{report}"
-    );
+    assert_eq!((numbers, &report["address"]), ([Some(0); 5], &serde_json::Value::Null), "{report}");
     dir.run("map e --hold=10ms").code(0);
     dir.run("map e -o 1").code(2);
     dir.run("map e --private -q").code(0);

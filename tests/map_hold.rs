@@ -40,10 +40,7 @@ impl Held {
     fn end_by(&mut self, signal: Signal) -> Option<i32> {
         assert!(self.child.try_wait().unwrap().is_none(), "it ended by itself");
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
-        assert!(
-            eventually(|| self.child.try_wait().unwrap().is_some()),
-            "it goes on after {signal}"
-        );
+        assert!(eventually(|| self.child.try_wait().unwrap().is_some()), "it goes on after {signal}");
         self.child.wait().unwrap().code()
     }
 
@@ -84,12 +81,7 @@ fn a_command_s_exit_code_is_ours() {
         let output = dir.mmapctl(&[&["map", "f", "--"], command].concat());
         output.code(code);
         assert!(output.stdout.is_empty(), "the report would be in the way: {}", output);
-        assert_eq!(
-            code == 126 || code == 127,
-            output.contains("! error: cannot run '"),
-            "{}",
-            output
-        );
+        assert_eq!(code == 126 || code == 127, output.contains("! error: cannot run '"), "{}", output);
         output.lacks("os error");
     }
     // A folder in PATH that may not be searched has no say, as in a shell.
@@ -118,10 +110,7 @@ fn a_command_finds_the_mapping_in_its_environment() {
     let output = dir.mmapctl(&["map", "f", "--", "sh", "-c", show]);
     let path = std::path::absolute(dir.join("f")).unwrap();
     output.is(format!("{} 10000\n10000\nexit 0", path.display()));
-    let (mut at, mut command) = (
-        vec!["map", "f", "-r", "1..5", "--"],
-        vec!["sh", "-c", "echo $MMAPCTL_SIZE"],
-    );
+    let (mut at, mut command) = (vec!["map", "f", "-r", "1..5", "--"], vec!["sh", "-c", "echo $MMAPCTL_SIZE"]);
     at.append(&mut command);
     dir.mmapctl(&at).is("4\nexit 0");
     // Anonymous memory has no path, and an outer one must not shine through.
@@ -161,10 +150,7 @@ fn a_command_keeps_stdin_and_the_json_report_comes_first() {
     assert_eq!((&report["resident"], output.status.code()), (&report["pages"], Some(0)));
     let output = dir.mmapctl(&["map", "f", "--json", "--", "echo", "after"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        text.starts_with("{\"schema\":1,") && text.ends_with("}\nafter\n"),
-        "{text}"
-    );
+    assert!(text.starts_with("{\"schema\":1,") && text.ends_with("}\nafter\n"), "{text}");
     // --json after the -- is the command's.
     dir.mmapctl(&["map", "f", "--", "echo", "--json"]).is("--json\nexit 0");
 }
@@ -206,15 +192,9 @@ fn the_mapping_is_the_one_that_the_kernel_lists() {
         let mut held = Held::new(&dir, &[&["map", "f", "--hold", "--json"], options].concat());
         let report = json(held.first_line.as_bytes());
         let start = u64::from_str_radix(report["address"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
-        let head = format!(
-            "{start:x}-{:x} {rights} 00000000",
-            start + report["mapped"].as_u64().unwrap()
-        );
+        let head = format!("{start:x}-{:x} {rights} 00000000", start + report["mapped"].as_u64().unwrap());
         let maps = fs::read_to_string(format!("/proc/{}/maps", held.child.id())).unwrap();
-        assert!(
-            maps.lines().any(|line| line.starts_with(&head) && line.ends_with("/f")),
-            "{head}\n{maps}"
-        );
+        assert!(maps.lines().any(|line| line.starts_with(&head) && line.ends_with("/f")), "{head}\n{maps}");
         assert_eq!(report["pid"], held.child.id());
         assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
     }
@@ -243,15 +223,9 @@ fn a_held_mapping_ends_on_a_signal_with_0() {
     let mut line = String::new();
     while !line.contains("held") {
         line.clear();
-        assert!(
-            held.lines.as_mut().unwrap().read_line(&mut line).unwrap() > 0,
-            "it never says that it holds"
-        );
+        assert!(held.lines.as_mut().unwrap().read_line(&mut line).unwrap() > 0, "it never says that it holds");
     }
-    assert_eq!(
-        line,
-        format!("  held        by process {pid}, until SIGTERM or Ctrl-C\n")
-    );
+    assert_eq!(line, format!("  held        by process {pid}, until SIGTERM or Ctrl-C\n"));
     assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
 }
 
@@ -445,10 +419,7 @@ fn a_service_manager_hears_of_readiness_and_of_the_end() {
         // A time limit ends it in the same way; and a command must not notify the service manager.
         let mut command = dir.command(&["map", "f", "--hold=1ms", "-q", "-c", "! echo \"<$NOTIFY_SOCKET>\""]);
         command.env("NOTIFY_SOCKET", &address).outcome().is("<>\nexit 0");
-        assert_eq!(
-            (hear(), hear().as_str()),
-            ("READY=1\nSTATUS=holding f, 10000 bytes\n".into(), "STOPPING=1\n")
-        );
+        assert_eq!((hear(), hear().as_str()), ("READY=1\nSTATUS=holding f, 10000 bytes\n".into(), "STOPPING=1\n"));
         // Who only looks holds nothing.
         let mut command = dir.command(&["map", "f", "-q"]);
         assert!(command.env("NOTIFY_SOCKET", &address).status().unwrap().success());

@@ -51,10 +51,7 @@ fn several_files_give_a_row_each_and_totals() {
         row("9.8 KiB", pages + 1, "total of 3 files"),
     ];
     assert_eq!(dir.run("map b a empty"), expected.concat() + "exit 0");
-    assert_eq!(
-        dir.run("map b a empty --summarize"),
-        [&expected[0][..], &expected[4]].concat() + "exit 0"
-    );
+    assert_eq!(dir.run("map b a empty --summarize"), [&expected[0][..], &expected[4]].concat() + "exit 0");
     dir.run("map b a -q").is("exit 0");
 }
 
@@ -93,10 +90,7 @@ fn json_is_one_object_with_files_and_totals() {
         assert_eq!(totals[key], value, "{key} of {totals}");
     }
     let report = dir.report("map -R t --summarize");
-    assert!(
-        report.get("files").is_none() && report["totals"]["pages"] == 15,
-        "{report}"
-    );
+    assert!(report.get("files").is_none() && report["totals"]["pages"] == 15, "{report}");
 }
 
 #[test]
@@ -115,20 +109,13 @@ fn the_counts_are_those_of_vmtouch_and_fincore() {
         let totals = &ours["totals"];
         let line = format!(" {}/{} ", totals["resident"], totals["pages"]);
         assert!(theirs.contains(&line), "{totals}\n{theirs}");
-        assert!(
-            theirs.contains(&format!("Directories: {}\n", totals["folders"])),
-            "{theirs}"
-        );
+        assert!(theirs.contains(&format!("Directories: {}\n", totals["folders"])), "{theirs}");
     }
     if has("fincore") {
         for file in ours["files"].as_array().unwrap() {
             let name = file["file"].as_str().unwrap();
             let theirs = dir.peer("fincore", &["--noheadings", "--raw", "--output", "PAGES", name]);
-            assert_eq!(
-                String::from_utf8_lossy(&theirs).trim(),
-                file["resident"].to_string(),
-                "{file}"
-            );
+            assert_eq!(String::from_utf8_lossy(&theirs).trim(), file["resident"].to_string(), "{file}");
         }
     }
 }
@@ -210,10 +197,7 @@ fn patterns_are_about_names_or_with_a_slash_about_paths() {
         ("--exclude sub/", &["t/a", "t/b.db", "t/z"]),
         ("--exclude a/", &["t/a", "t/b.db", "t/sub/c.db", "t/sub/deep/d", "t/z"]),
         ("--exclude sub/deep", &["t/a", "t/b.db", "t/sub/c.db", "t/z"]),
-        (
-            "--exclude /b.db --exclude /c.db",
-            &["t/a", "t/sub/c.db", "t/sub/deep/d", "t/z"],
-        ),
+        ("--exclude /b.db --exclude /c.db", &["t/a", "t/sub/c.db", "t/sub/deep/d", "t/z"]),
         ("--include sub/**", &["t/sub/c.db", "t/sub/deep/d"]),
         ("--include **/d", &["t/sub/deep/d"]),
         ("--include [az]", &["t/a", "t/z"]),
@@ -246,10 +230,7 @@ fn a_list_gives_the_names_by_lines_or_by_nuls() {
     assert_eq!(taken(&dir, "map --files-from list"), ["t/z", "t/a"]);
     assert_eq!(taken(&dir, "map --files-from list t/b.db"), ["t/b.db", "t/z", "t/a"]);
     let report = dir.run_fed("map --files-from - -0 --json", b"two\nlines\0t/a\0");
-    assert_eq!(
-        names(&json(report.strip_suffix("exit 0").unwrap().as_bytes())),
-        ["two\nlines", "t/a"]
-    );
+    assert_eq!(names(&json(report.strip_suffix("exit 0").unwrap().as_bytes())), ["two\nlines", "t/a"]);
     dir.run_fed("map --files-from - -R -s", b"t\n")
         .has(" total of 5 files in 3 folders\n");
     dir.refused("map --files-from missing")
@@ -291,10 +272,7 @@ fn links_in_folders_are_followed_only_with_l_and_circles_end() {
     symlink("t", dir.join("named")).unwrap();
     assert_eq!(dir.report("map -R t")["totals"]["files"], 5);
     let report = dir.report("map -R -L t");
-    assert!(
-        names(&report).contains(&"t/link") && report["totals"]["files"] == 6,
-        "{report}"
-    );
+    assert!(names(&report).contains(&"t/link") && report["totals"]["files"] == 6, "{report}");
     // What is named is meant.
     assert_eq!(dir.report("map -R named")["totals"]["files"], 5);
     assert_eq!(dir.report("map t/link t/a")["totals"]["files"], 2);
@@ -341,10 +319,7 @@ fn what_cannot_be_opened_is_told_and_the_rest_goes_on() {
         .code(2)
         .has("! error: t/gone: ");
     let output = dir.mmapctl(&["map", "t/missing", "t/a", "--json"]);
-    assert_eq!(
-        (output.error()["file"].as_str(), output.status.code()),
-        (Some("t/missing"), Some(2))
-    );
+    assert_eq!((output.error()["file"].as_str(), output.status.code()), (Some("t/missing"), Some(2)));
     assert_eq!(json(&output.stdout)["totals"]["failed"], 1);
 }
 

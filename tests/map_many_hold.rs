@@ -33,10 +33,7 @@ impl Held {
     /// Its exit code after SIGTERM.
     fn end(&mut self) -> Option<i32> {
         kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM).unwrap();
-        assert!(
-            eventually(|| self.0.try_wait().unwrap().is_some()),
-            "it goes on after SIGTERM"
-        );
+        assert!(eventually(|| self.0.try_wait().unwrap().is_some()), "it goes on after SIGTERM");
         self.0.wait().unwrap().code()
     }
 }
@@ -55,10 +52,8 @@ fn held_files_stay_mapped_with_no_descriptor_each() {
     for number in 0..300 {
         dir.file(format!("f{number:03}"), noise(1));
     }
-    let mut held = Held::new(
-        dir.limited("-n 64", &["map", "-R", ".", "--lock=on-fault", "--hold", "-s"]),
-        "held by process",
-    );
+    let mut held =
+        Held::new(dir.limited("-n 64", &["map", "-R", ".", "--lock=on-fault", "--hold", "-s"]), "held by process");
     let maps = held.proc("maps");
     // The binary is mapped too.
     let held_files = format!("{}/f", dir.canonicalize().unwrap().display());
@@ -76,11 +71,7 @@ fn held_files_are_locked() {
     let args = ["map", "-R", "t", "--lock", "--hold"];
     let mut held = Held::new(dir.command(&args), "held by process");
     let locked = format!("{:8} kB\n", 15 * page_size() / 1024);
-    assert!(
-        held.proc("status").contains(&format!("VmLck:\t{locked}")),
-        "{}",
-        held.proc("status")
-    );
+    assert!(held.proc("status").contains(&format!("VmLck:\t{locked}")), "{}", held.proc("status"));
     assert_eq!(held.end(), Some(0));
 }
 
@@ -131,10 +122,7 @@ fn limits_are_named_once_and_end_it() {
     }
     let text = dir.limited("-n 3", &["map", "t/a", "t/z"]).outcome();
     text.has("RLIMIT_NOFILE").has("tip: raise it with 'ulimit -n");
-    assert!(
-        text.ends_with("exit 2") && text.matches("! error: ").count() == 1,
-        "{text}"
-    );
+    assert!(text.ends_with("exit 2") && text.matches("! error: ").count() == 1, "{text}");
 }
 
 #[test]

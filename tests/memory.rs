@@ -49,10 +49,7 @@ fn too_little_memory_is_code_2_and_never_a_signal() {
     let line = |at: u64| format!("{at:#x}: {:02x} -> 01\n", at as u8);
     let lines: String = (0..150_000).map(|index| line(index * 24)).collect();
     dir.file("script", lines);
-    dir.file(
-        "verbs",
-        b"patch -o 0 fill:77:1M\nzero -r 0..4K\ncat -r 0..64 -x\nremap --size +1M\nsync\nmap\n",
-    );
+    dir.file("verbs", b"patch -o 0 fill:77:1M\nzero -r 0..4K\ncat -r 0..64 -x\nremap --size +1M\nsync\nmap\n");
     let mut refused = 0;
     for line in [
         "patch f -o 0 fill:77:3M",
@@ -83,10 +80,7 @@ fn too_little_memory_is_code_2_and_never_a_signal() {
             let changed = read(&path) != bytes;
             let in_session = line.starts_with("map");
             assert!([0, 1, 2].contains(&code), "{line} in {mib} MiB: {text}");
-            assert!(
-                !changed || code == 0 || in_session,
-                "{line} in {mib} MiB changed the file: {text}"
-            );
+            assert!(!changed || code == 0 || in_session, "{line} in {mib} MiB changed the file: {text}");
             if code == 2 {
                 refused += 1;
                 assert!(text.contains("RLIMIT_AS"), "{line} in {mib} MiB: {text}");

@@ -71,16 +71,10 @@ fn the_tip_of_a_recovery_keeps_the_safety_rules_in_mind() {
         let remedy = format!("patch f --script /dev/null{option}");
         for line in ["cat f", "map f", "sync f"] {
             let text = dir.mmapctl(&words(line));
-            assert!(
-                text.contains(&format!("'mmapctl {remedy}'")),
-                "{mode:o}: {line}: {text}"
-            );
+            assert!(text.contains(&format!("'mmapctl {remedy}'")), "{mode:o}: {line}: {text}");
         }
         let text = dir.mmapctl(&words(&remedy));
-        assert!(
-            text.ends_with("exit 0") && read(&path) == noise(8192),
-            "{mode:o}: {text}"
-        );
+        assert!(text.ends_with("exit 0") && read(&path) == noise(8192), "{mode:o}: {text}");
     }
 }
 

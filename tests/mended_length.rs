@@ -43,11 +43,7 @@ fn what_another_appends_while_a_file_grows_is_kept() {
             assert!(bytes.starts_with(&[b'A'; 1000]), "{line}: {text}");
             // Where the append came first, nothing was done.
             let len = if code == 0 { 21_004 } else { 21_000 };
-            assert!(
-                [0, 2].contains(&code) && bytes.len() == len,
-                "{line}: {}: {text}",
-                bytes.len()
-            );
+            assert!([0, 2].contains(&code) && bytes.len() == len, "{line}: {}: {text}", bytes.len());
         }
     }
 }
@@ -55,11 +51,8 @@ fn what_another_appends_while_a_file_grows_is_kept() {
 /// What is left of `f` by an atomic patch with this script that is killed before its bytes are flushed.
 fn killed(dir: &Sandbox, script: &str) {
     dir.file("script", script);
-    dir.straced(
-        &["-e", "inject=msync:signal=KILL"],
-        "patch f -q --atomic --script script",
-    )
-    .signal(9);
+    dir.straced(&["-e", "inject=msync:signal=KILL"], "patch f -q --atomic --script script")
+        .signal(9);
 }
 
 #[test]

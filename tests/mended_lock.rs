@@ -38,15 +38,9 @@ fn without_its_lock_a_session_stores_nothing() {
         let lines: Vec<_> = std::iter::once(first.as_str()).chain(verbs).collect();
         let text = with_the_lock_taken(&dir, &lines);
         assert!(read(&path) == [b'A'; 9000], "{first}: {text}");
-        assert!(
-            !text.contains("changed") && text.ends_with("exit 2") || text.ends_with("exit 137"),
-            "{text}"
-        );
+        assert!(!text.contains("changed") && text.ends_with("exit 2") || text.ends_with("exit 137"), "{text}");
         for number in 2..=5 {
-            assert!(
-                text.contains(&format!("-c {number}: cannot lock it")),
-                "{first}: {text}"
-            );
+            assert!(text.contains(&format!("-c {number}: cannot lock it")), "{first}: {text}");
         }
     }
 }
@@ -101,10 +95,7 @@ fn rights_that_change_while_the_lock_is_waited_for_are_kept() {
         set_mode(&path, mode);
         other.unlock().unwrap();
         let text = child.outcome();
-        assert!(
-            text.contains("cannot write to it") && text.ends_with("exit 2"),
-            "{mode:o}: {text}"
-        );
+        assert!(text.contains("cannot write to it") && text.ends_with("exit 2"), "{mode:o}: {text}");
         assert!(read(&path) == [b'A'; 100]);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
     }

@@ -17,11 +17,7 @@ fn a_value_with_a_mask_does_not_split_its_edit() {
     };
     patch(&["0: -> 0102 u8:4/7 0304"]).is("f: 5 bytes of 0x0..0x5 changed\nexit 0");
     let told_of = dir.report("patch f -o 8 0102 u8:4/7 0304");
-    assert_eq!(
-        (&told_of["edits"], &told_of["offsets"]),
-        (&1.into(), &vec![8].into()),
-        "{told_of}"
-    );
+    assert_eq!((&told_of["edits"], &told_of["offsets"]), (&1.into(), &vec![8].into()), "{told_of}");
     patch(&["16: 1111111111 -> 0102 u8:4/7 0304"])
         .code(1)
         .begins("! error: f: bytes at 0x10 are ");
@@ -39,11 +35,7 @@ fn a_sparsify_that_frees_nothing_is_as_durable_as_its_flush() {
     let dir = Sandbox::new();
     dir.file("f", noise(8192));
     let told_of = dir.report("zero f --sparsify -r .. --sync");
-    assert_eq!(
-        (&told_of["durable"], &told_of["freed"]),
-        (&true.into(), &0.into()),
-        "{told_of}"
-    );
+    assert_eq!((&told_of["durable"], &told_of["freed"]), (&true.into(), &0.into()), "{told_of}");
     dir.run("zero f --sparsify -r .. --sync")
         .begins("f: 0x0..0x2000 has no block of zeros that could be freed, durable\n");
     if strace_works() {
@@ -187,10 +179,7 @@ fn a_block_device_is_reported_as_one() {
         dir.mmapctl(&words(&line))
     };
     let dry = json(&zero("-r .. --sparsify --dry-run --json").stdout);
-    assert!(
-        dry["would_free"] == 512 << 10 && dry["allocated_before"].is_null(),
-        "{dry}"
-    );
+    assert!(dry["would_free"] == 512 << 10 && dry["allocated_before"].is_null(), "{dry}");
     zero("-r .. --sparsify --force")
         .has("512 KiB (524288 bytes) of zeros in ")
         .lacks("allocated");

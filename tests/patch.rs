@@ -204,11 +204,8 @@ fn a_mismatch_deep_in_a_long_range_is_named_by_its_own_offset() {
     let before = State::of(&path);
     let text = dir.run("patch f -o 0 --expect zero:100_000 fill:01:100_000");
     let bytes = format!("ab{}, expected 00{}", "00".repeat(15), "00".repeat(15));
-    text.begins(format!(
-        "! error: f: bytes at {:#x} are {bytes}; nothing was written\n",
-        70_000
-    ))
-    .code(1);
+    text.begins(format!("! error: f: bytes at {:#x} are {bytes}; nothing was written\n", 70_000))
+        .code(1);
     assert_eq!(State::of(&path), before);
 }
 
@@ -325,10 +322,7 @@ fn an_error_in_json_is_one_object_on_stderr() {
         assert!(output.stdout.is_empty(), "{line}");
         let error = output.error();
         assert_eq!(error["exit"], code, "{line}: {error}");
-        assert!(
-            error["error"].is_string() && error["tip"].is_string(),
-            "{line}: {error}"
-        );
+        assert!(error["error"].is_string() && error["tip"].is_string(), "{line}: {error}");
     }
     let output = dir.mmapctl(&["patch", "f", "-o", "6", "010203", "--json"]);
     let error = output.error();

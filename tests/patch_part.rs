@@ -93,10 +93,7 @@ fn a_difference_is_one_of_whole_files() {
     dir.file("other", vec![b'B'; page as usize]);
     for (start, end) in [(0, page), (page, 2 * page)] {
         let text = refused_in(&dir, &format!("{start}..{end}"), "patch --diff other");
-        let said = format!(
-            "cannot compare 0x0..{:#x}: only {start:#x}..{end:#x} is mapped",
-            2 * page
-        );
+        let said = format!("cannot compare 0x0..{:#x}: only {start:#x}..{end:#x} is mapped", 2 * page);
         text.has(&said);
     }
     refused_in(&dir, "..", "patch --diff other")

@@ -70,9 +70,7 @@ fn patch(
         dry.extend_from_slice(text);
         Ok(())
     });
-    each_edit(&mut edits, &mut comparison, after, |at, old, new| {
-        script.edit(at, old, new)
-    })?;
+    each_edit(&mut edits, &mut comparison, after, |at, old, new| script.edit(at, old, new))?;
     script.finish()?;
     edits.store(&mut region, &mut comparison, Durability::Cached, &mut |_| Ok(()))?;
     Ok(Applied { undo, dry })
@@ -158,9 +156,7 @@ struct Case {
 
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
-        })
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
     })
 }
 
@@ -462,14 +458,7 @@ fn changed(text: &[u8], changes: &[Change]) -> Vec<u8> {
 fn changes() -> impl Strategy<Value = Vec<Change>> {
     // Mostly what the grammar knows; no unit larger than K, which would make a file too large for a test.
     let alphabet = b"0123456789abcdefx+-:> \"\\#/,.sizendtext\n\rKpB_?\xff\0".to_vec();
-    vec(
-        (
-            any::<prop::sample::Index>(),
-            any::<u8>(),
-            prop::sample::select(alphabet),
-        ),
-        1..5,
-    )
+    vec((any::<prop::sample::Index>(), any::<u8>(), prop::sample::select(alphabet)), 1..5)
 }
 
 proptest! {

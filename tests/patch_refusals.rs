@@ -120,17 +120,11 @@ fn too_many_old_bytes_are_refused_before_they_are_read() {
     let before = State::of(&path);
     let most = "0xffffffffffffffff";
     for (args, words) in [
-        (
-            &["-o", "0", "--expect", "zero:700M", "00"][..],
-            "734003200 bytes expected",
-        ),
+        (&["-o", "0", "--expect", "zero:700M", "00"][..], "734003200 bytes expected"),
         (&["-e", &format!("0: zero:{most} -> 02")], "bytes expected, but 1 byte"),
         (&["-e", "0: zero:700M zero:1 u8:0/1 -> 02"], "734003202 bytes expected"),
         (&["-e", &format!("0: zero:{most} zero:{most} -> 02")], "bytes expected"),
-        (
-            &["-e", &format!("0: 02 -> zero:{most}"), "--reverse"],
-            "bytes expected, but 1 byte",
-        ),
+        (&["-e", &format!("0: 02 -> zero:{most}"), "--reverse"], "bytes expected, but 1 byte"),
         (&["-e", "0: @/dev/zero -> 02"], "2 bytes expected, but 1 byte"),
         (&["-e", "0: 00 @/dev/zero -> 0203"], "3 bytes expected, but 2 bytes"),
         (

@@ -87,11 +87,7 @@ fn every_way_to_write_a_line_says_the_same() {
         text.ends("\nexit 0");
         let bytes = read(&path);
         assert_eq!(&bytes[16..16 + expected.len()], expected, "{line}");
-        assert_eq!(
-            bytes.iter().filter(|byte| **byte != 0).count(),
-            expected.len(),
-            "{line}"
-        );
+        assert_eq!(bytes.iter().filter(|byte| **byte != 0).count(), expected.len(), "{line}");
     }
 }
 
@@ -241,10 +237,7 @@ fn edits_for_two_threads_are_each_compared_with_the_file() {
     for half in [0, old.len() / 2] {
         fs::write(&path, [&patched[..half], &old[half..]].concat()).unwrap();
         let text = dir.run("patch f --script s");
-        assert!(
-            half > 0 || text.starts_with(&format!("f: {changed} bytes by 120000 edits in 0x0..")),
-            "{text}"
-        );
+        assert!(half > 0 || text.starts_with(&format!("f: {changed} bytes by 120000 edits in 0x0..")), "{text}");
         text.ends(" changed\nexit 0");
         assert!(read(&path) == patched);
     }
@@ -485,11 +478,7 @@ fn what_a_dry_run_prints_can_be_read_applied_and_reversed() {
     let output = dir.mmapctl(&args);
     output.code(0);
     assert_eq!(State::of(&path), before);
-    assert!(
-        output.stdout.starts_with(b"# mmapctl-patch 1\nsize 0xc8\n0x4: "),
-        "{}",
-        output
-    );
+    assert!(output.stdout.starts_with(b"# mmapctl-patch 1\nsize 0xc8\n0x4: "), "{}", output);
     dir.file("s", &output.stdout);
     edit(&dir, &edits).code(0);
     let patched = read(&path);

@@ -36,10 +36,7 @@ fn the_undo_script_says_what_stood_there() {
     dir.file("f", b"0123456789");
     dir.run("patch f -o 2 616263 --undo u")
         .is("f: 3 bytes of 0x2..0x5 changed\nexit 0");
-    assert_eq!(
-        fs::read_to_string(dir.join("u")).unwrap(),
-        "# mmapctl-patch 1\nsize 0xa\n0x2: 616263 -> 323334\n"
-    );
+    assert_eq!(fs::read_to_string(dir.join("u")).unwrap(), "# mmapctl-patch 1\nsize 0xa\n0x2: 616263 -> 323334\n");
     assert_eq!(dir.report("patch f -o 8 00 --undo v")["undo"], "v");
 }
 
@@ -83,11 +80,7 @@ fn undo_of_undo_is_the_original_for_every_kind_of_edit() {
     ] {
         there_and_back(&dir, &original, script);
     }
-    there_and_back(
-        &dir,
-        &original,
-        &String::from("0: -> ffffff\n3: 00\n+0: -> text:\"a b\"\n"),
-    );
+    there_and_back(&dir, &original, &String::from("0: -> ffffff\n3: 00\n+0: -> text:\"a b\"\n"));
     // Zeros that were cut off come back with the size alone.
     let mut sparse = vec![0; 9000];
     sparse[0] = 1;
@@ -115,10 +108,7 @@ fn unchanged_bytes_have_no_undo_line_and_undo_may_be_empty() {
     dir.run("patch f -o 0 fill:07:100 --undo u")
         .ends("nothing was written\nexit 0");
     assert_eq!(State::of(&path), before);
-    assert_eq!(
-        fs::read_to_string(dir.join("u")).unwrap(),
-        "# mmapctl-patch 1\nsize 0x64\n"
-    );
+    assert_eq!(fs::read_to_string(dir.join("u")).unwrap(), "# mmapctl-patch 1\nsize 0x64\n");
     dir.run("patch f --script u").code(0);
 }
 
@@ -193,10 +183,7 @@ fn the_undo_script_is_durable_before_the_first_store() {
     let dir = Sandbox::new();
     dir.file("f", [0; 8192]);
     let output = dir
-        .program(
-            "strace",
-            &["-f", "-y", "-o", "trace", "-e", "trace=fsync,fdatasync,preadv,preadv2"],
-        )
+        .program("strace", &["-f", "-y", "-o", "trace", "-e", "trace=fsync,fdatasync,preadv,preadv2"])
         .arg(BINARY)
         .args(["patch", "f", "-o", "0", "aabb", "--undo", "u"])
         .outcome();
@@ -437,10 +424,7 @@ fn the_difference_is_what_cmp_sees() {
     dir.run("patch f --script s").code(0);
     assert!(dir.peer("cmp", &["f", "g"]).is_empty());
     // One line a place, and the two of the header.
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap().lines().count(),
-        2 + len.div_ceil(100_003) + 1
-    );
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2 + len.div_ceil(100_003) + 1);
 }
 
 // ---- grow ------------------------------------------------------------------------------------------------------------
@@ -488,10 +472,7 @@ fn growing_by_zeros_is_growing() {
     };
     assert_eq!(count("patch f -o 2 000000010000 --grow"), Some(5));
     assert_eq!(count("patch f -o 2 000000010000 --grow --dry-run"), Some(5));
-    assert_eq!(
-        count("patch f -o 0 61 -e end:00 -e +0:zero:100K --grow"),
-        Some(100 * 1024 + 1)
-    );
+    assert_eq!(count("patch f -o 0 61 -e end:00 -e +0:zero:100K --grow"), Some(100 * 1024 + 1));
     assert_eq!(count("patch f -o end crc32le:0..0 --grow"), Some(4));
     assert_eq!(count("patch f -o 0 616200"), Some(0));
 }

@@ -28,11 +28,7 @@ fn only_the_bits_of_a_mask_are_changed() {
         ("u32be:0x00120000/0x00ff0000", "aabbccdd", "aa12ccdd"),
         ("i32be:0x00120000/0x00ff0000", "aabbccdd", "aa12ccdd"),
         ("u64be:1/0x8000000000000001", "ffffffffffffffff", "7fffffffffffffff"),
-        (
-            "u64le:0x8000000000000000/0x8000000000000000",
-            "0000000000000000",
-            "0000000000000080",
-        ),
+        ("u64le:0x8000000000000000/0x8000000000000000", "0000000000000000", "0000000000000080"),
     ] {
         let before = const_hex::decode(before).unwrap();
         let after_now = patched(&dir, &before, &["-o", "0", value]);
@@ -50,22 +46,10 @@ fn only_the_bits_of_a_mask_are_changed() {
 #[test]
 fn only_the_bits_of_a_mask_are_compared() {
     let dir = Sandbox::new();
-    assert_eq!(
-        patched(&dir, &[0xa5, 0x11], &["-o", "0", "--expect", "u8:0x5/0xf", "ff"]),
-        [0xff, 0x11]
-    );
-    assert_eq!(
-        patched(&dir, &[0xa5, 0x11], &["-e", "0: u8:5/0xf 11 -> u8:0/0xf 22"]),
-        [0xa0, 0x22]
-    );
-    assert_eq!(
-        patched(&dir, &[0xa5, 0x11], &["-e", "0: u16be:0xa000/0xf000 -> text:ok"]),
-        *b"ok"
-    );
-    assert_eq!(
-        patched(&dir, &[0xa5, 0x11], &["-e", "0: a511 -> 00 u8:2/0xf"]),
-        [0, 0x12]
-    );
+    assert_eq!(patched(&dir, &[0xa5, 0x11], &["-o", "0", "--expect", "u8:0x5/0xf", "ff"]), [0xff, 0x11]);
+    assert_eq!(patched(&dir, &[0xa5, 0x11], &["-e", "0: u8:5/0xf 11 -> u8:0/0xf 22"]), [0xa0, 0x22]);
+    assert_eq!(patched(&dir, &[0xa5, 0x11], &["-e", "0: u16be:0xa000/0xf000 -> text:ok"]), *b"ok");
+    assert_eq!(patched(&dir, &[0xa5, 0x11], &["-e", "0: a511 -> 00 u8:2/0xf"]), [0, 0x12]);
     let path = dir.file("f", [0xa5, 0x11]);
     let before = State::of(&path);
     dir.run("patch f -o 0 --expect u8:0x6/0xf ff")
@@ -180,14 +164,7 @@ fn a_checksum_sees_every_other_edit_wherever_it_is_written() {
             .ends("nothing was written\nexit 0");
     }
     // In one value list, and over an edit that only partly reaches in.
-    assert_eq!(
-        patched(
-            &dir,
-            &[0; 15],
-            &["-o", "0", "ff", "text:123456789", "00", "crc32be:1..10"]
-        )[11..],
-        crc
-    );
+    assert_eq!(patched(&dir, &[0; 15], &["-o", "0", "ff", "text:123456789", "00", "crc32be:1..10"])[11..], crc);
     let after = patched(
         &dir,
         b"..3456789...\0\0\0\0",

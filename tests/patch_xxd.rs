@@ -63,10 +63,7 @@ fn hex_after_two_spaces_is_refused_and_lookalike_text_is_not() {
     let dir = Sandbox::new();
     let path = dir.file("f", [0x11; 300]);
     for (dump, word) in [
-        (
-            "00000000: 64636261 68676665 6c6b6a69     6e6d  abcdefghijklmn\n",
-            "6e6d",
-        ),
+        ("00000000: 64636261 68676665 6c6b6a69     6e6d  abcdefghijklmn\n", "6e6d"),
         ("00000000: 33323130     3534                   012345\n", "3534"),
         ("00000000: 6261   63                                abc\n", "63"),
         ("0: 4142  4344\n", "4344"),
@@ -137,19 +134,10 @@ fn a_dump_edited_by_hand_keeps_its_old_characters() {
     let path = dir.file("f", b"0123456789abcdef");
     for (dump, want) in [
         // One byte, a group turned round by hand, all of it.
-        (
-            "00000000: 5858 3233 3435 3637 3839 6162 6364 6566  0123456789abcdef",
-            &b"XX23456789abcdef"[..],
-        ),
-        (
-            "00000000: 33323130 34353637 38396162 63646566  0123456789abcdef",
-            b"3210456789abcdef",
-        ),
+        ("00000000: 5858 3233 3435 3637 3839 6162 6364 6566  0123456789abcdef", &b"XX23456789abcdef"[..]),
+        ("00000000: 33323130 34353637 38396162 63646566  0123456789abcdef", b"3210456789abcdef"),
         ("00000000: 33323130  0123", b"3210456789abcdef"),
-        (
-            "00000000: 5a5a 5a5a 5a5a 5a5a 5a5a 5a5a 5a5a 5a5a  0123456789abcdef",
-            b"ZZZZZZZZZZZZZZZZ",
-        ),
+        ("00000000: 5a5a 5a5a 5a5a 5a5a 5a5a 5a5a 5a5a 5a5a  0123456789abcdef", b"ZZZZZZZZZZZZZZZZ"),
     ] {
         fs::write(&path, b"0123456789abcdef").unwrap();
         dir.run_fed(LINE, dump.as_bytes()).code(0);
@@ -322,13 +310,11 @@ fn a_bad_line_of_a_dump_is_an_error_with_its_number() {
     let dir = Sandbox::new();
     dir.file("f", [0; 64]);
     let dump = |line: &str, input: &str| dir.refused_untouched_fed(line, input.as_bytes());
-    dump(
-        "patch f --script - --format xxd",
-        "00000000: 0102  ..\n\n00000010: 01 2\n",
-    )
-    .is("! error: f: -: line 3: '00000010: 01 2' is not a line of an xxd dump\n\
+    dump("patch f --script - --format xxd", "00000000: 0102  ..\n\n00000010: 01 2\n").is(
+        "! error: f: -: line 3: '00000010: 01 2' is not a line of an xxd dump\n\
          !   tip: a line is OFFSET: HEX, as xxd and cat -f xxd print it; two spaces end the hex\n\
-         exit 2");
+         exit 2",
+    );
     for line in [
         "*",
         "00000000 0102",
@@ -343,11 +329,8 @@ fn a_bad_line_of_a_dump_is_an_error_with_its_number() {
         "00000000000000010: 01  .",
         "0: \u{fffd}",
     ] {
-        dump(
-            "patch f --script - --format xxd",
-            &format!("00000000: 0102  ..\n{line}\n00000020: 03  .\n"),
-        )
-        .has("line 2: ");
+        dump("patch f --script - --format xxd", &format!("00000000: 0102  ..\n{line}\n00000020: 03  .\n"))
+            .has("line 2: ");
     }
     dump("patch f --script - --format xxd", "00: 0102\n01: 03\n");
     dump("patch f --script - --format xxd --reverse", "00: 0102\n");

@@ -33,30 +33,18 @@ fn what_is_written_is_nothing_else_that_the_command_line_names() {
         ("patch f -o 0 01 --journal PATH --dry-run", "f", "FILE and --journal"),
         ("patch f -o 0 01 --atomic --journal PATH", "f", "FILE and --journal"),
         ("patch f --script s --undo PATH", "s", "--script and --undo"),
-        (
-            "patch f --script s --atomic --journal PATH",
-            "s",
-            "--script and --journal",
-        ),
+        ("patch f --script s --atomic --journal PATH", "s", "--script and --journal"),
         ("patch f -o 0 @s --undo PATH", "s", "@PATH and --undo"),
         ("patch f -o 0 01 --expect @s --undo PATH", "s", "@PATH and --undo"),
         ("patch f -o 0 @s --atomic --journal PATH", "s", "@PATH and --journal"),
         ("patch f --diff other --journal PATH", "other", "--diff and --journal"),
-        (
-            "patch f -o 0 01 --atomic --journal new --undo PATH",
-            "new",
-            "--journal and --undo",
-        ),
+        ("patch f -o 0 01 --atomic --journal new --undo PATH", "new", "--journal and --undo"),
         ("zero f -n 16 --journal PATH", "f", "FILE and --journal"),
         ("zero f -n 16 --dry-run --journal PATH", "f", "FILE and --journal"),
         ("remap f --size +4K --journal PATH", "f", "FILE and --journal"),
         ("remap f --order reverse --to PATH", "f", "FILE and --to"),
         ("remap f --order @list --to PATH", "list", "--order and --to"),
-        (
-            "remap f --order reverse --journal new --to PATH",
-            "new",
-            "--journal and --to",
-        ),
+        ("remap f --order reverse --journal new --to PATH", "new", "--journal and --to"),
         ("cat f --journal PATH", "f", "FILE and --journal"),
         ("map f --journal PATH", "f", "FILE and --journal"),
         ("map f other --journal PATH", "f", "FILE and --journal"),
@@ -94,15 +82,9 @@ fn a_session_keeps_its_outputs_apart_from_its_inputs() {
     let before = State::of(&path);
     for (verb, pair) in [
         ("patch -o 0 01 --undo f", "FILE and --undo are the same file, 'f'"),
-        (
-            "patch --script s --undo s",
-            "--script and --undo are the same file, 's'",
-        ),
+        ("patch --script s --undo s", "--script and --undo are the same file, 's'"),
         ("patch -o 0 01 --undo j", "--journal and --undo are the same file, 'j'"),
-        (
-            "remap --order reverse --to ./f",
-            "FILE and --to are the same file, './f'",
-        ),
+        ("remap --order reverse --to ./f", "FILE and --to are the same file, './f'"),
     ] {
         let args = ["map", "f", "--journal", "j", "-c", verb];
         let text = dir.mmapctl(&args);

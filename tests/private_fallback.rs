@@ -18,11 +18,7 @@ fn a_file_without_shared_mappings_is_read_and_flushed() {
     let dump = |folder: &Sandbox| folder.mmapctl(&["cat", "f", "-x"]);
     assert!(dump(&fuse).stdout == dump(&store).stdout);
     let map = fuse.report("map f --populate");
-    assert_eq!(
-        (&map["visibility"], &map["resident"]),
-        (&"private".into(), &map["pages"]),
-        "{map}"
-    );
+    assert_eq!((&map["visibility"], &map["resident"]), (&"private".into(), &map["pages"]), "{map}");
     for (verb, method) in [("sync f", "fdatasync"), ("sync f --evict", "fdatasync")] {
         assert_eq!(fuse.report(verb)["method"], method, "{verb}");
     }
@@ -71,10 +67,7 @@ fn its_owner_can_sync_a_file_that_only_writers_may_open() {
     };
     for args in [&["sync", "f"][..], &["sync", "f", "--async"], &["sync", "f", "--evict"]] {
         needs!(let text = user(args));
-        assert!(
-            text.starts_with("f: 0x0..0x1388 ") && text.ends_with("exit 0"),
-            "{args:?}: {text}"
-        );
+        assert!(text.starts_with("f: 0x0..0x1388 ") && text.ends_with("exit 0"), "{args:?}: {text}");
     }
     for args in [&["cat", "f"][..], &["patch", "f", "-o", "0", "00"]] {
         let text = user(args).unwrap();

@@ -53,11 +53,7 @@ fn holes_are_not_read_by_verbs_that_compare() {
         let begin = Instant::now();
         let output = dir.mmapctl(&words(line));
         assert!(output.status.code().unwrap() < 2, "{line}: {output:?}");
-        assert!(
-            begin.elapsed() < Duration::from_secs(2),
-            "{line}: {:?}",
-            begin.elapsed()
-        );
+        assert!(begin.elapsed() < Duration::from_secs(2), "{line}: {:?}", begin.elapsed());
         for name in ["f", "g"] {
             let report = dir.report(&format!("map {name}"));
             // The four bytes of the checksum are read.
@@ -75,102 +71,39 @@ fn what_is_not_the_files_is_read_where_it_is() {
     bytes[2 * page as usize..][..4].copy_from_slice(b"tail");
     dir.file("f", &bytes);
     fs::copy(dir.join("f"), dir.join("g")).unwrap();
-    let session = |options: &[&str], verbs: &[&str]| {
-        let mut arguments = vec!["map"];
-        arguments.extend(options);
-        for verb in verbs {
-            arguments.extend(["-c", verb]);
-        }
-        let output = dir.mmapctl(&arguments);
-        let text = [&output.stdout[..], &output.stderr].concat();
-        (
-            output.status.code().unwrap(),
-            String::from_utf8_lossy(&text).into_owned(),
-        )
-    };
-    let private: &[&str] = &["f", "--private", "--prot", "rw", "-q"];
-    let view: &[&str] = &["f", "-q"];
-    let anonymous: &[&str] = &["--anonymous", "-n", "64K", "-q"];
-    let reverse = "remap --order reverse";
-    let patch = "patch -o 0 text:mine";
-    for (options, verbs, code, expected) in [
+    let (private, dont_fork) = ("f --private --prot rw -q", "f --advise dontfork -q");
+    let (view, anonymous) = ("f -q", "--anonymous -n 64K -q");
+    // The bytes that a mapping has and its file has not, or not there.
+    let (mine, reversed) = (["patch -o 0 text:mine"], ["remap --order reverse"]);
+    for (what, first, verb, code, expected) in [
         // A private mapping has its own bytes, and the file others.
-        (private, &[patch, "cat -n 4"][..], 0, "mine"),
-        (private, &[patch, "cat -n 4 --json"], 0, "6d696e65"),
-        (
-            private,
-            &[patch, "patch --find text:head 00 --dry-run"],
-            1,
-            "not found in",
-        ),
-        (
-            private,
-            &[patch, "patch --find text:mine 00 --dry-run"],
-            0,
-            "0x0: 6d -> 00",
-        ),
-        (private, &[patch, "patch --diff g"], 0, "0x0: 6d696e65 -> 68656164"),
-        (private, &[patch, "patch -o 0 text:mine --strict"], 1, "applied already"),
-        (private, &["zero -r .. --sparsify"], 2, "cannot do"),
+        (private, &mine[..], "cat -n 4", 0, "mine"),
+        (private, &mine, "cat -n 4 --json", 0, "6d696e65"),
+        (private, &mine, "patch --find text:head 00 --dry-run", 1, "not found in"),
+        (private, &mine, "patch --find text:mine 00 --dry-run", 0, "0x0: 6d -> 00"),
+        (private, &mine, "patch --diff g", 0, "0x0: 6d696e65 -> 68656164"),
+        (private, &mine, "patch -o 0 text:mine --strict", 1, "applied already"),
+        (private, &[], "zero -r .. --sparsify", 2, "cannot do"),
         // A view has the file's pages in another order.
-        (view, &[reverse, "cat -n 4"], 0, "tail"),
-        (
-            view,
-            &[reverse, "patch --find text:tail 00 --dry-run"],
-            0,
-            "0x0: 74 -> 00",
-        ),
-        (view, &[reverse, "patch --diff g"], 0, "0x0: 7461696c"),
-        (
-            view,
-            &[reverse, "patch -o 0 00 --expect text:t --dry-run"],
-            0,
-            "0x0: 74 -> 00",
-        ),
-        (view, &[reverse, "zero -r .. --sparsify"], 2, "nonlinear view"),
+        (view, &reversed, "cat -n 4", 0, "tail"),
+        (view, &reversed, "patch --find text:tail 00 --dry-run", 0, "0x0: 74 -> 00"),
+        (view, &reversed, "patch --diff g", 0, "0x0: 7461696c"),
+        (view, &reversed, "patch -o 0 00 --expect text:t --dry-run", 0, "0x0: 74 -> 00"),
+        (view, &reversed, "zero -r .. --sparsify", 2, "nonlinear view"),
         // Memory has no file.
-        (anonymous, &[patch, "cat -n 4"], 0, "mine"),
-        (
-            anonymous,
-            &[patch, "patch --find text:mine 00 --dry-run"],
-            0,
-            "0x0: 6d -> 00",
-        ),
-        (
-            anonymous,
-            &[patch, "patch -o 8 crc32le:0..4 --dry-run"],
-            0,
-            "0x8: 00000000 -> 93d3a869",
-        ),
-        (anonymous, &["zero -r .. --sparsify"], 2, "cannot do"),
+        (anonymous, &mine, "cat -n 4", 0, "mine"),
+        (anonymous, &mine, "patch --find text:mine 00 --dry-run", 0, "0x0: 6d -> 00"),
+        (anonymous, &mine, "patch -o 8 crc32le:0..4 --dry-run", 0, "0x8: 00000000 -> 93d3a869"),
+        (anonymous, &[], "zero -r .. --sparsify", 2, "cannot do"),
         // A child that did not inherit the mapping has nothing.
-        (
-            &["f", "--advise", "dontfork", "-q"],
-            &["fork cat -n 4"],
-            2,
-            "did not inherit",
-        ),
-        (
-            &["f", "--advise", "dontfork", "-q"],
-            &["fork patch --find text:head 00 --dry-run"],
-            2,
-            "did not inherit",
-        ),
-        (&["f", "-q"], &["fork cat -n 4"], 0, "head"),
+        (dont_fork, &[], "fork cat -n 4", 2, "did not inherit"),
+        (dont_fork, &[], "fork patch --find text:head 00 --dry-run", 2, "did not inherit"),
+        ("f -q", &[], "fork cat -n 4", 0, "head"),
         // No right to read.
-        (&["f", "--prot", "none", "-q"], &["cat -n 4"], 2, "PROT_NONE"),
-        (
-            &["f", "--prot", "none", "-q"],
-            &["patch --find text:head 00 --dry-run"],
-            2,
-            "PROT_NONE",
-        ),
+        ("f --prot none -q", &[], "cat -n 4", 2, "PROT_NONE"),
+        ("f --prot none -q", &[], "patch --find text:head 00 --dry-run", 2, "PROT_NONE"),
     ] {
-        let said = session(options, verbs);
-        assert!(
-            said.0 == code && said.1.contains(expected),
-            "{options:?} {verbs:?}: {said:?}"
-        );
+        dir.session(what, &[first, &[verb]].concat()).code(code).has(expected);
     }
     assert_eq!(dir.read("f"), bytes);
 }

@@ -65,10 +65,7 @@ fn bash(dir: &Sandbox, line: &str) -> (String, bool) {
         .env_remove("NO_COLOR")
         .env_remove("CLICOLOR_FORCE")
         .outcome();
-    (
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-        output.status.success(),
-    )
+    (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success())
 }
 
 /// Whether `text` is what is shown, where `...` stands for anything within a line, and for any lines on its own.
@@ -101,10 +98,7 @@ fn run(dir: &Sandbox, what: &str, steps: &[Step]) {
     for Step { command, shown } in steps {
         let (text, success) = bash(dir, command);
         match shown {
-            Some(shown) => assert!(
-                matches(shown, &text),
-                "{what}\n$ {command}\nshown:\n{shown}\nprinted:\n{text}"
-            ),
+            Some(shown) => assert!(matches(shown, &text), "{what}\n$ {command}\nshown:\n{shown}\nprinted:\n{text}"),
             None => assert!(success, "{what}\n$ {command}\n{text}"),
         }
     }

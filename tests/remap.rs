@@ -86,16 +86,9 @@ fn the_same_size_changes_nothing() {
     let path = dir.file("f", noise(5000));
     synced(&path);
     let before = State::of(&path);
-    assert_eq!(
-        dir.run("remap f --size 5000").lines().next(),
-        Some("f: the length is 4.9 KiB (5000 bytes) already")
-    );
+    assert_eq!(dir.run("remap f --size 5000").lines().next(), Some("f: the length is 4.9 KiB (5000 bytes) already"));
     for size in ["5000", "+0", "-0"] {
-        assert_eq!(
-            dir.report(&format!("remap f --size {size}"))["changed"],
-            false,
-            "{size}"
-        );
+        assert_eq!(dir.report(&format!("remap f --size {size}"))["changed"], false, "{size}");
     }
     assert_eq!(State::of(&path), before);
 }
@@ -232,10 +225,7 @@ fn without_fallocate_room_is_proved_by_a_flush() {
     let path = store.file("f", noise(5000));
     needs!(let fuse = Mount::bindfs(&store, &["-o", "noatime"]));
     let report = fuse.report("remap f --size +1M");
-    assert!(
-        allocated(&path) >= 1 << 20 && report["allocated_after"] == allocated(&path),
-        "{report}"
-    );
+    assert!(allocated(&path) >= 1 << 20 && report["allocated_after"] == allocated(&path), "{report}");
     store.fill();
     for line in [
         &["remap", "f", "--size", "+1M"][..],

@@ -43,11 +43,8 @@ fn patches_in_a_view_reach_the_right_page_of_the_file() {
         let path = dir.file("f", &bytes);
         let order = format!("remap --order reverse --method {method}");
         let across = format!("patch -o {} text:ABCDEF", page - 3);
-        dir.session(
-            "f -q",
-            &[&order, "patch -o 0 text:X", &across, "sync", "zero -r 2p..2p+16"],
-        )
-        .code(0);
+        dir.session("f -q", &[&order, "patch -o 0 text:X", &across, "sync", "zero -r 2p..2p+16"])
+            .code(0);
         bytes[4 * page] = b'X';
         bytes[5 * page - 3..].copy_from_slice(b"ABC");
         bytes[3 * page..3 * page + 3].copy_from_slice(b"DEF");
@@ -97,12 +94,7 @@ fn shared_memory_is_reordered_and_keeps_its_bytes() {
         &["/dev/zero", "--shared", "-n", "2p"],
     ] {
         let output = dir.session(&format!("{} -q", what.join(" ")), &verbs);
-        assert_eq!(
-            String::from_utf8_lossy(&output.stdout),
-            "oneonetwotwo",
-            "{what:?}: {}",
-            output
-        );
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "oneonetwotwo", "{what:?}: {}", output);
     }
     let output = dir.session("--memfd -n 2p -q", &[&patch, "remap --order reverse", "cat -n 3"]);
     assert_eq!(output.stdout, b"one", "{}", output);
@@ -123,16 +115,9 @@ fn the_report_shows_the_order_and_its_kernel_mappings() {
         assert_eq!(report["length"], 5 * page, "{report}");
         assert_eq!(report["method"], method, "{report}");
         assert_eq!(report["order"], "3,0..2,5*2", "{report}");
-        assert_eq!(
-            report["pieces"][1],
-            serde_json::json!({"view": page, "file": 0, "length": 2 * page}),
-            "{report}"
-        );
+        assert_eq!(report["pieces"][1], serde_json::json!({"view": page, "file": 0, "length": 2 * page}), "{report}");
         let text = dir.run(&format!("remap f --order 3,0..2,5*2 --method {method}"));
-        assert!(
-            text.contains("\n  view 0x1000..0x3000 <- file 0x0..0x2000\n") || page != 4096,
-            "{text}"
-        );
+        assert!(text.contains("\n  view 0x1000..0x3000 <- file 0x0..0x2000\n") || page != 4096, "{text}");
     }
     // Neighbours in the file are one kernel mapping, however they came to be neighbours.
     assert_eq!(dir.report("remap f --order 0,1,2..4")["kernel_mappings"], 1);
@@ -232,10 +217,7 @@ fn what_cannot_be_arranged_says_why() {
     ] {
         let output = dir.session("f -q", &["remap --order reverse", verb]);
         let text = output.is_refusal();
-        assert!(
-            text.contains("nonlinear view") && text.contains("'remap --order linear'"),
-            "{text}"
-        );
+        assert!(text.contains("nonlinear view") && text.contains("'remap --order linear'"), "{text}");
     }
     let output = dir.session("f -q", &["remap --order reverse", "patch -o 2p 00"]);
     assert!(!output.is_refusal().contains("the file ends"));
@@ -351,12 +333,7 @@ fn huge_pages_are_arranged_in_units_of_their_own_size() {
             "cat -o 4M -n 4",
         ];
         let output = dir.session("--memfd --huge=2M -n 6M -q", &verbs);
-        assert_eq!(
-            String::from_utf8_lossy(&output.stdout),
-            "lastLAST",
-            "{method}: {}",
-            output
-        );
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "lastLAST", "{method}: {}", output);
     }
 }
 
@@ -408,14 +385,8 @@ fn a_byte_that_stands_in_a_view_twice_is_edited_once() {
     let again = 2 * page;
     for (verb, why) in [
         (format!("patch -e '0: -> 01' -e '{again}: -> 02'"), "both are edited"),
-        (
-            format!("patch -e '0: -> 010203' -e '{}: -> 02'", again + 2),
-            "both are edited",
-        ),
-        (
-            format!("patch -e '0: -> 5a' -e '8: -> crc32le:{again}..{}'", again + 8),
-            "one is in a checksum",
-        ),
+        (format!("patch -e '0: -> 010203' -e '{}: -> 02'", again + 2), "both are edited"),
+        (format!("patch -e '0: -> 5a' -e '8: -> crc32le:{again}..{}'", again + 8), "one is in a checksum"),
     ] {
         for verb in [verb.clone(), format!("{verb} --dry-run")] {
             let output = dir.session("f -q", &[order, &verb]);
@@ -426,11 +397,7 @@ fn a_byte_that_stands_in_a_view_twice_is_edited_once() {
         }
     }
     // A checksum of edited bytes, and a page that is in the view twice and edited once.
-    let verb = format!(
-        "patch -e '{again}: -> 5a' -e '{}: -> crc32le:{again}..{}'",
-        again + 8,
-        again + 8
-    );
+    let verb = format!("patch -e '{again}: -> 5a' -e '{}: -> crc32le:{again}..{}'", again + 8, again + 8);
     dir.session("f -q", &[order, &verb]).code(0);
     let now = read(&path);
     assert_eq!(now[0], 0x5a);
@@ -487,11 +454,7 @@ fn every_byte_of_any_order_is_the_right_one_by_each_way() {
         let output = dir.session("f -q", &[&format!("{verb} --to -")]);
         assert!(output.stdout == expected, "{len} bytes, {verb} --to -");
         let output = dir.session("f -q", &[&format!("{verb} --to out")]);
-        assert!(
-            fs::read(dir.join("out")).is_ok_and(|out| out == expected),
-            "{len} bytes, {verb}: {}",
-            output
-        );
+        assert!(fs::read(dir.join("out")).is_ok_and(|out| out == expected), "{len} bytes, {verb}: {}", output);
         fs::remove_file(dir.join("out")).unwrap();
     }
 }

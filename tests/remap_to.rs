@@ -32,10 +32,7 @@ fn to_writes_the_view_to_a_new_file_or_stdout() {
         assert_eq!(fs::metadata(&out).unwrap().mode() & 0o777, 0o600);
         assert_eq!(report["length"], expected.len(), "{report}");
         assert_eq!(report["to"], "out", "{report}");
-        assert!(
-            report.get("kernel_mappings").is_none() && report["changed"] == false,
-            "{report}"
-        );
+        assert!(report.get("kernel_mappings").is_none() && report["changed"] == false, "{report}");
         let output = dir.mmapctl(&["remap", "f", "--order", order, "--to", "-"]);
         assert!(output.stdout == expected, "{order}");
         fs::remove_file(out).unwrap();
@@ -50,21 +47,11 @@ fn to_writes_what_a_private_mapping_or_memory_holds() {
     let mut bytes = noise(3 * page);
     dir.file("f", &bytes);
     bytes[page] = b'X';
-    dir.session(
-        "f --private -q",
-        &["patch -o 1p text:X", "remap --order reverse --to out"],
-    )
-    .code(0);
+    dir.session("f --private -q", &["patch -o 1p text:X", "remap --order reverse --to out"])
+        .code(0);
     assert!(dir.read("out") == view(&bytes, &[2, 1, 0]));
-    let output = dir.session(
-        "--anonymous -n 2p -q",
-        &["patch -o 1p text:X", "remap --order 1,0 --to -"],
-    );
-    assert!(
-        output.stdout[0] == b'X' && output.stdout.len() == 2 * page,
-        "{}",
-        output
-    );
+    let output = dir.session("--anonymous -n 2p -q", &["patch -o 1p text:X", "remap --order 1,0 --to -"]);
+    assert!(output.stdout[0] == b'X' && output.stdout.len() == 2 * page, "{}", output);
 }
 
 #[test]

@@ -89,10 +89,7 @@ fn a_store_by_an_ordinary_user_takes_the_set_user_id_bit_away() {
         needs!(let mut command = as_ordinary_user(command));
         let outcome = command.outcome();
         assert!(outcome.ends_with("exit 0"), "{line}: {outcome}");
-        assert!(
-            outcome.contains(r#""privileges_dropped":["set-id"]"#),
-            "{line}: {outcome}"
-        );
+        assert!(outcome.contains(r#""privileges_dropped":["set-id"]"#), "{line}: {outcome}");
         assert_eq!(mode(&path), 0o757, "{line}: {outcome}");
         fs::remove_file(&path).unwrap();
     }

@@ -48,10 +48,7 @@ fn a_command_opens_the_memory_of_a_memfd_by_its_path() {
     let verbs = ["patch -q -o 0 text:ours", &stranger, "cat -n 4"];
     assert_eq!(dir.session_prints("--memfd=box -n 4K", &verbs), "back");
     assert_eq!(
-        dir.session_prints(
-            "--memfd=box --private -n 4K",
-            &["patch -q -o 0 text:ours", "! head -c4 $MMAPCTL_PATH"]
-        ),
+        dir.session_prints("--memfd=box --private -n 4K", &["patch -q -o 0 text:ours", "! head -c4 $MMAPCTL_PATH"]),
         "\0\0\0\0"
     );
 }
@@ -62,10 +59,7 @@ fn dev_zero_is_memory_and_no_file() {
     let text = dir.session_prints("/dev/zero -n 4K --private", &["patch -o 0 ff", "cat -x"]);
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("/dev/zero: 1 byte of 0x0..0x1 changed"));
-    assert!(
-        lines.next().is_some_and(|line| line.starts_with("00000000  ff 00 00 ")),
-        "{text}"
-    );
+    assert!(lines.next().is_some_and(|line| line.starts_with("00000000  ff 00 00 ")), "{text}");
     let verbs = ["fork patch -q -o 0 text:c", "cat -n 1"];
     assert_eq!(dir.session_prints("/dev/zero -n 4K --shared", &verbs), "c");
     assert_eq!(dir.session_prints("/dev/zero -n 4K --private", &verbs), "\0");
@@ -130,61 +124,21 @@ fn private_and_read_only_mappings_refuse_changes_of_the_file() {
             "zero -r .. --punch",
             "punch changes the blocks of a file, which this mapping cannot do",
         ),
-        (
-            "f --private",
-            "zero -r .. --method zero-range",
-            "zero-range changes the blocks of a file",
-        ),
-        (
-            "f --private",
-            "remap --size 4K",
-            "the mapping is private, and its file is not to be changed",
-        ),
-        (
-            "f --private",
-            "patch -o 0 ff --sync",
-            "changes in this mapping never reach a file",
-        ),
-        (
-            "f --private",
-            "patch -o 0 ff --atomic",
-            "changes in this mapping never reach a file",
-        ),
-        (
-            "f --private",
-            "patch -o end --grow ff",
-            "the mapping is private, and its file is not to be changed",
-        ),
+        ("f --private", "zero -r .. --method zero-range", "zero-range changes the blocks of a file"),
+        ("f --private", "remap --size 4K", "the mapping is private, and its file is not to be changed"),
+        ("f --private", "patch -o 0 ff --sync", "changes in this mapping never reach a file"),
+        ("f --private", "patch -o 0 ff --atomic", "changes in this mapping never reach a file"),
+        ("f --private", "patch -o end --grow ff", "the mapping is private, and its file is not to be changed"),
         ("f --private", "sync", "changes in it never reach a file"),
         ("f --prot r", "patch -o 0 --expect ff 00", "bytes at 0x0"),
         ("f --prot r", "zero -r ..", "the mapping is read-only"),
         ("f --prot r", "zero -r .. --punch", "the mapping is read-only"),
         ("f --prot r", "patch -o 0 0000000000", "the mapping is read-only"),
-        (
-            "f --prot none",
-            "cat -n 1",
-            "the mapping does not permit reading (PROT_NONE)",
-        ),
-        (
-            "f --prot none",
-            "patch -o 0 ff",
-            "the mapping does not permit reading (PROT_NONE)",
-        ),
-        (
-            "--memfd --private -n 4K",
-            "zero -r .. --punch",
-            "punch changes the blocks of a file",
-        ),
-        (
-            "--anonymous -n 4K",
-            "zero -r .. --punch",
-            "punch changes the blocks of a file",
-        ),
-        (
-            "--anonymous -n 4K",
-            "zero -r .. --sync",
-            "changes in this mapping never reach a file",
-        ),
+        ("f --prot none", "cat -n 1", "the mapping does not permit reading (PROT_NONE)"),
+        ("f --prot none", "patch -o 0 ff", "the mapping does not permit reading (PROT_NONE)"),
+        ("--memfd --private -n 4K", "zero -r .. --punch", "punch changes the blocks of a file"),
+        ("--anonymous -n 4K", "zero -r .. --punch", "punch changes the blocks of a file"),
+        ("--anonymous -n 4K", "zero -r .. --sync", "changes in this mapping never reach a file"),
         ("--anonymous -n 4K", "sync", "changes in it never reach a file"),
     ] {
         let text = dir.session(what, &[verb]);
@@ -300,13 +254,10 @@ fn a_range_of_a_file_is_named_by_the_file_s_offsets() {
 fn a_failing_verb_ends_the_session_with_its_code_and_number() {
     let dir = Sandbox::new();
     dir.file("f", noise(100));
-    dir.session(
-        "f",
-        &["cat -n 0", "patch -o 0 --expect 00112233 44556677", "! echo never"],
-    )
-    .begins("! error: f: -c 2: bytes at 0x0 are ")
-    .code(1)
-    .lacks("never");
+    dir.session("f", &["cat -n 0", "patch -o 0 --expect 00112233 44556677", "! echo never"])
+        .begins("! error: f: -c 2: bytes at 0x0 are ")
+        .code(1)
+        .lacks("never");
     dir.session("f", &["cat -o 1000", "! echo never"])
         .code(2)
         .begins("! error: f: -c 1: offset 0x3e8 lies past the end");
@@ -443,19 +394,12 @@ fn each_verb_of_a_session_has_a_json_object_of_its_own() {
     ] {
         let output = dir.mmapctl(&["map", "f", "--json", "-c", verb]);
         let error = output.error();
-        assert_eq!(
-            (error["verb"].as_str(), error["exit"].as_i64()),
-            (Some(name), Some(code)),
-            "{error}"
-        );
+        assert_eq!((error["verb"].as_str(), error["exit"].as_i64()), (Some(name), Some(code)), "{error}");
         assert_eq!(output.status.code(), Some(code as i32), "{error}");
         assert!(error["error"].as_str().unwrap().starts_with("f: -c 1: "), "{error}");
     }
     let output = dir.mmapctl(&["map", "f", "--json", "--", "./missing"]);
-    assert_eq!(
-        (output.error()["exit"].as_i64(), output.status.code()),
-        (Some(127), Some(127))
-    );
+    assert_eq!((output.error()["exit"].as_i64(), output.status.code()), (Some(127), Some(127)));
 }
 
 #[test]
@@ -476,10 +420,7 @@ fn quiet_and_verbose_hold_for_all_verbs_or_for_one() {
 fn a_reader_that_has_gone_ends_a_session_without_a_complaint() {
     let dir = Sandbox::new();
     dir.file("f", noise(5000));
-    let script = format!(
-        "{{ {} map f -c 'cat -x' -c 'cat -x' -c 'cat -x'; echo $? >&2; }} | head -1",
-        BINARY
-    );
+    let script = format!("{{ {} map f -c 'cat -x' -c 'cat -x' -c 'cat -x'; echo $? >&2; }} | head -1", BINARY);
     let output = dir.program("sh", &["-c", &script]).outcome();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "0\n");
 }
@@ -489,10 +430,7 @@ fn help_for_a_verb_is_had_in_a_session_too() {
     let dir = Sandbox::new();
     dir.file("f", b"abc");
     let text = dir.session_prints("f", &["patch --help"]);
-    assert!(
-        text.starts_with("Edit bytes in place") && text.contains("--atomic"),
-        "{text}"
-    );
+    assert!(text.starts_with("Edit bytes in place") && text.contains("--atomic"), "{text}");
 }
 
 #[test]

@@ -23,10 +23,7 @@ fn a_mistake_in_any_line_is_told_before_the_first_is_run() {
         ("map --hold", "-c 2: unexpected argument '--hold' found"),
         ("forkcat", "-c 2: unrecognized subcommand 'forkcat'"),
         ("--json", "-c 2: "),
-        (
-            "patch -o 0 ff --lock-timeout 1s",
-            "-c 2: unexpected argument '--lock-timeout' found",
-        ),
+        ("patch -o 0 ff --lock-timeout 1s", "-c 2: unexpected argument '--lock-timeout' found"),
     ] {
         dir.session("f", &["patch -o 0 ff", line])
             .begins(format!("! error: f: {why}"))
@@ -48,17 +45,11 @@ fn a_script_may_have_comments_crlf_quotes_and_a_bom() {
     let script = "\u{feff}# what it does\r\n\r\n  patch -q --offset 0 \"text:a b\"\t'text:c\"d'\r\n\tpatch -q -o -3 u8:0x21\n\
                   # cat\n! printf '%s|' 'x  y'\r\ncat -n 20\n\n   \nfork   cat -r 0..1";
     dir.file("script", script);
-    assert_eq!(
-        dir.session_prints("f --script script", &[]),
-        "x  y|a bc\"d...........!..a"
-    );
+    assert_eq!(dir.session_prints("f --script script", &[]), "x  y|a bc\"d...........!..a");
     assert_eq!(read(&path), b"a bc\"d...........!..");
     // Behind what -c says, and one that ends in the middle of nothing.
     dir.file("script", "");
-    assert_eq!(
-        dir.session_prints("f --script script", &["cat -n 1", "", "# note"]),
-        "a"
-    );
+    assert_eq!(dir.session_prints("f --script script", &["cat -n 1", "", "# note"]), "a");
     // Bytes that are no UTF-8 are a shell's business, and no verb's.
     dir.file("script", b"! printf '\xff' | od -An -tx1\n");
     assert_eq!(dir.session_prints("f --script script", &[]), " ff\n");
@@ -83,12 +74,9 @@ fn verbs_on_stdin_run_as_they_come_and_stay_unread_by_commands() {
     let args = ["map", "f", "-c", "! printf 1", "-c", "-", "-c", "! printf 3"];
     dir.mmapctl_fed(&args, "! printf 2\n").is("123(no newline)\nexit 0");
     // The verbs before a mistake have been run by then.
-    dir.run_fed(
-        "map f -c -",
-        b"patch -q -o 0 text:Y\n\nnonsense\npatch -q -o 0 text:Z\n",
-    )
-    .begins("! error: f: stdin: line 3: unrecognized subcommand 'nonsense'")
-    .code(2);
+    dir.run_fed("map f -c -", b"patch -q -o 0 text:Y\n\nnonsense\npatch -q -o 0 text:Z\n")
+        .begins("! error: f: stdin: line 3: unrecognized subcommand 'nonsense'")
+        .code(2);
     assert_eq!(read(&path), b"Ybcdef");
     dir.run_fed("map f --keep-going -c -", b"nonsense\ncat -n 1\n! exit 3\n")
         .code(2)

@@ -84,10 +84,7 @@ fn stores_past_the_end_are_refused_and_before_it_made() {
         assert!(read(&path) == [b'a'; 5000], "{verb}: it touched the file");
         // Grown again, by whomever, there is only zeros.
         writer(&path).set_len(6000).unwrap();
-        assert!(
-            read(&path)[5000..] == [0; 1000],
-            "{verb}: it left something behind the end"
-        );
+        assert!(read(&path)[5000..] == [0; 1000], "{verb}: it left something behind the end");
     }
     dir.file("f", [b'a'; 20_000]);
     dir.session(
@@ -121,21 +118,9 @@ fn pages_past_the_end_are_reported_and_parts_of_one_are_not() {
     assert_eq!(past(&format!("f -r {}..", all * page - page + 1), &[]), (1, 0));
     assert_eq!(past("--anonymous -n 4097", &[]).1, 0);
     assert_eq!(past("f", &["remap --size +1 --keep-file"]), (all, 0));
-    assert_eq!(
-        past("f", &[&format!("remap --size {} --keep-file", all * page + 1)]),
-        (all + 1, 1)
-    );
-    assert_eq!(
-        past(
-            &format!("f -r {}..", page),
-            &[&format!("remap --size {} --keep-file", all * page)]
-        ),
-        (all, 1)
-    );
-    assert_eq!(
-        past("f", &["! truncate -s 5000 f"]),
-        (all, all - 5000u64.div_ceil(page))
-    );
+    assert_eq!(past("f", &[&format!("remap --size {} --keep-file", all * page + 1)]), (all + 1, 1));
+    assert_eq!(past(&format!("f -r {}..", page), &[&format!("remap --size {} --keep-file", all * page)]), (all, 1));
+    assert_eq!(past("f", &["! truncate -s 5000 f"]), (all, all - 5000u64.div_ceil(page)));
     // It is 5000 bytes long by now.
     let all = 5000u64.div_ceil(page);
     assert_eq!(past("f", &["! truncate -s 0 f"]), (all, all));
@@ -190,10 +175,7 @@ fn a_file_and_its_mapping_resize_together_to_odd_sizes() {
         verbs.push(format!("remap -q --size {size}"));
         if size as usize > old {
             // Into the first and last of the new bytes.
-            verbs.push(format!(
-                "patch -q --edit '{old}: 00 -> ee' --edit '{}: -> ff'",
-                size - 1
-            ));
+            verbs.push(format!("patch -q --edit '{old}: 00 -> ee' --edit '{}: -> ff'", size - 1));
             (wanted[old], wanted[size as usize - 1]) = (0xee, 0xff);
         }
     }
@@ -253,11 +235,7 @@ fn keep_file_resizes_the_mapping_alone() {
         ("f --private", "remap --size 1", "its file is not to be changed"),
         ("f", "remap --size 100000T --keep-file", "cannot remap"),
         ("f --prot r", "remap --size 100", "the file is open for reading only"),
-        (
-            "f -r 4096..",
-            "remap --size 4095",
-            "the mapping begins after the new end",
-        ),
+        ("f -r 4096..", "remap --size 4095", "the mapping begins after the new end"),
         ("--anonymous -n 4K", "patch -o 4095 0000", "only 0x0..0x1000 is mapped"),
         ("--anonymous -n 4K", "zero -r 0..4097", "only 0x0..0x1000 is mapped"),
         ("f", "remap --size 7fffffffffffffff", "--size"),
@@ -297,27 +275,17 @@ fn an_address_is_never_taken_from_another_mapping() {
     dir.file("f", noise(5000));
     // Two mappings of one process cannot be asked for on one command line, but a mapping is at its own address.
     let there = "0x600000000000";
-    dir.session(
-        &format!("f --address {there}"),
-        &[&format!("remap --address {there}"), "cat -n 0"],
-    )
-    .has(format!("there is a mapping at {there} already (EEXIST)"))
-    .code(2)
-    .has("/proc/$MMAPCTL_PID/maps'\n");
+    dir.session(&format!("f --address {there}"), &[&format!("remap --address {there}"), "cat -n 0"])
+        .has(format!("there is a mapping at {there} already (EEXIST)"))
+        .code(2)
+        .has("/proc/$MMAPCTL_PID/maps'\n");
     let next = format!("0x{:x}", 0x6000_0000_0000u64 + 2 * page_size());
-    let text = objects(
-        &dir,
-        &format!("f --address {there}"),
-        &["map", &format!("remap --address {next}"), "cat -n 4"],
-    );
+    let text = objects(&dir, &format!("f --address {there}"), &["map", &format!("remap --address {next}"), "cat -n 4"]);
     assert_eq!(text[0]["address"], there);
     assert_eq!(text[1]["address"], next.as_str());
     for (what, verbs) in [("f --address 0x1001", &[][..]), ("f", &["remap --address 0x1001"])] {
         let text = dir.session(what, verbs);
-        let why = format!(
-            "the address 0x1001 is not a multiple of the page size, {:#x}",
-            page_size()
-        );
+        let why = format!("the address 0x1001 is not a multiple of the page size, {:#x}", page_size());
         text.code(2).has(&why).has("tip: write --address 0x1000");
     }
     for bad in ["0", "4K", "x", "-1"] {
@@ -335,11 +303,7 @@ fn what_may_not_move_says_what_is_in_the_way() {
         .has("tip: leave out --no-move")
         .code(2);
     assert_eq!(fs::metadata(dir.join("f")).unwrap().len(), 5000);
-    let text = objects(
-        &dir,
-        "f --address 0x600000000000",
-        &["remap --size 1M --no-move --sparse"],
-    );
+    let text = objects(&dir, "f --address 0x600000000000", &["remap --size 1M --no-move --sparse"]);
     assert_eq!(text[0]["address"], text[0]["address_before"]);
 }
 
@@ -349,11 +313,7 @@ fn pages_that_are_moved_leave_an_old_mapping_behind() {
     let path = dir.file("f", noise(5000));
     let before = State::of(&path);
     for (what, hex) in [("--anonymous -n 8K", "6b657074"), ("f --private", "6b657074")] {
-        let text = objects(
-            &dir,
-            what,
-            &["patch -o 0 text:kept", "remap --dont-unmap", "cat -n 4", "map"],
-        );
+        let text = objects(&dir, what, &["patch -o 0 text:kept", "remap --dont-unmap", "cat -n 4", "map"]);
         assert_eq!(text[1]["left_at"], text[1]["address_before"]);
         assert_ne!(text[1]["address"], text[1]["address_before"]);
         assert_eq!(text[2]["hex"], hex);
@@ -364,11 +324,8 @@ fn pages_that_are_moved_leave_an_old_mapping_behind() {
         .code(0)
         .has("a second mapping of the same pages at 0x");
     // The kernel's own list has both.
-    dir.session(
-        "f",
-        &["remap --dont-unmap -q", "! grep -c '/f$' /proc/$MMAPCTL_PID/maps"],
-    )
-    .is("2\nexit 0");
+    dir.session("f", &["remap --dont-unmap -q", "! grep -c '/f$' /proc/$MMAPCTL_PID/maps"])
+        .is("2\nexit 0");
     dir.session("f", &["remap --dont-unmap --size 1"])
         .code(2)
         .has("cannot be used with");
@@ -536,12 +493,9 @@ fn memory_of_huge_pages_is_worked_on_like_any_other() {
         .has("512 huge pages of 2048 KiB were requested, but of the ")
         .code(2)
         .has("nr_hugepages'");
-    dir.session(
-        "--anonymous --huge=2M -n 1G --noreserve",
-        &["patch -q -o 0 ff", "zero -r .."],
-    )
-    .code(2)
-    .has("-c 2: ");
+    dir.session("--anonymous --huge=2M -n 1G --noreserve", &["patch -q -o 0 ff", "zero -r .."])
+        .code(2)
+        .has("-c 2: ");
 }
 
 #[test]
@@ -549,19 +503,10 @@ fn huge_pages_that_the_machine_has_not_are_refused() {
     let dir = Sandbox::new();
     dir.file("f", noise(5000));
     for (what, why) in [
-        (
-            "--anonymous -n 4M --huge=3M",
-            "this machine has no huge pages of that size",
-        ),
+        ("--anonymous -n 4M --huge=3M", "this machine has no huge pages of that size"),
         ("--memfd -n 4M --huge=4K", "this machine has no huge pages of that size"),
-        (
-            "--memfd -n 4M --huge=512G",
-            "this machine has no huge pages of that size",
-        ),
-        (
-            "--anonymous -n 4M --huge=512G",
-            "this machine has no huge pages of that size",
-        ),
+        ("--memfd -n 4M --huge=512G", "this machine has no huge pages of that size"),
+        ("--anonymous -n 4M --huge=512G", "this machine has no huge pages of that size"),
         ("f --huge", "--huge is for memory"),
         ("f --dax", "--dax needs a file in persistent memory"),
     ] {

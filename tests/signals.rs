@@ -39,10 +39,7 @@ fn every_deadly_signal_during_a_patch_puts_the_file_back() {
         let text = &output;
         assert_eq!(output.status.signal(), Some(signal), "{text}");
         assert!(bytes.iter().all(|byte| *byte == 0x11), "torn by {signal}: {text}");
-        assert!(
-            text.contains("put back") && text.contains("interrupted by SIG"),
-            "{text}"
-        );
+        assert!(text.contains("put back") && text.contains("interrupted by SIG"), "{text}");
     }
 }
 
@@ -66,10 +63,7 @@ fn every_writing_verb_holds_signals_back() {
             let (bytes, output) = signalled(&dir, &line, "preadv", signal);
             let text = &output;
             assert_eq!(output.status.signal(), Some(signal), "{line}: {text}");
-            assert!(
-                bytes.iter().all(|byte| *byte == 0x11),
-                "{line}: torn by {signal}: {text}"
-            );
+            assert!(bytes.iter().all(|byte| *byte == 0x11), "{line}: torn by {signal}: {text}");
         }
         // Length and blocks go together, and there is nothing to put back.
         let line = format!("remap f --size {}", LEN * 2);

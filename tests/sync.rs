@@ -43,10 +43,7 @@ fn a_range_that_is_synced_leaves_far_away_pages_dirty() {
         assert_eq!(near["length"], 1, "{near}");
         for place in ["-r 8M..+1", "-o -1"] {
             let far = dir.report(&format!("sync f {place}"));
-            assert!(
-                far["dirty_before"].as_u64().unwrap() > 0,
-                "it synced {place}, too: {far}"
-            );
+            assert!(far["dirty_before"].as_u64().unwrap() > 0, "it synced {place}, too: {far}");
             assert_eq!(far["dirty_after"], 0, "{far}");
         }
         assert_eq!(dir.report("sync f")["dirty_before"], 0);
@@ -75,10 +72,7 @@ fn the_others_are_synced_when_one_of_several_is_missing() {
     let lines: Vec<_> = text.lines().collect();
     assert!(lines[0].starts_with("a: 0x0..0x64 durable"), "{text}");
     assert!(lines[1].starts_with("c: 0x0..0x64 durable"), "{text}");
-    assert_eq!(
-        lines[2],
-        "! error: missing: cannot open it: No such file or directory (ENOENT)"
-    );
+    assert_eq!(lines[2], "! error: missing: cannot open it: No such file or directory (ENOENT)");
     assert_eq!(lines.last(), Some(&"exit 2"), "{text}");
 
     on_disk(|dir| {
@@ -118,10 +112,7 @@ fn the_report_in_json_has_the_facts() {
     assert_eq!(report["offset"], 100, "{report}");
     assert_eq!(report["length"], 200, "{report}");
     assert_eq!(report["page_size"], page_size(), "{report}");
-    assert!(
-        report.get("dirty_before").is_some() && report.get("dirty_after").is_some(),
-        "{report}"
-    );
+    assert!(report.get("dirty_before").is_some() && report.get("dirty_after").is_some(), "{report}");
 }
 
 #[test]

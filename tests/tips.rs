@@ -25,14 +25,8 @@ fn tips_that_told_to_lose_data_say_what_to_type_instead() {
         ("patch f --script cut.mmp", "one size line"),
         ("patch f --offset 0x40 --value dead", "leave it out"),
         ("patch f -r 0..8 dead", "give only --offset"),
-        (
-            "patch f -o 0 --expect 0102030405 0102030405",
-            "'mmapctl cat f --range 0x",
-        ),
-        (
-            "patch f --find text:nowhere 00",
-            "'mmapctl cat f -x' shows what is there",
-        ),
+        ("patch f -o 0 --expect 0102030405 0102030405", "'mmapctl cat f --range 0x"),
+        ("patch f --find text:nowhere 00", "'mmapctl cat f -x' shows what is there"),
         ("zero f -r 0..8K", "'stat f' shows its length"),
         ("zero f -o 0x800", "add --length"),
         ("zero f -r 0x800..0x400", "write 0x400..0x800"),
@@ -47,10 +41,7 @@ fn tips_that_told_to_lose_data_say_what_to_type_instead() {
         let before = State::of(&path);
         // It types what the tip says, in a copy.
         let text = dir.run(line);
-        assert!(
-            text.contains("!   tip: ") && text.contains(tip),
-            "{line}: no '{tip}': {text}"
-        );
+        assert!(text.contains("!   tip: ") && text.contains(tip), "{line}: no '{tip}': {text}");
         text.lacks("short --size").lacks("past.mmp --size");
         assert_eq!(State::of(&path), before, "{line}");
     }
@@ -74,10 +65,7 @@ fn names_stay_quoted_in_tips_and_scripts_control_no_terminal() {
         let arg = format!("{option}={bad}");
         let text = dir.mmapctl(&["map", "f", &arg]);
         let controls = |c: char| c.is_control() && c != '\n';
-        assert!(
-            text.ends_with("exit 2") && !text.contains(controls),
-            "{option}: {text:?}"
-        );
+        assert!(text.ends_with("exit 2") && !text.contains(controls), "{option}: {text:?}");
     }
     for (start, line) in [
         ("0x10: -> zzz", "patch f --script s"),
@@ -140,11 +128,7 @@ fn literals() -> Vec<(String, String)> {
 fn no_text_of_the_sources_tells_to_take_bytes_away() {
     let all = literals();
     let tips = |wanted: &str| all.iter().any(|(_, text)| text.contains(wanted));
-    assert!(
-        all.len() > 1000 && tips("shows what is there") && tips("where they differ first"),
-        "{}",
-        all.len()
-    );
+    assert!(all.len() > 1000 && tips("shows what is there") && tips("where they differ first"), "{}", all.len());
     for (place, text) in &all {
         for harmful in [
             "'rm ",

@@ -74,25 +74,16 @@ fn ours(log: &str) -> Vec<String> {
 fn the_verbose_trace_is_what_strace_sees() {
     needs!(strace_works());
     for (line, calls) in [
-        (
-            format!("patch f -o {AT} fill:77:{LEN} --sync"),
-            "mmap madvise preadv msync munmap",
-        ),
+        (format!("patch f -o {AT} fill:77:{LEN} --sync"), "mmap madvise preadv msync munmap"),
         ("patch f -o 3 dead".into(), "mmap madvise preadv munmap"),
-        (
-            "map f --populate --lock --advise random".into(),
-            "mmap madvise mlock munmap",
-        ),
+        ("map f --populate --lock --advise random".into(), "mmap madvise mlock munmap"),
         ("map f --private --lock=on-fault".into(), "mmap mlock2 munmap"),
         ("map f --prot none".into(), "mmap munmap"),
         ("sync f".into(), "mmap msync munmap"),
         ("sync f -o 5000 -n 1".into(), "mmap msync munmap"),
         ("sync f --invalidate".into(), "mmap msync munmap"),
         ("sync f --async".into(), "sync_file_range"),
-        (
-            format!("zero f -o {AT} -n {LEN} --method write"),
-            "mmap madvise preadv munmap",
-        ),
+        (format!("zero f -o {AT} -n {LEN} --method write"), "mmap madvise preadv munmap"),
         ("zero f -o 4K -n 8K".into(), "fallocate"),
         ("zero f -o 4K -n 8K --punch".into(), "fallocate"),
         ("remap f --size +64K".into(), "fallocate"),
@@ -105,16 +96,8 @@ fn the_verbose_trace_is_what_strace_sees() {
     }
     // A call that fails is shown with its error.
     compare_traces(&["-e", "inject=msync:error=EIO:when=1"], "sync f", "mmap msync munmap");
-    compare_traces(
-        &["-e", "inject=madvise:error=EFAULT:when=2"],
-        "patch f -o 0 dead",
-        "mmap madvise",
-    );
-    compare_traces(
-        &["-e", "inject=fallocate:error=EOPNOTSUPP:when=1+"],
-        "zero f -o 0 -n 1",
-        "fallocate preadv",
-    );
+    compare_traces(&["-e", "inject=madvise:error=EFAULT:when=2"], "patch f -o 0 dead", "mmap madvise");
+    compare_traces(&["-e", "inject=fallocate:error=EOPNOTSUPP:when=1+"], "zero f -o 0 -n 1", "fallocate preadv");
 }
 
 fn compare_traces(options: &[&str], line: &str, calls: &str) {
@@ -131,9 +114,6 @@ fn compare_traces(options: &[&str], line: &str, calls: &str) {
     let seen = ours(&dir.strace_log());
     assert_eq!(shown.join("\n"), seen.join("\n"), "{line}: shown, and seen by strace");
     for call in calls.split(' ') {
-        assert!(
-            seen.iter().any(|line| line.starts_with(call)),
-            "{line}: no {call} in {seen:#?}"
-        );
+        assert!(seen.iter().any(|line| line.starts_with(call)), "{line}: no {call} in {seen:#?}");
     }
 }

@@ -46,10 +46,7 @@ fn a_place_or_a_length_without_its_option_is_recognised() {
         ("patch f -o 0 --insert 90", "see 'mmapctl patch --help'"),
         ("patch f --undo no/u -o 0 00", "make its directory first: 'mkdir -p no'"),
         ("map no/x", "there is no directory no; 'ls .' shows what is there"),
-        (
-            "sync 0x40",
-            "write --offset 0x40; if it is how many bytes, --length 0x40",
-        ),
+        ("sync 0x40", "write --offset 0x40; if it is how many bytes, --length 0x40"),
         ("sync 0x40..0x80", "write --range 0x40..0x80"),
         ("map 4K", "--length 4K"),
         ("sync +4K", "'mmapctl remap --help' has --size"),
@@ -121,10 +118,7 @@ fn options_of_other_tools_lead_to_ours() {
         ("cat f -p", "write -f plain;"),
         ("cat f --lenght 4", "did you mean --length?"),
         ("cat f --quux", "see 'mmapctl cat --help'"),
-        (
-            "patch f --offset 0x40 --value dead",
-            "leave it out, and write only the value",
-        ),
+        ("patch f --offset 0x40 --value dead", "leave it out, and write only the value"),
         ("patch f -s 0x40 dead", "write --offset 0x40;"),
         ("patch f -i -o 0 dead", "leave it out"),
         ("patch f --check -o 0 dead", "write --expect"),
@@ -197,10 +191,7 @@ fn what_has_no_end_is_not_read_to_its_end() {
     dir.file("long", [b'x'; 4097]);
     for (line, words) in [
         ("patch f --script /dev/zero", "a line is longer than 64 MiB"),
-        (
-            "patch f --script /dev/zero --format xxd",
-            "a line is longer than 64 MiB",
-        ),
+        ("patch f --script /dev/zero --format xxd", "a line is longer than 64 MiB"),
         ("map f --script /dev/zero", "more than 64 MiB of verbs"),
         ("remap f --order @/dev/zero --to out", "more than 64 MiB"),
         ("map --files-from /dev/zero", "longer than 4096 bytes"),

@@ -104,20 +104,12 @@ fn names_that_overlayfs_splits_are_said() {
     folders[0].file("alone", b"bytes");
     let [lower, upper, work, merged] = &folders;
     let show = |path: &Sandbox| path.display().to_string();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        show(lower),
-        show(upper),
-        show(work)
-    );
+    let options = format!("lowerdir={},upperdir={},workdir={}", show(lower), show(upper), show(work));
     let mount = |program: &str, args: &[&str]| {
         let output = Command::new(program).args(args).arg(merged).output();
         output.is_ok_and(|output| output.status.success())
     };
-    if !mount(
-        "mount",
-        &["-t", "overlay", "-o", &format!("{options},index=off"), "overlay"],
-    ) {
+    if !mount("mount", &["-t", "overlay", "-o", &format!("{options},index=off"), "overlay"]) {
         return skip("no overlayfs can be mounted");
     }
     let text = [

@@ -31,17 +31,11 @@ fn zeroes_exactly(dir: &Sandbox, options: &str, methods: &[&str]) -> bool {
         }
         output.code(0);
         let report = json(&output.stdout);
-        assert!(
-            methods.contains(&report["method"].as_str().unwrap()),
-            "{line}: {report}"
-        );
+        assert!(methods.contains(&report["method"].as_str().unwrap()), "{line}: {report}");
         assert_eq!(report["changed"], true, "{line}: {report}");
         assert_eq!(report["offset"], from, "{line}: {report}");
         expected[from..to].fill(0);
-        assert!(
-            read(&path) == expected,
-            "{line}: other bytes than those of the range changed"
-        );
+        assert!(read(&path) == expected, "{line}: other bytes than those of the range changed");
     }
     true
 }
@@ -109,10 +103,7 @@ fn a_range_that_several_threads_zero_is_zeroed_to_the_byte() {
         assert_eq!(report["method"], "write", "{report}");
         assert_eq!(report["durable"], true, "{report}");
         let bytes = read(&path);
-        assert!(
-            bytes[..from] == all[..from] && bytes[to..] == all[to..],
-            "outside of the range"
-        );
+        assert!(bytes[..from] == all[..from] && bytes[to..] == all[to..], "outside of the range");
         assert!(bytes[from..to].iter().all(|byte| *byte == 0), "within the range");
     }
 }
@@ -122,10 +113,7 @@ fn auto_falls_back_to_storing_on_tmpfs() {
     needs!(let dir = Sandbox::in_memory());
     assert!(zeroes_exactly(&dir, "--method auto", &["write"]));
     let path = dir.file("f", [1; 9000]);
-    assert_eq!(
-        dir.run("zero f -r 1..+4K").lines().next(),
-        Some("f: 0x1..0x1001 zeroed by write")
-    );
+    assert_eq!(dir.run("zero f -r 1..+4K").lines().next(), Some("f: 0x1..0x1001 zeroed by write"));
     assert_eq!(read(path).iter().filter(|byte| **byte == 0).count(), 4096);
 }
 
@@ -210,14 +198,8 @@ fn a_range_past_the_end_is_refused_by_every_method() {
 fn negative_places_need_no_quotes() {
     let dir = Sandbox::new();
     let path = dir.file("f", [1; 32]);
-    assert_eq!(
-        dir.run("zero f -o -16 -n 8 --method write").lines().next(),
-        Some("f: 0x10..0x18 zeroed by write")
-    );
-    assert_eq!(
-        dir.run("zero f --range -4.. --method write").lines().next(),
-        Some("f: 0x1c..0x20 zeroed by write")
-    );
+    assert_eq!(dir.run("zero f -o -16 -n 8 --method write").lines().next(), Some("f: 0x10..0x18 zeroed by write"));
+    assert_eq!(dir.run("zero f --range -4.. --method write").lines().next(), Some("f: 0x1c..0x20 zeroed by write"));
     let zeros: Vec<_> = (0..32).filter(|at| read(&path)[*at] == 0).collect();
     assert_eq!(zeros, [16, 17, 18, 19, 20, 21, 22, 23, 28, 29, 30, 31]);
 }

@@ -176,18 +176,13 @@ fn raw(region: &mut Region, plan: &CatPlan<'_>, progress: &mut Progress) -> Resu
             Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)
         });
     }
-    let written = region.write_to_fd(output::raw_stdout().as_fd(), span, plan.holes, &mut |done| {
-        progress.step(done)
-    });
+    let written = region.write_to_fd(output::raw_stdout().as_fd(), span, plan.holes, &mut |done| progress.step(done));
     match written {
         Ok(()) => Ok(()),
         Err(CopyError::Source(error)) => Err(error.into()),
         // The reader has seen enough.
         Err(CopyError::Target(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        Err(CopyError::Target(error)) => Err(Error::untouched(format!(
-            "cannot write to stdout: {}",
-            describe(&error)
-        ))),
+        Err(CopyError::Target(error)) => Err(Error::untouched(format!("cannot write to stdout: {}", describe(&error)))),
     }
 }
 

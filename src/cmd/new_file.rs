@@ -172,13 +172,7 @@ impl Folder {
     /// Gives this name to a file without a name.
     fn name(&self, file: &File, name: &OsStr) -> Result<()> {
         let here = &self.0;
-        Ok(linkat(
-            here,
-            &by_descriptor(file)[..],
-            here,
-            name,
-            AtFlags::AT_SYMLINK_FOLLOW,
-        )?)
+        Ok(linkat(here, &by_descriptor(file)[..], here, name, AtFlags::AT_SYMLINK_FOLLOW)?)
     }
 
     /// Renames the file `temporary`, unless the new name exists.
@@ -283,10 +277,7 @@ mod tests {
         let folder = Folder::open(dir.path()).unwrap();
         let (file, name) = folder.temporary().unwrap();
         drop(file);
-        assert_eq!(
-            folder.rename(&name, OsStr::new("f")).unwrap_err().kind(),
-            ErrorKind::AlreadyExists
-        );
+        assert_eq!(folder.rename(&name, OsStr::new("f")).unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"x");
         folder.rename(&name, OsStr::new("new")).unwrap();
         assert!(dir.path().join("new").exists() && !dir.path().join(&name).exists());
@@ -303,10 +294,7 @@ mod tests {
         ] {
             let made = NewFile::create(&folder.path().join(name), &backing, Mode::empty());
             let error = made.err().unwrap();
-            assert!(
-                matches!(error.root(), edit::RootCause::Io(io) if io.kind() == kind),
-                "{name}"
-            );
+            assert!(matches!(error.root(), edit::RootCause::Io(io) if io.kind() == kind), "{name}");
         }
         assert!(NewFile::create(Path::new(""), &backing, Mode::empty()).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

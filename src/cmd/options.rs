@@ -343,20 +343,14 @@ pub(crate) fn units(span: ByteRange, width: Width) -> Result<()> {
             more.to_string()
         };
         (
-            format!(
-                "{span} is {}, which is not a whole number of units of {bytes}",
-                text::plural(span.len(), "byte")
-            ),
+            format!("{span} is {}, which is not a whole number of units of {bytes}", text::plural(span.len(), "byte")),
             format!("give {whole} bytes, or --access {narrower}"),
         )
     } else {
         let below = span.start() / bytes * bytes;
         (
             format!("{span} does not begin at a multiple of {bytes}, and unaligned accesses are not made"),
-            format!(
-                "begin at {below:#x} or {:#x}, or give --access {narrower}",
-                below.saturating_add(bytes)
-            ),
+            format!("begin at {below:#x} or {:#x}, or give --access {narrower}", below.saturating_add(bytes)),
         )
     };
     Err(Error::untouched(message).tip(tip))

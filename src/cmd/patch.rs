@@ -165,10 +165,7 @@ impl RunOnRegion for Options {
         let len = region.length();
         let changes = comparison.changing > 0 || edits.len_after != len;
         if self.strict && !changes {
-            let failure = Error::new(
-                Outcome::Mismatch,
-                "the edits have been applied already; nothing was written",
-            );
+            let failure = Error::new(Outcome::Mismatch, "the edits have been applied already; nothing was written");
             return Err(failure.tip("without --strict this is success"));
         }
         if self.dry_run {
@@ -217,10 +214,7 @@ impl Options {
         if !self.atomic || self.dry_run {
             return Ok(None);
         }
-        region.check_linear(
-            "patch it with --atomic",
-            "and the recovery journal records offsets of the file",
-        )?;
+        region.check_linear("patch it with --atomic", "and the recovery journal records offsets of the file")?;
         JournalPath::of(region.backing(), context.journal).map(Some)
     }
 
@@ -285,11 +279,7 @@ impl Options {
         };
         let message = match mismatches {
             [only] if edits == 1 => format!("{}; nothing was written", one(only)),
-            [only] => format!(
-                "{} (1 of {edits} edits: {}); nothing was written",
-                one(only),
-                only.origin
-            ),
+            [only] => format!("{} (1 of {edits} edits: {}); nothing was written", one(only), only.origin),
             several => {
                 let mut message = format!("{} of {edits} edits do not match; nothing was written", several.len());
                 for mismatch in several {
@@ -299,10 +289,7 @@ impl Options {
             }
         };
         let around = mismatches[0].offset;
-        let tip = format!(
-            "see what is there with 'mmapctl cat {} --range {around:#x}..+16 -x'",
-            context.file()
-        );
+        let tip = format!("see what is there with 'mmapctl cat {} --range {around:#x}..+16 -x'", context.file());
         Error::new(Outcome::Mismatch, message)
             .tip(tip)
             .mismatches(mismatches.to_vec())
@@ -319,10 +306,7 @@ fn save_undo(path: &Path, source: &Backing, edits: &mut Edits, comparison: &mut 
         Ok(script.finish(true)?)
     };
     write().map_failure(|| {
-        let message = format!(
-            "nothing was written: cannot make the undo script '{}'",
-            text::shown(path)
-        );
+        let message = format!("nothing was written: cannot make the undo script '{}'", text::shown(path));
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());

@@ -37,10 +37,8 @@ pub(super) fn journal_must_differ(file: &Backing, journal: Option<&Path>) -> Res
     if let Some(path) = journal.filter(|path| is_journal_name(path)) {
         let own = JournalPath::beside(file)?;
         if !own.is_some_and(|own| are_one_name(own.path(), path)) {
-            let failure = Error::untouched(format!(
-                "--journal: '{}' is the name of another file's journal",
-                shown(path)
-            ));
+            let failure =
+                Error::untouched(format!("--journal: '{}' is the name of another file's journal", shown(path)));
             return Err(failure.tip("name it otherwise, such as --journal undo.journal"));
         }
     }

@@ -75,10 +75,8 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
         args.options.validate()?;
         if args.options.live.is_given() {
             let failure = Error::untouched("there is no mapping of the file that could be moved, or resized alone");
-            let tip = format!(
-                "make one and work on it: mmapctl map {} -c 'remap --size +4K --keep-file'",
-                context.file()
-            );
+            let tip =
+                format!("make one and work on it: mmapctl map {} -c 'remap --size +4K --keep-file'", context.file());
             return Err(failure.tip(tip));
         }
         if args.options.view.is_given() {
@@ -147,10 +145,7 @@ impl RunOnRegion for Options {
             report = report
                 .json_field("allocated_before", before.allocated)
                 .json_field("allocated_after", after.allocated)
-                .text_field(
-                    "allocated",
-                    format!("{} before, {} after", size(before.allocated), size(after.allocated)),
-                );
+                .text_field("allocated", format!("{} before, {} after", size(before.allocated), size(after.allocated)));
         }
         if let (Some(from), Some(to)) = (address, region.address()) {
             let moved = match from == to {
@@ -188,10 +183,7 @@ impl Options {
         ];
         let alone = of_size.iter().find(|(given, _)| *given && self.size.is_none());
         if let Some((_, option)) = alone {
-            return wrong(
-                &format!("{option} applies only to --size"),
-                "see 'mmapctl remap --help'",
-            );
+            return wrong(&format!("{option} applies only to --size"), "see 'mmapctl remap --help'");
         }
         if self.sparse && self.live.keep_file {
             return wrong(
@@ -208,10 +200,7 @@ impl Options {
         }
         let given = self.size.is_some() || self.view.is_given();
         if !given && self.live.address.is_none() && !self.live.dont_unmap {
-            return wrong(
-                "no change was requested",
-                "add --size or --order: see 'mmapctl remap --help'",
-            );
+            return wrong("no change was requested", "add --size or --order: see 'mmapctl remap --help'");
         }
         Ok(())
     }
@@ -223,10 +212,7 @@ fn unchanged(region: &Region, before: Option<u64>, error: mapping::Error) -> Res
         return Err(error.into());
     };
     // Noticed before the length was changed: another process has changed it.
-    let moved = matches!(
-        error.cause,
-        ErrorKind::AccessDenied(AccessDenied::FileGrown) | ErrorKind::Shrunk { .. }
-    );
+    let moved = matches!(error.cause, ErrorKind::AccessDenied(AccessDenied::FileGrown) | ErrorKind::Shrunk { .. });
     if moved || region.backing().usage().is_ok_and(|now| now.len == before) {
         return Err(error).context("its length was not changed");
     }

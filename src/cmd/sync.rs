@@ -219,11 +219,7 @@ impl Options {
             _ => ("as-far-as-known", "durable as far as the kernel knows"),
         };
         let name = context.name();
-        let line = format!(
-            "{name}: {span} {words}; dirty before {}, after {}",
-            pages(before),
-            pages(after)
-        );
+        let line = format!("{name}: {span} {words}; dirty before {}, after {}", pages(before), pages(after));
         let mut report = Report::new("sync", context.path, false)
             .range(span)
             .json_field("method", method)

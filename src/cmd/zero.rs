@@ -182,10 +182,9 @@ impl Options {
     fn check(&self) -> Result<()> {
         let (failure, tip) = match &self.place.offset {
             _ if self.place.has_end() => return Ok(()),
-            None => (
-                "no range to zero was given",
-                "add --range START..END, or --range .. for the whole file".to_string(),
-            ),
+            None => {
+                ("no range to zero was given", "add --range START..END, or --range .. for the whole file".to_string())
+            }
             Some(offset) => (
                 "the range to zero has no end",
                 format!(
@@ -251,20 +250,9 @@ impl Options {
         let durable = if self.sync { ", durable" } else { "" };
         let line = match (zeros, self.dry_run) {
             (0, true) => format!("{}: {span} has no block of zeros that could be freed", context.name()),
-            (0, false) => format!(
-                "{}: {span} has no block of zeros that could be freed{durable}",
-                context.name()
-            ),
-            (zeros, true) => format!(
-                "{}: {} of zeros in {span} would be freed, {runs}",
-                context.name(),
-                size(zeros)
-            ),
-            (zeros, false) => format!(
-                "{}: {} of zeros in {span} freed, {runs}{durable}",
-                context.name(),
-                size(zeros)
-            ),
+            (0, false) => format!("{}: {span} has no block of zeros that could be freed{durable}", context.name()),
+            (zeros, true) => format!("{}: {} of zeros in {span} would be freed, {runs}", context.name(), size(zeros)),
+            (zeros, false) => format!("{}: {} of zeros in {span} freed, {runs}{durable}", context.name(), size(zeros)),
         };
         let usage = Some((before, after)).filter(|_| has_blocks(region));
         let report = self
@@ -322,13 +310,7 @@ fn zero(region: &mut Region, span: ByteRange, method: ZeroMethod, progress: &mut
     let zero_range = |region: &Region, piece| region.backing().zero_range(piece);
     match method {
         ZeroMethod::Write => write(region, span, progress)?,
-        ZeroMethod::Punch => call(
-            region,
-            span,
-            |region, piece| region.backing().punch(piece),
-            method,
-            progress,
-        )?,
+        ZeroMethod::Punch => call(region, span, |region, piece| region.backing().punch(piece), method, progress)?,
         ZeroMethod::ZeroRange => call(region, span, zero_range, method, progress)?,
         ZeroMethod::Auto => {
             // First allocates blocks for the holes, so that a full file system is noticed before anything is zeroed. If
@@ -394,10 +376,7 @@ fn call(
     let mut done = 0;
     let result = span.windows(MAX_FALLOCATE_LEN).try_for_each(|piece| {
         fallocate(region, piece).map_err(|error| {
-            let half_way = matches!(
-                error.cause,
-                ErrorKind::Full(_) | ErrorKind::Sys(Errno::EIO | Errno::EINTR)
-            );
+            let half_way = matches!(error.cause, ErrorKind::Full(_) | ErrorKind::Sys(Errno::EIO | Errno::EINTR));
             mapping::Error {
                 stored: done + if half_way { piece.len() } else { 0 },
                 ..error
@@ -444,10 +423,7 @@ fn is_unsupported(error: &Error) -> bool {
 }
 
 fn unsupported(error: &mapping::Error) -> bool {
-    let refused = matches!(
-        error.cause,
-        ErrorKind::Sys(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL)
-    );
+    let refused = matches!(error.cause, ErrorKind::Sys(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL));
     refused && error.stored == 0
 }
 

@@ -98,9 +98,6 @@ mod tests {
              0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x61, 0x62,\n  0x63\n};\n\
              unsigned int __3___a_b_len = 13;\n"
         );
-        assert_eq!(
-            text(Format::C(b"x"), 0, BARE, b""),
-            "unsigned char x[] = {\n};\nunsigned int x_len = 0;\n"
-        );
+        assert_eq!(text(Format::C(b"x"), 0, BARE, b""), "unsigned char x[] = {\n};\nunsigned int x_len = 0;\n");
     }
 }

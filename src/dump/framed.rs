@@ -110,11 +110,7 @@ pub(super) fn paint<const N: usize>(
             brush.gap(if index % 8 == 0 { seams.middle.as_bytes() } else { b" " });
         }
         if index < len {
-            brush.put(
-                COLORS[usize::from(*byte)],
-                is_changed(index),
-                &PAIRS[usize::from(*byte)],
-            );
+            brush.put(COLORS[usize::from(*byte)], is_changed(index), &PAIRS[usize::from(*byte)]);
         } else {
             brush.gap(b"  ");
         }
@@ -155,11 +151,7 @@ impl Framed {
     /// A horizontal bar, with its corners and crossings.
     fn across(&self, [left, offset, middle, text, right]: [char; 5], out: &mut Vec<u8>) {
         let (digits, half, chars) = ("─".repeat(self.digits), "─".repeat(CELLS / 2), "─".repeat(16));
-        grey(
-            self.color,
-            &format!("{left}{digits}{offset}{half}{middle}{half}{text}{chars}{right}"),
-            out,
-        );
+        grey(self.color, &format!("{left}{digits}{offset}{half}{middle}{half}{text}{chars}{right}"), out);
     }
 
     fn annotation(&self, text: &str, out: &mut Vec<u8>) {

@@ -173,11 +173,7 @@ impl<const N: usize> RowFormat<N> for Hex<N> {
     }
 
     fn gap(&self, gap: Gap, from: u64, to: u64, out: &mut Vec<u8>) {
-        grey(
-            self.color,
-            &annotation::starred(from, &annotation::gap(gap, from, to)),
-            out,
-        );
+        grey(self.color, &annotation::starred(from, &annotation::gap(gap, from, to)), out);
     }
 
     fn end(&self, at: u64, out: &mut Vec<u8>) {

@@ -104,10 +104,7 @@ mod tests {
                00000093\n"
         );
         let unit = NumberFormat::parse("u32be").unwrap();
-        assert_eq!(
-            text(Format::Typed(unit), BARE, &[0, 0, 1, 0], &[3]),
-            "> 00000040        256\n  00000044\n"
-        );
+        assert_eq!(text(Format::Typed(unit), BARE, &[0, 0, 1, 0], &[3]), "> 00000040        256\n  00000044\n");
         assert_eq!(text(Format::Plain, BARE, &[0, 1], &[1]), "> 0001\n");
     }
 

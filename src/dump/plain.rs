@@ -35,9 +35,6 @@ mod tests {
     #[test]
     fn lines_hold_thirty_bytes_and_the_last_ends_too() {
         assert_eq!(text(Plain, 7, BARE, &[0xab; 30]), format!("{}\n", "ab".repeat(30)));
-        assert_eq!(
-            text(Plain, 0, BARE, &[0x0f; 32]),
-            format!("{}\n0f0f\n", "0f".repeat(30))
-        );
+        assert_eq!(text(Plain, 0, BARE, &[0x0f; 32]), format!("{}\n0f0f\n", "0f".repeat(30)));
     }
 }

@@ -103,12 +103,7 @@ pub(super) fn assert_is_peer(format: Format, style: Style, program: &str, args: 
         let Some(whole) = peer(program, args, &file) else {
             return;
         };
-        assert_eq!(
-            text(format, 0, style, &data),
-            whole,
-            "{program} {args:?} of {} bytes",
-            data.len()
-        );
+        assert_eq!(text(format, 0, style, &data), whole, "{program} {args:?} of {} bytes", data.len());
         for (start, len) in [
             (0, 1),
             (1, 16),
@@ -125,11 +120,7 @@ pub(super) fn assert_is_peer(format: Format, style: Style, program: &str, args: 
             let (skip, length) = (start.to_string(), len.to_string());
             let args = [args, &["-s", &skip, length_flag, &length]].concat();
             let range = peer(program, &args, &file).unwrap();
-            assert_eq!(
-                text(format, start as u64, style, &data[start..][..len]),
-                range,
-                "{program} {args:?}"
-            );
+            assert_eq!(text(format, start as u64, style, &data[start..][..len]), range, "{program} {args:?}");
         }
     }
     for (data, start) in [
@@ -322,10 +313,7 @@ fn nothing_in_is_nothing_out() {
         for style in [BARE, VERBOSE, framed, Style { color: true, ..BARE }] {
             for start in [0, 5] {
                 assert_eq!(text_of(format, start, style, &[]), "");
-                assert_eq!(
-                    text_of(format, start, style, &[TestPiece::Data(vec![]), TestPiece::Hole(0)]),
-                    ""
-                );
+                assert_eq!(text_of(format, start, style, &[TestPiece::Data(vec![]), TestPiece::Hole(0)]), "");
             }
         }
     }

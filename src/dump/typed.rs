@@ -228,12 +228,7 @@ fn number<F: Floating>(out: &mut &mut [u8], value: F) -> std::io::Result<()> {
     if count > 1 {
         write!(out, ".{}", &digits[1..count])?;
     }
-    write!(
-        out,
-        "e{}{:02}",
-        if exponent < 0 { '-' } else { '+' },
-        exponent.unsigned_abs()
-    )
+    write!(out, "e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.unsigned_abs())
 }
 
 impl RowFormat<BYTES> for Typed {

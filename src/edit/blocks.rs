@@ -150,10 +150,7 @@ fn send_all(mut cutter: LineSplitter, send: &SyncSender<io::Result<Block>>, spar
 /// Rejects a line of at least `len` bytes, if that exceeds [`LONGEST_TEXT`].
 pub(super) fn check_line(len: usize) -> io::Result<()> {
     match len as u64 > LONGEST_TEXT {
-        true => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a line is longer than 64 MiB",
-        )),
+        true => Err(io::Error::new(io::ErrorKind::InvalidData, "a line is longer than 64 MiB")),
         false => Ok(()),
     }
 }

@@ -107,11 +107,7 @@ impl Builder {
         if within || span.is_empty() {
             return Ok(());
         }
-        Err(mapping::Error::new(
-            action,
-            Some(span),
-            ErrorKind::NotMapped(self.mapped),
-        ))
+        Err(mapping::Error::new(action, Some(span), ErrorKind::NotMapped(self.mapped)))
     }
 
     /// Resolves a place to an offset.
@@ -214,9 +210,7 @@ impl Builder {
             let flat = |values: &[Value]| -> Result<Vec<u8>> {
                 let bytes = values.iter().map(|value| match value {
                     Value::Bytes(bytes) => Ok(bytes.as_slice()),
-                    _ => Err(one_way(
-                        "an edit with other than plain bytes, in a script that lengthens the file,",
-                    )),
+                    _ => Err(one_way("an edit with other than plain bytes, in a script that lengthens the file,")),
                 });
                 Ok(bytes.collect::<Result<Vec<_>, _>>()?.concat())
             };
@@ -414,10 +408,8 @@ impl Builder {
             after => (before, after),
         };
         if self.len != before && Some(self.len) != after {
-            let message = format!(
-                "it has {:#x} bytes, but {origin} expects {before:#x}; nothing was written",
-                self.len
-            );
+            let message =
+                format!("it has {:#x} bytes, but {origin} expects {before:#x}; nothing was written", self.len);
             return Err(Error::new(Outcome::Mismatch, message)
                 .tip("the script was made for another file, or another version of it"));
         }
@@ -440,10 +432,8 @@ impl Builder {
         self.edits.len_after = after;
         if let Some(cut) = ByteRange::new(after, self.len) {
             if cut.len() > MOST_CUT {
-                let failure = Error::untouched(format!(
-                    "{} are too many to cut off in a script",
-                    plural(cut.len(), "byte")
-                ));
+                let failure =
+                    Error::untouched(format!("{} are too many to cut off in a script", plural(cut.len(), "byte")));
                 return Err(failure.tip("a script keeps what it cuts off; remap --size cuts without keeping"));
             }
             // Cut-off bytes are an edit like any other: kept, restored if necessary, and written into undo scripts.
@@ -503,9 +493,8 @@ impl Builder {
                 return Err(failure.tip("give a range that remains"));
             }
             if range.end() > len {
-                let failure = Error::untouched(format!(
-                    "cannot compute the checksum of {range}: the file will end at {len:#x}"
-                ));
+                let failure =
+                    Error::untouched(format!("cannot compute the checksum of {range}: the file will end at {len:#x}"));
                 return Err(failure.tip(format!("give a range within 0..{len:#x}")));
             }
         }
@@ -529,9 +518,9 @@ impl Builder {
 
 /// The known length of the values, in bytes: those that come from outside may be empty.
 fn known_len(values: &[Value], page: u64) -> Result<u64, ParseError> {
-    values.iter().try_fold(0u64, |known, value| {
-        Ok(known.saturating_add(value.len(page)?.unwrap_or(0)))
-    })
+    values
+        .iter()
+        .try_fold(0u64, |known, value| Ok(known.saturating_add(value.len(page)?.unwrap_or(0))))
 }
 
 /// Appends the mask of `value`, which has `len` bytes.
@@ -559,10 +548,7 @@ fn past_end(at: u64, len: u64, cause: ErrorKind) -> mapping::Error {
 }
 
 fn unfilled(place: ByteRange, given: &str) -> Error {
-    let message = format!(
-        "the range {place} has {}, but {given} were given",
-        plural(place.len(), "byte")
-    );
+    let message = format!("the range {place} has {}, but {given} were given", plural(place.len(), "byte"));
     Error::untouched(message).tip("give only --offset to write all of them")
 }
 

@@ -44,12 +44,11 @@ pub fn find(
         runs.clear();
         needle.search(piece.range.start(), content, piece.overlap, runs);
     };
-    let searched = scan([source], AHEAD, pieces, search, |piece, runs| {
-        match runs.drain(..).any(|run| matches.add(run)) {
+    let searched =
+        scan([source], AHEAD, pieces, search, |piece, runs| match runs.drain(..).any(|run| matches.add(run)) {
             true => Err(Stop::Found),
             false => step(piece.range.end() - range.start()).map_err(|signal| Stop::Failed(signal.into())),
-        }
-    });
+        });
     if let Err(Stop::Failed(error)) = searched {
         return Err(error);
     }

@@ -71,10 +71,7 @@ impl Journal {
         new: &mut SpooledBytes,
     ) -> Result<Journal> {
         let failed = || {
-            let message = format!(
-                "nothing was written: cannot make the recovery journal '{}'",
-                shown(&place.path)
-            );
+            let message = format!("nothing was written: cannot make the recovery journal '{}'", shown(&place.path));
             Error::untouched(message).tip("--journal PATH puts it elsewhere, on a durable file system")
         };
         let folder = place.folder().map_failure(failed)?;
@@ -216,20 +213,15 @@ impl Journal {
         let message = format!(
             "{done}, but its finished journal '{path}' cannot be removed; verbs that read refuse the file until it is gone"
         );
-        let tip = format!(
-            "when its directory permits this again, the next verb that writes removes it: '{}'",
-            self.remedy
-        );
+        let tip =
+            format!("when its directory permits this again, the next verb that writes removes it: '{}'", self.remedy);
         Error::new(outcome, message).tip(tip)
     }
 
     /// The error for a journal that remains.
     fn left_behind(&self) -> Error {
         let message = format!("in doubt: the recovery journal '{}' remains", shown(&self.place.path));
-        let tip = format!(
-            "the next verb that writes to the file puts it back as it was: '{}'",
-            self.remedy
-        );
+        let tip = format!("the next verb that writes to the file puts it back as it was: '{}'", self.remedy);
         Error::in_doubt(message).tip(tip)
     }
 }

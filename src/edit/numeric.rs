@@ -111,10 +111,7 @@ impl Number {
         if outside != 0 {
             return refuse(
                 format!("'{item}' sets bits outside its mask ({outside:#x})"),
-                format!(
-                    "write VALUE/MASK with the value's bits in their places: {:#x}/{mask:#x}",
-                    value & mask
-                ),
+                format!("write VALUE/MASK with the value's bits in their places: {:#x}/{mask:#x}", value & mask),
             );
         }
         Ok(mask)
@@ -143,10 +140,7 @@ impl Number {
             } else {
                 "unsigned"
             };
-            return refuse(
-                format!("{text} does not fit {bits} {kind} bits, which hold {least} to {most}"),
-                tip,
-            );
+            return refuse(format!("{text} does not fit {bits} {kind} bits, which hold {least} to {most}"), tip);
         }
         Ok(value as u64)
     }

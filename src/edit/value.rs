@@ -208,10 +208,7 @@ pub fn pattern(argument: &OsStr) -> Result<MaskedBytes, ParseError> {
         let bytes = hex(&digits.replace('?', "0"))?;
         let mask = hex(&digits.replace(|c: char| c.is_ascii_hexdigit(), "f").replace('?', "0"))?;
         if mask.iter().all(|bits| *bits == 0) {
-            return refuse(
-                format!("'{text}' consists only of wildcards"),
-                "give at least one digit to search for",
-            );
+            return refuse(format!("'{text}' consists only of wildcards"), "give at least one digit to search for");
         }
         return Ok(MaskedBytes { bytes, mask });
     }
@@ -220,10 +217,9 @@ pub fn pattern(argument: &OsStr) -> Result<MaskedBytes, ParseError> {
             mask: vec![0xff; bytes.len()],
             bytes,
         }),
-        Value::Masked(masked) if masked.mask.iter().all(|bits| *bits == 0) => refuse(
-            format!("'{text}' compares no bit, so it matches everywhere"),
-            "give a mask with at least one bit",
-        ),
+        Value::Masked(masked) if masked.mask.iter().all(|bits| *bits == 0) => {
+            refuse(format!("'{text}' compares no bit, so it matches everywhere"), "give a mask with at least one bit")
+        }
         Value::Masked(masked) => Ok(masked),
         Value::Fill(byte, count) => {
             let len = count.bytes(crate::mapping::page_size())?.min(MOST_PATTERN + 1) as usize;
@@ -235,10 +231,9 @@ pub fn pattern(argument: &OsStr) -> Result<MaskedBytes, ParseError> {
                 mask: vec![0xff; len],
             })
         }
-        Value::Sum(_) | Value::File(_) | Value::Stdin => refuse(
-            format!("'{text}' cannot be searched for"),
-            "write the bytes themselves: hex, text:…, u32le:…",
-        ),
+        Value::Sum(_) | Value::File(_) | Value::Stdin => {
+            refuse(format!("'{text}' cannot be searched for"), "write the bytes themselves: hex, text:…, u32le:…")
+        }
     }
 }
 

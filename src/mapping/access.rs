@@ -121,11 +121,7 @@ impl Region {
     fn check_read(&self, range: ByteRange) -> Result<()> {
         self.check("read", Some(range))?;
         match self.shape().prot {
-            Prot::None => Err(Error::new(
-                "read",
-                Some(range),
-                ErrorKind::AccessDenied(AccessDenied::NoRead),
-            )),
+            Prot::None => Err(Error::new("read", Some(range), ErrorKind::AccessDenied(AccessDenied::NoRead))),
             _ => Ok(()),
         }
     }

@@ -83,10 +83,7 @@ pub struct FileId {
 impl FileInfo {
     /// Whether the bytes exist outside the mapping, in a file or a device.
     pub fn is_file(&self) -> bool {
-        matches!(
-            self.kind,
-            Kind::Regular | Kind::BlockDevice | Kind::CharDevice | Kind::Memfd
-        )
+        matches!(self.kind, Kind::Regular | Kind::BlockDevice | Kind::CharDevice | Kind::Memfd)
     }
 
     /// Whether its length is known, so that offsets can be counted from its end.
@@ -401,10 +398,7 @@ impl Backing {
 
     /// Finds out whether a device is in use. Only an exclusive open reports that: O_EXCL without O_CREAT, see open(2).
     fn busy_device(&self) -> WriteGuard {
-        let path = format!(
-            "/proc/self/fd/{}",
-            self.file.as_ref().map_or(-1, |file| file.as_raw_fd())
-        );
+        let path = format!("/proc/self/fd/{}", self.file.as_ref().map_or(-1, |file| file.as_raw_fd()));
         let probe = OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(path);
         match probe {
             Err(error) if errno_of(&error) == Errno::EBUSY => WriteGuard::BusyBlockDevice,
@@ -521,16 +515,10 @@ pub(super) fn errno_of(error: &std::io::Error) -> Errno {
 /// The error of an open, expressed as the type of file if the errno means that.
 fn unopened(path: &Path, error: &std::io::Error) -> Error {
     match errno_of(error) {
-        Errno::EISDIR => Error::new(
-            "map it",
-            None,
-            ErrorKind::UnsupportedFileType(UnsupportedFileType::Directory),
-        ),
-        Errno::ENXIO if std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) => Error::new(
-            "map it",
-            None,
-            ErrorKind::UnsupportedFileType(UnsupportedFileType::Socket),
-        ),
+        Errno::EISDIR => Error::new("map it", None, ErrorKind::UnsupportedFileType(UnsupportedFileType::Directory)),
+        Errno::ENXIO if std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) => {
+            Error::new("map it", None, ErrorKind::UnsupportedFileType(UnsupportedFileType::Socket))
+        }
         Errno::EACCES | Errno::EPERM | Errno::EROFS
             if std::fs::metadata(path).is_ok_and(|meta| is_read_only_device(&meta)) =>
         {

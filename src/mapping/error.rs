@@ -223,10 +223,9 @@ impl fmt::Display for ErrorKind {
             ErrorKind::Sys(Errno::EOPNOTSUPP) => write!(f, "the file system does not support it (EOPNOTSUPP)"),
             ErrorKind::Sys(errno) => write!(f, "{} ({errno:?})", errno.desc()),
             ErrorKind::Shrunk { len } => write!(f, "the file was truncated meanwhile; it now ends at {len:#x}"),
-            ErrorKind::Vanished => write!(
-                f,
-                "a page was missing for a moment, as when a file is truncated and made longer again"
-            ),
+            ErrorKind::Vanished => {
+                write!(f, "a page was missing for a moment, as when a file is truncated and made longer again")
+            }
             ErrorKind::Bus => write!(f, "the device did not answer (SIGBUS)"),
             ErrorKind::DeviceMemory => write!(f, "it is device memory, which needs accesses of one width"),
             ErrorKind::PastEnd { len } => write!(f, "the file ends at {len:#x} ({len} bytes)"),
@@ -234,10 +233,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::NotInherited => write!(f, "the child did not inherit the mapping (MADV_DONTFORK)"),
             ErrorKind::AddressTaken(address) => write!(f, "there is a mapping at {address:#x} already (EEXIST)"),
             ErrorKind::Unaligned(address, page) => {
-                write!(
-                    f,
-                    "the address {address:#x} is not a multiple of the page size, {page:#x}"
-                )
+                write!(f, "the address {address:#x} is not a multiple of the page size, {page:#x}")
             }
             ErrorKind::NoRoomBehind => write!(f, "another mapping follows it directly, and it may not move (ENOMEM)"),
             ErrorKind::Full(Errno::EDQUOT) => write!(f, "no room: the disk quota is used up (EDQUOT)"),

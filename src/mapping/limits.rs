@@ -90,14 +90,12 @@ pub enum Limit {
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Limit::Addresses { limit, wanted } => write!(
-                f,
-                "a process on this machine has addresses for {limit} bytes, but {wanted} were requested"
-            ),
-            Limit::AddressSpace { limit, needed } => write!(
-                f,
-                "the address space limit RLIMIT_AS is {limit} bytes, but {needed} are needed"
-            ),
+            Limit::Addresses { limit, wanted } => {
+                write!(f, "a process on this machine has addresses for {limit} bytes, but {wanted} were requested")
+            }
+            Limit::AddressSpace { limit, needed } => {
+                write!(f, "the address space limit RLIMIT_AS is {limit} bytes, but {needed} are needed")
+            }
             Limit::CommitLimit {
                 limit,
                 committed,
@@ -127,19 +125,15 @@ impl fmt::Display for Limit {
                 "{wanted} huge pages of {} KiB were requested, but of the {total} in the pool (nr_hugepages) only {free} are free",
                 page / 1024
             ),
-            Limit::LockedMemory { limit, wanted } => write!(
-                f,
-                "the locked memory limit RLIMIT_MEMLOCK is {limit} bytes, and {wanted} were to be locked"
-            ),
+            Limit::LockedMemory { limit, wanted } => {
+                write!(f, "the locked memory limit RLIMIT_MEMLOCK is {limit} bytes, and {wanted} were to be locked")
+            }
             Limit::ControlGroup { limit, wanted } => write!(
                 f,
                 "the control group of this process may have {limit} bytes of memory (memory.max), and {wanted} were to stay in it"
             ),
             Limit::OpenFiles { limit } => {
-                write!(
-                    f,
-                    "the process has as many open files as RLIMIT_NOFILE permits, {limit}"
-                )
+                write!(f, "the process has as many open files as RLIMIT_NOFILE permits, {limit}")
             }
         }
     }
@@ -196,11 +190,7 @@ pub(super) fn behind_huge(len: u64, page: u64) -> Option<Limit> {
             .parse::<u64>()
             .ok()
     };
-    let (total, free, promised) = (
-        count("nr_hugepages")?,
-        count("free_hugepages")?,
-        count("resv_hugepages")?,
-    );
+    let (total, free, promised) = (count("nr_hugepages")?, count("free_hugepages")?, count("resv_hugepages")?);
     let (free, wanted) = (free.saturating_sub(promised), len.div_ceil(page));
     (wanted > free).then_some(Limit::HugePages {
         page,

@@ -104,10 +104,7 @@ impl PageOrder {
         for run in &layout.runs {
             let start = run.high().saturating_mul(layout.unit);
             if start >= layout.pages || run.count > run.high() + 1 {
-                return failed(
-                    Some(ByteRange::first(start).from(start)),
-                    ErrorKind::PastEnd { len: file },
-                );
+                return failed(Some(ByteRange::first(start).from(start)), ErrorKind::PastEnd { len: file });
             }
             let len = layout.block(run).len().checked_mul(run.times);
             let sum = len.and_then(|len| end.checked_add(len));

@@ -83,10 +83,7 @@ impl Region {
         let mut found = Vec::new();
         for part in layout.parts(gap) {
             for extent in of_file(part.file) {
-                found.extend(ByteRange::at(
-                    part.view + (extent.start() - part.file.start()),
-                    extent.len(),
-                ));
+                found.extend(ByteRange::at(part.view + (extent.start() - part.file.start()), extent.len()));
             }
         }
         found

@@ -392,12 +392,7 @@ impl Region {
         let parts: Vec<_> = pieces.iter().map(part).collect();
         // SAFETY: every part lies in the mapping, which is ours; no Rust reference to it exists.
         let count = unsafe {
-            libc::preadv(
-                payload.as_raw_fd(),
-                parts.as_ptr(),
-                parts.len() as libc::c_int,
-                first.from as libc::off_t,
-            )
+            libc::preadv(payload.as_raw_fd(), parts.as_ptr(), parts.len() as libc::c_int, first.from as libc::off_t)
         };
         let result = Errno::result(count);
         let result = traced(result, || {

@@ -122,11 +122,7 @@ impl Backing {
         match now.cmp(&known) {
             Ordering::Equal => Ok(()),
             Ordering::Less => Err(Error::new("resize", None, ErrorKind::Shrunk { len: now })),
-            Ordering::Greater => Err(Error::new(
-                "resize",
-                None,
-                ErrorKind::AccessDenied(AccessDenied::FileGrown),
-            )),
+            Ordering::Greater => Err(Error::new("resize", None, ErrorKind::AccessDenied(AccessDenied::FileGrown))),
         }
     }
 
@@ -178,18 +174,10 @@ impl Backing {
         // If all of it was written by the other process, the call has changed nothing.
         if now > added.end() && self.has_bytes(last)? {
             self.set_memory_len(before);
-            return Err(Error::new(
-                "resize",
-                None,
-                ErrorKind::AccessDenied(AccessDenied::FileGrown),
-            ));
+            return Err(Error::new("resize", None, ErrorKind::AccessDenied(AccessDenied::FileGrown)));
         }
         self.set_memory_len(now);
-        Err(Error::new(
-            "resize",
-            None,
-            ErrorKind::AccessDenied(AccessDenied::GrownTogether),
-        ))
+        Err(Error::new("resize", None, ErrorKind::AccessDenied(AccessDenied::GrownTogether)))
     }
 
     /// Whether `span` contains anything but zeros. Does not read blocks that were never written, because they would
@@ -224,11 +212,7 @@ impl Backing {
         let seals = self.fd().and_then(|fd| fcntl(fd, FcntlArg::F_GET_SEALS).ok());
         let sealed = seals.is_some_and(|seals| seals & (libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE) != 0);
         match sealed {
-            true => Err(Error::new(
-                "write to it",
-                None,
-                ErrorKind::AccessDenied(AccessDenied::Sealed),
-            )),
+            true => Err(Error::new("write to it", None, ErrorKind::AccessDenied(AccessDenied::Sealed))),
             false => Ok(()),
         }
     }
@@ -265,19 +249,16 @@ impl Backing {
     fn fallocate(&self, action: &'static str, flags: FallocateFlags, span: ByteRange) -> Result<()> {
         let file = self.file(action)?;
         self.mark_written();
-        let result = traced(
-            fallocate(file, flags, span.start() as i64, span.len() as i64).map(|()| 0),
-            || {
-                let names: Vec<_> = flags.iter_names().map(|(name, _)| name).collect();
-                format!(
-                    "fallocate({}, {}, {}, {})",
-                    file.as_raw_fd(),
-                    if names.is_empty() { "0".into() } else { names.join("|") },
-                    span.start(),
-                    span.len()
-                )
-            },
-        );
+        let result = traced(fallocate(file, flags, span.start() as i64, span.len() as i64).map(|()| 0), || {
+            let names: Vec<_> = flags.iter_names().map(|(name, _)| name).collect();
+            format!(
+                "fallocate({}, {}, {}, {})",
+                file.as_raw_fd(),
+                if names.is_empty() { "0".into() } else { names.join("|") },
+                span.start(),
+                span.len()
+            )
+        });
         let cause = |errno| match errno {
             Errno::ENOSPC | Errno::EDQUOT => ErrorKind::Full(errno),
             errno => self.write_refusal(errno, Some(span.end()).filter(|end| *end > self.facts().len)),

@@ -24,10 +24,7 @@ impl Region {
                 let bytes = part.file.intersect(ByteRange::first(self.backing().facts().len));
                 let data = self.backing().next_data(bytes.start(), bytes)?;
                 if let Some(data) = data {
-                    return Ok(ByteRange::at(
-                        part.view + (data.start() - part.file.start()),
-                        data.len(),
-                    ));
+                    return Ok(ByteRange::at(part.view + (data.start() - part.file.start()), data.len()));
                 }
             }
             return Ok(None);

@@ -89,10 +89,7 @@ fn explain(kind: Meant, text: &str) -> ParseError {
     } else if kind == Meant::Range {
         return range(text);
     } else if Meant::Range.admits(text) {
-        (
-            "is a range, where one number is required",
-            format!("write --range {text}"),
-        )
+        ("is a range, where one number is required", format!("write --range {text}"))
     } else if let Some(term) = terms.find(|term| !Meant::Quantity.admits(term)) {
         return number(term);
     } else {
@@ -208,10 +205,7 @@ fn leading_zero(text: &str, num: &str, tail: &str) -> Option<ParseError> {
     let (what, tip) = match padded.len() {
         _ if n == 0 || !tail.is_empty() => ("has leading zeros", format!("write {n}{tail}")),
         // hexdump pads an address to seven digits, other tools pad to more.
-        6.. => (
-            "looks like an offset of a dump",
-            format!("write 0x{n} for hex, or {n} for decimal"),
-        ),
+        6.. => ("looks like an offset of a dump", format!("write 0x{n} for hex, or {n} for decimal")),
         _ => {
             let tip = format!("write {n} for decimal{octal} or 0x{n} for hex");
             ("starts with 0, which tools read as decimal, octal or hex", tip)

@@ -76,11 +76,7 @@ fn ranges_are_half_open_and_their_end_is_not_clipped() {
         ("end..+2p", (0x1000, 0x3000)), ("8..8", (8, 8)), ("0x10+4..0x20-4", (0x14, 0x1c)),
     ];
     for (text, range) in table {
-        assert_eq!(
-            text.parse::<Range>().unwrap().resolve(0x1000, PAGE),
-            Ok(range),
-            "{text}"
-        );
+        assert_eq!(text.parse::<Range>().unwrap().resolve(0x1000, PAGE), Ok(range), "{text}");
     }
     let at = |text: &str| Some(text.parse::<Offset>().unwrap());
     assert_eq!(Ok(Range::new(at("0x40"), Some(Qty::Bytes(16)))), "0x40..+16".parse());
@@ -101,11 +97,7 @@ fn sizes_are_absolute_or_relative() {
 
 /// Kind, text, what the tip must contain. A part in backquotes is a suggestion, which must itself be accepted.
 const REFUSED: &[(&str, &str, &[&str])] = &[
-    (
-        "qty",
-        "020",
-        &["`20` for decimal", "`0o20` for octal", "`0x20` for hex"],
-    ),
+    ("qty", "020", &["`20` for decimal", "`0o20` for octal", "`0x20` for hex"]),
     ("qty", "0_89", &["`89` for decimal or `0x89` for hex"]),
     ("qty", "00", &["`0`"]),
     ("qty", "020K", &["`20K`"]),
@@ -114,11 +106,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ("offset", "00000040:", &["`0x40`"]),
     ("qty", "0x10K", &["`16K` or `0x4000`"]),
     ("offset", "0x10p", &["`16p`"]),
-    (
-        "qty",
-        "1b",
-        &["`1B` for bytes", "`512` for disk blocks", "`0x1b` for hex"],
-    ),
+    ("qty", "1b", &["`1B` for bytes", "`512` for disk blocks", "`0x1b` for hex"]),
     ("qty", "01b", &["`1B` for bytes"]),
     ("qty", "1.5K", &["`1536`"]),
     ("qty", ".5K", &["`512`"]),
@@ -205,10 +193,7 @@ fn every_refusal_says_what_to_type_and_its_suggestions_are_accepted() {
     for (kind, text, pieces) in REFUSED {
         let refusal = refused(kind, text).unwrap_or_else(|| panic!("{kind} {text:?} is accepted"));
         for piece in *pieces {
-            assert!(
-                refusal.tip.contains(&piece.replace('`', "")),
-                "{kind} {text:?}: {refusal:?}"
-            );
+            assert!(refusal.tip.contains(&piece.replace('`', "")), "{kind} {text:?}: {refusal:?}");
             for suggestion in piece.split('`').skip(1).step_by(2) {
                 // For a range, a part of it may be suggested.
                 let found = refused(kind, suggestion).and_then(|_| refused("offset", suggestion));
@@ -225,11 +210,7 @@ fn the_refusals_the_design_lists_keep_their_tips() {
         ("qty", "020", "write 20 for decimal, 0o20 for octal or 0x20 for hex"),
         ("qty", "00000040", "write 0x40 for hex, or 40 for decimal"),
         ("qty", "0x10K", "write 16K or 0x4000"),
-        (
-            "qty",
-            "1b",
-            "write 1B for bytes, 512 for disk blocks of 512 bytes, or 0x1b for hex",
-        ),
+        ("qty", "1b", "write 1B for bytes, 512 for disk blocks of 512 bytes, or 0x1b for hex"),
         ("qty", "1.5K", "write 1536"),
         (
             "qty",
@@ -242,21 +223,14 @@ fn the_refusals_the_design_lists_keep_their_tips() {
         ("range", "0x40:16", "write 0x40..+16 as a range"),
         ("range", "0x40-0x80", "write 0x40..0x80 (the end is not included)"),
     ] {
-        assert_eq!(
-            refused(kind, text).map(|refusal| refusal.tip).as_deref(),
-            Some(tip),
-            "{kind} {text:?}"
-        );
+        assert_eq!(refused(kind, text).map(|refusal| refusal.tip).as_deref(), Some(tip), "{kind} {text:?}");
     }
 }
 
 #[test]
 fn a_refusal_quotes_the_text_short_and_without_control_characters() {
     let refusal = number(&format!("\u{1b}[31m{}", "é".repeat(200))).unwrap_err();
-    assert!(
-        refusal.message.len() < 160 && !refusal.message.contains('\u{1b}'),
-        "{refusal}"
-    );
+    assert!(refusal.message.len() < 160 && !refusal.message.contains('\u{1b}'), "{refusal}");
 }
 
 #[test]
@@ -281,10 +255,7 @@ fn a_place_outside_is_refused_with_the_offset_and_the_length() {
     let past = resolve("8193", 0x1000).unwrap_err();
     assert_eq!(past.message, "offset 0x2001 lies past the end, at 0x1000 (4 KiB)");
     let before = resolve("-0x1001", 0x1000).unwrap_err();
-    assert_eq!(
-        before.message,
-        "offset end-0x1001 (-0x1) lies before the start; the end is at 0x1000 (4 KiB)"
-    );
+    assert_eq!(before.message, "offset end-0x1001 (-0x1) lies before the start; the end is at 0x1000 (4 KiB)");
     assert!(
         resolve("end+0xffffffffffffffff", 1)
             .unwrap_err()
@@ -303,10 +274,7 @@ fn a_place_outside_is_refused_with_the_offset_and_the_length() {
 fn a_range_that_is_none_is_refused() {
     let resolve = |text: &str| text.parse::<Range>().unwrap().resolve(0x1000, PAGE);
     let backwards = resolve("0x80..0x40").unwrap_err();
-    assert_eq!(
-        backwards.message,
-        "range 0x80..0x40 ends at 0x40, before its start at 0x80"
-    );
+    assert_eq!(backwards.message, "range 0x80..0x40 ends at 0x40, before its start at 0x80");
     assert!(backwards.tip.contains("0x40..0x80"));
     assert!(resolve("0x1001..").is_err());
     assert!(resolve("0x1001..0x1002").is_err());
@@ -328,10 +296,7 @@ fn a_size_no_file_can_have_is_refused() {
     assert!(resolve("0x8000000000000000", 0).is_err());
     assert!(resolve("+1", i64::MAX as u64).is_err());
     assert!(resolve("+0xffffffffffffffff", 1).is_err());
-    assert_eq!(
-        resolve("-2p", 0x1000).unwrap_err().message,
-        "cannot shrink by 2p; the length is 0x1000 (4 KiB)"
-    );
+    assert_eq!(resolve("-2p", 0x1000).unwrap_err().message, "cannot shrink by 2p; the length is 0x1000 (4 KiB)");
 }
 
 #[test]

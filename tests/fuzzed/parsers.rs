@@ -83,10 +83,7 @@ pub fn value(data: &[u8]) {
     let argument = OsStr::from_bytes(data);
     if let Ok(masked) = pattern(argument) {
         assert_eq!(masked.bytes.len(), masked.mask.len());
-        assert!(
-            masked.mask.iter().any(|bits| *bits != 0),
-            "a pattern that stands everywhere"
-        );
+        assert!(masked.mask.iter().any(|bits| *bits != 0), "a pattern that stands everywhere");
     }
     let Ok(value) = Value::parse(argument) else { return };
     match &value {
@@ -118,10 +115,7 @@ fn check(edits: &Edits) {
     assert_eq!(edits.list.len(), edits.notes.len());
     for (edit, note) in edits.list.iter().zip(&edits.notes) {
         let span = edit.range();
-        assert!(
-            !span.is_empty() && span.start() >= free && span.end() <= end,
-            "{edit:?}"
-        );
+        assert!(!span.is_empty() && span.start() >= free && span.end() <= end, "{edit:?}");
         assert_eq!(edit.from, from, "the new bytes stand in order, without gaps");
         (free, from) = (span.end(), from + edit.len());
         expected += if note.expects() { edit.len() } else { 0 };
@@ -158,10 +152,7 @@ fn applied(edits: &mut Edits, region: &mut Region) -> Option<(Vec<u8>, Vec<u8>)>
         printed.extend_from_slice(text);
         Ok(())
     });
-    each_edit(edits, &mut comparison, LEN as u64, |at, old, new| {
-        script.edit(at, old, new)
-    })
-    .unwrap();
+    each_edit(edits, &mut comparison, LEN as u64, |at, old, new| script.edit(at, old, new)).unwrap();
     script.finish().unwrap();
     Some((printed, image))
 }

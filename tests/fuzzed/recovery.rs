@@ -214,17 +214,11 @@ pub fn recovery(dir: &Path, data: &[u8]) {
                     want[at..end].copy_from_slice(&old[..end - at]);
                 }
             }
-            assert!(
-                after == want,
-                "other bytes than the covered ones changed, or not all of those"
-            );
+            assert!(after == want, "other bytes than the covered ones changed, or not all of those");
             for (at, old, new) in &said.edits {
                 for (index, have) in file.iter().enumerate().skip(*at as usize).take(old.len()) {
                     let nth = index - *at as usize;
-                    assert!(
-                        *have == old[nth] || *have == new[nth],
-                        "a byte of somebody else's was lost"
-                    );
+                    assert!(*have == old[nth] || *have == new[nth], "a byte of somebody else's was lost");
                 }
             }
         }

@@ -29,11 +29,7 @@ pub fn page(manual: &str, made: &[(&str, &str)]) -> String {
             None => _ = writeln!(roff, ".SH {}", quoted(heading)),
         }
     }
-    assert_eq!(
-        filled,
-        made.len(),
-        "the manual text has a heading for each made section"
-    );
+    assert_eq!(filled, made.len(), "the manual text has a heading for each made section");
     without_paragraphs_behind_headings(&roff)
 }
 

@@ -86,41 +86,20 @@ fn path_with_the_binary() -> std::ffi::OsString {
 fn offered(shell: &str, line: &str, wanted: &[&str], not: &[&str]) {
     let offers = offers(shell, line);
     for word in wanted {
-        assert!(
-            offers.iter().any(|offer| offer == word),
-            "{shell}: no {word} behind '{line}', but {offers:?}"
-        );
+        assert!(offers.iter().any(|offer| offer == word), "{shell}: no {word} behind '{line}', but {offers:?}");
     }
     for word in not {
-        assert!(
-            !offers.iter().any(|offer| offer == word),
-            "{shell}: {word} behind '{line}' in {offers:?}"
-        );
+        assert!(!offers.iter().any(|offer| offer == word), "{shell}: {word} behind '{line}' in {offers:?}");
     }
 }
 
 /// A verb, all verbs, options of one verb and of all, and the values of options, in one shell.
 fn completes(shell: &str) {
     offered(shell, "mmapctl ca", &["cat"], &["map", "--json"]);
-    offered(
-        shell,
-        "mmapctl ",
-        &["map", "cat", "patch", "sync", "zero", "remap"],
-        &[],
-    );
-    offered(
-        shell,
-        "mmapctl patch --",
-        &["--expect", "--dry-run", "--lock-timeout", "--json"],
-        &["--punch"],
-    );
+    offered(shell, "mmapctl ", &["map", "cat", "patch", "sync", "zero", "remap"], &[]);
+    offered(shell, "mmapctl patch --", &["--expect", "--dry-run", "--lock-timeout", "--json"], &["--punch"]);
     offered(shell, "mmapctl zero --met", &["--method"], &["--json"]);
-    offered(
-        shell,
-        "mmapctl cat --format ",
-        &["raw", "hex", "canonical", "xxd", "plain"],
-        &["auto"],
-    );
+    offered(shell, "mmapctl cat --format ", &["raw", "hex", "canonical", "xxd", "plain"], &["auto"]);
     offered(shell, "mmapctl zero --method p", &["punch"], &["write"]);
     offered(shell, "mmapctl map --advise will", &["willneed"], &["random"]);
     offered(shell, "mmapctl --color ", &["auto", "always", "never"], &["map"]);

@@ -83,14 +83,8 @@ pub fn alone() -> bool {
         .env(MARK, "1")
         .output()
         .expect("the tests can be run again");
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(
-        output.status.success() && stdout.contains(" 1 passed"),
-        "{stdout}{stderr}"
-    );
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && stdout.contains(" 1 passed"), "{stdout}{stderr}");
     let _ = std::io::stderr().write_all(&output.stderr);
     false
 }

@@ -87,10 +87,7 @@ impl Mount {
         let sandbox = Sandbox::new();
         let output = Command::new("mount").args(args).arg(&sandbox).output().ok()?;
         if !output.status.success() {
-            skip(&format!(
-                "mount {args:?}: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            ));
+            skip(&format!("mount {args:?}: {}", String::from_utf8_lossy(&output.stderr).trim()));
             return None;
         }
         Some(Mount { sandbox })

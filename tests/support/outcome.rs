@@ -74,10 +74,7 @@ impl Outcome {
     /// It ended by this signal.
     #[track_caller]
     pub fn signal(&self, signal: i32) -> &Outcome {
-        self.expect(
-            self.status.signal() == Some(signal),
-            format_args!("not signal {signal}:"),
-        )
+        self.expect(self.status.signal() == Some(signal), format_args!("not signal {signal}:"))
     }
 
     /// Its transcript has these words.
@@ -98,30 +95,21 @@ impl Outcome {
     #[track_caller]
     pub fn begins(&self, words: impl AsRef<str>) -> &Outcome {
         let words = words.as_ref();
-        self.expect(
-            self.text().starts_with(words),
-            format_args!("no {words:?} at the beginning of:"),
-        )
+        self.expect(self.text().starts_with(words), format_args!("no {words:?} at the beginning of:"))
     }
 
     /// Its transcript ends with these words.
     #[track_caller]
     pub fn ends(&self, words: impl AsRef<str>) -> &Outcome {
         let words = words.as_ref();
-        self.expect(
-            self.text().ends_with(words),
-            format_args!("no {words:?} at the end of:"),
-        )
+        self.expect(self.text().ends_with(words), format_args!("no {words:?} at the end of:"))
     }
 
     /// These words are on stderr.
     #[track_caller]
     pub fn stderr_has(&self, words: impl AsRef<str>) -> &Outcome {
         let words = words.as_ref();
-        self.expect(
-            self.stderr().contains(words),
-            format_args!("no {words:?} on stderr of:"),
-        )
+        self.expect(self.stderr().contains(words), format_args!("no {words:?} on stderr of:"))
     }
 
     /// Its transcript is this text.

@@ -275,10 +275,7 @@ impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (len, crc) = (self.bytes.len(), crc32fast::hash(&self.bytes));
         let ((seconds, nanoseconds), blocks) = (self.mtime, self.blocks);
-        write!(
-            f,
-            "{len} bytes, CRC-32 {crc:08x}, mtime {seconds}.{nanoseconds:09}, {blocks} blocks"
-        )
+        write!(f, "{len} bytes, CRC-32 {crc:08x}, mtime {seconds}.{nanoseconds:09}, {blocks} blocks")
     }
 }
 

@@ -94,11 +94,7 @@ impl Sandbox {
                 }
             }
         }
-        assert!(
-            then.is_none(),
-            "{line}: no {call} number {nth} in:\n{}",
-            String::from_utf8_lossy(&seen)
-        );
+        assert!(then.is_none(), "{line}: no {call} number {nth} in:\n{}", String::from_utf8_lossy(&seen));
         let mut stdout = Vec::new();
         let read = child.stdout.take().map(|mut pipe| pipe.read_to_end(&mut stdout));
         read.expect("its stdout").expect("its stdout can be read");

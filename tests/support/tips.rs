@@ -33,21 +33,14 @@ pub fn check(text: &str) {
         let rest = tip.replace("mv -nT ", "");
         let mut words = rest.split(|c: char| !(c.is_alphanumeric() || "-_./".contains(c)));
         let harmful = words.find(|word| HARMFUL.contains(word));
-        assert!(
-            harmful.is_none(),
-            "a tip says '{}': {text}",
-            harmful.unwrap_or_default()
-        );
+        assert!(harmful.is_none(), "a tip says '{}': {text}", harmful.unwrap_or_default());
         assert!(!tip.contains("dd if=") && !tip.contains("dd of="), "{text}");
         assert!(!tip.contains("-- --"), "a tip makes a value of an option: {text}");
         for quoted in commands(tip) {
             let program = quoted.split(' ').next().unwrap_or_default();
             let is_name = program.chars().all(|c| c.is_ascii_lowercase());
             let known = program == "mmapctl" || HARMLESS.contains(&program);
-            assert!(
-                known || !is_name || !quoted.contains(' '),
-                "a tip names '{program}': {text}"
-            );
+            assert!(known || !is_name || !quoted.contains(' '), "a tip names '{program}': {text}");
         }
     }
 }
@@ -111,11 +104,7 @@ fn type_one(dir: &Path, command: &str, text: &str) {
     );
     let after = contents(&copy);
     for (name, bytes) in &before {
-        assert!(
-            after.get(name) == Some(bytes),
-            "'{command}' changed {}, or took it away:\n{text}",
-            name.display()
-        );
+        assert!(after.get(name) == Some(bytes), "'{command}' changed {}, or took it away:\n{text}", name.display());
     }
 }
 

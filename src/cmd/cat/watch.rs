@@ -32,12 +32,8 @@ pub(super) fn watch(
         }
     };
     if plan.span.len() > MOST {
-        let message = format!(
-            "{} is {}, and --watch compares at most {}",
-            plan.span,
-            size(plan.span.len()),
-            human(MOST)
-        );
+        let message =
+            format!("{} is {}, and --watch compares at most {}", plan.span, size(plan.span.len()), human(MOST));
         let tip = "give a part: --offset OFFSET --length 256";
         return Err(Error::untouched(message).tip(tip));
     }
@@ -168,10 +164,7 @@ impl Snapshot {
 
 fn is_cut_short(error: &Error) -> bool {
     let causes = error.core().map(|error| &error.cause);
-    matches!(
-        causes,
-        Some(ErrorKind::Shrunk { .. } | ErrorKind::PastEnd { .. } | ErrorKind::Vanished)
-    )
+    matches!(causes, Some(ErrorKind::Shrunk { .. } | ErrorKind::PastEnd { .. } | ErrorKind::Vanished))
 }
 
 /// Describes the rows that do not fit on the terminal.

@@ -356,10 +356,7 @@ fn read_sorted(path: &Path) -> std::io::Result<Vec<(OsString, Option<Type>)>> {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name != "." && name != ".." {
-            entries.push((
-                name.to_os_string(),
-                entry.file_type().or_else(|| type_of(&path.join(name))),
-            ));
+            entries.push((name.to_os_string(), entry.file_type().or_else(|| type_of(&path.join(name)))));
         }
     }
     entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));

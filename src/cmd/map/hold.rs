@@ -132,9 +132,8 @@ fn is_missing(error: &std::io::Error, command: &OsStr) -> bool {
 
 /// The error for a descriptor that cannot be written to.
 fn not_ready(fd: i32) -> Error {
-    Error::untouched(format!("cannot write to the file descriptor {fd} of --ready-fd")).tip(format!(
-        "open it in the shell that starts mmapctl: put {fd}>&1, or {fd}>PATH, after the command"
-    ))
+    Error::untouched(format!("cannot write to the file descriptor {fd} of --ready-fd"))
+        .tip(format!("open it in the shell that starts mmapctl: put {fd}>&1, or {fd}>PATH, after the command"))
 }
 
 /// sd_notify(3): sends one datagram to the socket that a service manager names.

@@ -103,15 +103,9 @@ impl Args {
             let message = "a session works on one mapping, but several files are given";
             (message, "run one session for each file")
         } else if self.map_as.has_address() {
-            (
-                "--address applies to one mapping, but several files are given",
-                "leave it out",
-            )
+            ("--address applies to one mapping, but several files are given", "leave it out")
         } else if self.options.watch.is_some() && self.files.reads_stdin() {
-            (
-                "--watch reads the list of files again, and stdin cannot be read twice",
-                "write the list to a file",
-            )
+            ("--watch reads the list of files again, and stdin cannot be read twice", "write the list to a file")
         } else {
             return Ok(());
         };
@@ -220,10 +214,7 @@ impl Args {
 
 /// Whether this is a file without pages, as in the kernel's own file systems, or one that was removed in the meantime.
 fn is_nothing(error: &Error) -> bool {
-    error.core().is_some_and(|core| {
-        matches!(
-            core.cause,
-            ErrorKind::UnsupportedFileType(_) | ErrorKind::Sys(Errno::ENOENT)
-        )
-    })
+    error
+        .core()
+        .is_some_and(|core| matches!(core.cause, ErrorKind::UnsupportedFileType(_) | ErrorKind::Sys(Errno::ENOENT)))
 }

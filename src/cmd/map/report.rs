@@ -72,10 +72,7 @@ pub(super) fn report(region: &mut Region, context: VerbContext<'_>) -> Result<Re
         .json_field("path", path.clone())
         .json_field("pid", std::process::id())
         .line(format!("{}: {span}, {}", context.name(), size(span.len())))
-        .text_field(
-            "mapping",
-            format!("{backing}, {visibility}, {}{nonlinear}", letters(shape.prot)),
-        )
+        .text_field("mapping", format!("{backing}, {visibility}, {}{nonlinear}", letters(shape.prot)))
         .text_field("address", at);
     if let Some(path) = path {
         report = report.text_field("path", path);

@@ -130,10 +130,8 @@ impl Options {
 }
 
 fn needs_to_read(what: &str) -> Error {
-    Error::untouched(format!(
-        "{what} must read the existing bytes, and --access reads nothing"
-    ))
-    .tip("leave out one of the two; cat --access 4 reads a register")
+    Error::untouched(format!("{what} must read the existing bytes, and --access reads nothing"))
+        .tip("leave out one of the two; cat --access 4 reads a register")
 }
 
 /// Rejects an edit that depends on the present bytes.

@@ -26,10 +26,7 @@ impl Options {
         }
         // clap drops the requirement of another option if a third one excludes that option.
         if (self.all || self.nth.is_some()) && self.find.is_none() {
-            return wrong(
-                "--all and --nth apply only to --find",
-                "leave them out, or add --find VALUE",
-            );
+            return wrong("--all and --nth apply only to --find", "leave them out, or add --find VALUE");
         }
         if self.format.is_some() && self.script.is_none() {
             return wrong("--format applies only to --script", "leave it out");
@@ -64,10 +61,7 @@ impl Options {
             + stdin(self.expect.as_slice())
             + usize::from(self.script.as_deref() == Some(Path::new("-")));
         if from_stdin > 1 {
-            return wrong(
-                "stdin is used twice",
-                "put one of the two into a file: @PATH, --script PATH",
-            );
+            return wrong("stdin is used twice", "put one of the two into a file: @PATH, --script PATH");
         }
         Ok(())
     }

@@ -64,10 +64,7 @@ impl OrderArg {
         let text = typed.to_string_lossy().into_owned();
         let source = match typed.as_bytes().strip_prefix(b"@") {
             Some(b"") => {
-                return refuse(
-                    "'@' is not followed by a file name".into(),
-                    "write @FILE, or @- for stdin",
-                );
+                return refuse("'@' is not followed by a file name".into(), "write @FILE, or @- for stdin");
             }
             Some(path) => OrderSource::File(OsStr::from_bytes(path).into()),
             None => {
@@ -177,14 +174,10 @@ fn item(text: &str) -> Result<Item, ParseError> {
             format!("the range {units} runs backwards"),
             format!("write {end}..{start}; 'reverse' is all units in descending order"),
         ),
-        End::At(end) if end == start => refuse(
-            format!("the range {units} has no unit"),
-            format!("write {start} for one"),
-        ),
-        End::Length(0) => refuse(
-            format!("the range {units} has no unit"),
-            format!("write {start} for one"),
-        ),
+        End::At(end) if end == start => {
+            refuse(format!("the range {units} has no unit"), format!("write {start} for one"))
+        }
+        End::Length(0) => refuse(format!("the range {units} has no unit"), format!("write {start} for one")),
         _ if times == 0 => refuse(format!("'{text}' repeats a unit 0 times"), "leave it out, or write *1"),
         end => Ok(Item::Units { start, end, times }),
     }
@@ -219,10 +212,7 @@ impl Item {
         if start.checked_add(count).is_none_or(|end| end > units) {
             let beyond = start.max(units);
             return refuse(
-                format!(
-                    "there is no unit {beyond}: the file has {}, counted from 0",
-                    plural(units, "unit")
-                ),
+                format!("there is no unit {beyond}: the file has {}, counted from 0", plural(units, "unit")),
                 format!("write at most {}", units - 1),
             );
         }
@@ -290,13 +280,7 @@ mod tests {
             let refused = runs(text, 8);
             assert!(refused.is_err(), "{text}: {refused:?}");
         }
-        assert_eq!(
-            runs("0,9", 8),
-            Err("there is no unit 9: the file has 8 units, counted from 0".into())
-        );
-        assert_eq!(
-            runs("2..9", 1),
-            Err("there is no unit 2: the file has 1 unit, counted from 0".into())
-        );
+        assert_eq!(runs("0,9", 8), Err("there is no unit 9: the file has 8 units, counted from 0".into()));
+        assert_eq!(runs("2..9", 1), Err("there is no unit 2: the file has 1 unit, counted from 0".into()));
     }
 }

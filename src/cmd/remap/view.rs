@@ -184,10 +184,7 @@ impl View {
             .checked_mul(pages)
             .filter(|unit| i64::try_from(*unit).is_ok())
         else {
-            let failure = Error::untouched(format!(
-                "a unit of {} is longer than a file can be",
-                plural(pages, "page")
-            ));
+            let failure = Error::untouched(format!("a unit of {} is longer than a file can be", plural(pages, "page")));
             return Err(failure.tip("write --unit 1, or leave it out"));
         };
         let runs = order.runs(facts.len.div_ceil(unit))?;
@@ -221,22 +218,14 @@ impl View {
             None => {
                 let address = region.address().map(|address| format!("{address:#x}"));
                 let mappings = region.kernel_mappings();
-                let count = mappings.map_or("an unknown number of kernel mappings".into(), |n| {
-                    plural(n, "kernel mapping")
-                });
+                let count =
+                    mappings.map_or("an unknown number of kernel mappings".into(), |n| plural(n, "kernel mapping"));
                 report
                     .json_field("method", method)
                     .json_field("kernel_mappings", mappings)
                     .json_field("address", address.clone())
-                    .line(format!(
-                        "{name}: mapped in the order {}, {}",
-                        order.text(),
-                        size(layout.len())
-                    ))
-                    .text_field(
-                        "mapping",
-                        format!("{count} by {method}, at {}", address.unwrap_or_default()),
-                    )
+                    .line(format!("{name}: mapped in the order {}, {}", order.text(), size(layout.len())))
+                    .text_field("mapping", format!("{count} by {method}, at {}", address.unwrap_or_default()))
             }
         };
         let pieces: Vec<_> = layout.parts(ByteRange::first(layout.mapped())).take(LISTED).collect();
@@ -273,10 +262,7 @@ fn fitting(error: mapping::Error, order: &OrderArg, region: &Region) -> Result<(
     let ErrorKind::Limit(Limit::Arrangement { needed, free, limit }) = error.cause else {
         return Err(error.into());
     };
-    let raise = format!(
-        "raise it with 'sysctl vm.max_map_count={}'",
-        limit.saturating_add(needed)
-    );
+    let raise = format!("raise it with 'sysctl vm.max_map_count={}'", limit.saturating_add(needed));
     let facts = region.backing().facts();
     let tip = if region.layout().is_some() {
         format!("first release those of the current view with 'remap --order linear'; or {raise}")
@@ -297,17 +283,12 @@ fn to_stdout(region: &mut Region, layout: &PageOrder, context: VerbContext<'_>) 
     not_into_itself(region.backing(), None)?;
     let mut progress = Progress::printing(context.globals, "writing", layout.len());
     let stdout = output::raw_stdout();
-    match region.write_view(layout, CopyTarget::Descriptor(stdout.as_fd()), &mut |done| {
-        progress.step(done)
-    }) {
+    match region.write_view(layout, CopyTarget::Descriptor(stdout.as_fd()), &mut |done| progress.step(done)) {
         Ok(()) => Ok(()),
         Err(CopyError::Source(error)) => Err(error.into()),
         // The reader has seen enough.
         Err(CopyError::Target(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        Err(CopyError::Target(error)) => Err(Error::untouched(format!(
-            "cannot write to stdout: {}",
-            describe(&error)
-        ))),
+        Err(CopyError::Target(error)) => Err(Error::untouched(format!("cannot write to stdout: {}", describe(&error)))),
     }
 }
 
@@ -328,10 +309,7 @@ fn to_file(region: &mut Region, layout: &PageOrder, path: &Path, context: VerbCo
     };
     let out = NewFile::create(path, region.backing(), Mode::empty()).map_failure(making)?;
     let failed = |error: std::io::Error| {
-        let failure = Error::untouched(format!(
-            "cannot write '{name}', which was not made: {}",
-            describe(&error)
-        ));
+        let failure = Error::untouched(format!("cannot write '{name}', which was not made: {}", describe(&error)));
         match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                 failure.tip(format!("make room: 'df -h {}'", quoted(folder(path))))

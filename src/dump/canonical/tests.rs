@@ -57,12 +57,7 @@ fffffff7  30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  |0123456789abcdef|
 #[test]
 fn a_hole_of_any_length_takes_no_time() {
     assert_eq!(
-        text_of(
-            Canonical,
-            0,
-            BARE,
-            &[TestPiece::Data(b"a".to_vec()), TestPiece::Hole(1 << 62)]
-        ),
+        text_of(Canonical, 0, BARE, &[TestPiece::Data(b"a".to_vec()), TestPiece::Hole(1 << 62)]),
         "\
 00000000  61 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |a...............|
 00000010  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|

@@ -45,11 +45,7 @@ fn a_terminal_gets_what_fits_it() {
         (77, 100, true, RowWidth::Narrow),
         (0, u64::MAX, true, RowWidth::Narrow),
     ] {
-        assert_eq!(
-            RowWidth::of(columns, end, unicode),
-            fit,
-            "{columns} columns, up to {end:#x}"
-        );
+        assert_eq!(RowWidth::of(columns, end, unicode), fit, "{columns} columns, up to {end:#x}");
     }
 }
 

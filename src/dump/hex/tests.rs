@@ -120,10 +120,7 @@ fn a_line_has_room_for_a_change_at_every_byte_and_the_longest_offset() {
     };
     let text = text(Hex, u64::MAX - 99, style, &b"a\xff".repeat(16));
     let longest = text.lines().map(str::len).max().unwrap() - GREY.len() - OFFSET;
-    assert!(
-        (COLOR_LINE - 15..=COLOR_LINE).contains(&(longest + 1)),
-        "{longest} of {COLOR_LINE}"
-    );
+    assert!((COLOR_LINE - 15..=COLOR_LINE).contains(&(longest + 1)), "{longest} of {COLOR_LINE}");
 }
 
 #[test]

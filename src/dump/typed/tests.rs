@@ -124,10 +124,7 @@ fn the_text_is_that_of_od_t() {
 #[test]
 fn bytes_that_are_no_whole_number_are_shown_as_bytes() {
     let text = |name, data: &[u8]| text(Format::Typed(NumberFormat::parse(name).unwrap()), 0, BARE, data);
-    assert_eq!(
-        text("u32be", b"\0\0\x01\0abc"),
-        "00000000        256  + 3 bytes: 61 62 63\n00000007\n"
-    );
+    assert_eq!(text("u32be", b"\0\0\x01\0abc"), "00000000        256  + 3 bytes: 61 62 63\n00000007\n");
     assert_eq!(text("u16le", b"a"), "00000000  + 1 byte: 61\n00000001\n");
     assert_eq!(text("i8", b"\xff"), "00000000   -1\n00000001\n");
     assert_eq!(

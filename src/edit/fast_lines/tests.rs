@@ -8,10 +8,7 @@ fn numbers_and_bytes_are_read_as_far_as_they_go() {
     assert_eq!(hex_number(b"40: "), None);
     assert_eq!(hex_number(b"0x: "), None);
     assert_eq!(hex_number(b"0x10000000000000000"), None);
-    assert_eq!(
-        hex_number(b"0xFEDCBA9876543210:"),
-        Some((0xfedc_ba98_7654_3210, b":".as_slice()))
-    );
+    assert_eq!(hex_number(b"0xFEDCBA9876543210:"), Some((0xfedc_ba98_7654_3210, b":".as_slice())));
     assert_eq!(hex_number(b"0x123456789"), Some((0x1_2345_6789, b"".as_slice())));
     let mut out = Vec::new();
     assert_eq!(hex_bytes(b"dead -> ", &mut out), Some(b" -> ".as_slice()));
@@ -48,10 +45,7 @@ fn a_block_of_plain_lines_comments_and_empty_lines_is_read() {
         let pieces = [(0x40, 2, 0), (0x10, 1, 2)].map(|(at, len, from)| Segment::new(at, len, from).unwrap());
         assert_eq!(plain.list, pieces);
         assert_eq!(plain.lines, [2, 5]);
-        assert_eq!(
-            (&plain.old[..], &plain.new[..]),
-            (&[0x74, 5, 1][..], &[0x90, 0x90, 0xff][..])
-        );
+        assert_eq!((&plain.old[..], &plain.new[..]), (&[0x74, 5, 1][..], &[0x90, 0x90, 0xff][..]));
         assert_eq!((plain.count, plain.ascending, plain.end), (5, false, 0x42));
     }
     assert!(plain.read(b""));

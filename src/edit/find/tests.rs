@@ -76,10 +76,7 @@ fn a_long_pattern_that_repeats_itself_is_looked_for_once_a_byte() {
     // Comparing the pattern at every offset would make this test take a minute.
     let text = vec![0; 1_000_000];
     assert!(found(&text, 256 << 10, &pattern, true).into_iter().eq(1000..941_001));
-    assert_eq!(
-        found(&text, 256 << 10, &pattern, false),
-        (0..16).map(|n| 1000 + n * 60_000).collect::<Vec<u64>>()
-    );
+    assert_eq!(found(&text, 256 << 10, &pattern, false), (0..16).map(|n| 1000 + n * 60_000).collect::<Vec<u64>>());
 }
 
 #[test]

@@ -99,10 +99,7 @@ fn waits(backing: &Backing, place: &JournalPath) -> Result<bool> {
 
 /// The error for a file that needs recovery, with this outcome.
 pub fn recovery_needed(place: &JournalPath, backing: &Backing, outcome: Outcome) -> Error {
-    let message = format!(
-        "recovery needed: an atomic patch was interrupted, and left '{}'",
-        shown(place.path())
-    );
+    let message = format!("recovery needed: an atomic patch was interrupted, and left '{}'", shown(place.path()));
     let tip = match backing.holds_lock() {
         true => "start a new session: one that stores puts the file back first".into(),
         false => format!(

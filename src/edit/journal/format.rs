@@ -178,9 +178,7 @@ impl JournalContents {
         if number()? != VERSION {
             return Ok(ParsedJournal::Strange("another version of mmapctl wrote it"));
         }
-        let nonsense = Ok(ParsedJournal::Strange(
-            "its checksum is correct, but its contents are not",
-        ));
+        let nonsense = Ok(ParsedJournal::Strange("its checksum is correct, but its contents are not"));
         let Some(bytes) = len.checked_sub(HEAD + TAIL) else {
             return nonsense;
         };

@@ -135,10 +135,7 @@ impl JournalPath {
             ended => ended,
         };
         let unlink = || -> std::io::Result<()> {
-            let (meta, named) = (
-                journal.metadata()?,
-                fstatat(folder, self.name(), AtFlags::AT_SYMLINK_NOFOLLOW)?,
-            );
+            let (meta, named) = (journal.metadata()?, fstatat(folder, self.name(), AtFlags::AT_SYMLINK_NOFOLLOW)?);
             if (meta.dev(), meta.ino()) != (named.st_dev, named.st_ino) {
                 return Err(std::io::Error::other("another file has its name now"));
             }

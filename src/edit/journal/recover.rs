@@ -130,10 +130,7 @@ fn refused(place: &JournalPath, why: &str) -> Error {
 
 /// A tip that loses nothing, because the journal may turn out to be needed.
 fn out_of_the_way(place: &JournalPath) -> String {
-    format!(
-        "if the file is correct as it is, move the journal away: {}",
-        rename(place)
-    )
+    format!("if the file is correct as it is, move the journal away: {}", rename(place))
 }
 
 /// The command that renames the file in the journal's place to an unused name, without following a link there.
@@ -176,10 +173,7 @@ fn of_another_file(place: &JournalPath, said: &TargetId, now: &TargetId, target:
     if said.inode != now.inode {
         return refused(
             place,
-            &format!(
-                "it was written for another file: inode {}, and this is inode {}",
-                said.inode, now.inode
-            ),
+            &format!("it was written for another file: inode {}, and this is inode {}", said.inode, now.inode),
         );
     }
     if said.device == now.device || said.born != now.born && said.born != 0 && now.born != 0 {

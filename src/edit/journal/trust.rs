@@ -29,9 +29,7 @@ pub(super) fn distrust(journal: &Metadata, on_fat: impl FnOnce() -> bool, target
         Some("it is not a regular file".into())
     } else if ![us, owner].contains(&journal.uid()) {
         let uid = journal.uid();
-        Some(format!(
-            "it belongs to another user (UID {uid}), neither to you nor to the owner of the file"
-        ))
+        Some(format!("it belongs to another user (UID {uid}), neither to you nor to the owner of the file"))
     } else if links != 1 {
         Some(format!("it has {links} hard links, but a journal has only one"))
     } else if mode & !MODE != 0 && (mode & !MODE_ON_FAT != 0 || !on_fat()) {

@@ -116,10 +116,7 @@ proptest! {
 fn a_bad_line_in_the_seventh_block_is_named_by_its_number() {
     for (bad, complaint) in [
         ("0x200: 01 -> 0", "line 130: "),
-        (
-            "0x200: 01 -> 0203",
-            "line 130: 1 byte expected, but 2 bytes will be written",
-        ),
+        ("0x200: 01 -> 0203", "line 130: 1 byte expected, but 2 bytes will be written"),
         ("0x1000: 01 -> 02", "line 130: cannot write 0x1000..0x1001: "),
         ("nonsense", "line 130: 'nonsense' has no ':'"),
     ] {
@@ -136,10 +133,7 @@ fn a_version_is_looked_for_in_the_first_line_alone() {
     let read = |text: &str| in_blocks(text.as_bytes(), 8, false, false).map(|all| all.0.len());
     assert!(read("# mmapctl-patch 2\n").unwrap_err().contains("version '2'"));
     assert_eq!(read(&"# mmapctl-patch 1\n".repeat(20)), Ok(0));
-    assert_eq!(
-        read(&format!("{}# mmapctl-patch 2\n0x0: 00 -> 01", "\n".repeat(99))),
-        Ok(1)
-    );
+    assert_eq!(read(&format!("{}# mmapctl-patch 2\n0x0: 00 -> 01", "\n".repeat(99))), Ok(1));
 }
 
 #[test]

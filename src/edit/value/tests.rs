@@ -44,10 +44,7 @@ fn every_kind_gives_its_bytes() {
         assert_eq!(bytes(text), *expected, "{text}");
     }
     assert_eq!(Value::parse(OsStr::new("zero:8")), Ok(Value::Fill(0, Qty::Bytes(8))));
-    assert_eq!(
-        Value::parse(OsStr::new("fill:5a:4K")),
-        Ok(Value::Fill(0x5a, Qty::Bytes(4096)))
-    );
+    assert_eq!(Value::parse(OsStr::new("fill:5a:4K")), Ok(Value::Fill(0x5a, Qty::Bytes(4096))));
     assert_eq!(Value::parse(OsStr::new("@-")), Ok(Value::Stdin));
     assert_eq!(Value::parse(OsStr::new("@a:b")), Ok(Value::File("a:b".into())));
 }
@@ -106,10 +103,7 @@ fn what_has_two_meanings_is_refused_with_the_way_to_write_each() {
     ];
     for (text, tip) in table {
         let (message, said) = refused(text);
-        assert!(
-            said.contains(tip) || message.contains(tip),
-            "{text}: {message}; tip: {said}"
-        );
+        assert!(said.contains(tip) || message.contains(tip), "{text}: {message}; tip: {said}");
     }
 }
 
@@ -120,15 +114,9 @@ fn a_mask_says_which_bits_count() {
         mask: mask.to_vec(),
     };
     let value = Value::parse(OsStr::new("u16le:0x4/0x7,0x1234"));
-    assert_eq!(
-        value,
-        Ok(Value::Masked(masked(&[4, 0, 0x34, 0x12], &[7, 0, 0xff, 0xff])))
-    );
+    assert_eq!(value, Ok(Value::Masked(masked(&[4, 0, 0x34, 0x12], &[7, 0, 0xff, 0xff]))));
     assert_eq!(bytes("u16be:0x4/0xffff"), [0, 4], "a full mask is none");
-    assert_eq!(
-        pattern(OsStr::new("74 ?? e?")),
-        Ok(masked(&[0x74, 0, 0xe0], &[0xff, 0, 0xf0]))
-    );
+    assert_eq!(pattern(OsStr::new("74 ?? e?")), Ok(masked(&[0x74, 0, 0xe0], &[0xff, 0, 0xf0])));
     assert_eq!(pattern(OsStr::new("text:ab")), Ok(masked(b"ab", &[0xff; 2])));
     for odd in ["fa?", "hex:fa?", "74 fa? ee"] {
         let refusal = pattern(OsStr::new(odd)).expect_err(odd);

@@ -102,10 +102,7 @@ impl Region {
         let address = base as *const c_void;
         let (result, call) = match how {
             // SAFETY: the range is mapped; locking changes no byte of it.
-            Lock::Now => (
-                unsafe { libc::mlock(address, len as usize) },
-                format!("mlock({base:#x}, {len})"),
-            ),
+            Lock::Now => (unsafe { libc::mlock(address, len as usize) }, format!("mlock({base:#x}, {len})")),
             Lock::OnFault => (
                 // SAFETY: as above.
                 unsafe { libc::mlock2(address, len as usize, libc::MLOCK_ONFAULT as libc::c_uint) },
@@ -249,9 +246,7 @@ fn advice_name(advice: libc::c_int) -> String {
         libc::MADV_POPULATE_WRITE => "MADV_POPULATE_WRITE".to_string(),
         _ => {
             let known = ADVICE.iter().find(|known| known.value == advice);
-            known.map_or(advice.to_string(), |known| {
-                format!("MADV_{}", known.name.to_uppercase())
-            })
+            known.map_or(advice.to_string(), |known| format!("MADV_{}", known.name.to_uppercase()))
         }
     }
 }

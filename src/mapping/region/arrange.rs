@@ -179,10 +179,8 @@ fn remap_file_pages(memory: &RawMapping, view: u64, file: ByteRange) -> nix::Res
     // SAFETY: the range lies in `memory`, which is ours, and no Rust reference to it exists. The libc crate has only
     // the number of the call.
     let result = unsafe { libc::syscall(libc::SYS_remap_file_pages, address, len, 0, page, flags) };
-    traced(Errno::result(result), || {
-        format!("remap_file_pages({address:#x}, {len}, 0, {page}, MAP_NONBLOCK)")
-    })
-    .map(drop)
+    traced(Errno::result(result), || format!("remap_file_pages({address:#x}, {len}, 0, {page}, MAP_NONBLOCK)"))
+        .map(drop)
 }
 
 #[cfg(test)]

@@ -42,10 +42,7 @@ impl Region {
         let unmappable = |error: &Error| {
             let refused = [Errno::ENODEV, Errno::EACCES, Errno::EINVAL];
             matches!(error.cause, ErrorKind::Sys(errno) if refused.contains(&errno))
-                || matches!(
-                    error.cause,
-                    ErrorKind::AccessDenied(AccessDenied::Sealed | AccessDenied::ReadOnlyDevice)
-                )
+                || matches!(error.cause, ErrorKind::AccessDenied(AccessDenied::Sealed | AccessDenied::ReadOnlyDevice))
         };
         // An empty range has no pages, but the length of the file may have changed.
         let by_file = !writable || span.is_empty();

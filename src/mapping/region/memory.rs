@@ -196,10 +196,7 @@ impl MmapRequest<'_> {
         };
         flags.set(MapFlags::MAP_ANONYMOUS, self.file.is_none());
         flags.set(MapFlags::MAP_NORESERVE, self.shape.noreserve);
-        flags.set(
-            MapFlags::MAP_FIXED_NOREPLACE,
-            self.shape.address.is_some() && !self.over,
-        );
+        flags.set(MapFlags::MAP_FIXED_NOREPLACE, self.shape.address.is_some() && !self.over);
         flags.set(MapFlags::MAP_FIXED, self.over);
         if let Some(huge) = self.huge {
             // The size is a power of two. Its logarithm is in the upper bits, see mmap(2).

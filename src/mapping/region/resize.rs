@@ -44,10 +44,7 @@ impl Region {
         if self.not_inherited {
             return Err(Error::new("resize", None, ErrorKind::NotInherited));
         }
-        self.check_linear(
-            "resize",
-            "and mremap(2) cannot resize across several kernel mappings (EFAULT)",
-        )?;
+        self.check_linear("resize", "and mremap(2) cannot resize across several kernel mappings (EFAULT)")?;
         let file = self.backing.facts().is_file();
         let alone = how.keep_file || !file;
         if !alone && matches!(self.backing.facts().kind, Kind::BlockDevice | Kind::CharDevice) {
@@ -324,11 +321,7 @@ mod tests {
             let mut region = Region::sliding(backing, Prot::ReadWrite).unwrap();
             file.as_file().set_len(left).unwrap();
             let error = region.resize(len, false).unwrap_err();
-            assert_eq!(
-                matches!(error.cause, ErrorKind::Shrunk { len: 2 }),
-                left == 2,
-                "{error}"
-            );
+            assert_eq!(matches!(error.cause, ErrorKind::Shrunk { len: 2 }), left == 2, "{error}");
             assert_eq!(file.as_file().metadata().unwrap().len(), left);
         }
     }

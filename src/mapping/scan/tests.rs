@@ -83,10 +83,7 @@ fn what_stands_before_an_error_comes_first() {
     for len in [0, 5000, (3 << 20) + 77] {
         let (ends, error) = plus_one(ByteRange::first(LEN), 16, len, u64::MAX);
         let error = error.unwrap();
-        assert_eq!(
-            (error.cause.clone(), error.place()),
-            (ErrorKind::Shrunk { len }, Some(len))
-        );
+        assert_eq!((error.cause.clone(), error.place()), (ErrorKind::Shrunk { len }, Some(len)));
         assert_eq!(ends.last().copied().unwrap_or(0), len);
     }
 }

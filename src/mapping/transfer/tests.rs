@@ -39,10 +39,7 @@ fn nor_where_the_page_behind_it_is_gone_too() {
     let (file, mut region) = cut(Prot::Read);
     file.as_file().set_len(100).unwrap();
     let error = region.read(0, &mut Buffer::zeroed(5000).unwrap()).unwrap_err();
-    assert_eq!(
-        (error.cause.clone(), error.place()),
-        (ErrorKind::Shrunk { len: 100 }, Some(100))
-    );
+    assert_eq!((error.cause.clone(), error.place()), (ErrorKind::Shrunk { len: 100 }, Some(100)));
 }
 
 #[test]

@@ -102,10 +102,7 @@ impl Model {
                 let steps = recovery(&after, self.mutant).map_err(|why| format!("wrongly refused: {why}"))?;
                 steps.into_iter().for_each(|op| after.apply(op));
                 if after.target != target {
-                    return Err(format!(
-                        "once another patch has begun, {target:?} may be {:?}",
-                        after.target
-                    ));
+                    return Err(format!("once another patch has begun, {target:?} may be {:?}", after.target));
                 }
             }
         }
