@@ -1,5 +1,6 @@
 //! `map` of several files and of folders: which files, the table, the totals, and what is done to all of them.
 
+use crate::support::strace::*;
 use crate::support::torn::torn;
 use crate::support::*;
 use serde_json::Value;
@@ -392,6 +393,20 @@ fn populate_brings_all_of_them_in() {
         .unwrap();
     let report = dir.report("map c --populate");
     assert_eq!(report["resident"], report["pages"], "{report}");
+}
+
+#[test]
+fn what_is_the_same_for_all_files_is_asked_once() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    for name in 0..50 {
+        dir.file(name.to_string(), noise(100));
+    }
+    let traced = ["-qq", "-f", "-o", "log", BINARY, "map", "-R", ".", "-q"];
+    dir.program("strace", &traced).outcome().code(0);
+    let log = String::from_utf8(dir.read("log")).unwrap();
+    let calls = log.lines().count();
+    assert!(calls < 50 * 8 + 200, "{calls} system calls:\n{log}");
 }
 
 #[test]

@@ -36,6 +36,27 @@ fn only_the_range_is_evicted() {
 }
 
 #[test]
+fn what_is_evicted_is_read_back_by_windows_and_nothing_else_is() {
+    on_disk(|dir| {
+        let path = dir.file("f", noise(32 << 20));
+        let populated = |options: &str| {
+            let text = dir.run(&format!("map f --populate -q -v{options}"));
+            text.code(0);
+            text.matches("8388608, MADV_POPULATE_READ").count()
+        };
+        dir.report("sync f");
+        assert_eq!(populated(""), 0, "of a file that is all there");
+        // For a mapping that is kept, its own page table is filled as well.
+        assert_eq!(populated(" --hold=0s"), 4, "of a file that is all there");
+        dir.report("sync f -r 8M..24M --evict");
+        assert_eq!(populated(""), 2);
+        dir.report("sync f -r 8M..24M --evict");
+        assert_eq!(populated(" --hold=0s"), 2 + 4);
+        assert!(read(&path) == noise(32 << 20));
+    });
+}
+
+#[test]
 fn without_evict_nothing_is_evicted_and_nothing_said() {
     let dir = Sandbox::new();
     dir.file("f", noise(100_000));

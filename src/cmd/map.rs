@@ -14,7 +14,7 @@ use super::options::{RangeArgs, ReadArgs, WriteArgs, close, unless_cut_short};
 use super::paths::must_differ;
 use super::{RunOnRegion, VerbContext};
 use crate::edit::{Error, ErrorContext, Outcome, Result};
-use crate::mapping::{ADVICE, Access, Advice, Backing, ByteRange, Kind, Lock, Prot, Region, prefetch};
+use crate::mapping::{ADVICE, Access, Advice, Backing, ByteRange, Kind, Lock, Prot, Region};
 use crate::number::interval;
 use crate::output::Globals;
 use crate::progress::Progress;
@@ -266,11 +266,10 @@ impl Options {
         if self.populate {
             let span = region.span();
             let mut progress = Progress::reading(context.globals, "populating", span.len());
-            // Nothing would use the mapping's page table afterwards, so it is enough to bring the pages into the page
-            // cache.
-            if !stays && !self.works_on_table() && region.is_shared_file() && region.shape().prot != Prot::None {
-                prefetch(region, &mut |done| progress.step(done))?;
-            } else {
+            // If nothing uses the mapping's page table afterwards, it is enough to bring the pages into the page cache.
+            let is_enough =
+                !stays && !self.works_on_table() && region.is_shared_file() && region.shape().prot != Prot::None;
+            if !is_enough || !region.prefetch(span, &mut |done| progress.step(done))? {
                 region.populate(span, region.populating(), &mut |done| progress.step(done))?;
             }
         }

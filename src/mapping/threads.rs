@@ -3,7 +3,7 @@
 use super::error::{Error, Result};
 use std::collections::VecDeque;
 use std::num::NonZero;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder, available_parallelism};
 use std::time::{Duration, Instant};
 
@@ -20,9 +20,11 @@ const START: Duration = Duration::from_micros(100);
 /// on a slow system.
 const ALONE: u64 = 16;
 
-/// How many helpers are useful besides this thread.
+/// How many helpers are useful besides this thread. Asked once: that reads eight files of control groups.
 fn helpers() -> usize {
-    available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS) - 1
+    static HELPERS: LazyLock<usize> =
+        LazyLock::new(|| available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS) - 1);
+    *HELPERS
 }
 
 /// How work is shared.

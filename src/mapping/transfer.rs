@@ -4,7 +4,7 @@
 use super::backing::Kind;
 use super::error::{Error, ErrorKind, Result};
 use super::limits;
-use super::options::{Populate, Segment, WINDOW};
+use super::options::{Populate, Prot, Segment, WINDOW};
 use super::range::ByteRange;
 use super::region::Region;
 use super::{Interrupted, ProgressFn};
@@ -40,7 +40,8 @@ impl Region {
         }
     }
 
-    /// Populates the pages of `span`. `step` receives how many bytes are done.
+    /// Populates the pages of `span`, after [`Region::prefetch`] if all of the region is mapped. `step` receives how many
+    /// bytes are done.
     pub fn populate(&mut self, span: ByteRange, how: Populate, step: &mut ProgressFn<'_>) -> Result<()> {
         let span = self.check("populate", Some(span))?;
         // Memory that is not backed by a file stays in memory unless it is swapped out.
@@ -48,9 +49,16 @@ impl Region {
         if stays && !limits::has_swap() {
             self.check_memory("populate", span)?;
         }
+        let is_whole = self.shape().window.is_none() && self.shape().prot != Prot::None;
+        let is_read = is_whole && self.prefetch(span, step)?;
         for window in span.windows(self.window_size()) {
             self.populate_window(window, how)?;
-            report_progress(step, window.end() - span.start(), "populate", span.from(window.end()))?;
+            let done = if is_read {
+                span.len()
+            } else {
+                window.end() - span.start()
+            };
+            report_progress(step, done, "populate", span.from(window.end()))?;
         }
         Ok(())
     }
