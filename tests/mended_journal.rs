@@ -145,3 +145,35 @@ fn edits_that_change_nothing_are_flushed_with_the_old_bytes() {
     let first = |name: &str| calls.iter().position(|call| call == name).unwrap();
     assert!(first("preadv") < first("flush"), "{calls:?}");
 }
+
+#[test]
+fn a_session_whose_child_leaves_a_journal_ends_in_doubt() {
+    needs!(strace_works());
+    for verb in [
+        "fork patch -q -o 0 4242 --atomic",
+        "! mmapctl patch f -q -o 0 4242 --atomic",
+    ] {
+        for fault in ["inject=msync:error=EIO", "inject=msync:signal=KILL"] {
+            let dir = Sandbox::new();
+            dir.file("f", noise(8192));
+            let verb = verb.replace("mmapctl", BINARY);
+            let args = ["-qq", "-f", "-o", "log", "-e", "trace=msync", "-e", fault, BINARY];
+            let session = [
+                "map",
+                "f",
+                "-q",
+                "-c",
+                "patch -q -o 9 41",
+                "-c",
+                &verb,
+                "-c",
+                "patch -q -o 5 41",
+            ];
+            dir.program("strace", &[&args[..], &session].concat())
+                .outcome()
+                .code(4)
+                .has("recovery needed: ");
+            dir.run("patch f -q --script /dev/null").is("exit 0");
+        }
+    }
+}

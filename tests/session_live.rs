@@ -375,7 +375,7 @@ fn a_command_may_write_to_the_file_that_the_session_writes_to() {
     fs::remove_file(&path).unwrap();
     dir.file("f", b"......");
     dir.session("f", &[&ours("A"), "! umask 077; echo > .f.mmapctl-undo", &ours("B")])
-        .code(2)
+        .code(4)
         .has("-c 2: recovery needed: an atomic patch was interrupted");
     assert_eq!(read(&path), b"A.....");
 }

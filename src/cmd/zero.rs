@@ -445,6 +445,8 @@ fn before<'a>(region: &Region, pieces: &'a [Segment], old: Option<&'a mut Spoole
         old,
         len: region.length(),
         flush: false,
+        tip: "remove the cause and run the same command again, which completes the change, or take these bytes from a \
+              backup",
     }
 }
 

@@ -152,6 +152,8 @@ impl Transaction<'_> {
             old: Some(self.old),
             len,
             flush: durable,
+            tip: "the script that --undo wrote puts the old bytes back; without one, take them from a backup, or write \
+                  the new bytes to these offsets again",
         };
         rollback_on_error(region, before, stored)
     }

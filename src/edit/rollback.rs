@@ -3,6 +3,8 @@
 use super::spooled::SpooledBytes;
 use crate::edit::error::{Error, Outcome, Result};
 use crate::mapping::{self, ByteRange, ErrorKind, Region, Segment};
+use nix::sys::uio::pread;
+use std::os::fd::BorrowedFd;
 
 /// The state of a file before a store.
 pub struct RollbackPlan<'a> {
@@ -14,6 +16,8 @@ pub struct RollbackPlan<'a> {
     pub len: u64,
     /// Whether the old bytes must be made durable again.
     pub flush: bool,
+    /// What the user may do if they cannot be restored.
+    pub tip: &'static str,
 }
 
 /// A store that failed before its end.
@@ -59,15 +63,6 @@ pub fn rollback_on_error(
         return Err(error.context("nothing was written"));
     }
     let changed = prefix(before.pieces, stored);
-    let tip = match before.old {
-        Some(_) => {
-            "the script that --undo wrote puts the old bytes back; without one, take them from a backup, or write the new bytes to these offsets again"
-        }
-        // Old bytes are not kept only for zeros, and the range is in the command.
-        None => {
-            "remove the cause and run the same command again, which completes the change, or take these bytes from a backup"
-        }
-    };
     let undone = match before.old {
         Some(old) => put_back(region, changed, old, before.len, before.flush),
         None => Err(Error::untouched("there were too many old bytes to keep")),
@@ -84,7 +79,7 @@ pub fn rollback_on_error(
             let more = if count > 4 { ", …" } else { "" };
             let what = if count == 0 { "its length" } else { &ranges };
             let message = format!("in doubt: {what}{more} changed and could not be put back ({trouble})");
-            Err(error.within(Error::in_doubt(message).tip(tip)))
+            Err(error.within(Error::in_doubt(message).tip(before.tip)))
         }
     }
 }
@@ -135,6 +130,8 @@ fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut SpooledBytes, le
                 let _ = region.zero(tail, &mut |_| Ok(()));
             }
         }
+        // The kernel may have failed before it changed anything.
+        Err(_) if whole.iter().chain(&edge).all(|piece| holds(region, piece, payload)) => {}
         Err(error) => return Err(error.into()),
     }
     if region.length() > len {
@@ -148,6 +145,20 @@ fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut SpooledBytes, le
         return Ok(());
     }
     Ok(region.send_now()?)
+}
+
+/// Whether the region has the bytes of `payload` at `piece`.
+fn holds(region: &mut Region, piece: &Segment, payload: BorrowedFd<'_>) -> bool {
+    // A rollback allocates nothing.
+    const BLOCK: usize = 4096;
+    let (mut old, mut now) = ([0; BLOCK], [0; BLOCK]);
+    piece.range().windows(BLOCK as u64).all(|part| {
+        let len = part.len() as usize;
+        let at = piece.from + (part.start() - piece.at());
+        pread(payload, &mut old[..len], at as i64) == Ok(len)
+            && region.read(part.start(), &mut now[..len]).is_ok()
+            && old[..len] == now[..len]
+    })
 }
 
 /// The pieces that make up the first `stored` bytes.

@@ -117,8 +117,21 @@ impl Region {
                     let error = self.fault(action, span.from(page.start()), how);
                     // The search for the cause allocated the page's blocks, which may have solved the problem: xfs
                     // reserves blocks that it gives to fallocate, but not to page faults.
-                    if error.cause != ErrorKind::Vanished || self.madvise(page, advice)?.is_err() {
+                    if error.cause != ErrorKind::Vanished {
                         return Err(error);
+                    }
+                    if self.madvise(page, advice)?.is_err() {
+                        // On btrfs, fallocate(2) succeeds where a store finds no room.
+                        let is_full = how == Populate::Write
+                            && self.is_shared_file()
+                            && !self.allocation_is_final()
+                            && self.madvise(page, libc::MADV_POPULATE_READ)?.is_ok();
+                        let cause = if is_full {
+                            ErrorKind::Full(Errno::ENOSPC)
+                        } else {
+                            error.cause
+                        };
+                        return Err(Error { cause, ..error });
                     }
                 }
                 // The cause was transient, and every page is present.
@@ -169,7 +182,12 @@ impl Region {
                 short => {
                     done += short.map_or(0, |count| count as u64);
                     let bad = locate(pieces, done).unwrap_or(first.range());
-                    let error = self.fault("store", bad, Populate::Write);
+                    let mut error = self.fault("store", bad, Populate::Write);
+                    if error.cause == ErrorKind::Vanished
+                        && let Err(found) = self.populate_window(bad.split(1).0, Populate::Write)
+                    {
+                        error.cause = found.cause;
+                    }
                     return Err(Error { stored: done, ..error });
                 }
             }

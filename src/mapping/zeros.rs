@@ -61,7 +61,7 @@ impl Region {
 
     /// Whether a page whose blocks were allocated by [`Backing::allocate`] can be stored into. This is not so on btrfs,
     /// where a store takes new blocks, nor on overlayfs, which may be on top of it.
-    fn allocation_is_final(&self) -> bool {
+    pub(super) fn allocation_is_final(&self) -> bool {
         let of_file = self.is_shared_file() && self.layout().is_none();
         let fs = self.backing().fd().filter(|_| of_file).and_then(|fd| fstatfs(fd).ok());
         fs.is_some_and(|fs| [EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC].contains(&fs.filesystem_type()))

@@ -279,11 +279,7 @@ impl What {
                 let ended = ChildEnv::of(region, context.path)
                     .shell(line, surroundings.from_stdin)
                     .and_then(|child| child.wait());
-                if lent {
-                    region.take_lock_back()?;
-                    unless_cut_short(region, context, Outcome::Untouched)?;
-                }
-                let code = ended?;
+                let code = self.end_child(ended, lent, region, context, origin)?;
                 if code != 0 {
                     let line = text::shown(Path::new(line));
                     let failure = Error::untouched(format!("'! {line}' ended with {code}"));
@@ -305,15 +301,36 @@ impl What {
                         Err(error) => report(error, origin, what.name(), context),
                     }
                 };
-                let ended = mapping::in_child(child);
-                if held {
-                    // The child shared the lock. If it ended while it had released the lock for a command, no process
-                    // holds it.
-                    region.take_lock_back()?;
-                    unless_cut_short(region, context, Outcome::Untouched)?;
-                }
-                Ok(ended?)
+                let ended = mapping::in_child(child).map_err(Error::from);
+                self.end_child(ended, held, region, context, origin)
             }
+        }
+    }
+
+    /// Takes the lock back that this process had before a child, and which a child shares and may release. A journal is
+    /// the child's: there was none before. If both the child and this failed, the exit code is the child's.
+    fn end_child(
+        &self,
+        ended: Result<u8>,
+        held: bool,
+        region: &mut Region,
+        context: VerbContext<'_>,
+        origin: &str,
+    ) -> Result<u8> {
+        if !held {
+            return ended;
+        }
+        let back = region.take_lock_back().map_err(Error::from);
+        match back.and_then(|()| unless_cut_short(region, context, Outcome::InDoubt)) {
+            Err(error) if error.outcome() == Outcome::InDoubt => Err(error),
+            Err(error) => match ended {
+                Ok(code) if code != 0 => {
+                    report(error, origin, self.name(), context);
+                    Ok(code)
+                }
+                _ => Err(error),
+            },
+            Ok(()) => ended,
         }
     }
 }

@@ -34,6 +34,7 @@ fn nothing_comes_to_light_behind_an_end_that_moved_during_the_store() {
         old: Some(&mut old),
         len: 5000,
         flush: false,
+        tip: "",
     };
     rollback_on_error(&mut region, before, stored.map_err(PartialStore::from)).unwrap_err();
     file.as_file().set_len(6000).unwrap();
