@@ -4,7 +4,7 @@
 //! cannot provide them, and a report is written after the file was changed.
 
 use serde_json::{Value, json};
-use std::fmt;
+use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -32,9 +32,27 @@ impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (key, value)) in self.0.iter().enumerate() {
             let before = if index == 0 { "{" } else { "," };
-            write!(f, "{before}{}:{value}", json!(key))?;
+            write!(f, "{before}{}:{}", Printable(&json!(key)), Printable(value))?;
         }
         f.write_str(if self.0.is_empty() { "{}" } else { "}" })
+    }
+}
+
+/// Writes a value on one line, without the control characters of terminals that JSON allows in a string (DEL, and
+/// U+0080 to U+009F).
+#[derive(Debug)]
+pub struct Printable<'a>(pub &'a Value);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // They can only be in a string, where an escape means the same.
+        for c in self.0.to_string().chars() {
+            match c.is_control() {
+                true => write!(f, "\\u{:04x}", u32::from(c))?,
+                false => f.write_char(c)?,
+            }
+        }
+        Ok(())
     }
 }
 

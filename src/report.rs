@@ -3,7 +3,7 @@
 mod frame;
 
 use crate::edit::{Error, ErrorContext, Outcome, Result, RootCause};
-use crate::json::{Object, insert_path};
+use crate::json::{Object, Printable, insert_path};
 use crate::mapping::{Backing, ByteRange, Region};
 use crate::output::{Globals, is_changed, is_written, out, terminal};
 use crate::text::{plural, quoted, shown};
@@ -251,7 +251,7 @@ impl Stream {
         self.text.extend_from_slice(self.end.as_bytes());
         for (name, value) in more {
             self.text
-                .extend_from_slice(format!(",{}:{value}", json!(name)).as_bytes());
+                .extend_from_slice(format!(",{}:{}", json!(name), Printable(value)).as_bytes());
         }
         self.text.extend_from_slice(b"}\n");
         let written = self.write(0);

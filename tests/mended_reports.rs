@@ -191,3 +191,82 @@ fn a_block_device_is_reported_as_one() {
     }
     assert!(dir.peer("cat", &[device.name()])[512 << 10..] == noise(512 << 10));
 }
+
+#[test]
+fn tips_about_values_work_when_typed() {
+    let dir = Sandbox::new();
+    dir.file("f", [0; 4096]);
+    dir.file("x", b"x");
+    for (line, tip) in [
+        ("patch f -o 0 crc32le:..16", "out: crc32le:0x4..0x10"),
+        ("patch f -o 0 crc32be:0..end-4", "out: crc32be:0x4..0xffc"),
+        ("patch f -o 8 crc32le:0..10", "out: crc32le:0x0..0x8"),
+        ("patch f -o 0 crc32le:0..4", "a range that does not have its own four bytes"),
+        ("patch f -o 0 0x", "text:WORDS"),
+        ("map f --dax", "leave it out: stores are durable after 'mmapctl sync f'"),
+        ("map --memfd -n 4K --dax", "leave it out\n"),
+    ] {
+        dir.refused_untouched(line).has(tip);
+    }
+    for (value, tip) in [
+        ("two words", "write 'text:two words'"),
+        ("it's", r"write 'text:it'\''s'"),
+    ] {
+        dir.mmapctl(&["patch", "f", "-o", "0", value]).code(2).has(tip);
+    }
+    // Bytes past the end compare as zeros, and cannot be shown.
+    dir.mmapctl(&["patch", "x", "--grow", "-e", "0: 7800000001 -> 0102030405"])
+        .code(1)
+        .has("bytes at 0x4 are 00, expected 01")
+        .has("'mmapctl cat x --range 0x0.. -x'");
+    dir.run("cat x --range 0x0.. -x").code(0);
+}
+
+#[test]
+fn scripts_of_a_view_say_that_their_offsets_are_not_the_files() {
+    let dir = Sandbox::new();
+    let page = page_size();
+    dir.sparse("f", 2 * page);
+    dir.sparse("g", 2 * page);
+    let verbs = [
+        "remap --order reverse",
+        "patch -o 0 aa --undo undo",
+        "patch -o 0 bb --dry-run",
+        "patch --diff g",
+    ];
+    let text = dir.session_prints("f -q", &verbs);
+    let note = "# offsets of a view: apply it in a session, after the same 'remap --order'\n";
+    assert_eq!(text.matches(note).count(), 2, "{text}");
+    assert!(String::from_utf8(dir.read("undo")).unwrap().contains(note));
+    dir.run("patch f -o 0 bb --dry-run").lacks(note);
+}
+
+#[test]
+fn json_has_no_control_character_of_a_name() {
+    let dir = Sandbox::new();
+    let name = "a\u{9b}31m\u{7f}";
+    dir.file(name, [0; 64]);
+    let undo = format!("{name}.undo");
+    for args in [
+        &["cat", name][..],
+        &["map", name],
+        &["map", "-R", "."],
+        &["sync", name, "missing"],
+        &["patch", name, "-o", "0", "01", "--undo", &undo],
+        &["cat", "no\u{9b}"],
+    ] {
+        let output = dir.mmapctl(&[args, &["--json"]].concat());
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(text.contains("\\u009b"), "{args:?}: {text}");
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{args:?}: {text:?}");
+    }
+}
+
+#[test]
+fn a_view_that_is_written_out_is_not_mapped_as_a_whole() {
+    needs!(let dir = Sandbox::in_memory());
+    dir.sparse("f", 200 << 40);
+    dir.run("remap f --order 1,0 --to out -q").is("exit 0");
+    assert_eq!(dir.read("out").len() as u64, 2 * page_size());
+    dir.run("remap f --order 0 --to - -q").code(0);
+}

@@ -228,7 +228,7 @@ fn checksums_that_sum_each_other_or_themselves_are_refused() {
     dir.file("f", [7; 64]);
     dir.refused_untouched("patch f -o 60 crc32le:..").is(
         "! error: f: the checksum would be inside the range 0x0..0x40 that it covers\n\
-         !   tip: leave its four bytes out of the range: crc32le:0..end-4\n\
+         !   tip: leave its four bytes out: crc32le:0x0..0x3c\n\
          exit 2",
     );
     dir.refused_untouched("patch f -e 0:crc32le:4..8 -e 4:crc32le:0..4").is(

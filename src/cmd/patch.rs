@@ -160,7 +160,7 @@ impl RunOnRegion for Options {
         };
         let mut comparison = edits.compare(region, self.strict, &mut |done| progress.step(done))?;
         if !comparison.mismatches.is_empty() {
-            return Err(self.mismatch(&comparison.mismatches, comparison.count, context));
+            return Err(self.mismatch(&comparison.mismatches, comparison.count, region.length(), context));
         }
         let len = region.length();
         let changes = comparison.changing > 0 || edits.len_after != len;
@@ -268,7 +268,7 @@ impl Options {
         report
     }
 
-    fn mismatch(&self, mismatches: &[Mismatch], edits: usize, context: VerbContext<'_>) -> Error {
+    fn mismatch(&self, mismatches: &[Mismatch], edits: usize, len: u64, context: VerbContext<'_>) -> Error {
         let script = |origin: SourceLocation| match (origin, self.script.as_deref()) {
             (SourceLocation::Line(_), Some(path)) => format!("{}: ", text::shown(path)),
             _ => String::new(),
@@ -289,7 +289,12 @@ impl Options {
             }
         };
         let around = mismatches[0].offset;
-        let tip = format!("see what is there with 'mmapctl cat {} --range {around:#x}..+16 -x'", context.file());
+        // Bytes past the end compare as zeros.
+        let range = match around < len {
+            true => format!("{around:#x}..+16"),
+            false => format!("{:#x}..", len.saturating_sub(16)),
+        };
+        let tip = format!("see what is there with 'mmapctl cat {} --range {range} -x'", context.file());
         Error::new(Outcome::Mismatch, message)
             .tip(tip)
             .mismatches(mismatches.to_vec())
@@ -330,7 +335,7 @@ fn without_undo(error: Error, undo: Option<&Made>) -> Error {
 fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, context: VerbContext<'_>) -> Result<()> {
     let after = edits.len_after;
     if !context.globals.json {
-        let mut script = ScriptWriter::new(len, after, output::out);
+        let mut script = ScriptWriter::new(len, after, output::out).of_view(edits.is_view);
         each_edit(edits, comparison, after.max(len), |at, old, new| {
             // Bytes that are cut off need no line, because the size line says it.
             if at < after { script.edit(at, old, new) } else { Ok(()) }

@@ -61,6 +61,7 @@ impl Builder {
     pub fn new(region: &Region, grow: bool, reverse: bool) -> Builder {
         Builder {
             edits: Edits {
+                is_view: region.layout().is_some(),
                 len_after: region.length(),
                 ..Edits::default()
             },
@@ -337,10 +338,17 @@ impl Builder {
                     return Err(mapping::Error::new("sum", Some(range), ErrorKind::PastEnd { len: self.len }).into());
                 }
                 self.check_mapped("sum", range)?;
-                if place.is_some_and(|place| !place.intersect(range).is_empty()) {
+                if let Some(place) = place.filter(|place| !place.intersect(range).is_empty()) {
                     let failure =
                         Error::untouched(format!("the checksum would be inside the range {range} that it covers"));
-                    return Err(failure.tip("leave its four bytes out of the range: crc32le:0..end-4"));
+                    let (order, before, after) = (if sum.big { "be" } else { "le" }, place.start(), place.end());
+                    return Err(failure.tip(match (range.start() < before, after < range.end()) {
+                        (true, _) => {
+                            format!("leave its four bytes out: crc32{order}:{:#x}..{before:#x}", range.start())
+                        }
+                        (_, true) => format!("leave its four bytes out: crc32{order}:{after:#x}..{:#x}", range.end()),
+                        _ => "give a range that does not have its own four bytes".into(),
+                    }));
                 }
                 Ok(Some(EditDetail::Sum(ResolvedChecksum { range, big: sum.big })))
             }

@@ -42,7 +42,7 @@ pub fn diff(
         );
         return Err(Error::untouched(message).tip(tip));
     }
-    let mut script = ScriptWriter::new(span.len(), span.len(), sink);
+    let mut script = ScriptWriter::new(span.len(), span.len(), sink).of_view(from.layout().is_some());
     let mut differing = 0;
     let sources = [from.source(Operation::Read, span)?, to.source(Operation::Read, span)?];
     scan(sources, AHEAD, Cut::with_holes(span), Lines::compare, |piece, lines| {

@@ -114,6 +114,8 @@ pub struct Edits {
     pub continued: usize,
     /// The file's length after the edits, in bytes.
     pub len_after: u64,
+    /// Whether the offsets are those of a nonlinear view.
+    pub is_view: bool,
 }
 
 /// The result of comparing the edits with the file. After the comparison, the first entries of [`Edits::list`] are the

@@ -5,11 +5,12 @@ use super::numeric::{KINDS, MaskedBytes, Number, refuse};
 use super::spooled::SpooledBytes;
 use crate::edit::error::{Error, ErrorContext, Result};
 use crate::number::{Offset, ParseError, Qty, Range};
+use crate::text::quoted;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A parsed VALUE; its bytes may still have to be read from a file.
@@ -157,7 +158,9 @@ fn spool_stdin(spool: &mut SpooledBytes, most: u64) -> Result<()> {
 /// Parses hex without the prefix `hex:`, where a wrong guess would be a wrong byte.
 fn bare_hex(text: &str) -> Result<Value, ParseError> {
     let prefixed = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
-    if let Some(digits) = prefixed.filter(|digits| digits.chars().all(|c| c.is_ascii_hexdigit() || c == '_')) {
+    if let Some(digits) =
+        prefixed.filter(|digits| !digits.is_empty() && digits.chars().all(|c| c.is_ascii_hexdigit() || c == '_'))
+    {
         let even = if digits.len() % 2 == 1 { "0" } else { "" };
         return refuse(
             format!("'{text}' is a number without a byte order"),
@@ -185,8 +188,12 @@ fn bare_hex(text: &str) -> Result<Value, ParseError> {
     } else {
         // A number followed by other characters is not meant as text.
         let is_text = text.starts_with(char::is_alphabetic) && !text.contains(char::is_control);
-        let text = if is_text { text } else { "WORDS" };
-        format!("for text write text:{text}; kinds of value: {KINDS}, @FILE, @-")
+        let words = if is_text {
+            quoted(Path::new(&format!("text:{text}")))
+        } else {
+            "text:WORDS".into()
+        };
+        format!("for text write {words}; kinds of value: {KINDS}, @FILE, @-")
     };
     refuse(format!("'{text}' is not a sequence of hex bytes"), tip)
 }

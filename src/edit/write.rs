@@ -27,6 +27,15 @@ impl<S: FnMut(&[u8]) -> Result<()>> ScriptWriter<S> {
         ScriptWriter { text, sink }
     }
 
+    /// Says in the script that its offsets are not the file's, if it is made for a nonlinear view.
+    pub fn of_view(mut self, is_view: bool) -> ScriptWriter<S> {
+        if is_view {
+            let comment = b"# offsets of a view: apply it in a session, after the same 'remap --order'\n";
+            self.text.extend_from_slice(comment);
+        }
+        self
+    }
+
     /// Begins a script of unconditional lines, to be applied with `--access WIDTH`; `len` as in [`ScriptWriter::new`],
     /// if the file has a length.
     pub fn of_stores(width: u64, len: Option<u64>, sink: S) -> ScriptWriter<S> {
@@ -102,7 +111,7 @@ pub fn write_undo(
     len: u64,
     sink: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
-    let mut script = ScriptWriter::new(edits.len_after, len, sink);
+    let mut script = ScriptWriter::new(edits.len_after, len, sink).of_view(edits.is_view);
     // Appended bytes are cut off again, whatever they are; bytes that were cut off are written into a file of zeros.
     each_edit(edits, comparison, len, |at, old, new| script.edit(at, new, old))?;
     script.finish()

@@ -6,6 +6,7 @@ use crate::mapping::{
     self, Access, Backing, ByteRange, ErrorKind, FileInfo, Kind, Limit, MapOptions, Prot, Region, Visibility,
 };
 use crate::number::Qty;
+use crate::text;
 use clap::ValueEnum;
 use nix::errno::Errno;
 use std::ffi::CString;
@@ -150,13 +151,17 @@ impl MappingArgs {
             return Err(mapping::Error::new("map", Some(span), ErrorKind::Unaligned(address, page)).into());
         }
         let huge = self.huge.is_some();
+        let in_file = backing.facts().is_file() && backing.path().is_some();
         let mut region = Region::new(backing, span, shape)?;
         let unsupported =
             |error: &mapping::Error| matches!(error.cause, ErrorKind::Sys(Errno::EOPNOTSUPP | Errno::EINVAL));
         match region.map_now() {
             Err(error) if self.dax && unsupported(&error) => Err(error).map_failure(|| {
                 let message = "--dax needs a file in persistent memory, on a file system mounted with -o dax";
-                Error::untouched(message).tip("leave it out: a store is durable after 'mmapctl sync'")
+                Error::untouched(message).tip(match in_file {
+                    true => format!("leave it out: stores are durable after 'mmapctl sync {}'", text::FILE),
+                    false => "leave it out".into(),
+                })
             }),
             Err(error) if self.address.is_some() && error.cause == ErrorKind::Sys(Errno::ENOMEM) => Err(error)
                 .map_failure(|| {

@@ -174,7 +174,7 @@ fn cut_short(done: u64, total: u64, width: Width, all: ByteRange, context: VerbC
 
 /// `--dry-run`: prints what would be stored as a script.
 fn print_stores(edits: &mut Edits, width: Width, len: Option<u64>, context: VerbContext<'_>) -> Result<()> {
-    let mut script = ScriptWriter::of_stores(width.bytes(), len, output::out);
+    let mut script = ScriptWriter::of_stores(width.bytes(), len, output::out).of_view(edits.is_view);
     let mut lines = Vec::new();
     let mut bytes = Vec::new();
     for edit in edits.list.clone() {

@@ -109,7 +109,11 @@ pub(super) fn run(args: &Args, context: VerbContext<'_>) -> Result<u8> {
         Prot::Read
     };
     let span = ByteRange::first(backing.facts().len);
-    let mut region = Region::new(backing, span, MapOptions::whole(Visibility::Shared, prot))?;
+    let shape = match args.options.view.to {
+        Some(_) => MapOptions::sliding(prot),
+        None => MapOptions::whole(Visibility::Shared, prot),
+    };
+    let mut region = Region::new(backing, span, shape)?;
     let applied = args.options.view.apply(&mut region, context);
     close(region, applied.map(|()| Exit::Done as u8))
 }
