@@ -281,7 +281,8 @@ fn noise_with(byte: u8) -> Vec<u8> {
 fn covers(record: &[u8], target: torn::Identity) -> Option<(Vec<std::ops::Range<u64>>, u64)> {
     let (body, sum) = record.split_at_checked(record.len().checked_sub(4)?)?;
     let number = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
-    if crc32fast::hash(body).to_le_bytes() != sum || !body.starts_with(b"MMAPUNDO") || number(8)? != 2 {
+    let version = number(8)? & (u64::MAX >> 8);
+    if torn::sum(body) != sum || !body.starts_with(b"MMAPUNDO") || version != 3 {
         return None;
     }
     let [_, inode, born] = target;

@@ -92,7 +92,7 @@ fn a_journal_of_a_tebibyte_is_not_read() {
     let dir = Sandbox::new();
     let path = dir.file("f", old());
     let place = beside(&dir);
-    for (begins, exit) in [(&b"MMAPUNDO"[..], 2), (b"MMAPUNDO\x02\0\0\0\0\0\0\0", 2), (b"", 0)] {
+    for (begins, exit) in [(&b"MMAPUNDO"[..], 2), (b"MMAPUNDO\x03\0\0\0\0\0\0\0", 2), (b"", 0)] {
         put(&place, begins);
         let made = File::options()
             .write(true)

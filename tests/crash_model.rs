@@ -31,11 +31,12 @@ const CALLS: &str = "trace=openat,write,pwrite64,pwritev,fsync,fdatasync,msync,s
 /// The names of a model's steps, stores and writes that follow each other as one.
 fn names(ops: &[Op]) -> Vec<&'static str> {
     let name = |op: &Op| match op {
-        Op::Create(_) => "create",
+        Op::Create(..) => "create",
         Op::Write(_) => "write",
         Op::FsyncJournal => "fsync journal",
         Op::FsyncFolder => "fsync folder",
-        Op::Store(..) => "store",
+        Op::Store(..) | Op::Lengthen(_) => "store",
+        Op::Note(_) => "note",
         Op::Msync => "flush",
         Op::End => "end journal",
         Op::Unlink => "unlink",
@@ -58,9 +59,10 @@ fn seen(dir: &Sandbox) -> Vec<&'static str> {
         let journal = call.contains(".f.mmapctl-undo");
         match name {
             "openat" if journal && call.contains("O_CREAT") => Some("create"),
+            "pwrite64" if journal && call.contains(", 1, 15)") => Some("note"),
             "pwrite64" if journal => Some("end journal"),
             "write" | "pwritev" if journal => Some("write"),
-            "fsync" if journal => Some("fsync journal"),
+            "fsync" | "fdatasync" if journal => Some("fsync journal"),
             "fsync" if call.contains(&folder) => Some("fsync folder"),
             "preadv" | "ftruncate" => Some("store"),
             "fallocate" if call.contains("/f>") => Some("store"),
@@ -106,43 +108,37 @@ fn the_steps_of_the_model_are_those_of_the_program() {
         traced(&dir, line);
         let steps = names(&patch([OLD; 3], new, shape, Mutant::None));
         assert_eq!(seen(&dir), steps, "{line}");
-        assert_eq!(
-            steps,
-            [
-                "flush",
-                "create",
-                "write",
-                "fsync journal",
-                "fsync folder",
-                "store",
-                "flush",
-                "end journal",
-                "fsync journal",
-                "unlink",
-                "fsync folder"
-            ]
-        );
+        let begin = ["flush", "create", "write", "fsync journal", "fsync folder", "store"];
+        let change = match shape {
+            Shape::Kept => &["flush"][..],
+            Shape::Grown => &["flush", "note", "fsync journal", "store", "flush"],
+            Shape::Shrunk => &["note", "fsync journal", "store", "flush"],
+        };
+        let end = ["end journal", "fsync journal", "unlink", "fsync folder"];
+        assert_eq!(steps, [&begin, change, &end].concat());
     }
 }
 
 #[test]
-fn an_atomic_patch_takes_six_barriers_at_any_new_length() {
+fn an_atomic_patch_takes_six_barriers_and_up_to_two_for_a_new_length() {
     needs!(strace_works());
-    let sizes = ["16384 -> 9000", "16384 -> 8192", "16384 -> 0", "16384 -> 20000"].map(|size| format!("size {size}"));
-    let edits = [
-        "0: -> aabb".to_string(),
-        "size 16384 -> 9000\n8990: -> fill:77:10".to_string(),
-    ];
-    for script in sizes.into_iter().chain(edits) {
+    for (script, expected) in [
+        ("0: -> aabb", 6),
+        ("size 16384 -> 9000", 7),
+        ("size 16384 -> 8192", 7),
+        ("size 16384 -> 0", 7),
+        ("size 16384 -> 9000\n8990: -> fill:77:10", 7),
+        ("size 16384 -> 20000", 8),
+    ] {
         let dir = Sandbox::new();
         prepare(&dir);
-        dir.file("script", &script);
+        dir.file("script", script);
         traced(&dir, "patch f --atomic --script script");
         let log = dir.strace_log();
         let barriers = ["fsync(", "fdatasync(", "msync(", "sync(", "syncfs(", "sync_file_range("];
         let is_barrier = |line: &&str| barriers.iter().any(|call| line.contains(&format!(" {call}")));
         let count = log.lines().filter(is_barrier).count();
-        assert_eq!(count, 6, "{script}: {log}");
+        assert_eq!(count, expected, "{script}: {log}");
     }
 }
 
@@ -246,19 +242,23 @@ fn doings(dir: &Sandbox) -> Vec<String> {
 }
 
 #[test]
-fn an_atomic_patch_adds_only_a_journal_and_five_barriers() {
+fn an_atomic_patch_adds_only_a_journal_and_its_barriers() {
     needs!(strace_works());
-    for (_, _, line) in &PATCHES {
+    for (shape, _, line) in &PATCHES {
         let dir = Sandbox::new();
         prepare(&dir);
         traced(&dir, line);
         let mut atomic = doings(&dir);
-        let flush = atomic.iter().position(|call| call.starts_with("fdatasync"));
-        let flush = flush.expect("the old bytes are flushed first");
-        atomic.remove(flush);
-        // It ends that their pages are writable.
-        while atomic[flush].starts_with("madvise") {
+        // The old bytes are flushed first, and of a longer file the new part, too.
+        let flushes = if *shape == Shape::Grown { 2 } else { 1 };
+        for _ in 0..flushes {
+            let flush = atomic.iter().position(|call| call.starts_with("fdatasync"));
+            let flush = flush.expect("a flush before the stores");
             atomic.remove(flush);
+            // It ends that their pages are writable.
+            while atomic[flush].starts_with("madvise") {
+                atomic.remove(flush);
+            }
         }
         prepare(&dir);
         traced(&dir, &line.replace("--atomic", "--sync"));

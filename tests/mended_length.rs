@@ -3,9 +3,10 @@
 use crate::support::strace::*;
 use crate::support::*;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -133,4 +134,60 @@ fn growth_takes_the_same_blocks_as_before() {
     let bytes = read(&path);
     assert!(bytes.len() == 1 << 20 && bytes.starts_with(&noise(5000)) && bytes[5000..].iter().all(|byte| *byte == 0));
     assert!(allocated(&path) >= 1 << 20);
+}
+
+/// Metadata, such as a length and its blocks, reaches the device; then the power fails. Returns what is left then.
+fn cut(mount: &Mount, image: &Path) -> Option<Mount> {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let here = mounts.lines().find(|line| line.contains(mount.to_str().unwrap()));
+    let device = here.unwrap().split(' ').next().unwrap();
+    File::open(device).unwrap().sync_all().unwrap();
+    let copy = image.with_extension("cut");
+    fs::copy(image, &copy).unwrap();
+    let checked = Command::new("e2fsck").arg("-fy").arg(&copy).output();
+    checked.expect("e2fsck runs");
+    Mount::loopback(&copy)
+}
+
+/// Leaves another file's bytes in all free blocks.
+fn soil(mount: &Mount) {
+    mount.fill();
+    fs::remove_file(mount.join("filler")).unwrap();
+    nix::unistd::syncfs(File::open(mount).unwrap()).unwrap();
+}
+
+#[test]
+fn a_power_failure_may_leave_anything_where_the_length_is_being_changed() {
+    needs!(strace_works());
+    let images = Sandbox::new();
+    for mkfs in ["mkfs.ext2 -q -F -b 4096", "mkfs.ext4 -q -F -O ^has_journal"] {
+        for (script, kills) in [
+            ("size 40000 -> 90000\n10: -> 4242\n", &[("patch f -q --atomic --script s", "fdatasync", 2)][..]),
+            ("size 40000 -> 50001\n39990: -> fill:44:5000\n", &[("patch f -q --atomic --script s", "msync", 1)]),
+            // The recovery makes the file longer again.
+            (
+                "size 40000 -> 5000\n10: -> 4242\n",
+                &[
+                    ("patch f -q --atomic --script s", "msync", 1),
+                    ("patch f --script /dev/null", "msync", 1),
+                ],
+            ),
+        ] {
+            needs!(let image = file_system_image(&images.join("image"), mkfs, 24));
+            needs!(let mount = Mount::loopback(&image));
+            let path = mount.file("f", noise(40_000));
+            mount.file("s", format!("# mmapctl-patch 1\n{script}"));
+            synced(&path);
+            for (line, call, nth) in kills {
+                soil(&mount);
+                mount
+                    .inject(&[&format!("{call}:signal=KILL:when={nth}")], line)
+                    .signal(9);
+            }
+            needs!(let after = cut(&mount, &image));
+            after.run("patch f --script /dev/null").code(0);
+            assert!(after.read("f") == noise(40_000), "{mkfs}: {script}");
+            assert!(!after.join(".f.mmapctl-undo").exists());
+        }
+    }
 }

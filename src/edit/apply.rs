@@ -64,10 +64,10 @@ impl Edits {
             let journal = Journal::begin(place, region, work.len_after, changing, work.old, work.new)?;
             // If a signal arrived in the meantime, the file is still untouched.
             let outcome = step(0).map_err(Error::from);
-            let outcome = outcome.and_then(|()| work.all_or_nothing(region, true, step));
+            let outcome = outcome.and_then(|()| work.all_or_nothing(region, Some(&journal), step));
             return journal.close(outcome);
         }
-        work.all_or_nothing(region, false, step)?;
+        work.all_or_nothing(region, None, step)?;
         match durability {
             Durability::Cached => region.send_now().map_failure(not_taken),
             _ => work.flush(region).map_failure(|| not_durable(changes)),
@@ -137,11 +137,16 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Stores the edits; after a failure, restores what was stored before it. With `durable`, the result of either is
+    /// Stores the edits; after a failure, restores what was stored before it. With a journal, the result of either is
     /// on the device.
-    fn all_or_nothing(&mut self, region: &mut Region, durable: bool, step: &mut ProgressFn<'_>) -> Result<()> {
+    fn all_or_nothing(
+        &mut self,
+        region: &mut Region,
+        journal: Option<&Journal>,
+        step: &mut ProgressFn<'_>,
+    ) -> Result<()> {
         let len = region.length();
-        let stored = self.store_all(region, durable, step);
+        let stored = self.store_all(region, journal, step);
         if stored.is_err() {
             // Rolling back must not need any of that either: the payload is no longer needed, and its file has enough
             // room for the old bytes.
@@ -151,19 +156,30 @@ impl Transaction<'_> {
             pieces: self.todo,
             old: Some(self.old),
             len,
-            flush: durable,
+            flush: journal.is_some(),
             tip: "the script that --undo wrote puts the old bytes back; without one, take them from a backup, or write \
                   the new bytes to these offsets again",
         };
         rollback_on_error(region, before, stored)
     }
 
-    fn store_all(&mut self, region: &mut Region, durable: bool, step: &mut ProgressFn<'_>) -> Result<(), PartialStore> {
+    fn store_all(
+        &mut self,
+        region: &mut Region,
+        journal: Option<&Journal>,
+        step: &mut ProgressFn<'_>,
+    ) -> Result<(), PartialStore> {
         let len_before = region.length();
         if self.len_after > len_before {
             region.resize(self.len_after, false)?;
             // Allocated blocks alone do not make a page writable (a copy-on-write file system may need more).
             region.make_writable(self.todo, step)?;
+            if let Some(journal) = journal {
+                // The new part must not show what was in its blocks before.
+                region.flush_length()?;
+                noted(journal, false).map_err(PartialStore::early)?;
+                region.make_writable(self.todo, step)?;
+            }
         }
         let payload = self.new.fd().map_err(PartialStore::early)?;
         region.store(self.todo, payload, step)?;
@@ -173,9 +189,13 @@ impl Transaction<'_> {
             stored,
         };
         if self.len_after < len_before {
+            if let Some(journal) = journal {
+                // Putting back makes the file longer again.
+                noted(journal, true).map_err(|error| PartialStore { error, stored })?;
+            }
             region.resize(self.len_after, true).map_err(late)?;
         }
-        if durable {
+        if journal.is_some() {
             self.flush(region).map_err(late)?;
         }
         Ok(())
@@ -185,6 +205,12 @@ impl Transaction<'_> {
     fn flush(&self, region: &mut Region) -> crate::mapping::Result<()> {
         region.flush(self.span.intersect(region.span()), false).map(drop)
     }
+}
+
+fn noted(journal: &Journal, resizing: bool) -> Result<()> {
+    journal
+        .note_resizing(resizing)
+        .context("cannot write the recovery journal")
 }
 
 /// Splits `pieces`, which are in ascending order, at the offset `len`: returns the pieces that end at or before it, and

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! magic   8   "MMAPUNDO"            little-endian throughout
-//! version 8   2
+//! version 7   3
+//! length  1   1 while the length is being changed, else 0; not in the checksum
 //! device  8   of the target's file system; 0 if it identifies nothing, as in the next two
 //! inode   8   of the target
 //! born    8   the target's birth time, nanoseconds since 1970
@@ -14,6 +15,11 @@
 //! new     the new bytes
 //! crc32   4   of everything before it
 //! ```
+//!
+//! A file system without a journal of its own may make a new length, and the blocks for it, durable before their bytes:
+//! after a power failure, deleted files' bytes are in the part by which the file has grown. So `length` is 1 from before
+//! the length changes until a longer file's new part is durable, and a recovery then takes any bytes past the shorter
+//! of the two lengths. Otherwise it refuses there what is neither old nor new, because another program wrote it.
 //!
 //! The order of the steps is what makes this work: the old bytes are durable before the journal, the journal and its
 //! name before the first store, the stores before the magic becomes "MMAPDONE", and that before the journal is
@@ -35,14 +41,14 @@ pub use recover::{Recovery, recover};
 use super::spooled::SpooledBytes;
 use crate::mapping::{ByteRange, Region, Segment};
 use crate::text::shown;
-use format::{BLOCK, CrcWriter, MAGIC, TargetId, VERSION};
+use format::{BLOCK, CrcWriter, MAGIC, RESIZING_AT, TargetId};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
 use path::{Removal, mark_at_work};
 use std::fs::{File, Permissions};
 use std::io::BufWriter;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use trust::{MODE, distrust, is_fat};
 
 /// A durable journal: the target may be written to.
@@ -114,9 +120,9 @@ impl Journal {
         }
         let mut out = CrcWriter::new(BufWriter::with_capacity(BLOCK as usize, &self.file));
         out.put(MAGIC)?;
+        out.put_version(len_after > region.length())?;
         let target = TargetId::of(region.backing())?;
         let head = [
-            VERSION,
             target.device,
             target.inode,
             target.born,
@@ -152,6 +158,12 @@ impl Journal {
         self.file.sync_all()?;
         self.folder.sync_all()?;
         Ok(())
+    }
+
+    /// Notes, durably, whether the target's length is being changed.
+    pub(super) fn note_resizing(&self, resizing: bool) -> std::io::Result<()> {
+        self.file.write_all_at(&[u8::from(resizing)], RESIZING_AT)?;
+        self.file.sync_data()
     }
 
     /// Ends the patch that had `outcome`: removes the journal once the new bytes, or the old ones again, are durable.

@@ -38,14 +38,23 @@ impl Choices<'_> {
 struct Said {
     before: u64,
     after: u64,
+    /// Whether the length was being changed.
+    resizing: bool,
     /// Offset, old and new bytes.
     edits: Vec<(u64, Vec<u8>, Vec<u8>)>,
+}
+
+/// The checksum of a journal's bytes before it: of all but the one that is 1 while the length is being changed.
+fn sum_of(body: &[u8]) -> [u8; 4] {
+    let mut body = body.to_vec();
+    body.iter_mut().skip(15).take(1).for_each(|resizing| *resizing = 0);
+    crc32fast::hash(&body).to_le_bytes()
 }
 
 /// A journal that is whole and sound; `None` for anything else.
 fn said(journal: &[u8]) -> Option<Said> {
     let (body, sum) = journal.split_at_checked(journal.len().checked_sub(4)?)?;
-    if crc32fast::hash(body).to_le_bytes() != sum {
+    if sum_of(body) != sum {
         return None;
     }
     let mut rest = body.strip_prefix(b"MMAPUNDO")?;
@@ -56,9 +65,10 @@ fn said(journal: &[u8]) -> Option<Said> {
     };
     let (version, _device, _inode, _born) = (number()?, number()?, number()?, number()?);
     let (before, after, count) = (number()?, number()?, number()?);
-    if version != 2 {
+    if version & (u64::MAX >> 8) != 3 {
         return None;
     }
+    let resizing = version >> 56 != 0;
     let mut ranges = Vec::new();
     for _ in 0..count {
         ranges.push((number()?, number()?));
@@ -72,7 +82,12 @@ fn said(journal: &[u8]) -> Option<Said> {
         (old, new) = (tail_old, tail_new);
         edits.push((at, head_old.to_vec(), head_new.to_vec()));
     }
-    (old.is_empty() && new.is_empty()).then_some(Said { before, after, edits })
+    (old.is_empty() && new.is_empty()).then_some(Said {
+        before,
+        after,
+        resizing,
+        edits,
+    })
 }
 
 /// A file and a journal for it, both made from `choices`: a sound pair, then spoilt in a few places.
@@ -118,7 +133,8 @@ fn made(choices: &mut Choices<'_>, target: &Path) -> (Vec<u8>, Vec<u8>) {
     let born = born
         .filter(|_| choices.byte() & 1 == 0)
         .map_or(0, |born| born.as_nanos() as u64);
-    let mut head = vec![2, 0, meta.ino(), born, len, len_after, ranges.len() as u64];
+    let resizing = u64::from(choices.byte() == 1) << 56;
+    let mut head = vec![3 | resizing, 0, meta.ino(), born, len, len_after, ranges.len() as u64];
     head.extend(ranges.iter().flat_map(|(at, size)| [*at, *size]));
     let mut journal = b"MMAPUNDO".to_vec();
     journal.extend(head.iter().flat_map(|number| number.to_le_bytes()));
@@ -143,11 +159,11 @@ fn made(choices: &mut Choices<'_>, target: &Path) -> (Vec<u8>, Vec<u8>) {
             }
         }
     }
-    let mut sum = crc32fast::hash(&journal);
+    let mut sum = sum_of(&journal);
     if choices.byte() == 1 {
-        sum ^= 1 << (choices.byte() % 32);
+        sum[0] ^= 1 << (choices.byte() % 8);
     }
-    journal.extend(sum.to_le_bytes());
+    journal.extend(sum);
     if choices.byte() == 1 {
         journal.truncate(choices.word() as usize);
     }
@@ -215,8 +231,13 @@ pub fn recovery(dir: &Path, data: &[u8]) {
                 }
             }
             assert!(after == want, "other bytes than the covered ones changed, or not all of those");
+            let strict = match said.resizing {
+                true => said.before.min(said.after) as usize,
+                false => file.len(),
+            };
             for (at, old, new) in &said.edits {
-                for (index, have) in file.iter().enumerate().skip(*at as usize).take(old.len()) {
+                let file = file.iter().take(strict).enumerate();
+                for (index, have) in file.skip(*at as usize).take(old.len()) {
                     let nth = index - *at as usize;
                     assert!(*have == old[nth] || *have == new[nth], "a byte of somebody else's was lost");
                 }

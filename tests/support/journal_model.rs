@@ -3,7 +3,9 @@
 //!
 //! What may be on the disk: of the journal, until it is synced, any length and each 512-byte sector old, new or
 //! garbage; of the target, until it is flushed, each sector and the length as they ever were since the last flush; of
-//! the folder, until it is synced, each entry there has been. A kill alone leaves all that is written to be seen.
+//! the folder, until it is synced, each entry there has been. A kill alone leaves all that is written to be seen. The
+//! second sector of the target lies past the shorter length, if the length changes: once the target is made longer, the
+//! disk may have garbage there until the next flush.
 
 mod check;
 
@@ -23,6 +25,7 @@ pub const UNWRITTEN: Value = 8;
 
 /// Two sectors that the patch edits, and the length.
 pub type Target = [Value; 3];
+pub const TAIL: usize = 1;
 pub const LENGTH: usize = 2;
 
 /// A sector of a journal on the disk. The first has the head, the second the old bytes, the last the new ones and the
@@ -38,25 +41,35 @@ pub const SECTORS: usize = 3;
 /// What a journal says: of each cell that the patch changes, the old and the new value.
 pub type Record = [Option<(Value, Value)>; 3];
 
+/// A valid journal: what it says, how the length changes, and whether it notes that it is being changed.
+type Whole = (Record, Shape, bool);
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Journal {
     says: Record,
+    shape: Shape,
     sectors: Vec<Sector>,
+    /// Whether it notes that the length is being changed: what the disk may have, what was written last at the end.
+    resizing: Vec<bool>,
     /// What the disk may have instead, whole, before it is synced: what it had at the last sync, or what the journal
     /// said to which the file system had given the same inode before.
-    earlier: Vec<Record>,
+    earlier: Vec<Whole>,
     synced: bool,
 }
 
 /// A step that may be seen from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
-    Create(Record),
+    Create(Record, Shape, bool),
     Write(Sector),
     FsyncJournal,
     FsyncFolder,
     Store(usize, Value),
+    /// The new length is greater, and the blocks for it may be on the disk before what is written to them.
+    Lengthen(Value),
     Msync,
+    /// The journal notes whether the length is being changed.
+    Note(bool),
     /// The journal is made invalid.
     End,
     Unlink,
@@ -106,13 +119,15 @@ impl World {
 
     pub fn apply(&mut self, op: Op) {
         match op {
-            Op::Create(says) => {
+            Op::Create(says, shape, resizing) => {
                 assert!(self.entry.is_none(), "the journal is created exclusively");
                 let last = self.journals.last().filter(|_| self.reuses);
                 let earlier = last.map(Journal::whole_on_disk).unwrap_or_default();
                 self.journals.push(Journal {
                     says,
+                    shape,
                     sectors: Vec::new(),
+                    resizing: vec![resizing],
                     earlier,
                     synced: false,
                 });
@@ -122,6 +137,14 @@ impl World {
             Op::FsyncJournal => {
                 let journal = self.journals.last_mut().unwrap();
                 (journal.synced, journal.earlier) = (true, Vec::new());
+                journal.resizing.drain(..journal.resizing.len() - 1);
+            }
+            Op::Note(resizing) => self.journals.last_mut().unwrap().resizing.push(resizing),
+            Op::Lengthen(value) => {
+                self.apply(Op::Store(LENGTH, value));
+                if !self.targets[TAIL].contains(&GARBAGE) {
+                    self.targets[TAIL].push(GARBAGE);
+                }
             }
             Op::End if !self.reuses => {}
             Op::End => {
@@ -176,21 +199,22 @@ impl World {
 
 impl Journal {
     /// What the disk may have that is a valid journal.
-    fn whole_on_disk(&self) -> Vec<Record> {
+    fn whole_on_disk(&self) -> Vec<Whole> {
         let is_whole = self.sectors == [Sector::Good; SECTORS];
-        let mut all: Vec<Record> = self
-            .earlier
-            .iter()
-            .copied()
-            .chain(is_whole.then_some(self.says))
-            .collect();
+        let now = self.resizing.iter().filter(|_| is_whole);
+        let mut all = self.earlier.clone();
+        all.extend(now.map(|resizing| (self.says, self.shape, *resizing)));
         all.dedup();
         all
     }
 
     fn on_disk(&self) -> Vec<Journal> {
+        let noting = |resizing: &bool| Journal {
+            resizing: vec![*resizing],
+            ..self.clone()
+        };
         if self.synced {
-            return vec![self.clone()];
+            return self.resizing.iter().map(noting).collect();
         }
         let mut longest = vec![Vec::new()];
         let mut all = longest.clone();
@@ -207,14 +231,18 @@ impl Journal {
             longest = states.flat_map(longer).collect();
             all.extend(longest.clone());
         }
-        let journal = |(says, sectors)| Journal {
+        let journal = |((says, shape, resizing), sectors)| Journal {
             says,
+            shape,
             sectors,
+            resizing: vec![resizing],
             earlier: Vec::new(),
             synced: true,
         };
-        let written = all.into_iter().map(|sectors| (self.says, sectors));
-        let earlier = self.earlier.iter().map(|says| (*says, vec![Sector::Good; SECTORS]));
+        let last = *self.resizing.last().unwrap();
+        let written = all.into_iter().map(|sectors| ((self.says, self.shape, last), sectors));
+        let whole = |whole: &Whole| (*whole, vec![Sector::Good; SECTORS]);
+        let earlier = self.earlier.iter().map(whole);
         written.chain(earlier).map(journal).collect()
     }
 
@@ -274,9 +302,16 @@ pub enum Mutant {
     OldBytesNotDurable,
     JournalNotEnded,
     RecoveryDoesNotEndIt,
+    GrowthNotNoted,
+    GrowthNotedTooShort,
+    GrowthNotedForEver,
+    GrowthNotFlushed,
+    ShorteningNotNoted,
+    ShorteningNotedTooLate,
+    ShorteningNotDurablyNoted,
 }
 
-pub const MUTANTS: [Mutant; 32] = [
+pub const MUTANTS: [Mutant; 39] = [
     Mutant::NoFsyncOfJournal,
     Mutant::NoFsyncOfFolderAfterCreating,
     Mutant::NoMsync,
@@ -309,10 +344,17 @@ pub const MUTANTS: [Mutant; 32] = [
     Mutant::OldBytesNotDurable,
     Mutant::JournalNotEnded,
     Mutant::RecoveryDoesNotEndIt,
+    Mutant::GrowthNotNoted,
+    Mutant::GrowthNotedTooShort,
+    Mutant::GrowthNotedForEver,
+    Mutant::GrowthNotFlushed,
+    Mutant::ShorteningNotNoted,
+    Mutant::ShorteningNotedTooLate,
+    Mutant::ShorteningNotDurablyNoted,
 ];
 
 /// What becomes of the length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Shape {
     Kept,
     Grown,
@@ -339,18 +381,35 @@ pub fn patch(target: Target, new: Target, shape: Shape, mutant: Mutant) -> Vec<O
     if mutant == Mutant::OldBytesReadAfterStoring {
         says[0] = says[0].map(|(_, new)| (new, new));
     }
+    let grows = shape == Shape::Grown && changed[LENGTH];
     // What somebody wrote before may be in the page cache alone.
     let settle = (mutant != Mutant::OldBytesNotDurable).then_some(Op::Msync);
     let write = vec![
-        Op::Create(says),
+        Op::Create(says, shape, grows && mutant != Mutant::GrowthNotNoted),
         Op::Write(Sector::Good),
         Op::Write(Sector::Good),
         Op::Write(Sector::Good),
     ];
-    let stores = match shape {
-        Shape::Kept => store(&[0, 1]),
-        Shape::Grown => store(&[LENGTH, 0, 1]),
-        Shape::Shrunk => store(&[0, 1, LENGTH]),
+    let note = |resizing| vec![Op::Note(resizing), Op::FsyncJournal];
+    let length = store(&[LENGTH]);
+    let stores = match (shape, mutant) {
+        _ if length.is_empty() => store(&[0, 1]),
+        (Shape::Kept, _) => store(&[0, 1]),
+        (Shape::Grown, _) => {
+            let (flush, noted) = (vec![Op::Msync], note(false));
+            let settled = match mutant {
+                Mutant::GrowthNotNoted => flush,
+                Mutant::GrowthNotedTooShort => [noted, flush].concat(),
+                Mutant::GrowthNotedForEver => flush,
+                Mutant::GrowthNotFlushed => noted,
+                _ => [flush, noted].concat(),
+            };
+            [vec![Op::Lengthen(new[LENGTH])], settled, store(&[0, 1])].concat()
+        }
+        (Shape::Shrunk, Mutant::ShorteningNotNoted) => [store(&[0, 1]), length].concat(),
+        (Shape::Shrunk, Mutant::ShorteningNotedTooLate) => [store(&[0, 1]), length, note(true)].concat(),
+        (Shape::Shrunk, Mutant::ShorteningNotDurablyNoted) => [store(&[0, 1]), vec![Op::Note(true)], length].concat(),
+        (Shape::Shrunk, _) => [store(&[0, 1]), note(true), length].concat(),
     };
     let unlink = match mutant {
         Mutant::JournalNotEnded => vec![Op::Unlink],
@@ -420,7 +479,9 @@ pub fn recovery(world: &World, mutant: Mutant) -> Result<Vec<Op>, String> {
     };
     for (cell, (have, says)) in world.target.iter().zip(says).enumerate() {
         let Some((old, new)) = says else { continue };
+        let may_be_anything = cell == TAIL && journal.resizing.last() == Some(&true);
         let known = match mutant {
+            _ if may_be_anything => true,
             Mutant::RecoveryOverwritesStrangers => true,
             Mutant::RecoveryKnowsOldBytesOnly => *have == old,
             Mutant::RecoveryKnowsNewBytesOnly => *have == new,
@@ -433,7 +494,10 @@ pub fn recovery(world: &World, mutant: Mutant) -> Result<Vec<Op>, String> {
     let back = says.iter().enumerate().filter_map(|(cell, says)| match mutant {
         Mutant::RecoveryForgetsTheLength if cell == LENGTH => None,
         Mutant::RecoveryStopsAtTheFirstCell if cell > 0 => None,
-        _ => says.map(|(old, _)| Op::Store(cell, old)),
+        _ => says.map(|(old, _)| match journal.shape {
+            Shape::Shrunk if cell == LENGTH && world.target[LENGTH] != old => Op::Lengthen(old),
+            _ => Op::Store(cell, old),
+        }),
     });
     let back: Vec<Op> = back.collect();
     // The length is flushed by a call of its own.

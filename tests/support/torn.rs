@@ -34,7 +34,7 @@ pub fn identity(path: &Path) -> Identity {
 pub fn journal(target: Identity, before: u64, after: u64, edits: &Edits) -> Vec<u8> {
     let mut bytes = b"MMAPUNDO".to_vec();
     let [device, inode, born] = target;
-    for number in [2, device, inode, born, before, after, edits.len() as u64] {
+    for number in [3, device, inode, born, before, after, edits.len() as u64] {
         bytes.extend(number.to_le_bytes());
     }
     for (at, old, _) in edits {
@@ -46,9 +46,21 @@ pub fn journal(target: Identity, before: u64, after: u64, edits: &Edits) -> Vec<
     sealed(bytes)
 }
 
+/// The position of the byte that is 1 while the length is being changed.
+pub const RESIZING_AT: usize = 15;
+
+/// The checksum of a journal's bytes before it, which does not cover [`RESIZING_AT`].
+pub fn sum(body: &[u8]) -> [u8; 4] {
+    let mut body = body.to_vec();
+    if let Some(resizing) = body.get_mut(RESIZING_AT) {
+        *resizing = 0;
+    }
+    crc32fast::hash(&body).to_le_bytes()
+}
+
 /// Adds the checksum at the end.
 pub fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
-    bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+    bytes.extend(sum(&bytes));
     bytes
 }
 

@@ -14,9 +14,12 @@ use std::time::UNIX_EPOCH;
 pub(super) const MAGIC: &[u8; 8] = b"MMAPUNDO";
 /// The magic once everything is done. The checksum covers it, so the journal is then invalid.
 pub(super) const DONE: &[u8; 8] = b"MMAPDONE";
-pub(super) const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 /// The end of the version field; the version determines the layout of what follows.
 const VERSION_END: u64 = 16;
+/// The position of the byte that says whether the target's length is being changed: the last of the version field. It
+/// is not in the checksum, so that it can be changed by itself.
+pub(super) const RESIZING_AT: u64 = VERSION_END - 1;
 const HEAD: u64 = 64;
 const TAIL: u64 = 4;
 
@@ -93,6 +96,13 @@ impl<W: Write> CrcWriter<W> {
         }
     }
 
+    /// Writes the version field.
+    pub(super) fn put_version(&mut self, resizing: bool) -> std::io::Result<()> {
+        self.crc.update(&VERSION.to_le_bytes());
+        self.inner
+            .write_all(&(VERSION | u64::from(resizing) << 56).to_le_bytes())
+    }
+
     pub(super) fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.crc.update(bytes);
         self.inner.write_all(bytes)
@@ -140,6 +150,8 @@ pub(super) struct JournalContents {
     pub(super) target: TargetId,
     pub(super) before: u64,
     pub(super) after: u64,
+    /// Whether the length was being changed.
+    pub(super) resizing: bool,
     /// The edits; `from` is the offset of their old bytes in the journal.
     pub(super) old: Vec<Segment>,
     /// The distance from the old bytes to the new ones in the journal.
@@ -175,7 +187,8 @@ impl JournalContents {
         if magic != MAGIC {
             return Ok(ParsedJournal::Strange("it is not a journal of mmapctl"));
         }
-        if number()? != VERSION {
+        let (version, resizing) = version_of(number()?);
+        if version != VERSION {
             return Ok(ParsedJournal::Strange("another version of mmapctl wrote it"));
         }
         let nonsense = Ok(ParsedJournal::Strange("its checksum is correct, but its contents are not"));
@@ -214,10 +227,16 @@ impl JournalContents {
             target,
             before,
             after,
+            resizing,
             old,
             to_new,
         }))
     }
+}
+
+/// The version, and whether the length was being changed.
+fn version_of(field: u64) -> (u64, bool) {
+    (field & (u64::MAX >> 8), field >> 56 != 0)
 }
 
 /// Whether all bytes of the file are zero.
@@ -251,7 +270,7 @@ fn implausible(file: &File, len: u64) -> std::io::Result<Option<&'static str>> {
     if !head.starts_with(MAGIC) {
         return Ok(None);
     }
-    if number(MAGIC.len()) != VERSION {
+    if version_of(number(MAGIC.len())).0 != VERSION {
         return Ok(Some("another version of mmapctl wrote it"));
     }
     let count = number(head.len() - 8);
@@ -284,6 +303,11 @@ fn is_sound(file: &File, len: u64) -> std::io::Result<bool> {
         match source.read_exact(part) {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(false),
             other => other?,
+        }
+        if left == len - TAIL
+            && let Some(resizing) = part.get_mut(RESIZING_AT as usize)
+        {
+            *resizing = 0;
         }
         crc.update(part);
         left -= part.len() as u64;

@@ -231,12 +231,16 @@ impl JournalContents {
     }
 
     /// The first byte in the pieces that is neither old nor new, or that another program wrote outside them into the
-    /// part by which the file grew.
+    /// part by which the file grew. While the length was being changed, the bytes past the shorter length may be
+    /// anything.
     fn first_unknown_byte(&self, file: &File, region: &mut Region) -> Result<Option<u64>> {
         use std::os::unix::fs::FileExt;
         let (mut old, mut new) = (Vec::new(), Vec::new());
         let mut found = None;
-        let there = region.length();
+        let there = match self.resizing {
+            true => region.length().min(self.before).min(self.after),
+            false => region.length(),
+        };
         for piece in self.old.iter().filter_map(|piece| piece.before(there)) {
             region.read_chunks(piece.range(), |at, have| {
                 let from = piece.from + (at - piece.at());

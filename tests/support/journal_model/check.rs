@@ -126,7 +126,7 @@ impl Model {
         let whole = [whole, &[*new]].concat();
         for op in patch(now.target, *new, *shape, self.mutant) {
             self.survives(&now, &whole, "torn")?;
-            self.strangers_stay(&now)?;
+            self.strangers_stay(&now, *shape, *new)?;
             self.run(&now, later, &whole)?;
             self.says_durable(&now, *new)?;
             now.apply(op);
@@ -156,17 +156,24 @@ impl Model {
         Ok(())
     }
 
-    /// Where a valid journal stands and somebody has written since, recovery refuses.
-    fn strangers_stay(&self, world: &World) -> Result<(), String> {
-        let covered = world.journal().and_then(|journal| journal.read(Mutant::None));
-        let mut after = world.clone();
-        after.apply(Op::Store(0, FOREIGN));
-        match covered {
-            Some([Some(_), ..]) if recovery(&after, self.mutant).is_ok() => {
-                Err("another program's bytes are overwritten".into())
+    /// Where a valid journal stands and somebody has written since, recovery refuses; in the part by which the file has
+    /// grown, from the first store on.
+    fn strangers_stay(&self, world: &World, shape: Shape, new: Target) -> Result<(), String> {
+        let Some(says) = world.journal().and_then(|journal| journal.read(Mutant::None)) else {
+            return Ok(());
+        };
+        let has_stored = world.target[0] == new[0];
+        let cells = [0, TAIL]
+            .into_iter()
+            .filter(|cell| *cell == 0 || shape == Shape::Grown && has_stored);
+        for cell in cells.filter(|cell| says[*cell].is_some()) {
+            let mut after = world.clone();
+            after.apply(Op::Store(cell, FOREIGN));
+            if recovery(&after, self.mutant).is_ok() {
+                return Err(format!("another program's bytes in cell {cell} are overwritten"));
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     pub fn check(mutant: Mutant) -> Result<usize, String> {
