@@ -177,3 +177,140 @@ fn a_session_whose_child_leaves_a_journal_ends_in_doubt() {
         }
     }
 }
+
+#[test]
+fn a_journal_is_found_where_proc_shows_another_path() {
+    needs!(strace_works());
+    needs!(is_root());
+    // Something is mounted over the folder that this process is in.
+    let dir = Sandbox::new();
+    let here = Sandbox::at(dir.join("here"));
+    fs::create_dir(&here).unwrap();
+    here.file("f", noise(8192));
+    killed(&here, "patch f -q -o 0 fill:43:8 --atomic");
+    let over = "mount -t tmpfs tmpfs \"$PWD\" && \"$@\"; code=$?; umount \"$PWD\"; exit $code";
+    let under_it = |line: &str| {
+        let args = [&["-c", over, "sh", BINARY], words(line).as_slice()].concat();
+        here.program("sh", &args).outcome()
+    };
+    if under_it("--version").exit() != 0 {
+        return skip("a tmpfs cannot be mounted");
+    }
+    for line in ["cat f", "map f", "patch f --dry-run -o 9 11"] {
+        under_it(line).code(2).has("recovery needed");
+    }
+    under_it("sync f").code(4);
+    under_it("patch f -q -o 9 11 --sync").is("exit 0");
+    let mut expected = noise(8192);
+    expected[9] = 0x11;
+    assert!(here.read("f") == expected);
+    under_it("patch f -q -o 9 12 --atomic").is("exit 0");
+}
+
+#[test]
+fn a_file_that_came_back_by_another_link_has_its_journal() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    let again = || {
+        dir.file("f", noise(8192));
+        dir.file("other", b"other");
+        let _ = fs::remove_file(dir.join("link"));
+        fs::hard_link(dir.join("f"), dir.join("link")).unwrap();
+    };
+    again();
+    let swap = "! mv other f; mv link f";
+    dir.session("f -q", &[swap, "patch -q -o 0 44", "patch -q -o 1 45 --atomic"])
+        .is("exit 0");
+    again();
+    let fault = "inject=msync:signal=KILL:when=1";
+    let leave = format!("! strace -o log -e trace=msync -e {fault} {BINARY} patch f -q -o 0 fill:43:8 --atomic; true");
+    dir.session("f -q", &[swap, &leave, "cat -n 2"])
+        .code(2)
+        .has("recovery needed");
+    dir.run("patch f -q --script /dev/null").is("exit 0");
+    assert!(dir.read("f") == noise(8192));
+}
+
+#[test]
+fn what_cannot_be_told_of_a_journal_is_not_taken_for_none() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    dir.file("f", noise(8192));
+    dir.file("g", [b'A'; 8192]);
+    killed(&dir, "patch f -q -o 0 fill:43:8 --atomic");
+    for error in ["EIO", "ESTALE", "EMFILE"] {
+        // The look at the journal is the last statx of them.
+        for line in ["cat f -n 2", "map f -s", "patch f --dry-run -o 9 11"] {
+            for nth in 1..20 {
+                let output = dir.inject(&[&format!("statx:error={error}:when={nth}")], line);
+                let is_look = dir
+                    .strace_log()
+                    .lines()
+                    .any(|line| line.contains("undo") && line.contains("INJECTED"));
+                assert!(!is_look || output.exit() == 2, "{line}: {output}");
+            }
+        }
+        for nth in 1..12 {
+            dir.inject(&[&format!("openat:error={error}:when={nth}")], "patch g -o 0 @f");
+            assert!(dir.read("g") == [b'A'; 8192], "{error} {nth}");
+        }
+    }
+}
+
+#[test]
+fn a_file_with_a_very_long_path_is_one_like_others() {
+    needs!(has("bash"));
+    let top = Sandbox::new();
+    let name = "d".repeat(200);
+    let make = format!("i=0; while [ $i -lt 25 ]; do mkdir {name} && cd {name} || exit 9; i=$((i+1)); done");
+    let run = |line: &str| {
+        let enter = format!("i=0; while [ $i -lt 25 ]; do cd {name} || exit 9; i=$((i+1)); done; exec \"$@\"");
+        let args = [&["-c", &enter, "sh", BINARY], words(line).as_slice()].concat();
+        top.program("bash", &args).outcome()
+    };
+    top.program("bash", &["-c", &format!("{make}; printf 12345678 >f")])
+        .outcome()
+        .code(0);
+    run("cat f").is("12345678(no newline)\nexit 0");
+    run("patch f -q -o 0 61 --atomic").is("exit 0");
+    run("sync f -q").is("exit 0");
+    run("cat f -n 1").is("a(no newline)\nexit 0");
+}
+
+#[test]
+fn a_journal_has_no_slash_at_its_end() {
+    let dir = Sandbox::new();
+    dir.file("f", noise(64));
+    for line in [
+        "patch f -o 0 01 --atomic --journal J/",
+        "cat f --journal J/",
+        "sync f --journal d/J//",
+    ] {
+        dir.refused_untouched(line).has("--journal: a file is needed");
+    }
+    assert!(!dir.join("J").exists());
+}
+
+#[test]
+fn a_writer_that_may_not_search_the_directory_is_told_that() {
+    needs!(is_root());
+    needs!(has("setpriv"));
+    let dir = Sandbox::new();
+    let path = dir.file("f", noise(64));
+    set_mode(&path, 0o666);
+    set_mode(&dir, 0o700);
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", BINARY];
+    let args = [&nobody, words("patch /dev/stdin -o 0 11").as_slice()].concat();
+    let mut command = dir.program("setpriv", &args);
+    command
+        .current_dir("/")
+        .stdin(fs::File::options().read(true).write(true).open(&path).unwrap());
+    let output = command.outcome();
+    if output.exit() == 127 || output.contains("failed to execute") {
+        return skip("the binary may not be run by others");
+    }
+    output
+        .code(2)
+        .has("cannot tell whether the journal")
+        .lacks("move the journal away");
+}

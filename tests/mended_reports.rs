@@ -270,3 +270,67 @@ fn a_view_that_is_written_out_is_not_mapped_as_a_whole() {
     assert_eq!(dir.read("out").len() as u64, 2 * page_size());
     dir.run("remap f --order 0 --to - -q").code(0);
 }
+
+#[test]
+fn registers_of_a_view_have_the_views_offsets() {
+    let dir = Sandbox::new();
+    let page = page_size() as usize;
+    let bytes = [vec![b'A'; page], vec![b'B'; page], vec![b'C'; page]].concat();
+    let path = dir.file("f", &bytes);
+    let long = "remap -q --order 2,1,0,2,1";
+    let last = format!("-r {}..+4 --access 4", 3 * page);
+    assert_eq!(dir.session_prints("f -q", &[long, &format!("cat {last}")]), "CCCC");
+    for (order, place) in [(long, 3 * page), ("remap -q --order 2,1", 0)] {
+        dir.file("f", &bytes);
+        let patch = format!("patch -q -o {place} text:wxyz --access 4");
+        dir.session("f -q", &[order, &patch]).is("exit 0");
+        assert_eq!(read(&path)[2 * page..][..4], *b"wxyz");
+    }
+}
+
+#[test]
+fn a_range_past_the_mapped_part_is_refused() {
+    let dir = Sandbox::new();
+    let page = page_size();
+    dir.file("f", noise(3 * page as usize));
+    let part = format!("f -q -r 0..{}", 2 * page);
+    for verb in [
+        format!("cat -r {}..+8", 2 * page - 4),
+        format!("cat -r {}..+4", 2 * page),
+        format!("sync -r {}..+8", 2 * page),
+    ] {
+        dir.session(&part, &[&verb]).code(2).has("is mapped");
+    }
+    assert_eq!(dir.session_prints(&part, &[&format!("cat -r {}.. -f plain", 2 * page)]), "");
+    // The end of the file still cuts what reaches past it.
+    let verb = format!("cat -r {}..+9000", 3 * page - 4);
+    assert_eq!(dir.session("f -q", &[&verb]).stdout, noise(3 * page as usize)[3 * page as usize - 4..]);
+}
+
+#[test]
+fn a_session_in_which_two_read_stdin_runs_neither() {
+    let dir = Sandbox::new();
+    dir.file("f", [b'0'; 8]);
+    for lines in [
+        &["patch -o 0", "patch -o 4 @-"][..],
+        &["patch -q -o 0 61", "patch -o 4 @-", "-"],
+        &["fork patch -o 0", "remap --order @-"],
+    ] {
+        let args: Vec<_> = lines.iter().flat_map(|line| ["-c", line]).collect();
+        dir.mmapctl_fed(&[&["map", "f"], args.as_slice()].concat(), "abc")
+            .code(2)
+            .has("-c 2: stdin is used twice");
+        assert_eq!(dir.read("f"), [b'0'; 8]);
+    }
+}
+
+#[test]
+fn zeros_that_are_cut_off_count() {
+    let dir = Sandbox::new();
+    dir.file("f", b"abc\0\0\0");
+    dir.run_fed("patch f --script -", "size 6 -> 1\n")
+        .begins("f: 5 bytes of 0x1..0x6 changed\n");
+    dir.file("f", [0; 8192]);
+    dir.file("s", "size 8192 -> 4096\n");
+    assert_eq!(dir.report("patch f --script s")["bytes_changed"], 4096);
+}

@@ -93,6 +93,11 @@ impl SessionVerb {
         self.options().stores()
     }
 
+    /// How many of the options take their bytes from stdin.
+    pub(crate) fn stdin_uses(&self) -> usize {
+        self.options().stdin_uses()
+    }
+
     /// Rejects options that are incomplete or contradict each other, before any file is opened.
     pub(crate) fn check_options(&self) -> Result<()> {
         self.options().check_options()
@@ -107,6 +112,11 @@ trait RunOnRegion {
     /// Whether the verb needs a writable mapping, and the rules for writers.
     fn stores(&self) -> bool {
         false
+    }
+
+    /// How many of the options take their bytes from stdin, which can be read once.
+    fn stdin_uses(&self) -> usize {
+        0
     }
 
     /// Rejects options that are incomplete or contradict each other, before any file is opened.

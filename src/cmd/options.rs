@@ -11,7 +11,8 @@ use crate::number::{self, Offset, ParseError, Qty, Range, duration, human};
 use crate::output::{self, Globals};
 use crate::text;
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,16 +72,17 @@ impl RangeArgs {
         Ok(ByteRange::first(end.min(facts.len)).from(start))
     }
 
-    /// The range to read, without what is past the end of the region.
+    /// The range to read, without what is past the end of the file.
     ///
     /// # Errors
-    /// If the start is past the end of the region or before it, or if the range is reversed.
+    /// If the range is reversed, begins past the end, or is not all in the region.
     pub(crate) fn resolve_for_read(&self, region: &Region) -> Result<ByteRange> {
         let (whole, asked) = (region.span(), self.resolve(region, false)?);
-        if asked.start() < whole.start() || asked.start() > whole.end() {
-            return Err(mapping::Error::new("read", Some(asked), ErrorKind::NotMapped(whole)).into());
+        let there = asked.intersect(ByteRange::first(region.length().max(whole.end())));
+        match asked.start() <= whole.end() && whole.contains(there) {
+            true => Ok(there),
+            false => Err(mapping::Error::new("read", Some(asked), ErrorKind::NotMapped(whole)).into()),
         }
-        Ok(asked.intersect(ByteRange::first(whole.end())))
     }
 
     /// The range to write, all of which is within the file and the region.
@@ -117,6 +119,17 @@ pub(crate) fn check_within(span: ByteRange, region: &Region) -> Result<ByteRange
 /// How many times in a row the file may be replaced by another one while waiting for its lock.
 const MOST_REPLACED: usize = 4;
 
+/// The path of a file that may not exist yet. open(2) with O_CREAT creates `PATH/` without the slash.
+pub(crate) fn file_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.as_os_str().as_bytes() {
+        [.., b'/'] => Err(ParseError {
+            message: "a file is needed, and a path with a slash at its end is a directory's".into(),
+            tip: "leave out the slash, or add a name".into(),
+        }),
+        _ => Ok(path),
+    })
+}
+
 // Rules for verbs that change a file.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WriteArgs {
@@ -127,7 +140,7 @@ pub(crate) struct WriteArgs {
     #[arg(help_heading = "Safety", long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) lock_timeout: Duration,
     /// Path of the recovery journal of --atomic, in place of one beside the file
-    #[arg(help_heading = "Safety", long, value_name = "PATH")]
+    #[arg(help_heading = "Safety", long, value_name = "PATH", value_parser = file_path())]
     pub(crate) journal: Option<PathBuf>,
 }
 
@@ -209,7 +222,7 @@ pub(crate) struct ReadArgs {
     #[arg(help_heading = "Safety", long)]
     pub(crate) ignore_journal: bool,
     /// Also look for the recovery journal of --atomic at this path
-    #[arg(help_heading = "Safety", long, value_name = "PATH")]
+    #[arg(help_heading = "Safety", long, value_name = "PATH", value_parser = file_path())]
     pub(crate) journal: Option<PathBuf>,
 }
 

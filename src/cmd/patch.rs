@@ -134,6 +134,15 @@ impl RunOnRegion for Options {
         !self.dry_run && self.diff.is_none()
     }
 
+    fn stdin_uses(&self) -> usize {
+        let stdin = |values: &[Value]| values.iter().filter(|value| **value == Value::Stdin).count();
+        let placed = self.place.is_given() || self.find.is_some();
+        usize::from(placed && self.values.is_empty())
+            + stdin(&self.values)
+            + stdin(self.expect.as_slice())
+            + usize::from(self.script.as_deref() == Some(Path::new("-")))
+    }
+
     fn check_options(&self) -> Result<()> {
         self.validate()
     }

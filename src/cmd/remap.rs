@@ -94,6 +94,10 @@ impl RunOnRegion for Options {
         self.view.writes() || !self.live.keep_file && self.size.is_some()
     }
 
+    fn stdin_uses(&self) -> usize {
+        self.view.stdin_uses()
+    }
+
     fn check_options(&self) -> Result<()> {
         self.validate()
     }

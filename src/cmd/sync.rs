@@ -1,6 +1,6 @@
 //! `sync`: make a range durable and prove it, by the dirty pages before and after.
 
-use super::options::{RangeArgs, has_length, unless_cut_short};
+use super::options::{RangeArgs, file_path, has_length, unless_cut_short};
 use super::{RunOnRegion, VerbContext};
 use crate::edit::{Error, ErrorContext, Outcome, Result, sync_parent_dir};
 use crate::error::{Exit, report_error};
@@ -28,7 +28,7 @@ pub struct Args {
     #[command(flatten)]
     options: Options,
     /// Also look for the recovery journal of --atomic at this path
-    #[arg(help_heading = "Safety", long, value_name = "PATH")]
+    #[arg(help_heading = "Safety", long, value_name = "PATH", value_parser = file_path())]
     journal: Option<PathBuf>,
 }
 

@@ -86,7 +86,7 @@ impl Edits {
                 all.mismatches.push(self.mismatch(edit, one, &mut all.old)?);
             }
         }
-        all.differing += self.zeros_from(region.length())?;
+        all.differing += self.zeros_past_end(region.length(), &mut all.old)?;
         if differs.contains(&false) {
             all.changing = sort_by_change(&mut self.list, &differs);
         }
@@ -94,15 +94,16 @@ impl Edits {
         Ok(all)
     }
 
-    /// How many zeros the edits write at or past `end`. They were compared as equal, but appending them adds bytes to
-    /// the file.
-    fn zeros_from(&mut self, end: u64) -> Result<u64> {
+    /// How many zeros the edits append to a file of `len` bytes, or cut off from it. They were compared as equal.
+    fn zeros_past_end(&mut self, len: u64, old: &mut SpooledBytes) -> Result<u64> {
         let mut zeros = 0;
-        let first = self.list.partition_point(|edit| edit.range().end() <= end);
+        let shorter = len.min(self.len_after);
+        let first = self.list.partition_point(|edit| edit.range().end() <= shorter);
         for edit in &self.list[first..] {
-            for part in edit.range().from(end.max(edit.at())).windows(BLOCK) {
+            for part in edit.range().from(shorter.max(edit.at())).windows(BLOCK) {
                 let mut bytes = vec![0; part.len() as usize];
-                self.new.read_at(edit.from + (part.start() - edit.at()), &mut bytes)?;
+                let side = if len > shorter { &mut *old } else { &mut self.new };
+                side.read_at(edit.from + (part.start() - edit.at()), &mut bytes)?;
                 zeros += bytes.iter().filter(|byte| **byte == 0).count() as u64;
             }
         }

@@ -36,7 +36,7 @@ pub use numeric::MaskedBytes;
 pub use rollback::{RollbackPlan, rollback_on_error};
 pub use script::{read_edit, read_script};
 pub use spooled::SpooledBytes;
-pub use value::{Value, pattern, take_stdin};
+pub use value::{Value, pattern, stdin_used_twice, take_stdin};
 pub use write::{ScriptWriter, each_edit, write_undo};
 pub use xxd::read_xxd;
 

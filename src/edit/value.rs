@@ -139,10 +139,14 @@ impl Value {
 pub fn take_stdin() -> Result<()> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::Relaxed) {
-        let failure = Error::untouched("stdin is used twice");
-        return Err(failure.tip("put one of the two into a file: @PATH, --script PATH"));
+        return Err(stdin_used_twice());
     }
     Ok(())
+}
+
+/// The error for stdin that two are to read.
+pub fn stdin_used_twice() -> Error {
+    Error::untouched("stdin is used twice").tip("put one of the two into a file: @PATH, --script PATH")
 }
 
 fn spool_stdin(spool: &mut SpooledBytes, most: u64) -> Result<()> {

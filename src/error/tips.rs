@@ -127,7 +127,7 @@ fn limit_tip(limit: &Limit) -> String {
         ),
         Limit::OpenFiles { limit } => format!("raise it with 'ulimit -n {}'", limit.saturating_mul(4)),
         Limit::ControlGroup { .. } => {
-            "lock less of it with --range, or each page when it is first touched with --lock=on-fault; 'cat /proc/self/cgroup' names the control group, MemoryMax= in a systemd unit raises its limit".into()
+            "take less of it with --range (or lock each page when it is first touched: --lock=on-fault alone); 'cat /proc/self/cgroup' names the control group, MemoryMax= in a systemd unit raises its limit".into()
         }
         Limit::LockedMemory { .. } => "raise it with 'ulimit -l unlimited' (or LimitMEMLOCK= in a systemd unit)".into(),
     }

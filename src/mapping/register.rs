@@ -86,9 +86,8 @@ impl Region {
                     return Err(self.signalled("read", lost, Populate::Read).into());
                 }
                 // Bytes of a page that were cut off read as zeros, without a signal.
-                let len = self.len_now()?;
-                if len < chunk.end() {
-                    return Err(Error::new("read", Some(span.from(len)), ErrorKind::Shrunk { len }).into());
+                if !self.backing().facts().device_memory {
+                    self.check_still("read", chunk, Populate::Read)?;
                 }
                 each(chunk.start(), buf)?;
             }
@@ -184,15 +183,6 @@ impl Region {
             return Error::new(action, Some(span), ErrorKind::Bus);
         }
         self.fault(action, span, how)
-    }
-
-    fn len_now(&self) -> Result<u64> {
-        let facts = self.backing().facts();
-        if facts.is_file() && !facts.device_memory {
-            self.backing().usage().map(|usage| usage.len)
-        } else {
-            Ok(facts.len)
-        }
     }
 }
 

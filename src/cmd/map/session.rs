@@ -3,7 +3,9 @@
 use super::child::ChildEnv;
 use crate::cmd::options::{unless_cut_short, unless_refused};
 use crate::cmd::{SessionVerb, Verb, VerbContext};
-use crate::edit::{Error, ErrorContext, LONGEST_TEXT, Outcome, Result, take_stdin, unless_half_patched};
+use crate::edit::{
+    Error, ErrorContext, LONGEST_TEXT, Outcome, Result, stdin_used_twice, take_stdin, unless_half_patched,
+};
 use crate::error::{Exit, report_command, report_error};
 use crate::mapping::{self, Region};
 use crate::output::{self, Globals};
@@ -93,6 +95,15 @@ impl Script {
         let mut reader = LineReader::new(globals);
         let mut parts = Vec::new();
         let mut steps = Vec::new();
+        let mut stdin_uses = self.lines.iter().filter(|line| *line == "-").count();
+        let mut once = |step: Option<SessionStep>| {
+            stdin_uses += step.as_ref().map_or(0, |step| step.what.stdin_uses());
+            if stdin_uses > 1 {
+                Err(stdin_used_twice())
+            } else {
+                Ok(step)
+            }
+        };
         for (number, line) in (1..).zip(&self.lines) {
             if line == "-" {
                 take_stdin()?;
@@ -101,7 +112,7 @@ impl Script {
                 continue;
             }
             let origin = format!("-c {number}");
-            let step = reader.read(line, &origin).context(origin)?;
+            let step = reader.read(line, &origin).and_then(&mut once).context(origin)?;
             steps.extend(step);
         }
         if let Some(path) = &self.script {
@@ -118,7 +129,8 @@ impl Script {
             let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
             for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
                 let origin = format!("{}: line {number}", text::shown(path));
-                steps.extend(reader.read(OsStr::from_bytes(line), &origin).context(origin)?);
+                let step = reader.read(OsStr::from_bytes(line), &origin).and_then(&mut once);
+                steps.extend(step.context(origin)?);
             }
         }
         parts.push(ScriptPart::Steps(steps));
@@ -228,6 +240,14 @@ impl What {
             What::Verb(verb) => verb.name(),
             What::Shell(_) => "map",
             What::Fork(what) => what.name(),
+        }
+    }
+
+    fn stdin_uses(&self) -> usize {
+        match self {
+            What::Verb(verb) => verb.stdin_uses(),
+            What::Shell(_) => 0,
+            What::Fork(what) => what.stdin_uses(),
         }
     }
 

@@ -52,7 +52,7 @@ impl Options {
                 origin => checked.with_context(|| origin.to_string())?,
             }
         }
-        if edits.len_after != facts.len {
+        if edits.len_after != region.length() {
             let failure = Error::untouched("--access does not change the length of a file");
             return Err(failure.tip("take the line with the new size out of the script"));
         }
@@ -60,7 +60,7 @@ impl Options {
             let failure = Error::untouched("a device has no cached pages that --sync could write to it");
             return Err(failure.tip("leave out --sync: the store goes to the device itself"));
         }
-        let len = Some(facts.len).filter(|_| facts.has_end());
+        let len = Some(region.length()).filter(|_| facts.has_end());
         if self.dry_run {
             return print_stores(edits, width, len, context);
         }

@@ -1,11 +1,11 @@
 //! Makes edits from the options of `patch`: their places and their bytes.
 
 use super::{Options, ScriptFormat, quoted};
-use crate::cmd::VerbContext;
 use crate::cmd::paths::must_differ;
+use crate::cmd::{RunOnRegion, VerbContext};
 use crate::edit::{
     Builder, Edits, Error, ErrorContext, Find, MaskedBytes, Result, SourceLocation, Value, find, is_journal_name,
-    read_edit, read_script, read_xxd, take_stdin, unless_half_patched,
+    read_edit, read_script, read_xxd, stdin_used_twice, take_stdin, unless_half_patched,
 };
 use crate::mapping::{ByteRange, Region};
 use crate::progress::Progress;
@@ -55,13 +55,8 @@ impl Options {
                 "give the old bytes in place of the new ones",
             );
         }
-        let stdin = |values: &[Value]| values.iter().filter(|value| **value == Value::Stdin).count();
-        let from_stdin = usize::from(placed && self.values.is_empty())
-            + stdin(&self.values)
-            + stdin(self.expect.as_slice())
-            + usize::from(self.script.as_deref() == Some(Path::new("-")));
-        if from_stdin > 1 {
-            return wrong("stdin is used twice", "put one of the two into a file: @PATH, --script PATH");
+        if self.stdin_uses() > 1 {
+            return Err(stdin_used_twice());
         }
         Ok(())
     }

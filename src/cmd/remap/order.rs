@@ -91,6 +91,11 @@ impl OrderArg {
         }
     }
 
+    /// Whether the list comes from stdin.
+    pub(super) fn is_stdin(&self) -> bool {
+        matches!(&self.source, OrderSource::File(path) if path == "-")
+    }
+
     /// Whether the order is the whole file in reverse.
     pub(super) fn is_reverse(&self) -> bool {
         matches!(&self.source, OrderSource::Items(items) if items[..] == [Item::Reverse])

@@ -130,6 +130,10 @@ impl View {
         alone.map(|(_, option)| option)
     }
 
+    pub(super) fn stdin_uses(&self) -> usize {
+        usize::from(self.order.as_ref().is_some_and(OrderArg::is_stdin))
+    }
+
     /// Whether an order was given.
     pub(super) fn is_given(&self) -> bool {
         self.order.is_some()

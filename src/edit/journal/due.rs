@@ -3,8 +3,9 @@
 use super::path::JournalPath;
 use super::recover::distrusted;
 use crate::edit::error::{Error, ErrorContext, Outcome, Result};
-use crate::mapping::{Access, Backing};
+use crate::mapping::{Access, Backing, ErrorKind};
 use crate::text::shown;
+use nix::errno::Errno;
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -19,9 +20,14 @@ pub fn unless_half_patched(file: &File, path: &Path) -> Result<()> {
     if !meta.is_file() {
         return Ok(());
     }
-    // A file that cannot be mapped (/proc) cannot have been patched.
-    let Ok(backing) = Backing::open(path, Access::Read, Duration::ZERO) else {
-        return Ok(());
+    let backing = match Backing::open(path, Access::Read, Duration::ZERO) {
+        Ok(backing) => backing,
+        Err(error) => match error.cause {
+            // A file that cannot be mapped (/proc) cannot have been patched. One that has lost its name since has no
+            // journal that could be found.
+            ErrorKind::UnsupportedFileType(_) | ErrorKind::Sys(Errno::ENOENT) => return Ok(()),
+            _ => return Err(error).map_failure(|| Error::untouched("cannot tell whether it needs recovery")),
+        },
     };
     let identity = backing.facts().identity;
     if (meta.dev(), meta.ino()) != (identity.device, identity.inode) {

@@ -10,7 +10,7 @@ use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::OsStr;
-use std::fs::{File, Permissions};
+use std::fs::{File, Metadata, Permissions};
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -85,18 +85,29 @@ impl JournalPath {
     /// Whether there is a file at the journal's path.
     ///
     /// # Errors
-    /// If the kernel cannot tell, for a path that the user named. Beside a file, that counts as a no: a process that
-    /// was given the file without its folder (`cat /dev/stdin < FILE`) may read it.
+    /// If the kernel cannot tell. In a folder beside the file that this process may not search, that counts as a no: it
+    /// may read a file that it was given without its folder (`cat /dev/stdin < FILE`).
     pub fn is_taken(&self) -> Result<bool> {
         match std::fs::symlink_metadata(&self.path) {
             Ok(_) => Ok(true),
-            Err(error) if self.named && error.kind() != ErrorKind::NotFound => {
-                let message = format!("cannot tell whether the journal '{}' is there", shown(&self.path));
-                let tip = "--journal takes the path that was given to --atomic";
-                Err(error).map_failure(|| Error::untouched(message).tip(tip))
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            // Beside a file whose name is nearly as long as names can be, no journal can have been created.
+            Err(error)
+                if !self.named && [ErrorKind::PermissionDenied, ErrorKind::InvalidFilename].contains(&error.kind()) =>
+            {
+                Ok(false)
             }
-            Err(_) => Ok(false),
+            Err(error) => Err(error).map_failure(|| self.unknown()),
         }
+    }
+
+    /// The error if the kernel does not tell whether there is a journal.
+    pub(super) fn unknown(&self) -> Error {
+        let message = format!("cannot tell whether the journal '{}' is there", shown(&self.path));
+        Error::untouched(message).tip(match self.named {
+            true => "--journal takes the path that was given to --atomic",
+            false => "without it, an atomic patch may have been interrupted; cat and map read the file as it is with --ignore-journal",
+        })
     }
 
     /// Whether the patch that made this journal is still running; `None` if that is unknown, because this process may
@@ -277,33 +288,59 @@ fn mount_id(fd: i32) -> Option<u64> {
     id.trim().parse().ok()
 }
 
-/// The path of an open regular file, without symlinks; `None` for anything else, and if the file has no name any more.
+/// The path of an open regular file, without a symlink at its end; `None` for anything else, and if the file has no name
+/// any more. It is the path that the kernel shows, or if another file is there, or none, the one that the user gave:
+/// the kernel shows the name that was opened, even after the file came back under it by another link, and shows the
+/// path in another mount namespace, or one over which something was mounted.
 fn target(backing: &Backing) -> Result<Option<PathBuf>> {
     let Some(fd) = backing.fd().filter(|_| backing.facts().kind == Kind::Regular) else {
         return Ok(None);
     };
     let unknown = || Error::untouched("cannot tell where its recovery journal is");
     let file = backing.metadata()?;
-    let leads_here = |path: &Path| match std::fs::metadata(path) {
-        Ok(meta) => (meta.dev(), meta.ino()) == (file.dev(), file.ino()),
-        Err(error) => error.kind() != ErrorKind::NotFound,
+    let is_here = |meta: &Metadata| (meta.dev(), meta.ino()) == (file.dev(), file.ino());
+    let shown = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    if let Ok(path) = &shown {
+        // A path that cannot be looked up is the best that is known.
+        let leads_here = match std::fs::metadata(path) {
+            Ok(meta) => is_here(&meta),
+            Err(error) => error.kind() != ErrorKind::NotFound,
+        };
+        if leads_here {
+            return Ok(Some(path.clone()));
+        }
+    }
+    let given = match backing.path().map(without_links) {
+        Some(Ok(path)) if std::fs::metadata(&path).is_ok_and(|meta| is_here(&meta)) => return Ok(Some(path)),
+        Some(Err(error)) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     };
-    match std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())) {
-        // The name of a deleted file or a memfd leads nowhere, and a journal there would not be found.
-        Ok(path) => Ok(Some(path).filter(|path| leads_here(path))),
-        // Without /proc (a rescue shell, a chroot), the path that the user gave is resolved.
+    match shown {
+        Ok(_) => given.map(|()| None).map_failure(unknown),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let Some(given) = backing.path() else { return Ok(None) };
-            let path = std::fs::canonicalize(given).map_failure(unknown)?;
-            if !leads_here(&path) {
-                let message = "cannot tell where its recovery journal is, as another file is at its path now";
-                return Err(Error::untouched(message).tip("run the same command again"));
-            }
-            Ok(Some(path))
+            given.map_failure(unknown)?;
+            let message = "cannot tell where its recovery journal is, as another file is at its path now";
+            Err(Error::untouched(message).tip("run the same command again"))
         }
         Err(error) => Err(error).map_failure(unknown),
     }
 }
+
+/// The path to which the symlinks at the end of `path` lead.
+fn without_links(path: &Path) -> std::io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        match std::fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
+            Err(error) if error.kind() == ErrorKind::InvalidInput => return Ok(path),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::ELOOP.into())
+}
+
+/// As many as the kernel follows, see path_resolution(7).
+const MOST_LINKS: usize = 40;
 
 const PREFIX: &[u8] = b".";
 const SUFFIX: &[u8] = b".mmapctl-undo";

@@ -49,7 +49,15 @@ pub fn recover(region: &mut Region, place: &JournalPath) -> Result<Recovery> {
         // Even if it cannot be opened, its owner can be seen.
         Err(error) => {
             let failure = distrusted(place, region.backing());
-            return Err(error).map_failure(|| failure.unwrap_or_else(|| refused(place, "it cannot be opened")));
+            let is_there = std::fs::symlink_metadata(&place.path).is_ok();
+            let otherwise = || {
+                if is_there {
+                    refused(place, "it cannot be opened")
+                } else {
+                    place.unknown()
+                }
+            };
+            return Err(error).map_failure(|| failure.unwrap_or_else(otherwise));
         }
     };
     let refuse = |why: &str| Err(refused(place, why));
