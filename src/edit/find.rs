@@ -235,7 +235,8 @@ impl Search<'_> {
             borders,
         } = self.needle;
         let run = &pattern.bytes[anchor.clone()];
-        // The end of the previous occurrence may be the beginning of the next one (Knuth, Morris and Pratt).
+        // The end of the previous occurrence may be the beginning of the next one (Knuth, Morris and Pratt). zero:4K in
+        // 64 MiB of zeros takes 0.16 s; if each search began anew, it would take 66 s.
         while self.begun > 0 {
             let byte = self.text[..end].get(self.from)?;
             self.from += 1;
