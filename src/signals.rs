@@ -139,16 +139,6 @@ pub fn for_child<T>(spawn: impl FnOnce() -> T) -> anyhow::Result<T> {
     Ok(result)
 }
 
-/// Runs `start`, which starts a thread that may outlive its work, so that the thread receives no signals: a signal that
-/// it received would end the process while another thread blocks it.
-pub fn for_thread<T>(start: impl FnOnce() -> T) -> T {
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
-    let result = start();
-    // Reading and setting the calling thread's mask cannot fail.
-    let _ = before.and_then(|mask| mask.thread_set_mask());
-    result
-}
-
 /// Must be called first: records the signal mask for children, and blocks SIGXFSZ, so that exceeding RLIMIT_FSIZE is
 /// reported as EFBIG instead of ending the process.
 pub fn begin() {

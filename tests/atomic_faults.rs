@@ -318,7 +318,7 @@ fn recovered(dir: &Sandbox, bytes: &[u8], record: &[u8]) -> (Vec<u8>, mmapctl::e
     let backing = Backing::open(&path, Access::Write, Duration::ZERO).unwrap();
     let place = JournalPath::beside(&backing).unwrap().unwrap();
     let mut region = Region::sliding(backing, Prot::ReadWrite).unwrap();
-    let outcome = recover(&mut region, &place);
+    let outcome = recover(&mut region, &place, || ());
     // A journal may well say that the file had a terabyte.
     let mut after = Vec::new();
     fs::File::open(path)

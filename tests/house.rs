@@ -141,7 +141,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("signals", &[]),
     ("mapping", &[]),
     ("dump", &["number"]),
-    ("edit", &["mapping", "memory", "number", "signals", "text"]),
+    ("edit", &["mapping", "number", "text"]),
     ("output", &["edit", "signals"]),
     (
         "error",

@@ -7,6 +7,7 @@ use crate::edit::{
 };
 use crate::error::Exit;
 use crate::mapping::{self, Access, Backing, ByteRange, ErrorKind, FileInfo, Prot, Region, SpaceUsage, Width};
+use crate::memory;
 use crate::number::{self, Offset, ParseError, Qty, Range, duration, human};
 use crate::output::{self, Globals};
 use crate::text;
@@ -197,7 +198,7 @@ impl WriteArgs {
         let mut region = Region::sliding(backing, Prot::ReadWrite)?;
         let mut recovered = false;
         for place in places.into_iter().flatten() {
-            if recover(&mut region, &place).after_recovery(recovered)? == Recovery::PutBack {
+            if recover(&mut region, &place, memory::begin_change).after_recovery(recovered)? == Recovery::PutBack {
                 recovered = true;
                 let note = "an atomic patch had been interrupted; the file was put back as it was before the patch";
                 output::print_note(globals, &format!("{}: {note}", text::shown(path)));

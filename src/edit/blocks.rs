@@ -3,7 +3,7 @@
 use super::LONGEST_TEXT;
 use super::fast_lines::FastLines;
 use crate::edit::error::{Error, ErrorContext, Result, SourceLocation};
-use crate::signals;
+use nix::sys::signal::{SigSet, SigmaskHow};
 use std::io::{self, BufRead, ErrorKind, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
@@ -119,13 +119,23 @@ fn ahead(cutter: LineSplitter) -> Reading {
         }
     };
     let start = || Builder::new().name("script".to_string()).spawn(read);
-    match signals::for_thread(start) {
+    match without_signals(start) {
         Ok(handle) => match give.send(cutter) {
             Ok(()) => Reading::Ahead(Thread { blocks, used, handle }),
             Err(returned) => Reading::Alone(returned.0),
         },
         Err(_) => Reading::Alone(cutter),
     }
+}
+
+/// Runs `start`, which starts a thread that may outlive its work, so that the thread receives no signals: a signal that
+/// it received would end the process while another thread blocks it.
+fn without_signals<T>(start: impl FnOnce() -> T) -> T {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let result = start();
+    // Reading and setting the calling thread's mask cannot fail.
+    let _ = before.and_then(|mask| mask.thread_set_mask());
+    result
 }
 
 fn send_all(mut cutter: LineSplitter, send: &SyncSender<io::Result<Block>>, spare: &Receiver<Block>) {

@@ -198,7 +198,7 @@ pub fn recovery(dir: &Path, data: &[u8]) {
         } else {
             JournalPath::beside(&backing).unwrap().unwrap()
         };
-        recover(&mut Region::sliding(backing, Prot::ReadWrite).unwrap(), &there)
+        recover(&mut Region::sliding(backing, Prot::ReadWrite).unwrap(), &there, || ())
     };
     let outcome = run();
     let after = fs::read(&path).unwrap();

@@ -26,12 +26,13 @@ pub enum Recovery {
 }
 
 /// Restores the file that `region` maps from its journal, if there is one, and removes the journal. This can be
-/// repeated, and interrupted and repeated, with the same result. The caller holds the lock.
+/// repeated, and interrupted and repeated, with the same result. The caller holds the lock. `before_change` is called right
+/// before the file is changed.
 ///
 /// # Errors
 /// If the journal is of another file or owner, or if the length or the bytes are neither old nor new because another
 /// program wrote: nothing is changed (exit code 2). If restoring fails, the journal remains (exit code 4).
-pub fn recover(region: &mut Region, place: &JournalPath) -> Result<Recovery> {
+pub fn recover(region: &mut Region, place: &JournalPath, before_change: impl FnOnce()) -> Result<Recovery> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     // A journal that is not writable is rejected below, with the reason.
@@ -123,7 +124,7 @@ pub fn recover(region: &mut Region, place: &JournalPath) -> Result<Recovery> {
         file,
         remedy: place.recovery_command(region.backing()),
     };
-    crate::memory::begin_change();
+    before_change();
     record
         .put_back(&journal.file, region)
         .map_failure(|| journal.left_behind())?;
