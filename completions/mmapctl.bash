@@ -87,7 +87,7 @@ _mmapctl() {
             return 0
             ;;
         mmapctl__subcmd__cat)
-            opts="-q -v -o -n -r -f -x -h --json --quiet --verbose --color --progress --offset --length --range --format --no-squeeze --access --skip-holes --watch --ignore-journal --journal --help"
+            opts="-q -v -o -n -r -f -x -h --json --quiet --verbose --color --progress --offset --length --range --format --no-squeeze --access --skip-holes --drop-behind --watch --ignore-journal --journal --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

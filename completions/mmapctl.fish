@@ -156,6 +156,7 @@ complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s v -l verbose -d 
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s x -d 'Short for --format hex'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l no-squeeze -d 'Print repeated rows and holes in full'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l skip-holes -d 'Keep holes when raw bytes are written to a file; elsewhere they are written as zeros'
+complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l drop-behind -d 'Drop from memory what was not there before, once it is read: for backups and caches of CI'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -l ignore-journal -d 'Read the file even if an interrupted atomic patch has not been recovered'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand cat" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mmapctl -n "__fish_mmapctl_using_subcommand patch" -l color -d 'Colour the output' -r -f -a "auto\t'If the output is a terminal'

@@ -6,6 +6,7 @@ use crate::number::human;
 use crate::output::{Globals, When};
 use crate::signals::Signals;
 use indicatif::{ProgressBar, ProgressStyle};
+use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,17 @@ pub struct Progress {
     steps: u64,
     /// How many bytes were done at the last check for a signal.
     asked: u64,
+    /// What else happens at each step, see [`Progress::calling`].
+    hook: Option<Hook>,
+}
+
+/// Receives the number of bytes that are done.
+struct Hook(Box<dyn FnMut(u64)>);
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 #[derive(Debug)]
@@ -56,6 +68,7 @@ impl Progress {
             signals: None,
             steps: 0,
             asked: 0,
+            hook: None,
         }
     }
 
@@ -79,6 +92,12 @@ impl Progress {
     /// For work that processes bytes more than once, and steps up to `work`: the bar still ends at the number of bytes.
     pub fn stepping_to(mut self, work: u64) -> Progress {
         self.work = work;
+        self
+    }
+
+    /// Calls `hook` at each step with the number of bytes that are done.
+    pub fn calling(mut self, hook: impl FnMut(u64) + 'static) -> Progress {
+        self.hook = Some(Hook(Box::new(hook)));
         self
     }
 
@@ -108,6 +127,9 @@ impl Progress {
 
     /// Reports that `done` bytes are done, see [`crate::mapping::ProgressFn`].
     pub fn step(&mut self, done: u64) -> Result<(), Interrupted> {
+        if let Some(Hook(hook)) = &mut self.hook {
+            hook(done);
+        }
         let shown = self.shown(done);
         match &mut self.display {
             Display::Nothing => {}

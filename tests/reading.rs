@@ -3,7 +3,7 @@
 use crate::support::strace::*;
 use crate::support::*;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -106,4 +106,55 @@ fn what_is_not_the_files_is_read_where_it_is() {
         dir.session(what, &[first, &[verb]].concat()).code(code).has(expected);
     }
     assert_eq!(dir.read("f"), bytes);
+}
+
+#[test]
+fn a_read_that_drops_behind_leaves_what_was_in_memory_and_nothing_else() {
+    on_disk(|dir| {
+        let bytes = noise(12 << 20);
+        let path = dir.file("f", &bytes);
+        let resident = || dir.report("map f")["resident"].as_u64().unwrap();
+        dir.report("sync f --evict");
+        assert_eq!(resident(), 0);
+        // A part of a window, and what the kernel reads ahead of it.
+        fs::File::open(&path)
+            .unwrap()
+            .read_exact_at(&mut [0; 300_000], 5 << 20)
+            .unwrap();
+        let before = resident();
+        assert!(before >= 300_000 / page_size());
+        for line in [
+            "cat f --drop-behind",
+            "cat f --drop-behind -f canonical",
+            "cat f --drop-behind --json",
+            "cat f --drop-behind -o 1M -n 9M",
+            "map f -q -c 'cat --drop-behind -f raw'",
+        ] {
+            // Its stdout is a pipe, into which pages could be spliced.
+            let output = dir.mmapctl(
+                &shell_words::split(line)
+                    .unwrap()
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>(),
+            );
+            output.code(0);
+            if line == "cat f --drop-behind" {
+                assert!(output.stdout == bytes);
+            }
+            let text = format!("{line}: {before} pages before");
+            // One page that lies across a border of windows may go.
+            assert!((before - 1..=before).contains(&resident()), "{text}, {} after", resident());
+        }
+        let out = fs::File::create(dir.join("out")).unwrap();
+        let mut command = dir.command(&["cat", "f", "--drop-behind"]);
+        command.stdout(out).outcome().code(0);
+        assert!(dir.read("out") == bytes && resident() <= before);
+    });
+    let dir = Sandbox::new();
+    dir.file("f", noise(64));
+    dir.session("--anonymous -n 4K", &["cat --drop-behind"])
+        .code(2)
+        .has("cannot tell which of its pages were in memory");
+    dir.run("cat f --drop-behind --watch").code(2);
 }

@@ -9,7 +9,9 @@ use super::{RunOnRegion, VerbContext};
 use crate::dump::{self, RowWidth, Style};
 use crate::edit::{Error, ErrorContext, Result};
 use crate::error::Exit;
-use crate::mapping::{Access, ByteRange, Chunk, Content, CopyError, Cut, Holes, Operation, Prot, Region, Width, scan};
+use crate::mapping::{
+    Access, ByteRange, Chunk, Content, CopyError, Cut, DropBehind, Holes, Operation, Prot, Region, Width, scan,
+};
 use crate::number::interval;
 use crate::output::{self, Globals};
 use crate::progress::Progress;
@@ -17,6 +19,8 @@ use crate::report::{self, Report, Stream};
 use crate::text::{self, describe};
 use dumping::{AHEAD, Dumping};
 use format::CatFormat;
+use nix::libc;
+use nix::sys::stat::fstat;
 use std::io::{ErrorKind, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -55,6 +59,9 @@ pub(crate) struct Options {
     /// Keep holes when raw bytes are written to a file; elsewhere they are written as zeros
     #[arg(long, conflicts_with_all = ["access", "watch"])]
     skip_holes: bool,
+    /// Drop from memory what was not there before, once it is read: for backups and caches of CI
+    #[arg(long, conflicts_with_all = ["access", "watch"])]
+    drop_behind: bool,
     /// Redraw the range every INTERVAL (default: 1s) until Ctrl-C, and mark the bytes that have changed
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s", value_parser = interval)]
     watch: Option<Duration>,
@@ -84,6 +91,8 @@ struct CatPlan<'a> {
     dump: Option<(dump::Format<'a>, Style)>,
     /// How raw output treats holes.
     holes: Holes,
+    /// Whether what was read is dropped from memory.
+    drop_behind: bool,
 }
 
 impl RunOnRegion for Options {
@@ -100,6 +109,12 @@ impl RunOnRegion for Options {
             return watch::watch(region, &plan, interval, context);
         }
         let mut progress = Progress::printing(context.globals, "reading", plan.span.len());
+        if self.drop_behind {
+            let start = plan.span.start();
+            let mut behind = DropBehind::new(region, plan.span)?.ok_or_else(not_counted)?;
+            // What stays in memory does no harm.
+            progress = progress.calling(move |done| drop(behind.passed(start + done)));
+        }
         match plan.dump {
             _ if context.globals.json => json(region, &plan, context, &mut progress),
             None => raw(region, &plan, &mut progress),
@@ -154,6 +169,7 @@ impl Options {
             access: self.access,
             dump: dump.map(|dump| (dump, style)),
             holes: if self.skip_holes { Holes::Kept } else { Holes::Written },
+            drop_behind: self.drop_behind,
         })
     }
 }
@@ -168,9 +184,17 @@ impl CatPlan<'_> {
     }
 }
 
+/// The error for memory, a view, or a file of somebody else's, of which the kernel does not tell what is in memory.
+fn not_counted() -> Error {
+    let message = "--drop-behind cannot tell which of its pages were in memory before";
+    Error::untouched(message).tip("it takes a file that you own or may write to; leave the option out")
+}
+
 fn raw(region: &mut Region, plan: &CatPlan<'_>, progress: &mut Progress) -> Result<()> {
     let span = plan.span;
-    if plan.access.is_some() {
+    // A pipe into which pages are spliced holds them until its reader has read them.
+    let holds_pages = || fstat(output::raw_stdout()).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFIFO);
+    if plan.access.is_some() || plan.drop_behind && holds_pages() {
         return plan.chunks(region, span, |chunk, bytes| {
             output::out(bytes)?;
             Ok(progress.step(chunk + bytes.len() as u64 - span.start())?)

@@ -27,9 +27,26 @@ impl Region {
 
     /// mincore(2): how many pages of `span` are resident.
     pub(in crate::mapping) fn mincore(&mut self, span: ByteRange) -> Result<u64> {
+        let mut count = 0;
+        self.each_state(span, |_, is_resident| count += u64::from(is_resident))?;
+        Ok(count)
+    }
+
+    /// mincore(2): the ranges of whole pages in `span` that are not resident.
+    pub(in crate::mapping) fn absent(&mut self, span: ByteRange) -> Result<Vec<ByteRange>> {
+        let mut absent: Vec<ByteRange> = Vec::new();
+        self.each_state(span, |page, is_resident| match absent.last_mut() {
+            _ if is_resident => {}
+            Some(last) if last.end() == page.start() => *last = last.join(page),
+            _ => absent.push(page),
+        })?;
+        Ok(absent)
+    }
+
+    /// Passes each page of `span` to `each`, and whether it is resident.
+    fn each_state(&mut self, span: ByteRange, mut each: impl FnMut(ByteRange, bool)) -> Result<()> {
         let page = self.backing.facts().page;
         let system_page = crate::mapping::page_size();
-        let mut count = 0;
         for part in span.windows(self.shape.window.unwrap_or(1 << 30)) {
             let pages = part.pages(page);
             let address = self.map_window_at(part.start())?.address(pages.start());
@@ -38,9 +55,11 @@ impl Region {
             let result = unsafe { libc::mincore(address as *mut c_void, pages.len() as usize, state.as_mut_ptr()) };
             Errno::result(result).map_err(|errno| Error::sys("look at", Some(part), errno))?;
             let heads = state.iter().step_by((page / system_page) as usize);
-            count += heads.filter(|byte| *byte & 1 == 1).count() as u64;
+            for (page, state) in pages.windows(page).zip(heads) {
+                each(page, state & 1 == 1);
+            }
         }
-        Ok(count)
+        Ok(())
     }
 
     /// PAGEMAP_SCAN (Linux 6.7): passes each run of pages that are present, with its file range and categories, to
