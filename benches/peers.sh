@@ -12,22 +12,28 @@ Usage: benches/peers.sh [OPTIONS] [MMAPCTL] [PATTERN]
 MMAPCTL is the binary to measure; without it, the release build of this repository.
 PATTERN is a regular expression; only lines whose text it matches are measured.
 
-  -n RUNS      alternating runs of each (5; some that take long have 3 at the most)
+  -n RUNS      alternating runs of each (7; some that take long have 3 at the most)
+  --pinned     everything on processor 0; no line may be slower than its peer
+  --busy       beside a busy process for each processor; no line may be slower than its peer
   --quick      an eighth of each size, 3 runs: to see that it works; its figures prove nothing
   --in FOLDER  make the files there: /dev/shm measures a tmpfs (the current folder; full size takes 13 GiB)
   --markdown   the table as benches/README.md has it
   --list       the lines, without measuring
 
 A bar is met by "yes", or "even": slower by less than the peer's own runs differ (their upper quartile). Exits with 1 if
-one is not met. Peak memory is the largest resident set of mmapctl, pages of a mapped file counted.
+one is not met. Peak memory is the largest resident set of mmapctl, pages of a mapped file counted. "cold": nothing of the
+files is in memory. Root drops the page cache for that; for others, dd drops the files.
 END
 }
 
-runs=5 scale=8 folder=$PWD markdown='' list='' pattern='' binary=''
+runs=7 scale=8 folder=$PWD markdown='' list='' pattern='' binary='' slow=''
+arguments=("$@")
 while [ $# -gt 0 ]; do
     case $1 in
         -n) runs=${2:?-n takes a number} && shift ;;
         --quick) scale=1 runs=3 ;;
+        --pinned) slow='on processor 0 alone' ;;
+        --busy) slow="beside $(nproc) busy processes" ;;
         --in) folder=${2:?--in takes a folder} && shift ;;
         --markdown) markdown=1 ;;
         --list) list=1 ;;
@@ -37,6 +43,10 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+
+if [ "$slow" = 'on processor 0 alone' ] && [ -z "${PINNED:-}" ]; then
+    PINNED=1 exec taskset -c 0 bash "$0" "${arguments[@]}"
+fi
 
 has() { command -v "${1%%[ :]*}" >/dev/null; } # has WORDS: whether the program that they begin with is there
 
@@ -49,7 +59,9 @@ fi
 scratch=$(mktemp -d "$folder/mmapctl-peers.XXXXXX") || exit 2
 home=$(mktemp -d "$PWD/mmapctl-peers.XXXXXX" 2>/dev/null) || home=$scratch
 readonly scratch home
-trap 'rm -rf "$scratch" "$home"' EXIT
+busy=()
+clean() { [ ${#busy[@]} = 0 ] || kill "${busy[@]}"; rm -rf "$scratch" "$home"; }
+trap clean EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 cd "$scratch" || exit 2
@@ -63,7 +75,7 @@ M=$binary # as the lines below write it
 
 MIB=$((1 << 20))
 big=$((128 * scale * MIB)) small=$((8 * scale * MIB)) huge=$((512 * scale * MIB))
-edits=$((125000 * scale)) files=$((1250 * scale)) patches=$((1250 * scale))
+edits=$((125000 * scale)) files=$((12500 * scale))
 
 need() { # need NAME: makes the file NAME, if it is not there
     [ -e "$1" ] && return
@@ -84,17 +96,41 @@ need() { # need NAME: makes the file NAME, if it is not there
         hole) truncate -s 1T hole ;;
         four) printf '\xde\xad\xbe\xef' >four ;;
         page) head -c 8K /dev/zero >page ;;
-        many) mkdir many && (cd many && for ((i = 0; i < files; i++)); do echo "$i" >"$i"; done) ;;
+        many) new_files many "$files" ;;
+        crowd) new_files crowd $((10 * files)) ;;
+        changed) # a byte in each KiB
+            cp --reflink=never big changed && perl -e 'open(F, "+<", "changed") or die;
+                for ($at = 500; $at < -s F; $at += 1024) { seek(F, $at, 0); read(F, $c, 1); seek(F, $at, 0); print F chr(255 - ord $c) }' ;;
+        sixty) # 64 GiB of which one percent is data
+            truncate -s $((8 * scale))G sixty && for ((i = 0; i < 80 * scale; i++)); do
+                dd if=big of=sixty bs=1M skip=$((i % (big / MIB))) seek=$((i * 100)) count=1 conv=notrunc status=none
+            done ;;
+        sparse) truncate -s $((10 * edits * 64)) sparse ;;
+        edits10.mmp)
+            awk -v n="$((10 * edits))" 'BEGIN { print "# mmapctl-patch 1"
+                for (i = 0; i < n; i++) printf "0x%x: 00000000 -> %08x\n", i * 64, i + 1 }' >edits10.mmp ;;
         edits.mmp) # the same edits for both, in ascending order
             awk -v n="$edits" 'BEGIN { print "# mmapctl-patch 1"
                 for (i = 0; i < n; i++) printf "0x%x: 00000000 -> %08x\n", i * 64, i + 1 }' >edits.mmp ;;
         edits.xxd)
             awk -v n="$edits" 'BEGIN { for (i = 0; i < n; i++) printf "%08x: %08x\n", i * 64, i + 1 }' >edits.xxd ;;
-        session)
-            awk -v n="$patches" 'BEGIN { for (i = 0; i < n; i++) printf "patch -q -o %d %08x\n", i % 1000 * 8, i + 1 }' >session ;;
     esac
     # What is made is on its disk, so that writing it back disturbs nobody.
-    [ "$1" = many ] || sync "$1"
+    [ -d "$1" ] || sync "$1"
+}
+
+new_files() { # new_files FOLDER COUNT
+    mkdir "$1" && perl -e '($d, $n) = @ARGV; for (1 .. $n) { open(F, ">", "$d/$_") or die; print F "$_\n"; close F }' "$1" "$2"
+}
+
+cold() { # nothing of the files is in memory
+    sync
+    if [ -w /proc/sys/vm/drop_caches ]; then
+        echo 1 >/proc/sys/vm/drop_caches
+    else
+        local name
+        for name in ${files_needed:-} work; do [ ! -f "$name" ] || dd of="$name" oflag=nocache conv=notrunc,fdatasync count=0 status=none; done
+    fi
 }
 
 # Moves stdin to a pipe without copying it: splice(2), for which perl has no name. F_SETPIPE_SZ is 1031.
@@ -166,6 +202,7 @@ line() {
         M=$binary
         memory=$(sort -n memory 2>/dev/null | tail -n 1 | awk '{ printf "%.1f MiB", $1 / 1024 }')
     fi
+    [ -z "$slow" ] || [ -z "$peer" ] || bar=1.0
     our=$(median "${a[@]}")
     [ -n "$peer" ] && their=$(median "${b[@]}")
     case $bar in
@@ -193,17 +230,33 @@ line() {
 
 # ---- the machine ----
 
+# Whether this processor copies to the beginning of a page faster than to 16 bytes past it: perl's buffers begin there.
+alignment() {
+    has perl || { echo 'alignment of copies not measured' && return; }
+    need small
+    local past begins
+    past=$(copies 0) begins=$(copies 4080)
+    awk -v a="$past" -v b="$begins" 'BEGIN { printf "copies to the beginning of a page take %.2f of those past it", b / a }'
+}
+
+copies() { # copies OFFSET: the seconds of 40 rounds of reading 64 MiB by 256 KiB to that offset of a buffer
+    perl -MTime::HiRes=time -e 'open(F, "<", "small"); $b = "\0" x (1 << 19); $t = time;
+        for (1 .. 40) { seek(F, 0, 0); 1 while sysread(F, $b, 1 << 18, $ARGV[0]) } print time - $t' "$1"
+}
+
 machine() {
     local cpu memory kernel
     cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
     memory=$(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)
     kernel=$(uname -sr)
     echo "$(date -u +%Y-%m-%d), $kernel, $(nproc) cores (${cpu:-$(uname -m)}), $memory, $(df --output=fstype . | tail -n 1), $("$binary" --version);"
+    echo "processor family $(sed -n 's/^cpu family[^:]*: //p' /proc/cpuinfo | head -n 1)${slow:+, $slow}; $(alignment);"
     echo "medians of $runs runs that take turns$([ $scale = 8 ] || echo ', --quick: an eighth of each size, which proves nothing')."
 }
 
 if [ -z "$list" ]; then
     machine
+    case $slow in beside*) for ((i = $(nproc); i > 0; i--)); do yes >/dev/null & busy+=($!); done ;; esac
     free=$(df --output=avail -B 1 . | tail -n 1)
     [ "$free" -gt $((3 * huge + 3 * big)) ] || echo "only $((free / MIB)) MiB are free here; lines that need more are skipped" >&2
     if [ -n "$markdown" ]; then
@@ -221,31 +274,52 @@ s=$((small / MIB))M g=$((big / MIB))M h=$((huge / MIB))M # as the lines name the
 empty=$(type -P true) # the program, not what bash has of that name
 hundred() { local i; for ((i = 0; i < 100; i++)); do eval "$1"; done; } # what is over in a millisecond
 
-# Issue 2: start-up.
-files_needed='four page' line '100 patches of 4 bytes, a process each' 1.0 \
+# Start-up.
+files_needed='four page' line '100 patches of 4 bytes, a process each' 1.1 \
     'hundred "$M patch -q page -o 4096 @four"' \
     dd 'hundred "dd if=four of=page bs=1 seek=4096 conv=notrunc status=none"' \
     'true: an empty process' 'hundred "$empty"'
 
-# Issue 3: edits.
-files_needed='zeros edits.mmp edits.xxd' before='cp --reflink=never zeros work' most=5 line "$edits edits of a script" x10 \
-    '$M patch -q work --script edits.mmp' 'xxd -r' 'xxd -r edits.xxd work'
-files_needed='big other' line "patch --diff of two equal $g files" 1.0 \
-    '$M patch big --diff other' cmp 'cmp big other' 'dd: both read' 'dd if=big of=/dev/null bs=1M; dd if=other of=/dev/null bs=1M'
+# Cold.
+read_once='dd if=big of=/dev/null bs=1M status=none' read_both="dd if=big of=/dev/null bs=1M status=none; dd if=other of=/dev/null bs=1M status=none"
+direct='dd: direct' directly='dd if=big of=/dev/null bs=4M iflag=direct status=none'
+needle=never-there-0123 absent='! $M patch big --find text:$needle 00 --dry-run'
+files_needed=big before=cold line "map --populate, $g cold" 1.0 '$M map big --populate' 'vmtouch -t' 'vmtouch -t big' "$direct" "$directly"
+files_needed=big before=cold line "the same, against reading" 1.15 '$M map big --populate' dd "$read_once"
+files_needed='big other' before=cold line "patch --diff of two equal $g files, cold" 1.0 '$M patch big --diff other' cmp 'cmp big other'
+files_needed='big other' before=cold line "the same, against reading both" 1.25 '$M patch big --diff other' dd "$read_both"
+files_needed=big before=cold line "patch --find of what is not there, $g cold" 1.0 "$absent" 'grep -F' '! grep -c -F $needle big'
+files_needed=big before=cold line "the same find, against reading" 1.25 "$absent" dd "$read_once"
+files_needed=big before=cold line "crc32le of $g, cold" 1.0 '$M patch big -o 0 crc32le:4.. --dry-run' cksum 'cksum big'
+files_needed=big before=cold line "the same sum, against reading" 1.25 '$M patch big -o 0 crc32le:4.. --dry-run' dd "$read_once"
+files_needed=big before=cold line "cat -f canonical, $g cold" 1.0 '$M cat big -f canonical' 'dd and 0.1 s' "$read_once; sleep 0.1"
+files_needed=big before=cold line "cat into wc -c, $g cold" 1.0 '$M cat big | wc -c' 'cat' 'cat big | wc -c'
+files_needed=half before='cp --reflink=never --sparse=never half work && cold' most=3 line "zero --sparsify, $h, half zeros, cold" 1.0 \
+    '$M zero -q work -r .. --sparsify' 'fallocate -d' 'fallocate -d work'
 
-# Issue 4: maps.
+# Edits.
+files_needed='zeros edits.mmp edits.xxd' before='cp --reflink=never zeros work' most=5 line "$edits edits of a script" x10 \
+    '$M patch work --script edits.mmp' 'xxd -r' 'xxd -r edits.xxd work'
+files_needed='big other' line "patch --diff of two equal $g files" x2.5 \
+    '$M patch big --diff other' cmp 'cmp big other' 'dd: both read' "$read_both"
+# Where stdout is /dev/null, cmp stops at the first difference.
+files_needed='big changed' most=3 line "patch --diff, $((big / 1024)) differences" x2 '$M patch big --diff changed | cat' 'cmp -l' 'cmp -l big changed | cat'
+rm -f changed
+files_needed=big line "patch --find of what is not there, $g" 1.2 "$absent" 'rg --mmap' '! rg -aboF --mmap $needle big'
+files_needed=big line "the same find, against grep" x2 "$absent" 'grep -F' '! grep -c -F $needle big' 'dd: read' "$read_once"
+
+# Maps.
 files_needed=big line "map --populate, $g cached" x3 '$M map big --populate' 'vmtouch -t' 'vmtouch -t big'
 files_needed=big line "map: what is resident, $g" x4 '$M map big' fincore 'fincore big' 'true: an empty process' "$empty"
 files_needed=crumbs line "the same, written by 8K at a time" x2 '$M map crumbs' fincore 'fincore crumbs' 'true: an empty process' "$empty"
 rm -f crumbs
-files_needed=many line "map -R, $files small files" 1.0 '$M map -R many' vmtouch 'vmtouch many'
-files_needed=big before='rm -f out' line "remap --order reverse --to, $g" 1.3 \
+files_needed=many line "map -R, $files small files" x2 '$M map -R many' vmtouch 'vmtouch many'
+files_needed=many line "the same, against fincore" x2 '$M map -R many' fincore 'find many -type f -print0 | xargs -0 fincore'
+rm -rf many
+files_needed=big before='rm -f out' line "remap --order reverse --to, $g" 1.0 \
     '$M remap big --order reverse --to out' 'cp --reflink=never' 'cp --reflink=never big out'
-files_needed='page session' most=3 line "session of $patches patches" x15 \
-    '$M map page --script session' 'bash: a process each' \
-    'while read -r verb; do $M patch page ${verb#patch }; done <session'
 
-# Issue 5: dumps.
+# Dumps.
 files_needed='small dump' most=3 line "cat -f canonical, $s" x100 \
     '$M cat small -f canonical' 'hexdump -C' 'hexdump -C small' 'dd: the dump, read' 'dd if=dump of=/dev/null bs=1M'
 files_needed='small dump' most=9 line "cat -f xxd, $s" x15 \
@@ -253,20 +327,20 @@ files_needed='small dump' most=9 line "cat -f xxd, $s" x15 \
 files_needed='small dump' most=5 line "cat -x, $s" x30 \
     '$M cat small -x --color never' hexyl 'hexyl --color=never --no-squeezing small' \
     'dd: a dump, read' 'dd if=dump of=/dev/null bs=1M'
+files_needed=small most=3 line "cat -f u32le, $s" x10 '$M cat small -f u32le' 'od -tu4' 'od -A x -v -t u4 small'
+files_needed=small most=3 line "cat -f f64le, $s" x5 '$M cat small -f f64le' 'od -tf8' 'od -A x -v -t f8 small'
+files_needed=small most=3 line "cat -f c, $s" x50 '$M cat small -f c' 'xxd -i' 'xxd -i small'
 
-# Issue 5: raw bytes.
+# Raw bytes.
 files_needed=big line "cat into a reader of 1 MiB pieces, $g" x3 \
     '$M cat big | dd of=/dev/null bs=1M status=none' cat 'cat big | dd of=/dev/null bs=1M status=none'
 files_needed=big line "the same, against splice, $g" 1.5 \
     '$M cat big | dd of=/dev/null bs=1M status=none' \
     'perl: splice' 'perl -e "$splice" <big | dd of=/dev/null bs=1M status=none'
 files_needed=big before='rm -f out' line "cat > file, $g" 1.0 \
-    '$M cat big >out' 'cp --reflink=never' 'cp --reflink=never big out' 'dd: the file, read' 'dd if=big of=/dev/null bs=1M'
-# A bar where there are reflinks: elsewhere it is the line above once more.
-files_needed=big before='rm -f out' line "cat > file, reflinks, $g" 1.0 \
-    '$M cat big >out' 'cp --reflink=auto' 'cp --reflink=auto big out' 'true: an empty process' "$empty"
+    '$M cat big >out' 'cp --reflink=never' 'cp --reflink=never big out' 'dd: the file, read' "$read_once"
 
-# Issue 5: zeros. The file is on its disk: what is still to be written would be flushed for whoever comes first.
+# Zeros. The file is on its disk: what is still to be written would be flushed for whoever comes first.
 work='cp --reflink=never big work && sync -d work'
 files_needed=big before="$work" line "zero, $g" 1.0 \
     '$M zero -q work -r ..' 'fallocate -z' 'fallocate -z -l $big work' 'true: an empty process' "$empty"
@@ -278,15 +352,23 @@ files_needed=half before='cp --reflink=never --sparse=never half work && sync -d
     '$M zero -q work -r .. --sparsify' 'fallocate -d' 'fallocate -d work' 'dd: the file, read' 'dd if=half of=/dev/null bs=1M'
 rm -f half work
 
-# Issue 5: sync.
+# Sync.
 files_needed=big line "sync of a clean file, $g" 1.0 '$M sync -q big' 'sync -d' 'sync -d big' 'true: an empty process' "$empty"
 # To a new file: ext4 writes back by itself what is written over a file that was cut to nothing.
 files_needed=big before='rm -f work && cp --reflink=never big work' most=3 line "sync of a dirty file, $g" 1.1 '$M sync -q work' 'sync -d' 'sync -d work'
 files_needed=big before='cat big >/dev/null' line "sync --evict of a clean file, $g" 1.1 '$M sync -q big --evict' 'vmtouch -e' 'vmtouch -e big'
 
-# Issue 5: what is not there takes no time.
+# Large and many: time and memory grow no faster than the work, and what is not there takes none.
 files_needed=tera line 'cat -o end-16 -x of a sparse TiB' ms10 '$M cat tera -o end-16 -x'
 files_needed=hole line 'cat -x of a TiB of hole' ms1000 '$M cat hole -x'
+files_needed='big sixty' line "crc32le of $((8 * scale)) GiB, one percent data" 2.0 '$M patch sixty -o 0 crc32le:4.. --dry-run' \
+    'dd of the data' "dd if=big of=/dev/null bs=1M count=$((80 * scale)) status=none"
+rm -f sixty
+line '16 TiB of memory, --noreserve' ms100 '$M map --anonymous -n 16T --noreserve'
+files_needed='sparse edits10.mmp' before='cp sparse work' most=3 line "$((10 * edits)) edits of a script" ms$((1250 * scale)) '$M patch work --script edits10.mmp'
+rm -f sparse edits10.mmp work
+files_needed=crowd most=3 line "map -R, $((10 * files)) small files" x2 '$M map -R crowd' vmtouch 'vmtouch crowd'
+rm -rf crowd
 
 if [ -z "$list$markdown" ]; then echo "$measured measured, $unmet below the bar, $even even"; fi
 [ "$unmet" = 0 ]
