@@ -314,3 +314,88 @@ fn a_writer_that_may_not_search_the_directory_is_told_that() {
         .has("cannot tell whether the journal")
         .lacks("move the journal away");
 }
+
+#[test]
+fn a_journal_is_seen_below_a_directory_that_may_not_be_searched() {
+    needs!(strace_works());
+    needs!(is_root());
+    needs!(has("setpriv"));
+    let dir = Sandbox::new();
+    set_mode(&dir, 0o755);
+    let closed = Sandbox::at(dir.join("closed"));
+    let inner = Sandbox::at(closed.join("inner"));
+    fs::create_dir_all(&inner).unwrap();
+    for name in ["f", "g"] {
+        set_mode(inner.file(name, noise(8192)), 0o666);
+    }
+    killed(&inner, "patch f -q -o 0 fill:43:8 --atomic");
+    let program = dir.join("mmapctl");
+    fs::copy(BINARY, &program).unwrap();
+    set_mode(&closed, 0o700);
+    let run = |line: &str| {
+        let nobody = [
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            program.to_str().unwrap(),
+        ];
+        inner
+            .program("setpriv", &[&nobody, words(line).as_slice()].concat())
+            .outcome()
+    };
+    for (line, code) in [
+        ("cat f -n 2", 2),
+        ("map f -s", 2),
+        ("sync f", 4),
+        ("patch f --dry-run -o 9 11", 2),
+    ] {
+        run(line).code(code).has("recovery needed");
+    }
+    run("patch g -o 0 @f --dry-run").code(2).has("recovery needed");
+    run("patch g -q -o 0 11").is("exit 0");
+}
+
+#[test]
+fn without_proc_a_mount_point_has_no_journal_beside_it_either() {
+    needs!(is_root());
+    let dir = Sandbox::new();
+    for folder in ["a", "b"] {
+        fs::create_dir(dir.join(folder)).unwrap();
+        dir.file(format!("{folder}/f"), noise(8192));
+    }
+    fs::copy(BINARY, dir.join("m")).unwrap();
+    let script =
+        "mount --bind a/f b/f || exit 99; chroot . /m patch /b/f -o 0 12 --atomic; code=$?; umount b/f; exit $code";
+    let output = dir.program("sh", &["-c", script]).outcome();
+    if output.exit() == 99 {
+        return skip("no file can be mounted");
+    }
+    output.code(2).has("the file is a mount point");
+    assert!(dir.read("a/f") == noise(8192));
+}
+
+#[test]
+fn a_fork_that_stored_is_not_untouched_if_the_parent_cannot_look() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    for nth in 8..22 {
+        let path = dir.file("f", noise(8192));
+        let fault = format!("inject=statx:error=EIO:when={nth}");
+        let args = [
+            "-qq",
+            "-f",
+            "-o",
+            "log",
+            "-e",
+            &fault,
+            BINARY,
+            "map",
+            "f",
+            "-c",
+            "fork remap --size 9000 -q",
+        ];
+        let output = dir.program("strace", &args).outcome();
+        let changed = read(&path).len() == 9000;
+        assert!([0, 3, 4].contains(&output.exit()) || !changed, "{nth}: {output}");
+    }
+}

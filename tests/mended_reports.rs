@@ -334,3 +334,35 @@ fn zeros_that_are_cut_off_count() {
     dir.file("s", "size 8192 -> 4096\n");
     assert_eq!(dir.report("patch f --script s")["bytes_changed"], 4096);
 }
+
+#[test]
+fn a_mismatch_in_a_session_is_shown_where_it_was_met() {
+    let dir = Sandbox::new();
+    dir.file("f", noise(3 * page_size() as usize));
+    let there = "see what is there with -c 'cat --range 0x0..+16 -x' in the session";
+    for (what, first) in [
+        ("f -q", "remap -q --order 2,1,0"),
+        ("f -q --private", "map -q"),
+        ("--memfd -n 8K -q", "map -q"),
+    ] {
+        let found = dir.session(what, &[first, "patch -o 0 --expect 22222222222222 33333333333333"]);
+        found.code(1).has(there);
+        let lost = dir.session(what, &[first, "patch --find text:never-there 33"]);
+        lost.code(1).has("-c 'cat -x' in the session shows what is there");
+    }
+}
+
+#[test]
+fn pages_of_a_view_past_the_end_are_counted_and_not_zeroed_by_a_dry_run() {
+    let dir = Sandbox::new();
+    let page = page_size();
+    dir.file("f", noise(3 * page as usize));
+    let cut = format!("! truncate -s {} f", page - 96);
+    let order = "remap -q --order 2,1,0";
+    let output = dir.mmapctl(&["map", "f", "-q", "--json", "-c", order, "-c", &cut, "-c", "map"]);
+    output.code(0).has("\"past_end\":2,");
+    for verb in ["zero -r 0..4 --dry-run", "zero -r 0..4"] {
+        dir.session("f -q", &[order, &cut, verb]).code(2);
+        dir.file("f", noise(3 * page as usize));
+    }
+}

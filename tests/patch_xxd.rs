@@ -337,3 +337,31 @@ fn a_bad_line_of_a_dump_is_an_error_with_its_number() {
     // A dump of the whole, for a file that is shorter.
     dir.refused_fed("patch f --script - --format xxd", b"00000100: 01\n");
 }
+
+#[test]
+fn blanks_at_the_end_hide_neither_reversed_groups_nor_bits() {
+    needs!(has("xxd"));
+    let dir = Sandbox::new();
+    let text = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcd  ";
+    dir.file("f", text);
+    for ending in ["", " ", "\t ", " \r"] {
+        let ended = |dump: Vec<u8>| String::from_utf8(dump).unwrap().replace('\n', &format!("{ending}\n"));
+        let line = "patch f --script - --format xxd";
+        let reversed = ended(dir.peer("xxd", &["-e", "f"]));
+        dir.run_fed(line, reversed)
+            .code(2)
+            .has("the bytes of each group are reversed");
+        dir.run_fed(line, ended(dir.peer("xxd", &["f"])))
+            .ends("nothing was written\nexit 0");
+        for group in ["1", "2", "3", "0"] {
+            let bits = ended(dir.peer("xxd", &["-b", "-g", group, "-l", "2", "f"]));
+            dir.run_fed(line, bits).code(2).has("digits of bits");
+        }
+        // Characters that look like hex.
+        dir.file("g", b"deadbeefcafe1234feed");
+        let dump = ended(dir.peer("xxd", &["g"]));
+        dir.run_fed("patch g --script - --format xxd", dump)
+            .ends("nothing was written\nexit 0");
+    }
+    assert_eq!(dir.read("f"), text);
+}

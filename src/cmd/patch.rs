@@ -8,7 +8,7 @@ use super::options::{RangeArgs, ReadArgs, WriteArgs, close, to_be_durable, width
 use super::{RunOnRegion, VerbContext};
 use crate::edit::{
     Comparison, Durability, Edits, Error, ErrorContext, JournalPath, Mismatch, Outcome, Result, ScriptWriter,
-    SourceLocation, Value, diff, each_edit, pattern, sync_parent_dir, write_undo,
+    SourceLocation, Value, diff, each_edit, has_bytes_of_file, pattern, sync_parent_dir, write_undo,
 };
 use crate::error::Exit;
 use crate::mapping::{Access, Backing, Prot, Region, Width};
@@ -169,7 +169,7 @@ impl RunOnRegion for Options {
         };
         let mut comparison = edits.compare(region, self.strict, &mut |done| progress.step(done))?;
         if !comparison.mismatches.is_empty() {
-            return Err(self.mismatch(&comparison.mismatches, comparison.count, region.length(), context));
+            return Err(self.mismatch(&comparison.mismatches, comparison.count, region, context));
         }
         let len = region.length();
         let changes = comparison.changing > 0 || edits.len_after != len;
@@ -277,7 +277,8 @@ impl Options {
         report
     }
 
-    fn mismatch(&self, mismatches: &[Mismatch], edits: usize, len: u64, context: VerbContext<'_>) -> Error {
+    fn mismatch(&self, mismatches: &[Mismatch], edits: usize, region: &Region, context: VerbContext<'_>) -> Error {
+        let len = region.length();
         let script = |origin: SourceLocation| match (origin, self.script.as_deref()) {
             (SourceLocation::Line(_), Some(path)) => format!("{}: ", text::shown(path)),
             _ => String::new(),
@@ -303,7 +304,10 @@ impl Options {
             true => format!("{around:#x}..+16"),
             false => format!("{:#x}..", len.saturating_sub(16)),
         };
-        let tip = format!("see what is there with 'mmapctl cat {} --range {range} -x'", context.file());
+        let tip = match has_bytes_of_file(region) {
+            true => format!("see what is there with 'mmapctl cat {} --range {range} -x'", context.file()),
+            false => format!("see what is there with -c 'cat --range {range} -x' in the session"),
+        };
         Error::new(Outcome::Mismatch, message)
             .tip(tip)
             .mismatches(mismatches.to_vec())

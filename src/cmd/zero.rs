@@ -123,6 +123,9 @@ impl RunOnRegion for Options {
             sync_parent_dir(region.backing(), context.journal)
                 .map_failure(|| Error::untouched("nothing was written"))?;
         }
+        if self.dry_run {
+            region.check_there(span)?;
+        }
         let method = match plan {
             ZeroPlan::Zero(method) => method,
             ZeroPlan::Sparsify => return self.sparsify(region, span, context),

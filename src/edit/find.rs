@@ -24,6 +24,11 @@ const NAMED: usize = 8;
 /// How many pieces each thread may search ahead of the consumer.
 const AHEAD: usize = 6;
 
+/// Whether another command, without the session, would show the same bytes at the same offsets.
+pub fn has_bytes_of_file(region: &Region) -> bool {
+    region.is_shared_file() && region.layout().is_none() && region.backing().path().is_some()
+}
+
 /// Returns the offsets in `range` at which `pattern` matches, as many as `which` asks for.
 ///
 /// # Errors
@@ -37,6 +42,10 @@ pub fn find(
 ) -> Result<Vec<u64>> {
     let needle = Needle::new(pattern);
     let mut matches = Matches::new(which, pattern.bytes.len());
+    let shows = match has_bytes_of_file(region) {
+        true => format!("'mmapctl cat {FILE} -x'"),
+        false => "-c 'cat -x' in the session".into(),
+    };
     let source = region.source(Operation::Read, range)?;
     // A match that begins in a piece may end after it.
     let pieces = Cut::with_holes(range).overlapping(pattern.bytes.len().saturating_sub(1) as u64);
@@ -57,9 +66,7 @@ pub fn find(
     match which {
         _ if count == 0 => answer(
             format!("the pattern was not found in {range}; nothing was written"),
-            &format!(
-                "'mmapctl cat {FILE} -x' shows what is there; this also happens if the same patch is run a second time"
-            ),
+            &format!("{shows} shows what is there; this also happens if the same patch is run a second time"),
         ),
         Find::Nth(nth) if nth > count => answer(
             format!(

@@ -27,7 +27,7 @@ pub use builder::{Builder, EditPlace};
 pub use diff::diff;
 pub use edits::{Comparison, EditDetail, EditMeta, Edits};
 pub use error::{Error, ErrorContext, Mismatch, Outcome, Result, RootCause, SourceLocation};
-pub use find::{Find, find};
+pub use find::{Find, find, has_bytes_of_file};
 pub use journal::{
     JournalPath, Recovery, is_journal_name, recover, recovery_needed, sync_parent_dir, unless_half_patched,
     waits_for_recovery,

@@ -115,10 +115,16 @@ impl<'a> DumpRow<'a> {
         self.hex.split(is_blank)
     }
 
-    /// The characters, if there are `count` of them, preceded only by blanks.
-    fn characters(&self, count: usize) -> Option<&'a [u8]> {
-        let (gap, characters) = self.tail.split_at_checked(self.tail.len().checked_sub(count)?)?;
-        (gap.len() >= 2 && gap.iter().all(is_blank)).then_some(characters)
+    /// What the characters may be, if there are `count` of them, with blanks alone before and after them: of blanks at
+    /// the end of the line, some may be characters.
+    fn characters(&self, count: usize) -> impl Iterator<Item = &'a [u8]> {
+        let tail = self.tail;
+        let blanks = tail.iter().rev().take_while(|byte| is_blank(byte)).count();
+        (0..=blanks).filter_map(move |blank| {
+            let text = &tail[..tail.len() - blank];
+            let (gap, characters) = text.split_at_checked(text.len().checked_sub(count)?)?;
+            (gap.len() >= 2 && gap.iter().all(is_blank)).then_some(characters)
+        })
     }
 
     /// What looks like another group after the end of `count` bytes: the last row of `xxd -e` has a gap before a group
@@ -127,23 +133,26 @@ impl<'a> DumpRow<'a> {
         let tail = self.tail.trim_ascii_start();
         let word = tail.split(is_blank).next()?;
         let hex = word.len().is_multiple_of(2) && word.iter().all(u8::is_ascii_hexdigit);
-        (hex && tail.len() > count && self.characters(count).is_none()).then_some(word)
+        (hex && tail.trim_ascii_end().len() > count && self.characters(count).next().is_none()).then_some(word)
     }
 
-    /// Whether each group is the eight bits of one byte, which the characters show: there is one for each group. As
-    /// hex, the same digits would be four bytes a group, with four characters.
+    /// Whether the digits are bits of bytes that the characters show. As hex, the same digits would be four times as many
+    /// bytes, with four times as many characters.
     fn is_bits(&self) -> bool {
-        let bits = |group: &[u8]| {
-            let bits = group.iter().try_fold(0u8, |byte, digit| match digit {
-                b'0' | b'1' => Some(byte << 1 | (digit - b'0')),
-                _ => None,
-            });
-            bits.filter(|_| group.len() == 8).map(shown)
-        };
-        let Some(said) = self.groups().map(bits).collect::<Option<Vec<u8>>>() else {
-            return false;
-        };
-        self.characters(said.len()) == Some(&said)
+        let mut said = Vec::new();
+        for group in self.groups() {
+            let (bytes, rest) = group.as_chunks::<8>();
+            let is_bit = |digit: &u8| matches!(digit, b'0' | b'1');
+            if !rest.is_empty() || !group.iter().all(is_bit) {
+                return false;
+            }
+            said.extend(
+                bytes
+                    .iter()
+                    .map(|bits| shown(bits.iter().fold(0, |byte, bit| byte << 1 | (bit - b'0')))),
+            );
+        }
+        self.characters(said.len()).any(|characters| characters == said)
     }
 }
 
@@ -171,19 +180,21 @@ impl GroupOrder {
         if self.straight > 0 {
             return;
         }
-        let Some(characters) = row.characters(bytes.len()) else {
-            return;
-        };
-        let mut from = 0;
-        for group in row.groups() {
-            let part = from..from + group.len() / 2;
-            let (have, said) = (&bytes[part.clone()], &characters[part.clone()]);
-            let fits = have.iter().copied().map(shown).eq(said.iter().copied());
-            let turned = have.iter().rev().copied().map(shown).eq(said.iter().copied());
-            self.straight += u64::from(fits && !turned);
-            self.turned += u64::from(turned && !fits);
-            from = part.end;
+        let mut turned = 0;
+        for characters in row.characters(bytes.len()) {
+            let (mut from, mut turned_here) = (0, 0);
+            for group in row.groups() {
+                let part = from..from + group.len() / 2;
+                let (have, said) = (&bytes[part.clone()], &characters[part.clone()]);
+                let fits = have.iter().copied().map(shown).eq(said.iter().copied());
+                let fits_turned = have.iter().rev().copied().map(shown).eq(said.iter().copied());
+                self.straight += u64::from(fits && !fits_turned);
+                turned_here += u64::from(fits_turned && !fits);
+                from = part.end;
+            }
+            turned = turned.max(turned_here);
         }
+        self.turned += turned;
     }
 
     /// One group may have been reversed by hand. If there are two, and none in the whole dump matches as it is, the

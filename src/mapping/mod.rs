@@ -60,7 +60,7 @@ pub use limits::Limit;
 pub use options::{ADVICE, Advice, Flush, Lock, MapOptions, Populate, Prot, Resize, Segment, Visibility, WINDOW};
 pub use order::{Extent, PageOrder, PageRun, RemapMethod};
 pub use range::ByteRange;
-pub use region::{KeptMapping, Region, in_child, memfd_with};
+pub use region::{KeptMapping, Region, in_child, memfd_with, mount_id};
 pub use register::Width;
 pub use residency::{Cell, Counts, Residency, count, dirty_pages, measure, resident};
 pub use scan::{CHUNK_LEN, Chunk, Chunks, Content, Cut, HoleFinder, scan};

@@ -14,6 +14,7 @@ mod extents;
 mod fork;
 mod lease;
 mod memory;
+mod mount;
 mod resize;
 mod xattr;
 
@@ -31,6 +32,7 @@ pub(super) use lease::Lease;
 pub use memory::memfd_with;
 use memory::{MmapRequest, RawMapping};
 pub(super) use memory::{huge_memfd, memfd};
+pub use mount::mount_id;
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, pread, process_vm_readv};
 use std::ffi::c_void;

@@ -141,11 +141,19 @@ pub fn measure(region: &mut Region, cells: u64) -> Result<Residency> {
             &mut tallies,
         )?;
 
-    // The range up to the end of the page that contains the end of the file.
-    let there = match region.backing().facts().is_file() {
-        true => ByteRange::first(region.length()).pages(page).end(),
-        false => span.pages(page).end(),
+    let pages = |cell: ByteRange| cell.pages(page).len() / page;
+    // The pages past the one that contains the end of the file.
+    let end = ByteRange::first(region.backing().facts().len).pages(page).end();
+    let past_end = |cell: ByteRange| match region.layout() {
+        _ if !region.backing().facts().is_file() => 0,
+        None => pages(cell.pages(page).from(end)),
+        Some(layout) => layout
+            .parts(cell.pages(page))
+            .map(|part| pages(part.file.pages(page).from(end)))
+            .sum(),
     };
+    let past_ends: Vec<_> = spans.iter().map(|cell| past_end(*cell)).collect();
+    let past_end = past_end(span);
     let HoleCounts {
         holes,
         preallocated,
@@ -153,24 +161,23 @@ pub fn measure(region: &mut Region, cells: u64) -> Result<Residency> {
         is_preallocated,
     } = holes(region, &spans)?;
     let (huge, locked) = smaps(region)?;
-    let pages = |cell: &ByteRange| cell.pages(page).len() / page;
     let picture = tallies
         .iter()
         .zip(&spans)
-        .zip(is_hole.into_iter().zip(is_preallocated))
-        .map(|((tally, span), (hole, preallocated))| match tally {
+        .zip(is_hole.into_iter().zip(is_preallocated).zip(past_ends))
+        .map(|((tally, span), ((hole, preallocated), past_end))| match tally {
             _ if tally.copied > 0 => Cell::Copied,
             _ if tally.dirty + tally.writeback > 0 => Cell::Dirty,
-            _ if tally.resident >= pages(span) => Cell::Resident,
+            _ if tally.resident >= pages(*span) => Cell::Resident,
             _ if tally.resident > 0 => Cell::Partly,
-            _ if span.start() >= there => Cell::PastEnd,
+            _ if past_end > 0 && past_end == pages(*span) => Cell::PastEnd,
             _ if hole && preallocated => Cell::Preallocated,
             _ if hole => Cell::Hole,
             _ if !cells_known => Cell::Unknown,
             _ => Cell::Absent,
         });
     let sum = |part: fn(&Tally) -> u64| tallies.iter().map(part).sum::<u64>();
-    let pages_total = pages(&span);
+    let pages_total = pages(span);
     Ok(Residency {
         page,
         pages: pages_total,
@@ -183,7 +190,7 @@ pub fn measure(region: &mut Region, cells: u64) -> Result<Residency> {
         copied: copies_known.then(|| sum(|tally| tally.copied)),
         huge,
         locked: locked.min(pages_total),
-        past_end: pages(&span).saturating_sub(there.saturating_sub(span.pages(page).start()) / page),
+        past_end,
         holes,
         preallocated,
         cells: picture.collect(),

@@ -341,6 +341,8 @@ impl What {
             return ended;
         }
         let back = region.take_lock_back().map_err(Error::from);
+        // What a verb has stored in the child stays, whatever this process can no longer tell.
+        let stored = matches!(ended, Ok(0)) && self.stores();
         match back.and_then(|()| unless_cut_short(region, context, Outcome::InDoubt)) {
             Err(error) if error.outcome() == Outcome::InDoubt => Err(error),
             Err(error) => match ended {
@@ -348,6 +350,7 @@ impl What {
                     report(error, origin, self.name(), context);
                     Ok(code)
                 }
+                _ if stored => Err(error.within(Error::changed("the child may have changed the file"))),
                 _ => Err(error),
             },
             Ok(()) => ended,

@@ -3,16 +3,16 @@
 use super::format::DONE;
 use super::trust::MODE;
 use crate::edit::error::{Error, ErrorContext, Result};
-use crate::mapping::{Backing, Kind};
+use crate::mapping::{Backing, Kind, mount_id};
 use crate::text::{FILE, quoted, shown};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::OsStr;
-use std::fs::{File, Metadata, Permissions};
+use std::fs::{File, Permissions};
 use std::io::ErrorKind;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -270,22 +270,15 @@ fn sync_file_system(fd: BorrowedFd<'_>) -> std::io::Result<()> {
 }
 
 /// Whether a file is mounted on its own over another name (`mount --bind FILE FILE`, `docker -v FILE:FILE`), so that
-/// `folder`, which contains that name, does not contain the file's own name. If /proc does not report the mounts, the
-/// device numbers are compared.
+/// `folder`, which contains that name, does not contain the file's own name. If the kernel does not report the mounts,
+/// the device numbers are compared.
 fn is_mounted_alone(backing: &Backing, file: BorrowedFd<'_>, folder: &File) -> bool {
-    match (mount_id(file.as_raw_fd()), mount_id(folder.as_raw_fd())) {
+    match (mount_id(file), mount_id(folder.as_fd())) {
         (Some(of_file), Some(of_folder)) => of_file != of_folder,
         _ => folder
             .metadata()
             .is_ok_and(|meta| meta.dev() != backing.facts().identity.device),
     }
-}
-
-/// The mount that a descriptor was opened in.
-fn mount_id(fd: i32) -> Option<u64> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
-    id.trim().parse().ok()
 }
 
 /// The path of an open regular file, without a symlink at its end; `None` for anything else, and if the file has no name
@@ -298,31 +291,31 @@ fn target(backing: &Backing) -> Result<Option<PathBuf>> {
     };
     let unknown = || Error::untouched("cannot tell where its recovery journal is");
     let file = backing.metadata()?;
-    let is_here = |meta: &Metadata| (meta.dev(), meta.ino()) == (file.dev(), file.ino());
+    let leads_here =
+        |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()) == (file.dev(), file.ino()));
     let shown = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-    if let Ok(path) = &shown {
-        // A path that cannot be looked up is the best that is known.
-        let leads_here = match std::fs::metadata(path) {
-            Ok(meta) => is_here(&meta),
-            Err(error) => error.kind() != ErrorKind::NotFound,
-        };
-        if leads_here {
-            return Ok(Some(path.clone()));
-        }
+    let shown_leads = match &shown {
+        Ok(path) => leads_here(path),
+        Err(_) => Ok(false),
+    };
+    if let (Ok(path), Ok(true)) = (&shown, &shown_leads) {
+        return Ok(Some(path.clone()));
     }
     let given = match backing.path().map(without_links) {
-        Some(Ok(path)) if std::fs::metadata(&path).is_ok_and(|meta| is_here(&meta)) => return Ok(Some(path)),
+        Some(Ok(path)) if leads_here(&path).is_ok_and(|here| here) => return Ok(Some(path)),
         Some(Err(error)) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     };
-    match shown {
-        Ok(_) => given.map(|()| None).map_failure(unknown),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+    match (shown, shown_leads) {
+        // A path that cannot be looked up is the best that is known.
+        (Ok(path), Err(error)) if error.kind() != ErrorKind::NotFound => Ok(Some(path)),
+        (Ok(_), _) => given.map(|()| None).map_failure(unknown),
+        (Err(error), _) if error.kind() == ErrorKind::NotFound => {
             given.map_failure(unknown)?;
             let message = "cannot tell where its recovery journal is, as another file is at its path now";
             Err(Error::untouched(message).tip("run the same command again"))
         }
-        Err(error) => Err(error).map_failure(unknown),
+        (Err(error), _) => Err(error).map_failure(unknown),
     }
 }
 

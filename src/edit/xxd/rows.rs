@@ -45,7 +45,7 @@ impl RowStatistics {
     /// Adds the row of `len` bytes on line `number`.
     pub(super) fn see(&mut self, row: &DumpRow<'_>, len: u64, number: u32) {
         self.hex.see(row.at, len, number);
-        if row.characters(len as usize).is_some() {
+        if row.characters(len as usize).next().is_some() {
             self.printed.see(row.at, len, number);
         }
         self.is_typed |= row.digits.len() < PADDED;
