@@ -399,3 +399,88 @@ fn a_fork_that_stored_is_not_untouched_if_the_parent_cannot_look() {
         assert!([0, 3, 4].contains(&output.exit()) || !changed, "{nth}: {output}");
     }
 }
+
+#[test]
+fn a_journal_whose_path_would_be_too_long_is_found_from_its_directory() {
+    needs!(strace_works());
+    needs!(has("bash"));
+    let top = Sandbox::new();
+    // The path of the file has 4090 bytes; that of its journal would have 14 more.
+    let enter = "d=$(printf 'd%.0s' {1..200}); while [ ${#PWD} -lt 3700 ]; do mkdir -p $d; cd $d || exit 9; done; \
+                 d=$(printf 'e%.0s' {1..190}); mkdir -p $d; cd $d; d=$(printf 'g%.0s' $(seq $((4087-${#PWD})))); \
+                 mkdir -p $d; cd $d || exit 9; exec \"$@\"";
+    let run = |program: &[&str]| {
+        top.program("bash", &[&["-c", enter, "bash"], program].concat())
+            .outcome()
+    };
+    run(&["sh", "-c", "printf 12345678 >f"]).code(0);
+    let fault = [
+        "strace",
+        "-o",
+        "/dev/null",
+        "-e",
+        "inject=msync:signal=KILL:when=1",
+        BINARY,
+    ];
+    run(&[&fault[..], &["patch", "f", "-q", "-o", "0", "6161", "--atomic"]].concat());
+    run(&[BINARY, "cat", "f", "-n", "2"]).code(2).has("recovery needed");
+    run(&[BINARY, "sync", "f"]).code(4);
+    run(&[BINARY, "patch", "f", "-q", "-o", "7", "62"]).code(0);
+    run(&[BINARY, "cat", "f"]).is("1234567b(no newline)\nexit 0");
+}
+
+#[test]
+fn a_file_that_needs_recovery_is_read_or_put_back_as_was_asked() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    let again = || {
+        dir.file("f", [b'A'; 8192]);
+        killed(&dir, "patch f -q -o 0 5555 --atomic");
+    };
+    again();
+    for line in ["map --files-from f", "map --files-from f -0"] {
+        dir.mmapctl(&words(line)).code(2).has("f: recovery needed");
+    }
+    for line in [
+        "remap f --order 0 --method remap-file-pages --ignore-journal",
+        "remap f --size 8192 --ignore-journal",
+    ] {
+        dir.run(line).code(2).has("--ignore-journal is only for reading");
+    }
+    let verbs = ["patch -q -o 0 11", "cat -n 2 -f plain"];
+    assert_eq!(dir.session_prints("f -q --private --ignore-journal", &verbs), "1155\n");
+    assert!(dir.join(".f.mmapctl-undo").exists());
+    for line in [
+        "patch f -o 9 41 --access 1",
+        "remap f --order 0 --method remap-file-pages",
+    ] {
+        let output = dir.mmapctl(&words(&format!("{line} --json")));
+        if !output.contains("remap_file_pages") {
+            output.code(0).has("\"recovered\":true");
+        }
+        again();
+    }
+}
+
+#[test]
+fn a_fork_that_left_a_finished_journal_ends_as_the_verb_does() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    dir.file("f", noise(8192));
+    let args = [
+        "-qq",
+        "-f",
+        "-o",
+        "log",
+        "-e",
+        "inject=unlinkat:error=EPERM",
+        BINARY,
+        "map",
+        "f",
+        "-q",
+    ];
+    let verb = ["-c", "fork patch -q -o 0 4343 --atomic"];
+    let output = dir.program("strace", &[&args[..], &verb].concat()).outcome();
+    output.code(3).lacks("was interrupted");
+    assert_eq!(dir.read("f")[..2], *b"CC");
+}

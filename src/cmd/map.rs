@@ -138,7 +138,7 @@ impl Args {
         must_differ(&[script], &[journal])?;
         let session = self.session.read(context.globals)?;
         let stores = session.stores();
-        if stores && self.ignore_journal {
+        if stores && self.ignore_journal && self.map_as.access(stores) == Access::Write {
             let failure =
                 Error::untouched("--ignore-journal is only for reading, and a verb of this session may write");
             return Err(failure.tip("leave it out; then the file is first put back as it was"));

@@ -73,6 +73,10 @@ pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
     let context = VerbContext::on(&args.file, globals).writing(&args.writer);
     let work = || {
         args.options.validate()?;
+        if args.ignore_journal && args.options.stores() {
+            let failure = Error::untouched("--ignore-journal is only for reading, and this may write");
+            return Err(failure.tip("leave it out; then the file is first put back as it was"));
+        }
         if args.options.live.is_given() {
             let failure = Error::untouched("there is no mapping of the file that could be moved, or resized alone");
             let tip =

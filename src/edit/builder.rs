@@ -125,7 +125,7 @@ impl Builder {
                 let distance = distance.bytes(self.page)?;
                 previous
                     .checked_add(distance)
-                    .ok_or_else(|| past_end(previous, distance, self.ends_at(self.len)).into())
+                    .ok_or_else(|| past_end(previous, distance, self.ends_at(self.len), self.grow))
             }
         }
     }
@@ -226,13 +226,13 @@ impl Builder {
         let from = self.edits.new.len();
         let end = self.ends_at(self.len);
         if let Some(place) = exact.filter(|place| place.len() > self.room(at)) {
-            return Err(past_end(at, place.len(), end).into());
+            return Err(past_end(at, place.len(), end, self.grow));
         }
         let room = exact.map_or(self.room(at), ByteRange::len);
         let too_many = |len: u64| -> Error {
             match exact {
                 Some(place) => unfilled(place, &format!("at least {}", plural(len, "byte"))),
-                None => past_end(at, len, end.clone()).into(),
+                None => past_end(at, len, end.clone(), self.grow),
             }
         };
         // Values that are too long are not read at all, and those from outside only as far as there is room.
@@ -382,10 +382,10 @@ impl Builder {
             return Err(failure.tip("give a VALUE, or send the bytes to stdin"));
         }
         if len > self.room(at) {
-            return Err(past_end(at, len, self.ends_at(self.len)).into());
+            return Err(past_end(at, len, self.ends_at(self.len), self.grow));
         }
         let Some(span) = ByteRange::at(at, len) else {
-            return Err(past_end(at, len, self.ends_at(self.len)).into());
+            return Err(past_end(at, len, self.ends_at(self.len), self.grow));
         };
         self.check_mapped("write", span)?;
         self.ascending &= self.edits.list.last().is_none_or(|last| last.at() + last.len() <= at);
@@ -478,7 +478,7 @@ impl Builder {
         let within = list.partition_point(|edit| edit.at() + edit.len() <= end);
         for edit in &list[within..] {
             if edit.at() > end {
-                return Err(past_end(edit.at(), edit.len(), self.ends_at(end)).into());
+                return Err(past_end(edit.at(), edit.len(), self.ends_at(end), self.grow));
             }
             end = end.max(edit.at() + edit.len());
         }
@@ -550,9 +550,13 @@ fn one_way(what: &str) -> Error {
     Error::untouched(format!("{what} cannot be reversed")).tip(tip)
 }
 
-fn past_end(at: u64, len: u64, cause: ErrorKind) -> mapping::Error {
+fn past_end(at: u64, len: u64, cause: ErrorKind, grow: bool) -> Error {
     let (range, _) = ByteRange::first(u64::MAX).from(at).split(len);
-    mapping::Error::new("write", Some(range), cause)
+    let error = Error::from(mapping::Error::new("write", Some(range), cause));
+    match grow {
+        true => error.tip("with --grow an edit begins at the end of the file or before it; remap --size moves the end"),
+        false => error,
+    }
 }
 
 fn unfilled(place: ByteRange, given: &str) -> Error {

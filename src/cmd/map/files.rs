@@ -1,7 +1,7 @@
 //! Finds files: those named, those listed in a file, and those in directories, without those that are excluded.
 
 use super::glob::Glob;
-use crate::edit::{Error, ErrorContext, Result, take_stdin};
+use crate::edit::{Error, ErrorContext, Result, take_stdin, unless_half_patched};
 use crate::error::{Exit, report_error};
 use crate::mapping::{self, ErrorKind, FileId};
 use crate::number::{ParseError, Qty};
@@ -201,7 +201,9 @@ impl Walk<'_> {
             Box::new(std::io::stdin().lock())
         } else {
             let failed = || Error::untouched("cannot read the list of files").tip("--files-from - reads it from stdin");
-            Box::new(BufReader::new(File::open(list).map_failure(failed).with_path(list)?))
+            let file = File::open(list).map_failure(failed).with_path(list)?;
+            unless_half_patched(&file, list).with_path(list)?;
+            Box::new(BufReader::new(file))
         };
         let end = if self.files.null { 0 } else { b'\n' };
         let mut name = Vec::new();

@@ -30,6 +30,7 @@ impl Glob {
         if pattern.starts_with(b"!") {
             pattern.insert(0, b'\\');
         }
+        let pattern = without_control_escapes(&pattern);
         let refusal = |message: String| ParseError {
             message,
             tip: "write '*.db', 'cache/**', '{a,b}?' or '[0-9]*'; a backslash makes the next character ordinary".into(),
@@ -65,6 +66,30 @@ impl Glob {
     }
 }
 
+/// Writes `\n` and the like as `[n]`, or within a class as `n`: the matcher would interpret them as control characters, and
+/// a backslash is to make the next character ordinary.
+fn without_control_escapes(pattern: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    let mut in_class = false;
+    let mut rest = pattern.iter();
+    while let Some(byte) = rest.next() {
+        let escaped = rest.as_slice().first().filter(|_| *byte == b'\\');
+        match escaped {
+            Some(letter) if letter.is_ascii_alphabetic() && in_class => plain.push(*letter),
+            Some(letter) if letter.is_ascii_alphabetic() => plain.extend([b'[', *letter, b']']),
+            Some(other) => plain.extend([b'\\', *other]),
+            None => {
+                in_class = *byte == b'[' || in_class && *byte != b']';
+                plain.push(*byte);
+            }
+        }
+        if escaped.is_some() {
+            rest.next();
+        }
+    }
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +123,14 @@ mod tests {
         let name = OsString::from_vec(b"\xff\xfe".to_vec());
         assert!(Glob::read(odd).unwrap().matches(Path::new(&name), false));
         assert!(takes("!x", "!x") && !takes("!x", "y"));
+    }
+
+    #[test]
+    fn a_backslash_makes_a_letter_ordinary() {
+        for letter in ["b", "c", "n", "r", "t", "v"] {
+            assert!(takes(&format!("\\{letter}"), letter) && !takes(&format!("\\{letter}"), "x"), "{letter}");
+        }
+        assert!(takes(r"\*\\", r"*\") && takes(r"\[a", "[a") && takes(r"[\b\n]", "n") && !takes(r"[\b]", "a"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::cmd::options::{unless_cut_short, unless_refused};
 use crate::cmd::{SessionVerb, Verb, VerbContext};
 use crate::edit::{
     Error, ErrorContext, LONGEST_TEXT, Outcome, Result, stdin_used_twice, take_stdin, unless_half_patched,
+    waits_for_recovery,
 };
 use crate::error::{Exit, report_command, report_error};
 use crate::mapping::{self, Region};
@@ -341,9 +342,13 @@ impl What {
             return ended;
         }
         let back = region.take_lock_back().map_err(Error::from);
+        let back = back.and_then(|()| match waits_for_recovery(region.backing(), context.journal)? {
+            Some(place) if place.is_done() => Ok(()),
+            _ => unless_cut_short(region, context, Outcome::InDoubt),
+        });
         // What a verb has stored in the child stays, whatever this process can no longer tell.
         let stored = matches!(ended, Ok(0)) && self.stores();
-        match back.and_then(|()| unless_cut_short(region, context, Outcome::InDoubt)) {
+        match back {
             Err(error) if error.outcome() == Outcome::InDoubt => Err(error),
             Err(error) => match ended {
                 Ok(code) if code != 0 => {

@@ -123,6 +123,7 @@ impl Options {
             .json_field("size", len)
             .json_field("durable", self.sync)
             .json_field("atomic", false)
+            .json_field("recovered", context.recovered)
             .line(line)
             .stored_in(region)
             .print(context.globals)

@@ -93,9 +93,11 @@ const SHOWN: usize = 16;
 const LISTED: usize = 1000;
 
 /// Runs the verb outside of a session: reading is enough for all methods but one.
-pub(super) fn run(args: &Args, context: VerbContext<'_>) -> Result<u8> {
+pub(super) fn run(args: &Args, mut context: VerbContext<'_>) -> Result<u8> {
     let backing = if args.options.view.writes() {
-        args.writer.open(&args.file, context.globals)?.0.into_backing()
+        let (region, recovered) = args.writer.open(&args.file, context.globals)?;
+        context.recovered = recovered;
+        region.into_backing()
     } else {
         let reader = ReadArgs {
             ignore_journal: args.ignore_journal,
@@ -115,7 +117,7 @@ pub(super) fn run(args: &Args, context: VerbContext<'_>) -> Result<u8> {
     };
     let mut region = Region::new(backing, span, shape)?;
     let applied = args.options.view.apply(&mut region, context);
-    close(region, applied.map(|()| Exit::Done as u8))
+    close(region, applied.map(|()| Exit::Done as u8)).after_recovery(context.recovered)
 }
 
 impl View {
@@ -215,6 +217,7 @@ impl View {
         let mut report = Report::new("remap", context.path, false)
             .json_field("order", order.text())
             .json_field("unit", unit)
+            .json_field("recovered", context.recovered)
             .json_field("length", layout.len());
         report = match &self.to {
             Some(path) => report.path("to", Some(path)).line(format!(

@@ -57,7 +57,10 @@ impl JournalPath {
                 Kind::Regular => {
                     "the file no longer has a name, beside which the recovery journal of --atomic could be"
                 }
-                _ => "a device has no directory for the recovery journal of --atomic",
+                Kind::BlockDevice | Kind::CharDevice => {
+                    "a device has no directory for the recovery journal of --atomic"
+                }
+                _ => "memory has no directory for the recovery journal of --atomic",
             });
         };
         if let Some(fd) = backing.fd()
@@ -91,14 +94,16 @@ impl JournalPath {
         match std::fs::symlink_metadata(&self.path) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            // Beside a file whose name is nearly as long as names can be, no journal can have been created.
-            Err(error)
-                if !self.named && [ErrorKind::PermissionDenied, ErrorKind::InvalidFilename].contains(&error.kind()) =>
-            {
-                Ok(false)
-            }
+            Err(_) if self.cannot_exist() => Ok(false),
+            Err(error) if !self.named && error.kind() == ErrorKind::PermissionDenied => Ok(false),
             Err(error) => Err(error).map_failure(|| self.unknown()),
         }
+    }
+
+    /// Whether it is beside a file whose name is nearly as long as names can be, so that no journal can have been
+    /// created.
+    pub(super) fn cannot_exist(&self) -> bool {
+        !self.named && self.name().len() > libc::NAME_MAX as usize
     }
 
     /// The error if the kernel does not tell whether there is a journal.
@@ -119,6 +124,17 @@ impl JournalPath {
         let mut lock = whole_file(libc::F_WRLCK);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).ok()?;
         Some(lock.l_type != libc::F_UNLCK as libc::c_short)
+    }
+
+    /// Whether the journal is marked as done: the patch that made it has ended.
+    pub fn is_done(&self) -> bool {
+        let mut options = File::options();
+        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let mut magic = [0; DONE.len()];
+        let read = options
+            .open(&self.path)
+            .and_then(|file| file.read_exact_at(&mut magic, 0));
+        read.is_ok() && magic == *DONE
     }
 
     /// The command that recovers the file.
@@ -298,7 +314,11 @@ fn target(backing: &Backing) -> Result<Option<PathBuf>> {
         Ok(path) => leads_here(path),
         Err(_) => Ok(false),
     };
-    if let (Ok(path), Ok(true)) = (&shown, &shown_leads) {
+    // The path of a journal beside it must not be too long either.
+    let is_short = |path: &Path| path.as_os_str().len() + PREFIX.len() + SUFFIX.len() < libc::PATH_MAX as usize;
+    if let (Ok(path), Ok(true)) = (&shown, &shown_leads)
+        && is_short(path)
+    {
         return Ok(Some(path.clone()));
     }
     let given = match backing.path().map(without_links) {
@@ -307,6 +327,7 @@ fn target(backing: &Backing) -> Result<Option<PathBuf>> {
         _ => Ok(()),
     };
     match (shown, shown_leads) {
+        (Ok(path), Ok(true)) => Ok(Some(path)),
         // A path that cannot be looked up is the best that is known.
         (Ok(path), Err(error)) if error.kind() != ErrorKind::NotFound => Ok(Some(path)),
         (Ok(_), _) => given.map(|()| None).map_failure(unknown),

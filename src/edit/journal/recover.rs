@@ -43,10 +43,7 @@ pub fn recover(region: &mut Region, place: &JournalPath, before_change: impl FnO
     };
     let file = match opened {
         Ok(file) => file,
-        // Beside a file whose name is nearly as long as names can be, no journal can have been created.
-        Err(error) if [ErrorKind::NotFound, ErrorKind::InvalidFilename].contains(&error.kind()) => {
-            return Ok(Recovery::Nothing);
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound || place.cannot_exist() => return Ok(Recovery::Nothing),
         // Even if it cannot be opened, its owner can be seen.
         Err(error) => {
             let failure = distrusted(place, region.backing());
