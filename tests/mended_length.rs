@@ -191,3 +191,22 @@ fn a_power_failure_may_leave_anything_where_the_length_is_being_changed() {
         }
     }
 }
+
+#[test]
+fn an_atomic_patch_that_meets_an_append_leaves_no_journal_that_would_undo_it() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    let path = dir.file("f", [b'A'; 1000]);
+    let delay = "inject=fallocate:delay_enter=1000000:when=1";
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| dir.straced(&["-e", delay], "patch f --grow -o end fill:42:5000 --atomic"));
+        std::thread::sleep(Duration::from_millis(500));
+        let mut log = OpenOptions::new().append(true).open(&path).unwrap();
+        log.write_all(b"theirs").unwrap();
+        let output = run.join().unwrap();
+        assert!([2, 4].contains(&output.exit()), "{output}");
+    });
+    assert!(!dir.join(".f.mmapctl-undo").exists());
+    dir.run("patch f -q --script /dev/null").is("exit 0");
+    assert!(read(&path).starts_with(&[&[b'A'; 1000][..], b"theirs"].concat()));
+}

@@ -2,7 +2,7 @@
 
 use super::edits::{Comparison, Edits, MANY};
 use super::journal::{Journal, JournalPath};
-use super::rollback::{PartialStore, RollbackPlan, rollback_on_error};
+use super::rollback::{PartialStore, RollbackPlan, is_others_growth, rollback_on_error};
 use super::spooled::SpooledBytes;
 use crate::edit::error::{Error, ErrorContext, Result};
 use crate::mapping::{ByteRange, ProgressFn, Region, Segment, WINDOW};
@@ -65,7 +65,8 @@ impl Edits {
             // If a signal arrived in the meantime, the file is still untouched.
             let outcome = step(0).map_err(Error::from);
             let outcome = outcome.and_then(|()| work.all_or_nothing(region, Some(&journal), step));
-            return journal.close(outcome);
+            let has_stored = !outcome.as_ref().is_err_and(is_others_growth);
+            return journal.close(outcome, has_stored);
         }
         work.all_or_nothing(region, None, step)?;
         match durability {

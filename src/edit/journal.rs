@@ -166,14 +166,17 @@ impl Journal {
         self.file.sync_data()
     }
 
-    /// Ends the patch that had `outcome`: removes the journal once the new bytes, or the old ones again, are durable.
+    /// Ends the patch that had `outcome`: removes the journal once the new bytes, or the old ones again, are durable, or if
+    /// nothing was stored (not `has_stored`).
     ///
     /// # Errors
     /// Errors of the outcome, of [`Journal::end`] and of [`Journal::end_put_back`]; a file in doubt keeps its journal.
-    pub(super) fn close(self, outcome: Result<()>) -> Result<()> {
+    pub(super) fn close(self, outcome: Result<()>, has_stored: bool) -> Result<()> {
         match outcome {
             Ok(()) => self.end(),
-            Err(error) if error.outcome() == Outcome::InDoubt => Err(error).map_failure(|| self.left_behind()),
+            Err(error) if error.outcome() == Outcome::InDoubt && has_stored => {
+                Err(error).map_failure(|| self.left_behind())
+            }
             // The file is as it was, durably, so its journal is obsolete.
             Err(error) => match self.end_put_back() {
                 Ok(()) => Err(error),

@@ -2,7 +2,7 @@
 
 use super::spooled::SpooledBytes;
 use crate::edit::error::{Error, Outcome, Result};
-use crate::mapping::{self, ByteRange, ErrorKind, Region, Segment};
+use crate::mapping::{self, AccessDenied, ByteRange, ErrorKind, Region, Segment};
 use nix::sys::uio::pread;
 use std::os::fd::BorrowedFd;
 
@@ -79,9 +79,22 @@ pub fn rollback_on_error(
             let more = if count > 4 { ", …" } else { "" };
             let what = if count == 0 { "its length" } else { &ranges };
             let message = format!("in doubt: {what}{more} changed and could not be put back ({trouble})");
-            Err(error.within(Error::in_doubt(message).tip(before.tip)))
+            let tip = match is_others_growth(&error) {
+                true => {
+                    "nothing was stored: look at the end of the file, and run the same command again where the other program does not append"
+                }
+                false => before.tip,
+            };
+            Err(error.within(Error::in_doubt(message).tip(tip)))
         }
     }
+}
+
+/// Whether the file could not be made longer because another process did. Nothing was stored then, and a recovery would
+/// cut off what that process wrote.
+pub(super) fn is_others_growth(error: &Error) -> bool {
+    let theirs = ErrorKind::AccessDenied(AccessDenied::GrownTogether);
+    error.core().is_some_and(|core| core.cause == theirs)
 }
 
 /// Whole pieces, and the beginning of the next one. Not a list of its own: it would be as long as that of all pieces,

@@ -116,8 +116,9 @@ fn limit_tip(limit: &Limit) -> String {
             "raise vm.overcommit_ratio, add swap, or allow overcommit with 'sysctl vm.overcommit_memory=1'".into()
         }
         Limit::Heuristic { .. } => "add --noreserve, or allow it with 'sysctl vm.overcommit_memory=1'".into(),
-        Limit::HugePages { page, wanted, .. } => format!(
-            "make more: 'echo {wanted} > /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages'",
+        Limit::HugePages { page, wanted, total, free } => format!(
+            "make more: 'echo {} > /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages'",
+            total.saturating_sub(*free).saturating_add(*wanted),
             page / 1024
         ),
         Limit::MapCount { limit } => format!("raise it with 'sysctl vm.max_map_count={}'", limit * 4),

@@ -208,8 +208,15 @@ pub(super) fn before_arranging(needed: u64) -> Option<Limit> {
     LimitState::read().arrange(needed)
 }
 
-/// The limit that explains a failed mlock of `len` more bytes, for a process that lacks CAP_IPC_LOCK.
+/// The limit that explains a failed mlock of `len` more bytes, which a process that has CAP_IPC_LOCK does not have.
 pub(super) fn behind_mlock(len: u64) -> Option<Limit> {
+    const CAP_IPC_LOCK: u32 = 14;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = capabilities.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    if capabilities.is_some_and(|mask| mask >> CAP_IPC_LOCK & 1 == 1) {
+        return None;
+    }
     let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
     let wanted = locked().saturating_add(len);
     (limit < wanted).then_some(Limit::LockedMemory { limit, wanted })

@@ -232,6 +232,9 @@ impl Region {
 
     fn fault_in_file(&self, action: &'static str, span: ByteRange, how: Populate) -> Error {
         let error = |cause| Error::new(action, Some(span), cause);
+        if let Some(limit) = limits::behind_huge(span.pages(self.page()).len(), self.page()) {
+            return error(ErrorKind::Limit(limit));
+        }
         let Ok(file) = self.backing().file(action) else {
             return error(ErrorKind::Sys(Errno::EFAULT));
         };

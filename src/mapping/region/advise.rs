@@ -115,7 +115,9 @@ impl Region {
                 Ok(usage) if usage.len < self.layout.as_ref().map_or(self.span.end(), PageOrder::file_len) => {
                     ErrorKind::Shrunk { len: usage.len }
                 }
-                _ => limits::behind_mlock(len).map_or(ErrorKind::Sys(errno), ErrorKind::Limit),
+                _ => limits::behind_huge(len, self.page())
+                    .or_else(|| limits::behind_mlock(len))
+                    .map_or(ErrorKind::Sys(errno), ErrorKind::Limit),
             },
             Err(errno) => ErrorKind::Sys(errno),
         };
