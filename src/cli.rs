@@ -70,10 +70,7 @@ fn usage(argv: &[OsString], error: &clap::Error) -> Exit {
             Ok(()) => {
                 let stdout = std::io::stdout();
                 let closed = || nix::unistd::close(nix::libc::STDOUT_FILENO);
-                nix::unistd::write(&stdout, b"")
-                    .and_then(|_| closed())
-                    .err()
-                    .map(Into::into)
+                nix::unistd::write(&stdout, b"").and_then(|_| closed()).err().map(Into::into)
             }
             // In `mmapctl --help | head -1`, the reader has seen enough.
             Err(error) => Some(error).filter(|error| error.kind() != std::io::ErrorKind::BrokenPipe),

@@ -236,9 +236,7 @@ mod tests {
         let error = error.with_path(Path::new("script")).with_path(Path::new("target"));
         assert_eq!(diagnostic(error).tip.as_deref(), Some("see script"));
         let past = mapping::Error::new("read", None, ErrorKind::PastEnd { len: 1 });
-        let error = Error::from(past)
-            .with_path(Path::new("script"))
-            .with_path(Path::new("target"));
+        let error = Error::from(past).with_path(Path::new("script")).with_path(Path::new("target"));
         assert!(diagnostic(error).tip.unwrap().contains("'stat target'"));
     }
 

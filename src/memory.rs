@@ -24,12 +24,7 @@ pub fn end_change() {
 
 /// Why the system refused `size` bytes, and what to do about it.
 pub fn explain(size: usize) -> (String, &'static str) {
-    let limit = |resource| {
-        getrlimit(resource)
-            .ok()
-            .map(|(soft, _)| soft)
-            .filter(|soft| *soft != RLIM_INFINITY)
-    };
+    let limit = |resource| getrlimit(resource).ok().map(|(soft, _)| soft).filter(|soft| *soft != RLIM_INFINITY);
     match (limit(Resource::RLIMIT_AS), limit(Resource::RLIMIT_DATA)) {
         (Some(limit), _) => (
             format!("the address space limit RLIMIT_AS is {limit} bytes, and {size} more are needed"),

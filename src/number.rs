@@ -437,10 +437,7 @@ fn digits(num: &str, radix: u32) -> Option<u64> {
 }
 
 fn split_digits(text: &str, radix: u32) -> (&str, &str) {
-    text.split_at(
-        text.find(|c: char| !c.is_digit(radix) && c != '_')
-            .unwrap_or(text.len()),
-    )
+    text.split_at(text.find(|c: char| !c.is_digit(radix) && c != '_').unwrap_or(text.len()))
 }
 
 fn split_at_sign(text: &str) -> (&str, &str) {

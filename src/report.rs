@@ -90,9 +90,7 @@ impl Report {
             return report;
         }
         let text = format!("{}, as write(2) does", words.join(" and "));
-        report
-            .json_field("privileges_dropped", names)
-            .text_field("dropped", text)
+        report.json_field("privileges_dropped", names).text_field("dropped", text)
     }
 
     /// Adds a field of the JSON object: sizes and offsets as integers, addresses as hex strings.
@@ -232,8 +230,7 @@ impl Stream {
 
     /// Appends the next item of the list.
     pub fn item(&mut self, item: &Value) -> Result<()> {
-        self.text
-            .extend_from_slice(format!("{}{item}", std::mem::replace(&mut self.comma, ",")).as_bytes());
+        self.text.extend_from_slice(format!("{}{item}", std::mem::replace(&mut self.comma, ",")).as_bytes());
         self.write(STREAMED)
     }
 
@@ -250,8 +247,7 @@ impl Stream {
         let more = if result.is_ok() { more } else { &incomplete };
         self.text.extend_from_slice(self.end.as_bytes());
         for (name, value) in more {
-            self.text
-                .extend_from_slice(format!(",{}:{}", json!(name), Printable(value)).as_bytes());
+            self.text.extend_from_slice(format!(",{}:{}", json!(name), Printable(value)).as_bytes());
         }
         self.text.extend_from_slice(b"}\n");
         let written = self.write(0);

@@ -109,9 +109,7 @@ pub fn are_awaited() -> bool {
 /// Whether a signal that asks the process to stop is pending.
 pub fn is_asked_to_stop() -> bool {
     let has_come = |signal: &Signal| is_in("ShdPnd:", *signal as i32) || is_in("SigPnd:", *signal as i32);
-    STOPPING
-        .iter()
-        .any(|signal| has_come(signal) && !is_ignored(*signal as i32))
+    STOPPING.iter().any(|signal| has_come(signal) && !is_ignored(*signal as i32))
 }
 
 /// Runs `work`, and afterwards unblocks the signals that it blocked: for one of several tasks that share a process. A
@@ -131,9 +129,7 @@ pub fn for_child<T>(spawn: impl FnOnce() -> T) -> anyhow::Result<T> {
         Some(mask) => *mask,
         None => SigSet::thread_get_mask().context("cannot read the signal mask")?,
     };
-    let held = mask
-        .thread_swap_mask(SigmaskHow::SIG_SETMASK)
-        .context("cannot unblock signals")?;
+    let held = mask.thread_swap_mask(SigmaskHow::SIG_SETMASK).context("cannot unblock signals")?;
     let result = spawn();
     held.thread_set_mask().context("cannot block signals")?;
     Ok(result)

@@ -123,9 +123,7 @@ impl CommandLine {
         let lower = word.to_lowercase();
         let names = |list: &str| list.split(' ').any(|name| name == lower);
         let at = self.words.iter().position(|typed| typed == word);
-        let file = at
-            .filter(|at| self.argument_after(*at).is_some())
-            .map(|at| quoted(Path::new(&self.raw[at + 1])));
+        let file = at.filter(|at| self.argument_after(*at).is_some()).map(|at| quoted(Path::new(&self.raw[at + 1])));
         let file = file.as_deref().unwrap_or("FILE");
         let tip = VERBS.iter().find(|(list, ..)| names(list)).map(|(.., how)| *how);
         let report = names(REPORTS).then_some("'mmapctl map FILE' shows what part of a file is in memory");
@@ -207,9 +205,7 @@ impl CommandLine {
         }
         // An offset may contain a '-', but two numbers with a '-' between them are meant as a range.
         let is_amount = |text: &str| text.parse::<Qty>().is_ok();
-        let ends = word
-            .split_once('-')
-            .filter(|(start, end)| is_amount(start) && is_amount(end));
+        let ends = word.split_once('-').filter(|(start, end)| is_amount(start) && is_amount(end));
         if let Some((start, end)) = ends.filter(|_| verb != "remap") {
             return format!("write --range {start}..{end}");
         }
@@ -217,9 +213,7 @@ impl CommandLine {
             return format!("write --range {word}");
         }
         if verb != "remap" && word.parse::<Offset>().is_ok() {
-            let length = at
-                .and_then(|at| self.argument_after(at))
-                .filter(|next| Takes::Length.admits(next));
+            let length = at.and_then(|at| self.argument_after(at)).filter(|next| Takes::Length.admits(next));
             // The length to zero must not be guessed.
             let example = if verb == "zero" { "LENGTH" } else { "16" };
             return format!("write --offset {word} --length {}", length.unwrap_or(example));

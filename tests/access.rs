@@ -57,8 +57,7 @@ fn past_the_end_loads_are_clipped_and_stores_refused() {
     let dir = Sandbox::new();
     dir.file("f", [7; 12]);
     dir.run("cat f -o 8 -n 8 --access 4 -f plain").is("07070707\nexit 0");
-    dir.refused_untouched("patch f -o 8 u64le:1 --access 8")
-        .has("the file ends at 0xc");
+    dir.refused_untouched("patch f -o 8 u64le:1 --access 8").has("the file ends at 0xc");
 }
 
 #[test]
@@ -101,8 +100,7 @@ fn edits_are_stored_in_the_order_in_which_they_are_written() {
     let dump = dir.run("cat f -r 0x10..0x30 --access 4 -f xxd");
     fs::write(&path, [0; 64]).unwrap();
     let dump = dump.trim_end_matches("exit 0");
-    dir.run_fed("patch f --access 4 --script - --format xxd", dump.as_bytes())
-        .code(0);
+    dir.run_fed("patch f --access 4 --script - --format xxd", dump.as_bytes()).code(0);
     assert_eq!(read(&path), bytes);
 }
 
@@ -167,8 +165,7 @@ fn what_would_have_to_read_is_refused() {
     }
     dir.refused_untouched_fed("patch f --access 4 --script -", b"0x10: -> u32le:1\n0x20: 00000000 -> u32le:1\n")
         .has("line 2: an edit with old bytes");
-    dir.refused_untouched_fed("patch f --access 4 --script -", b"size 64 -> 128\n")
-        .has("length");
+    dir.refused_untouched_fed("patch f --access 4 --script -", b"size 64 -> 128\n").has("length");
     assert!(!dir.join("u").exists());
 }
 
@@ -202,8 +199,7 @@ fn a_character_device_takes_force_a_length_and_a_mapping() {
     dir.refused_fed("patch /dev/zero --script - --access 4 --force", b"size 4\n0: -> 01020304\n")
         .has("has no length");
     // Of all character devices /dev/zero is the one that every machine lets one map.
-    dir.run("cat /dev/zero -r 64..+8 --access 4 -f plain")
-        .is("0000000000000000\nexit 0");
+    dir.run("cat /dev/zero -r 64..+8 --access 4 -f plain").is("0000000000000000\nexit 0");
     dir.run("patch /dev/zero -o 64 u32le:1,2 --access 4 --force")
         .is("/dev/zero: 2 stores of 4 bytes in 0x40..0x48\nexit 0");
     // A shared, writable mapping of it is a file as long as the mapping, so that a page further on does not answer.
@@ -351,9 +347,7 @@ fn a_load_of_what_was_cut_off_is_an_error_at_its_offset() {
         assert_eq!(error.cause, ErrorKind::Shrunk { len: page }, "{error}");
         assert_eq!((seen, error.span), (page, ByteRange::new(page, 3 * page)));
         // And the region is as good as before.
-        region
-            .load_units(ByteRange::first(8), width, |_, _| Ok::<_, Error>(()))
-            .unwrap();
+        region.load_units(ByteRange::first(8), width, |_, _| Ok::<_, Error>(())).unwrap();
     }
 }
 
@@ -455,11 +449,7 @@ fn a_signal_between_stores_leaves_the_stored_bytes_known() {
         return skip("the signal came too late");
     }
     output.code(4);
-    let error = output
-        .stderr()
-        .lines()
-        .last()
-        .map(|line| json(format!("{line}\n").as_bytes()));
+    let error = output.stderr().lines().last().map(|line| json(format!("{line}\n").as_bytes()));
     let at = error.unwrap()["offset"].as_u64().unwrap() as usize;
     let bytes = read(path);
     assert!(at > 8 << 20 && bytes[..at].iter().all(|byte| *byte == 0x5a) && bytes[at..].iter().all(|byte| *byte == 0));

@@ -354,8 +354,7 @@ fn a_device_with_a_named_journal_is_known_by_its_bytes() {
     // The next time it may be another node with another inode number.
     if strace_works() {
         let line = line.replace("aa:8", "bb:8");
-        dir.inject(&["msync:signal=KILL:when=1"], &format!("{line} --atomic --journal j"))
-            .signal(9);
+        dir.inject(&["msync:signal=KILL:when=1"], &format!("{line} --atomic --journal j")).signal(9);
         let inode = u64::from_le_bytes(dir.read("j")[24..32].try_into().unwrap());
         assert_eq!(inode, 0);
         dir.run(&format!("patch {} --force --script /dev/null --journal j", device.name()))
@@ -389,8 +388,7 @@ fn a_name_too_long_for_a_journal_beside_it_is_in_nobodys_way() {
         } else {
             dir.refused(&line).has("name too long").has("--journal PATH");
         }
-        dir.run(&format!("patch {name} -o 0 f00d --atomic --journal j"))
-            .ends("durable\nexit 0");
+        dir.run(&format!("patch {name} -o 0 f00d --atomic --journal j")).ends("durable\nexit 0");
         fs::remove_file(dir.join(name)).unwrap();
     }
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
@@ -522,9 +520,7 @@ fn concurrent_atomic_patches_are_serialised_or_refused() {
         let bytes = read(&path);
         let byte = bytes[0];
         assert!([0xaa, 0xbb].contains(&byte));
-        let whole = places
-            .iter()
-            .all(|at| bytes[*at..*at + 900].iter().all(|have| *have == byte));
+        let whole = places.iter().all(|at| bytes[*at..*at + 900].iter().all(|have| *have == byte));
         assert!(whole, "round {round}: the two are mixed");
         assert!(!beside(&dir).exists());
     }
@@ -537,9 +533,6 @@ fn a_full_disk_is_met_before_anything_is_written() {
     let path = mount.file("f", noise(1 << 20));
     File::open(&path).unwrap().sync_all().unwrap();
     mount.fill();
-    mount
-        .refused("patch f --atomic -o 0 fill:77:1M")
-        .has("nothing was written")
-        .has("ENOSPC");
+    mount.refused("patch f --atomic -o 0 fill:77:1M").has("nothing was written").has("ENOSPC");
     assert!(read(&path) == noise(1 << 20) && !beside(&mount).exists());
 }

@@ -44,11 +44,7 @@ fn session_verbs_refuse_a_file_half_patched_meanwhile() {
     let journal = dir.join(".f.mmapctl-undo");
     let leave = "! umask 077; echo > .f.mmapctl-undo; true";
     let session = |options: &str, verb: &str| {
-        let args: Vec<_> = ["map"]
-            .into_iter()
-            .chain(options.split(' '))
-            .chain(["-c", leave, "-c", verb])
-            .collect();
+        let args: Vec<_> = ["map"].into_iter().chain(options.split(' ')).chain(["-c", leave, "-c", verb]).collect();
         dir.mmapctl(&args)
     };
     for (options, verb, code) in [

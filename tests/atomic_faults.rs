@@ -40,9 +40,7 @@ fn calls(dir: &Sandbox, line: &str) -> Vec<(String, u32, String)> {
     let log = dir.strace_log();
     let (mut counts, mut found, mut begun) = (HashMap::new(), Vec::new(), false);
     for line in log.lines() {
-        let Some((name, arguments)) = line
-            .split_once(' ')
-            .and_then(|(_, call)| call.trim_start().split_once('('))
+        let Some((name, arguments)) = line.split_once(' ').and_then(|(_, call)| call.trim_start().split_once('('))
         else {
             continue;
         };
@@ -237,14 +235,9 @@ fn journals() -> impl Strategy<Value = (Vec<u8>, bool)> {
             edits.sort();
             let bytes = noise_with(0);
             let edit = |(at, differs): &(u64, Vec<bool>)| {
-                let old: Vec<u8> = (0..differs.len())
-                    .map(|index| bytes.get(*at as usize + index).copied().unwrap_or(0))
-                    .collect();
-                let new = old
-                    .iter()
-                    .zip(differs)
-                    .map(|(old, differs)| old ^ (u8::from(*differs) * 0x5a))
-                    .collect();
+                let old: Vec<u8> =
+                    (0..differs.len()).map(|index| bytes.get(*at as usize + index).copied().unwrap_or(0)).collect();
+                let new = old.iter().zip(differs).map(|(old, differs)| old ^ (u8::from(*differs) * 0x5a)).collect();
                 // Either side may be the one that the file has.
                 (*at, old, new)
             };
@@ -321,11 +314,7 @@ fn recovered(dir: &Sandbox, bytes: &[u8], record: &[u8]) -> (Vec<u8>, mmapctl::e
     let outcome = recover(&mut region, &place, || ());
     // A journal may well say that the file had a terabyte.
     let mut after = Vec::new();
-    fs::File::open(path)
-        .unwrap()
-        .take(2 << 20)
-        .read_to_end(&mut after)
-        .unwrap();
+    fs::File::open(path).unwrap().take(2 << 20).read_to_end(&mut after).unwrap();
     (record, outcome, after)
 }
 

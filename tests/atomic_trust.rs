@@ -94,10 +94,7 @@ fn a_journal_of_a_tebibyte_is_not_read() {
     let place = beside(&dir);
     for (begins, exit) in [(&b"MMAPUNDO"[..], 2), (b"MMAPUNDO\x03\0\0\0\0\0\0\0", 2), (b"", 0)] {
         put(&place, begins);
-        let made = File::options()
-            .write(true)
-            .open(&place)
-            .and_then(|file| file.set_len(1 << 40));
+        let made = File::options().write(true).open(&place).and_then(|file| file.set_len(1 << 40));
         if let Err(error) = made {
             return skip(&format!("a file of 1 TiB: {error}"));
         }
@@ -118,11 +115,7 @@ fn a_named_journal_is_believed_by_the_same_rules() {
     torn_with(&dir, &named);
     set_mode(&named, 0o640);
     for (line, want) in [(line.as_str(), 2), ("cat f --journal j", 2), ("sync f --journal j", 4)] {
-        dir.run(line)
-            .code(want)
-            .has("its mode is 0640")
-            .lacks("mv ")
-            .lacks("rm ");
+        dir.run(line).code(want).has("its mode is 0640").lacks("mv ").lacks("rm ");
     }
     set_mode(&named, 0o600);
     dir.run(&line).has(NOTE);
@@ -170,11 +163,7 @@ struct Taken(String);
 impl Taken {
     fn new(dir: &Sandbox) -> Option<Taken> {
         let image = dir.sparse("other", 1 << 20);
-        let output = Command::new("losetup")
-            .args(["-f", "--show"])
-            .arg(image)
-            .output()
-            .ok()?;
+        let output = Command::new("losetup").args(["-f", "--show"]).arg(image).output().ok()?;
         let name = String::from_utf8_lossy(&output.stdout).trim().to_string();
         (!name.is_empty()).then_some(Taken(name))
     }
@@ -450,7 +439,6 @@ fn an_undo_script_does_not_get_the_name_of_a_journal() {
     }
     assert!(read(path) == old());
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 3);
-    dir.refused_untouched("remap f --order reverse --to .g.mmapctl-undo")
-        .has("recovery journal");
+    dir.refused_untouched("remap f --order reverse --to .g.mmapctl-undo").has("recovery journal");
     dir.run("patch f -o 0 dead --undo f.mmapctl-undo").code(0);
 }

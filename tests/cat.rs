@@ -47,10 +47,7 @@ fn ranges(len: u64) -> Vec<(u64, u64)> {
     ];
     let inside = all.into_iter().filter(|(from, count)| from + count <= len);
     // A peer's empty range prints nothing, or everything; ours is an empty file's.
-    inside
-        .chain([(len / 3, len - len / 3)])
-        .filter(|range| range.1 > 0)
-        .collect()
+    inside.chain([(len / 3, len - len / 3)]).filter(|range| range.1 > 0).collect()
 }
 
 fn cat(dir: &Sandbox, args: &[&str]) -> Vec<u8> {
@@ -144,12 +141,7 @@ fn cmp_and_dd_agree_on_a_stream_of_several_windows() {
     if has("cmp") {
         let mut ours = dir.command(&["cat", "f"]).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = ours.stdout.take().unwrap();
-        Command::new("cmp")
-            .args(["-", "f"])
-            .current_dir(&dir)
-            .stdin(stdout)
-            .outcome()
-            .is("exit 0");
+        Command::new("cmp").args(["-", "f"]).current_dir(&dir).stdin(stdout).outcome().is("exit 0");
         assert!(ours.wait().unwrap().success());
     }
     if has("dd") {
@@ -204,8 +196,7 @@ fn a_range_is_said_in_every_way() {
 fn an_offset_past_the_end_is_refused_even_for_reading() {
     let dir = Sandbox::new();
     dir.file("f", b"0123456789");
-    dir.refused("cat f -o 11")
-        .is("! error: f: offset 0xb lies past the end, at 0xa (10 bytes)\n\
+    dir.refused("cat f -o 11").is("! error: f: offset 0xb lies past the end, at 0xa (10 bytes)\n\
          !   tip: offsets go up to 0xa; end-N counts back from the end\n\
          exit 2");
     for line in [
@@ -304,10 +295,7 @@ fn a_long_dump_of_private_memory_or_a_view_is_of_the_mapping() {
         dir.file("wanted", bytes);
         dir.mmapctl(&["cat", "wanted", "-f", "xxd"]).stdout
     };
-    let shown = |args: &[&str]| {
-        dir.mmapctl(&[&["map", "f", "-q"], args, &["-c", "cat -f xxd"]].concat())
-            .stdout
-    };
+    let shown = |args: &[&str]| dir.mmapctl(&[&["map", "f", "-q"], args, &["-c", "cat -f xxd"]].concat()).stdout;
     let pages: Vec<_> = bytes.chunks(4096).rev().flatten().copied().collect();
     if nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE) == Ok(Some(4096)) {
         assert!(shown(&["-c", "remap --order reverse"]) == dump_of(&pages));
@@ -464,8 +452,5 @@ fn a_file_that_may_not_be_read_is_refused_by_name() {
     let path = dir.file("f", b"secret");
     set_mode(&path, 0o000);
     needs!(let mut command = as_ordinary_user(dir.command(&["cat", "f"])));
-    command
-        .outcome()
-        .is_refusal()
-        .has("f: cannot open it: Permission denied (EACCES)");
+    command.outcome().is_refusal().has("f: cannot open it: Permission denied (EACCES)");
 }

@@ -14,15 +14,9 @@ fn dump(bytes: &[u8], name: &str, format: &str) -> Vec<u8> {
     // Only the name of the C array depends on the path.
     dir.file("part", bytes);
     let output = dir.mmapctl(&["cat", "part", "-f", format]);
-    let array: String = name
-        .chars()
-        .map(|c| if c.is_alphanumeric() { c } else { '_' })
-        .collect();
+    let array: String = name.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
     match format {
-        "c" => String::from_utf8(output.stdout)
-            .unwrap()
-            .replace("char part", &format!("char {array}"))
-            .into(),
+        "c" => String::from_utf8(output.stdout).unwrap().replace("char part", &format!("char {array}")).into(),
         _ => output.stdout,
     }
 }

@@ -87,8 +87,7 @@ fn columns_are_those_of_od_with_longer_offsets() {
 fn what_is_no_whole_number_and_what_is_left_out_is_said() {
     let dir = Sandbox::new();
     dir.file("f", [&[0, 0, 1, 0].repeat(16)[..], b"xyz"].concat());
-    dir.run("cat f -f u32be")
-        .is("00000000        256        256        256        256\n\
+    dir.run("cat f -f u32be").is("00000000        256        256        256        256\n\
          *         48 bytes, each row as the one above\n\
          00000040  + 3 bytes: 78 79 7a\n\
          00000043\n\
@@ -109,12 +108,10 @@ fn what_is_no_whole_number_and_what_is_left_out_is_said() {
 fn a_number_has_a_byte_order() {
     let dir = Sandbox::new();
     dir.file("f", b"12345678");
-    dir.refused("cat f -f u32")
-        .is("! error: --format: 'u32' does not give the byte order\n\
+    dir.refused("cat f -f u32").is("! error: --format: 'u32' does not give the byte order\n\
          !   tip: write u32le (x86, ARM: lowest byte first) or u32be (network order)\n\
          exit 2");
-    dir.run("cat f -f u32be -n 4")
-        .is("00000000  825373492\n00000004\nexit 0");
+    dir.run("cat f -f u32be -n 4").is("00000000  825373492\n00000004\nexit 0");
 }
 
 // ---- terminals -----------------------------------------------------------------------------------------------------
@@ -276,10 +273,7 @@ fn a_watch_follows_the_size_of_its_terminal() {
 /// A text as a terminal shows it, without its colours.
 fn without_escapes(text: &str) -> String {
     let parts = text.split("\x1b[");
-    let rest = |part: &str| {
-        part.split_once(|c: char| c.is_ascii_alphabetic())
-            .map(|(_, rest)| rest.to_string())
-    };
+    let rest = |part: &str| part.split_once(|c: char| c.is_ascii_alphabetic()).map(|(_, rest)| rest.to_string());
     let first = text.split("\x1b[").next().unwrap_or_default().to_string();
     std::iter::once(first).chain(parts.skip(1).filter_map(rest)).collect()
 }
@@ -291,11 +285,7 @@ struct Watch(Child, Box<dyn Iterator<Item = String>>);
 
 impl Watch {
     fn new(dir: &Sandbox, args: &[&str]) -> Watch {
-        let mut child = dir
-            .command(&[&["cat"], args].concat())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = dir.command(&[&["cat"], args].concat()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         Watch(child, Box::new(lines))
     }
@@ -435,8 +425,7 @@ fn a_watch_is_of_rows_and_of_what_fits_memory() {
          exit 2",
     );
     for format in ["raw", "c"] {
-        dir.refused(&format!("cat f -n 16 --watch -f {format}"))
-            .has("no rows to mark");
+        dir.refused(&format!("cat f -n 16 --watch -f {format}")).has("no rows to mark");
     }
     for often in ["0", "0.0001ms", "9ms"] {
         dir.run(&format!("cat f -n 16 --watch={often}"))

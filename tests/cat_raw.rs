@@ -72,9 +72,7 @@ fn every_range_of_a_sparse_file_comes_out_with_its_zeros() {
     bytes[1 << 20..][..10_000].copy_from_slice(&noise(10_000));
     bytes[3 << 20..][..100].copy_from_slice(&noise(100));
     let path = dir.sparse("f", bytes.len() as u64);
-    writer(&path)
-        .write_all_at(&bytes[1 << 20..][..10_000], 1 << 20)
-        .unwrap();
+    writer(&path).write_all_at(&bytes[1 << 20..][..10_000], 1 << 20).unwrap();
     writer(&path).write_all_at(&bytes[3 << 20..][..100], 3 << 20).unwrap();
     for (start, end) in ranges(bytes.len() as u64) {
         for skip_holes in ["", " --skip-holes"] {
@@ -483,9 +481,7 @@ fn skip_holes_is_refused_where_the_bytes_are_not_raw() {
     let output = dir.mmapctl(&["cat", "f", "--skip-holes", "--json"]);
     assert!(output.exit() == 2 && output.stdout.is_empty(), "{}", output);
     output.stderr_has("--skip-holes is for raw");
-    dir.run("cat f --skip-holes --access 4")
-        .code(2)
-        .has("cannot be used with");
+    dir.run("cat f --skip-holes --access 4").code(2).has("cannot be used with");
     dir.run("cat f --skip-holes -f raw").is("12345678(no newline)\nexit 0");
 }
 

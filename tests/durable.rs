@@ -26,10 +26,7 @@ impl Broken {
         let store = Mount::tmpfs("16m")?;
         let image = store.sparse("image", 12 << 20);
         // Without a journal, whose blocks would fail first.
-        let made = Command::new("mkfs.ext4")
-            .args(["-q", "-b", "4096", "-O", "^has_journal"])
-            .arg(&image)
-            .output();
+        let made = Command::new("mkfs.ext4").args(["-q", "-b", "4096", "-O", "^has_journal"]).arg(&image).output();
         assert!(made.unwrap().status.success(), "mkfs.ext4 on a tmpfs");
         let device = Mount::loopback(&image)?;
         // A pattern to find the blocks by.
@@ -78,10 +75,7 @@ fn a_patch_that_the_device_rejects_is_not_durable() {
     let dir = &broken.device;
     let output = outcome(dir, "patch f -o 0x40 deadbeef --sync");
     let text = output.stderr();
-    output
-        .code(3)
-        .stderr_has("not proven durable")
-        .stderr_has("cannot flush");
+    output.code(3).stderr_has("not proven durable").stderr_has("cannot flush");
     assert!(text.contains("  tip: ") && text.contains("again"), "what to do is not said: {text}");
     assert_eq!(dir.read("f")[0x40..0x44], [0xde, 0xad, 0xbe, 0xef]);
 }
@@ -335,9 +329,7 @@ fn a_file_that_is_deleted_while_it_is_waited_for_is_trouble() {
         "map f -c 'zero -r ..'",
     ] {
         dir.file("f", b"old-content");
-        while_it_waits(&dir, line, || fs::remove_file(dir.join("f")).unwrap())
-            .code(2)
-            .stderr_has("ENOENT");
+        while_it_waits(&dir, line, || fs::remove_file(dir.join("f")).unwrap()).code(2).stderr_has("ENOENT");
     }
 }
 
@@ -361,10 +353,7 @@ fn a_failed_rollback_is_in_doubt_even_if_the_page_looks_clean() {
         let dir = Sandbox::new();
         let old = noise(64 << 10);
         dir.file("f", &old);
-        let edits: String = (0..60_000)
-            .step_by(9)
-            .map(|at| format!("{at}: -> {:02x}\n", !old[at]))
-            .collect();
+        let edits: String = (0..60_000).step_by(9).map(|at| format!("{at}: -> {:02x}\n", !old[at])).collect();
         dir.file("s", format!("# mmapctl-patch 1\n{edits}"));
         let line = format!("patch f --script s {option}");
         let output = dir.inject(&["preadv:error=EFAULT:when=4+"], &line);

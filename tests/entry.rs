@@ -79,9 +79,7 @@ fn children_get_no_file_in_place_of_a_closed_descriptor() {
 fn a_closed_stdin_is_empty() {
     let dir = Sandbox::new();
     let path = dir.file("f", [b'.'; 100]);
-    redirected(&dir, &["patch", "f", "-o", "0", "@-"], "<&-")
-        .has("the input is empty")
-        .code(2);
+    redirected(&dir, &["patch", "f", "-o", "0", "@-"], "<&-").has("the input is empty").code(2);
     assert_eq!(read(path), [b'.'; 100]);
 }
 
@@ -89,11 +87,7 @@ fn a_closed_stdin_is_empty() {
 fn a_closed_pipe_kills_its_children_only() {
     let dir = Sandbox::new();
     dir.file("f", noise(4 << 20));
-    let mut cat = dir
-        .command(&["cat", "f", "-f", "xxd"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut cat = dir.command(&["cat", "f", "-f", "xxd"]).stdout(Stdio::piped()).spawn().unwrap();
     cat.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
     assert!(eventually(|| cat.try_wait().unwrap().is_some()));
     assert_eq!(cat.wait().unwrap().code(), Some(0));

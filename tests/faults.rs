@@ -211,12 +211,7 @@ fn a_truncation_while_populating_is_no_signal() {
 
 /// Runs a `cat` whose stdout nobody reads at first, cuts the file to `len` once the pipe is full, and reads on.
 fn cut_while_it_waits(dir: &Sandbox, line: &str, len: u64) -> Outcome {
-    let mut child = dir
-        .command(&words(line))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = dir.command(&words(line)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdout.take().unwrap();
     let mut stdout = vec![0; 1];
     pipe.read_exact(&mut stdout).unwrap();
@@ -404,12 +399,7 @@ fn a_checksum_of_very_much_can_be_interrupted() {
     let sum = |index: u64| format!("{:#x}: -> crc32le:0..8M\n", (8 << 20) + 4 * index);
     dir.file("s", (0..200_000).map(sum).collect::<String>());
     let line = words("patch f --script s");
-    let mut child = dir
-        .command(&line)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = dir.command(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(300));
     send(child.id() as i32, Signal::SIGINT);
     eventually(|| child.try_wait().unwrap().is_some());
@@ -425,8 +415,7 @@ fn a_signal_that_the_caller_ignores_is_ignored() {
     for (trap, signal) in [("trap '' INT", Signal::SIGINT), ("trap '' HUP", Signal::SIGHUP)] {
         let dir = Sandbox::new();
         let path = dir.file("f", vec![0x11; LARGE as usize + 8192]);
-        dir.watched(Some(trap), &line, "preadv(", 1, |pid| send(pid, signal))
-            .code(0);
+        dir.watched(Some(trap), &line, "preadv(", 1, |pid| send(pid, signal)).code(0);
         assert_eq!(whole(&path, 4096, 0x77), Whole::New);
     }
 }

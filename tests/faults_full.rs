@@ -46,37 +46,27 @@ fn a_full_tmpfs_refuses_stores_into_holes_only() {
     finds_no_room(&mount, "zero f --range .. --method write");
     finds_no_room(&mount, "zero f --range ..");
     finds_no_room(&mount, "remap f --size +1M");
-    outcome(&mount, "map f --populate")
-        .code(2)
-        .stderr_has("no room")
-        .stderr_has("0x10000");
+    outcome(&mount, "map f --populate").code(2).stderr_has("no room").stderr_has("0x10000");
     // A load of a hole takes a page that is not to be had; read(2) takes none.
     for line in ["cat f", "cat f -f plain", "cat f -o 64K -f xxd"] {
         outcome(&mount, line).code(0);
     }
     assert!(outcome(&mount, "cat f").stdout == read(&path));
     // What has its pages works.
-    mount
-        .run("patch f -o 0x10 fill:77:60K")
-        .is("f: 61190 bytes of 0x10..0xf010 changed\nexit 0");
+    mount.run("patch f -o 0x10 fill:77:60K").is("f: 61190 bytes of 0x10..0xf010 changed\nexit 0");
     outcome(&mount, "zero f --range 1K..2K --method write").code(0);
     outcome(&mount, "zero f --range 4K..8K --punch").code(0);
     let bytes = read(&path);
     assert!(bytes[16..1024].iter().all(|byte| *byte == 0x77));
     assert!(bytes[4096..8192].iter().all(|byte| *byte == 0));
     // The page that the punch gave back is room for one.
-    mount
-        .run("patch f -o 100K dead")
-        .is("f: 2 bytes of 0x19000..0x19002 changed\nexit 0");
+    mount.run("patch f -o 100K dead").is("f: 2 bytes of 0x19000..0x19002 changed\nexit 0");
 }
 
 #[test]
 fn no_room_at_a_later_window_leaves_the_file_untouched() {
     // On tmpfs reading a hole takes room, on ext4 only storing does.
-    for mount in [Mount::tmpfs("24m"), Mount::image("mkfs.ext4 -q", 24)]
-        .into_iter()
-        .flatten()
-    {
+    for mount in [Mount::tmpfs("24m"), Mount::image("mkfs.ext4 -q", 24)].into_iter().flatten() {
         finds_no_room_later(&mount);
     }
 }
@@ -93,10 +83,7 @@ fn finds_no_room_later(mount: &Mount) {
         let output = outcome(mount, line);
         let text = output.stderr();
         output.code(2).stderr_has("no room").lacks("put back");
-        let at = text
-            .split("0x")
-            .nth(1)
-            .and_then(|rest| u64::from_str_radix(rest.split("..").next()?, 16).ok());
+        let at = text.split("0x").nth(1).and_then(|rest| u64::from_str_radix(rest.split("..").next()?, 16).ok());
         // At a later window; or earlier, where comparing ahead has taken the room for holes that it read.
         assert!(at.is_some_and(|at| at >= 4096), "{line}: not where it failed: {text}");
         assert!(read(&path) == bytes, "{line}: other bytes");
@@ -127,9 +114,7 @@ fn a_full(mkfs: &str, mib: u64) {
     finds_no_room(&mount, "patch f -o 60K fill:77:8K");
     finds_no_room(&mount, "zero f --range 96K..112K --method write");
     finds_no_room(&mount, "remap f --size +1M");
-    mount
-        .run("patch f -o 0x10 dead --sync")
-        .is("f: 2 bytes of 0x10..0x12 changed, durable\nexit 0");
+    mount.run("patch f -o 0x10 dead --sync").is("f: 2 bytes of 0x10..0x12 changed, durable\nexit 0");
     assert_eq!(outcome(&mount, "cat f -f canonical").exit(), 0, "a hole costs nothing to read");
     outcome(&mount, "zero f --range 4K..8K --punch").code(0);
 }
@@ -166,10 +151,7 @@ fn a_full_xfs_refuses_stores_into_reflinks() {
     let bytes = noise(70 << 20);
     let (path, other) = (mount.join("f"), mount.join("other"));
     fs::write(&other, &bytes).unwrap();
-    let copied = Command::new("cp")
-        .arg("--reflink=always")
-        .args([&other, &path])
-        .status();
+    let copied = Command::new("cp").arg("--reflink=always").args([&other, &path]).status();
     assert!(copied.unwrap().success());
     // But for some blocks, which xfs keeps back.
     mount.fill();
@@ -223,9 +205,7 @@ fn on_a_full_btrfs_exit_code_and_bytes_agree() {
             0 => assert!(!same, "{line}: exit 0, and nothing has changed"),
             2 => {
                 assert!(same, "{line}: exit 2, and bytes have changed");
-                output
-                    .stderr_has("no room: the file system is full")
-                    .stderr_has("make room");
+                output.stderr_has("no room: the file system is full").stderr_has("make room");
             }
             other => panic!("{line}: {other}: {}", output.stderr()),
         }
@@ -298,10 +278,7 @@ fn every_verb_works_on_a_file_of_huge_pages() {
     dir.run("cat f -f canonical -o 2M -n 32").code(0);
     dir.run("sync f").code(0);
 
-    outcome(dir, "remap f --size +1M")
-        .code(2)
-        .stderr_has("  tip: ")
-        .stderr_has("huge page");
+    outcome(dir, "remap f --size +1M").code(2).stderr_has("  tip: ").stderr_has("huge page");
     assert_eq!(fs::metadata(&path).unwrap().len(), 4 << 20);
     dir.run("remap f --size +2M").code(0);
     assert_eq!(fs::metadata(&path).unwrap().len(), 6 << 20);
@@ -372,8 +349,7 @@ fn huge_pages_that_a_file_has_count_as_resident() {
     assert_eq!(resident("map f"), 1);
     assert_eq!(resident("map f --private --noreserve"), 1);
     assert_eq!(resident("map f -r 0..2M"), serde_json::Value::Null);
-    dir.run("map f -r 2M..4M")
-        .has("the kernel counts huge pages only for the whole file");
+    dir.run("map f -r 2M..4M").has("the kernel counts huge pages only for the whole file");
     assert_eq!(resident("map f --populate"), 3);
     assert_eq!(resident("map f -r 2M..4M"), 1);
     let table = dir.report("map f -R");

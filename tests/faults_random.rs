@@ -243,10 +243,8 @@ fn calls(line: &str) -> BTreeMap<String, u64> {
     let mut calls = BTreeMap::new();
     for call in log.lines().filter_map(|line| line.strip_prefix(ours)) {
         let name = call.trim_start().split('(').next().unwrap_or_default();
-        let is_call = !name.is_empty()
-            && name
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        let is_call =
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         if is_call && !NOT_OURS.split(' ').any(|not| not == name) {
             *calls.entry(name.to_string()).or_insert(0) += 1;
         }

@@ -255,10 +255,7 @@ fn xfs_io(dir: &Sandbox, name: &str, commands: &[&str]) {
 }
 
 fn session(dir: &Sandbox, name: &str, options: &str, verbs: &[&str]) -> (i32, Outcome) {
-    let verbs: Vec<String> = verbs
-        .iter()
-        .map(|verb| verb.replace(" F", &format!(" {name}")))
-        .collect();
+    let verbs: Vec<String> = verbs.iter().map(|verb| verb.replace(" F", &format!(" {name}"))).collect();
     let mut args = vec!["map", name];
     args.extend(options.split(' ').filter(|word| !word.is_empty()));
     args.extend(verbs.iter().flat_map(|verb| ["-c", verb]));

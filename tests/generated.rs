@@ -76,9 +76,7 @@ fn verbs(command: &Command) -> impl Iterator<Item = &Command> {
 /// `mmapctl` and the verbs, with the names of their pages.
 fn commands() -> Vec<(String, Command)> {
     let command = built();
-    let mut all: Vec<_> = verbs(&command)
-        .map(|verb| (format!("mmapctl-{}", verb.get_name()), verb.clone()))
-        .collect();
+    let mut all: Vec<_> = verbs(&command).map(|verb| (format!("mmapctl-{}", verb.get_name()), verb.clone())).collect();
     all.insert(0, ("mmapctl".into(), command));
     all
 }
@@ -152,9 +150,7 @@ fn synopsis(command: &Command) -> String {
     let words = words.map(|word| match word.find(|c: char| c.is_ascii_uppercase()) {
         // [OPTIONS], <FILE>, [VALUE]...: the name alone is set off.
         Some(at) if !word.starts_with("--") => {
-            let len = word[at..]
-                .find(|c: char| !c.is_ascii_uppercase())
-                .unwrap_or(word.len() - at);
+            let len = word[at..].find(|c: char| !c.is_ascii_uppercase()).unwrap_or(word.len() - at);
             let (before, behind) = (word[..at].replace('<', ""), word[at + len..].replace('>', ""));
             format!("{before}*{}*{behind}", &word[at..at + len])
         }
@@ -268,9 +264,7 @@ fn longs(command: &Command) -> Vec<&str> {
 
 /// The enumerated values of all options of a command, with the option's name.
 fn choices(command: &Command) -> Vec<(&str, String)> {
-    let options = command
-        .get_arguments()
-        .filter(|option| option.get_action().takes_values());
+    let options = command.get_arguments().filter(|option| option.get_action().takes_values());
     let with_values = options.flat_map(|option| {
         let values = option.get_possible_values();
         values
@@ -348,10 +342,7 @@ fn every_page_has_the_sections_of_a_manual_in_order() {
             // Its commands stand in the text.
             wanted.remove(2);
         }
-        let places: Vec<_> = wanted
-            .iter()
-            .map(|heading| page.find(&format!("\n.SH {heading}\n")))
-            .collect();
+        let places: Vec<_> = wanted.iter().map(|heading| page.find(&format!("\n.SH {heading}\n"))).collect();
         assert!(places.iter().all(Option::is_some), "{path}: {places:?}");
         assert!(places.is_sorted(), "{path}: {places:?}");
     }

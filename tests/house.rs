@@ -105,11 +105,7 @@ fn the_rules_read_what_they_are_given() {
         path: "src/room.rs".into(),
         text: text.into(),
     };
-    let lines: Vec<_> = source
-        .code()
-        .into_iter()
-        .map(|(number, line)| (number, line.trim()))
-        .collect();
+    let lines: Vec<_> = source.code().into_iter().map(|(number, line)| (number, line.trim())).collect();
     assert_eq!(lines, [(1, ""), (2, "use x;"), (5, "fn f() {}"), (11, "fn g() {}")]);
     assert!(has_word("x unsafe{", "unsafe") && !has_word("unsafe_code", "unsafe") && !has_word("x::clap2", "clap"));
 }
@@ -191,12 +187,7 @@ fn nobody_imports_whom_the_table_does_not_name() {
             .iter()
             .find(|(name, _)| *name == room)
             .unwrap_or_else(|| panic!("the table does not have {room}"));
-        let code = source
-            .code()
-            .into_iter()
-            .map(|(_, line)| line)
-            .collect::<Vec<_>>()
-            .join("\n");
+        let code = source.code().into_iter().map(|(_, line)| line).collect::<Vec<_>>().join("\n");
         for part in code.split("crate::").skip(1) {
             let name = part.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap();
             assert!(!name.is_empty(), "{}: imports in braces are not read here", source.path);
@@ -249,9 +240,7 @@ fn the_core_knows_std_nix_memmap2_and_libc_alone() {
     core.retain(|source| !source.is_test());
     let found = complaints(&core, |source, line| {
         let name = others.iter().find(|name| has_word(line, name));
-        let out = line
-            .match_indices("crate::")
-            .any(|(at, _)| !line[at..].starts_with("crate::mapping"));
+        let out = line.match_indices("crate::").any(|(at, _)| !line[at..].starts_with("crate::mapping"));
         // Files of the room itself are one step below it; two steps up lead out.
         let depth = source.path.matches('/').count() - if source.path.ends_with("/mod.rs") { 1 } else { 0 };
         let up = line.contains(&"super::".repeat(depth));
@@ -274,17 +263,11 @@ fn a_type_name_has_one_meaning() {
         for (_, line) in source.code() {
             // An associated type of a trait's is indented, and has the trait's meaning.
             let words: Vec<_> = line.split([' ', '<', '(', '{', ';', ':', '=']).collect();
-            let at = words
-                .iter()
-                .position(|word| ["struct", "enum", "type", "trait"].contains(word));
+            let at = words.iter().position(|word| ["struct", "enum", "type", "trait"].contains(word));
             let Some(name) = at.filter(|_| !line.starts_with(' ')).and_then(|at| words.get(at + 1)) else {
                 continue;
             };
-            if let Some((_, other)) = seen
-                .iter()
-                .find(|(known, _)| known == name)
-                .filter(|_| !SHARED.contains(name))
-            {
+            if let Some((_, other)) = seen.iter().find(|(known, _)| known == name).filter(|_| !SHARED.contains(name)) {
                 found.push(format!("{}: {name} is also in {other}", source.path));
             }
             seen.push((name.to_string(), source.path.clone()));
@@ -332,10 +315,7 @@ fn the_toolchain_that_we_name_builds_every_dependency() {
         return crate::support::skip("cargo did not start this test");
     };
     // Of the packages for this machine alone: those for others need not have been fetched.
-    let rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()))
-        .arg("-vV")
-        .output()
-        .unwrap();
+    let rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into())).arg("-vV").output().unwrap();
     let about = String::from_utf8(rustc.stdout).unwrap();
     let host = about.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
     let output = Command::new(cargo)
@@ -355,17 +335,8 @@ fn the_toolchain_that_we_name_builds_every_dependency() {
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
     let ours = packages.iter().find(|package| package["name"] == "mmapctl").unwrap();
-    let limit = version(
-        ours["rust_version"]
-            .as_str()
-            .expect("Cargo.toml states our rust-version"),
-    );
-    let built: Vec<_> = metadata["resolve"]["nodes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|node| &node["id"])
-        .collect();
+    let limit = version(ours["rust_version"].as_str().expect("Cargo.toml states our rust-version"));
+    let built: Vec<_> = metadata["resolve"]["nodes"].as_array().unwrap().iter().map(|node| &node["id"]).collect();
     let mut asked = 0;
     for package in packages.iter().filter(|package| built.contains(&&package["id"])) {
         let Some(needs) = package["rust_version"].as_str() else {

@@ -116,10 +116,7 @@ fn dirty_pages_and_holes_are_counted() {
         let dirty = dir.report("map f");
         assert!(dirty["dirty"].as_u64().unwrap() + dirty["writeback"].as_u64().unwrap() > 0, "{dirty}");
         let text = dir.run("map f");
-        let strip = text
-            .lines()
-            .find_map(|line| line.trim().strip_prefix('[')?.strip_suffix(']'))
-            .unwrap();
+        let strip = text.lines().find_map(|line| line.trim().strip_prefix('[')?.strip_suffix(']')).unwrap();
         assert_eq!(strip.len(), 64, "{text}");
         assert!(strip.starts_with('_') && strip.as_bytes()[16] == b'd' && strip.ends_with('_'), "{text}");
     });
@@ -287,9 +284,7 @@ fn pages_without_room_are_reported_as_not_locked() {
     mount.sparse("f", 64 << 10);
     mount.fill();
     for line in ["map f --lock", "map f --lock --prot rw", "map f --lock --private"] {
-        mount
-            .refused(line)
-            .has("cannot lock 0x0..0x10000: no room: the file system is full (ENOSPC)");
+        mount.refused(line).has("cannot lock 0x0..0x10000: no room: the file system is full (ENOSPC)");
     }
 }
 
@@ -330,9 +325,7 @@ fn a_tebibyte_works_with_noreserve_or_is_explained() {
     let reserved = dir.run("map --anonymous --private -n 1T");
     let free = dir.run("map --anonymous --private -n 1T --noreserve");
     let memory = fs::read_to_string("/proc/meminfo").unwrap();
-    let kib = memory
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    let kib = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
     let small = kib.and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap() < 512 << 20;
     match mode.trim() {
         "2" if small => {
@@ -346,10 +339,7 @@ fn a_tebibyte_works_with_noreserve_or_is_explained() {
         "0" => {
             free.begins("anonymous memory: 0x0..0x10000000000, 1 TiB").code(0);
             if small {
-                reserved
-                    .has("vm.overcommit_memory = 0 refuses")
-                    .code(2)
-                    .has("--noreserve");
+                reserved.has("vm.overcommit_memory = 0 refuses").code(2).has("--noreserve");
             }
         }
         other => skip(other),
@@ -399,9 +389,7 @@ fn what_stands_in_the_way_is_told_with_what_to_type() {
         ("r", "remap --size 16K", "--prot rw,"),
         ("none", "map --lock", "--prot r,"),
     ] {
-        dir.mmapctl(&["map", "q", "--prot", rights, "-c", verb])
-            .is_refusal()
-            .has(tip);
+        dir.mmapctl(&["map", "q", "--prot", rights, "-c", verb]).is_refusal().has(tip);
     }
     for (command, code, tip) in [("no-such", 127, "'command -v no-such'"), ("./q", 126, "'ls -l ./q'")] {
         dir.run(&format!("map q -- {command}")).code(code).has(tip);
@@ -409,8 +397,7 @@ fn what_stands_in_the_way_is_told_with_what_to_type() {
     let name = format!("--memfd={}", "x".repeat(250));
     let long = dir.mmapctl(&["map", &name, "-n", "4K"]);
     assert!(long.is_refusal().contains("at most 249"));
-    dir.mmapctl_into_full(&["patch", "q", "-o", "0", "text:new"])
-        .has("do not run the command again");
+    dir.mmapctl_into_full(&["patch", "q", "-o", "0", "text:new"]).has("do not run the command again");
     for verb in ["patch -o 0 text:New", "patch -o 0 text:New! --access 4", "zero -r ..4"] {
         for memory in [
             &["q", "--private"][..],
@@ -418,8 +405,7 @@ fn what_stands_in_the_way_is_told_with_what_to_type() {
             &["--anonymous", "-n", "4K"],
         ] {
             let lost = dir.mmapctl_into_full(&[&["map"], memory, &["-c", verb]].concat());
-            lost.has("the report could not be written; only memory was changed, no file")
-                .code(2);
+            lost.has("the report could not be written; only memory was changed, no file").code(2);
         }
     }
 }
@@ -451,12 +437,8 @@ fn blocks_that_were_never_written_are_no_hole() {
     }
     assert_eq!(first["hole_bytes"], 0);
     assert_eq!(first["preallocated_bytes"], 1 << 20);
-    dir.run("map p")
-        .has("\n  preallocated 1 MiB (1048576 bytes)\n")
-        .has("o preallocated")
-        .lacks("hole");
-    dir.run("cat p -x")
-        .is("*         preallocated 0x0..0x100000 (1 MiB)\n00100000\nexit 0");
+    dir.run("map p").has("\n  preallocated 1 MiB (1048576 bytes)\n").has("o preallocated").lacks("hole");
+    dir.run("cat p -x").is("*         preallocated 0x0..0x100000 (1 MiB)\n00100000\nexit 0");
     // Behind them a hole; in the page cache the blocks are what they were.
     dir.report("remap p --size 2M --sparse");
     dir.report("map p --populate -n 64K");

@@ -141,8 +141,7 @@ fn a_command_runs_while_the_mapping_stands() {
 fn a_command_keeps_stdin_and_the_json_report_comes_first() {
     let dir = Sandbox::new();
     dir.file("f", noise(10_000));
-    dir.mmapctl_fed(&["map", "f", "--", "cat"], "through\n")
-        .is("through\nexit 0");
+    dir.mmapctl_fed(&["map", "f", "--", "cat"], "through\n").is("through\nexit 0");
     let report = dir.report("map f --populate --lock=on-fault");
     assert_eq!(report["resident"], report["pages"]);
     let output = dir.mmapctl(&["map", "f", "--populate", "--json", "--", "true"]);
@@ -234,10 +233,7 @@ fn a_signal_during_preparation_is_not_lost() {
     let dir = Sandbox::new();
     // It must end soon, whenever the signal comes: by the signal before it is blocked, with 0 after.
     for delay in 0..20 {
-        let mut child = dir
-            .command(&["map", "--anonymous", "-n", "1M", "--populate", "--hold", "-q"])
-            .spawn()
-            .unwrap();
+        let mut child = dir.command(&["map", "--anonymous", "-n", "1M", "--populate", "--hold", "-q"]).spawn().unwrap();
         std::thread::sleep(Duration::from_micros(delay * 300));
         kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
         if !eventually(|| child.try_wait().unwrap().is_some()) {
@@ -373,10 +369,7 @@ fn a_ready_descriptor_that_cannot_be_written_is_an_error() {
     }
     // What fails when the verbs have changed the file is 3.
     let args = [&["map", "f"], &script[..], &["3"]].concat();
-    redirected(&dir, "3> /dev/full", &args)
-        .outcome()
-        .code(3)
-        .has("the verbs may have changed the file");
+    redirected(&dir, "3> /dev/full", &args).outcome().code(3).has("the verbs may have changed the file");
     for number in ["2", "-1", "x"] {
         dir.run(&format!("map f --hold --ready-fd {number}")).code(2);
     }
@@ -450,10 +443,7 @@ fn killed_outright_it_leaves_nothing_behind() {
         assert_eq!(read(&memory)[0], 0xff);
         assert_eq!(held.end_by(Signal::SIGKILL), None);
         assert_eq!(memory.exists(), path == "f", "{path}");
-        let names: Vec<_> = fs::read_dir(&dir)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["f"]);
         dir.run("patch f --lock-timeout 50ms -q -o 0 ff").is("exit 0");
     }
@@ -467,8 +457,7 @@ fn two_processes_share_a_memfd_that_a_third_holds() {
     let path = report["path"].as_str().unwrap();
     assert_eq!(path.split('/').nth(2), Some(held.child.id().to_string().as_str()));
     dir.run(&format!("patch {path} -q -o 0 text:ping")).is("exit 0");
-    dir.run(&format!("patch {path} -q --find text:ping text:pong"))
-        .is("exit 0");
+    dir.run(&format!("patch {path} -q --find text:ping text:pong")).is("exit 0");
     dir.run(&format!("cat {path} -n 4")).is("pong(no newline)\nexit 0");
     assert_eq!(held.end_by(Signal::SIGTERM), Some(0));
     dir.run(&format!("cat {path} -n 4")).code(2);

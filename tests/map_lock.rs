@@ -44,10 +44,7 @@ fn an_unreadable_page_is_not_locked_and_its_offset_named() {
         &["map", "DEVICE", "-c", "fork map --lock"],
         &["map", "DEVICE", "/dev/zero", "--lock", "--hold"],
     ] {
-        device
-            .run(args)
-            .code(2)
-            .has("cannot lock 0x10000..0x100000: I/O error (EIO)");
+        device.run(args).code(2).has("cannot lock 0x10000..0x100000: I/O error (EIO)");
     }
     // The kernel would bring in what is added to a locked mapping.
     let grow = "remap --size 1M --keep-file";
@@ -111,9 +108,7 @@ impl Group {
     /// Runs mmapctl in the group.
     fn run(&self, dir: &Sandbox, line: &str) -> Outcome {
         let mut command = dir.program("sh", &["-c", "echo $$ > \"$0\"/cgroup.procs && exec \"$@\""]);
-        command
-            .args([self.0.as_os_str(), BINARY.as_ref()])
-            .args(line.split(' '));
+        command.args([self.0.as_os_str(), BINARY.as_ref()]).args(line.split(' '));
         command.outcome()
     }
 }
@@ -138,10 +133,7 @@ fn a_control_group_too_small_for_the_lock_is_named() {
         "map --anonymous -n 64M --lock",
         "map --memfd -n 64M --lock",
     ] {
-        group
-            .run(&dir, line)
-            .code(2)
-            .has("may have 33554432 bytes of memory (memory.max), and ");
+        group.run(&dir, line).code(2).has("may have 33554432 bytes of memory (memory.max), and ");
     }
     let fits = ["map small --lock -q", "map f --lock=on-fault -q", "map f --populate -q"];
     for line in fits {

@@ -100,10 +100,7 @@ fn the_counts_are_those_of_vmtouch_and_fincore() {
     tree(&dir);
     let partly = Sandbox::at(dir.join("t")).sparse("partly", 64 * page_size());
     let mut bytes = vec![0; 3 * page_size() as usize];
-    fs::File::open(&partly)
-        .unwrap()
-        .read_exact_at(&mut bytes, 40 * page_size())
-        .unwrap();
+    fs::File::open(&partly).unwrap().read_exact_at(&mut bytes, 40 * page_size()).unwrap();
     let ours = dir.report("map -R t");
     if has("vmtouch") {
         let theirs = String::from_utf8(dir.peer("vmtouch", &["t"])).unwrap();
@@ -180,9 +177,7 @@ fn one_file_has_its_full_report_and_a_row_only_with_r() {
 fn a_folder_without_r_is_refused_with_a_tip() {
     let dir = Sandbox::new();
     tree(&dir);
-    dir.refused("map t")
-        .has("t: cannot map it: it is a directory")
-        .has("mmapctl map -R t");
+    dir.refused("map t").has("t: cannot map it: it is a directory").has("mmapctl map -R t");
     dir.run("map t t/a").code(2).has("it is a directory").has(" t/a\n");
 }
 
@@ -232,10 +227,8 @@ fn a_list_gives_the_names_by_lines_or_by_nuls() {
     assert_eq!(taken(&dir, "map --files-from list t/b.db"), ["t/b.db", "t/z", "t/a"]);
     let report = dir.run_fed("map --files-from - -0 --json", b"two\nlines\0t/a\0");
     assert_eq!(names(&json(report.strip_suffix("exit 0").unwrap().as_bytes())), ["two\nlines", "t/a"]);
-    dir.run_fed("map --files-from - -R -s", b"t\n")
-        .has(" total of 5 files in 3 folders\n");
-    dir.refused("map --files-from missing")
-        .has("missing: cannot read the list of files");
+    dir.run_fed("map --files-from - -R -s", b"t\n").has(" total of 5 files in 3 folders\n");
+    dir.refused("map --files-from missing").has("missing: cannot read the list of files");
     for line in ["map -0 t/a", "map --files-from list --anonymous -n 4K"] {
         dir.run(line).code(2);
     }
@@ -255,8 +248,7 @@ fn a_file_with_several_names_is_counted_once() {
     let dir = Sandbox::new();
     tree(&dir);
     fs::hard_link(dir.join("t/a"), dir.join("t/sub/same")).unwrap();
-    dir.run("map -R t")
-        .has(" total of 5 files in 3 folders, 1 more names of files already counted\n");
+    dir.run("map -R t").has(" total of 5 files in 3 folders, 1 more names of files already counted\n");
     // So is one that is named twice, and a folder in a folder.
     assert_eq!(taken(&dir, "map t/a t/a t/sub/same t/z"), ["t/a", "t/z"]);
     assert_eq!(dir.report("map -R t t/sub t")["totals"]["files"], 5);
@@ -331,10 +323,7 @@ fn a_file_that_waits_for_recovery_is_an_error_unless_ignored() {
     torn(&Sandbox::at(dir.join("t")));
     dir.file("t/other", noise(1));
     for line in ["map -R t", "map t/f t/other"] {
-        dir.run(line)
-            .has("! error: t/f: recovery needed")
-            .has("  t/other\n")
-            .code(2);
+        dir.run(line).has("! error: t/f: recovery needed").has("  t/other\n").code(2);
     }
     assert!(taken(&dir, "map -R t --ignore-journal").contains(&"t/f".to_string()));
 }
@@ -344,18 +333,13 @@ fn a_range_is_that_of_each_file() {
     let dir = Sandbox::new();
     tree(&dir);
     let report = dir.report("map -R t --range 1p..3p");
-    let pages = report["files"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|file| file["pages"].as_u64().unwrap());
+    let pages = report["files"].as_array().unwrap().iter().map(|file| file["pages"].as_u64().unwrap());
     assert_eq!(pages.collect::<Vec<_>>(), [0, 1, 2, 2, 2], "{report}");
     assert_eq!(dir.report("map -R t --offset -1p")["totals"]["pages"], 5);
     assert_eq!(dir.report("map -R t --length 1")["totals"]["length"], 5);
     // By name, a place past the end is a mistake; and some are one whatever the file.
     dir.run("map t/a t/z --offset 2p").has("! error: t/a: ");
-    dir.run("map -R t --range 2p..1p")
-        .has(" total of 0 files in 3 folders, 5 failed\n");
+    dir.run("map -R t --range 2p..1p").has(" total of 0 files in 3 folders, 5 failed\n");
 }
 
 // ---- what is done to all of them -----------------------------------------------------------------------------------
@@ -387,10 +371,7 @@ fn populate_brings_all_of_them_in() {
     assert_eq!((resident(" --populate"), resident("")), (128.into(), 128.into()));
     // One file, too, of which a part is there already.
     let path = dir.sparse("c", (24 << 20) + 1);
-    fs::File::open(path)
-        .unwrap()
-        .read_exact_at(&mut [0; 8192], 9 << 20)
-        .unwrap();
+    fs::File::open(path).unwrap().read_exact_at(&mut [0; 8192], 9 << 20).unwrap();
     let report = dir.report("map c --populate");
     assert_eq!(report["resident"], report["pages"], "{report}");
 }

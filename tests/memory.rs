@@ -73,10 +73,7 @@ fn too_little_memory_is_code_2_and_never_a_signal() {
             let words: Vec<&str> = line.split(' ').collect();
             let output = dir.limited(&limit, &words).outcome();
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
-            let code = output
-                .status
-                .code()
-                .unwrap_or_else(|| panic!("{line} in {mib} MiB: {}", output));
+            let code = output.status.code().unwrap_or_else(|| panic!("{line} in {mib} MiB: {}", output));
             let changed = read(&path) != bytes;
             let in_session = line.starts_with("map");
             assert!([0, 1, 2].contains(&code), "{line} in {mib} MiB: {text}");

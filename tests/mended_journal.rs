@@ -95,8 +95,7 @@ fn an_undo_script_that_was_replaced_is_not_removed() {
     assert_eq!(output.exit(), 2, "{}", output);
     assert_eq!(read(&script), b"precious");
     // One that is still its own goes.
-    dir.straced(&["-e", "inject=preadv:error=EIO:when=1"], "patch f -o 0 11 --undo v")
-        .code(2);
+    dir.straced(&["-e", "inject=preadv:error=EIO:when=1"], "patch f -o 0 11 --undo v").code(2);
     assert!(!dir.join("v").exists());
 }
 
@@ -123,10 +122,7 @@ fn an_undo_script_is_durable_with_its_name() {
     let dir = Sandbox::new();
     dir.file("f", noise(9000));
     let calls = calls(&dir, "patch f -q -o 0 11 --undo u");
-    let named = calls
-        .iter()
-        .position(|call| ["linkat", "renameat2"].contains(&call.as_str()))
-        .unwrap();
+    let named = calls.iter().position(|call| ["linkat", "renameat2"].contains(&call.as_str())).unwrap();
     let stored = calls.iter().position(|call| call == "preadv").unwrap();
     let synced = calls[named..stored].iter().filter(|call| *call == "fsync").count();
     assert_eq!(synced, 2, "the script and its folder: {calls:?}");
@@ -169,10 +165,7 @@ fn a_session_whose_child_leaves_a_journal_ends_in_doubt() {
                 "-c",
                 "patch -q -o 5 41",
             ];
-            dir.program("strace", &[&args[..], &session].concat())
-                .outcome()
-                .code(4)
-                .has("recovery needed: ");
+            dir.program("strace", &[&args[..], &session].concat()).outcome().code(4).has("recovery needed: ");
             dir.run("patch f -q --script /dev/null").is("exit 0");
         }
     }
@@ -219,14 +212,11 @@ fn a_file_that_came_back_by_another_link_has_its_journal() {
     };
     again();
     let swap = "! mv other f; mv link f";
-    dir.session("f -q", &[swap, "patch -q -o 0 44", "patch -q -o 1 45 --atomic"])
-        .is("exit 0");
+    dir.session("f -q", &[swap, "patch -q -o 0 44", "patch -q -o 1 45 --atomic"]).is("exit 0");
     again();
     let fault = "inject=msync:signal=KILL:when=1";
     let leave = format!("! strace -o log -e trace=msync -e {fault} {BINARY} patch f -q -o 0 fill:43:8 --atomic; true");
-    dir.session("f -q", &[swap, &leave, "cat -n 2"])
-        .code(2)
-        .has("recovery needed");
+    dir.session("f -q", &[swap, &leave, "cat -n 2"]).code(2).has("recovery needed");
     dir.run("patch f -q --script /dev/null").is("exit 0");
     assert!(dir.read("f") == noise(8192));
 }
@@ -243,10 +233,7 @@ fn what_cannot_be_told_of_a_journal_is_not_taken_for_none() {
         for line in ["cat f -n 2", "map f -s", "patch f --dry-run -o 9 11"] {
             for nth in 1..20 {
                 let output = dir.inject(&[&format!("statx:error={error}:when={nth}")], line);
-                let is_look = dir
-                    .strace_log()
-                    .lines()
-                    .any(|line| line.contains("undo") && line.contains("INJECTED"));
+                let is_look = dir.strace_log().lines().any(|line| line.contains("undo") && line.contains("INJECTED"));
                 assert!(!is_look || output.exit() == 2, "{line}: {output}");
             }
         }
@@ -268,9 +255,7 @@ fn a_file_with_a_very_long_path_is_one_like_others() {
         let args = [&["-c", &enter, "sh", BINARY], words(line).as_slice()].concat();
         top.program("bash", &args).outcome()
     };
-    top.program("bash", &["-c", &format!("{make}; printf 12345678 >f")])
-        .outcome()
-        .code(0);
+    top.program("bash", &["-c", &format!("{make}; printf 12345678 >f")]).outcome().code(0);
     run("cat f").is("12345678(no newline)\nexit 0");
     run("patch f -q -o 0 61 --atomic").is("exit 0");
     run("sync f -q").is("exit 0");
@@ -302,17 +287,12 @@ fn a_writer_that_may_not_search_the_directory_is_told_that() {
     let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", BINARY];
     let args = [&nobody, words("patch /dev/stdin -o 0 11").as_slice()].concat();
     let mut command = dir.program("setpriv", &args);
-    command
-        .current_dir("/")
-        .stdin(fs::File::options().read(true).write(true).open(&path).unwrap());
+    command.current_dir("/").stdin(fs::File::options().read(true).write(true).open(&path).unwrap());
     let output = command.outcome();
     if output.exit() == 127 || output.contains("failed to execute") {
         return skip("the binary may not be run by others");
     }
-    output
-        .code(2)
-        .has("cannot tell whether the journal")
-        .lacks("move the journal away");
+    output.code(2).has("cannot tell whether the journal").lacks("move the journal away");
 }
 
 #[test]
@@ -339,9 +319,7 @@ fn a_journal_is_seen_below_a_directory_that_may_not_be_searched() {
             "--clear-groups",
             program.to_str().unwrap(),
         ];
-        inner
-            .program("setpriv", &[&nobody, words(line).as_slice()].concat())
-            .outcome()
+        inner.program("setpriv", &[&nobody, words(line).as_slice()].concat()).outcome()
     };
     for (line, code) in [
         ("cat f -n 2", 2),
@@ -409,10 +387,7 @@ fn a_journal_whose_path_would_be_too_long_is_found_from_its_directory() {
     let enter = "d=$(printf 'd%.0s' {1..200}); while [ ${#PWD} -lt 3700 ]; do mkdir -p $d; cd $d || exit 9; done; \
                  d=$(printf 'e%.0s' {1..190}); mkdir -p $d; cd $d; d=$(printf 'g%.0s' $(seq $((4087-${#PWD})))); \
                  mkdir -p $d; cd $d || exit 9; exec \"$@\"";
-    let run = |program: &[&str]| {
-        top.program("bash", &[&["-c", enter, "bash"], program].concat())
-            .outcome()
-    };
+    let run = |program: &[&str]| top.program("bash", &[&["-c", enter, "bash"], program].concat()).outcome();
     run(&["sh", "-c", "printf 12345678 >f"]).code(0);
     let fault = [
         "strace",

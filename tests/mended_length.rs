@@ -52,8 +52,7 @@ fn what_another_appends_while_a_file_grows_is_kept() {
 /// What is left of `f` by an atomic patch with this script that is killed before its bytes are flushed.
 fn killed(dir: &Sandbox, script: &str) {
     dir.file("script", script);
-    dir.straced(&["-e", "inject=msync:signal=KILL"], "patch f -q --atomic --script script")
-        .signal(9);
+    dir.straced(&["-e", "inject=msync:signal=KILL"], "patch f -q --atomic --script script").signal(9);
 }
 
 #[test]
@@ -119,9 +118,7 @@ fn a_memfd_sealed_against_writing_does_not_grow() {
     nix::fcntl::fcntl(&memfd, nix::fcntl::FcntlArg::F_ADD_SEALS(seals)).unwrap();
     let path = format!("/proc/{}/fd/{}", std::process::id(), memfd.as_raw_fd());
     let mut command = Command::new(BINARY);
-    command
-        .args(["patch", &path, "-o", "end", "--grow", "11"])
-        .env("LC_ALL", "C");
+    command.args(["patch", &path, "-o", "end", "--grow", "11"]).env("LC_ALL", "C");
     command.outcome().code(2).has("sealed against writing");
     assert_eq!(nix::sys::stat::fstat(&memfd).unwrap().st_size, 5000);
 }
@@ -180,9 +177,7 @@ fn a_power_failure_may_leave_anything_where_the_length_is_being_changed() {
             synced(&path);
             for (line, call, nth) in kills {
                 soil(&mount);
-                mount
-                    .inject(&[&format!("{call}:signal=KILL:when={nth}")], line)
-                    .signal(9);
+                mount.inject(&[&format!("{call}:signal=KILL:when={nth}")], line).signal(9);
             }
             needs!(let after = cut(&mount, &image));
             after.run("patch f --script /dev/null").code(0);

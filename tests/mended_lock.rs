@@ -109,9 +109,7 @@ fn rights_that_change_in_a_session_are_kept() {
         set_mode(&path, 0o755);
         let changes = format!("! chmod {mode} f");
         for verb in ["patch -o 0 43", "zero -r 0..1", "fork patch -o 0 43", "remap --size +1"] {
-            dir.mmapctl(&["map", "f", "-c", &changes, "-c", verb])
-                .code(2)
-                .has("cannot write to it");
+            dir.mmapctl(&["map", "f", "-c", &changes, "-c", verb]).code(2).has("cannot write to it");
             assert!(read(&path) == [b'A'; 100], "{mode}: {verb}");
             set_mode(&path, 0o755);
         }

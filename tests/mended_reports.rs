@@ -18,9 +18,7 @@ fn a_value_with_a_mask_does_not_split_its_edit() {
     patch(&["0: -> 0102 u8:4/7 0304"]).is("f: 5 bytes of 0x0..0x5 changed\nexit 0");
     let told_of = dir.report("patch f -o 8 0102 u8:4/7 0304");
     assert_eq!((&told_of["edits"], &told_of["offsets"]), (&1.into(), &vec![8].into()), "{told_of}");
-    patch(&["16: 1111111111 -> 0102 u8:4/7 0304"])
-        .code(1)
-        .begins("! error: f: bytes at 0x10 are ");
+    patch(&["16: 1111111111 -> 0102 u8:4/7 0304"]).code(1).begins("! error: f: bytes at 0x10 are ");
     patch(&["16: 1111111111 -> 0102 u8:4/7 0304", "32: 11 -> 22"]).begins("! error: f: 2 of 2 edits do not match");
     patch(&[
         "32: -> 22 u8:1/1 33",
@@ -180,9 +178,7 @@ fn a_block_device_is_reported_as_one() {
     };
     let dry = json(&zero("-r .. --sparsify --dry-run --json").stdout);
     assert!(dry["would_free"] == 512 << 10 && dry["allocated_before"].is_null(), "{dry}");
-    zero("-r .. --sparsify --force")
-        .has("512 KiB (524288 bytes) of zeros in ")
-        .lacks("allocated");
+    zero("-r .. --sparsify --force").has("512 KiB (524288 bytes) of zeros in ").lacks("allocated");
     for method in ["punch", "zero-range"] {
         let output = zero(&format!("--method {method} -r 524288..524289 --force"));
         let text = &output;
@@ -328,8 +324,7 @@ fn a_session_in_which_two_read_stdin_runs_neither() {
 fn zeros_that_are_cut_off_count() {
     let dir = Sandbox::new();
     dir.file("f", b"abc\0\0\0");
-    dir.run_fed("patch f --script -", "size 6 -> 1\n")
-        .begins("f: 5 bytes of 0x1..0x6 changed\n");
+    dir.run_fed("patch f --script -", "size 6 -> 1\n").begins("f: 5 bytes of 0x1..0x6 changed\n");
     dir.file("f", [0; 8192]);
     dir.file("s", "size 8192 -> 4096\n");
     assert_eq!(dir.report("patch f --script s")["bytes_changed"], 4096);

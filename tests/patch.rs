@@ -13,8 +13,7 @@ use std::os::unix::fs::FileExt;
 fn bytes_from_stdin_are_written_where_the_offset_says() {
     let dir = Sandbox::new();
     let path = dir.file("f", [0; 128]);
-    dir.run_fed("patch f --offset 0x40", b"\xde\xad")
-        .is("f: 2 bytes of 0x40..0x42 changed\nexit 0");
+    dir.run_fed("patch f --offset 0x40", b"\xde\xad").is("f: 2 bytes of 0x40..0x42 changed\nexit 0");
     let mut expected = vec![0; 128];
     expected[0x40..0x42].copy_from_slice(b"\xde\xad");
     assert_eq!(read(path), expected);
@@ -128,8 +127,7 @@ fn a_range_is_filled_exactly_or_not_at_all() {
     dir.refused_untouched_fed("patch f -r 4..8", b"abc");
     dir.refused_untouched_fed("patch f -r 4..8", b"abcde");
     dir.refused_untouched("patch f -r .. aa");
-    dir.run_fed("patch f -r 4..8", b"abcd")
-        .is("f: 4 bytes of 0x4..0x8 changed\nexit 0");
+    dir.run_fed("patch f -r 4..8", b"abcd").is("f: 4 bytes of 0x4..0x8 changed\nexit 0");
 }
 
 #[test]
@@ -137,8 +135,7 @@ fn the_last_byte_can_be_written_and_the_length_never_changes() {
     let dir = Sandbox::new();
     for len in [1, 511, 4095, 4096, 4097, 12289] {
         let path = dir.file("f", vec![0; len]);
-        dir.run("patch f -o end-1 7f")
-            .is(format!("f: 1 byte of {:#x}..{len:#x} changed\nexit 0", len - 1));
+        dir.run("patch f -o end-1 7f").is(format!("f: 1 byte of {:#x}..{len:#x} changed\nexit 0", len - 1));
         let bytes = read(&path);
         assert_eq!(bytes.len(), len);
         assert_eq!(bytes[len - 1], 0x7f);
@@ -170,10 +167,7 @@ fn a_payload_of_many_windows_from_a_pipe_is_right_to_the_byte() {
     let payload: Vec<u8> = block.iter().copied().cycle().take(64 << 20).collect();
     dir.file("p", &payload);
     let mut command = dir.command(&["patch", "f", "-o", "12345"]);
-    command
-        .stdin(File::open(dir.join("p")).unwrap())
-        .outcome()
-        .ends("changed\nexit 0");
+    command.stdin(File::open(dir.join("p")).unwrap()).outcome().ends("changed\nexit 0");
     let bytes = read(path);
     assert_eq!(bytes.len(), 65 << 20);
     assert!(bytes[12345..12345 + (64 << 20)] == payload);
@@ -213,8 +207,7 @@ fn a_mismatch_deep_in_a_long_range_is_named_by_its_own_offset() {
 fn expected_bytes_are_patched_once_and_kept_by_a_second_run() {
     let dir = Sandbox::new();
     let path = dir.file("f", b"\0\x74\x05\0");
-    dir.run("patch f -o 1 --expect 7405 9090")
-        .is("f: 2 bytes of 0x1..0x3 changed\nexit 0");
+    dir.run("patch f -o 1 --expect 7405 9090").is("f: 2 bytes of 0x1..0x3 changed\nexit 0");
     let before = State::of(&path);
     assert_eq!(read(&path), b"\0\x90\x90\0");
     dir.run("patch f -o 1 --expect 7405 9090")
@@ -238,8 +231,7 @@ fn an_expectation_of_another_length_is_refused() {
 fn only_differing_bytes_are_counted() {
     let dir = Sandbox::new();
     dir.file("f", b"\x01\x02\x03\x04");
-    dir.run("patch f -o 0 01ff03ff")
-        .is("f: 2 bytes of 0x0..0x4 changed\nexit 0");
+    dir.run("patch f -o 0 01ff03ff").is("f: 2 bytes of 0x0..0x4 changed\nexit 0");
 }
 
 #[test]
@@ -269,16 +261,14 @@ fn a_dry_run_needs_no_right_to_write_and_waits_for_no_lock() {
     set_mode(&path, 0o444);
     let holder = File::open(&path).unwrap();
     holder.lock().unwrap();
-    dir.run("patch f -o 2 --dry-run 01")
-        .is("# mmapctl-patch 1\nsize 0x4\n0x2: 00 -> 01\nexit 0");
+    dir.run("patch f -o 2 --dry-run 01").is("# mmapctl-patch 1\nsize 0x4\n0x2: 00 -> 01\nexit 0");
 }
 
 #[test]
 fn sync_makes_the_bytes_durable_and_says_so() {
     let dir = Sandbox::new();
     let path = dir.file("f", [0; 8192]);
-    dir.run("patch f -o 4095 --sync aabb")
-        .is("f: 2 bytes of 0xfff..0x1001 changed, durable\nexit 0");
+    dir.run("patch f -o 4095 --sync aabb").is("f: 2 bytes of 0xfff..0x1001 changed, durable\nexit 0");
     assert_eq!(read(path)[4095..4097], *b"\xaa\xbb");
     assert_eq!(dir.report("patch f -o 0 --sync 01")["durable"], true);
     assert_eq!(dir.report("patch f -o 0 02")["durable"], false);
@@ -339,11 +329,7 @@ fn a_name_that_is_not_utf8_is_told_by_its_bytes() {
         skip("this file system takes UTF-8 names only");
         return;
     }
-    let output = dir
-        .command(&["patch", "--json", "-o", "0", "--expect", "00", "--"])
-        .arg(name)
-        .arg("01")
-        .outcome();
+    let output = dir.command(&["patch", "--json", "-o", "0", "--expect", "00", "--"]).arg(name).arg("01").outcome();
     output.code(0);
     let report = json(&output.stdout);
     assert_eq!(report["path_hex"], "66ff");
@@ -379,8 +365,7 @@ fn a_lost_report_is_3_after_a_change_and_2_without() {
     }
     assert_eq!(read(path)[0], 2);
     // The script of a dry run is its output, not a report; losing it is an error too.
-    dir.mmapctl_into_full(&["patch", "f", "-o", "0", "03", "--dry-run"])
-        .code(2);
+    dir.mmapctl_into_full(&["patch", "f", "-o", "0", "03", "--dry-run"]).code(2);
 }
 
 #[test]
@@ -389,10 +374,7 @@ fn a_reader_that_closed_the_pipe_is_no_error() {
     let path = dir.file("f", [0; 8]);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    dir.command(&["patch", "f", "-o", "0", "01"])
-        .stdout(writer)
-        .outcome()
-        .is("exit 0");
+    dir.command(&["patch", "f", "-o", "0", "01"]).stdout(writer).outcome().is("exit 0");
     assert_eq!(read(path)[0], 1);
 }
 
@@ -424,8 +406,7 @@ fn verbose_shows_the_system_calls_on_stderr() {
 fn no_progress_bar_and_no_colour_reach_a_pipe() {
     let dir = Sandbox::new();
     dir.sparse("f", 32 << 20);
-    dir.run("patch f -o 0 fill:41:32M")
-        .is("f: 33554432 bytes of 0x0..0x2000000 changed\nexit 0");
+    dir.run("patch f -o 0 fill:41:32M").is("f: 33554432 bytes of 0x0..0x2000000 changed\nexit 0");
     assert!(!dir.run("patch f -o end 00").contains('\x1b'));
     dir.run("patch f -o end 00 --color always").has("\x1b[");
 }

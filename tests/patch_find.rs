@@ -14,8 +14,7 @@ fn found(dir: &Sandbox, pattern: &str, rest: &[&str]) -> Outcome {
 fn the_only_match_is_written_over() {
     let dir = Sandbox::new();
     let path = dir.file("f", b"one two three");
-    dir.run("patch f --find text:two text:TWO")
-        .is("f: 3 bytes of 0x4..0x7 changed\nexit 0");
+    dir.run("patch f --find text:two text:TWO").is("f: 3 bytes of 0x4..0x7 changed\nexit 0");
     assert_eq!(read(&path), b"one TWO three");
     // Fewer bytes than were found, and more.
     dir.run("patch f --find text:TWO text:2").code(0);
@@ -119,16 +118,14 @@ fn overlapping_matches_are_ambiguous_unless_all_are_written() {
     let dir = Sandbox::new();
     let path = dir.file("f", b"xaaaaax");
     let before = State::of(&path);
-    dir.run("patch f --find text:aaa text:b")
-        .has("3 matches, at 0x1, 0x2, 0x3;");
+    dir.run("patch f --find text:aaa text:b").has("3 matches, at 0x1, 0x2, 0x3;");
     assert_eq!(State::of(&path), before);
     dir.run("patch f --find text:aaa text:b --nth 2").code(1);
     assert_eq!(State::of(&path), before);
     dir.run("patch f --find text:aa text:bc --all").code(0);
     assert_eq!(read(&path), b"xbcbcax");
     // New bytes that are longer than what was found would write over one another.
-    dir.refused_untouched("patch f --find text:bc text:123 --all")
-        .has("two edits write to 0x3..0x4");
+    dir.refused_untouched("patch f --find text:bc text:123 --all").has("two edits write to 0x3..0x4");
 }
 
 #[test]
@@ -218,8 +215,7 @@ fn more_on_stdin_than_is_kept_is_refused_and_not_cut_off() {
     let path = dir.sparse("f", 20 << 20);
     writer(&path).write_all_at(b"ab", 0).unwrap();
     let input = vec![7; (16 << 20) + 1];
-    dir.refused_fed("patch f --find text:ab", &input)
-        .has("stdin has more than 16 MiB");
+    dir.refused_fed("patch f --find text:ab", &input).has("stdin has more than 16 MiB");
     assert_eq!(read(path)[..2], *b"ab");
 }
 
@@ -281,9 +277,6 @@ fn a_search_is_limited_by_offset_length_and_range_alike() {
             .is("f: 2 bytes of 0x8..0xa changed\nexit 0");
     }
     // A length alone counts from the start; a match that reaches over the end is none.
-    dir.run("patch f --find text:XX text:YY -n 4")
-        .is("f: 2 bytes of 0x2..0x4 changed\nexit 0");
-    dir.run("patch f --find text:XX text:YY -o 12 -n 3")
-        .code(1)
-        .has("not found in 0xc..0xf");
+    dir.run("patch f --find text:XX text:YY -n 4").is("f: 2 bytes of 0x2..0x4 changed\nexit 0");
+    dir.run("patch f --find text:XX text:YY -o 12 -n 3").code(1).has("not found in 0xc..0xf");
 }

@@ -96,9 +96,7 @@ fn a_difference_is_one_of_whole_files() {
         let said = format!("cannot compare 0x0..{:#x}: only {start:#x}..{end:#x} is mapped", 2 * page);
         text.has(&said);
     }
-    refused_in(&dir, "..", "patch --diff other")
-        .has(format!("the other {page}"))
-        .has("'cmp f other'");
+    refused_in(&dir, "..", "patch --diff other").has(format!("the other {page}")).has("'cmp f other'");
     dir.file("other", vec![b'A'; 2 * page as usize]);
     let args = ["-q", "map", "f", "-c", "patch --diff other"];
     dir.mmapctl(&args).code(0);

@@ -148,8 +148,7 @@ fn a_folder_or_nothing_behind_an_at_sign_is_refused_with_a_tip() {
     dir.file("f", [9; 64]);
     fs::create_dir(dir.join("folder")).unwrap();
     dir.refused_untouched("patch f -o 0 @folder").has("folder: ");
-    dir.refused_untouched("patch f -o 0 @missing")
-        .has("missing: cannot open it: No such file");
+    dir.refused_untouched("patch f -o 0 @missing").has("missing: cannot open it: No such file");
 }
 
 #[test]
@@ -160,9 +159,7 @@ fn a_read_only_file_is_refused_even_to_root_unless_forced() {
     dir.refused_untouched("patch f -o 0 01");
     if is_root() {
         // If the bit is cleared then, a line of its own says so: see rights.rs.
-        dir.run("patch f -o 0 01 --force")
-            .code(0)
-            .begins("f: 1 byte of 0x0..0x1 changed\n");
+        dir.run("patch f -o 0 01 --force").code(0).begins("f: 1 byte of 0x0..0x1 changed\n");
         assert_eq!(read(path)[0], 1);
     } else {
         // --force is not sudo.
@@ -195,8 +192,7 @@ fn a_symlink_to_a_file_is_followed() {
     let dir = Sandbox::new();
     let path = dir.file("f", [0; 8]);
     std::os::unix::fs::symlink("f", dir.join("link")).unwrap();
-    dir.run("patch link -o 0 01")
-        .is("link: 1 byte of 0x0..0x1 changed\nexit 0");
+    dir.run("patch link -o 0 01").is("link: 1 byte of 0x0..0x1 changed\nexit 0");
     assert_eq!(read(path)[0], 1);
     assert!(dir.join("link").is_symlink());
 }
@@ -219,10 +215,7 @@ fn a_lock_released_in_time_is_waited_for() {
     let path = dir.file("f", [0; 8]);
     let holder = File::open(&path).unwrap();
     holder.lock().unwrap();
-    let mut child = dir
-        .command(&["patch", "f", "-o", "0", "01", "-q", "--lock-timeout", "180s"])
-        .spawn()
-        .unwrap();
+    let mut child = dir.command(&["patch", "f", "-o", "0", "01", "-q", "--lock-timeout", "180s"]).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(300));
     assert!(child.try_wait().unwrap().is_none(), "it did not wait");
     assert_eq!(read(&path), [0; 8]);

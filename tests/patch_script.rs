@@ -38,8 +38,7 @@ fn the_script_of_the_design_is_applied_as_it_stands() {
           0x80: -> 00\n\
           +0: text:\"v1.2 # ok\"          # right after the previous edit\n",
     );
-    dir.run("patch f --script s")
-        .is("f: 16 bytes by 4 edits in 0x40..0x100 changed\nexit 0");
+    dir.run("patch f --script s").is("f: 16 bytes by 4 edits in 0x40..0x100 changed\nexit 0");
     expected[0x40..0x42].copy_from_slice(&[0x90, 0x90]);
     expected[0x80..0x8a].copy_from_slice(b"\0v1.2 # ok");
     let crc = crc32fast::hash(&expected[..0xfc]);
@@ -201,8 +200,7 @@ fn a_resize_after_an_edit_is_refused_and_a_guard_is_not() {
     script(&dir, "0: 30 -> 58\nsize 10\n").code(0);
     // With an edit of the command line it goes.
     dir.file("s", b"size 10 -> 12\n10: 0000 -> 6161\n");
-    dir.mmapctl(&["patch", "f", "-e", "1: 31 -> 59", "--script", "s"])
-        .code(0);
+    dir.mmapctl(&["patch", "f", "-e", "1: 31 -> 59", "--script", "s"]).code(0);
     assert_eq!(read(&path), b"XY23456789aa");
 }
 
@@ -241,8 +239,7 @@ fn edits_for_two_threads_are_each_compared_with_the_file() {
         text.ends(" changed\nexit 0");
         assert!(read(&path) == patched);
     }
-    dir.run("patch f --script s")
-        .ends(" holds these bytes already; nothing was written\nexit 0");
+    dir.run("patch f --script s").ends(" holds these bytes already; nothing was written\nexit 0");
     dir.run("patch f --script s --reverse").ends(" changed\nexit 0");
     assert!(read(&path) == old);
     let mut other = old.clone();
@@ -448,15 +445,11 @@ fn stdin_is_given_to_one_reader_and_a_second_is_refused() {
         "patch f -o 8 --script s",
         "patch f --find 0000 --nth 1 --script -",
     ] {
-        dir.refused_untouched_fed(line, b"4: 00 -> 01\n")
-            .has("stdin is used twice");
+        dir.refused_untouched_fed(line, b"4: 00 -> 01\n").has("stdin is used twice");
     }
     // The script itself names it: that must be seen before anyone waits.
-    refused_script(&dir, "0: -> @-\n")
-        .has("line 1: ")
-        .has("stdin is used twice");
-    dir.run_fed("patch f --script s", b"from a pipe")
-        .is("f: 11 bytes of 0x0..0xb changed\nexit 0");
+    refused_script(&dir, "0: -> @-\n").has("line 1: ").has("stdin is used twice");
+    dir.run_fed("patch f --script s", b"from a pipe").is("f: 11 bytes of 0x0..0xb changed\nexit 0");
 }
 
 // ---- a dry run -------------------------------------------------------------------------------------------------------
@@ -487,8 +480,7 @@ fn what_a_dry_run_prints_can_be_read_applied_and_reversed() {
     dir.run("patch f --script s").ends("changed\nexit 0");
     assert_eq!(read(&path), patched);
     // What changes nothing has no lines.
-    dir.run("patch f --script s --dry-run")
-        .is("# mmapctl-patch 1\nsize 0xc8\nexit 0");
+    dir.run("patch f --script s --dry-run").is("# mmapctl-patch 1\nsize 0xc8\nexit 0");
 }
 
 #[test]

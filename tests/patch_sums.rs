@@ -41,8 +41,7 @@ fn a_checksum_of_more_than_the_file_will_have_is_refused() {
         dir.refused_untouched(line).has("sum").has("the file will end at");
     }
     // Without --grow it is said as ever.
-    dir.refused_untouched("patch f -o 0 crc32le:20..24")
-        .has("lies past the end");
+    dir.refused_untouched("patch f -o 0 crc32le:20..24").has("lies past the end");
 }
 
 #[test]

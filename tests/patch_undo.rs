@@ -15,13 +15,9 @@ fn there_and_back(dir: &Sandbox, original: &[u8], script: &str) -> Vec<u8> {
         .lacks("nothing was written")
         .ends("\nexit 0");
     let patched = read(&path);
-    dir.run("patch f --script u --undo uu")
-        .lacks("nothing was written")
-        .ends("\nexit 0");
+    dir.run("patch f --script u --undo uu").lacks("nothing was written").ends("\nexit 0");
     assert_eq!(read(&path), original, "undo of {script}");
-    dir.run("patch f --script uu --undo uuu")
-        .lacks("nothing was written")
-        .ends("\nexit 0");
+    dir.run("patch f --script uu --undo uuu").lacks("nothing was written").ends("\nexit 0");
     assert_eq!(read(&path), patched, "undo of the undo of {script}");
     // A script that shortens the file does not have the bytes that it cuts; all others are reproduced.
     assert_eq!(dir.read("u"), dir.read("uuu"), "undo of undo of undo of {script}");
@@ -34,8 +30,7 @@ fn there_and_back(dir: &Sandbox, original: &[u8], script: &str) -> Vec<u8> {
 fn the_undo_script_says_what_stood_there() {
     let dir = Sandbox::new();
     dir.file("f", b"0123456789");
-    dir.run("patch f -o 2 616263 --undo u")
-        .is("f: 3 bytes of 0x2..0x5 changed\nexit 0");
+    dir.run("patch f -o 2 616263 --undo u").is("f: 3 bytes of 0x2..0x5 changed\nexit 0");
     assert_eq!(fs::read_to_string(dir.join("u")).unwrap(), "# mmapctl-patch 1\nsize 0xa\n0x2: 616263 -> 323334\n");
     assert_eq!(dir.report("patch f -o 8 00 --undo v")["undo"], "v");
 }
@@ -105,8 +100,7 @@ fn unchanged_bytes_have_no_undo_line_and_undo_may_be_empty() {
     let dir = Sandbox::new();
     let path = dir.file("f", [7; 100]);
     let before = State::of(&path);
-    dir.run("patch f -o 0 fill:07:100 --undo u")
-        .ends("nothing was written\nexit 0");
+    dir.run("patch f -o 0 fill:07:100 --undo u").ends("nothing was written\nexit 0");
     assert_eq!(State::of(&path), before);
     assert_eq!(fs::read_to_string(dir.join("u")).unwrap(), "# mmapctl-patch 1\nsize 0x64\n");
     dir.run("patch f --script u").code(0);
@@ -169,10 +163,7 @@ fn an_incomplete_undo_script_is_removed() {
     // through a memfd, and for half the script.
     let line = "patch f -o 0 fill:00:256K --undo u";
     let mut command = dir.limited("-f 600", &words(line));
-    command
-        .outcome()
-        .code(2)
-        .has("nothing was written: cannot make the undo script 'u'");
+    command.outcome().code(2).has("nothing was written: cannot make the undo script 'u'");
     assert!(!dir.join("u").exists());
     assert_eq!(State::of(&path), before);
 }
@@ -214,10 +205,7 @@ fn an_undo_in_a_read_only_folder_is_refused_before_any_write() {
     let before = State::of(&path);
     let command = dir.command(&["patch", "f", "-o", "0", "01", "--undo", "closed/u"]);
     needs!(let mut command = as_ordinary_user(command));
-    command
-        .outcome()
-        .has("cannot make the undo script 'closed/u': Permission denied")
-        .code(2);
+    command.outcome().has("cannot make the undo script 'closed/u': Permission denied").code(2);
     assert_eq!(State::of(&path), before);
 }
 
@@ -233,17 +221,14 @@ fn a_script_with_old_bytes_goes_both_ways() {
     assert_eq!(read(&path), b"01ab4567x@");
     dir.run("patch f --script s --reverse --dry-run")
         .is("# mmapctl-patch 1\nsize 0xa\n0x2: 6162 -> 3233\n0x8: 78 -> 38\n0x9: 40 -> 39\nexit 0");
-    dir.run("patch f --script s --reverse")
-        .is("f: 4 bytes by 3 edits in 0x2..0xa changed\nexit 0");
+    dir.run("patch f --script s --reverse").is("f: 4 bytes by 3 edits in 0x2..0xa changed\nexit 0");
     assert_eq!(read(&path), b"0123456789");
     let before = State::of(&path);
-    dir.run("patch f --script s --reverse")
-        .ends("nothing was written\nexit 0");
+    dir.run("patch f --script s --reverse").ends("nothing was written\nexit 0");
     dir.run("patch f --script s --reverse --strict").code(1);
     assert_eq!(State::of(&path), before);
     fs::write(&path, b"01zz456789").unwrap();
-    dir.run("patch f --script s --reverse")
-        .has("bytes at 0x2 are 7a7a, expected 6162");
+    dir.run("patch f --script s --reverse").has("bytes at 0x2 are 7a7a, expected 6162");
     dir.mmapctl(&["patch", "f", "--reverse", "-e", "2: 00 -> 7a"]).code(0);
     assert_eq!(read(&path), b"01\0z456789");
 }
@@ -252,10 +237,11 @@ fn a_script_with_old_bytes_goes_both_ways() {
 fn what_has_no_old_bytes_cannot_be_reversed() {
     let dir = Sandbox::new();
     dir.file("f", [0; 64]);
-    dir.refused_untouched_fed("patch f --script - --reverse", b"0: 00 -> 01\n4: -> 02\n")
-        .is("! error: f: -: line 2: an edit without old bytes cannot be reversed\n\
+    dir.refused_untouched_fed("patch f --script - --reverse", b"0: 00 -> 01\n4: -> 02\n").is(
+        "! error: f: -: line 2: an edit without old bytes cannot be reversed\n\
          !   tip: only OFFSET: OLD -> NEW can; apply the script that --undo wrote instead\n\
-         exit 2");
+         exit 2",
+    );
     for line in [
         "patch f -o 0 01 --reverse",
         "patch f -o 0 --expect 00 01 --reverse",
@@ -379,8 +365,7 @@ fn equal_files_have_no_diff_and_other_lengths_are_refused() {
     dir.run("patch f --diff g").is("# mmapctl-patch 1\nsize 0x1388\nexit 0");
     dir.run("patch f --diff f").is("# mmapctl-patch 1\nsize 0x1388\nexit 0");
     dir.file("g", noise(5001));
-    dir.refused_untouched("patch f --diff g")
-        .is("! error: f: it has 5000 bytes, the other 5001\n\
+    dir.refused_untouched("patch f --diff g").is("! error: f: it has 5000 bytes, the other 5001\n\
          !   tip: --diff takes two files of the same length; 'cmp f g' shows where they differ first\n\
          exit 2");
     dir.refused("patch f --diff missing").has("missing: ");
@@ -462,8 +447,7 @@ fn growing_by_zeros_is_growing() {
     expected.resize(8192, 0);
     assert_eq!(read(&path), expected);
     let before = State::of(&path);
-    dir.run("patch f -o 3 zero:8189 --grow")
-        .ends("nothing was written\nexit 0");
+    dir.run("patch f -o 3 zero:8189 --grow").ends("nothing was written\nexit 0");
     assert_eq!(State::of(&path), before);
     // Of appended bytes all count, of the others those that differ.
     let count = |line: &str| {

@@ -52,9 +52,7 @@ fn only_the_bits_of_a_mask_are_compared() {
     assert_eq!(patched(&dir, &[0xa5, 0x11], &["-e", "0: a511 -> 00 u8:2/0xf"]), [0, 0x12]);
     let path = dir.file("f", [0xa5, 0x11]);
     let before = State::of(&path);
-    dir.run("patch f -o 0 --expect u8:0x6/0xf ff")
-        .has("bytes at 0x0 are a5, expected a6")
-        .code(1);
+    dir.run("patch f -o 0 --expect u8:0x6/0xf ff").has("bytes at 0x0 are a5, expected a6").code(1);
     assert_eq!(State::of(&path), before);
 }
 
@@ -70,8 +68,7 @@ fn masks_of_many_edits_keep_to_their_own() {
         script += &format!("{at}: u8:{value}/{mask}\n");
     }
     let path = dir.file("f", &original);
-    dir.run_fed("patch f --script - --undo u", script.as_bytes())
-        .ends("changed\nexit 0");
+    dir.run_fed("patch f --script - --undo u", script.as_bytes()).ends("changed\nexit 0");
     assert!(read(&path) == expected);
     dir.run("patch f --script u").ends("changed\nexit 0");
     assert!(read(&path) == original);
@@ -160,8 +157,7 @@ fn a_checksum_sees_every_other_edit_wherever_it_is_written() {
         let after = patched(&dir, b"::::::::::\0\0\0\0", &args);
         assert_eq!(after[..9], *b"123456789", "{edits:?}");
         assert_eq!(after[10..], crc, "{edits:?}");
-        dir.mmapctl(&[&["patch", "f"], &args[..]].concat())
-            .ends("nothing was written\nexit 0");
+        dir.mmapctl(&[&["patch", "f"], &args[..]].concat()).ends("nothing was written\nexit 0");
     }
     // In one value list, and over an edit that only partly reaches in.
     assert_eq!(patched(&dir, &[0; 15], &["-o", "0", "ff", "text:123456789", "00", "crc32be:1..10"])[11..], crc);
@@ -443,9 +439,7 @@ fn an_octal_escape_is_refused_wherever_a_text_is_read() {
         br#"0: 11 -> text:"a\053""#,
         br"0: text:\053 -> 00",
     ] {
-        dir.refused_untouched_fed("patch f --script -", script)
-            .has("line 1: ")
-            .has(r"\x2b");
+        dir.refused_untouched_fed("patch f --script -", script).has("line 1: ").has(r"\x2b");
     }
     let args = ["map", "f", "-c", r"patch -o 0 'text:\053'"];
     let output = dir.mmapctl(&args);

@@ -300,8 +300,7 @@ fn our_own_dump_is_read_back() {
     let path = dir.file("f", [0; 333]);
     let dump = dir.mmapctl(&["cat", "g", "-f", "xxd"]).stdout;
     let crlf = String::from_utf8(dump).unwrap().replace('\n', "\r\n");
-    dir.run_fed("patch f --script - --format xxd", crlf.as_bytes())
-        .ends("changed\nexit 0");
+    dir.run_fed("patch f --script - --format xxd", crlf.as_bytes()).ends("changed\nexit 0");
     assert_eq!(read(path), wanted);
 }
 
@@ -348,11 +347,8 @@ fn blanks_at_the_end_hide_neither_reversed_groups_nor_bits() {
         let ended = |dump: Vec<u8>| String::from_utf8(dump).unwrap().replace('\n', &format!("{ending}\n"));
         let line = "patch f --script - --format xxd";
         let reversed = ended(dir.peer("xxd", &["-e", "f"]));
-        dir.run_fed(line, reversed)
-            .code(2)
-            .has("the bytes of each group are reversed");
-        dir.run_fed(line, ended(dir.peer("xxd", &["f"])))
-            .ends("nothing was written\nexit 0");
+        dir.run_fed(line, reversed).code(2).has("the bytes of each group are reversed");
+        dir.run_fed(line, ended(dir.peer("xxd", &["f"]))).ends("nothing was written\nexit 0");
         for group in ["1", "2", "3", "0"] {
             let bits = ended(dir.peer("xxd", &["-b", "-g", group, "-l", "2", "f"]));
             dir.run_fed(line, bits).code(2).has("digits of bits");
@@ -360,8 +356,7 @@ fn blanks_at_the_end_hide_neither_reversed_groups_nor_bits() {
         // Characters that look like hex.
         dir.file("g", b"deadbeefcafe1234feed");
         let dump = ended(dir.peer("xxd", &["g"]));
-        dir.run_fed("patch g --script - --format xxd", dump)
-            .ends("nothing was written\nexit 0");
+        dir.run_fed("patch g --script - --format xxd", dump).ends("nothing was written\nexit 0");
     }
     assert_eq!(dir.read("f"), text);
 }

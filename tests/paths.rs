@@ -65,10 +65,7 @@ fn what_is_written_is_nothing_else_that_the_command_line_names() {
             let line = line.replace(" PATH", &format!(" {name}"));
             let before = State::of(&path);
             // Some name other files as well, whose report is on stdout.
-            dir.run(&line)
-                .has(format!("{pair} are the same file, '{name}'"))
-                .code(2)
-                .has("!   tip: give ");
+            dir.run(&line).has(format!("{pair} are the same file, '{name}'")).code(2).has("!   tip: give ");
             assert!(State::of(&path) == before && !at("new").exists(), "{line}");
         }
     }

@@ -117,10 +117,7 @@ fn a_read_that_drops_behind_leaves_what_was_in_memory_and_nothing_else() {
         dir.report("sync f --evict");
         assert_eq!(resident(), 0);
         // A part of a window, and what the kernel reads ahead of it.
-        fs::File::open(&path)
-            .unwrap()
-            .read_exact_at(&mut [0; 300_000], 5 << 20)
-            .unwrap();
+        fs::File::open(&path).unwrap().read_exact_at(&mut [0; 300_000], 5 << 20).unwrap();
         let before = resident();
         assert!(before >= 300_000 / page_size());
         for line in [
@@ -131,13 +128,7 @@ fn a_read_that_drops_behind_leaves_what_was_in_memory_and_nothing_else() {
             "map f -q -c 'cat --drop-behind -f raw'",
         ] {
             // Its stdout is a pipe, into which pages could be spliced.
-            let output = dir.mmapctl(
-                &shell_words::split(line)
-                    .unwrap()
-                    .iter()
-                    .map(String::as_str)
-                    .collect::<Vec<_>>(),
-            );
+            let output = dir.mmapctl(&shell_words::split(line).unwrap().iter().map(String::as_str).collect::<Vec<_>>());
             output.code(0);
             if line == "cat f --drop-behind" {
                 assert!(output.stdout == bytes);

@@ -127,9 +127,7 @@ fn recipes() -> Vec<(&'static str, &'static str, &'static str)> {
         let (printed, _) = rest.split_once("```")?;
         Some((title, commands, printed))
     });
-    parts
-        .map(|parts| parts.expect("commands, then what they print"))
-        .collect()
+    parts.map(|parts| parts.expect("commands, then what they print")).collect()
 }
 
 #[test]
@@ -215,10 +213,7 @@ fn setup() -> Vec<&'static str> {
     let (_, section) = README.split_once("\n## Install\n").expect("the section");
     let (section, _) = section.split_once("\n## ").expect("the next section");
     let blocks = section.split("```sh\n").skip(1);
-    blocks
-        .filter_map(|block| block.split_once("\n```"))
-        .map(|(command, _)| command)
-        .collect()
+    blocks.filter_map(|block| block.split_once("\n```")).map(|(command, _)| command).collect()
 }
 
 #[test]
@@ -232,9 +227,7 @@ fn a_newcomer_types_two_commands_of_one_line_each() {
 
 #[test]
 fn what_follows_the_installation_in_the_first_command_works() {
-    let commands = setup()[0]
-        .strip_prefix("cargo install --locked --path . && ")
-        .expect("it installs first");
+    let commands = setup()[0].strip_prefix("cargo install --locked --path . && ").expect("it installs first");
     // This build stands for the installed one.
     let cargo_home = Sandbox::new();
     fs::create_dir(cargo_home.join("bin")).expect("a folder");

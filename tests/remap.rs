@@ -188,9 +188,7 @@ fn the_file_size_limit_is_a_message_and_no_signal() {
         text.begins("! error: f: ").has("File too large (EFBIG)");
         assert_eq!(State::of(&path), before);
     }
-    dir.limited("-f 100", &["remap", "f", "--size", "+1K"])
-        .outcome()
-        .code(0);
+    dir.limited("-f 100", &["remap", "f", "--size", "+1K"]).outcome().code(0);
 }
 
 #[test]

@@ -43,8 +43,7 @@ fn patches_in_a_view_reach_the_right_page_of_the_file() {
         let path = dir.file("f", &bytes);
         let order = format!("remap --order reverse --method {method}");
         let across = format!("patch -o {} text:ABCDEF", page - 3);
-        dir.session("f -q", &[&order, "patch -o 0 text:X", &across, "sync", "zero -r 2p..2p+16"])
-            .code(0);
+        dir.session("f -q", &[&order, "patch -o 0 text:X", &across, "sync", "zero -r 2p..2p+16"]).code(0);
         bytes[4 * page] = b'X';
         bytes[5 * page - 3..].copy_from_slice(b"ABC");
         bytes[3 * page..3 * page + 3].copy_from_slice(b"DEF");
@@ -136,9 +135,7 @@ fn the_methods_make_the_system_calls_that_they_are_named_for() {
     dir.file("f", noise(4 * page_size() as usize));
     let calls = |method: &str, call: &str| {
         let text = dir.run(&format!("-v remap f --order reverse --method {method}"));
-        text.lines()
-            .filter(|line| line.starts_with(&format!("! {call}")) && !line.contains("= -1"))
-            .count()
+        text.lines().filter(|line| line.starts_with(&format!("! {call}")) && !line.contains("= -1")).count()
     };
     assert_eq!(calls("remap-file-pages", "remap_file_pages("), 4);
     assert_eq!(calls("mmap", "remap_file_pages("), 0);
@@ -160,8 +157,7 @@ fn a_list_comes_from_a_file_or_stdin() {
     dir.file("none", b"# nothing\n");
     dir.file("bad", b"0\n1,4\n");
     dir.refused("remap f --order @none").has("no unit in 'none'");
-    dir.refused("remap f --order @bad")
-        .has("'bad', line 2: there is no unit 4");
+    dir.refused("remap f --order @bad").has("'bad', line 2: there is no unit 4");
 }
 
 #[test]
@@ -281,11 +277,7 @@ fn a_page_truncated_under_a_view_is_an_error_with_its_places() {
 #[test]
 fn a_view_near_max_map_count_is_refused_with_what_fits() {
     let dir = Sandbox::new();
-    let limit: u64 = fs::read_to_string("/proc/sys/vm/max_map_count")
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
+    let limit: u64 = fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
     if limit > 200_000 {
         return skip("vm.max_map_count is larger here");
     }
@@ -294,14 +286,8 @@ fn a_view_near_max_map_count_is_refused_with_what_fits() {
     for method in METHODS {
         let text = dir.refused(&format!("remap f --order reverse --method {method}"));
         let needed = format!("the view takes {pages} kernel mappings, and vm.max_map_count, which is {limit}");
-        text.has(&needed)
-            .has(format!("'sysctl vm.max_map_count={}'", limit + pages));
-        let unit = text
-            .split("--unit ")
-            .nth(1)
-            .and_then(|rest| rest.split(' ').next())
-            .unwrap()
-            .to_string();
+        text.has(&needed).has(format!("'sysctl vm.max_map_count={}'", limit + pages));
+        let unit = text.split("--unit ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().to_string();
         let report = dir.report(&format!("remap f --order reverse --unit {unit} --method {method}"));
         let took = report["kernel_mappings"].as_u64().unwrap();
         assert!(took <= limit - 64 && took > limit / 2, "{took}");
@@ -370,8 +356,7 @@ fn the_verbs_find_undo_and_flush_in_a_view_as_in_a_file() {
     expected[4 * page - 1] = b'C';
     expected[page..page + 3].copy_from_slice(b"DEF");
     assert!(read(&path) == expected);
-    dir.session("f -q", &["remap --order 3,1,0", "patch --script undo"])
-        .code(0);
+    dir.session("f -q", &["remap --order 3,1,0", "patch --script undo"]).code(0);
     assert!(read(&path) == bytes);
 }
 
@@ -416,8 +401,7 @@ fn a_dump_of_a_view_names_the_holes_where_the_view_has_them() {
     let dump = dir.session("f -q", &["remap --order 0,1,6,7,0", "cat -f canonical"]);
     let whole = dir.session("f -q", &["remap --order 0,1,6,7,0", "cat -f canonical --no-squeeze"]);
     let text = &dump;
-    text.has(format!("{:08x}  64 61 74 61 00", 2 * page))
-        .has(format!("\n{:08x}\n", 5 * page));
+    text.has(format!("{:08x}  64 61 74 61 00", 2 * page)).has(format!("\n{:08x}\n", 5 * page));
     assert_eq!(whole.lines().count() as u64, 5 * page / 16 + 2, "{}", whole);
     dir.session("f -q", &["remap --order 0,1,6,7,0", "cat -x"]).has("hole");
 }
@@ -441,9 +425,8 @@ fn every_byte_of_any_order_is_the_right_one_by_each_way() {
         let unit = 1 + below(4) as usize;
         let units = pages.div_ceil(unit);
         let order: Vec<usize> = (0..1 + below(20)).map(|_| below(units as u64) as usize).collect();
-        let in_pages = order
-            .iter()
-            .flat_map(|number| (number * unit..(number + 1) * unit).filter(|page| *page < pages));
+        let in_pages =
+            order.iter().flat_map(|number| (number * unit..(number + 1) * unit).filter(|page| *page < pages));
         let expected = view(&bytes, &in_pages.collect::<Vec<_>>());
         let list: Vec<String> = order.iter().map(usize::to_string).collect();
         let verb = format!("remap --order {} --unit {unit}", list.join(","));

@@ -47,8 +47,7 @@ fn to_writes_what_a_private_mapping_or_memory_holds() {
     let mut bytes = noise(3 * page);
     dir.file("f", &bytes);
     bytes[page] = b'X';
-    dir.session("f --private -q", &["patch -o 1p text:X", "remap --order reverse --to out"])
-        .code(0);
+    dir.session("f --private -q", &["patch -o 1p text:X", "remap --order reverse --to out"]).code(0);
     assert!(dir.read("out") == view(&bytes, &[2, 1, 0]));
     let output = dir.session("--anonymous -n 2p -q", &["patch -o 1p text:X", "remap --order 1,0 --to -"]);
     assert!(output.stdout[0] == b'X' && output.stdout.len() == 2 * page, "{}", output);
@@ -174,9 +173,7 @@ fn an_interrupted_writing_out_leaves_no_file() {
 /// What is in a folder, in alphabetical order.
 fn names(dir: &std::path::Path) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -206,9 +203,7 @@ fn a_reader_that_has_seen_enough_of_a_view_is_no_error() {
     dir.file("f", noise(8 << 20));
     let script = "\"$0\" remap f --order reverse --to - | head -c 10 | wc -c; ";
     needs!(has("bash"));
-    let output = dir
-        .program("bash", &["-c", &format!("set -o pipefail; {script}"), BINARY])
-        .outcome();
+    let output = dir.program("bash", &["-c", &format!("set -o pipefail; {script}"), BINARY]).outcome();
     assert_eq!(output.trim_start(), "10\nexit 0");
 }
 
@@ -234,8 +229,7 @@ fn a_session_on_a_part_writes_the_whole_file_in_another_order() {
     let dir = Sandbox::new();
     let bytes = noise(16 * page_size() as usize);
     dir.file("f", &bytes);
-    dir.session("f -q -r 0..1p", &["remap --order reverse --to out"])
-        .code(0);
+    dir.session("f -q -r 0..1p", &["remap --order reverse --to out"]).code(0);
     let reversed: Vec<u8> = bytes.rchunks(page_size() as usize).flatten().copied().collect();
     assert!(dir.read("out") == reversed && dir.read("f") == bytes);
 }

@@ -167,10 +167,7 @@ fn patches_in_a_session_keep_what_they_promise_of_files() {
     let verbs = ["remap -q --size 5000", "patch -q --script undo", "cat -n 3 -f plain"];
     assert_eq!(dir.session_prints("f", &verbs), "000000\n");
     assert_eq!(fs::read(&path).unwrap(), [0; 5000]);
-    let left: Vec<_> = fs::read_dir(&dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    let left: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "a journal was left: {left:?}");
 }
 
@@ -180,13 +177,7 @@ fn rights_and_rules_for_writers_come_with_a_verb_that_stores() {
     let path = dir.file("f", noise(100));
     let rights = |verbs: &[&str]| {
         let text = dir.session_prints("f", verbs);
-        text.split("mapping     ")
-            .nth(1)
-            .unwrap()
-            .lines()
-            .next()
-            .unwrap()
-            .to_string()
+        text.split("mapping     ").nth(1).unwrap().lines().next().unwrap().to_string()
     };
     assert_eq!(rights(&["map"]), "file, shared, r--");
     assert_eq!(rights(&["patch -o 0 --dry-run 00 -q", "map"]), "file, shared, r--");
@@ -316,8 +307,7 @@ fn a_failing_child_is_reported_once_with_its_code() {
     dir.file("f", b"abc");
     let text = dir.session("f", &["fork patch -o 0 --expect 00 01"]);
     assert_eq!(text.matches("error").count(), 1, "{text}");
-    text.code(1)
-        .begins("! error: f: -c 1: bytes at 0x0 are 61, expected 00");
+    text.code(1).begins("! error: f: -c 1: bytes at 0x0 are 61, expected 00");
     assert_eq!(dir.session_prints("f", &["fork fork cat", "fork ! echo d"]), "abcd\n");
 }
 
@@ -337,9 +327,7 @@ fn a_child_does_not_get_a_mapping_that_is_advised_so() {
             "fork remap --size 8K",
             "fork remap --dont-unmap",
         ] {
-            dir.session(&format!("{what} --advise dontfork"), &[verb])
-                .code(2)
-                .lacks("panic");
+            dir.session(&format!("{what} --advise dontfork"), &[verb]).code(2).lacks("panic");
         }
         let verbs = ["map -q --advise dofork", "fork cat -n 3", "! true"];
         dir.session(&format!("{what} --advise dontfork"), &verbs).code(0);
@@ -375,10 +363,7 @@ fn each_verb_of_a_session_has_a_json_object_of_its_own() {
         "! true",
     ];
     let report = dir.session_prints("f --json", &verbs);
-    let objects: Vec<_> = report
-        .lines()
-        .map(|line| json(format!("{line}\n").as_bytes()))
-        .collect();
+    let objects: Vec<_> = report.lines().map(|line| json(format!("{line}\n").as_bytes())).collect();
     let names: Vec<_> = objects.iter().map(|object| object["verb"].as_str().unwrap()).collect();
     assert_eq!(names, ["patch", "cat", "zero", "sync", "map", "remap", "cat"]);
     assert!(objects.iter().all(|object| object["file"] == "f"));
@@ -408,9 +393,7 @@ fn quiet_and_verbose_hold_for_all_verbs_or_for_one() {
     dir.file("f", noise(5000));
     let verbs = ["patch -o 0 ff", "map", "sync", "cat -n 0"];
     assert_eq!(dir.session_prints("f -q", &verbs), "");
-    dir.session("f -v -q --prot rw", &["cat -n 0", "sync"])
-        .has("! mmap(NULL, 8192, ")
-        .has("! msync(0x");
+    dir.session("f -v -q --prot rw", &["cat -n 0", "sync"]).has("! mmap(NULL, 8192, ").has("! msync(0x");
     let text = dir.session("f --prot rw -q", &["sync -r 0..1", "sync -v", "sync -r 0..1"]);
     assert_eq!(text.matches("! msync(0x").count(), 1, "{text}");
     text.lacks("! mmap(");

@@ -54,13 +54,9 @@ fn a_script_may_have_comments_crlf_quotes_and_a_bom() {
     dir.file("script", b"! printf '\xff' | od -An -tx1\n");
     assert_eq!(dir.session_prints("f --script script", &[]), " ff\n");
     dir.file("script", b"cat -n \xff\n");
-    dir.session("f --script script", &[])
-        .begins("! error: f: script: line 1: the line is not UTF-8");
+    dir.session("f --script script", &[]).begins("! error: f: script: line 1: the line is not UTF-8");
     for (missing, why) in [("missing", "ENOENT"), (".", "EISDIR")] {
-        dir.session(&format!("f --script {missing}"), &[])
-            .code(2)
-            .has(why)
-            .has("!   tip: -c - reads");
+        dir.session(&format!("f --script {missing}"), &[]).code(2).has(why).has("!   tip: -c - reads");
     }
 }
 

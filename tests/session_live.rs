@@ -12,13 +12,8 @@ use std::process::Stdio;
 /// The JSON objects of a session that must end with 0.
 fn objects(dir: &Sandbox, what: &str, verbs: &[&str]) -> Vec<serde_json::Value> {
     let text = dir.session(&format!("{what} --json"), verbs);
-    let stdout = text
-        .strip_suffix("exit 0")
-        .unwrap_or_else(|| panic!("{what} {verbs:?}\n{text}"));
-    stdout
-        .lines()
-        .map(|line| json(format!("{line}\n").as_bytes()))
-        .collect()
+    let stdout = text.strip_suffix("exit 0").unwrap_or_else(|| panic!("{what} {verbs:?}\n{text}"));
+    stdout.lines().map(|line| json(format!("{line}\n").as_bytes())).collect()
 }
 
 fn address(object: &serde_json::Value, field: &str) -> u64 {
@@ -77,10 +72,7 @@ fn stores_past_the_end_are_refused_and_before_it_made() {
         "zero -r ..".into(),
     ] {
         dir.file("f", [b'a'; 20_000]);
-        dir.session("f", &[cut, &verb])
-            .begins("! error: f: -c 2: ")
-            .has("0x1388")
-            .code(2);
+        dir.session("f", &[cut, &verb]).begins("! error: f: -c 2: ").has("0x1388").code(2);
         assert!(read(&path) == [b'a'; 5000], "{verb}: it touched the file");
         // Grown again, by whomever, there is only zeros.
         writer(&path).set_len(6000).unwrap();
@@ -182,12 +174,7 @@ fn a_file_and_its_mapping_resize_together_to_odd_sizes() {
     // 5001 has one new byte, which takes one edit.
     verbs[1] = "patch -q -o -1 ff".into();
     let verbs: Vec<_> = verbs.iter().map(String::as_str).collect();
-    assert_eq!(
-        dir.session("f", &[&verbs[..], &["cat -n 1 -q"]].concat())
-            .lines()
-            .last(),
-        Some("exit 0")
-    );
+    assert_eq!(dir.session("f", &[&verbs[..], &["cat -n 1 -q"]].concat()).lines().last(), Some("exit 0"));
     let bytes = read(&path);
     assert_eq!(bytes.len(), 20_000);
     assert!(bytes == wanted, "other bytes");
@@ -244,8 +231,7 @@ fn keep_file_resizes_the_mapping_alone() {
     }
     assert!(State::of(&path) == before, "the file moved");
     // Within its last page shared anonymous memory has room.
-    dir.session("--anonymous --shared -n 1", &["remap --size 4096 -q", "cat -o 4095 -x"])
-        .code(0);
+    dir.session("--anonymous --shared -n 1", &["remap --size 4096 -q", "cat -o 4095 -x"]).code(0);
 }
 
 #[test]
@@ -320,15 +306,11 @@ fn pages_that_are_moved_leave_an_old_mapping_behind() {
         assert_eq!(text[3]["address"], text[1]["address"]);
     }
     assert!(State::of(&path) == before, "the file moved");
-    dir.session("f", &["remap --dont-unmap"])
-        .code(0)
-        .has("a second mapping of the same pages at 0x");
+    dir.session("f", &["remap --dont-unmap"]).code(0).has("a second mapping of the same pages at 0x");
     // The kernel's own list has both.
     dir.session("f", &["remap --dont-unmap -q", "! grep -c '/f$' /proc/$MMAPCTL_PID/maps"])
         .is("2\nexit 0");
-    dir.session("f", &["remap --dont-unmap --size 1"])
-        .code(2)
-        .has("cannot be used with");
+    dir.session("f", &["remap --dont-unmap --size 1"]).code(2).has("cannot be used with");
     dir.session("f", &["remap -v --address 0x600000000000"])
         .has("MREMAP_MAYMOVE|MREMAP_FIXED, 0x600000000000) = 0x600000000000");
 }
@@ -344,8 +326,7 @@ fn what_only_a_live_mapping_has_is_refused_of_a_file() {
         "--address 0x600000000000",
         "--dont-unmap",
     ] {
-        dir.refused(&format!("remap f {options}"))
-            .has("mmapctl map f -c 'remap");
+        dir.refused(&format!("remap f {options}")).has("mmapctl map f -c 'remap");
     }
     assert!(State::of(&path) == before, "the file moved");
 }
@@ -360,8 +341,7 @@ fn a_command_may_write_to_the_file_that_the_session_writes_to() {
     let ours = |text: &str| format!("patch -q -o 0 text:{text}");
     let theirs = |at: u8| format!("{} patch -q {soon} f -o {at} text:B", BINARY);
     let verbs = [&ours("A"), &format!("! {}", theirs(1)), "patch -q -o 2 text:C", "cat"];
-    dir.session("f", &verbs.map(|verb| verb as &str))
-        .is("ABC...(no newline)\nexit 0");
+    dir.session("f", &verbs.map(|verb| verb as &str)).is("ABC...(no newline)\nexit 0");
     let args = ["map", "f", "-c", &ours("X"), "--", "sh", "-c", &theirs(5)];
     dir.mmapctl(&args).is("exit 0");
     assert_eq!(read(&path), b"XBC..B");
@@ -432,9 +412,7 @@ fn what_stands_behind_the_session_finds_what_it_has_done() {
         "cat f; exit 5",
     ];
     dir.mmapctl(&args).is("Xbc(no newline)\nexit 5");
-    dir.session("f --watch", &["cat"])
-        .code(2)
-        .has("--watch redraws the report");
+    dir.session("f --watch", &["cat"]).code(2).has("--watch redraws the report");
     let args = ["map", "f", "-c", "! exit 3", "--hold"];
     dir.mmapctl(&args).code(3);
 }
@@ -449,8 +427,7 @@ fn a_memfd_grows_and_its_reader_sees_it() {
         "patch -q -o -4 text:last",
         "! stat -Lc %s $MMAPCTL_PATH; tail -c4 $MMAPCTL_PATH",
     ];
-    dir.session("--memfd=box -n 4K", &verbs)
-        .is("1048576\nlast(no newline)\nexit 0");
+    dir.session("--memfd=box -n 4K", &verbs).is("1048576\nlast(no newline)\nexit 0");
     dir.session("--memfd=box -n 4K", &["map", "! readlink $MMAPCTL_PATH"])
         .begins("memfd box: 0x0..0x1000, 4 KiB")
         .has("\n/memfd:box (deleted)\n")

@@ -79,9 +79,7 @@ fn commands_get_the_signals_as_the_caller_had_them() {
     let mut blocked = SigSet::empty();
     blocked.add(Signal::SIGUSR2);
     blocked.add(Signal::SIGXFSZ);
-    let before = blocked
-        .thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK)
-        .unwrap();
+    let before = blocked.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK).unwrap();
     let mask = "SigBlk:\t0000000001000800\n";
     // A shell would clear the mask itself.
     let beside = dir.run("map f -q -- grep SigBlk /proc/self/status");

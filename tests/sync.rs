@@ -78,9 +78,7 @@ fn the_others_are_synced_when_one_of_several_is_missing() {
     on_disk(|dir| {
         dir.file("a", [1; 100]);
         dir.file("c", [2; 100]);
-        assert_cmd::Command::from_std(dir.command(&["sync", "a", "missing", "c"]))
-            .assert()
-            .code(2);
+        assert_cmd::Command::from_std(dir.command(&["sync", "a", "missing", "c"])).assert().code(2);
         assert_eq!(dir.report("sync a")["dirty_before"], 0);
         assert_eq!(dir.report("sync c")["dirty_before"], 0);
     });
@@ -119,8 +117,7 @@ fn the_report_in_json_has_the_facts() {
 fn async_promises_nothing() {
     let dir = Sandbox::new();
     dir.file("f", [1; 100]);
-    dir.run("sync f --async")
-        .begins("f: 0x0..0x64 writing was started, nothing is promised; ");
+    dir.run("sync f --async").begins("f: 0x0..0x64 writing was started, nothing is promised; ");
     let report = dir.report("sync f --async");
     assert_eq!(report["durable"], false, "{report}");
     assert_eq!(report["method"], "sync_file_range", "{report}");
@@ -158,10 +155,7 @@ fn a_file_that_may_only_be_read_is_synced_by_fdatasync() {
     }
     needs!(let mount = Mount::tmpfs("1m"));
     mount.file("f", [1; 10_000]);
-    let remount = std::process::Command::new("mount")
-        .args(["-o", "remount,ro"])
-        .arg(&mount)
-        .status();
+    let remount = std::process::Command::new("mount").args(["-o", "remount,ro"]).arg(&mount).status();
     assert!(remount.unwrap().success());
     let report = mount.report("sync f");
     assert_eq!(report["method"], "fdatasync", "{report}");
@@ -193,8 +187,7 @@ fn an_empty_file_and_an_empty_range_are_durable_already() {
     let dir = Sandbox::new();
     dir.file("empty", b"");
     dir.file("f", [1; 100]);
-    dir.run("sync empty")
-        .begins("empty: 0x0..0x0 durable as far as the kernel knows; ");
+    dir.run("sync empty").begins("empty: 0x0..0x0 durable as far as the kernel knows; ");
     for line in [
         "sync empty",
         "sync f -n 0",

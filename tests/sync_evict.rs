@@ -16,8 +16,7 @@ fn what_is_evicted_is_durable_first_and_out_of_memory_then() {
         assert_eq!(report["dirty_after"], 0, "{report}");
         assert_eq!(report["resident_after"], 0, "{report}");
         assert!(read(&path) == bytes, "other bytes came back from the disk");
-        dir.run("sync f --evict")
-            .has("\n  in memory   256 pages before, 0 pages after\n");
+        dir.run("sync f --evict").has("\n  in memory   256 pages before, 0 pages after\n");
     });
 }
 
@@ -105,10 +104,7 @@ fn many_files_are_all_synced_and_told_in_their_order() {
     }
     let line = format!("sync {}", names.join(" "));
     let text = dir.run(&line);
-    let found: Vec<_> = text
-        .lines()
-        .map(|line| line.split(':').next().unwrap_or_default())
-        .collect();
+    let found: Vec<_> = text.lines().map(|line| line.split(':').next().unwrap_or_default()).collect();
     assert_eq!(found[..40], names, "{text}");
     text.code(0);
     if dir.is_disk() {

@@ -113,11 +113,7 @@ fn literals() -> Vec<(String, String)> {
             for (number, line) in (1..).zip(code.lines()) {
                 let line = line.split("// ").next().unwrap_or_default();
                 let mut parts = line.split('"').skip(1).step_by(2);
-                all.extend(
-                    parts
-                        .by_ref()
-                        .map(|part| (format!("{}:{number}", path.display()), part.to_string())),
-                );
+                all.extend(parts.by_ref().map(|part| (format!("{}:{number}", path.display()), part.to_string())));
             }
         }
     }

@@ -106,11 +106,7 @@ fn compare_traces(options: &[&str], line: &str, calls: &str) {
     let options = [&["-e", SHOWN], options].concat();
     let output = dir.straced(&options, &format!("-v {line}"));
     let text = output.stderr();
-    let shown: Vec<_> = text
-        .lines()
-        .filter(|line| !line.starts_with("error:"))
-        .filter_map(plain)
-        .collect();
+    let shown: Vec<_> = text.lines().filter(|line| !line.starts_with("error:")).filter_map(plain).collect();
     let seen = ours(&dir.strace_log());
     assert_eq!(shown.join("\n"), seen.join("\n"), "{line}: shown, and seen by strace");
     for call in calls.split(' ') {

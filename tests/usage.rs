@@ -201,7 +201,5 @@ fn what_has_no_end_is_not_read_to_its_end() {
         says(&dir, line, &[words]);
     }
     let endless = vec![b' '; (64 << 20) + 2];
-    dir.run_fed("map f -c -", &endless)
-        .code(2)
-        .has("a line on stdin is longer than 64 MiB");
+    dir.run_fed("map f -c -", &endless).code(2).has("a line on stdin is longer than 64 MiB");
 }

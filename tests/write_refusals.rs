@@ -33,11 +33,7 @@ fn a_read_only_block_device_is_called_that() {
         "zero DEVICE -r 0..4K --force",
         "map DEVICE --prot rw",
     ] {
-        device
-            .run(line)
-            .code(2)
-            .has("the block device is read-only")
-            .has("blockdev --getro");
+        device.run(line).code(2).has("the block device is read-only").has("blockdev --getro");
     }
     for line in ["map DEVICE -q", "sync DEVICE -q", "cat DEVICE -n 0"] {
         device.run(line).is("exit 0");
@@ -54,12 +50,7 @@ fn a_block_device_cannot_be_made_longer_and_no_tip_says_so() {
         "remap DEVICE --size +4K --force",
         "remap DEVICE --size -4K --force",
     ] {
-        device
-            .run(line)
-            .code(2)
-            .has("device")
-            .has("blockdev --getsize64")
-            .lacks("mmapctl remap");
+        device.run(line).code(2).has("device").has("blockdev --getsize64").lacks("mmapctl remap");
     }
 }
 
@@ -72,9 +63,7 @@ fn a_sealed_memfd_is_called_that() {
     let seal = |seals| assert!(fcntl(&memfd, FcntlArg::F_ADD_SEALS(seals)).is_ok());
     seal(SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK);
     for line in ["remap F --size +4K", "remap F --size -4K", "patch F -o 8K ff --grow"] {
-        dir.run(&line.replace('F', &path))
-            .code(2)
-            .has("memfd whose length is sealed");
+        dir.run(&line.replace('F', &path)).code(2).has("memfd whose length is sealed");
     }
     seal(SealFlag::F_SEAL_WRITE);
     for line in [
@@ -83,9 +72,7 @@ fn a_sealed_memfd_is_called_that() {
         "zero F -r 0..4K --punch",
         "map F --prot rw",
     ] {
-        dir.run(&line.replace('F', &path))
-            .code(2)
-            .has("memfd that is sealed against writing");
+        dir.run(&line.replace('F', &path)).code(2).has("memfd that is sealed against writing");
     }
     for line in ["sync F -q", "map F -q"] {
         dir.run(&line.replace('F', &path)).is("exit 0");

@@ -165,8 +165,7 @@ fn auto_gives_blocks_to_the_holes_of_the_range() {
 fn a_range_has_to_be_said() {
     let dir = Sandbox::new();
     dir.file("f", noise(100));
-    dir.refused_untouched("zero f")
-        .is("! error: f: no range to zero was given\n\
+    dir.refused_untouched("zero f").is("! error: f: no range to zero was given\n\
          !   tip: add --range START..END, or --range .. for the whole file\n\
          exit 2");
     dir.refused_untouched("zero f --punch");
@@ -247,8 +246,7 @@ fn a_range_without_an_end_is_refused_with_two_tips() {
             .has("the range to zero has no end")
             .has("add --length")
             .has("write --range 0x1000.. ");
-        dir.refused_untouched(&format!("zero f{options}"))
-            .has("--range START..END, or --range .. ");
+        dir.refused_untouched(&format!("zero f{options}")).has("--range START..END, or --range .. ");
     }
     dir.refused_untouched("zero f -o -16").has("--range end-0x10.. ");
 }
@@ -388,7 +386,6 @@ fn progress_counts_each_byte_once() {
         ("patch f -o 0 fill:5a:1M", "patching 100 % of 1 MiB"),
     ] {
         dir.sparse("f", 64 << 20);
-        dir.run(&format!("{line} --progress always"))
-            .has(format!("! {end}\nexit 0"));
+        dir.run(&format!("{line} --progress always")).has(format!("! {end}\nexit 0"));
     }
 }

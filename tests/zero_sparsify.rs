@@ -198,11 +198,7 @@ fn in_a_session_sparsify_works_on_the_mapping_that_stands() {
     ];
     let output = dir.mmapctl(&lines);
     output.code(0);
-    let last = output
-        .stdout
-        .split_inclusive(|byte| *byte == b'\n')
-        .next_back()
-        .unwrap();
+    let last = output.stdout.split_inclusive(|byte| *byte == b'\n').next_back().unwrap();
     assert_eq!(json(last)["freed"], 64 << 10);
     let mut expected = noise(64 * PAGE);
     expected[64 << 10..128 << 10].fill(0);

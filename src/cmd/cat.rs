@@ -97,9 +97,7 @@ struct CatPlan<'a> {
 
 impl RunOnRegion for Options {
     fn apply(&self, region: &mut Region, context: VerbContext<'_>) -> Result<()> {
-        let name = context
-            .path
-            .map_or(context.memory.as_bytes(), |path| path.as_os_str().as_bytes());
+        let name = context.path.map_or(context.memory.as_bytes(), |path| path.as_os_str().as_bytes());
         let plan = self.plan(region, name, context.globals)?;
         if !plan.span.is_empty() {
             let raw = plan.dump.is_none() && !context.globals.json && self.watch.is_none();
@@ -223,21 +221,18 @@ fn json(region: &mut Region, plan: &CatPlan<'_>, context: VerbContext<'_>, progr
             hex.text(&const_hex::encode(bytes))?;
             Ok::<_, Error>(progress.step(chunk + bytes.len() as u64 - span.start())?)
         }),
-        None => region
-            .source(Operation::Read, span)
-            .map_err(Into::into)
-            .and_then(|source| {
-                let encode = |_: &Chunk<(), 1>, [content]: [Content<'_>; 1], text: &mut String| {
-                    *text = match content {
-                        Content::Bytes(bytes) => const_hex::encode(bytes),
-                        Content::Zeros(len) => "00".repeat(len as usize),
-                    };
+        None => region.source(Operation::Read, span).map_err(Into::into).and_then(|source| {
+            let encode = |_: &Chunk<(), 1>, [content]: [Content<'_>; 1], text: &mut String| {
+                *text = match content {
+                    Content::Bytes(bytes) => const_hex::encode(bytes),
+                    Content::Zeros(len) => "00".repeat(len as usize),
                 };
-                scan([source], AHEAD, Cut::rows(span, 1), encode, |piece, text| {
-                    hex.text(text)?;
-                    Ok(progress.step(piece.range.end() - span.start())?)
-                })
-            }),
+            };
+            scan([source], AHEAD, Cut::rows(span, 1), encode, |piece, text| {
+                hex.text(text)?;
+                Ok(progress.step(piece.range.end() - span.start())?)
+            })
+        }),
     };
     hex.end(read, &[])
 }

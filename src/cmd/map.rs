@@ -88,12 +88,8 @@ enum LockWhen {
 }
 
 fn advice() -> impl TypedValueParser<Value = Advice> {
-    PossibleValuesParser::new(ADVICE.map(|advice| advice.name)).map(|name| {
-        ADVICE
-            .into_iter()
-            .find(|advice| advice.name == name)
-            .unwrap_or(ADVICE[0])
-    })
+    PossibleValuesParser::new(ADVICE.map(|advice| advice.name))
+        .map(|name| ADVICE.into_iter().find(|advice| advice.name == name).unwrap_or(ADVICE[0]))
 }
 
 pub(super) fn run(args: &Args, globals: &Globals) -> Result<u8> {
@@ -176,8 +172,7 @@ impl Args {
         // From now on, this process stores nothing, but others may.
         region.lend_lock()?;
         let beside = ChildEnv::of(region, context.path);
-        self.stand
-            .stay(&beside, &context.name(), signals.as_ref(), context.globals)
+        self.stand.stay(&beside, &context.name(), signals.as_ref(), context.globals)
     }
 
     fn report(&self, region: &mut Region, context: VerbContext<'_>) -> Result<()> {
@@ -259,9 +254,7 @@ impl Options {
     /// Applies advice, populating and locking, in this order; with `stays`, this very mapping is used afterwards.
     fn bring_in(&self, region: &mut Region, context: VerbContext<'_>, stays: bool) -> Result<()> {
         for advice in &self.advise {
-            region
-                .advise(*advice)
-                .with_context(|| format!("--advise {}", advice.name))?;
+            region.advise(*advice).with_context(|| format!("--advise {}", advice.name))?;
         }
         if self.populate {
             let span = region.span();

@@ -205,9 +205,7 @@ impl RunOnRegion for Options {
             }
         }
         drop(progress);
-        self.report(&edits, &comparison, len, context)
-            .stored_in(region)
-            .print(context.globals)
+        self.report(&edits, &comparison, len, context).stored_in(region).print(context.globals)
     }
 }
 
@@ -308,9 +306,7 @@ impl Options {
             true => format!("see what is there with 'mmapctl cat {} --range {range} -x'", context.file()),
             false => format!("see what is there with -c 'cat --range {range} -x' in the session"),
         };
-        Error::new(Outcome::Mismatch, message)
-            .tip(tip)
-            .mismatches(mismatches.to_vec())
+        Error::new(Outcome::Mismatch, message).tip(tip).mismatches(mismatches.to_vec())
     }
 }
 
@@ -325,9 +321,7 @@ fn save_undo(path: &Path, source: &Backing, edits: &mut Edits, comparison: &mut 
     };
     write().map_failure(|| {
         let message = format!("nothing was written: cannot make the undo script '{}'", text::shown(path));
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
         Error::untouched(message).tip(match folder {
             Some(folder) => format!("make its directory first: 'mkdir -p {}'", quoted(folder)),
             None => "--undo needs the path of a file that does not exist yet".to_string(),
@@ -369,9 +363,7 @@ fn print_script(edits: &mut Edits, comparison: &mut Comparison, len: u64, contex
 
 /// `--diff`: prints the script that turns the file into `other`.
 fn print_diff(region: &mut Region, other: &Path, context: VerbContext<'_>) -> Result<()> {
-    let opened = ReadArgs::default()
-        .open(other)
-        .and_then(|backing| Ok(Region::sliding(backing, Prot::Read)?));
+    let opened = ReadArgs::default().open(other).and_then(|backing| Ok(Region::sliding(backing, Prot::Read)?));
     let mut theirs = opened.with_path(other)?;
     report::not_into_itself(region.backing(), None)?;
     report::not_into_itself(theirs.backing(), None).with_path(other)?;

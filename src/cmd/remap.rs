@@ -129,9 +129,7 @@ impl RunOnRegion for Options {
         // A signal between setting the length and allocating would leave the file with one but not the other.
         let _signals = Signals::hold_all()?;
         crate::memory::begin_change();
-        region
-            .remap(new, &how)
-            .or_else(|error| unchanged(region, before.map(|before| before.len), error))?;
+        region.remap(new, &how).or_else(|error| unchanged(region, before.map(|before| before.len), error))?;
         let changed = of_file && new != old;
         let name = context.name();
         // The length is that of the file, and may stay the same.

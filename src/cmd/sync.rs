@@ -147,9 +147,7 @@ fn one(
             journal,
             ..VerbContext::on(file, globals)
         };
-        let worked = args
-            .options
-            .work(&mut region, context, &mut |done| step(span.len(), done))?;
+        let worked = args.options.work(&mut region, context, &mut |done| step(span.len(), done))?;
         // What is durable now may be half a patch.
         let whole = unless_cut_short(&region, context, Outcome::InDoubt);
         let closed = region.into_backing().finish();

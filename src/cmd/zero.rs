@@ -337,28 +337,20 @@ fn zero(region: &mut Region, span: ByteRange, method: ZeroMethod, progress: &mut
 /// If there was a signal.
 fn allocate(region: &Region, span: ByteRange, progress: &mut Progress) -> Result<bool> {
     // Data has blocks already.
-    if region
-        .backing()
-        .next_data(span.start(), span)
-        .is_ok_and(|data| data == Some(span))
-    {
+    if region.backing().next_data(span.start(), span).is_ok_and(|data| data == Some(span)) {
         return Ok(true);
     }
     for piece in span.windows(MAX_FALLOCATE_LEN) {
         if region.backing().allocate(piece).is_err() {
             return Ok(false);
         }
-        progress
-            .step(piece.end() - span.start())
-            .context("nothing was written")?;
+        progress.step(piece.end() - span.start()).context("nothing was written")?;
     }
     Ok(true)
 }
 
 fn write(region: &mut Region, span: ByteRange, progress: &mut Progress) -> Result<()> {
-    region
-        .make_room(span, &mut |done| progress.step(done))
-        .context("nothing was written")?;
+    region.make_room(span, &mut |done| progress.step(done)).context("nothing was written")?;
     let mut old = old_bytes(region, span, KEEP)?;
     let stored = region.zero(span, &mut |done| progress.step(span.len() + done));
     let all = [whole(span)];

@@ -200,10 +200,7 @@ fn number<F: Floating>(out: &mut &mut [u8], value: F) -> std::io::Result<()> {
         }
         count += 1;
     };
-    let count = digits[..count]
-        .iter()
-        .rposition(|digit| *digit != b'0')
-        .map_or(1, |last| last + 1);
+    let count = digits[..count].iter().rposition(|digit| *digit != b'0').map_or(1, |last| last + 1);
     let digits = std::str::from_utf8(&digits).unwrap_or_default();
     // A subnormal number has no more digits than needed.
     let precision = if tiny {

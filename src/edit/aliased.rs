@@ -40,9 +40,7 @@ pub fn reject_aliased_edits(edits: &Edits, region: &Region) -> Result<()> {
 fn summed_elsewhere(parts: &[Extent], layout: &PageOrder, range: ByteRange) -> Option<(u64, u64)> {
     layout.parts(range).find_map(|summed| {
         let first = parts.partition_point(|part| part.file.end() <= summed.file.start());
-        let meet = parts[first..]
-            .iter()
-            .map(|part| (part, part.file.intersect(summed.file)));
+        let meet = parts[first..].iter().map(|part| (part, part.file.intersect(summed.file)));
         meet.take_while(|(_, both)| !both.is_empty())
             .map(|(part, both)| (place(&summed, both), place(part, both)))
             .find(|(summed, edited)| summed != edited)

@@ -48,8 +48,7 @@ impl Edits {
         let changes = !changing.is_empty() || work.len_after != region.length();
         work.make_room(region, step)?;
         if !matches!(durability, Durability::Cached) {
-            work.store_again(unchanged, region, step)
-                .map_failure(|| Error::untouched("nothing was written"))?;
+            work.store_again(unchanged, region, step).map_failure(|| Error::untouched("nothing was written"))?;
         }
         // Only after making room: that may allocate blocks for a hole, which hold stale data until their zeros are
         // written.
@@ -95,8 +94,7 @@ impl Transaction<'_> {
         if self.todo.len() >= MANY {
             region.set_window_size((self.todo.len() / MANY).min(MOST_WINDOWS) as u64 * WINDOW);
         }
-        self.make_writable(region, step)
-            .map_failure(|| Error::untouched("nothing was written"))?;
+        self.make_writable(region, step).map_failure(|| Error::untouched("nothing was written"))?;
         if self.len_after > region.length() {
             let sealed = region.backing().unless_sealed();
             sealed.map_failure(|| Error::untouched("nothing was written"))?;
@@ -116,8 +114,7 @@ impl Transaction<'_> {
             let message = "nothing was written: the present contents of the file cannot first be made durable";
             Error::untouched(message).tip("the device may have lost data: see 'dmesg'")
         })?;
-        self.make_writable(region, &mut |_| step(0))
-            .map_failure(|| Error::untouched("nothing was written"))
+        self.make_writable(region, &mut |_| step(0)).map_failure(|| Error::untouched("nothing was written"))
     }
 
     fn make_writable(&self, region: &mut Region, step: &mut ProgressFn<'_>) -> crate::mapping::Result<()> {
@@ -209,9 +206,7 @@ impl Transaction<'_> {
 }
 
 fn noted(journal: &Journal, resizing: bool) -> Result<()> {
-    journal
-        .note_resizing(resizing)
-        .context("cannot write the recovery journal")
+    journal.note_resizing(resizing).context("cannot write the recovery journal")
 }
 
 /// Splits `pieces`, which are in ascending order, at the offset `len`: returns the pieces that end at or before it, and

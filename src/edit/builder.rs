@@ -178,11 +178,7 @@ impl Builder {
             false => (&plain.old, &plain.new),
         };
         let edits = &mut self.edits;
-        self.ascending &= plain.ascending
-            && edits
-                .list
-                .last()
-                .is_none_or(|last| last.at() + last.len() <= first.at());
+        self.ascending &= plain.ascending && edits.list.last().is_none_or(|last| last.at() + last.len() <= first.at());
         self.previous = Some(last.at() + last.len());
         let before = edits.new.len();
         let moved = |edit: &Segment| Segment::of(edit.range(), before + edit.from);
@@ -289,11 +285,7 @@ impl Builder {
         }
         let ends: Vec<u64> = parts.iter().skip(1).map(|part| part.0).chain([len]).collect();
         for ((into, extra), end) in parts.into_iter().zip(ends) {
-            let compared = || {
-                old_masks
-                    .as_ref()
-                    .map(|masks| masks[into as usize..end as usize].to_vec())
-            };
+            let compared = || old_masks.as_ref().map(|masks| masks[into as usize..end as usize].to_vec());
             let extra = match extra {
                 Some(EditDetail::Masks { new, .. }) => Some(EditDetail::Masks { new, old: compared() }),
                 None if old_masks.is_some() => Some(EditDetail::Masks {
@@ -511,10 +503,7 @@ impl Builder {
 
     fn refuse_overlap(&self) -> Result<()> {
         let list = &self.edits.list;
-        let Some(first) = list
-            .windows(2)
-            .position(|pair| pair[1].at() < pair[0].at() + pair[0].len())
-        else {
+        let Some(first) = list.windows(2).position(|pair| pair[1].at() < pair[0].at() + pair[0].len()) else {
             return Ok(());
         };
         let both = list[first].range().intersect(list[first + 1].range());
@@ -526,9 +515,7 @@ impl Builder {
 
 /// The known length of the values, in bytes: those that come from outside may be empty.
 fn known_len(values: &[Value], page: u64) -> Result<u64, ParseError> {
-    values
-        .iter()
-        .try_fold(0u64, |known, value| Ok(known.saturating_add(value.len(page)?.unwrap_or(0))))
+    values.iter().try_fold(0u64, |known, value| Ok(known.saturating_add(value.len(page)?.unwrap_or(0))))
 }
 
 /// Appends the mask of `value`, which has `len` bytes.

@@ -217,10 +217,7 @@ impl Edits {
             [one] => part.range.start() - one.at(),
             _ => 0,
         };
-        let expecting = edits
-            .iter()
-            .zip(&self.notes[part.edits.clone()])
-            .filter(|(_, note)| note.expects());
+        let expecting = edits.iter().zip(&self.notes[part.edits.clone()]).filter(|(_, note)| note.expects());
         let expected_len = expecting.map(|(edit, _)| edit.len()).sum::<u64>().min(len as u64);
         bytes.new.resize(len, 0);
         self.new.read_at(edits[0].from + into, &mut bytes.new)?;

@@ -68,9 +68,7 @@ impl EditMeta {
 
     /// The index in [`Edits::extras`] of the edit's mask or checksum, if it has one.
     pub fn extra(self) -> Option<usize> {
-        (self.extra & !(EXPECTS | CONTINUES))
-            .checked_sub(1)
-            .map(|index| index as usize)
+        (self.extra & !(EXPECTS | CONTINUES)).checked_sub(1).map(|index| index as usize)
     }
 
     /// Where the user wrote the edit.
@@ -144,11 +142,7 @@ pub struct Comparison {
 impl Comparison {
     /// The state before any of `edits` has been compared.
     pub(super) fn of(edits: &Edits) -> Comparison {
-        let written = edits
-            .list
-            .iter()
-            .zip(&edits.notes)
-            .filter(|(_, note)| !note.continues());
+        let written = edits.list.iter().zip(&edits.notes).filter(|(_, note)| !note.continues());
         Comparison {
             count: edits.count(),
             span: edits.span(),

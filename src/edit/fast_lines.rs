@@ -97,11 +97,7 @@ fn hex_number(text: &[u8]) -> Option<(u64, &[u8])> {
     let digits = text.strip_prefix(b"0x")?;
     let mut value = 0u64;
     let mut count = 0;
-    while let Some(digit) = digits
-        .get(count)
-        .map(|byte| DIGIT[*byte as usize])
-        .filter(|digit| *digit < 16)
-    {
+    while let Some(digit) = digits.get(count).map(|byte| DIGIT[*byte as usize]).filter(|digit| *digit < 16) {
         if count == 16 {
             return None;
         }

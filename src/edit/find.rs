@@ -294,9 +294,7 @@ fn anchor(pattern: &MaskedBytes) -> Range<usize> {
 fn matches(part: &[u8], pattern: &MaskedBytes) -> bool {
     // The compiler turns a block without branches into a few wide instructions.
     const BLOCK: usize = 64;
-    let mut blocks = (part.chunks(BLOCK))
-        .zip(pattern.bytes.chunks(BLOCK))
-        .zip(pattern.mask.chunks(BLOCK));
+    let mut blocks = (part.chunks(BLOCK)).zip(pattern.bytes.chunks(BLOCK)).zip(pattern.mask.chunks(BLOCK));
     blocks.all(|((have, want), mask)| {
         let bytes = have.iter().zip(want).zip(mask);
         bytes.fold(0, |other, ((have, want), mask)| other | ((have ^ want) & mask)) == 0

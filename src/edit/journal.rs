@@ -140,12 +140,7 @@ impl Journal {
         let mut bytes = Vec::new();
         for side in [old, new] {
             for piece in pieces {
-                for part in ByteRange::first(u64::MAX)
-                    .from(piece.from)
-                    .split(piece.len())
-                    .0
-                    .windows(BLOCK)
-                {
+                for part in ByteRange::first(u64::MAX).from(piece.from).split(piece.len()).0.windows(BLOCK) {
                     bytes.resize(part.len() as usize, 0);
                     side.read_at(part.start(), &mut bytes)?;
                     out.put(&bytes)?;

@@ -152,15 +152,10 @@ impl Number {
         };
         let bits = match self.0.bytes {
             // Rounded once, from the text: converting by way of f64 would round twice.
-            4 => text
-                .parse::<f32>()
-                .map(|single| (single.is_infinite(), single.to_bits().into())),
+            4 => text.parse::<f32>().map(|single| (single.is_infinite(), single.to_bits().into())),
             _ => Ok((value.is_infinite(), value.to_bits())),
         };
-        let named = text
-            .trim_start_matches(['+', '-'])
-            .to_ascii_lowercase()
-            .starts_with("inf");
+        let named = text.trim_start_matches(['+', '-']).to_ascii_lowercase().starts_with("inf");
         match bits {
             Ok((true, _)) if !named => refuse(
                 format!("{text} is too large for {} bits", self.0.bytes * 8),

@@ -68,9 +68,7 @@ pub fn rollback_on_error(
         None => Err(Error::untouched("there were too many old bytes to keep")),
     };
     match undone {
-        Ok(()) => Err(error
-            .context("the file was put back as it was")
-            .ending_in(Outcome::RolledBack)),
+        Ok(()) => Err(error.context("the file was put back as it was").ending_in(Outcome::RolledBack)),
         Err(trouble) => {
             let (whole, edge) = changed;
             let count = whole.len() + usize::from(edge.is_some());
@@ -108,11 +106,7 @@ fn put_back(region: &mut Region, changed: Prefix<'_>, old: &mut SpooledBytes, le
     // The pieces are in ascending order, so those within the old length come first.
     let (all, edge) = changed;
     let whole = &all[..all.partition_point(|piece| piece.range().end() <= len)];
-    let edge = all[whole.len()..]
-        .first()
-        .copied()
-        .or(edge)
-        .and_then(|piece| piece.before(len));
+    let edge = all[whole.len()..].first().copied().or(edge).and_then(|piece| piece.before(len));
     let last = edge.or(whole.last().copied());
     let payload = old.fd()?;
     let store = |region: &mut Region| {

@@ -61,8 +61,7 @@ impl SpooledBytes {
             None => memfd_with(c"mmapctl-spool", b"").context("cannot make a memfd")?,
         };
         let file = self.file.insert(file);
-        file.write_all_at(&self.tail, self.filed)
-            .context("cannot write a temporary file")?;
+        file.write_all_at(&self.tail, self.filed).context("cannot write a temporary file")?;
         self.filed += self.tail.len() as u64;
         self.tail.clear();
         Ok(())
@@ -151,8 +150,7 @@ impl SpooledBytes {
         }
         let filed = (self.filed.saturating_sub(from) as usize).min(bytes.len());
         if let Some(file) = self.file.as_ref().filter(|_| filed > 0) {
-            file.write_all_at(&bytes[..filed], from)
-                .context("cannot write a temporary file")?;
+            file.write_all_at(&bytes[..filed], from).context("cannot write a temporary file")?;
             self.block.1.clear();
         }
         let into_tail = (from + filed as u64).saturating_sub(self.filed) as usize;

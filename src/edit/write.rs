@@ -87,10 +87,7 @@ pub fn each_edit(
     mut each: impl FnMut(u64, &[u8], &[u8]) -> Result<()>,
 ) -> Result<()> {
     let (mut old, mut new) = ([0; LINE as usize], [0; LINE as usize]);
-    for piece in edits.list[..comparison.changing]
-        .iter()
-        .filter_map(|piece| piece.before(end))
-    {
+    for piece in edits.list[..comparison.changing].iter().filter_map(|piece| piece.before(end)) {
         for line in piece.range().windows(LINE) {
             let from = piece.from + (line.start() - piece.at());
             let (old, new) = (&mut old[..line.len() as usize], &mut new[..line.len() as usize]);

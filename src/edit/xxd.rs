@@ -26,9 +26,7 @@ pub fn read_xxd(source: &mut impl BufRead, builder: &mut Builder) -> Result<()> 
             return Ok(());
         }
         let Some(row) = row(line, &mut bytes) else {
-            let shown = String::from_utf8_lossy(&line[..line.len().min(40)])
-                .escape_debug()
-                .to_string();
+            let shown = String::from_utf8_lossy(&line[..line.len().min(40)]).escape_debug().to_string();
             let failure = Error::untouched(format!("'{shown}' is not a line of an xxd dump"));
             let tip = "a line is OFFSET: HEX, as xxd and cat -f xxd print it; two spaces end the hex";
             return Err(failure.tip(tip));
@@ -146,11 +144,7 @@ impl<'a> DumpRow<'a> {
             if !rest.is_empty() || !group.iter().all(is_bit) {
                 return false;
             }
-            said.extend(
-                bytes
-                    .iter()
-                    .map(|bits| shown(bits.iter().fold(0, |byte, bit| byte << 1 | (bit - b'0')))),
-            );
+            said.extend(bytes.iter().map(|bits| shown(bits.iter().fold(0, |byte, bit| byte << 1 | (bit - b'0')))));
         }
         self.characters(said.len()).any(|characters| characters == said)
     }

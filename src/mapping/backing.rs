@@ -149,10 +149,7 @@ impl Backing {
             // O_SYNC makes /dev/mem map memory uncached (devmem2 does the same). It has no effect on other files here,
             // because nothing is written by write(2).
             let uncached = if access.is_to_registers() { libc::O_SYNC } else { 0 };
-            options
-                .read(read)
-                .write(write)
-                .custom_flags(libc::O_NONBLOCK | uncached);
+            options.read(read).write(write).custom_flags(libc::O_NONBLOCK | uncached);
             // With O_NONBLOCK, open(2) of a leased file fails with EWOULDBLOCK at once, and the kernel notifies the
             // holder of the lease. If that is mmapctl, it gives the lease back within milliseconds.
             patiently(patience.max(LEASE), || match options.open(path) {
@@ -416,9 +413,7 @@ impl Backing {
     /// write, see mincore(2).
     pub(super) fn tells_residency(&self) -> bool {
         let Some(file) = &self.file else { return true };
-        let owned = file
-            .metadata()
-            .is_ok_and(|meta| meta.uid() == nix::unistd::geteuid().as_raw());
+        let owned = file.metadata().is_ok_and(|meta| meta.uid() == nix::unistd::geteuid().as_raw());
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         owned || nix::unistd::access(path.as_str(), nix::unistd::AccessFlags::W_OK).is_ok()
     }

@@ -183,13 +183,7 @@ pub(super) fn behind_huge(len: u64, page: u64) -> Option<Limit> {
         return Some(Limit::of_addresses(len));
     }
     let folder = format!("/sys/kernel/mm/hugepages/hugepages-{}kB", page / 1024);
-    let count = |name: &str| {
-        fs::read_to_string(format!("{folder}/{name}"))
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
-    };
+    let count = |name: &str| fs::read_to_string(format!("{folder}/{name}")).ok()?.trim().parse::<u64>().ok();
     let (total, free, promised) = (count("nr_hugepages")?, count("free_hugepages")?, count("resv_hugepages")?);
     let (free, wanted) = (free.saturating_sub(promised), len.div_ceil(page));
     (wanted > free).then_some(Limit::HugePages {
@@ -316,18 +310,13 @@ impl LimitState {
     fn read() -> LimitState {
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let kib = |key: &str| {
-            let line = meminfo
-                .lines()
-                .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
             let number = line.and_then(|text| text.trim().split(' ').next()?.parse::<u64>().ok());
             number.unwrap_or(0) * 1024
         };
         let number = |path: &str| {
             let text = fs::read_to_string(path).unwrap_or_default();
-            text.split_whitespace()
-                .next()
-                .and_then(|word| word.parse::<u64>().ok())
-                .unwrap_or(0)
+            text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0)
         };
         LimitState {
             addresses: addresses(),

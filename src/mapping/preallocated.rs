@@ -17,10 +17,7 @@ impl Backing {
     /// report that, or if there are too many. A range that was stored to and is not written back yet is still included.
     pub fn preallocated(&self, span: ByteRange) -> Option<Vec<ByteRange>> {
         let span = span.intersect(ByteRange::first(self.facts().len));
-        let file = self
-            .file("search for blocks in")
-            .ok()
-            .filter(|_| self.facts().has_holes())?;
+        let file = self.file("search for blocks in").ok().filter(|_| self.facts().has_holes())?;
         let mut found: Vec<ByteRange> = Vec::new();
         let asked = unwritten_extents(file, span, |extent| {
             match found.last_mut().filter(|last| last.end() == extent.start()) {

@@ -147,10 +147,7 @@ pub fn measure(region: &mut Region, cells: u64) -> Result<Residency> {
     let past_end = |cell: ByteRange| match region.layout() {
         _ if !region.backing().facts().is_file() => 0,
         None => pages(cell.pages(page).from(end)),
-        Some(layout) => layout
-            .parts(cell.pages(page))
-            .map(|part| pages(part.file.pages(page).from(end)))
-            .sum(),
+        Some(layout) => layout.parts(cell.pages(page)).map(|part| pages(part.file.pages(page).from(end))).sum(),
     };
     let past_ends: Vec<_> = spans.iter().map(|cell| past_end(*cell)).collect();
     let past_end = past_end(span);
@@ -161,11 +158,8 @@ pub fn measure(region: &mut Region, cells: u64) -> Result<Residency> {
         is_preallocated,
     } = holes(region, &spans)?;
     let (huge, locked) = smaps(region)?;
-    let picture = tallies
-        .iter()
-        .zip(&spans)
-        .zip(is_hole.into_iter().zip(is_preallocated).zip(past_ends))
-        .map(|((tally, span), ((hole, preallocated), past_end))| match tally {
+    let picture = tallies.iter().zip(&spans).zip(is_hole.into_iter().zip(is_preallocated).zip(past_ends)).map(
+        |((tally, span), ((hole, preallocated), past_end))| match tally {
             _ if tally.copied > 0 => Cell::Copied,
             _ if tally.dirty + tally.writeback > 0 => Cell::Dirty,
             _ if tally.resident >= pages(*span) => Cell::Resident,
@@ -175,7 +169,8 @@ pub fn measure(region: &mut Region, cells: u64) -> Result<Residency> {
             _ if hole => Cell::Hole,
             _ if !cells_known => Cell::Unknown,
             _ => Cell::Absent,
-        });
+        },
+    );
     let sum = |part: fn(&Tally) -> u64| tallies.iter().map(part).sum::<u64>();
     let pages_total = pages(span);
     Ok(Residency {
@@ -244,8 +239,7 @@ impl Region {
         let mut reader = Region::new(backing, within, MapOptions::sliding(Prot::Read))?;
         let is_there = |window: &ByteRange| {
             let pages = window.pages(page);
-            self.cachestat(pages)
-                .is_some_and(|stat| stat.cached >= pages.len() / page)
+            self.cachestat(pages).is_some_and(|stat| stat.cached >= pages.len() / page)
         };
         // Asked of all of them first: what the kernel reads ahead is there too, and must be touched all the same, or it
         // stops reading ahead.
@@ -515,13 +509,7 @@ fn read_smaps(text: &str, from: u64, to: u64, page: u64) -> (u64, u64) {
         if !ours {
             continue;
         }
-        let bytes = || {
-            value
-                .trim()
-                .trim_end_matches(" kB")
-                .parse::<u64>()
-                .map_or(0, |kib| kib * 1024)
-        };
+        let bytes = || value.trim().trim_end_matches(" kB").parse::<u64>().map_or(0, |kib| kib * 1024);
         match key {
             "Rss" => present += bytes(),
             _ if HUGE.contains(&key) => {

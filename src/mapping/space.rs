@@ -42,10 +42,7 @@ impl Backing {
     /// The sector size of a block device in bytes, from sysfs; `None` for a file, and if sysfs does not have it. A
     /// partition has the sector size of its disk.
     pub fn sector(&self) -> Option<u64> {
-        let meta = self
-            .metadata()
-            .ok()
-            .filter(|_| self.facts().kind == Kind::BlockDevice)?;
+        let meta = self.metadata().ok().filter(|_| self.facts().kind == Kind::BlockDevice)?;
         let folder = format!("/sys/dev/block/{}:{}", major(meta.rdev()), minor(meta.rdev()));
         let read = |above: &str| std::fs::read_to_string(format!("{folder}{above}/queue/logical_block_size")).ok();
         let text = read("").or_else(|| read("/.."))?;
@@ -66,10 +63,7 @@ impl Backing {
     /// are sent to only at close(2), because it may report a hole where there is data by now.
     pub fn next_data(&self, from: u64, span: ByteRange) -> Result<Option<ByteRange>> {
         let rest = span.from(from);
-        let Some(fd) = self
-            .fd()
-            .filter(|_| self.facts().has_holes() && !self.facts().sends_at_close)
-        else {
+        let Some(fd) = self.fd().filter(|_| self.facts().has_holes() && !self.facts().sends_at_close) else {
             return Ok(Some(rest).filter(|rest| !rest.is_empty()));
         };
         if rest.is_empty() {
@@ -263,8 +257,6 @@ impl Backing {
             Errno::ENOSPC | Errno::EDQUOT => ErrorKind::Full(errno),
             errno => self.write_refusal(errno, Some(span.end()).filter(|end| *end > self.facts().len)),
         };
-        result
-            .map(drop)
-            .map_err(|errno| Error::new(action, Some(span), cause(errno)))
+        result.map(drop).map_err(|errno| Error::new(action, Some(span), cause(errno)))
     }
 }

@@ -126,8 +126,7 @@ impl Backing {
 /// The part of `span` between `at` and the next data.
 fn before(at: u64, data: Option<ByteRange>, span: ByteRange) -> ByteRange {
     let rest = span.from(at);
-    data.and_then(|data| ByteRange::new(rest.start(), data.start()))
-        .unwrap_or(rest)
+    data.and_then(|data| ByteRange::new(rest.start(), data.start())).unwrap_or(rest)
 }
 
 /// The blocks of a range, piece by piece: data, which must be read, and blocks that were never written.
@@ -279,10 +278,7 @@ impl Freeing<'_> {
             // The block that was the last of the file may have been extended.
             let whole = there.end() == piece.end() || there.end() == self.backing.facts().len;
             let source = self.source.as_ref().and_then(|source| source.of_file_now(there));
-            let is_read = source
-                .map(|mut source| source.read(there, &mut buffer))
-                .transpose()?
-                .is_some();
+            let is_read = source.map(|mut source| source.read(there, &mut buffer)).transpose()?.is_some();
             if whole && is_read && is_zero(&buffer) {
                 self.backing.punch(piece)?;
             } else {

@@ -202,9 +202,9 @@ impl Region {
         }
         // If the end of the file has moved into a page, a store after it is no error, but is lost.
         match all.filter(|_| self.is_shared_file()) {
-            Some(all) => self
-                .check_still("store", all, Populate::Write)
-                .map_err(|error| Error { stored: done, ..error }),
+            Some(all) => {
+                self.check_still("store", all, Populate::Write).map_err(|error| Error { stored: done, ..error })
+            }
             None => Ok(()),
         }
     }
@@ -262,9 +262,7 @@ impl Region {
             if let Err(Error {
                 cause: cause @ (ErrorKind::Full(_) | ErrorKind::Sys(Errno::EPERM | Errno::EIO)),
                 ..
-            }) = self
-                .backing()
-                .allocate(first.intersect(ByteRange::first(self.backing().facts().len)))
+            }) = self.backing().allocate(first.intersect(ByteRange::first(self.backing().facts().len)))
             {
                 return error(cause);
             }

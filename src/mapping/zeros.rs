@@ -97,9 +97,7 @@ impl Region {
         }
         // A memfd that is one hole reads as zeros and takes no memory.
         let zeros = memfd(c"mmapctl-zeros").map_err(|errno| Error::sys("zero", Some(span), errno))?;
-        zeros
-            .set_len(span.len().min(WINDOW))
-            .map_err(|error| Error::io("zero", &error))?;
+        zeros.set_len(span.len().min(WINDOW)).map_err(|error| Error::io("zero", &error))?;
         let is_long = span.len() > LONG && self.is_shared_file() && self.layout().is_none();
         // Each thread has its own, smaller window, so that all windows together stay small.
         let shape = MapOptions {
@@ -120,10 +118,7 @@ impl Region {
                 // If there is no descriptor left, there are fewer helpers.
                 let region = storer.region();
                 let backing = region.backing().try_clone()?;
-                Region::new(backing, region.span(), shape)
-                    .ok()
-                    .map(Box::new)
-                    .map(Storer::Helper)
+                Region::new(backing, region.span(), shape).ok().map(Box::new).map(Storer::Helper)
             },
             |_| {
                 let window = windows.next();

@@ -35,8 +35,7 @@ pub fn join_negative_values(argv: impl IntoIterator<Item = OsString>) -> Vec<OsS
 }
 
 fn is_negative(arg: &str) -> bool {
-    arg.strip_prefix('-')
-        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    arg.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 fn takes_place(arg: &str) -> bool {

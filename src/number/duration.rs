@@ -12,9 +12,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3600.0,
         _ => return Err("write a number and ms, s, m or h, such as 10s".into()),
     };
-    let number = digits
-        .parse::<f64>()
-        .map_err(|_| "write a number and ms, s, m or h, such as 10s")?;
+    let number = digits.parse::<f64>().map_err(|_| "write a number and ms, s, m or h, such as 10s")?;
     Duration::try_from_secs_f64(number * scale).map_err(|_| "too long, or negative".into())
 }
 

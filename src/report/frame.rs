@@ -16,10 +16,7 @@ pub(super) fn fitting(text: &str, (columns, rows): (usize, usize), left_out: &dy
         String::new()
     };
     lines.extend(last.lines());
-    lines
-        .iter()
-        .flat_map(|line| [cut(line, columns), "\n".into()])
-        .collect()
+    lines.iter().flat_map(|line| [cut(line, columns), "\n".into()]).collect()
 }
 
 /// The beginning of a line, up to this many columns. Escape sequences of colours take no columns; none is cut, and the

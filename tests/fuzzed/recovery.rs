@@ -125,14 +125,9 @@ fn made(choices: &mut Choices<'_>, target: &Path) -> (Vec<u8>, Vec<u8>) {
         file.truncate(len_after as usize);
     }
     let meta = fs::metadata(target).unwrap();
-    let born = meta
-        .created()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let born = meta.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     // Not every file system knows when a file was made.
-    let born = born
-        .filter(|_| choices.byte() & 1 == 0)
-        .map_or(0, |born| born.as_nanos() as u64);
+    let born = born.filter(|_| choices.byte() & 1 == 0).map_or(0, |born| born.as_nanos() as u64);
     let resizing = u64::from(choices.byte() == 1) << 56;
     let mut head = vec![3 | resizing, 0, meta.ino(), born, len, len_after, ranges.len() as u64];
     head.extend(ranges.iter().flat_map(|(at, size)| [*at, *size]));

@@ -70,9 +70,7 @@ fn values(list: &[&str]) -> String {
         return format!(".br\nOne of \\fB{}\\fR.\n", list.join("\\fR, \\fB"));
     };
     let width = pairs.iter().map(|(value, _)| value.len()).max().unwrap_or(0) + 2;
-    let entries = pairs
-        .iter()
-        .map(|(value, text)| format!(".TP {width}\n\\fB{value}\\fR\n{text}\n"));
+    let entries = pairs.iter().map(|(value, text)| format!(".TP {width}\n\\fB{value}\\fR\n{text}\n"));
     format!(".RS\n.PD 0\n{}.PD\n.RE\n", entries.collect::<String>())
 }
 
@@ -117,9 +115,7 @@ pub fn inline(text: &str) -> String {
     while let Some(at) = rest.find(['`', '*']) {
         roff += &escaped(&rest[..at]);
         let mark = &rest[at..=at];
-        let (word, behind) = rest[at + 1..]
-            .split_once(mark)
-            .unwrap_or_else(|| panic!("an open {mark} in: {text}"));
+        let (word, behind) = rest[at + 1..].split_once(mark).unwrap_or_else(|| panic!("an open {mark} in: {text}"));
         let font = if mark == "`" { "B" } else { "I" };
         roff += &format!("\\f{font}{}\\fR", verbatim(word));
         rest = behind;

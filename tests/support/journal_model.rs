@@ -223,11 +223,7 @@ impl Journal {
         for place in 0..places {
             let written = self.sectors.get(place).copied();
             let states = [Sector::Zeros, Sector::Garbage].into_iter().chain(written);
-            let longer = |state| {
-                longest
-                    .iter()
-                    .map(move |shorter| [shorter.as_slice(), &[state]].concat())
-            };
+            let longer = |state| longest.iter().map(move |shorter| [shorter.as_slice(), &[state]].concat());
             longest = states.flat_map(longer).collect();
             all.extend(longest.clone());
         }
@@ -259,10 +255,7 @@ impl Journal {
             Sector::Good => value,
             _ => GARBAGE,
         };
-        Some(
-            self.says
-                .map(|cell| cell.map(|(old, new)| (or_garbage(1, old), or_garbage(2, new)))),
-        )
+        Some(self.says.map(|cell| cell.map(|(old, new)| (or_garbage(1, old), or_garbage(2, new)))))
     }
 }
 

@@ -74,11 +74,7 @@ impl Sandbox {
                 command
             }
         };
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("mmapctl starts");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("mmapctl starts");
         let mut trace = BufReader::new(child.stderr.take().expect("its stderr"));
         let mut seen = Vec::new();
         let (mut left, mut then) = (nth, Some(then));

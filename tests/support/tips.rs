@@ -67,10 +67,7 @@ fn commands(tip: &str) -> Vec<&str> {
 /// Runs the commands of tips in a copy of `dir`.
 pub fn type_in_a_copy(dir: &Path, text: &str) {
     for tip in tips(text) {
-        for command in commands(tip)
-            .into_iter()
-            .filter(|command| command.starts_with("mmapctl "))
-        {
+        for command in commands(tip).into_iter().filter(|command| command.starts_with("mmapctl ")) {
             type_one(dir, command, text);
         }
     }

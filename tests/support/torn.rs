@@ -17,10 +17,7 @@ pub type Identity = [u64; 3];
 /// The identity of a file on a file system with a device of its own, without one, or on overlayfs.
 pub fn identity(path: &Path) -> Identity {
     let meta = std::fs::metadata(path).expect("it is there");
-    let born = meta
-        .created()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let born = meta.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let device = Some(meta.dev()).filter(|device| nix::sys::stat::major(*device) != 0);
     let overlay = nix::sys::statfs::statfs(path).is_ok_and(|fs| fs.filesystem_type() == OVERLAYFS_SUPER_MAGIC);
     [

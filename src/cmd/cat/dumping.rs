@@ -135,9 +135,7 @@ impl<'a> Dumping<'a> {
                 output::out(&self.text)?;
                 self.text.clear();
             }
-            Ok(self
-                .progress
-                .step(chunk + bytes.len() as u64 - self.plan.span.start())?)
+            Ok(self.progress.step(chunk + bytes.len() as u64 - self.plan.span.start())?)
         })
     }
 

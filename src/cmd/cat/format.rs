@@ -92,9 +92,7 @@ impl TypedValueParser for FormatParser {
         }
         // Every name is that of a format, which a test verifies.
         let of = |name: String| CatFormat::of(&name).unwrap_or(CatFormat::Raw);
-        PossibleValuesParser::new(names())
-            .map(of)
-            .parse_ref(command, arg, value)
+        PossibleValuesParser::new(names()).map(of).parse_ref(command, arg, value)
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {

@@ -378,7 +378,5 @@ fn type_of(path: &Path) -> Option<Type> {
 
 /// Whether every other file would fail in the same way, because of a limit of the process or the machine.
 pub(super) fn is_limit(error: &Error) -> bool {
-    error
-        .core()
-        .is_some_and(|core| matches!(core.cause, ErrorKind::Limit(_)))
+    error.core().is_some_and(|core| matches!(core.cause, ErrorKind::Limit(_)))
 }

@@ -37,10 +37,7 @@ impl Args {
     pub(super) fn run_many(&self, globals: &Globals) -> Result<u8> {
         self.fits_many()?;
         let mut kept = Vec::new();
-        let watch = self
-            .options
-            .watch
-            .map(|interval| Signals::hold(&[]).map(|signals| (interval, signals)));
+        let watch = self.options.watch.map(|interval| Signals::hold(&[]).map(|signals| (interval, signals)));
         let watch = watch.transpose()?;
         let watching = watch.as_ref().map(|(_, signals)| signals);
         let mut table = Table::new(globals, !self.files.summarize, watch.is_some());
@@ -126,10 +123,7 @@ impl Args {
             if let Some(signal) = signals.and_then(Signals::pending) {
                 return Err(mapping::Interrupted(signal).into());
             }
-            match self
-                .one(walk, found, kept.as_deref_mut(), globals)
-                .with_path(found.path)
-            {
+            match self.one(walk, found, kept.as_deref_mut(), globals).with_path(found.path) {
                 Ok(None) => Ok(()),
                 Ok(Some((size, span, counts))) => table.row(&FileRow {
                     path: found.path,
@@ -178,8 +172,7 @@ impl Args {
         };
         let mut region = self.map_as.region(backing, span, false)?;
         let stays = self.keeps_many();
-        self.options
-            .bring_in(&mut region, VerbContext::on(found.path, globals), stays)?;
+        self.options.bring_in(&mut region, VerbContext::on(found.path, globals), stays)?;
         let counts = count(&mut region)?;
         if stays {
             kept.push(region.into_mapping());

@@ -426,9 +426,8 @@ impl LineReader {
             }
             return Ok(Some(step(What::Shell(command), self.globals.clone())));
         }
-        if let Some(rest) = line
-            .strip_prefix(b"fork")
-            .filter(|rest| rest.first().is_none_or(|byte| b" \t!".contains(byte)))
+        if let Some(rest) =
+            line.strip_prefix(b"fork").filter(|rest| rest.first().is_none_or(|byte| b" \t!".contains(byte)))
         {
             let within = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
             if within.take_while(|word| *word == b"fork").count() >= FORKS {
@@ -441,9 +440,7 @@ impl LineReader {
             };
             return Ok(Some(step(What::Fork(Box::new(inner.what)), inner.globals)));
         }
-        let line = std::str::from_utf8(line)
-            .map_err(anyhow::Error::new)
-            .context("the line is not UTF-8")?;
+        let line = std::str::from_utf8(line).map_err(anyhow::Error::new).context("the line is not UTF-8")?;
         let words = shell_words::split(line).map_err(anyhow::Error::new).map_failure(|| {
             Error::untouched("a quote is not closed").tip("quotes are those of the shell: 'text:a b'")
         })?;

@@ -122,9 +122,7 @@ impl MappingArgs {
             let failure = Error::untouched(format!("the name has {} bytes", name.len()));
             return Err(failure.tip(format!("at most {LONGEST_NAME} bytes are allowed")));
         }
-        let name = CString::new(name)
-            .map_err(anyhow::Error::new)
-            .context("the name has a NUL in it")?;
+        let name = CString::new(name).map_err(anyhow::Error::new).context("the name has a NUL in it")?;
         let made = Backing::memfd(&name, len, huge);
         let refused = |error: &mapping::Error| matches!(error.cause, ErrorKind::Sys(Errno::ENODEV | Errno::EINVAL));
         match made {

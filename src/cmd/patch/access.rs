@@ -67,17 +67,11 @@ impl Options {
         self.sync_parent_dir(region, true, context)?;
         let list = edits.list.clone();
         let total = list.iter().map(|edit| edit.len()).sum();
-        let all = list
-            .iter()
-            .map(|edit| edit.range())
-            .reduce(ByteRange::join)
-            .unwrap_or(ByteRange::first(0));
+        let all = list.iter().map(|edit| edit.range()).reduce(ByteRange::join).unwrap_or(ByteRange::first(0));
         let mut progress = Progress::writing(context.globals, "storing", total)?;
         let mut pieces = list.clone();
         pieces.sort_by_key(|piece| piece.at());
-        region
-            .make_units_writable(&pieces)
-            .map_failure(|| Error::untouched("nothing was written"))?;
+        region.make_units_writable(&pieces).map_failure(|| Error::untouched("nothing was written"))?;
         crate::memory::begin_change();
         let mut before = 0;
         for edit in &list {
@@ -85,9 +79,7 @@ impl Options {
             let mut done = before;
             let stored = region.store_units(edit.range(), width, |at, bytes| {
                 done = before + (at - start);
-                progress
-                    .step(done)
-                    .map_err(|signal| interrupted(signal, edit.range().from(at)))?;
+                progress.step(done).map_err(|signal| interrupted(signal, edit.range().from(at)))?;
                 edits.new.read_at(edit.from + (at - start), bytes)
             });
             if let Err(error) = stored {

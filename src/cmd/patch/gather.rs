@@ -135,10 +135,7 @@ impl Options {
             None => Find::Only,
         };
         // After the end of a file that was shortened while mapped, nothing can be stored.
-        let span = self
-            .place
-            .resolve_for_read(region)?
-            .intersect(ByteRange::first(region.length()));
+        let span = self.place.resolve_for_read(region)?.intersect(ByteRange::first(region.length()));
         let mut progress = Progress::reading(context.globals, "searching", span.len());
         let places = find(region, span, pattern, which, &mut |done| progress.step(done))?;
         // stdin can be read only once, however many matches there are.

@@ -189,11 +189,7 @@ impl View {
             return Err(failure.tip("a file gets pages by --size, or by what is written into it"));
         }
         let pages = self.unit.unwrap_or(1);
-        let Some(unit) = facts
-            .page
-            .checked_mul(pages)
-            .filter(|unit| i64::try_from(*unit).is_ok())
-        else {
+        let Some(unit) = facts.page.checked_mul(pages).filter(|unit| i64::try_from(*unit).is_ok()) else {
             let failure = Error::untouched(format!("a unit of {} is longer than a file can be", plural(pages, "page")));
             return Err(failure.tip("write --unit 1, or leave it out"));
         };
@@ -241,16 +237,13 @@ impl View {
         };
         let pieces: Vec<_> = layout.parts(ByteRange::first(layout.mapped())).take(LISTED).collect();
         let count = layout.kernel_mappings();
-        report = report
-            .text_field("unit", human(unit))
-            .json_field("piece_count", count)
-            .json_field(
-                "pieces",
-                pieces
-                    .iter()
-                    .map(|piece| json!({"view": piece.view, "file": piece.file.start(), "length": piece.file.len()}))
-                    .collect::<Vec<_>>(),
-            );
+        report = report.text_field("unit", human(unit)).json_field("piece_count", count).json_field(
+            "pieces",
+            pieces
+                .iter()
+                .map(|piece| json!({"view": piece.view, "file": piece.file.start(), "length": piece.file.len()}))
+                .collect::<Vec<_>>(),
+        );
         // If only one piece would be left out, it is shown: a line about it would be just as long.
         let shown = if count <= SHOWN as u64 + 1 {
             count as usize

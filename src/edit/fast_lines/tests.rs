@@ -26,9 +26,7 @@ fn every_byte_is_a_digit_or_none_wherever_it_stands() {
             let mut text = *b"0a1B9fF4";
             text[place] = byte;
             let is_digit = byte.is_ascii_hexdigit();
-            let number = std::str::from_utf8(&text)
-                .ok()
-                .and_then(|text| u32::from_str_radix(text, 16).ok());
+            let number = std::str::from_utf8(&text).ok().and_then(|text| u32::from_str_radix(text, 16).ok());
             let expected = number.filter(|_| is_digit).map(u32::to_be_bytes);
             assert_eq!(four_bytes(text), expected, "{byte:#x} at {place}");
             assert_eq!(DIGIT[byte as usize] < 16, is_digit);

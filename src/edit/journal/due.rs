@@ -44,10 +44,7 @@ pub fn unless_half_patched(file: &File, path: &Path) -> Result<()> {
 /// # Errors
 /// If the kernel cannot report the state of the file.
 pub fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> Result<Option<JournalPath>> {
-    for place in [JournalPath::beside(backing)?, named.map(JournalPath::at)]
-        .into_iter()
-        .flatten()
-    {
+    for place in [JournalPath::beside(backing)?, named.map(JournalPath::at)].into_iter().flatten() {
         // While this process holds the lock, no other patch of the file is running.
         let waits = if backing.holds_lock() {
             place.is_taken()?

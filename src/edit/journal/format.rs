@@ -60,10 +60,7 @@ impl TargetId {
             return Ok(nothing);
         }
         let meta = target.metadata()?;
-        let born = meta
-            .created()
-            .ok()
-            .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let born = meta.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         Ok(TargetId {
             device: if major(meta.dev()) == 0 { 0 } else { meta.dev() },
             inode: if is(OVERLAYFS_SUPER_MAGIC) { 0 } else { meta.ino() },
@@ -99,8 +96,7 @@ impl<W: Write> CrcWriter<W> {
     /// Writes the version field.
     pub(super) fn put_version(&mut self, resizing: bool) -> std::io::Result<()> {
         self.crc.update(&VERSION.to_le_bytes());
-        self.inner
-            .write_all(&(VERSION | u64::from(resizing) << 56).to_le_bytes())
+        self.inner.write_all(&(VERSION | u64::from(resizing) << 56).to_le_bytes())
     }
 
     pub(super) fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
@@ -284,10 +280,7 @@ fn implausible(file: &File, len: u64) -> std::io::Result<Option<&'static str>> {
             break;
         }
     }
-    let says = bytes
-        .saturating_mul(2)
-        .saturating_add(count.saturating_mul(16))
-        .saturating_add(HEAD + TAIL);
+    let says = bytes.saturating_mul(2).saturating_add(count.saturating_mul(16)).saturating_add(HEAD + TAIL);
     Ok((len > says).then_some("it is longer than it says"))
 }
 

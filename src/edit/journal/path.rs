@@ -131,9 +131,7 @@ impl JournalPath {
         let mut options = File::options();
         options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let mut magic = [0; DONE.len()];
-        let read = options
-            .open(&self.path)
-            .and_then(|file| file.read_exact_at(&mut magic, 0));
+        let read = options.open(&self.path).and_then(|file| file.read_exact_at(&mut magic, 0));
         read.is_ok() && magic == *DONE
     }
 
@@ -291,9 +289,7 @@ fn sync_file_system(fd: BorrowedFd<'_>) -> std::io::Result<()> {
 fn is_mounted_alone(backing: &Backing, file: BorrowedFd<'_>, folder: &File) -> bool {
     match (mount_id(file), mount_id(folder.as_fd())) {
         (Some(of_file), Some(of_folder)) => of_file != of_folder,
-        _ => folder
-            .metadata()
-            .is_ok_and(|meta| meta.dev() != backing.facts().identity.device),
+        _ => folder.metadata().is_ok_and(|meta| meta.dev() != backing.facts().identity.device),
     }
 }
 

@@ -85,9 +85,7 @@ pub fn recover(region: &mut Region, place: &JournalPath, before_change: impl FnO
         ParsedJournal::Strange(why) => return refuse(why),
         // Its barrier was never passed, so no store has happened.
         ParsedJournal::Unfinished { .. } => {
-            let folder = place
-                .folder()
-                .map_failure(|| refused(place, "its directory cannot be opened"))?;
+            let folder = place.folder().map_failure(|| refused(place, "its directory cannot be opened"))?;
             return match place.remove(&file, &folder) {
                 // Should it reappear, it is invalid then, too.
                 Ok(()) | Err(Removal::NotDurable(_)) => Ok(Recovery::Unfinished),
@@ -115,16 +113,12 @@ pub fn recover(region: &mut Region, place: &JournalPath, before_change: impl FnO
     }
     let journal = Journal {
         place: place.clone(),
-        folder: place
-            .folder()
-            .map_failure(|| refused(place, "its directory cannot be opened"))?,
+        folder: place.folder().map_failure(|| refused(place, "its directory cannot be opened"))?,
         file,
         remedy: place.recovery_command(region.backing()),
     };
     before_change();
-    record
-        .put_back(&journal.file, region)
-        .map_failure(|| journal.left_behind())?;
+    record.put_back(&journal.file, region).map_failure(|| journal.left_behind())?;
     journal.end_put_back()?;
     Ok(Recovery::PutBack)
 }
@@ -252,8 +246,7 @@ impl JournalContents {
                 let from = piece.from + (at - piece.at());
                 for (side, from) in [(&mut old, from), (&mut new, from + self.to_new)] {
                     side.resize(have.len(), 0);
-                    file.read_exact_at(side, from)
-                        .context("cannot read the recovery journal")?;
+                    file.read_exact_at(side, from).context("cannot read the recovery journal")?;
                 }
                 let strange = |(index, have): (usize, &u8)| *have != old[index] && *have != new[index];
                 let first = have.iter().enumerate().position(strange);

@@ -9,10 +9,7 @@ use std::io::Cursor;
 
 fn split(line: &str) -> Vec<String> {
     let words = words(line.as_bytes()).unwrap();
-    words
-        .iter()
-        .map(|word| String::from_utf8_lossy(word).into_owned())
-        .collect()
+    words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
 #[test]
@@ -44,9 +41,7 @@ fn all(read: Result<()>, builder: Builder) -> Result<All, String> {
         let (new, expected) = (bytes(edits.new)?, bytes(edits.expected)?);
         Ok((edits.list, edits.notes, new, expected, edits.len_after))
     };
-    read.and_then(|()| builder.finish())
-        .and_then(edits)
-        .map_err(|error| format!("{error}"))
+    read.and_then(|()| builder.finish()).and_then(edits).map_err(|error| format!("{error}"))
 }
 
 /// Reads `text` in blocks of at least `size` bytes, from the fifth on with a second thread.

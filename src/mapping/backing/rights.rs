@@ -47,9 +47,7 @@ impl Privileges {
 impl Backing {
     fn privileges(&self) -> Result<Privileges> {
         let file = self.file("read its metadata")?;
-        let meta = file
-            .metadata()
-            .map_err(|error| Error::io("read its metadata", &error))?;
+        let meta = file.metadata().map_err(|error| Error::io("read its metadata", &error))?;
         Ok(Privileges::of(file, meta.mode()))
     }
 
@@ -100,10 +98,7 @@ impl Backing {
     /// An error of reading the metadata of this file or of the copy. If the file system cannot set permissions, the
     /// copy keeps those it was created with.
     pub fn protect_copy(&self, copy: &File, umask: Mode) -> Result<()> {
-        let gid = copy
-            .metadata()
-            .map_err(|error| Error::io("read its metadata", &error))?
-            .gid();
+        let gid = copy.metadata().map_err(|error| Error::io("read its metadata", &error))?.gid();
         let mode = self.mode_of_copy(gid)? & !umask.bits();
         // A default list of the directory may have given the copy a list, whose entries the group bits would enable.
         if remove_xattr(copy, ACCESS_LIST).is_ok() {
@@ -119,9 +114,7 @@ impl Backing {
             return Ok(0o600);
         }
         let file = self.file("read its metadata")?;
-        let meta = file
-            .metadata()
-            .map_err(|error| Error::io("read its metadata", &error))?;
+        let meta = file.metadata().map_err(|error| Error::io("read its metadata", &error))?;
         let list = match xattr(file, ACCESS_LIST, LONGEST_XATTR) {
             Ok(None) => Some(Vec::new()),
             Ok(Some(list)) => entries(&list),
@@ -161,9 +154,7 @@ fn entries(list: &[u8]) -> Option<Vec<Entry>> {
     let entry = |[tag, tag_high, rights, rights_high, ..]: &[u8; 8]| {
         let tag = u16::from_le_bytes([*tag, *tag_high]);
         let rights = u32::from(u16::from_le_bytes([*rights, *rights_high]));
-        [OWNER, USER, GROUP, NAMED_GROUP, MASK, OTHERS]
-            .contains(&tag)
-            .then_some(Entry { tag, rights })
+        [OWNER, USER, GROUP, NAMED_GROUP, MASK, OTHERS].contains(&tag).then_some(Entry { tag, rights })
     };
     entries.iter().map(entry).collect()
 }

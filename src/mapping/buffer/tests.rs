@@ -9,13 +9,7 @@ fn a_buffer_begins_on_a_page_however_long_it_is() {
     for len in [1, 4097, 3, 1 << 20, 0] {
         buffer.resize(len).unwrap();
         assert_eq!(buffer.len(), len);
-        assert!(
-            len == 0
-                || buffer
-                    .as_ptr()
-                    .addr()
-                    .is_multiple_of(crate::mapping::page_size() as usize)
-        );
+        assert!(len == 0 || buffer.as_ptr().addr().is_multiple_of(crate::mapping::page_size() as usize));
     }
     assert!(Buffer::zeroed(9).unwrap().iter().all(|byte| *byte == 0));
 }

@@ -29,10 +29,7 @@ fn layout(runs: &[PageRun], unit: u64, file: u64) -> PageOrder {
 fn pages(layout: &PageOrder) -> Vec<u64> {
     let whole = ByteRange::first(layout.mapped());
     let parts = layout.parts(whole);
-    parts
-        .flat_map(|part| part.file.windows(PAGE))
-        .map(|page| page.start() / PAGE)
-        .collect()
+    parts.flat_map(|part| part.file.windows(PAGE)).map(|page| page.start() / PAGE).collect()
 }
 
 #[test]
@@ -76,9 +73,7 @@ fn a_terabyte_in_reverse_is_one_run() {
     let units = 1 << 28;
     let layout = layout(&[down(units - 1, units)], 1, units * PAGE);
     assert_eq!(layout.kernel_mappings(), units);
-    let last = layout
-        .parts(ByteRange::first(layout.len()).from(layout.len() - 1))
-        .next();
+    let last = layout.parts(ByteRange::first(layout.len()).from(layout.len() - 1)).next();
     assert_eq!(last.map(|part| part.file.start()), Some(PAGE - 1));
 }
 

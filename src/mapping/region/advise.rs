@@ -83,9 +83,7 @@ impl Region {
         // This reads nothing in, so that an RLIMIT_MEMLOCK that is too low is reported before the time for reading is
         // spent.
         self.mlock(Lock::OnFault)?;
-        let locked = self
-            .populate(self.span, self.populating(), &mut |_| Ok(()))
-            .and_then(|()| self.mlock(how));
+        let locked = self.populate(self.span, self.populating(), &mut |_| Ok(())).and_then(|()| self.mlock(how));
         if let Err(error) = locked {
             self.munlock();
             return Err(Error {

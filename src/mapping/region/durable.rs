@@ -70,9 +70,7 @@ impl Region {
         let file = self.backing.file("flush")?;
         let result = nix::unistd::fdatasync(file).map(|()| 0);
         let failed = |errno| Error::sys(FLUSH, Some(self.span), errno);
-        traced(result, || format!("fdatasync({})", file.as_raw_fd()))
-            .map(drop)
-            .map_err(failed)
+        traced(result, || format!("fdatasync({})", file.as_raw_fd())).map(drop).map_err(failed)
     }
 
     /// Sends the stored bytes to a file system that would otherwise receive them at close(2), so that an error can
@@ -131,9 +129,7 @@ impl Region {
         }
         match &self.layout {
             None => self.start_writeback_of(span),
-            Some(layout) => layout
-                .parts(span)
-                .try_for_each(|part| self.start_writeback_of(part.file)),
+            Some(layout) => layout.parts(span).try_for_each(|part| self.start_writeback_of(part.file)),
         }
     }
 

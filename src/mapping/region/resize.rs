@@ -183,8 +183,7 @@ impl Region {
     /// Allocates the blocks of `added` without fallocate(2), which NFS before 4.2, ext2 and some FUSE file systems do
     /// not have: zeros are stored and flushed. Some of these file systems notice only then that they are full.
     fn fill(&mut self, added: ByteRange) -> Result<()> {
-        self.zero(added, &mut |_| Ok(()))
-            .map_err(|error| Error { stored: 0, ..error })?;
+        self.zero(added, &mut |_| Ok(())).map_err(|error| Error { stored: 0, ..error })?;
         self.flush(added, false).map(drop).map_err(|error| {
             let cause = match error.cause {
                 ErrorKind::Sys(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => ErrorKind::Full(errno),
@@ -213,10 +212,7 @@ impl Region {
             self.window = Some(Window { covers, ..window });
             return Ok(());
         }
-        if let Some(address) = how
-            .address
-            .filter(|address| !(*address as u64).is_multiple_of(self.page()))
-        {
+        if let Some(address) = how.address.filter(|address| !(*address as u64).is_multiple_of(self.page())) {
             self.window = Some(window);
             return Err(failed(ErrorKind::Unaligned(address, self.page())));
         }
@@ -297,9 +293,7 @@ fn mremap(base: usize, old_len: usize, len: NonZeroUsize, how: &Resize) -> nix::
         names.join("|")
     };
     let result = traced(result, || {
-        let fifth = how
-            .address
-            .map_or(String::new(), |address| format!(", {}", Address(address)));
+        let fifth = how.address.map_or(String::new(), |address| format!(", {}", Address(address)));
         format!("mremap({}, {old_len}, {len}, {names}{fifth})", Address(base))
     });
     result.and_then(|moved| NonNull::new(moved.0 as *mut c_void).ok_or(Errno::EFAULT))

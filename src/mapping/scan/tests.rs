@@ -104,19 +104,11 @@ fn holes_of_either_file_are_not_read_and_pieces_overlap() {
         file.as_file().write_all_at(&[7; 4096], data).unwrap();
     }
     let mut regions = files.each_ref().map(region);
-    let is_sparse = |region: &Region| {
-        region
-            .backing()
-            .next_data(5 << 20, whole)
-            .unwrap()
-            .map(|next| next.start())
-    };
+    let is_sparse = |region: &Region| region.backing().next_data(5 << 20, whole).unwrap().map(|next| next.start());
     if is_sparse(&regions[0]).is_some() || is_sparse(&regions[1]) != Some(40 << 20) {
         return; // a file system without holes
     }
-    let sources = regions
-        .each_mut()
-        .map(|region| region.source(Operation::Read, whole).unwrap());
+    let sources = regions.each_mut().map(|region| region.source(Operation::Read, whole).unwrap());
     let (mut at, mut bytes, mut sevens) = (0, 0, 0);
     let each = |piece: &Chunk<(), 2>, (read, seen): &mut (u64, u64)| {
         assert_eq!(piece.range.start(), at);
@@ -132,10 +124,7 @@ fn holes_of_either_file_are_not_read_and_pieces_overlap() {
                 Content::Bytes(bytes) => {
                     assert_eq!(bytes.len() as u64, piece.range.len() + piece.overlap);
                     made.0 += bytes.len() as u64;
-                    made.1 += bytes[..piece.range.len() as usize]
-                        .iter()
-                        .filter(|byte| **byte == 7)
-                        .count() as u64;
+                    made.1 += bytes[..piece.range.len() as usize].iter().filter(|byte| **byte == 7).count() as u64;
                 }
             }
         }

@@ -93,9 +93,7 @@ impl Model {
         // The next patch begins its journal, and the power fails.
         let mut next = world.clone();
         let steps = patch(target, [NEXT, NEXT, target[LENGTH]], Shape::Kept, self.mutant);
-        let begins = steps
-            .into_iter()
-            .take_while(|op| !matches!(op, Op::FsyncJournal | Op::Store(..)));
+        let begins = steps.into_iter().take_while(|op| !matches!(op, Op::FsyncJournal | Op::Store(..)));
         if next.journal().is_none() {
             begins.for_each(|op| next.apply(op));
             for mut after in next.after_power_failure() {
@@ -149,9 +147,7 @@ impl Model {
         let mut now = world.clone();
         let recovered = recovery(&now, self.mutant).map_err(|why| format!("wrongly refused: {why}"))?;
         recovered.into_iter().for_each(|op| now.apply(op));
-        synced(now.target, new, self.mutant)
-            .into_iter()
-            .for_each(|op| now.apply(op));
+        synced(now.target, new, self.mutant).into_iter().for_each(|op| now.apply(op));
         self.promised.push((now, new));
         Ok(())
     }
@@ -163,9 +159,7 @@ impl Model {
             return Ok(());
         };
         let has_stored = world.target[0] == new[0];
-        let cells = [0, TAIL]
-            .into_iter()
-            .filter(|cell| *cell == 0 || shape == Shape::Grown && has_stored);
+        let cells = [0, TAIL].into_iter().filter(|cell| *cell == 0 || shape == Shape::Grown && has_stored);
         for cell in cells.filter(|cell| says[*cell].is_some()) {
             let mut after = world.clone();
             after.apply(Op::Store(cell, FOREIGN));
