@@ -181,6 +181,15 @@ fn a_journal_is_found_where_proc_shows_another_path() {
     fs::create_dir(&here).unwrap();
     here.file("f", noise(8192));
     killed(&here, "patch f -q -o 0 fill:43:8 --atomic");
+    // Of a descriptor of a file whose name cannot be seen, nobody can tell.
+    let by_number =
+        "exec 9<>f; mount -t tmpfs tmpfs \"$PWD\" || exit 99; cd /; \"$@\"; code=$?; umount \"$OLDPWD\"; exit $code";
+    for line in ["cat /dev/fd/9", "sync /dev/fd/9", "patch /dev/fd/9 -o 0 99"] {
+        let args = [&["-c", by_number, "sh", BINARY], words(line).as_slice()].concat();
+        let output = here.program("sh", &args).outcome();
+        assert!([2, 99].contains(&output.exit()), "{output}");
+        assert!(output.exit() == 99 || output.contains("cannot tell where"), "{output}");
+    }
     let over = "mount -t tmpfs tmpfs \"$PWD\" && \"$@\"; code=$?; umount \"$PWD\"; exit $code";
     let under_it = |line: &str| {
         let args = [&["-c", over, "sh", BINARY], words(line).as_slice()].concat();

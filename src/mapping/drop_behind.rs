@@ -5,10 +5,15 @@ use super::options::{MapOptions, Prot, WINDOW};
 use super::range::ByteRange;
 use super::region::Region;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// How far ahead of the reader the page cache is looked at: further than the kernel reads ahead, so that what it reads
 /// ahead was seen while it was absent.
 const LOOK_AHEAD: u64 = 64 << 20;
+
+/// How often, and how long apart, pages are dropped that the kernel may still be reading.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Drops pages behind a reader of a file.
 #[derive(Debug)]
@@ -67,14 +72,26 @@ impl DropBehind {
         // Mapped pages stay, and looking at them maps none.
         absent.into_iter().try_for_each(|range| self.region.evict(range))
     }
+
+    /// Whether a page is in memory that was absent.
+    fn remains(&self) -> bool {
+        let mut ranges = self.absent.iter().flat_map(|(_, absent)| absent);
+        ranges.any(|range| self.region.cachestat(*range).is_some_and(|stat| stat.cached > 0))
+    }
 }
 
 impl Drop for DropBehind {
-    /// Drops the rest, also what the kernel read ahead.
+    /// Drops the rest, also what the kernel read ahead: pages that it is still reading stay, so it takes a few attempts.
     fn drop(&mut self) {
-        while !self.absent.is_empty() {
-            // What stays in memory does no harm.
-            let _ = self.drop_first();
+        for _ in 0..ATTEMPTS {
+            for range in self.absent.iter().flat_map(|(_, absent)| absent) {
+                // What stays in memory does no harm.
+                let _ = self.region.evict(*range);
+            }
+            if !self.remains() {
+                return;
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 }

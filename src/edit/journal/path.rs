@@ -326,7 +326,17 @@ fn target(backing: &Backing) -> Result<Option<PathBuf>> {
         (Ok(path), Ok(true)) => Ok(Some(path)),
         // A path that cannot be looked up is the best that is known.
         (Ok(path), Err(error)) if error.kind() != ErrorKind::NotFound => Ok(Some(path)),
-        (Ok(_), _) => given.map(|()| None).map_failure(unknown),
+        (Ok(path), _) => {
+            given.map_failure(unknown)?;
+            // The kernel says this of a name that is gone. Otherwise the file has one that this process cannot see.
+            let is_gone = path.as_os_str().as_bytes().ends_with(b" (deleted)") || file.nlink() == 0;
+            match is_gone {
+                true => Ok(None),
+                false => Err(unknown().tip(
+                    "give a path that leads to the file here; cat and map read it as it is with --ignore-journal",
+                )),
+            }
+        }
         (Err(error), _) if error.kind() == ErrorKind::NotFound => {
             given.map_failure(unknown)?;
             let message = "cannot tell where its recovery journal is, as another file is at its path now";

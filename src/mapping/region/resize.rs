@@ -3,6 +3,7 @@
 
 use super::super::backing::Kind;
 use super::super::error::{AccessDenied, Error, ErrorKind, Result};
+use super::super::limits;
 use super::super::options::{Resize, Visibility};
 use super::super::range::ByteRange;
 use super::super::trace::{Address, traced};
@@ -254,6 +255,8 @@ impl Region {
                         ErrorKind::Sys(_) if how.no_move => ErrorKind::NoRoomBehind,
                         cause => cause,
                     },
+                    // A locked mapping.
+                    Errno::EAGAIN => limits::behind_mlock(more).map_or(ErrorKind::Sys(errno), ErrorKind::Limit),
                     errno => ErrorKind::Sys(errno),
                 }))
             }
