@@ -77,6 +77,12 @@ impl When {
         match self {
             When::Always => true,
             When::Never => false,
+            // anstream takes any value of it, also 0.
+            When::Auto
+                if std::env::var_os("CLICOLOR_FORCE").is_some_and(|force| force == "0") && !stream.is_terminal() =>
+            {
+                false
+            }
             When::Auto => anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never,
         }
     }

@@ -468,3 +468,32 @@ fn a_fork_that_left_a_finished_journal_ends_as_the_verb_does() {
     output.code(3).lacks("was interrupted");
     assert_eq!(dir.read("f")[..2], *b"CC");
 }
+
+#[test]
+fn a_journal_is_found_in_a_directory_that_was_renamed_meanwhile() {
+    needs!(strace_works());
+    for (line, call, code) in [
+        ("patch d/f -q -o 9 99 --sync", "openat", 0),
+        ("cat d/f -n 2", "statx", 2),
+    ] {
+        let dir = Sandbox::new();
+        let folder = Sandbox::at(dir.join("d"));
+        fs::create_dir(&folder).unwrap();
+        folder.file("f", noise(8192));
+        killed(&folder, "patch f -q -o 0 fill:43:8 --atomic");
+        let (journal, delay) = (folder.join(".f.mmapctl-undo"), format!("inject={call}:delay_enter=1000000"));
+        let journal = journal.canonicalize().unwrap();
+        let output = std::thread::scope(|scope| {
+            let run = scope.spawn(|| dir.straced(&["-P", journal.to_str().unwrap(), "-e", &delay], line));
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            fs::rename(&folder, dir.join("e")).unwrap();
+            run.join().unwrap()
+        });
+        output.code(code);
+        let mut expected = noise(8192);
+        if code == 0 {
+            expected[9] = 0x99;
+            assert!(dir.read("e/f") == expected);
+        }
+    }
+}

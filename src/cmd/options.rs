@@ -190,19 +190,29 @@ impl WriteArgs {
             let note = "overlayfs has copied the file from its lower layer for writing; its other names (hard links) keep the old bytes";
             output::print_note(globals, &format!("{}: {note}", text::shown(path)));
         }
-        // The journal of another atomic patch may be beside the file even if this patch's journal is elsewhere.
-        let places = [
-            JournalPath::beside(&backing)?,
-            self.journal.as_deref().map(JournalPath::at),
-        ];
         let mut region = Region::sliding(backing, Prot::ReadWrite)?;
         let mut recovered = false;
-        for place in places.into_iter().flatten() {
-            if recover(&mut region, &place, memory::begin_change).after_recovery(recovered)? == Recovery::PutBack {
+        let mut recover_at = |region: &mut Region, place: &JournalPath| -> Result<()> {
+            if recover(region, place, memory::begin_change).after_recovery(recovered)? == Recovery::PutBack {
                 recovered = true;
                 let note = "an atomic patch had been interrupted; the file was put back as it was before the patch";
                 output::print_note(globals, &format!("{}: {note}", text::shown(path)));
             }
+            Ok(())
+        };
+        // The journal of another atomic patch may be beside the file even if this patch's journal is elsewhere.
+        let mut beside = JournalPath::beside(region.backing())?;
+        while let Some(place) = &beside {
+            recover_at(&mut region, place)?;
+            // A directory on the way may have been renamed before the look.
+            let again = JournalPath::beside(region.backing())?;
+            if again == beside {
+                break;
+            }
+            beside = again;
+        }
+        if let Some(journal) = &self.journal {
+            recover_at(&mut region, &JournalPath::at(journal))?;
         }
         Ok((region.into_backing(), recovered))
     }

@@ -44,18 +44,30 @@ pub fn unless_half_patched(file: &File, path: &Path) -> Result<()> {
 /// # Errors
 /// If the kernel cannot report the state of the file.
 pub fn waits_for_recovery(backing: &Backing, named: Option<&Path>) -> Result<Option<JournalPath>> {
-    for place in [JournalPath::beside(backing)?, named.map(JournalPath::at)].into_iter().flatten() {
-        // While this process holds the lock, no other patch of the file is running.
-        let waits = if backing.holds_lock() {
-            place.is_taken()?
-        } else {
-            waits(backing, &place)?
-        };
-        if waits {
-            return Ok(Some(place));
+    let mut beside = JournalPath::beside(backing)?;
+    while let Some(place) = &beside {
+        if waits_at(backing, place)? {
+            return Ok(beside);
         }
+        // A directory on the way may have been renamed before the look.
+        let again = JournalPath::beside(backing)?;
+        if again == beside {
+            break;
+        }
+        beside = again;
     }
-    Ok(None)
+    match named.map(JournalPath::at) {
+        Some(place) if waits_at(backing, &place)? => Ok(Some(place)),
+        _ => Ok(None),
+    }
+}
+
+fn waits_at(backing: &Backing, place: &JournalPath) -> Result<bool> {
+    // While this process holds the lock, no other patch of the file is running.
+    match backing.holds_lock() {
+        true => place.is_taken(),
+        false => waits(backing, place),
+    }
 }
 
 /// How long a verb that reads waits for the lock of a patch whose journal it may not open: the default of
