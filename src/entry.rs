@@ -37,6 +37,9 @@ extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
     // SAFETY: no handler is installed. If SIGPIPE is ignored, a write to a pipe without readers fails, and does not end
     // the program. For an existing signal, this cannot fail.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+    // SAFETY: no handler is installed. If the caller ignores SIGCHLD, as daemons do, the kernel would not keep the exit
+    // codes of children.
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
     // SAFETY: the argument is the number of a signal that was received, and no memory of the program is touched.
     mmapctl::signals::raise_unnamed_by(|signal| _ = unsafe { libc::raise(signal) });
     mmapctl::inherited::borrow_by(|fd| {

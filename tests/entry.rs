@@ -76,6 +76,30 @@ fn children_get_no_file_in_place_of_a_closed_descriptor() {
 }
 
 #[test]
+fn children_are_waited_for_where_sigchld_is_ignored() {
+    needs!(has("python3"));
+    let dir = Sandbox::new();
+    let path = dir.file("f", [0; 4096]);
+    let ignoring =
+        "import signal,os,sys; signal.signal(signal.SIGCHLD,signal.SIG_IGN); os.execv(sys.argv[1],sys.argv[1:])";
+    let run = |args: &[&str]| dir.program("python3", &[&["-c", ignoring, BINARY], args].concat()).outcome();
+    run(&[
+        "map",
+        "f",
+        "-q",
+        "-c",
+        "fork patch -q -o 0 41",
+        "-c",
+        "! true",
+        "-c",
+        "patch -q -o 1 42",
+    ])
+    .is("exit 0");
+    assert_eq!(read(&path)[..2], *b"AB");
+    run(&["map", "f", "-q", "--", "sh", "-c", "exit 7"]).code(7);
+}
+
+#[test]
 fn a_closed_stdin_is_empty() {
     let dir = Sandbox::new();
     let path = dir.file("f", [b'.'; 100]);

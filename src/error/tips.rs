@@ -112,6 +112,7 @@ fn limit_tip(limit: &Limit) -> String {
     match limit {
         Limit::Addresses { .. } => "map less at a time, such as --length 1T".into(),
         Limit::AddressSpace { .. } => "raise it with 'ulimit -v unlimited'".into(),
+        Limit::Data { .. } => "raise it with 'ulimit -d unlimited'".into(),
         Limit::CommitLimit { .. } => {
             "raise vm.overcommit_ratio, add swap, or allow overcommit with 'sysctl vm.overcommit_memory=1'".into()
         }

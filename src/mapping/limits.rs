@@ -23,6 +23,13 @@ pub enum Limit {
         /// The address space that the process would have needed.
         needed: u64,
     },
+    /// RLIMIT_DATA, the size of private writable memory, see setrlimit(2).
+    Data {
+        /// The value of the limit.
+        limit: u64,
+        /// The memory that the process would have needed.
+        needed: u64,
+    },
     /// Strict overcommit accounting, `vm.overcommit_memory = 2`, see proc_sys_vm(5).
     CommitLimit {
         /// CommitLimit of /proc/meminfo.
@@ -96,6 +103,9 @@ impl fmt::Display for Limit {
             Limit::AddressSpace { limit, needed } => {
                 write!(f, "the address space limit RLIMIT_AS is {limit} bytes, but {needed} are needed")
             }
+            Limit::Data { limit, needed } => {
+                write!(f, "the data limit RLIMIT_DATA is {limit} bytes, but {needed} are needed")
+            }
             Limit::CommitLimit {
                 limit,
                 committed,
@@ -145,6 +155,9 @@ struct LimitState {
     addresses: u64,
     address_space: u64,
     address_space_limit: u64,
+    /// Private writable memory of the process, and its limit.
+    data: u64,
+    data_limit: u64,
     overcommit: u64,
     commit_limit: u64,
     committed: u64,
@@ -218,8 +231,13 @@ pub(super) fn behind_mlock(len: u64) -> Option<Limit> {
 
 /// Bytes that the process has locked in memory.
 fn locked() -> u64 {
+    of_status("VmLck:")
+}
+
+/// A field of /proc/self/status that is a size, in bytes.
+fn of_status(field: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kib.unwrap_or(0).saturating_mul(1024)
 }
@@ -322,6 +340,8 @@ impl LimitState {
             addresses: addresses(),
             address_space: number("/proc/self/statm") * super::page_size(),
             address_space_limit: getrlimit(Resource::RLIMIT_AS).map_or(u64::MAX, |(soft, _)| soft),
+            data: of_status("VmData:"),
+            data_limit: getrlimit(Resource::RLIMIT_DATA).map_or(u64::MAX, |(soft, _)| soft),
             overcommit: number("/proc/sys/vm/overcommit_memory"),
             commit_limit: kib("CommitLimit"),
             committed: kib("Committed_AS"),
@@ -350,6 +370,13 @@ impl LimitState {
             return Some(Limit::AddressSpace {
                 limit: self.address_space_limit,
                 needed,
+            });
+        }
+        let data = self.data.saturating_add(len);
+        if charged && data > self.data_limit {
+            return Some(Limit::Data {
+                limit: self.data_limit,
+                needed: data,
             });
         }
         // Mode 2 charges MAP_NORESERVE mappings as well, so `charged` matters only in the other modes.

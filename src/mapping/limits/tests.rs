@@ -9,6 +9,8 @@ fn roomy() -> LimitState {
         addresses: 1 << 47,
         address_space: 1 << 20,
         address_space_limit: u64::MAX,
+        data: 1 << 20,
+        data_limit: u64::MAX,
         overcommit: 1,
         commit_limit: 12 << 30,
         committed: 1 << 30,
@@ -34,6 +36,17 @@ fn more_than_there_are_addresses_is_named_before_any_limit_that_could_be_raised(
         let text = state.explain(len, true).unwrap().to_string();
         assert!(text.contains("has addresses for 140737488355328 bytes"), "{text}");
     }
+}
+
+#[test]
+fn the_data_limit_is_named_for_private_writable_memory() {
+    let state = LimitState {
+        data_limit: 64 << 20,
+        ..roomy()
+    };
+    assert!(state.explain(63 << 20, true).is_none() && state.explain(1 << 30, false).is_none());
+    let text = state.explain(64 << 20, true).unwrap().to_string();
+    assert!(text.contains("RLIMIT_DATA is 67108864 bytes, but 68157440 are needed"), "{text}");
 }
 
 #[test]
