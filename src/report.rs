@@ -178,6 +178,9 @@ impl Report {
         if globals.json {
             return out((self.json() + "\n").as_bytes());
         }
+        if globals.quiet {
+            return Ok(());
+        }
         redraw(&self.text, &more_lines)
     }
 

@@ -361,3 +361,14 @@ fn pages_of_a_view_past_the_end_are_counted_and_not_zeroed_by_a_dry_run() {
         dir.file("f", noise(3 * page as usize));
     }
 }
+
+#[test]
+fn registers_of_a_mapping_without_rights_are_not_loaded() {
+    let dir = Sandbox::new();
+    dir.file("f", noise(8192));
+    for what in ["f", "f --private", "--memfd -n 4K", "--anonymous -n 4K"] {
+        for verb in ["cat -n 8 --access 8", "fork cat -n 1 --access 1", "cat -n 1"] {
+            dir.session(&format!("{what} --prot none -q"), &[verb]).code(2).has("PROT_NONE");
+        }
+    }
+}

@@ -118,7 +118,7 @@ impl Region {
         }
     }
 
-    fn check_read(&self, range: ByteRange) -> Result<()> {
+    pub(super) fn check_read(&self, range: ByteRange) -> Result<()> {
         self.check("read", Some(range))?;
         match self.shape().prot {
             Prot::None => Err(Error::new("read", Some(range), ErrorKind::AccessDenied(AccessDenied::NoRead))),

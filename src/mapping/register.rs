@@ -74,6 +74,7 @@ impl Region {
         mut each: impl FnMut(u64, &[u8]) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let span = self.check_units("read", span, width)?;
+        self.check_read(span)?;
         let mut buf = [0; PART as usize];
         for part in self.parts(span) {
             let base = self.map_just(part)?;
