@@ -497,3 +497,14 @@ fn a_journal_is_found_in_a_directory_that_was_renamed_meanwhile() {
         }
     }
 }
+
+#[test]
+fn a_failed_look_beside_a_new_journal_names_its_cause() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    dir.file("f", noise(64));
+    let output = dir.inject(&["newfstatat:error=EIO:when=1"], "patch f -o 0 41 --atomic");
+    if output.exit() != 0 {
+        output.code(2).has("EIO").lacks("another file or directory");
+    }
+}

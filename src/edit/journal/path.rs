@@ -192,7 +192,11 @@ impl JournalPath {
         };
         let meta = target.metadata()?;
         let there = fstatat(folder, OsStr::from_bytes(name), AtFlags::AT_SYMLINK_NOFOLLOW);
-        Ok(there.is_ok_and(|there| (there.st_dev, there.st_ino) == (meta.dev(), meta.ino())))
+        match there {
+            Ok(there) => Ok((there.st_dev, there.st_ino) == (meta.dev(), meta.ino())),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(std::io::Error::from(errno).into()),
+        }
     }
 
     /// The journal's name in its folder.
