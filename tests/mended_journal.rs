@@ -508,3 +508,26 @@ fn a_failed_look_beside_a_new_journal_names_its_cause() {
         output.code(2).has("EIO").lacks("another file or directory");
     }
 }
+
+#[test]
+fn map_of_several_files_looks_for_journals_as_map_of_one_does() {
+    needs!(strace_works());
+    let dir = Sandbox::new();
+    fs::create_dir(dir.join("t")).unwrap();
+    for name in ["t/f", "t/g"] {
+        dir.file(name, noise(8192));
+    }
+    let mut watch = dir.command(&["map", "-R", "t", "--watch=50ms"]);
+    watch.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let watch = watch.spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    killed(&dir, "patch t/f -q -o 0 5555 --atomic");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    send(watch.id() as i32, nix::sys::signal::Signal::SIGTERM);
+    let output = watch.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("recovery needed"), "{output:?}");
+    dir.run("patch t/f -q --script /dev/null").is("exit 0");
+    killed(&dir, "patch t/f -q -o 0 5555 --atomic --journal J");
+    dir.run("map -R t --journal J").code(2).has("recovery needed");
+}

@@ -65,6 +65,11 @@ impl Edits {
             let outcome = step(0).map_err(Error::from);
             let outcome = outcome.and_then(|()| work.all_or_nothing(region, Some(&journal), step));
             let has_stored = !outcome.as_ref().is_err_and(is_others_growth);
+            // Another process has set the length since: what is past ours is its own.
+            if outcome.is_err() && region.backing().usage().is_ok_and(|now| now.len != region.length()) {
+                // If this fails, a recovery takes any bytes there.
+                let _ = journal.note_resizing(false);
+            }
             return journal.close(outcome, has_stored);
         }
         work.all_or_nothing(region, None, step)?;

@@ -44,7 +44,7 @@ impl Args {
         if !self.stand.command.is_empty() && !globals.json {
             table = table.silent();
         }
-        let (walk, outcome) = self.round(globals, &mut table, Some(&mut kept), watching);
+        let (walk, outcome) = self.round(globals, &mut table, Some(&mut kept), watching, true);
         match outcome {
             Err(error) if watch.is_some() && error.signal().is_some() => return Ok(Exit::Done as u8),
             // There is no reader, or there are no results to print.
@@ -59,8 +59,7 @@ impl Args {
         table.finish(&walk, self.stand.held().filter(|_| is_complete))?;
         outcome?;
         if let Some((interval, signals)) = &watch {
-            self.look_again(*interval, signals, globals)?;
-            return Ok(worst as u8);
+            return self.look_again(*interval, signals, globals, &walk);
         }
         // A process that waits for the mappings relies on all of them.
         if worst > Exit::Done && self.stand.is_asked() {
@@ -79,18 +78,22 @@ impl Args {
         Ok(code)
     }
 
-    /// Counts again and again, until there is a signal.
-    fn look_again(&self, interval: Duration, signals: &Signals, globals: &Globals) -> Result<()> {
+    /// Counts again and again, until there is a signal; returns the exit code. `first` is the first round. If more files
+    /// fail in one than in the round before it, the errors are printed in the next.
+    fn look_again(&self, interval: Duration, signals: &Signals, globals: &Globals, first: &Walk<'_>) -> Result<u8> {
+        let (mut worst, mut failed, mut tells) = (first.worst, first.failed, false);
         while signals.wait(Some(interval)).is_none() {
             let mut table = Table::new(globals, !self.files.summarize, true);
-            let (walk, outcome) = self.round(globals, &mut table, None, Some(signals));
+            let (walk, outcome) = self.round(globals, &mut table, None, Some(signals), tells);
+            worst = worst.max(walk.worst);
+            (tells, failed) = (walk.failed > failed, walk.failed);
             match outcome {
                 Err(error) if error.signal().is_some() => break,
                 outcome => outcome?,
             }
             table.finish(&walk, None)?;
         }
-        Ok(())
+        Ok(worst as u8)
     }
 
     /// Rejects options that are for one mapping only.
@@ -109,16 +112,16 @@ impl Args {
         Err(Error::untouched(message).tip(tip))
     }
 
-    /// Visits all files once. Mappings are kept in the first round only, if there is a list for them; later rounds only
-    /// count.
+    /// Visits all files once, and with `tells` prints the errors. Mappings are kept in the first round only, if there is a
+    /// list for them; later rounds only count.
     fn round<'a>(
         &'a self,
         globals: &'a Globals,
         table: &mut Table<'_>,
         mut kept: Option<&mut Vec<KeptMapping>>,
         signals: Option<&Signals>,
+        tells: bool,
     ) -> (Walk<'a>, Result<()>) {
-        let tells = kept.is_some();
         self.files.walk(&self.named, globals, tells, &mut |walk, found| {
             if let Some(signal) = signals.and_then(Signals::pending) {
                 return Err(mapping::Interrupted(signal).into());
@@ -159,7 +162,7 @@ impl Args {
         if !walk.admits(found, facts)? {
             return Ok(None);
         }
-        if found.may_wait {
+        if found.may_wait || self.writer.journal.is_some() {
             self.reader().check(&backing)?;
         }
         let size = facts.len;
