@@ -340,6 +340,12 @@ fn count_cache(region: &Region, spans: &[ByteRange], tallies: &mut [Tally]) -> b
         writeback: stat.writeback / unit,
         copied: 0,
     };
+    // A small file is one range, and nobody shares that.
+    if let ([span], [tally]) = (spans, &mut *tallies)
+        && span.len() < SHARED
+    {
+        return cachestat(file, *span).map(|stat| *tally = of(stat, span)).is_some();
+    }
     let (mut rest, mut into) = (spans.iter(), tallies.iter_mut());
     // A cache of small folios has many more of them, and walking over them waits for memory.
     let mut sharing = Sharing::of_small_results();
