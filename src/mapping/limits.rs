@@ -338,7 +338,8 @@ impl LimitState {
         };
         LimitState {
             addresses: addresses(),
-            address_space: number("/proc/self/statm") * super::page_size(),
+            // The most so far: another thread may have given back what was in the way a moment ago.
+            address_space: (number("/proc/self/statm") * super::page_size()).max(of_status("VmPeak:")),
             address_space_limit: getrlimit(Resource::RLIMIT_AS).map_or(u64::MAX, |(soft, _)| soft),
             data: of_status("VmData:"),
             data_limit: getrlimit(Resource::RLIMIT_DATA).map_or(u64::MAX, |(soft, _)| soft),
