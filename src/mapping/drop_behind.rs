@@ -4,12 +4,9 @@ use super::error::Result;
 use super::options::{MapOptions, Prot, WINDOW};
 use super::range::ByteRange;
 use super::region::Region;
+use super::residency::LOOK_AHEAD;
 use std::collections::VecDeque;
 use std::time::Duration;
-
-/// How far ahead of the reader the page cache is looked at: further than the kernel reads ahead, so that what it reads
-/// ahead was seen while it was absent.
-const LOOK_AHEAD: u64 = 64 << 20;
 
 /// How often, and how long apart, pages are dropped that the kernel may still be reading.
 const ATTEMPTS: u32 = 20;

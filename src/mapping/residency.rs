@@ -8,6 +8,7 @@ use super::range::ByteRange;
 use super::region::{CacheStat, Region, cachestat};
 use super::threads::{Sharing, share};
 use nix::errno::Errno;
+use std::collections::VecDeque;
 
 /// How much of a region is in memory, and in which state. Counts are of pages of `page` bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,10 @@ pub enum Cell {
     /// The kernel does not report it.
     Unknown,
 }
+
+/// How far ahead of a reader the page cache is looked at, in bytes: further than the kernel reads ahead, so that what it
+/// reads ahead was seen while it was absent.
+pub(super) const LOOK_AHEAD: u64 = 64 << 20;
 
 /// Ranges of fewer bytes are counted by one thread.
 const SHARED: u64 = 64 << 20;
@@ -241,12 +246,16 @@ impl Region {
             let pages = window.pages(page);
             self.cachestat(pages).is_some_and(|stat| stat.cached >= pages.len() / page)
         };
-        // Asked of all of them first: what the kernel reads ahead is there too, and must be touched all the same, or it
-        // stops reading ahead.
-        let absent: Vec<_> = within.windows(WINDOW).filter(|window| !is_there(window)).collect();
-        for window in absent {
-            let before = window.start() - span.start();
-            reader.populate(window, Populate::Read, &mut |done| step(before + done))?;
+        // Asked this far ahead: what the kernel reads ahead is there too, and must be touched all the same, or it stops
+        // reading ahead.
+        let mut windows = within.windows(WINDOW).map(|window| (is_there(&window), window));
+        let mut ahead: VecDeque<_> = windows.by_ref().take((LOOK_AHEAD / WINDOW) as usize).collect();
+        while let Some((is_there, window)) = ahead.pop_front() {
+            if !is_there {
+                let before = window.start() - span.start();
+                reader.populate(window, Populate::Read, &mut |done| step(before + done))?;
+            }
+            ahead.extend(windows.next());
         }
         Ok(true)
     }

@@ -118,9 +118,7 @@ impl JournalPath {
     /// Whether the patch that made this journal is still running; `None` if that is unknown, because this process may
     /// not open the journal or its file system has no such locks.
     pub fn is_at_work(&self) -> Option<bool> {
-        let mut options = File::options();
-        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        let file = options.open(&self.path).ok()?;
+        let file = self.open().ok()?;
         let mut lock = whole_file(libc::F_WRLCK);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).ok()?;
         Some(lock.l_type != libc::F_UNLCK as libc::c_short)
@@ -128,11 +126,14 @@ impl JournalPath {
 
     /// Whether the journal is marked as done: the patch that made it has ended.
     pub fn is_done(&self) -> bool {
-        let mut options = File::options();
-        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let mut magic = [0; DONE.len()];
-        let read = options.open(&self.path).and_then(|file| file.read_exact_at(&mut magic, 0));
+        let read = self.open().and_then(|file| file.read_exact_at(&mut magic, 0));
         read.is_ok() && magic == *DONE
+    }
+
+    fn open(&self) -> std::io::Result<File> {
+        let mut options = File::options();
+        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&self.path)
     }
 
     /// The command that recovers the file.
